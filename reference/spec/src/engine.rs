@@ -1,0 +1,154 @@
+//! How an implementation is run and observed.
+
+use std::fmt;
+use std::str::FromStr;
+
+use half::bf16;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::module::ModuleId;
+use crate::tensor::{Data, Tensor};
+
+/// The number format in which an engine computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// IEEE binary32.
+    F32,
+    /// IEEE binary64.
+    F64,
+    /// bfloat16 storage, float32 accumulation.
+    Bf16,
+}
+
+impl Precision {
+    /// Spacing of the numbers just above 1.
+    pub fn epsilon(self) -> f64 {
+        match self {
+            Precision::F32 => f64::from(f32::EPSILON),
+            Precision::F64 => f64::EPSILON,
+            Precision::Bf16 => f64::from(bf16::EPSILON),
+        }
+    }
+
+    /// Rounds every value to this format, so that engines of different precision can be fed the
+    /// same numbers.
+    pub fn round(self, tensor: Tensor) -> Tensor {
+        let Tensor { shape, data } = tensor;
+        let data = match (self, data) {
+            (Precision::F64, data) | (Precision::F32, data @ Data::F32(_)) => data,
+            (Precision::F32, Data::F64(v)) => Data::F32(v.into_iter().map(|x| x as f32).collect()),
+            (Precision::Bf16, Data::F32(v)) => {
+                Data::F32(v.into_iter().map(|x| bf16::from_f32(x).to_f32()).collect())
+            }
+            (Precision::Bf16, Data::F64(v)) => {
+                Data::F32(v.into_iter().map(|x| bf16::from_f64(x).to_f32()).collect())
+            }
+        };
+        Tensor { shape, data }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Precision::F32 => "f32",
+            Precision::F64 => "f64",
+            Precision::Bf16 => "bf16",
+        })
+    }
+}
+
+impl FromStr for Precision {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "f32" => Ok(Precision::F32),
+            "f64" => Ok(Precision::F64),
+            "bf16" => Ok(Precision::Bf16),
+            _ => Err(format!("`{text}` is not a precision; use f32, f64 or bf16")),
+        }
+    }
+}
+
+/// What an engine does after a module was observed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Flow {
+    /// Go on with the value as it is.
+    Continue,
+    /// Go on with this value instead (same shape): the next module is fed the reference's input.
+    Replace(Tensor),
+    /// Nothing after this is wanted: return [`EngineError::Stopped`].
+    Stop,
+}
+
+/// Sees the output of modules as they are computed, in the order of [`crate::Model::modules`].
+pub trait Tap {
+    /// Whether the output of this module is wanted; engines copy nothing for the others.
+    fn wants(&self, id: ModuleId) -> bool;
+
+    /// Sees the output: [N, C, H, W], or [N, C] for `fc` and `avgpool`, [N, 3, T, H, W] for `input`,
+    /// [1, 16, H, W] for a positional embedding.
+    fn see(&mut self, id: ModuleId, value: Tensor) -> Flow;
+}
+
+/// A tap that wants nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ignore;
+
+impl Tap for Ignore {
+    fn wants(&self, _: ModuleId) -> bool {
+        false
+    }
+
+    fn see(&mut self, _: ModuleId, _: Tensor) -> Flow {
+        Flow::Continue
+    }
+}
+
+/// Why an engine gave no output.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// A tap answered [`Flow::Stop`].
+    #[error("stopped by the observer")]
+    Stopped,
+    /// The input or a replaced value has the wrong shape.
+    #[error("{what}: expected shape {expected:?}, got {got:?}")]
+    Shape {
+        /// Which value.
+        what: String,
+        /// The shape that the model has there.
+        expected: Vec<usize>,
+        /// The shape that came.
+        got: Vec<usize>,
+    },
+    /// The weights lack a tensor of the model.
+    #[error("the weights have no tensor {0}")]
+    MissingWeight(String),
+    /// The device is not there or not usable.
+    #[error("{0}")]
+    Device(String),
+    /// The library under the engine failed.
+    #[error("{engine}: {message}")]
+    Backend {
+        /// Which engine.
+        engine: &'static str,
+        /// What it said.
+        message: String,
+    },
+}
+
+/// An implementation of the network, loaded with a model and its weights.
+pub trait Engine: Send {
+    /// Name, precision and device in words, such as `scalar f32 on cpu`.
+    fn describe(&self) -> String;
+
+    /// The precision in which this engine computes.
+    fn precision(&self) -> Precision;
+
+    /// Runs a clip [N, 3, T, H, W] (N may be 0) and returns the logits [N, classes], or the pooled
+    /// features [N, C] of a model without a head. Observing does not change the result.
+    fn forward(&mut self, input: &Tensor, tap: &mut dyn Tap) -> Result<Tensor, EngineError>;
+}

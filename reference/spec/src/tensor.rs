@@ -1,0 +1,77 @@
+//! The tensor that passes between engines and the comparison.
+
+/// Values, in the precision in which they are held.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Data {
+    /// Single precision. Engines that compute in bfloat16 hand out float32, which is exact.
+    F32(Vec<f32>),
+    /// Double precision.
+    F64(Vec<f64>),
+}
+
+/// A dense tensor, row-major; activations are [N, C, H, W], the input is [N, 3, T, H, W].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    /// Extent of each dimension.
+    pub shape: Vec<usize>,
+    /// The values; as many as the product of the shape.
+    pub data: Data,
+}
+
+impl Tensor {
+    /// A float32 tensor. Panics if the count does not fit the shape: that is a fault in the caller.
+    pub fn f32(shape: impl Into<Vec<usize>>, data: Vec<f32>) -> Self {
+        let shape = shape.into();
+        assert_eq!(shape.iter().product::<usize>(), data.len(), "values for shape {shape:?}");
+        Tensor { shape, data: Data::F32(data) }
+    }
+
+    /// A float64 tensor. Panics if the count does not fit the shape: that is a fault in the caller.
+    pub fn f64(shape: impl Into<Vec<usize>>, data: Vec<f64>) -> Self {
+        let shape = shape.into();
+        assert_eq!(shape.iter().product::<usize>(), data.len(), "values for shape {shape:?}");
+        Tensor { shape, data: Data::F64(data) }
+    }
+
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        match &self.data {
+            Data::F32(v) => v.len(),
+            Data::F64(v) => v.len(),
+        }
+    }
+
+    /// Whether there are no values, as in a batch of 0.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The value at a flat index, widened to float64, which is exact.
+    pub fn at(&self, index: usize) -> f64 {
+        match &self.data {
+            Data::F32(v) => f64::from(v[index]),
+            Data::F64(v) => v[index],
+        }
+    }
+
+    /// All values, widened to float64.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = f64> + '_ {
+        (0..self.len()).map(|index| self.at(index))
+    }
+
+    /// The values as float64.
+    pub fn to_f64(&self) -> Vec<f64> {
+        match &self.data {
+            Data::F32(v) => v.iter().map(|&x| f64::from(x)).collect(),
+            Data::F64(v) => v.clone(),
+        }
+    }
+
+    /// The values rounded once to float32.
+    pub fn to_f32(&self) -> Vec<f32> {
+        match &self.data {
+            Data::F32(v) => v.clone(),
+            Data::F64(v) => v.iter().map(|&x| x as f32).collect(),
+        }
+    }
+}
