@@ -1,1 +1,71 @@
-//! (being written)
+//! The SqueezeTime forward pass on libtorch, written from the paper (arXiv 2405.08344, section 3):
+//! the reference that every other implementation is held against.
+//!
+//! `network` is the walk to read beside the paper, `device` finds the device, `tensors` moves
+//! values in and out. Without the feature `libtorch` the crate is empty.
+#![cfg(feature = "libtorch")]
+
+mod device;
+mod network;
+pub mod resize;
+mod tensors;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use spec::{Engine, EngineError, Model, Precision, Tap, Tensor};
+
+pub use device::{Device, threads};
+
+/// The version of libtorch that this crate is built for.
+pub const LIBTORCH_VERSION: &str = "2.11.0";
+
+/// The network on libtorch.
+pub struct Torch {
+    model: Arc<Model>,
+    weights: HashMap<String, tch::Tensor>,
+    precision: Precision,
+    device: Device,
+}
+
+impl Torch {
+    /// Copies the weights to the device. In bf16 the convolutions and the classifier hold bfloat16
+    /// weights, the normalisations float32 ones, as libtorch's mixed precision has it.
+    pub fn new(
+        model: Arc<Model>,
+        weights: &spec::weights::Weights,
+        precision: Precision,
+        device: Device,
+    ) -> Result<Self, EngineError> {
+        let mut tensors = HashMap::new();
+        for wanted in model.parameters() {
+            let param = weights
+                .get(&wanted.name)
+                .ok_or_else(|| EngineError::MissingWeight(wanted.name.clone()))?;
+            let normalisation = param.shape.len() == 1 && !wanted.name.ends_with("conv.bias");
+            let kind = match precision {
+                Precision::F64 => tch::Kind::Double,
+                Precision::Bf16 if !normalisation => tch::Kind::BFloat16,
+                _ => tch::Kind::Float,
+            };
+            let tensor = tensors::upload(&param.shape, &param.data, kind, device)?;
+            tensors.insert(wanted.name.clone(), tensor);
+        }
+        Ok(Torch { model, weights: tensors, precision, device })
+    }
+}
+
+impl Engine for Torch {
+    fn describe(&self) -> String {
+        format!("libtorch {} on {}", self.precision, self.device)
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    fn forward(&mut self, input: &Tensor, tap: &mut dyn Tap) -> Result<Tensor, EngineError> {
+        let _no_grad = tch::no_grad_guard();
+        network::Run::new(&self.model, &self.weights, self.precision, self.device, tap).run(input)
+    }
+}

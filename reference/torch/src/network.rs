@@ -1,0 +1,207 @@
+//! The walk through the network. Nothing is computed in place, so that what a tap has seen stays
+//! what the module gave: the published code runs its ReLUs in place, and a hook on a BN there reads
+//! the value after the ReLU.
+
+use std::collections::HashMap;
+
+use spec::model::{BatchNorm, Block, Body, Conv, ConvBn, Ctl, Gate, Ioi, Linear};
+use spec::{EngineError, Flow, Model, ModuleId, Precision, Tap};
+use tch::{TchError, Tensor};
+
+use crate::tensors::{failed, from_torch, kind, to_torch};
+use crate::{Device, resize};
+
+type Result<T> = std::result::Result<T, EngineError>;
+
+/// One forward pass.
+pub(crate) struct Run<'a> {
+    model: &'a Model,
+    weights: &'a HashMap<String, Tensor>,
+    precision: Precision,
+    device: Device,
+    tap: &'a mut dyn Tap,
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn new(
+        model: &'a Model,
+        weights: &'a HashMap<String, Tensor>,
+        precision: Precision,
+        device: Device,
+        tap: &'a mut dyn Tap,
+    ) -> Self {
+        Run { model, weights, precision, device, tap }
+    }
+
+    pub(crate) fn run(mut self, input: &spec::Tensor) -> Result<spec::Tensor> {
+        let model = self.model;
+        let batch = input.shape.first().copied().unwrap_or(0);
+        check_shape("input", &model.input_shape(batch), &input.shape)?;
+        let clip = to_torch(input, kind(self.precision), self.device)?;
+        let clip = self.see(model.input, clip)?;
+
+        // [N, 3, T, H, W] -> [N, 3T, H, W]: the frames become channels, colour * T + frame.
+        let (height, width) = model.config.size;
+        let channels = 3 * model.config.frames as i64;
+        let x = ok(clip.f_view([batch as i64, channels, height as i64, width as i64]))?;
+        let x = ok(self.conv_bn(&model.stem, &x)?.f_relu())?;
+        let x = ok(x.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false))?;
+        let mut x = self.see(model.maxpool, x)?;
+        for block in &model.blocks {
+            x = self.block(block, x)?;
+        }
+        let features = ok(x.f_mean_dim([2i64, 3].as_slice(), false, None))?;
+        let features = self.see(model.avgpool, features)?;
+        from_torch(&match &model.fc {
+            Some(fc) => self.linear(fc, &features)?,
+            None => features,
+        })
+    }
+
+    /// Shows a module's output to the observer, who may replace it.
+    fn see(&mut self, id: ModuleId, value: Tensor) -> Result<Tensor> {
+        if !self.tap.wants(id) {
+            return Ok(value);
+        }
+        let shown = from_torch(&value)?;
+        let shape = shown.shape.clone();
+        match self.tap.see(id, shown) {
+            Flow::Continue => Ok(value),
+            Flow::Stop => Err(EngineError::Stopped),
+            Flow::Replace(other) => {
+                check_shape(&self.model.module(id).name, &shape, &other.shape)?;
+                to_torch(&other, kind(self.precision), self.device)
+            }
+        }
+    }
+
+    fn weight(&self, name: &str, leaf: &str) -> Result<&'a Tensor> {
+        let full = format!("{name}.{leaf}");
+        self.weights.get(&full).ok_or(EngineError::MissingWeight(full))
+    }
+
+    fn conv(&mut self, conv: &Conv, x: &Tensor) -> Result<Tensor> {
+        let weight = self.weight(&conv.name, "weight")?;
+        let bias = match conv.bias {
+            true => Some(self.weight(&conv.name, "bias")?),
+            false => None,
+        };
+        let (s, p) = (conv.stride as i64, conv.padding as i64);
+        let y = x.f_conv2d(weight, bias, [s, s], [p, p], [1, 1], conv.groups as i64);
+        self.see(conv.id, ok(y)?)
+    }
+
+    fn batch_norm(&mut self, bn: &BatchNorm, x: &Tensor) -> Result<Tensor> {
+        let (training, momentum, cudnn) = (false, 0.1, true);
+        let y = x.f_batch_norm(
+            Some(self.weight(&bn.name, "weight")?),
+            Some(self.weight(&bn.name, "bias")?),
+            Some(self.weight(&bn.name, "running_mean")?),
+            Some(self.weight(&bn.name, "running_var")?),
+            training,
+            momentum,
+            bn.eps,
+            cudnn,
+        );
+        self.see(bn.id, ok(y)?)
+    }
+
+    fn conv_bn(&mut self, pair: &ConvBn, x: &Tensor) -> Result<Tensor> {
+        let y = self.conv(&pair.conv, x)?;
+        self.batch_norm(&pair.bn, &y)
+    }
+
+    fn block(&mut self, block: &Block, x: Tensor) -> Result<Tensor> {
+        let x = match &block.downsample {
+            Some(downsample) => self.conv_bn(downsample, &x)?,
+            None => x,
+        };
+        let h = self.body(&block.body, &x)?;
+        let shortcut = match &block.shortcut {
+            Some(shortcut) => self.conv_bn(shortcut, &x)?,
+            None => x,
+        };
+        let out = ok(h.f_add(&shortcut).and_then(|sum| sum.f_relu()))?;
+        self.see(block.id, out)
+    }
+
+    fn body(&mut self, body: &Body, x: &Tensor) -> Result<Tensor> {
+        match body {
+            Body::Bottleneck { reduce, ctl, bn2, expand } => {
+                let h = ok(self.conv_bn(reduce, x)?.f_relu())?;
+                let h = self.ctl(ctl, &h)?;
+                let h = ok(self.batch_norm(bn2, &h)?.f_relu())?;
+                self.conv_bn(expand, &h)
+            }
+            Body::Basic { ctl1, bn1, ctl2, bn2 } => {
+                let h = self.ctl(ctl1, x)?;
+                let h = ok(self.batch_norm(bn1, &h)?.f_relu())?;
+                let h = self.ctl(ctl2, &h)?;
+                self.batch_norm(bn2, &h)
+            }
+        }
+    }
+
+    /// CTL = TFC + IOI, with the gate g shared by both.
+    fn ctl(&mut self, ctl: &Ctl, x: &Tensor) -> Result<Tensor> {
+        let gate = self.gate(&ctl.gate, ctl.semantics.tfc, x)?;
+        let gated = ok(x.f_mul(&gate))?;
+        let tfc = self.conv(&ctl.temporal_conv, &gated)?;
+        let ioi = self.ioi(&ctl.spatial_conv, ctl, x, &gated)?;
+        let sum = ok(tfc.f_add(&ioi))?;
+        self.see(ctl.id, sum)
+    }
+
+    fn gate(&mut self, gate: &Gate, on: bool, x: &Tensor) -> Result<Tensor> {
+        let mean = ok(x.f_mean_dim([2i64, 3].as_slice(), true, None))?;
+        let mean = self.see(gate.pool, mean)?;
+        let h = self.conv(&gate.conv1, &mean)?;
+        let h = ok(self.batch_norm(&gate.bn, &h)?.f_relu())?;
+        let h = self.see(gate.relu, h)?;
+        let h = self.conv(&gate.conv2, &h)?;
+        let g = ok(if on { h.f_sigmoid() } else { h.f_ones_like() })?;
+        self.see(gate.sigmoid, g)
+    }
+
+    fn ioi(&mut self, ioi: &Ioi, ctl: &Ctl, x: &Tensor, gated: &Tensor) -> Result<Tensor> {
+        let short = self.conv(&ioi.short_conv, x)?;
+        let h = ok(self.conv_bn(&ioi.glo_in, gated)?.f_relu())?;
+        let h = self.see(ioi.glo_in_relu, h)?;
+        let embedding = self
+            .weights
+            .get(&ioi.pos_embed.name)
+            .ok_or_else(|| EngineError::MissingWeight(ioi.pos_embed.name.clone()))?;
+        let embedding =
+            resize::embed(embedding, ioi.pos_embed.size, ctl.semantics.pos_embed)?;
+        let embedding = self.see(ioi.pos_embed.id, embedding)?;
+        let h = ok(h.f_add(&embedding))?;
+        let h = ok(self.conv_bn(&ioi.glo_mid, &h)?.f_relu())?;
+        let h = self.see(ioi.glo_mid_relu, h)?;
+        let h = ok(self.conv(&ioi.glo_out, &h)?.f_sigmoid())?;
+        let attention = self.see(ioi.glo_sigmoid, h)?;
+        let product = ok(match ctl.semantics.ioi {
+            true => short.f_mul(&attention),
+            false => short.f_zeros_like(),
+        })?;
+        self.see(ioi.id, product)
+    }
+
+    fn linear(&mut self, fc: &Linear, x: &Tensor) -> Result<Tensor> {
+        let weight = self.weight(&fc.name, "weight")?;
+        let bias = self.weight(&fc.name, "bias")?;
+        let y = ok(x.f_linear(weight, Some(bias)))?;
+        self.see(fc.id, y)
+    }
+}
+
+fn ok(result: std::result::Result<Tensor, TchError>) -> Result<Tensor> {
+    result.map_err(failed)
+}
+
+fn check_shape(what: &str, expected: &[usize], got: &[usize]) -> Result<()> {
+    if expected == got {
+        return Ok(());
+    }
+    let (expected, got) = (expected.to_vec(), got.to_vec());
+    Err(EngineError::Shape { what: what.to_owned(), expected, got })
+}

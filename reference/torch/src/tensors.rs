@@ -1,0 +1,83 @@
+//! Values in and out of libtorch.
+
+use spec::{Data, EngineError, Precision, Tensor};
+use tch::{Kind, TchError};
+
+use crate::Device;
+
+/// libtorch's exceptions as errors, without the C++ stack below their first line.
+pub(crate) fn failed(error: TchError) -> EngineError {
+    let text = error.to_string();
+    let message = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("").to_owned();
+    EngineError::Backend { engine: "libtorch", message }
+}
+
+/// The kind in which activations are held.
+pub(crate) fn kind(precision: Precision) -> Kind {
+    match precision {
+        Precision::F32 => Kind::Float,
+        Precision::F64 => Kind::Double,
+        Precision::Bf16 => Kind::BFloat16,
+    }
+}
+
+fn extents(shape: &[usize]) -> Vec<i64> {
+    shape.iter().map(|&extent| extent as i64).collect()
+}
+
+/// Copies float32 values to the device, converted to `kind`.
+pub(crate) fn upload(
+    shape: &[usize],
+    data: &[f32],
+    kind: Kind,
+    device: Device,
+) -> Result<tch::Tensor, EngineError> {
+    tch::Tensor::f_from_slice(data)
+        .and_then(|t| t.f_view(extents(shape).as_slice()))
+        .and_then(|t| t.f_to_device(device.into()))
+        .and_then(|t| t.f_to_kind(kind))
+        .map_err(failed)
+}
+
+/// Copies a tensor of ours to the device.
+pub(crate) fn to_torch(
+    tensor: &Tensor,
+    kind: Kind,
+    device: Device,
+) -> Result<tch::Tensor, EngineError> {
+    match &tensor.data {
+        Data::F32(values) => upload(&tensor.shape, values, kind, device),
+        Data::F64(values) => tch::Tensor::f_from_slice(values)
+            .and_then(|t| t.f_view(extents(&tensor.shape).as_slice()))
+            .and_then(|t| t.f_to_device(device.into()))
+            .and_then(|t| t.f_to_kind(kind))
+            .map_err(failed),
+    }
+}
+
+/// Copies a libtorch tensor out: float64 stays, the rest becomes float32, which is exact.
+pub(crate) fn from_torch(tensor: &tch::Tensor) -> Result<Tensor, EngineError> {
+    let shape: Vec<usize> = tensor.size().iter().map(|&extent| extent as usize).collect();
+    let count: usize = shape.iter().product();
+    let flat = |kind| {
+        tensor
+            .f_to_device(tch::Device::Cpu)
+            .and_then(|t| t.f_to_kind(kind))
+            .and_then(|t| t.f_contiguous())
+            .and_then(|t| t.f_view([-1]))
+            .map_err(failed)
+    };
+    if count == 0 {
+        // `view([-1])` is ambiguous without values.
+        return Ok(match tensor.kind() {
+            Kind::Double => Tensor::f64(shape, vec![]),
+            _ => Tensor::f32(shape, vec![]),
+        });
+    }
+    match tensor.kind() {
+        Kind::Double => {
+            Ok(Tensor::f64(shape, Vec::try_from(&flat(Kind::Double)?).map_err(failed)?))
+        }
+        _ => Ok(Tensor::f32(shape, Vec::try_from(&flat(Kind::Float)?).map_err(failed)?)),
+    }
+}
