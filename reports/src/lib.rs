@@ -1,1 +1,45 @@
-//! (being written)
+//! Run records to tables, plots and one self-contained HTML file.
+//!
+//! The crate reads run records ([`record`]) and nothing else, so a report can be made again
+//! without running anything:
+//!
+//! ```no_run
+//! # fn main() -> reports::Result<()> {
+//! use std::path::Path;
+//! let record = reports::read_record(Path::new("runs/today"))?;
+//! reports::write_report(&record, Path::new("report.html"), Some(Path::new("layers.parquet")))?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod blocks;
+pub mod error;
+mod format;
+mod heatmap;
+mod level;
+mod network;
+mod page;
+mod plot;
+pub mod record;
+mod rows;
+mod store;
+mod table;
+
+use std::path::Path;
+
+pub use error::{ReportError, Result};
+pub use page::{IndexEntry, render, render_index};
+pub use record::Record;
+pub use store::{parse_record, read_record, to_json, write_record};
+pub use table::{to_table, write_parquet};
+
+/// Writes the page of a record, and its table as Parquet where a place is given.
+pub fn write_report(record: &Record, html: &Path, parquet: Option<&Path>) -> Result<()> {
+    store::write_whole(html, render(record)?.as_bytes())?;
+    parquet.map_or(Ok(()), |path| write_parquet(record, path))
+}
+
+/// Writes a page that lists several reports with their verdicts.
+pub fn write_index(entries: &[IndexEntry], html: &Path) -> Result<()> {
+    store::write_whole(html, render_index(entries)?.as_bytes())
+}

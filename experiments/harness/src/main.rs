@@ -1,2 +1,45 @@
-//! (being written)
-fn main() {}
+//! The binary `harness`: one file per command under `commands`, the comparison itself under
+//! `compare`, known mistakes under `faults`.
+
+mod cli;
+mod commands;
+mod compare;
+mod dump;
+mod engines;
+mod faults;
+mod input;
+mod machine;
+mod progress;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cli::{Cli, Command};
+
+/// How a command that ran to its end came out.
+pub enum Outcome {
+    /// Exit code 0.
+    Passed,
+    /// Exit code 1: a divergence, or not everything was compared.
+    Failed,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Diff(args) => commands::diff::run(&args),
+        Command::Dump(args) => commands::dump::run(&args),
+        Command::Selftest(args) => commands::selftest::run(&args),
+        Command::Info(args) => commands::info::run(&args),
+        Command::Weights(command) => commands::weights::run(&command),
+        Command::Report(args) => commands::report::run(&args),
+    };
+    match outcome {
+        Ok(Outcome::Passed) => ExitCode::SUCCESS,
+        Ok(Outcome::Failed) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("harness: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

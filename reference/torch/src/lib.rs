@@ -13,7 +13,7 @@ mod tensors;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use spec::{Engine, EngineError, Model, Precision, Tap, Tensor};
+use spec::{Engine, EngineError, Kind, Model, Precision, Tap, Tensor};
 
 pub use device::{Device, threads};
 
@@ -42,7 +42,8 @@ impl Torch {
             let param = weights
                 .get(&wanted.name)
                 .ok_or_else(|| EngineError::MissingWeight(wanted.name.clone()))?;
-            let normalisation = param.shape.len() == 1 && !wanted.name.ends_with("conv.bias");
+            let owner = wanted.name.rsplit_once('.').and_then(|(name, _)| model.find(name));
+            let normalisation = owner.is_some_and(|module| module.kind == Kind::BatchNorm);
             let kind = match precision {
                 Precision::F64 => tch::Kind::Double,
                 Precision::Bf16 if !normalisation => tch::Kind::BFloat16,

@@ -171,8 +171,7 @@ impl<'a> Run<'a> {
             .weights
             .get(&ioi.pos_embed.name)
             .ok_or_else(|| EngineError::MissingWeight(ioi.pos_embed.name.clone()))?;
-        let embedding =
-            resize::embed(embedding, ioi.pos_embed.size, ctl.semantics.pos_embed)?;
+        let embedding = resize::embed(embedding, ioi.pos_embed.size, ctl.semantics.pos_embed)?;
         let embedding = self.see(ioi.pos_embed.id, embedding)?;
         let h = ok(h.f_add(&embedding))?;
         let h = ok(self.conv_bn(&ioi.glo_mid, &h)?.f_relu())?;

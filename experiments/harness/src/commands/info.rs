@@ -1,0 +1,54 @@
+//! `harness info`: the modules of a model.
+
+use anyhow::Result;
+use spec::{Config, Model, Module, Selection};
+
+use crate::Outcome;
+use crate::cli::InfoArgs;
+
+/// Prints every module with shape, parameters and multiply-accumulates, then the totals.
+pub fn run(args: &InfoArgs) -> Result<Outcome> {
+    let model = Model::new(args.model.config()?)?;
+    let selection = match args.layer.is_empty() {
+        true => Selection::all(model.modules()),
+        false => Selection::by_names(model.modules(), args.layer.iter().map(String::as_str))?,
+    };
+    let mut text = format!(
+        "{:46} {:6} {:12} {:>14} {:>8} {:>9}\n",
+        "module", "alias", "kind", "output", "params", "MMAC"
+    );
+    for module in model.modules().iter().filter(|m| selection.contains(m.id)) {
+        text += &line(module);
+    }
+    text += &totals(&model);
+    super::print(text.trim_end());
+    Ok(Outcome::Passed)
+}
+
+fn line(module: &Module) -> String {
+    let extents: Vec<String> = module.shape.iter().map(usize::to_string).collect();
+    let alias = module.alias.as_deref().unwrap_or("");
+    let number = |n: u64, text: String| if n == 0 { String::new() } else { text };
+    format!(
+        "{:46} {:6} {:12} {:>14} {:>8} {:>9}\n",
+        module.name,
+        alias,
+        module.kind.word(),
+        extents.join("x"),
+        number(module.params, module.params.to_string()),
+        number(module.macs, format!("{:.3}", module.macs as f64 / 1e6)),
+    )
+}
+
+fn totals(model: &Model) -> String {
+    let Config { depth, width, frames, size, classes, .. } = &model.config;
+    format!(
+        "\ndepth {depth}, width {width}, {frames} frames of {}x{}, {classes} classes: {} modules, \
+         {:.2} M parameters without the head, {:.3} GMAC per clip\n",
+        size.0,
+        size.1,
+        model.modules().len(),
+        model.backbone_params() as f64 / 1e6,
+        model.macs() as f64 / 1e9
+    )
+}

@@ -1,0 +1,266 @@
+//! From errors to verdicts, and to the one layer to look at first.
+
+use reports::record::{Culprit, Errors, Layer, LayerKind, LayerVerdict, Verdict};
+use spec::{Kind, Model, Module, ModuleId, Selection};
+
+use super::Measured;
+use super::measure::{granted_roundings, passes};
+
+/// The verdict on a run and on each of its layers.
+pub struct Findings {
+    /// On the whole.
+    pub verdict: Verdict,
+    /// The first layer that introduces too much, or else the first beyond the bound.
+    pub culprit: Option<ModuleId>,
+    /// Every selected layer, in order of execution.
+    pub layers: Vec<Layer>,
+}
+
+/// Judges what was measured. `fused` says that the candidate is an engine of which any module that
+/// it does not show is part of the next one; in a dump only modules without weights are.
+pub fn judge(
+    model: &Model,
+    selection: &Selection,
+    measured: &[Measured],
+    batch: usize,
+    fused: bool,
+) -> Findings {
+    let chosen: Vec<&Module> =
+        model.modules().iter().filter(|m| selection.contains(m.id)).collect();
+    let verdicts: Vec<_> = chosen
+        .iter()
+        .enumerate()
+        .map(|(at, m)| match own_verdict(&measured[m.id.0]) {
+            Some(verdict) => (verdict, None),
+            None => match covered_by(&chosen[at..], measured, fused) {
+                Some(other) => (LayerVerdict::Covered, Some(other)),
+                None => (LayerVerdict::NotCompared, None),
+            },
+        })
+        .collect();
+    let first = |wanted: LayerVerdict| {
+        let at = verdicts.iter().position(|(verdict, _)| *verdict == wanted)?;
+        Some(chosen[at].id)
+    };
+    let culprit = first(LayerVerdict::Diverged).or(first(LayerVerdict::Inherited));
+    let verdict = match (culprit, first(LayerVerdict::NotCompared)) {
+        (Some(_), _) => Verdict::Diverged,
+        (None, Some(_)) => Verdict::Incomplete,
+        (None, None) => Verdict::Pass,
+    };
+    let layers = chosen.iter().zip(verdicts).map(|(m, (verdict, covered_by))| {
+        layer(m, &measured[m.id.0], batch, verdict, covered_by.map(|c| c.name.clone()))
+    });
+    Findings { verdict, culprit, layers: layers.collect() }
+}
+
+fn own_verdict(measured: &Measured) -> Option<LayerVerdict> {
+    let within = |errors: &Errors| passes(errors.ratio) && errors.nan == 0;
+    let inherited = measured.inherited.as_ref()?;
+    Some(match &measured.introduced {
+        Some(introduced) if !within(introduced) => LayerVerdict::Diverged,
+        None if !within(inherited) => LayerVerdict::Diverged,
+        _ if !within(inherited) => LayerVerdict::Inherited,
+        _ => LayerVerdict::Pass,
+    })
+}
+
+/// The next compared module, if the first of `rest` (which was not compared) is a part of it.
+fn covered_by<'a>(rest: &[&'a Module], measured: &[Measured], fused: bool) -> Option<&'a Module> {
+    let (module, later) = rest.split_first()?;
+    if module.kind.has_weights() && !fused {
+        return None;
+    }
+    let next = later
+        .iter()
+        .find(|m| measured[m.id.0].inherited.is_some() || (m.kind.has_weights() && !fused))?;
+    // A block's output, or the input, is read by the next block; anything else stays in its own.
+    let crosses = matches!(module.kind, Kind::Block | Kind::Input | Kind::Pool);
+    let near = next.block == module.block || crosses;
+    (near && measured[next.id.0].inherited.is_some()).then_some(*next)
+}
+
+fn layer(
+    module: &Module,
+    measured: &Measured,
+    batch: usize,
+    verdict: LayerVerdict,
+    covered_by: Option<String>,
+) -> Layer {
+    Layer {
+        name: module.name.clone(),
+        alias: module.alias.clone(),
+        kind: layer_kind(module.kind),
+        block: module.block.clone(),
+        shape: module.batch_shape(batch).into_iter().map(|extent| extent as u64).collect(),
+        params: module.params,
+        macs: module.macs,
+        n: granted_roundings(module.reduction),
+        introduced: measured.introduced,
+        inherited: measured.inherited,
+        verdict,
+        covered_by,
+        note: measured.note.clone(),
+    }
+}
+
+fn layer_kind(kind: Kind) -> LayerKind {
+    match kind {
+        Kind::Input => LayerKind::Input,
+        Kind::Conv => LayerKind::Conv,
+        Kind::BatchNorm => LayerKind::Bn,
+        Kind::Relu => LayerKind::Relu,
+        Kind::Sigmoid => LayerKind::Sigmoid,
+        Kind::Pool => LayerKind::Pool,
+        Kind::PosEmbed => LayerKind::PosEmbed,
+        Kind::SpatialConv => LayerKind::SpatialConv,
+        Kind::Ctl => LayerKind::Ctl,
+        Kind::Block => LayerKind::Block,
+        Kind::Linear => LayerKind::Linear,
+    }
+}
+
+/// The culprit in words: `first introduced at layer4.0.conv2.spatial_conv (ctl14): pos_embed`.
+/// `introduced` is false where no single layer introduces too much.
+pub fn culprit(model: &Model, id: ModuleId, introduced: bool) -> Culprit {
+    let name = &model.module(id).name;
+    let (composite, leaf) = split(model, name);
+    let alias = model
+        .modules()
+        .iter()
+        .filter(|m| m.alias.is_some())
+        .find(|m| *name == m.name || name.starts_with(&format!("{}.", m.name)))
+        .and_then(|m| m.alias.clone());
+    let shown_alias = alias.as_ref().map(|a| format!(" ({a})")).unwrap_or_default();
+    let place = match (&composite, leaf) {
+        (Some(composite), leaf) => format!("{composite}{shown_alias}: {leaf}"),
+        (None, leaf) => format!("{leaf}{shown_alias}"),
+    };
+    let text = match introduced {
+        true => format!("first introduced at {place}"),
+        false => format!(
+            "no layer introduces too much by itself; the error grows beyond the bound first at \
+             {place}"
+        ),
+    };
+    let hypotheses = vec![];
+    Culprit { name: name.clone(), alias, composite, text, explanation: None, hypotheses }
+}
+
+/// The closest composite module that a module belongs to, and the rest of its name.
+fn split<'a>(model: &Model, name: &'a str) -> (Option<String>, &'a str) {
+    let cuts = name.rmatch_indices('.').map(|(at, _)| (&name[..at], &name[at + 1..]));
+    for (front, leaf) in cuts {
+        let composite = model
+            .find(front)
+            .is_some_and(|m| matches!(m.kind, Kind::Block | Kind::Ctl | Kind::SpatialConv));
+        if composite {
+            return (Some(front.to_owned()), leaf);
+        }
+    }
+    (None, name)
+}
+
+#[cfg(test)]
+mod tests {
+    use reports::record::Errors;
+    use spec::Config;
+
+    use super::*;
+
+    fn model() -> Model {
+        Model::new(Config { depth: 10, width: 0.125, ..Config::default() }).unwrap()
+    }
+
+    fn errors(ratio: f64) -> Option<Errors> {
+        let nan = u64::from(ratio.is_nan());
+        Some(Errors {
+            rel_l2: 0.0,
+            max_abs: 0.0,
+            max_rel: 0.0,
+            ulp: 0,
+            cosine: 1.0,
+            ratio,
+            e_ref: 0.0,
+            nan,
+            inf: 0,
+        })
+    }
+
+    fn good() -> Measured {
+        Measured { introduced: errors(0.5), inherited: errors(0.5), ..Measured::default() }
+    }
+
+    fn judged(model: &Model, measured: &[Measured], fused: bool) -> Findings {
+        judge(model, &Selection::all(model.modules()), measured, 1, fused)
+    }
+
+    fn at(model: &Model, name: &str) -> usize {
+        model.find(name).unwrap().id.0
+    }
+
+    #[test]
+    fn all_within_the_bound_is_a_pass() {
+        let m = model();
+        let found = judged(&m, &vec![good(); m.modules().len()], false);
+        assert_eq!((found.verdict, found.culprit), (Verdict::Pass, None));
+    }
+
+    #[test]
+    fn what_was_not_compared_keeps_the_verdict_from_pass() {
+        let m = model();
+        for name in ["layer2.0.conv1.temporal_conv", "layer1.0.bn1", "fc"] {
+            let mut measured = vec![good(); m.modules().len()];
+            measured[at(&m, name)] = Measured::default();
+            let found = judged(&m, &measured, false);
+            assert_eq!(found.verdict, Verdict::Incomplete, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_relu_that_a_dump_lacks_is_covered_by_the_next_convolution() {
+        let m = model();
+        let mut measured = vec![good(); m.modules().len()];
+        let relu = at(&m, "layer1.0.conv1.spatial_conv.glo_conv.2");
+        measured[relu] = Measured::default();
+        let embedding = at(&m, "layer1.0.conv1.spatial_conv.pos_embed");
+        measured[embedding] = Measured::default();
+        let found = judged(&m, &measured, false);
+        assert_eq!(found.verdict, Verdict::Pass);
+        let by = found.layers[relu].covered_by.as_deref();
+        assert_eq!(by, Some("layer1.0.conv1.spatial_conv.glo_conv.3"));
+    }
+
+    #[test]
+    fn logits_alone_are_incomplete() {
+        let m = model();
+        let mut measured = vec![Measured::default(); m.modules().len()];
+        measured[at(&m, "fc")] = good();
+        for fused in [false, true] {
+            assert_eq!(judged(&m, &measured, fused).verdict, Verdict::Incomplete);
+        }
+    }
+
+    #[test]
+    fn the_first_to_introduce_is_named_not_the_first_to_differ() {
+        let m = model();
+        let mut measured = vec![good(); m.modules().len()];
+        let bad = at(&m, "layer1.0.conv2.spatial_conv.glo_conv.3");
+        measured[bad].introduced = errors(f64::NAN);
+        measured[bad - 1].inherited = errors(5.0);
+        let found = judged(&m, &measured, false);
+        assert_eq!((found.verdict, found.culprit), (Verdict::Diverged, Some(ModuleId(bad))));
+        let text = culprit(&m, ModuleId(bad), true).text;
+        let expected = "first introduced at layer1.0.conv2.spatial_conv (ctl2): glo_conv.3";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn culprits_outside_a_ctl_are_named_too() {
+        let m = model();
+        let text = |name: &str| culprit(&m, m.find(name).unwrap().id, true).text;
+        assert_eq!(text("conv1"), "first introduced at conv1");
+        assert_eq!(text("layer1.0.bn1"), "first introduced at layer1.0: bn1");
+        assert_eq!(text("layer1.0.conv2"), "first introduced at layer1.0 (ctl2): conv2");
+    }
+}

@@ -1,0 +1,258 @@
+//! How far two tensors are apart, and how far they may be.
+//!
+//! The rule (see the README, "When two layers agree"): with e = error against the float64 truth,
+//! a layer passes when e(candidate) / max(e(libtorch in the candidate's precision), n * eps) is at
+//! most [`BOUND`], both as relative L2 and as the largest error over the truth's rms.
+
+use half::bf16;
+use reports::record::Errors;
+use spec::{Precision, Tensor};
+
+/// A layer passes at a budget ratio of at most this.
+pub const BOUND: f64 = 4.0;
+
+/// Whether a ratio is within the bound. Written so that NaN fails.
+pub fn passes(ratio: f64) -> bool {
+    // `ratio <= BOUND` is false for NaN.
+    ratio <= BOUND
+}
+
+/// The factor n before eps in the budget of a layer whose sums have `reduction` terms.
+///
+/// Rounding s_1, s_2, …, s_K of a sequential sum independently (a random walk, Higham and Mary
+/// 2019) gives a standard error of sqrt(K / 6) u for terms of random sign and of sqrt(K) / 3 u for
+/// terms of one sign, relative to the result; u = eps / 2. sqrt(K) / 4 eps covers both. A layer
+/// that only rounds its output is granted one eps.
+pub fn granted_roundings(reduction: usize) -> f64 {
+    ((reduction as f64).sqrt() / 4.0).max(1.0)
+}
+
+/// The raw distances between a candidate and the truth.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Distance {
+    /// |c - t| / |t| over all values; infinite where the truth is all zero and the candidate not.
+    pub rel_l2: f64,
+    /// max |c - t|.
+    pub max_abs: f64,
+    /// max |c - t| / rms(t).
+    pub max_rel: f64,
+    /// max |t| / rms(t): how far the largest value stands out, which scales its own rounding.
+    pub peak: f64,
+    /// Cosine of the angle between both.
+    pub cosine: f64,
+    /// Largest distance in units of the last place, at the candidate's precision.
+    pub ulp: u64,
+    /// NaN among the candidate's values.
+    pub nan: u64,
+    /// Infinities among the candidate's values.
+    pub inf: u64,
+}
+
+/// Like `f64::max`, but a NaN on either side stays.
+fn max(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+}
+
+/// a / b for errors: nothing over nothing is no error.
+fn over(error: f64, scale: f64) -> f64 {
+    if error == 0.0 { 0.0 } else { error / scale }
+}
+
+/// Measures a candidate against the truth; both must hold equally many values.
+pub fn distance(truth: &Tensor, candidate: &Tensor, precision: Precision) -> Distance {
+    assert_eq!(truth.len(), candidate.len(), "the caller has checked the shapes");
+    let (mut error2, mut truth2, mut candidate2, mut dot) = (0.0, 0.0, 0.0, 0.0);
+    let (mut max_abs, mut peak, mut ulp, mut nan, mut inf) = (0.0, 0.0, 0, 0, 0);
+    for (t, c) in truth.iter().zip(candidate.iter()) {
+        let error = c - t;
+        error2 += error * error;
+        truth2 += t * t;
+        candidate2 += c * c;
+        dot += t * c;
+        max_abs = max(max_abs, error.abs());
+        peak = max(peak, t.abs());
+        ulp = ulp.max(ulps(t, c, precision));
+        nan += u64::from(c.is_nan());
+        inf += u64::from(c.is_infinite());
+    }
+    let rms = (truth2 / truth.len().max(1) as f64).sqrt();
+    let same_direction = error2 == 0.0;
+    Distance {
+        rel_l2: over(error2.sqrt(), truth2.sqrt()),
+        max_abs,
+        max_rel: over(max_abs, rms),
+        peak: over(peak, rms),
+        cosine: if same_direction { 1.0 } else { dot / (truth2 * candidate2).sqrt() },
+        ulp,
+        nan,
+        inf,
+    }
+}
+
+/// Distance in representable numbers of the precision between the truth, rounded to it, and the
+/// candidate. NaN is as far away as can be.
+fn ulps(truth: f64, candidate: f64, precision: Precision) -> u64 {
+    if truth.is_nan() || candidate.is_nan() {
+        return u64::MAX;
+    }
+    // Sign-magnitude bits become integers in the order of the numbers.
+    let ordered = |bits: u64, sign: u64| {
+        let magnitude = (bits & (sign - 1)) as i128;
+        if bits & sign != 0 { -magnitude } else { magnitude }
+    };
+    let place = |x: f64| match precision {
+        Precision::F64 => ordered(x.to_bits(), 1 << 63),
+        Precision::F32 => ordered(u64::from((x as f32).to_bits()), 1 << 31),
+        Precision::Bf16 => ordered(u64::from(bf16::from_f64(x).to_bits()), 1 << 15),
+    };
+    u64::try_from(place(truth).abs_diff(place(candidate))).unwrap_or(u64::MAX)
+}
+
+/// What a layer's error is held against.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    /// The yardstick's own error: libtorch in the candidate's precision.
+    pub yardstick: Distance,
+    /// Rounding errors of the yardstick are scaled by this: 1, or eps(f64) / eps(f32) where the
+    /// candidate computes in float64 and the yardstick cannot be more exact than the truth.
+    pub scale: f64,
+    /// n.
+    pub roundings: f64,
+    /// eps of the candidate's precision.
+    pub epsilon: f64,
+}
+
+impl Budget {
+    /// The larger of both budget ratios: of the relative L2 and of the largest error.
+    pub fn ratio(&self, candidate: &Distance) -> f64 {
+        let floor = self.roundings * self.epsilon;
+        // A yardstick that broke down (NaN, infinite) grants nothing beyond the floor.
+        let granted = |own: f64, floor: f64| {
+            if own.is_finite() { (own * self.scale).max(floor) } else { floor }
+        };
+        let l2 = granted(self.yardstick.rel_l2, floor);
+        // The largest value is rounded by half an eps of itself, not of the rms.
+        let peak = if candidate.peak.is_finite() { candidate.peak.max(1.0) } else { 1.0 };
+        let largest = granted(self.yardstick.max_rel, floor * peak);
+        max(over(candidate.rel_l2, l2), over(candidate.max_rel, largest))
+    }
+
+    /// The record of a layer's error.
+    pub fn errors(&self, candidate: &Distance) -> Errors {
+        Errors {
+            rel_l2: candidate.rel_l2,
+            max_abs: candidate.max_abs,
+            max_rel: candidate.max_rel,
+            ulp: candidate.ulp,
+            cosine: candidate.cosine,
+            ratio: self.ratio(candidate),
+            e_ref: self.yardstick.rel_l2 * self.scale,
+            nan: candidate.nan,
+            inf: candidate.inf,
+        }
+    }
+}
+
+/// Error of [N, C, H, W] over space: rms over batch and channels, relative to the truth's rms.
+/// None where the tensor has no map.
+pub fn heatmap(truth: &Tensor, candidate: &Tensor) -> Option<(usize, usize, Vec<f64>)> {
+    let &[.., height, width] = truth.shape.as_slice() else { return None };
+    if truth.shape.len() < 4 || truth.is_empty() || height * width < 2 {
+        return None;
+    }
+    let cells = height * width;
+    let mut sums = vec![0.0; cells];
+    let mut truth2 = 0.0;
+    for (at, (t, c)) in truth.iter().zip(candidate.iter()).enumerate() {
+        sums[at % cells] += (c - t) * (c - t);
+        truth2 += t * t;
+    }
+    let planes = (truth.len() / cells) as f64;
+    let rms = (truth2 / truth.len() as f64).sqrt();
+    let values = sums.into_iter().map(|sum| over((sum / planes).sqrt(), rms)).collect();
+    Some((height, width, values))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(truth: &[f64], candidate: &[f64]) -> Distance {
+        let tensor = |v: &[f64]| Tensor::f64(vec![v.len()], v.to_vec());
+        distance(&tensor(truth), &tensor(candidate), Precision::F32)
+    }
+
+    fn budget(yardstick: f64) -> Budget {
+        let exact = at(&[1.0], &[1.0]);
+        let yardstick = Distance { rel_l2: yardstick, max_rel: yardstick, ..exact };
+        let epsilon = Precision::F32.epsilon();
+        Budget { yardstick, scale: 1.0, roundings: 1.0, epsilon }
+    }
+
+    #[test]
+    fn nan_and_infinity_never_pass() {
+        let cases: [(&[f64], &[f64]); 6] = [
+            (&[1.0, 2.0], &[1.0, f64::NAN]),
+            (&[1.0, f64::NAN], &[1.0, f64::NAN]),
+            (&[1.0, f64::NAN], &[1.0, 2.0]),
+            (&[1.0, 2.0], &[1.0, f64::INFINITY]),
+            (&[1.0, f64::INFINITY], &[1.0, f64::INFINITY]),
+            (&[0.0, 0.0], &[0.0, f64::NAN]),
+        ];
+        for (truth, candidate) in cases {
+            for yardstick in [0.0, 1e-7, f64::NAN, f64::INFINITY] {
+                let ratio = budget(yardstick).ratio(&at(truth, candidate));
+                assert!(!passes(ratio), "{truth:?} {candidate:?} gave {ratio}");
+            }
+        }
+        assert!(!passes(f64::NAN));
+    }
+
+    #[test]
+    fn a_yardstick_that_broke_down_grants_nothing() {
+        // Everything is within an infinite or NaN budget: it must not count.
+        let off = at(&[1.0, 2.0], &[1.0, 2.5]);
+        assert!(!passes(budget(f64::NAN).ratio(&off)));
+        assert!(!passes(budget(f64::INFINITY).ratio(&off)));
+    }
+
+    #[test]
+    fn equal_is_zero_even_for_zeros_and_nothing() {
+        for values in [&[1.5, -2.0][..], &[0.0, 0.0], &[]] {
+            let same = at(values, values);
+            assert_eq!((same.rel_l2, same.max_rel, same.ulp, same.cosine), (0.0, 0.0, 0, 1.0));
+            assert!(passes(budget(0.0).ratio(&same)));
+        }
+    }
+
+    #[test]
+    fn any_error_on_an_all_zero_truth_fails() {
+        assert!(!passes(budget(1e-7).ratio(&at(&[0.0, 0.0], &[0.0, 1e-30]))));
+    }
+
+    #[test]
+    fn one_wrong_value_among_many_is_seen_by_the_largest_error() {
+        let truth = vec![1.0; 1_000_000];
+        let mut candidate = truth.clone();
+        candidate[7] += 1e-5;
+        let d = at(&truth, &candidate);
+        assert!(d.rel_l2 < 2e-8, "L2 alone would pass: {}", d.rel_l2);
+        assert!(!passes(budget(1e-7).ratio(&d)));
+    }
+
+    #[test]
+    fn ulps_count_across_zero() {
+        let tiny = f64::from(f32::from_bits(1));
+        assert_eq!(at(&[-tiny], &[tiny]).ulp, 2);
+        assert_eq!(at(&[1.0], &[1.0 + f64::from(f32::EPSILON)]).ulp, 1);
+        assert_eq!(at(&[0.0], &[-0.0]).ulp, 0);
+    }
+
+    #[test]
+    fn heatmap_shows_where() {
+        let truth = Tensor::f64(vec![1, 2, 1, 3], vec![1.0; 6]);
+        let candidate = Tensor::f64(vec![1, 2, 1, 3], vec![1.0, 1.0, 2.0, 1.0, 1.0, 2.0]);
+        assert_eq!(heatmap(&truth, &candidate), Some((1, 3, vec![0.0, 0.0, 1.0])));
+        assert_eq!(heatmap(&Tensor::f64(vec![1, 2], vec![1.0; 2]), &candidate), None);
+    }
+}

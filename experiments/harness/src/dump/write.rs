@@ -1,0 +1,153 @@
+//! Writes activations as they are made, so that no network is held in memory whole.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use ndarray::{ArrayD, IxDyn};
+use ndarray_npy::{NpzWriter, WritableElement};
+use spec::{Data, Model, ModuleId, Tensor};
+
+/// Whose names and layout a dump has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Naming {
+    /// PyTorch's module paths, NCHW.
+    Torch,
+    /// The Flax port's module paths, NHWC. Flax shows no ReLU, sigmoid or pooling, since those are
+    /// functions there.
+    Flax,
+}
+
+/// An npz file in the making: it stands beside its target until it is whole.
+pub struct Writer {
+    npz: NpzWriter<BufWriter<File>>,
+    naming: Naming,
+    beside: PathBuf,
+    target: PathBuf,
+}
+
+impl Writer {
+    /// Starts a file.
+    pub fn create(target: &Path, naming: Naming) -> Result<Self> {
+        if target.is_dir() {
+            bail!("{}: this is a folder; name a file to write", target.display());
+        }
+        let mut beside = target.as_os_str().to_owned();
+        beside.push(".part");
+        let beside = PathBuf::from(beside);
+        let file = File::create(&beside)
+            .with_context(|| format!("{}: cannot be written", target.display()))?;
+        let npz = NpzWriter::new_compressed(BufWriter::new(file));
+        Ok(Writer { npz, naming, beside, target: target.to_owned() })
+    }
+
+    /// Adds the output of a module, unless the naming has no name for it.
+    pub fn add(&mut self, model: &Model, id: ModuleId, value: Tensor) -> Result<()> {
+        let Some(name) = name(model, id, self.naming) else { return Ok(()) };
+        let turn = self.naming == Naming::Flax && value.shape.len() == 4;
+        let Tensor { shape, data } = value;
+        match data {
+            Data::F32(values) => self.array(&name, &shape, values, turn),
+            Data::F64(values) => self.array(&name, &shape, values, turn),
+        }
+        .with_context(|| format!("{}: `{name}` cannot be written", self.target.display()))
+    }
+
+    fn array<T: WritableElement + Clone>(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        values: Vec<T>,
+        turn: bool,
+    ) -> Result<()> {
+        let array = ArrayD::from_shape_vec(IxDyn(shape), values)?;
+        match turn {
+            false => self.npz.add_array(name, &array)?,
+            true => {
+                let turned = array.permuted_axes(IxDyn(&[0, 2, 3, 1]));
+                self.npz.add_array(name, &turned.as_standard_layout())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the file and puts it in place.
+    pub fn finish(self) -> Result<()> {
+        self.npz.finish()?.into_inner().map_err(|error| error.into_error())?.sync_all()?;
+        std::fs::rename(&self.beside, &self.target)
+            .with_context(|| format!("{}: cannot be put in place", self.target.display()))
+    }
+}
+
+/// The name of a module's output in a dump, None where the naming has none.
+fn name(model: &Model, id: ModuleId, naming: Naming) -> Option<String> {
+    let module = model.module(id);
+    if id == model.output() && model.fc.is_some() {
+        return Some("logits".to_owned());
+    }
+    match naming {
+        Naming::Torch => Some(module.name.clone()),
+        Naming::Flax => flax_name(&module.name),
+    }
+}
+
+/// `layer1.0.conv2.spatial_conv.glo_conv.3` is `layer1.0/conv2/spatial_conv/glo_conv/conv2` in the
+/// Flax port.
+fn flax_name(name: &str) -> Option<String> {
+    let members: &[(&str, &[(&str, &str)])] = &[
+        ("param_conv", &[("1", "conv1"), ("2", "norm1"), ("4", "conv2")]),
+        (
+            "glo_conv",
+            &[("0", "conv1"), ("1", "norm1"), ("3", "conv2"), ("4", "norm2"), ("6", "conv3")],
+        ),
+    ];
+    if name == "input" {
+        return Some(name.to_owned());
+    }
+    if matches!(name, "maxpool" | "avgpool") || name.ends_with("pos_embed") {
+        return None;
+    }
+    let mut parts: Vec<String> = vec![];
+    let mut rest = name.split('.').peekable();
+    while let Some(part) = rest.next() {
+        // `layer1.0` and `downsample.1` are one key each.
+        let keyed = part.starts_with("layer") || matches!(part, "downsample" | "shortcut_conv");
+        match rest.next_if(|_| keyed) {
+            Some(index) => parts.push(format!("{part}.{index}")),
+            None => parts.push(part.to_owned()),
+        }
+    }
+    if let [.., container, member] = parts.as_mut_slice()
+        && let Some((_, known)) = members.iter().find(|(name, _)| name == container)
+    {
+        let (_, flax) = known.iter().find(|(torch, _)| torch == member)?;
+        *member = (*flax).to_owned();
+    }
+    Some(parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::flax_name;
+
+    #[test]
+    fn flax_names_are_those_of_the_port() {
+        let cases = [
+            ("conv1", Some("conv1")),
+            ("layer1.0.bn1", Some("layer1.0/bn1")),
+            (
+                "layer4.2.conv2.spatial_conv.glo_conv.4",
+                Some("layer4.2/conv2/spatial_conv/glo_conv/norm2"),
+            ),
+            ("layer1.0.conv2.param_conv.1", Some("layer1.0/conv2/param_conv/conv1")),
+            ("layer1.0.conv2.param_conv.5", None),
+            ("layer1.0.conv2.spatial_conv.glo_conv.2", None),
+            ("layer1.0.conv2.spatial_conv.pos_embed", None),
+            ("layer1.0.shortcut_conv.0", Some("layer1.0/shortcut_conv.0")),
+        ];
+        for (torch, flax) in cases {
+            assert_eq!(flax_name(torch).as_deref(), flax, "{torch}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Where and how a run was made, for its record.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+use reports::record::{Git, Machine, Model as ModelRecord, Run};
+use spec::Config;
+
+/// A run that has started.
+pub struct Started {
+    clock: Instant,
+    at: String,
+}
+
+impl Started {
+    /// Now.
+    pub fn now() -> Self {
+        let at = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        Started { clock: Instant::now(), at }
+    }
+
+    /// Seconds since then.
+    pub fn seconds(&self) -> f64 {
+        self.clock.elapsed().as_secs_f64()
+    }
+
+    /// A new folder for a run of this command: `runs/20261123-070102-diff`.
+    pub fn folder(&self, command: &str) -> PathBuf {
+        let stamp: String = self.at.chars().filter(|c| c.is_ascii_digit() || *c == 'T').collect();
+        let base = format!("{}-{command}", stamp.replace('T', "-"));
+        let candidates = std::iter::once(base.clone()).chain((2..).map(|n| format!("{base}-{n}")));
+        let mut paths = candidates.map(|name| PathBuf::from("runs").join(name));
+        paths.find(|path| !path.exists()).unwrap_or_else(|| PathBuf::from("runs").join(base))
+    }
+
+    /// The record of the run, at its end.
+    pub fn finish(&self, config: &Config, sides: Sides) -> Run {
+        Run {
+            command: std::env::args().enumerate().map(word).collect(),
+            git: git(),
+            machine: machine(),
+            versions: crate::engines::versions(),
+            started: self.at.clone(),
+            seconds: self.seconds(),
+            seeds: sides.seeds,
+            candidate: sides.candidate,
+            reference: sides.reference,
+            yardstick: sides.yardstick,
+            weights: sides.weights,
+            input: sides.input,
+            model: model(config, sides.batch),
+        }
+    }
+}
+
+/// What took part in a run, in words.
+pub struct Sides {
+    /// What was judged.
+    pub candidate: String,
+    /// What it was held against.
+    pub reference: String,
+    /// Whose error sets the budget.
+    pub yardstick: String,
+    /// Source of the weights.
+    pub weights: String,
+    /// Source of the clip.
+    pub input: String,
+    /// Seeds by purpose.
+    pub seeds: BTreeMap<String, u64>,
+    /// Clips in the batch.
+    pub batch: usize,
+}
+
+/// The program's own name without the folder of this machine.
+fn word((at, argument): (usize, String)) -> String {
+    if at == 0 { "harness".to_owned() } else { argument }
+}
+
+fn model(config: &Config, batch: usize) -> ModelRecord {
+    let mut more = BTreeMap::new();
+    more.insert("batch_size".to_owned(), batch.into());
+    let semantics = config.semantics;
+    more.insert("tfc".to_owned(), semantics.tfc.into());
+    more.insert("ioi".to_owned(), semantics.ioi.into());
+    let pos_embed = serde_json::to_value(semantics.pos_embed).unwrap_or_default();
+    more.insert("pos_embed".to_owned(), pos_embed);
+    ModelRecord {
+        depth: config.depth as u64,
+        width: config.width,
+        frames: config.frames as u64,
+        size: [config.size.0 as u64, config.size.1 as u64],
+        classes: config.classes as u64,
+        pos_dim: config.pos_dim.iter().map(|&p| p as u64).collect(),
+        more,
+    }
+}
+
+/// The revision of the checkout that the harness was built from, where there is one.
+fn git() -> Option<Git> {
+    let ask = |arguments: &[&str]| {
+        let output = Command::new("git")
+            .args(["-C", env!("CARGO_MANIFEST_DIR")])
+            .args(arguments)
+            .output()
+            .ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| text.trim().to_owned())
+    };
+    let revision = ask(&["rev-parse", "HEAD"])?;
+    let dirty = ask(&["status", "--porcelain"]).is_none_or(|changes| !changes.is_empty());
+    Some(Git { revision, dirty })
+}
+
+fn machine() -> Machine {
+    let field = |file: &str, key: &str| {
+        let text = std::fs::read_to_string(file).ok()?;
+        let line = text.lines().find(|line| line.starts_with(key))?.to_owned();
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    let kib = field("/proc/meminfo", "MemTotal")
+        .and_then(|text| text.split_whitespace().next()?.parse::<f64>().ok());
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    Machine {
+        cpu: field("/proc/cpuinfo", "model name").unwrap_or_else(|| std::env::consts::ARCH.into()),
+        cores,
+        memory_gib: (kib.unwrap_or(0.0) / (1024.0 * 1024.0) * 10.0).round() / 10.0,
+        os: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+    }
+}

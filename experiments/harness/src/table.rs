@@ -1,0 +1,177 @@
+//! What a diff prints: one line per block, unfolded where it diverges, at most 100 columns.
+
+use console::style;
+use reports::record::{DiffRecord, Errors, Layer, LayerVerdict, Verdict};
+
+const NAME: usize = 40;
+const SHAPE: usize = 17;
+const NUMBERS: usize = 15;
+
+/// The table and the verdict.
+pub fn diff(record: &DiffRecord) -> String {
+    let mut lines = vec![header()];
+    // A short list is shown whole: the user has asked for these layers.
+    let whole = record.layers.len() <= 40;
+    for block in blocks(&record.layers) {
+        let fails = block.iter().any(|layer| is_bad(layer));
+        if block.len() > 1 {
+            lines.push(block_line(block));
+        }
+        for layer in block {
+            if whole || block.len() == 1 || (fails && is_shown(layer)) {
+                lines.push(layer_line(layer, block.len() > 1));
+            }
+        }
+    }
+    lines.push(String::new());
+    lines.extend(verdict(record));
+    lines.join("\n")
+}
+
+fn header() -> String {
+    let line = format!(
+        "{:NAME$} {:SHAPE$} {:>NUMBERS$} {:>NUMBERS$} {}",
+        "layer", "output", "introduced", "inherited", "verdict"
+    );
+    style(line).bold().to_string()
+}
+
+/// Runs of layers of the same block.
+fn blocks(layers: &[Layer]) -> impl Iterator<Item = &[Layer]> {
+    layers.chunk_by(|a, b| a.block == b.block)
+}
+
+fn is_bad(layer: &Layer) -> bool {
+    !matches!(layer.verdict, LayerVerdict::Pass | LayerVerdict::Covered)
+}
+
+/// In an unfolded block: what fails by itself, and what was not compared.
+fn is_shown(layer: &Layer) -> bool {
+    matches!(layer.verdict, LayerVerdict::Diverged | LayerVerdict::NotCompared)
+}
+
+fn shape(layer: &Layer) -> String {
+    let extents: Vec<String> = layer.shape.iter().map(u64::to_string).collect();
+    extents.join("x")
+}
+
+fn numbers(errors: Option<&Errors>) -> String {
+    match errors {
+        Some(e) => format!("{:>8.1e} {:>6}", e.rel_l2, ratio(e.ratio)),
+        None => "-".to_owned(),
+    }
+}
+
+/// A budget ratio in at most six characters.
+fn ratio(ratio: f64) -> String {
+    match ratio {
+        r if r.is_nan() => "NaN".to_owned(),
+        r if r.is_infinite() => "inf".to_owned(),
+        r if r < 1000.0 => format!("{r:.2}"),
+        r => format!("{r:.0e}"),
+    }
+}
+
+/// The layer with the largest ratio of a block; NaN counts as the largest.
+fn worst<'a>(
+    block: &'a [Layer],
+    errors: impl Fn(&'a Layer) -> Option<&'a Errors>,
+) -> Option<&'a Errors> {
+    let rank = |e: &Errors| if e.ratio.is_nan() { f64::INFINITY } else { e.ratio };
+    block.iter().filter_map(errors).max_by(|a, b| rank(a).total_cmp(&rank(b)))
+}
+
+fn block_line(block: &[Layer]) -> String {
+    let last = &block[block.len() - 1];
+    let aliases: Vec<&str> = block.iter().filter_map(|l| l.alias.as_deref()).collect();
+    let count = |wanted: LayerVerdict| block.iter().filter(|l| l.verdict == wanted).count();
+    let counts = [
+        (count(LayerVerdict::Diverged), "diverged"),
+        (count(LayerVerdict::NotCompared), "not compared"),
+        (count(LayerVerdict::Inherited), "inherited"),
+        (count(LayerVerdict::Pass) + count(LayerVerdict::Covered), "pass"),
+    ];
+    let (number, word) = counts.into_iter().find(|(n, _)| *n > 0).unwrap_or((0, "pass"));
+    let alias = match aliases.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", aliases.join(", ")),
+    };
+    line(
+        &format!("{}{alias}", last.block),
+        &shape(last),
+        worst(block, |l| l.introduced.as_ref()),
+        worst(block, |l| l.inherited.as_ref()),
+        paint(word, &format!("{number} {word}")),
+    )
+}
+
+fn layer_line(layer: &Layer, indented: bool) -> String {
+    let bare = layer.name.strip_prefix(&format!("{}.", layer.block)).unwrap_or(&layer.name);
+    let name = match indented {
+        true => format!("  {bare}"),
+        false => layer.name.clone(),
+    };
+    let word = layer.verdict.as_str().replace('_', " ");
+    let (introduced, inherited) = (layer.introduced.as_ref(), layer.inherited.as_ref());
+    line(&name, &shape(layer), introduced, inherited, paint(&word, &word))
+}
+
+fn line(
+    name: &str,
+    shape: &str,
+    introduced: Option<&Errors>,
+    inherited: Option<&Errors>,
+    verdict: String,
+) -> String {
+    let (introduced, inherited) = (numbers(introduced), numbers(inherited));
+    let name = console::truncate_str(name, NAME, "…");
+    format!("{name:NAME$} {shape:SHAPE$} {introduced:>NUMBERS$} {inherited:>NUMBERS$} {verdict}")
+}
+
+fn paint(word: &str, text: &str) -> String {
+    match word {
+        "pass" | "covered" => style(text).green(),
+        "diverged" => style(text).red().bold(),
+        _ => style(text).yellow(),
+    }
+    .to_string()
+}
+
+fn verdict(record: &DiffRecord) -> Vec<String> {
+    let count = |wanted| record.layers.iter().filter(|l| l.verdict == wanted).count();
+    let missing = count(LayerVerdict::NotCompared);
+    let covered = count(LayerVerdict::Covered);
+    let compared = record.layers.len() - missing - covered;
+    let mut counts = format!("{compared} layers compared");
+    if covered > 0 {
+        counts += &format!(", {covered} compared at the next one");
+    }
+    if missing > 0 {
+        counts += &format!(", {missing} not compared");
+    }
+    let word = record.verdict.as_str();
+    let mark = match record.verdict {
+        Verdict::Pass => style(word.to_uppercase()).green().bold(),
+        Verdict::Diverged => style(word.to_uppercase()).red().bold(),
+        Verdict::Incomplete => style(word.to_uppercase()).yellow().bold(),
+    };
+    let mut lines = vec![format!("{mark}  {counts}, bound {} x budget", record.bound)];
+    if let Some(culprit) = &record.culprit {
+        lines.push(style(&culprit.text).bold().to_string());
+        lines.extend(culprit.explanation.iter().cloned());
+    }
+    if let Some(logits) = &record.logits {
+        lines.push(format!(
+            "logits: relative L2 {:.1e}, max |difference| {:.1e}, cosine {:.9}",
+            logits.rel_l2, logits.max_abs, logits.cosine
+        ));
+    }
+    if !record.unmatched.is_empty() {
+        let shown: Vec<&str> = record.unmatched.iter().take(3).map(String::as_str).collect();
+        let more = record.unmatched.len() - shown.len();
+        let more =
+            if more > 0 { format!(" and {more} more (see the report)") } else { String::new() };
+        lines.push(format!("not matched in the dump: {}{more}", shown.join(", ")));
+    }
+    lines
+}

@@ -1,0 +1,64 @@
+//! The engine that the harness runs.
+
+use std::sync::Arc;
+
+use spec::weights::Weights;
+use spec::{Engine, EngineError, Model, Precision, Tap, Tensor};
+
+use crate::map::Map;
+use crate::network::Walk;
+use crate::params::Params;
+use crate::real::Real;
+use crate::tap::Probe;
+
+/// The scalar implementation in precision `T`, f32 or f64, with its model and weights.
+#[derive(Debug, Clone)]
+pub struct Scalar<T> {
+    model: Arc<Model>,
+    params: Params,
+    precision: std::marker::PhantomData<T>,
+}
+
+impl<T: Real> Scalar<T> {
+    /// Copies the weights that the model needs. A missing tensor is
+    /// [`EngineError::MissingWeight`], one of another shape [`EngineError::Shape`].
+    pub fn new(model: Arc<Model>, weights: &Weights) -> Result<Self, EngineError> {
+        let params = Params::new(&model, weights)?;
+        Ok(Scalar { model, params, precision: std::marker::PhantomData })
+    }
+
+    /// A clip [N, 3, T, H, W] as maps [N, 3 T, H, W]: the same values in the same order, so that
+    /// channel index = colour * T + frame.
+    fn clip(&self, input: &Tensor) -> Result<Map<T>, EngineError> {
+        let n = input.shape.first().copied().unwrap_or(0);
+        let expected = self.model.input_shape(n);
+        if input.shape != expected {
+            let (what, got) = ("input".to_owned(), input.shape.clone());
+            return Err(EngineError::Shape { what, expected, got });
+        }
+        let [_, colours, frames, h, w] = input.shape[..] else {
+            let (what, got) = ("input".to_owned(), input.shape.clone());
+            return Err(EngineError::Shape { what, expected, got });
+        };
+        Ok(Map::new([n, colours * frames, h, w], T::values(input)))
+    }
+}
+
+impl<T: Real> Engine for Scalar<T> {
+    fn describe(&self) -> String {
+        format!("scalar {} on cpu", T::PRECISION)
+    }
+
+    fn precision(&self) -> Precision {
+        T::PRECISION
+    }
+
+    fn forward(&mut self, input: &Tensor, tap: &mut dyn Tap) -> Result<Tensor, EngineError> {
+        let clip = self.clip(input)?;
+        let n = clip.n;
+        let walk = Walk::new(&self.model, &self.params, Probe::new(&self.model, tap));
+        let output = walk.run(clip)?;
+        let shape = self.model.module(self.model.output()).batch_shape(n);
+        Ok(T::tensor(shape, output.data))
+    }
+}

@@ -1,0 +1,34 @@
+//! The dense layer.
+
+use rayon::prelude::*;
+
+use crate::map::Map;
+use crate::real::Real;
+
+/// y = W x + b.
+#[derive(Debug, Clone, Copy)]
+pub struct Linear<'a> {
+    /// [out, in].
+    pub weight: &'a [f32],
+    /// [out].
+    pub bias: &'a [f32],
+}
+
+impl Linear<'_> {
+    /// Features [N, in, 1, 1] to outputs [N, out, 1, 1].
+    pub fn apply<T: Real>(&self, x: &Map<T>) -> Map<T> {
+        assert_eq!((x.h, x.w), (1, 1), "a dense layer reads a vector per clip");
+        let outputs = self.bias.len();
+        assert_eq!(self.weight.len(), outputs * x.c, "weight [{outputs}, {}]", x.c);
+        let mut out = Map::filled([x.n, outputs, 1, 1], T::ZERO);
+        let wide = T::widen(&x.data);
+        out.data.par_iter_mut().enumerate().for_each(|(index, y)| {
+            let (n, o) = (index / outputs, index % outputs);
+            let features = &wide[n * x.c..][..x.c];
+            let row = &self.weight[o * x.c..][..x.c];
+            let products = features.iter().zip(row).map(|(&v, &w)| v * f64::from(w));
+            *y = T::from_f64(f64::from(self.bias[o]) + products.sum::<f64>());
+        });
+        out
+    }
+}

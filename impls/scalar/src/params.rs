@@ -1,0 +1,81 @@
+//! The learned values, checked once.
+
+use std::collections::HashMap;
+
+use spec::model::{BatchNorm, Conv, Linear, PosEmbedding};
+use spec::weights::Weights;
+use spec::{EngineError, Model};
+
+use crate::ops::{conv, linear, norm};
+
+/// Every tensor of the model's state dict under its official name, as float32; widening to f64 is
+/// exact, so one copy serves both precisions.
+#[derive(Debug, Clone)]
+pub struct Params(HashMap<String, Vec<f32>>);
+
+impl Params {
+    /// Copies what the model needs and refuses what is missing or has another shape.
+    pub fn new(model: &Model, weights: &Weights) -> Result<Self, EngineError> {
+        let mut params = HashMap::new();
+        for wanted in model.parameters() {
+            let missing = || EngineError::MissingWeight(wanted.name.clone());
+            let found = weights.get(&wanted.name).ok_or_else(missing)?;
+            if found.shape != wanted.shape {
+                return Err(EngineError::Shape {
+                    what: wanted.name.clone(),
+                    expected: wanted.shape.clone(),
+                    got: found.shape.clone(),
+                });
+            }
+            params.insert(wanted.name.clone(), found.data.clone());
+        }
+        Ok(Params(params))
+    }
+
+    fn get(&self, name: &str) -> Result<&[f32], EngineError> {
+        let found = self.0.get(name).ok_or_else(|| EngineError::MissingWeight(name.to_owned()))?;
+        Ok(found)
+    }
+
+    fn leaf(&self, module: &str, leaf: &str) -> Result<&[f32], EngineError> {
+        self.get(&format!("{module}.{leaf}"))
+    }
+
+    /// The convolution that a module describes.
+    pub fn conv(&self, module: &Conv) -> Result<conv::Conv<'_>, EngineError> {
+        let bias = module.bias.then(|| self.leaf(&module.name, "bias")).transpose()?;
+        Ok(conv::Conv {
+            weight: self.leaf(&module.name, "weight")?,
+            bias,
+            out_channels: module.out_channels,
+            kernel: module.kernel,
+            stride: module.stride,
+            padding: module.padding,
+            groups: module.groups,
+        })
+    }
+
+    /// The normalisation that a module describes.
+    pub fn batch_norm(&self, module: &BatchNorm) -> Result<norm::BatchNorm<'_>, EngineError> {
+        Ok(norm::BatchNorm {
+            weight: self.leaf(&module.name, "weight")?,
+            bias: self.leaf(&module.name, "bias")?,
+            running_mean: self.leaf(&module.name, "running_mean")?,
+            running_var: self.leaf(&module.name, "running_var")?,
+            eps: module.eps,
+        })
+    }
+
+    /// The dense layer that a module describes.
+    pub fn linear(&self, module: &Linear) -> Result<linear::Linear<'_>, EngineError> {
+        Ok(linear::Linear {
+            weight: self.leaf(&module.name, "weight")?,
+            bias: self.leaf(&module.name, "bias")?,
+        })
+    }
+
+    /// The positional embedding [1, 16, p, p] as it was learned.
+    pub fn pos_embed(&self, module: &PosEmbedding) -> Result<&[f32], EngineError> {
+        self.get(&module.name)
+    }
+}

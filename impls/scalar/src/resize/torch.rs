@@ -1,0 +1,91 @@
+//! PyTorch's `interpolate(mode="bilinear")` on the CPU.
+//!
+//! Source: `aten/src/ATen/native/UpSample.h` (`area_pixel_compute_scale`,
+//! `area_pixel_compute_source_index`, `guard_index_and_lambda`) as documented for
+//! `torch.nn.functional.interpolate`.
+
+use super::{Size, check};
+use crate::real::Real;
+
+/// `F.interpolate(x, size, mode="bilinear", align_corners=True)`, PyTorch 2.11: the centres of the
+/// corner pixels of both images coincide. Along each axis output o lies at o * (in - 1) / (out - 1),
+/// at 0 where out is 1, between its two neighbours.
+///
+/// Reads a plane [h, w] and returns [out_h, out_w]. Panics if a side is 0 or the values do not fit.
+pub fn align_corners<T: Real>(plane: &[T], from: Size, to: Size) -> Vec<T> {
+    check(plane, from, to);
+    let axis = |inputs: usize, outputs: usize| -> Vec<Between<T>> {
+        let scale = match outputs {
+            1 => T::ZERO,
+            _ => T::from_index(inputs - 1) / T::from_index(outputs - 1),
+        };
+        Between::axis(inputs, outputs, |o| scale * T::from_index(o))
+    };
+    interpolate(plane, from.1, &axis(from.0, to.0), &axis(from.1, to.1))
+}
+
+/// `F.interpolate(x, size, mode="bilinear", align_corners=False)`, PyTorch 2.11: pixels are areas,
+/// and the outer edges of both images coincide. Along each axis output o lies at
+/// (o + 0.5) * in / out - 0.5, at 0 where that is negative.
+///
+/// Reads a plane [h, w] and returns [out_h, out_w]. Panics if a side is 0 or the values do not fit.
+pub fn half_pixel<T: Real>(plane: &[T], from: Size, to: Size) -> Vec<T> {
+    check(plane, from, to);
+    let axis = |inputs: usize, outputs: usize| -> Vec<Between<T>> {
+        let scale = T::from_index(inputs) / T::from_index(outputs);
+        Between::axis(inputs, outputs, |o| {
+            let at = scale * (T::from_index(o) + T::HALF) - T::HALF;
+            if at < T::ZERO { T::ZERO } else { at }
+        })
+    };
+    interpolate(plane, from.1, &axis(from.0, to.0), &axis(from.1, to.1))
+}
+
+/// A place between two neighbouring inputs: (1 - part) of the first, part of the second.
+struct Between<T> {
+    first: usize,
+    second: usize,
+    part: T,
+}
+
+impl<T: Real> Between<T> {
+    /// One place for each output, from its coordinate among the inputs. An axis that keeps its
+    /// length is copied, whatever the coordinates round to.
+    fn axis(inputs: usize, outputs: usize, coordinate: impl Fn(usize) -> T) -> Vec<Self> {
+        (0..outputs)
+            .map(|o| match inputs == outputs {
+                true => Between { first: o, second: o, part: T::ZERO },
+                false => Between::at(coordinate(o), inputs),
+            })
+            .collect()
+    }
+
+    fn at(coordinate: T, inputs: usize) -> Self {
+        // The number of whole pixels is found by f64, which holds every coordinate exactly.
+        let first = (coordinate.floor().to_f64() as usize).min(inputs - 1);
+        let second = (first + 1).min(inputs - 1);
+        // Rounding may carry the last coordinate past the last pixel.
+        let part = coordinate - T::from_index(first);
+        let part = if part > T::ONE { T::ONE } else { part };
+        Between { first, second, part }
+    }
+
+    fn blend(&self, first: T, second: T) -> T {
+        (T::ONE - self.part) * first + self.part * second
+    }
+}
+
+fn interpolate<T: Real>(
+    plane: &[T],
+    width: usize,
+    rows: &[Between<T>],
+    columns: &[Between<T>],
+) -> Vec<T> {
+    let along = |y: usize, x: &Between<T>| {
+        let row = &plane[y * width..][..width];
+        x.blend(row[x.first], row[x.second])
+    };
+    rows.iter()
+        .flat_map(|y| columns.iter().map(|x| y.blend(along(y.first, x), along(y.second, x))))
+        .collect()
+}

@@ -1,0 +1,148 @@
+//! What the tests of this crate share.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ndarray::{ArrayD, OwnedRepr};
+use ndarray_npy::{NpzReader, ReadNpzError, ReadableElement};
+use scalar::{Real, Scalar};
+use spec::weights::{Weights, formula};
+use spec::{Config, Engine, EngineError, Flow, Ignore, Model, ModuleId, Tap, Tensor};
+
+/// A file in the folder of goldens.
+pub fn golden_path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../reference/goldens").join(name)
+}
+
+/// The arrays of a golden npz.
+pub struct Npz(NpzReader<File>);
+
+impl Npz {
+    /// Opens a golden; a missing one fails the test and says which.
+    pub fn open(name: &str) -> Self {
+        let path = golden_path(name);
+        let file = File::open(&path).unwrap_or_else(|e| panic!("golden {name}: {e}"));
+        Npz(NpzReader::new(file).unwrap_or_else(|e| panic!("golden {name}: {e}")))
+    }
+
+    pub fn names(&mut self) -> Vec<String> {
+        self.0.names().unwrap()
+    }
+
+    /// An array that must be there.
+    pub fn get<T: ReadableElement>(&mut self, name: &str) -> ArrayD<T> {
+        self.find(name).unwrap_or_else(|| panic!("the golden has no array {name}"))
+    }
+
+    /// An array that may be missing.
+    pub fn find<T: ReadableElement>(&mut self, name: &str) -> Option<ArrayD<T>> {
+        let has = self.names().iter().any(|n| n.trim_end_matches(".npy") == name);
+        has.then(|| {
+            let read: Result<ndarray::ArrayBase<OwnedRepr<T>, _>, ReadNpzError> =
+                self.0.by_name(name);
+            read.unwrap_or_else(|e| panic!("array {name}: {e}"))
+        })
+    }
+}
+
+/// A network with formula weights and a formula clip.
+pub struct Case {
+    pub model: Arc<Model>,
+    pub weights: Weights,
+    pub input: Tensor,
+}
+
+impl Case {
+    pub fn new(config: Config, clips: usize) -> Self {
+        Case::of(Model::new(config).unwrap(), clips)
+    }
+
+    pub fn of(model: Model, clips: usize) -> Self {
+        let weights = Weights::formula(model.parameters(), 0);
+        let shape = model.input_shape(clips);
+        let input = Tensor::f32(shape.clone(), formula::input(shape.iter().product(), 0));
+        Case { model: Arc::new(model), weights, input }
+    }
+
+    pub fn engine<T: Real>(&self) -> Scalar<T> {
+        Scalar::new(self.model.clone(), &self.weights).unwrap()
+    }
+
+    /// The output without observing anything.
+    pub fn run<T: Real>(&self) -> Tensor {
+        self.run_with::<T>(&mut Ignore).unwrap()
+    }
+
+    pub fn run_with<T: Real>(&self, tap: &mut dyn Tap) -> Result<Tensor, EngineError> {
+        self.engine::<T>().forward(&self.input, tap)
+    }
+
+    pub fn id(&self, name: &str) -> ModuleId {
+        self.model.find(name).unwrap_or_else(|| panic!("no module {name}")).id
+    }
+}
+
+/// The smallest network that has every kind of step: two classes of block, embeddings that are
+/// resized, a stage of one-pixel maps.
+pub fn small_config(depth: usize) -> Config {
+    Config {
+        depth,
+        width: 0.0625,
+        frames: 2,
+        size: (40, 33),
+        classes: 5,
+        pos_dim: [5, 4, 3, 2],
+        ..Config::default()
+    }
+}
+
+/// Keeps every value that it sees.
+#[derive(Default)]
+pub struct Record(pub Vec<(ModuleId, Tensor)>);
+
+impl Tap for Record {
+    fn wants(&self, _: ModuleId) -> bool {
+        true
+    }
+
+    fn see(&mut self, id: ModuleId, value: Tensor) -> Flow {
+        self.0.push((id, value));
+        Flow::Continue
+    }
+}
+
+impl Record {
+    pub fn value(&self, id: ModuleId) -> &Tensor {
+        &self.0.iter().find(|(seen, _)| *seen == id).expect("a module that was seen").1
+    }
+}
+
+/// |got - want| / |want|, both as Euclidean norms; NaN where either holds one.
+pub fn relative_l2(got: &[f64], want: &[f64]) -> f64 {
+    assert_eq!(got.len(), want.len(), "two vectors of one length");
+    let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+    let error = square(&mut got.iter().zip(want).map(|(g, w)| g - w));
+    let norm = square(&mut want.iter().copied());
+    if error == 0.0 { 0.0 } else { error / norm }
+}
+
+/// The largest |got - want|; NaN where either holds one.
+pub fn max_error(got: &[f64], want: &[f64]) -> f64 {
+    assert_eq!(got.len(), want.len(), "two vectors of one length");
+    let errors = got.iter().zip(want).map(|(g, w)| (g - w).abs());
+    errors.fold(0.0, |worst, e| if e <= worst { worst } else { e })
+}
+
+/// A tolerance that NaN does not pass.
+#[track_caller]
+pub fn assert_within(error: f64, bound: f64, what: &str) {
+    assert!(error <= bound, "{what}: {error:e} is more than {bound:e}");
+}
+
+/// The bits of every value, so that two results are the same only if they are the same.
+pub fn bits(tensor: &Tensor) -> Vec<u64> {
+    tensor.iter().map(f64::to_bits).collect()
+}

@@ -1,0 +1,130 @@
+//! Numbers as a reader wants them.
+
+/// A short number: three significant digits, exponents from 1e5 up and 1e-3 down.
+pub(crate) fn short(value: f64) -> String {
+    match value {
+        v if v.is_nan() => "NaN".to_owned(),
+        f64::INFINITY => "inf".to_owned(),
+        f64::NEG_INFINITY => "-inf".to_owned(),
+        0.0 => "0".to_owned(),
+        v if (1e-2..1e5).contains(&v.abs()) => plain(v),
+        v => format!("{v:.2e}"),
+    }
+}
+
+/// Three significant digits without an exponent.
+fn plain(value: f64) -> String {
+    let before_point = value.abs().log10().floor() as i32;
+    let decimals = (2 - before_point).max(0) as usize;
+    format!("{value:.decimals$}")
+}
+
+/// A cosine: what matters is how little is missing from 1.
+pub(crate) fn cosine(value: f64) -> String {
+    let missing = 1.0 - value;
+    if missing.is_finite() && missing.abs() < 1e-3 && missing != 0.0 {
+        let sign = if missing < 0.0 { '+' } else { '−' };
+        return format!("1 {sign} {:.1e}", missing.abs());
+    }
+    short(value)
+}
+
+/// A count with a metric suffix: `28.9 M`.
+pub(crate) fn metric(value: u64) -> String {
+    const SUFFIXES: [(f64, &str); 3] = [(1e9, "G"), (1e6, "M"), (1e3, "k")];
+    let value = value as f64;
+    match SUFFIXES.iter().find(|(factor, _)| value >= *factor) {
+        Some((factor, suffix)) => format!("{} {suffix}", plain(value / factor)),
+        None => format!("{value}"),
+    }
+}
+
+/// A whole number with its word: `1 layer`, `2 layers`.
+pub(crate) fn count(number: usize, word: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{number} {word}{ending}")
+}
+
+/// The name of a verdict as a reader says it.
+pub(crate) fn words(name: &str) -> String {
+    name.replace('_', " ")
+}
+
+/// A module path that may wrap after each dot. It is markup: the path is escaped.
+pub(crate) fn wrapping(path: &str) -> String {
+    escape(path).replace('.', ".<wbr>")
+}
+
+/// Text for HTML and SVG; also safe inside of a quoted attribute.
+pub(crate) fn escape(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            other => safe.push(other),
+        }
+    }
+    safe
+}
+
+/// A command line as a shell takes it, word by word.
+pub(crate) fn shell(words: &[String]) -> String {
+    words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ")
+}
+
+fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@+%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_numbers_have_three_digits() {
+        let cases = [
+            (0.0, "0"),
+            (1.0, "1.00"),
+            (12.34, "12.3"),
+            (99_999.0, "99999"),
+            (0.05, "0.0500"),
+            (1.25e-7, "1.25e-7"),
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "inf"),
+            (f64::NEG_INFINITY, "-inf"),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(short(value), expected);
+        }
+    }
+
+    #[test]
+    fn a_cosine_shows_what_is_missing_from_one() {
+        assert_eq!(cosine(1.0), "1.00");
+        assert_eq!(cosine(1.0 - 2f64.powi(-40)), "1 − 9.1e-13");
+        assert_eq!(cosine(0.5), "0.500");
+        assert_eq!(cosine(f64::NAN), "NaN");
+    }
+
+    #[test]
+    fn counts_get_a_suffix() {
+        assert_eq!(metric(0), "0");
+        assert_eq!(metric(999), "999");
+        assert_eq!(metric(28_890_000), "28.9 M");
+        assert_eq!(metric(5_483_000_000), "5.48 G");
+    }
+
+    #[test]
+    fn shell_words_are_quoted_where_needed() {
+        let words = ["harness", "diff", "--input", "my clip.npy", "it's", ""].map(str::to_owned);
+        assert_eq!(shell(&words), r"harness diff --input 'my clip.npy' 'it'\''s' ''");
+    }
+}

@@ -1,0 +1,70 @@
+//! The pages: a view of formatted strings, put into a template that escapes them.
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Serde, Value};
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
+use serde::Serialize;
+
+use crate::error::{ReportError, Result};
+use crate::record::Record;
+
+mod diff;
+mod index;
+mod layers;
+mod provenance;
+mod selftest;
+mod summary;
+
+pub use index::IndexEntry;
+
+/// The templates by name.
+const TEMPLATES: [(&str, &str); 6] = [
+    ("base.html", include_str!("assets/base.html")),
+    ("provenance.html", include_str!("assets/provenance.html")),
+    ("details.html", include_str!("assets/details.html")),
+    ("diff.html", include_str!("assets/diff.html")),
+    ("selftest.html", include_str!("assets/selftest.html")),
+    ("index.html", include_str!("assets/index.html")),
+];
+
+/// The style sheet, in the order of its parts.
+const STYLE: [&str; 2] = [include_str!("assets/base.css"), include_str!("assets/report.css")];
+
+/// The script of every page; it does nothing where there is nothing for it to do.
+const SCRIPT: &str = include_str!("assets/page.js");
+
+/// The page of a record: one HTML file that loads nothing.
+pub fn render(record: &Record) -> Result<String> {
+    match record {
+        Record::Diff(diff) => page("diff.html", &diff::view(diff)?),
+        Record::Selftest(selftest) => page("selftest.html", &selftest::view(selftest)),
+    }
+}
+
+/// A page that lists several reports.
+pub fn render_index(entries: &[IndexEntry]) -> Result<String> {
+    page("index.html", &index::view(entries))
+}
+
+/// Fills a template. Style and script are ours and go in as they are; everything else is escaped
+/// unless the view says that it is markup already.
+fn page(name: &'static str, view: &impl Serialize) -> Result<String> {
+    let fail =
+        |error: minijinja::Error| ReportError::Page { page: name, reason: error.to_string() };
+    let mut environment = Environment::new();
+    environment.set_auto_escape_callback(|_| AutoEscape::Html);
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_syntax(
+        SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(fail)?,
+    );
+    for (name, source) in TEMPLATES {
+        environment.add_template(name, source).map_err(fail)?;
+    }
+    let template = environment.get_template(name).map_err(fail)?;
+    let context = context! {
+        view => Value::from(Serde(view)),
+        style => Value::from_safe_string(STYLE.concat()),
+        script => Value::from_safe_string(SCRIPT.to_owned()),
+    };
+    template.render(context).map_err(fail)
+}

@@ -1,0 +1,77 @@
+//! The page that lists several reports.
+
+use minijinja::value::Value;
+use serde::Serialize;
+
+use crate::format::short;
+use crate::record::{DiffRecord, Record, SelftestRecord};
+
+/// One report in the list.
+#[derive(Debug, Clone, Serialize)]
+pub struct IndexEntry {
+    /// Where the report is, relative to the list. Encoded to letters that need no escape.
+    href: Value,
+    /// Its name in the list.
+    name: String,
+    verdict: &'static str,
+    word: &'static str,
+    sentence: String,
+    candidate: String,
+    reference: String,
+    started: String,
+    seconds: String,
+}
+
+impl IndexEntry {
+    /// The entry of a record whose report is the file `href` beside the list.
+    pub fn new(record: &Record, name: &str, href: &str) -> Self {
+        let run = record.run();
+        let (verdict, word, sentence) = match record {
+            Record::Diff(diff) => diff_verdict(diff),
+            Record::Selftest(selftest) => selftest_verdict(selftest),
+        };
+        IndexEntry {
+            href: Value::from_safe_string(percent_encoded(href)),
+            name: name.to_owned(),
+            verdict,
+            word,
+            sentence,
+            candidate: run.candidate.clone(),
+            reference: run.reference.clone(),
+            started: run.started.clone(),
+            seconds: short(run.seconds),
+        }
+    }
+}
+
+fn diff_verdict(diff: &DiffRecord) -> (&'static str, &'static str, String) {
+    let name = diff.verdict.as_str();
+    let culprit = diff.culprit.as_ref().map(|culprit| culprit.text.clone());
+    let sentence = culprit.or_else(|| diff.first_divergent.clone()).unwrap_or_default();
+    (name, name, sentence)
+}
+
+fn selftest_verdict(selftest: &SelftestRecord) -> (&'static str, &'static str, String) {
+    let whole = selftest.faults.iter().all(|fault| fault.detected == fault.injected);
+    let verdict = if whole && !selftest.faults.is_empty() { "pass" } else { "diverged" };
+    let word = if verdict == "pass" { "all detected" } else { "faults missed" };
+    (verdict, word, format!("self-test with {} kinds of faults", selftest.faults.len()))
+}
+
+/// A relative address: a path whose letters cannot be taken for a scheme, a query or an anchor.
+fn percent_encoded(path: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./".contains(&b);
+    let encode = |b: u8| if plain(b) { (b as char).to_string() } else { format!("%{b:02X}") };
+    format!("./{}", path.bytes().map(encode).collect::<String>().trim_start_matches('/'))
+}
+
+#[derive(Serialize)]
+pub(super) struct View<'a> {
+    title: &'static str,
+    entries: &'a [IndexEntry],
+}
+
+/// The view of the list.
+pub(super) fn view(entries: &[IndexEntry]) -> View<'_> {
+    View { title: "Reports", entries }
+}

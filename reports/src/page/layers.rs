@@ -1,0 +1,185 @@
+//! The views of layers: the rows of the large table, and the details of each block.
+
+use minijinja::value::Value;
+use serde::Serialize;
+
+use crate::blocks::Block;
+use crate::format::{cosine, count, metric, short, words, wrapping};
+use crate::level::Level;
+use crate::rows::{ErrorRow, Row};
+
+/// One column of the large table.
+#[derive(Serialize)]
+pub(super) struct ColumnView {
+    /// Its name in the page's address: `#sort=ratio`.
+    key: &'static str,
+    title: &'static str,
+    /// What it means, for a tooltip.
+    hint: &'static str,
+    numeric: bool,
+    /// Whether the first click sorts downwards: where large means bad.
+    down: bool,
+}
+
+/// Key, title, meaning, whether it is a number, whether its worst is its largest.
+const COLUMNS: [(&str, &str, &str, bool, bool); 11] = [
+    ("depth", "#", "order of execution", true, false),
+    ("name", "Layer", "module path", false, false),
+    ("kind", "Kind", "what the module computes", false, false),
+    ("shape", "Output", "shape of the output", false, false),
+    ("params", "Params", "number of parameters", true, true),
+    ("macs", "MACs", "multiply-accumulates for one clip", true, true),
+    ("ratio", "Ratio", "budget ratio of the introduced error", true, true),
+    ("rel_l2", "rel L2", "relative L2 of the introduced error", true, true),
+    ("inherited", "Ratio", "budget ratio of the inherited error", true, true),
+    ("inherited_rel_l2", "rel L2", "relative L2 of the inherited error", true, true),
+    ("verdict", "Verdict", "verdict on the layer", false, false),
+];
+
+/// One cell: what is shown, and what it is sorted by where that differs.
+#[derive(Serialize)]
+struct Cell {
+    text: String,
+    value: Option<u64>,
+}
+
+/// One row of the large table.
+#[derive(Serialize)]
+pub(super) struct LayerView {
+    depth: usize,
+    name: String,
+    path: Value,
+    alias: Option<String>,
+    kind: String,
+    shape: String,
+    cells: Vec<Cell>,
+    verdict: String,
+    verdict_words: String,
+    remark: String,
+}
+
+/// One block with all that was measured in it.
+#[derive(Serialize)]
+pub(super) struct BlockView {
+    name: String,
+    anchor: String,
+    level: &'static str,
+    verdict: &'static str,
+    verdict_words: String,
+    ratio: String,
+    layers: String,
+    rows: Vec<DetailView>,
+}
+
+/// One layer in the details.
+#[derive(Serialize)]
+struct DetailView {
+    path: Value,
+    alias: Option<String>,
+    verdict: String,
+    verdict_words: String,
+    n: String,
+    remark: String,
+    errors: Vec<DetailErrors>,
+}
+
+/// One of the two errors in the details.
+#[derive(Serialize)]
+struct DetailErrors {
+    what: &'static str,
+    cells: Option<[String; 9]>,
+}
+
+/// The columns of the large table.
+pub(super) fn columns() -> Vec<ColumnView> {
+    let view = |(key, title, hint, numeric, down)| ColumnView { key, title, hint, numeric, down };
+    COLUMNS.into_iter().map(view).collect()
+}
+
+/// One row of the large table.
+pub(super) fn layer_view(row: &Row) -> LayerView {
+    LayerView {
+        depth: row.depth,
+        name: row.name.clone(),
+        path: Value::from_safe_string(wrapping(&row.name)),
+        alias: row.alias.clone(),
+        kind: words(&row.kind),
+        shape: row.shape.clone(),
+        cells: cells(row),
+        verdict: row.verdict.clone(),
+        verdict_words: words(&row.verdict),
+        remark: remark(row),
+    }
+}
+
+fn cells(row: &Row) -> Vec<Cell> {
+    let counted = |value: u64| Cell { text: metric(value), value: Some(value) };
+    let error = |errors: Option<ErrorRow>, read: fn(ErrorRow) -> f64| Cell {
+        text: errors.map_or_else(|| "–".to_owned(), |errors| short(read(errors))),
+        value: None,
+    };
+    vec![
+        counted(row.params),
+        counted(row.macs),
+        error(row.introduced, |e| e.ratio),
+        error(row.introduced, |e| e.rel_l2),
+        error(row.inherited, |e| e.ratio),
+        error(row.inherited, |e| e.rel_l2),
+    ]
+}
+
+/// What has to be said about a layer: by which it is covered, its note, its broken values.
+fn remark(row: &Row) -> String {
+    let covered = row.covered_by.as_ref().map(|by| format!("covered by {by}"));
+    let broken = row.introduced.or(row.inherited).and_then(broken);
+    let parts: Vec<String> = [covered, row.note.clone(), broken].into_iter().flatten().collect();
+    parts.join("; ")
+}
+
+fn broken(errors: ErrorRow) -> Option<String> {
+    (errors.nan > 0 || errors.inf > 0)
+        .then(|| format!("{} NaN, {} infinite", errors.nan, errors.inf))
+}
+
+/// The details of one block.
+pub(super) fn block_view(block: &Block<'_>, bound: f64) -> BlockView {
+    BlockView {
+        name: block.name.to_owned(),
+        anchor: block.anchor.clone(),
+        level: Level::of(block.ratio, bound).class(),
+        verdict: block.verdict,
+        verdict_words: words(block.verdict),
+        ratio: block.ratio.map_or_else(|| "–".to_owned(), short),
+        layers: count(block.rows.len(), "layer"),
+        rows: block.rows.iter().map(|row| detail(row)).collect(),
+    }
+}
+
+fn detail(row: &Row) -> DetailView {
+    DetailView {
+        path: Value::from_safe_string(wrapping(&row.name)),
+        alias: row.alias.clone(),
+        verdict: row.verdict.clone(),
+        verdict_words: words(&row.verdict),
+        n: short(row.n),
+        remark: remark(row),
+        errors: vec![
+            DetailErrors { what: "introduced", cells: row.introduced.map(error_cells) },
+            DetailErrors { what: "inherited", cells: row.inherited.map(error_cells) },
+        ],
+    }
+}
+
+fn error_cells(e: ErrorRow) -> [String; 9] {
+    [
+        short(e.ratio),
+        short(e.rel_l2),
+        short(e.e_ref),
+        short(e.max_rel),
+        short(e.max_abs),
+        e.ulp.to_string(),
+        cosine(e.cosine),
+        e.nan.to_string(),
+        e.inf.to_string(),
+    ]
+}

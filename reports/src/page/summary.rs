@@ -1,0 +1,206 @@
+//! The top of the page: the verdict in words, and the numbers that it rests on.
+
+use minijinja::value::Value;
+use serde::Serialize;
+
+use crate::format::{count, escape, short, words, wrapping};
+use crate::record::{Culprit, DiffRecord, Verdict};
+use crate::rows::{Row, worse};
+
+/// The verdict and what has to be known about it.
+#[derive(Serialize)]
+pub(super) struct Summary {
+    verdict: &'static str,
+    mark: &'static str,
+    word: &'static str,
+    sentence: String,
+    first_divergent: Option<String>,
+    explanation: Option<String>,
+    hypotheses: Vec<HypothesisView>,
+    facts: Vec<Fact>,
+    candidate: String,
+    reference: String,
+}
+
+#[derive(Serialize)]
+struct HypothesisView {
+    what: String,
+    ratio: String,
+    fits: bool,
+}
+
+/// One number with what it says.
+#[derive(Serialize)]
+struct Fact {
+    label: &'static str,
+    value: String,
+    /// Markup: what is foreign in it is escaped already.
+    remark: Value,
+    bad: bool,
+}
+
+/// How many layers have each fate.
+struct Counts {
+    compared: usize,
+    covered: usize,
+    missing: usize,
+    diverged: usize,
+}
+
+/// The summary of a comparison.
+pub(super) fn of(diff: &DiffRecord, rows: &[Row]) -> Summary {
+    let counts = Counts::of(rows);
+    let (mark, word) = heading(diff.verdict);
+    Summary {
+        verdict: diff.verdict.as_str(),
+        mark,
+        word,
+        sentence: sentence(diff, &counts),
+        first_divergent: diff.first_divergent.clone(),
+        explanation: diff.culprit.as_ref().and_then(|culprit| culprit.explanation.clone()),
+        hypotheses: diff.culprit.as_ref().map(hypotheses).unwrap_or_default(),
+        facts: facts(diff, rows, &counts),
+        candidate: diff.run.candidate.clone(),
+        reference: diff.run.reference.clone(),
+    }
+}
+
+impl Counts {
+    fn of(rows: &[Row]) -> Self {
+        let number = |verdict: &str| rows.iter().filter(|row| row.verdict == verdict).count();
+        let (covered, missing) = (number("covered"), number("not_compared"));
+        Counts {
+            compared: rows.len() - covered - missing,
+            covered,
+            missing,
+            diverged: number("diverged"),
+        }
+    }
+}
+
+fn heading(verdict: Verdict) -> (&'static str, &'static str) {
+    match verdict {
+        Verdict::Pass => ("✓", "Pass"),
+        Verdict::Diverged => ("✗", "Diverged"),
+        Verdict::Incomplete => ("?", "Incomplete"),
+    }
+}
+
+/// The verdict in one sentence.
+fn sentence(diff: &DiffRecord, counts: &Counts) -> String {
+    match (diff.verdict, &diff.culprit) {
+        (Verdict::Diverged, Some(culprit)) => culprit.text.clone(),
+        (Verdict::Diverged, None) => match &diff.first_divergent {
+            Some(name) => format!("first divergent layer: {name}"),
+            None => "the candidate is beyond the bound".to_owned(),
+        },
+        (Verdict::Pass, _) => format!(
+            "every layer is within {} times the error that float32 itself makes",
+            diff.bound
+        ),
+        (Verdict::Incomplete, _) => format!(
+            "nothing that was compared is beyond the bound, but {} not compared",
+            were(counts.missing)
+        ),
+    }
+}
+
+fn were(number: usize) -> String {
+    let verb = if number == 1 { "was" } else { "were" };
+    format!("{} {verb}", count(number, "layer"))
+}
+
+fn hypotheses(culprit: &Culprit) -> Vec<HypothesisView> {
+    let view = |h: &crate::record::Hypothesis| HypothesisView {
+        what: h.what.clone(),
+        ratio: short(h.ratio),
+        fits: h.fits,
+    };
+    culprit.hypotheses.iter().map(view).collect()
+}
+
+fn facts(diff: &DiffRecord, rows: &[Row], counts: &Counts) -> Vec<Fact> {
+    vec![compared(counts), worst_layer(diff, rows), logits(diff), time(diff)]
+}
+
+fn compared(counts: &Counts) -> Fact {
+    let total = counts.compared + counts.covered + counts.missing;
+    let missing = match counts.missing {
+        0 => "none left out".to_owned(),
+        number => format!("{number} not compared"),
+    };
+    let diverged = match counts.diverged {
+        0 => String::new(),
+        number => format!("{number} diverged, "),
+    };
+    Fact {
+        label: "Layers compared",
+        value: format!("{} of {total}", counts.compared),
+        remark: text(&format!("{diverged}{} covered by another, {missing}", counts.covered)),
+        bad: counts.diverged > 0 || counts.missing > 0,
+    }
+}
+
+/// The layer with the largest ratio; NaN is larger than everything.
+fn worst_layer(diff: &DiffRecord, rows: &[Row]) -> Fact {
+    let measured = rows.iter().filter_map(|row| Some((row, row.introduced?.ratio)));
+    let larger = |a: f64, b: f64| !a.is_nan() && (b.is_nan() || worse(a, b) > a);
+    let worst = measured.reduce(|a, b| if larger(a.1, b.1) { b } else { a });
+    let label = "Worst budget ratio introduced";
+    match worst {
+        Some((row, ratio)) => Fact {
+            label,
+            value: short(ratio),
+            remark: Value::from_safe_string(format!(
+                "<span class=\"path\">{}</span>; the bound is {}",
+                wrapping(&row.name),
+                diff.bound
+            )),
+            bad: !within(ratio, diff.bound),
+        },
+        None => Fact { label, value: "–".to_owned(), remark: text("not measured"), bad: false },
+    }
+}
+
+fn text(words: &str) -> Value {
+    Value::from_safe_string(escape(words))
+}
+
+/// NaN is not within any bound.
+fn within(ratio: f64, bound: f64) -> bool {
+    ratio <= bound
+}
+
+fn logits(diff: &DiffRecord) -> Fact {
+    let label = "Error of the logits (relative L2)";
+    match &diff.logits {
+        Some(errors) => Fact {
+            label,
+            value: short(errors.rel_l2),
+            remark: text(&format!(
+                "float32 of libtorch itself: {}; budget ratio {}",
+                short(errors.e_ref),
+                short(errors.ratio)
+            )),
+            bad: !within(errors.ratio, diff.bound),
+        },
+        None => {
+            Fact {
+                label, value: "–".to_owned(), remark: text(&words("not_compared")), bad: false
+            }
+        }
+    }
+}
+
+fn time(diff: &DiffRecord) -> Fact {
+    let run = &diff.run;
+    Fact {
+        label: "Time",
+        value: format!("{} s", short(run.seconds)),
+        remark: text(&format!(
+            "depth {}, {} frames, {} × {}",
+            run.model.depth, run.model.frames, run.model.size[0], run.model.size[1]
+        )),
+        bad: false,
+    }
+}

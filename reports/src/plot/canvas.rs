@@ -1,0 +1,205 @@
+//! The strokes that a plot is made of.
+
+use std::ops::Range;
+
+use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
+use plotters::prelude::{
+    Cartesian2d, Circle, Color, Cross, DrawingArea, PathElement, Rectangle, SVGBackend, ShapeStyle,
+    Text, TextStyle, TriangleMarker,
+};
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::{FontFamily, FontStyle, IntoTextStyle};
+
+use super::axis::{Axis, Spot};
+use super::theme::Role;
+use super::{Look, SCALE, Series, Size, Span};
+use crate::rows::Row;
+
+/// The result of drawing; plotters has a type of error for each backend.
+pub(super) type Drawn<T> = Result<T, Box<dyn std::error::Error>>;
+
+type Root<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Plane<'a> = DrawingArea<SVGBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+/// The space around the plane, in pixels of the screen: top, right, bottom, left.
+const MARGINS: [i32; 4] = [10, 24, 26, 52];
+
+/// The size of text, in pixels of the screen. plotters divides what it is given by 1.24.
+const TEXT: f64 = 12.0 * 1.24 * SCALE as f64;
+
+/// Names of stages closer than this many pixels of the screen would overlap.
+const NAME_SPACE: i32 = 46;
+
+/// The plane of one plot, and the margins around it.
+pub(super) struct Canvas<'root, 'svg> {
+    root: &'root Root<'svg>,
+    plane: Plane<'svg>,
+    axis: Axis,
+    /// Radius of a dot, in pixels of the drawing.
+    dot: i32,
+    /// Left and right end of the horizontal axis.
+    ends: (f64, f64),
+}
+
+impl<'root, 'svg> Canvas<'root, 'svg> {
+    pub fn new(root: &'root Root<'svg>, size: Size, axis: Axis, layers: usize) -> Self {
+        let [top, right, bottom, left] = MARGINS.map(|margin| margin * SCALE);
+        let inner = root.margin(top, bottom, left, right);
+        let pixels = inner.get_pixel_range();
+        // Half a layer of air on both sides; an empty table still gets an axis.
+        let ends = (-0.5, layers.max(1) as f64 - 0.5);
+        let (low, high) = axis.range();
+        let spec = Cartesian2d::new(ends.0..ends.1, low..high, pixels_of(pixels));
+        Canvas { root, plane: inner.apply_coord_spec(spec), axis, dot: dot_of(size, layers), ends }
+    }
+
+    /// The pixel of a place on the plane.
+    fn pixel(&self, x: f64, y: f64) -> (i32, i32) {
+        self.plane.map_coordinate(&(x, y))
+    }
+
+    fn text(&self, role: Role, at: (i32, i32), words: &str, pos: Pos) -> Drawn<()> {
+        let font = (FontFamily::SansSerif, TEXT, FontStyle::Normal);
+        let color = role.color();
+        let style: TextStyle<'_> = font.into_text_style(self.root).color(&color).pos(pos);
+        Ok(self.root.draw(&Text::new(words.to_owned(), at, style))?)
+    }
+
+    fn line(&self, points: Vec<(f64, f64)>, style: ShapeStyle) -> Drawn<()> {
+        Ok(self.plane.draw(&PathElement::new(points, style))?)
+    }
+
+    fn across(&self, y: f64, style: ShapeStyle) -> Drawn<()> {
+        self.line(vec![(self.ends.0, y), (self.ends.1, y)], style)
+    }
+
+    /// The grid, the labels of the axis, and the names of the stages.
+    pub fn frame(&self, spans: &[Span<'_>]) -> Drawn<()> {
+        for (y, label) in self.axis.labels() {
+            self.across(y, stroke(Role::Grid, 1))?;
+            let at = (MARGINS[3] * SCALE - 8 * SCALE, self.pixel(self.ends.0, y).1);
+            self.text(Role::Muted, at, &label, Pos::new(HPos::Right, VPos::Center))?;
+        }
+        for y in self.axis.borders() {
+            self.across(y, stroke(Role::Muted, 1))?;
+        }
+        self.stages(spans)
+    }
+
+    fn stages(&self, spans: &[Span<'_>]) -> Drawn<()> {
+        let (low, high) = self.axis.range();
+        let bottom = self.pixel(self.ends.0, low).1 + 8 * SCALE;
+        let mut free_from = i32::MIN;
+        for span in spans {
+            let start = span.depths.start as f64 - 0.5;
+            self.line(vec![(start, low), (start, high)], stroke(Role::Grid, 1))?;
+            let middle = self.pixel((start + span.depths.end as f64 - 0.5) / 2.0, low).0;
+            if middle < free_from {
+                continue;
+            }
+            free_from = middle + NAME_SPACE * SCALE;
+            let pos = Pos::new(HPos::Center, VPos::Top);
+            self.text(Role::Muted, (middle, bottom), span.name, pos)?;
+        }
+        Ok(())
+    }
+
+    /// Tints everything that is beyond the bound.
+    pub fn shade_above(&self, bound: f64) -> Drawn<()> {
+        let corners = [(self.ends.0, self.axis.range().1), (self.ends.1, bound.log10())];
+        let tint = Role::Bad.color().mix(0.07).filled();
+        Ok(self.plane.draw(&Rectangle::new(corners, tint))?)
+    }
+
+    /// The bound with its name.
+    pub fn bound(&self, bound: f64) -> Drawn<()> {
+        let y = bound.log10();
+        self.across(y, stroke(Role::Bad, 2))?;
+        let (x, y) = self.pixel(self.ends.1, y);
+        let words = format!("bound {bound}");
+        self.text(
+            Role::Bad,
+            (x - 6 * SCALE, y - 4 * SCALE),
+            &words,
+            Pos::new(HPos::Right, VPos::Bottom),
+        )
+    }
+
+    /// One series: its line, then its marks.
+    pub fn series(&self, series: &Series, rows: &[Row], bound: Option<f64>) -> Drawn<()> {
+        let spots: Vec<(f64, f64, Spot)> = rows
+            .iter()
+            .filter_map(|row| {
+                let value = (series.read)(row)?;
+                Some((row.depth as f64, value, self.axis.spot(value)))
+            })
+            .collect();
+        if series.look != Look::Dots {
+            self.series_line(series.role, &spots)?;
+        }
+        if series.look == Look::Line {
+            return Ok(());
+        }
+        for (x, value, spot) in spots {
+            let over =
+                bound.is_some_and(|bound| value.partial_cmp(&bound).is_none_or(|o| o.is_gt()));
+            self.mark(series, over, (x, spot))?;
+        }
+        Ok(())
+    }
+
+    /// The line breaks where a value is broken, since it would lead to the strip and back.
+    fn series_line(&self, role: Role, spots: &[(f64, f64, Spot)]) -> Drawn<()> {
+        for piece in spots.split(|(_, _, spot)| matches!(spot, Spot::Broken(_))) {
+            if piece.len() > 1 {
+                let points = piece.iter().map(|(x, _, spot)| (*x, spot.height())).collect();
+                self.line(points, stroke(role, 1))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Dots and rings for values, triangles and crosses for what is broken. Introduced errors
+    /// beyond the bound take the colour of the bound and grow.
+    fn mark(&self, series: &Series, over: bool, (x, spot): (f64, Spot)) -> Drawn<()> {
+        let at = (x, spot.height());
+        let filled = series.look == Look::Dots;
+        let loud = over && filled;
+        let color = if loud { Role::Bad } else { series.role }.color();
+        let radius = if loud { self.dot * 3 / 2 } else { self.dot };
+        let ring = color.stroke_width(SCALE as u32);
+        match (spot, filled) {
+            (Spot::Broken(_), true) => {
+                self.plane.draw(&TriangleMarker::new(at, 2 * self.dot, color.filled()))?;
+            }
+            (Spot::Broken(_), false) => {
+                self.plane.draw(&Cross::new(at, self.dot, ring))?;
+            }
+            (_, true) => self.plane.draw(&Circle::new(at, radius, color.filled()))?,
+            (_, false) => self.plane.draw(&Circle::new(at, radius, ring))?,
+        }
+        Ok(())
+    }
+
+    /// Ends the picture and returns the horizontal pixels of the plane.
+    pub fn finish(&self) -> Drawn<Range<i32>> {
+        self.root.present()?;
+        Ok(self.plane.get_pixel_range().0)
+    }
+}
+
+/// Dots shrink where many of them share the axis, down to one and a half pixels of the screen.
+fn dot_of(size: Size, layers: usize) -> i32 {
+    let each = size.width * SCALE / layers.max(1) as i32;
+    each.clamp(3 * SCALE / 2, 3 * SCALE)
+}
+
+fn stroke(role: Role, width: i32) -> ShapeStyle {
+    role.color().stroke_width((width * SCALE) as u32)
+}
+
+/// plotters counts pixels downwards from the top: the axis starts at the bottom.
+fn pixels_of((x, y): (Range<i32>, Range<i32>)) -> (Range<i32>, Range<i32>) {
+    (x, y.end..y.start)
+}

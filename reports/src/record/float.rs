@@ -1,0 +1,95 @@
+//! Floats in JSON: numbers when finite, otherwise the strings `"NaN"`, `"inf"` and `"-inf"`.
+//!
+//! JSON has no word for them, and `null` would read as "not measured", which is the opposite of
+//! what a NaN in an error means.
+
+use std::fmt;
+
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A float that is written by the rules of this module.
+struct Float(f64);
+
+/// The name of a float that JSON has no number for.
+fn special_name(value: f64) -> Option<&'static str> {
+    match value {
+        v if v.is_nan() => Some("NaN"),
+        f64::INFINITY => Some("inf"),
+        f64::NEG_INFINITY => Some("-inf"),
+        _ => None,
+    }
+}
+
+impl Serialize for Float {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match special_name(self.0) {
+            Some(name) => serializer.serialize_str(name),
+            None => serializer.serialize_f64(self.0),
+        }
+    }
+}
+
+struct FloatVisitor;
+
+impl Visitor<'_> for FloatVisitor {
+    type Value = Float;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number, \"NaN\", \"inf\" or \"-inf\"")
+    }
+
+    fn visit_f64<E: Error>(self, v: f64) -> Result<Float, E> {
+        Ok(Float(v))
+    }
+
+    fn visit_u64<E: Error>(self, v: u64) -> Result<Float, E> {
+        Ok(Float(v as f64))
+    }
+
+    fn visit_i64<E: Error>(self, v: i64) -> Result<Float, E> {
+        Ok(Float(v as f64))
+    }
+
+    fn visit_str<E: Error>(self, v: &str) -> Result<Float, E> {
+        match v {
+            "NaN" => Ok(Float(f64::NAN)),
+            "inf" => Ok(Float(f64::INFINITY)),
+            "-inf" => Ok(Float(f64::NEG_INFINITY)),
+            _ => Err(E::invalid_value(serde::de::Unexpected::Str(v), &self)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Float {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(FloatVisitor)
+    }
+}
+
+/// Writes one float; for `#[serde(with = "float")]`.
+pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    Float(*value).serialize(serializer)
+}
+
+/// Reads one float; for `#[serde(with = "float")]`.
+pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Float::deserialize(deserializer).map(|float| float.0)
+}
+
+/// The same for a list of floats; for `#[serde(with = "float::list")]`.
+pub mod list {
+    use super::Float;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes a list of floats.
+    pub fn serialize<S: Serializer>(values: &[f64], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(values.iter().map(|&value| Float(value)))
+    }
+
+    /// Reads a list of floats.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
+        let floats = Vec::<Float>::deserialize(deserializer)?;
+        Ok(floats.into_iter().map(|float| float.0).collect())
+    }
+}

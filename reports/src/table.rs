@@ -1,0 +1,128 @@
+//! The table of a record: a polars frame with one row for each layer, also written as Parquet.
+//!
+//! Everything that the pages and plots show of the layers is computed from this frame, so what
+//! somebody reads from the Parquet file is what the report shows.
+
+use std::path::Path;
+
+use polars::prelude::{
+    Column, DataFrame, KeyValueMetadata, NamedFrom, ParquetWriter, PolarsResult, Series,
+};
+
+use crate::error::Result;
+use crate::record::{DiffRecord, Errors, Layer, Place, Record, SelftestRecord};
+use crate::store::write_whole;
+
+/// A column of an [`Errors`]: its name, and how it is read.
+type Read<T> = (&'static str, fn(&Errors) -> T);
+
+/// The columns of one [`Errors`], and how each is read. They stand in the frame twice, with the
+/// prefixes `introduced_` and `inherited_`.
+const FLOATS: [Read<f64>; 6] = [
+    ("rel_l2", |e| e.rel_l2),
+    ("max_abs", |e| e.max_abs),
+    ("max_rel", |e| e.max_rel),
+    ("cosine", |e| e.cosine),
+    ("ratio", |e| e.ratio),
+    ("e_ref", |e| e.e_ref),
+];
+
+/// The whole-numbered columns of one [`Errors`].
+const COUNTS: [Read<u64>; 3] = [("ulp", |e| e.ulp), ("nan", |e| e.nan), ("inf", |e| e.inf)];
+
+/// The table of a record: one row for each layer, or for each injected fault of a self-test.
+pub fn to_table(record: &Record) -> Result<DataFrame> {
+    let table = match record {
+        Record::Diff(diff) => layers_table(diff),
+        Record::Selftest(selftest) => faults_table(selftest),
+    };
+    Ok(table?)
+}
+
+/// One row for each layer, in order of execution.
+pub(crate) fn layers_table(diff: &DiffRecord) -> PolarsResult<DataFrame> {
+    let layers = &diff.layers;
+    let mut columns = vec![
+        integers("depth", 0..layers.len() as u64),
+        texts("name", layers, |l| Some(&l.name)),
+        texts("alias", layers, |l| l.alias.as_deref()),
+        texts("kind", layers, |l| Some(l.kind.as_str())),
+        texts("block", layers, |l| Some(&l.block)),
+        strings("shape", layers.iter().map(|l| shape_text(&l.shape))),
+        integers("params", layers.iter().map(|l| l.params)),
+        integers("macs", layers.iter().map(|l| l.macs)),
+        column("n", layers.iter().map(|l| l.n).collect::<Vec<_>>()),
+        texts("verdict", layers, |l| Some(l.verdict.as_str())),
+        texts("covered_by", layers, |l| l.covered_by.as_deref()),
+        texts("note", layers, |l| l.note.as_deref()),
+    ];
+    columns.extend(error_columns("introduced", layers, |l| l.introduced.as_ref()));
+    columns.extend(error_columns("inherited", layers, |l| l.inherited.as_ref()));
+    DataFrame::new(layers.len(), columns)
+}
+
+/// One row for each injected fault.
+fn faults_table(selftest: &SelftestRecord) -> PolarsResult<DataFrame> {
+    let rows: Vec<(&str, &Place)> = selftest
+        .faults
+        .iter()
+        .flat_map(|fault| fault.places.iter().map(|place| (fault.fault.as_str(), place)))
+        .collect();
+    let columns = vec![
+        texts("fault", &rows, |(fault, _)| Some(fault)),
+        texts("module", &rows, |(_, place)| Some(&place.module)),
+        column("detected", rows.iter().map(|(_, place)| place.detected).collect::<Vec<_>>()),
+        texts("named", &rows, |(_, place)| place.named.as_deref()),
+        column("ratio", rows.iter().map(|(_, place)| place.ratio).collect::<Vec<_>>()),
+    ];
+    DataFrame::new(rows.len(), columns)
+}
+
+fn error_columns(prefix: &str, layers: &[Layer], of: fn(&Layer) -> Option<&Errors>) -> Vec<Column> {
+    let floats = FLOATS.iter().map(|(name, read)| {
+        let values: Vec<Option<f64>> = layers.iter().map(|l| of(l).map(read)).collect();
+        column(&format!("{prefix}_{name}"), values)
+    });
+    let counts = COUNTS.iter().map(|(name, read)| {
+        let values: Vec<Option<u64>> = layers.iter().map(|l| of(l).map(read)).collect();
+        column(&format!("{prefix}_{name}"), values)
+    });
+    floats.chain(counts).collect()
+}
+
+fn column<T, Phantom: ?Sized>(name: &str, values: T) -> Column
+where
+    Series: NamedFrom<T, Phantom>,
+{
+    Series::new(name.into(), values).into()
+}
+
+fn texts<T>(name: &str, rows: &[T], of: impl Fn(&T) -> Option<&str>) -> Column {
+    column(name, rows.iter().map(of).collect::<Vec<Option<&str>>>())
+}
+
+fn strings(name: &str, values: impl Iterator<Item = String>) -> Column {
+    column(name, values.collect::<Vec<_>>())
+}
+
+fn integers(name: &str, values: impl Iterator<Item = u64>) -> Column {
+    column(name, values.collect::<Vec<_>>())
+}
+
+fn shape_text(shape: &[u64]) -> String {
+    shape.iter().map(u64::to_string).collect::<Vec<_>>().join(" × ")
+}
+
+/// Writes the table as Parquet. The run (command, machine, versions, …) goes along as the
+/// metadata entry `run`, in JSON.
+pub fn write_parquet(record: &Record, path: &Path) -> Result<()> {
+    let mut table = to_table(record)?;
+    let run = serde_json::to_string(record.run())
+        .map_err(|error| crate::ReportError::write(path, error.into()))?;
+    let metadata = vec![("kind".to_owned(), record.kind().to_owned()), ("run".to_owned(), run)];
+    let mut bytes = Vec::new();
+    ParquetWriter::new(&mut bytes)
+        .with_key_value_metadata(Some(KeyValueMetadata::from_static(metadata)))
+        .finish(&mut table)?;
+    write_whole(path, &bytes)
+}

@@ -1,0 +1,130 @@
+//! The pages of records: complete, escaped, self-contained, and not too large.
+
+mod common;
+
+use common::{HOSTILE, all};
+use reports::{IndexEntry, Record, render, render_index};
+
+fn page(name: &str) -> String {
+    let records = all();
+    let (_, record) = records.iter().find(|(n, _)| *n == name).expect("a record of this name");
+    render(record).expect("a page")
+}
+
+/// The values of an attribute, wherever it stands.
+fn attribute_values<'a>(html: &'a str, attribute: &str) -> Vec<&'a str> {
+    let opening = format!(" {attribute}=\"");
+    html.split(&opening).skip(1).filter_map(|rest| rest.split('"').next()).collect()
+}
+
+#[test]
+fn every_record_makes_a_page_that_loads_nothing() {
+    for (name, record) in all() {
+        let html = render(&record).unwrap_or_else(|error| panic!("{name}: {error}"));
+        for scheme in ["http:", "https:", "url(//", "@import", "<link", "<iframe", "<object"] {
+            assert!(!html.contains(scheme), "{name} holds {scheme}");
+        }
+        for href in attribute_values(&html, "href") {
+            assert!(href.starts_with('#'), "{name} links to {href}");
+        }
+        // Where hostile text is escaped, it holds no attribute that a browser would see.
+        for src in attribute_values(&html, "src") {
+            panic!("{name} loads {src}");
+        }
+    }
+}
+
+#[test]
+fn links_lead_to_something() {
+    for name in ["pass", "diverged", "incomplete", "selftest"] {
+        let html = page(name);
+        let ids = attribute_values(&html, "id");
+        for href in attribute_values(&html, "href") {
+            assert!(ids.contains(&&href[1..]), "{name}: nothing has the id {href}");
+        }
+    }
+}
+
+#[test]
+fn hostile_text_stays_text() {
+    let html = page("hostile");
+    assert!(!html.contains(HOSTILE));
+    assert!(!html.contains("<script>document"));
+    assert!(!html.contains("<img"));
+    assert_eq!(html.matches("<script>").count(), 1);
+    assert!(!html.contains(">49&"), "text was taken for a template");
+}
+
+#[test]
+fn a_page_of_450_layers_is_below_1_5_megabytes() {
+    let html = page("pass");
+    assert_eq!(html.matches("data-name=").count(), 450);
+    println!("the page has {} bytes", html.len());
+    assert!(html.len() < 1_500_000, "{} bytes", html.len());
+}
+
+#[test]
+fn the_verdict_stands_first_and_in_words() {
+    let cases = [
+        ("pass", "</span> Pass</h1>", "every layer is within 4 times"),
+        ("diverged", "</span> Diverged</h1>", "first introduced at layer4.0.conv2.spatial_conv"),
+        ("incomplete", "</span> Incomplete</h1>", "50 layers were not compared"),
+        ("empty", "</span> Incomplete</h1>", "The record holds no layers."),
+    ];
+    for (name, heading, sentence) in cases {
+        let html = page(name);
+        assert!(html.contains(heading) && html.contains(sentence), "{name}");
+    }
+}
+
+#[test]
+fn blocks_that_were_not_compared_are_hatched() {
+    let html = page("incomplete");
+    // Two blocks, each drawn for a wide and for a narrow window.
+    assert_eq!(html.matches("class=\"tile is-none\"").count(), 4);
+}
+
+#[test]
+fn nan_and_infinity_are_drawn_and_written() {
+    let html = page("extreme");
+    assert!(html.contains("NaN, ∞") && html.contains("zero"));
+    assert!(html.contains("<polygon"), "no triangle for NaN");
+    assert!(html.contains("heat-broken"));
+}
+
+#[test]
+fn a_selftest_shows_each_fault() {
+    let html = page("selftest");
+    for text in ["Faults missed", "58 of 60 injected", "swapped weights", "90 %", "other layer"] {
+        assert!(html.contains(text), "{text}");
+    }
+}
+
+#[test]
+fn the_index_lists_every_report_and_links_stay_local() {
+    let entries: Vec<IndexEntry> = all()
+        .iter()
+        .map(|(name, record)| IndexEntry::new(record, name, &format!("{name}/a b.html")))
+        .chain([IndexEntry::new(&all()[0].1, HOSTILE, "javascript:alert(1)")])
+        .collect();
+    let html = render_index(&entries).expect("a page");
+    assert!(html.contains("href=\"./pass/a%20b.html\""), "{html}");
+    assert!(html.contains("href=\"./javascript%3Aalert%281%29\""));
+    assert!(!html.contains("<img"));
+    assert!(render_index(&[]).expect("a page").contains("There are no reports."));
+}
+
+#[test]
+fn the_text_of_the_diverged_page_reads_well() {
+    let record = Record::Diff(Box::new(common::diverged()));
+    let html = render(&record).expect("a page");
+    let header = html.split("<header").nth(1).and_then(|h| h.split("</header>").next());
+    insta::assert_snapshot!(text_of(header.expect("a header")));
+}
+
+/// The text between tags, one piece a line.
+fn text_of(html: &str) -> String {
+    let pieces =
+        html.split('<').filter_map(|piece| piece.split_once('>')).map(|(_, text)| text.trim());
+    pieces.filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n")
+}
