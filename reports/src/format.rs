@@ -50,9 +50,17 @@ pub(crate) fn words(name: &str) -> String {
     name.replace('_', " ")
 }
 
-/// A module path that may wrap after each dot. It is markup: the path is escaped.
+/// A module path that may wrap after a dot, but not before a mere index. It is markup: the path
+/// is escaped.
 pub(crate) fn wrapping(path: &str) -> String {
-    escape(path).replace('.', ".<wbr>")
+    let mut pieces = path.split('.');
+    let mut markup = pieces.next().map(escape).unwrap_or_default();
+    for piece in pieces {
+        let index = piece.starts_with(|c: char| c.is_ascii_digit());
+        markup.push_str(if index { "." } else { ".<wbr>" });
+        markup.push_str(&escape(piece));
+    }
+    markup
 }
 
 /// Text for HTML and SVG; also safe inside of a quoted attribute.
@@ -112,6 +120,13 @@ mod tests {
         assert_eq!(cosine(1.0 - 2f64.powi(-40)), "1 − 9.1e-13");
         assert_eq!(cosine(0.5), "0.500");
         assert_eq!(cosine(f64::NAN), "NaN");
+    }
+
+    #[test]
+    fn paths_wrap_before_names_and_not_before_indexes() {
+        assert_eq!(wrapping("layer1.0.conv2.glo_conv.3"), "layer1.0.<wbr>conv2.<wbr>glo_conv.3");
+        assert_eq!(wrapping("<b>.x"), "&lt;b&gt;.<wbr>x");
+        assert_eq!(wrapping(""), "");
     }
 
     #[test]

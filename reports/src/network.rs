@@ -134,11 +134,18 @@ fn tile(layout: &Layout, block: &Block<'_>, bound: f64, (x, y): (usize, usize)) 
         flat = width - 14,
         name = escape(block.name),
         alias = escape(&short_list(&aliases)),
-        ratio = block.ratio.map_or_else(|| "–".to_owned(), short),
+        ratio = block.ratio.map_or_else(|| "–".to_owned(), fitting),
         ratio_y = height - STRIP - 10,
         right = width - 10,
     );
     svg
+}
+
+/// A ratio that leaves room for the sign beside it.
+fn fitting(ratio: f64) -> String {
+    const LONGEST: usize = 6;
+    let text = short(ratio);
+    if text.len() > LONGEST { format!("{ratio:.0e}") } else { text }
 }
 
 /// As many aliases as fit into a tile.

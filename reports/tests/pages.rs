@@ -27,10 +27,8 @@ fn every_record_makes_a_page_that_loads_nothing() {
         for href in attribute_values(&html, "href") {
             assert!(href.starts_with('#'), "{name} links to {href}");
         }
-        // Where hostile text is escaped, it holds no attribute that a browser would see.
-        for src in attribute_values(&html, "src") {
-            panic!("{name} loads {src}");
-        }
+        let loaded = attribute_values(&html, "src");
+        assert!(loaded.is_empty(), "{name} loads {loaded:?}");
     }
 }
 

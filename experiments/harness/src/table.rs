@@ -3,6 +3,7 @@
 use console::style;
 use reports::record::{DiffRecord, Errors, Layer, LayerVerdict, Verdict};
 
+const WIDTH: usize = 100;
 const NAME: usize = 40;
 const SHAPE: usize = 17;
 const NUMBERS: usize = 15;
@@ -13,14 +14,13 @@ pub fn diff(record: &DiffRecord) -> String {
     // A short list is shown whole: the user has asked for these layers.
     let whole = record.layers.len() <= 40;
     for block in blocks(&record.layers) {
-        let fails = block.iter().any(|layer| is_bad(layer));
         if block.len() > 1 {
             lines.push(block_line(block));
         }
-        for layer in block {
-            if whole || block.len() == 1 || (fails && is_shown(layer)) {
-                lines.push(layer_line(layer, block.len() > 1));
-            }
+        let shown = |layer: &&Layer| whole || block.len() == 1 || is_diverged(layer);
+        lines.extend(block.iter().filter(shown).map(|layer| layer_line(layer, block.len() > 1)));
+        if !whole && block.len() > 1 {
+            lines.extend(missing_line(block));
         }
     }
     lines.push(String::new());
@@ -41,13 +41,26 @@ fn blocks(layers: &[Layer]) -> impl Iterator<Item = &[Layer]> {
     layers.chunk_by(|a, b| a.block == b.block)
 }
 
-fn is_bad(layer: &Layer) -> bool {
-    !matches!(layer.verdict, LayerVerdict::Pass | LayerVerdict::Covered)
+/// In an unfolded block: what fails by itself.
+fn is_diverged(layer: &Layer) -> bool {
+    layer.verdict == LayerVerdict::Diverged
 }
 
-/// In an unfolded block: what fails by itself, and what was not compared.
-fn is_shown(layer: &Layer) -> bool {
-    matches!(layer.verdict, LayerVerdict::Diverged | LayerVerdict::NotCompared)
+/// The layers of a block that were not compared, as many as one line holds.
+fn missing_line(block: &[Layer]) -> Option<String> {
+    let missing: Vec<&str> = block
+        .iter()
+        .filter(|layer| layer.verdict == LayerVerdict::NotCompared)
+        .map(|layer| bare(layer))
+        .collect();
+    let line = format!("  not compared: {}", missing.join(", "));
+    let line = console::truncate_str(&line, WIDTH, "…").into_owned();
+    (!missing.is_empty()).then_some(line)
+}
+
+/// The name without its block.
+fn bare(layer: &Layer) -> &str {
+    layer.name.strip_prefix(&format!("{}.", layer.block)).unwrap_or(&layer.name)
 }
 
 fn shape(layer: &Layer) -> String {
@@ -106,9 +119,8 @@ fn block_line(block: &[Layer]) -> String {
 }
 
 fn layer_line(layer: &Layer, indented: bool) -> String {
-    let bare = layer.name.strip_prefix(&format!("{}.", layer.block)).unwrap_or(&layer.name);
     let name = match indented {
-        true => format!("  {bare}"),
+        true => format!("  {}", bare(layer)),
         false => layer.name.clone(),
     };
     let word = layer.verdict.as_str().replace('_', " ");

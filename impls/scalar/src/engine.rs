@@ -1,5 +1,6 @@
 //! The engine that the harness runs.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use spec::weights::Weights;
@@ -16,7 +17,7 @@ use crate::tap::Probe;
 pub struct Scalar<T> {
     model: Arc<Model>,
     params: Params,
-    precision: std::marker::PhantomData<T>,
+    precision: PhantomData<T>,
 }
 
 impl<T: Real> Scalar<T> {
@@ -24,7 +25,7 @@ impl<T: Real> Scalar<T> {
     /// [`EngineError::MissingWeight`], one of another shape [`EngineError::Shape`].
     pub fn new(model: Arc<Model>, weights: &Weights) -> Result<Self, EngineError> {
         let params = Params::new(&model, weights)?;
-        Ok(Scalar { model, params, precision: std::marker::PhantomData })
+        Ok(Scalar { model, params, precision: PhantomData })
     }
 
     /// A clip [N, 3, T, H, W] as maps [N, 3 T, H, W]: the same values in the same order, so that
@@ -32,16 +33,18 @@ impl<T: Real> Scalar<T> {
     fn clip(&self, input: &Tensor) -> Result<Map<T>, EngineError> {
         let n = input.shape.first().copied().unwrap_or(0);
         let expected = self.model.input_shape(n);
-        if input.shape != expected {
-            let (what, got) = ("input".to_owned(), input.shape.clone());
-            return Err(EngineError::Shape { what, expected, got });
-        }
         let [_, colours, frames, h, w] = input.shape[..] else {
-            let (what, got) = ("input".to_owned(), input.shape.clone());
-            return Err(EngineError::Shape { what, expected, got });
+            return Err(wrong_shape(expected, input));
         };
+        if input.shape != expected {
+            return Err(wrong_shape(expected, input));
+        }
         Ok(Map::new([n, colours * frames, h, w], T::values(input)))
     }
+}
+
+fn wrong_shape(expected: Vec<usize>, input: &Tensor) -> EngineError {
+    EngineError::Shape { what: "input".to_owned(), expected, got: input.shape.clone() }
 }
 
 impl<T: Real> Engine for Scalar<T> {

@@ -33,7 +33,7 @@ impl<T: Real> Map<T> {
         Map::new(shape, vec![value; shape.iter().product()])
     }
 
-    /// [n, c, h, w].
+    /// `[n, c, h, w]`.
     pub fn shape(&self) -> [usize; 4] {
         [self.n, self.c, self.h, self.w]
     }

@@ -1,5 +1,5 @@
-//! The network, step by step. Section numbers are those of the paper (arXiv 2405.08344); the
-//! order of steps is the order of [`spec::Model::modules`].
+//! The network, step by step, in the order of [`spec::Model::modules`]; names of the parts are the
+//! paper's (arXiv 2405.08344, section 3).
 
 use spec::model::{BatchNorm, Block, Body, Conv, ConvBn, Ctl, Gate, Ioi, PosEmbedding};
 use spec::{EngineError, Model, ModuleId, PosEmbed, Semantics};

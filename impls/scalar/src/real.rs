@@ -38,6 +38,9 @@ pub trait Real:
     /// An index or a size as a number; exact below 2^24.
     fn from_index(index: usize) -> Self;
 
+    /// self * factor + term, rounded once.
+    fn mul_add(self, factor: Self, term: Self) -> Self;
+
     /// The whole number at or below.
     fn floor(self) -> Self;
 
@@ -81,6 +84,10 @@ impl Real for f32 {
         index as f32
     }
 
+    fn mul_add(self, factor: f32, term: f32) -> f32 {
+        f32::mul_add(self, factor, term)
+    }
+
     fn floor(self) -> f32 {
         f32::floor(self)
     }
@@ -122,6 +129,10 @@ impl Real for f64 {
 
     fn from_index(index: usize) -> f64 {
         index as f64
+    }
+
+    fn mul_add(self, factor: f64, term: f64) -> f64 {
+        f64::mul_add(self, factor, term)
     }
 
     fn floor(self) -> f64 {

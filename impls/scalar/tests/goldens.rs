@@ -143,7 +143,8 @@ fn the_default_network_agrees_with_pytorch() {
 const OTHER_PROGRAMS: f64 = 1e-4;
 
 fn agrees_with_logits(case: &Case, golden: &str) {
-    let want: Vec<f64> = Npz::open(golden).get::<f32>("logits").iter().copied().map(f64::from).collect();
+    let want: Vec<f64> =
+        Npz::open(golden).get::<f32>("logits").iter().copied().map(f64::from).collect();
     let got = case.run::<f32>().to_f64();
     assert_within(max_error(&got, &want), OTHER_PROGRAMS, golden);
 }
@@ -158,12 +159,9 @@ fn logits_agree_with_mindspore() {
 #[test]
 fn logits_agree_with_flax_under_its_own_resize() {
     let flax = Semantics { pos_embed: PosEmbed::Flax, ..Semantics::default() };
-    for name in [
-        "r50_w0125_t16_64",
-        "r50_w0125_t16_72x88_pos56",
-        "r50_w1_t16_224",
-        "r18_w025_t16_57x65",
-    ] {
+    for name in
+        ["r50_w0125_t16_64", "r50_w0125_t16_72x88_pos56", "r50_w1_t16_224", "r18_w025_t16_57x65"]
+    {
         agrees_with_logits(&with(name, flax), &format!("fl_{name}.npz"));
     }
 }

@@ -60,7 +60,15 @@ fn half(o: usize, inputs: usize, outputs: usize) -> f64 {
     (o as f64 + 0.5) * inputs as f64 / outputs as f64 - 0.5
 }
 
+/// Sizes outside a property are dropped, about half of them; a long run may drop as many as it
+/// likes.
+fn config() -> ProptestConfig {
+    ProptestConfig { max_global_rejects: u32::MAX, ..ProptestConfig::default() }
+}
+
 proptest! {
+    #![proptest_config(config())]
+
     #[test]
     fn equal_size_is_the_identity((plane, from, _) in plane(), method in method()) {
         prop_assert_eq!(resized(method, &plane, from, from), plane);
@@ -182,7 +190,11 @@ proptest! {
         let out = method.plane(&[value], (1, 1), to);
         match method {
             Method::FlaxEmulation if to != (1, 1) => prop_assert!(out.is_err()),
-            _ => prop_assert_eq!(out.unwrap(), vec![value; to.0 * to.1]),
+            // (1 - part) * value + part * value need not round to the value itself.
+            _ => {
+                let error = max_error(&out.unwrap(), &vec![value; to.0 * to.1]);
+                prop_assert!(error <= rounding::<f64>((1, 1)), "differs by {}", error);
+            }
         }
     }
 

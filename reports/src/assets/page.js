@@ -12,6 +12,7 @@
 
   const state = { sort: "depth", dir: "asc", filter: "", verdict: "" };
 
+  const at = (key) => Math.max(0, columns.findIndex((column) => column.dataset.key === key));
   const columns = table ? [...table.querySelectorAll("th[data-key]")] : [];
   const rows = table ? [...table.querySelectorAll("tbody tr[data-name]")] : [];
 
@@ -27,11 +28,11 @@
   const compareTexts = (a, b) => a.localeCompare(b, "en", { numeric: true });
 
   const sortRows = () => {
-    const at = Math.max(0, columns.findIndex((column) => column.dataset.key === state.sort));
-    const numeric = columns[at].classList.contains("num");
+    const chosen = at(state.sort);
+    const numeric = columns[chosen].classList.contains("num");
     const sign = state.dir === "desc" ? -1 : 1;
     const keyed = rows.map((row, index) => {
-      const cell = row.cells[at];
+      const cell = row.cells[chosen];
       return { row, index, key: numeric ? numberOf(cell) : cell.textContent };
     });
     const compare = numeric ? compareNumbers : compareTexts;
@@ -41,7 +42,7 @@
     });
     table.tBodies[0].append(...keyed.map(({ row }) => row));
     const direction = sign < 0 ? "descending" : "ascending";
-    columns.forEach((column, i) => column.setAttribute("aria-sort", i === at ? direction : "none"));
+    columns.forEach((column, i) => column.setAttribute("aria-sort", i === chosen ? direction : "none"));
   };
 
   // An alias stands for its module and everything below it; other words are searched for.
@@ -55,7 +56,7 @@
     const words = wanted.split(/\s+/);
     return (row) => {
       const { name, alias = "" } = row.dataset;
-      const text = `${name} ${alias} ${row.cells[2].textContent}`.toLowerCase();
+      const text = `${name} ${alias} ${row.cells[at("kind")].textContent}`.toLowerCase();
       return words.every((word) => text.includes(word));
     };
   };
@@ -146,7 +147,7 @@
       span.textContent = text;
       return span;
     };
-    const cellOf = (row, key) => row.cells[columns.findIndex((column) => column.dataset.key === key)].textContent;
+    const cellOf = (row, key) => row.cells[at(key)].textContent;
     const layerAt = (svg, event) => {
       const box = svg.getBoundingClientRect();
       const { left, right, count } = svg.dataset;

@@ -25,22 +25,22 @@ pub(super) struct ColumnView {
 const COLUMNS: [(&str, &str, &str, bool, bool); 11] = [
     ("depth", "#", "order of execution", true, false),
     ("name", "Layer", "module path", false, false),
-    ("kind", "Kind", "what the module computes", false, false),
-    ("shape", "Output", "shape of the output", false, false),
-    ("params", "Params", "number of parameters", true, true),
-    ("macs", "MACs", "multiply-accumulates for one clip", true, true),
+    ("verdict", "Verdict", "verdict on the layer", false, false),
     ("ratio", "Ratio", "budget ratio of the introduced error", true, true),
     ("rel_l2", "rel L2", "relative L2 of the introduced error", true, true),
     ("inherited", "Ratio", "budget ratio of the inherited error", true, true),
     ("inherited_rel_l2", "rel L2", "relative L2 of the inherited error", true, true),
-    ("verdict", "Verdict", "verdict on the layer", false, false),
+    ("kind", "Kind", "what the module computes", false, false),
+    ("shape", "Output", "shape of the output", false, false),
+    ("params", "Params", "number of parameters", true, true),
+    ("macs", "MACs", "multiply-accumulates for one clip", true, true),
 ];
 
-/// One cell: what is shown, and what it is sorted by where that differs.
+/// A large count: what is shown, and what it is sorted by.
 #[derive(Serialize)]
-struct Cell {
+struct Counted {
     text: String,
-    value: Option<u64>,
+    value: u64,
 }
 
 /// One row of the large table.
@@ -52,7 +52,8 @@ pub(super) struct LayerView {
     alias: Option<String>,
     kind: String,
     shape: String,
-    cells: Vec<Cell>,
+    errors: [String; 4],
+    counts: [Counted; 2],
     verdict: String,
     verdict_words: String,
     remark: String,
@@ -105,26 +106,24 @@ pub(super) fn layer_view(row: &Row) -> LayerView {
         alias: row.alias.clone(),
         kind: words(&row.kind),
         shape: row.shape.clone(),
-        cells: cells(row),
+        errors: errors(row),
+        counts: [row.params, row.macs].map(|value| Counted { text: metric(value), value }),
         verdict: row.verdict.clone(),
         verdict_words: words(&row.verdict),
         remark: remark(row),
     }
 }
 
-fn cells(row: &Row) -> Vec<Cell> {
-    let counted = |value: u64| Cell { text: metric(value), value: Some(value) };
-    let error = |errors: Option<ErrorRow>, read: fn(ErrorRow) -> f64| Cell {
-        text: errors.map_or_else(|| "–".to_owned(), |errors| short(read(errors))),
-        value: None,
+/// Ratio and relative L2 of both errors.
+fn errors(row: &Row) -> [String; 4] {
+    let shown = |errors: Option<ErrorRow>, read: fn(ErrorRow) -> f64| {
+        errors.map_or_else(|| "–".to_owned(), |errors| short(read(errors)))
     };
-    vec![
-        counted(row.params),
-        counted(row.macs),
-        error(row.introduced, |e| e.ratio),
-        error(row.introduced, |e| e.rel_l2),
-        error(row.inherited, |e| e.ratio),
-        error(row.inherited, |e| e.rel_l2),
+    [
+        shown(row.introduced, |e| e.ratio),
+        shown(row.introduced, |e| e.rel_l2),
+        shown(row.inherited, |e| e.ratio),
+        shown(row.inherited, |e| e.rel_l2),
     ]
 }
 

@@ -35,7 +35,7 @@ struct Share {
     percent: String,
     /// Width of its bar, in percent.
     bar: u64,
-    whole: bool,
+    tone: &'static str,
 }
 
 #[derive(Serialize)]
@@ -88,8 +88,14 @@ fn share(count: u64, of: u64) -> Share {
         count,
         percent: format!("{:.0} %", 100.0 * part),
         bar: (100.0 * part.min(1.0)) as u64,
-        whole: of > 0 && count == of,
+        tone: tone(part),
     }
+}
+
+/// The harness promises to detect every fault and to name the right layer in 95 % of them.
+fn tone(part: f64) -> &'static str {
+    const TONES: [(f64, &str); 2] = [(1.0, "pass"), (0.95, "warn")];
+    TONES.iter().find(|(least, _)| part >= *least).map_or("bad", |(_, tone)| tone)
 }
 
 fn place_view(place: &Place) -> PlaceView {

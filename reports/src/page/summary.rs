@@ -20,6 +20,7 @@ pub(super) struct Summary {
     facts: Vec<Fact>,
     candidate: String,
     reference: String,
+    yardstick: String,
 }
 
 #[derive(Serialize)]
@@ -62,6 +63,7 @@ pub(super) fn of(diff: &DiffRecord, rows: &[Row]) -> Summary {
         facts: facts(diff, rows, &counts),
         candidate: diff.run.candidate.clone(),
         reference: diff.run.reference.clone(),
+        yardstick: diff.run.yardstick.clone(),
     }
 }
 
@@ -95,8 +97,8 @@ fn sentence(diff: &DiffRecord, counts: &Counts) -> String {
             None => "the candidate is beyond the bound".to_owned(),
         },
         (Verdict::Pass, _) => format!(
-            "every layer is within {} times the error that float32 itself makes",
-            diff.bound
+            "every layer is within {} times its budget, the error that {} makes",
+            diff.bound, diff.run.yardstick
         ),
         (Verdict::Incomplete, _) => format!(
             "nothing that was compared is beyond the bound, but {} not compared",
@@ -178,7 +180,7 @@ fn logits(diff: &DiffRecord) -> Fact {
             label,
             value: short(errors.rel_l2),
             remark: text(&format!(
-                "float32 of libtorch itself: {}; budget ratio {}",
+                "the yardstick’s own: {}; budget ratio {}",
                 short(errors.e_ref),
                 short(errors.ratio)
             )),

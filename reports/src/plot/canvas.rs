@@ -128,33 +128,34 @@ impl<'root, 'svg> Canvas<'root, 'svg> {
 
     /// One series: its line, then its marks.
     pub fn series(&self, series: &Series, rows: &[Row], bound: Option<f64>) -> Drawn<()> {
-        let spots: Vec<(f64, f64, Spot)> = rows
-            .iter()
-            .filter_map(|row| {
-                let value = (series.read)(row)?;
-                Some((row.depth as f64, value, self.axis.spot(value)))
-            })
-            .collect();
         if series.look != Look::Dots {
-            self.series_line(series.role, &spots)?;
+            self.series_line(series, rows)?;
         }
         if series.look == Look::Line {
             return Ok(());
         }
-        for (x, value, spot) in spots {
-            let over =
-                bound.is_some_and(|bound| value.partial_cmp(&bound).is_none_or(|o| o.is_gt()));
-            self.mark(series, over, (x, spot))?;
+        for row in rows {
+            let Some(value) = (series.read)(row) else { continue };
+            // NaN is beyond every bound.
+            let within = |bound: f64| value <= bound;
+            let over = bound.is_some_and(|bound| !within(bound));
+            self.mark(series, over, (row.depth as f64, self.axis.spot(value)))?;
         }
         Ok(())
     }
 
-    /// The line breaks where a value is broken, since it would lead to the strip and back.
-    fn series_line(&self, role: Role, spots: &[(f64, f64, Spot)]) -> Drawn<()> {
-        for piece in spots.split(|(_, _, spot)| matches!(spot, Spot::Broken(_))) {
-            if piece.len() > 1 {
-                let points = piece.iter().map(|(x, _, spot)| (*x, spot.height())).collect();
-                self.line(points, stroke(role, 1))?;
+    /// The line breaks where a value is broken, since it would lead to the strip and back, and
+    /// where a layer was not compared, since it would pretend to know. A covered layer has no
+    /// value of its own and breaks nothing.
+    fn series_line(&self, series: &Series, rows: &[Row]) -> Drawn<()> {
+        let spot = |row: &Row| (series.read)(row).map(|value| self.axis.spot(value));
+        let breaks =
+            |row: &Row| row.verdict == "not_compared" || matches!(spot(row), Some(Spot::Broken(_)));
+        for piece in rows.split(breaks) {
+            let place = |row: &Row| Some((row.depth as f64, spot(row)?.height()));
+            let points: Vec<_> = piece.iter().filter_map(place).collect();
+            if points.len() > 1 {
+                self.line(points, stroke(series.role, 1))?;
             }
         }
         Ok(())

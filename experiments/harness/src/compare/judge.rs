@@ -4,7 +4,7 @@ use reports::record::{Culprit, Errors, Layer, LayerKind, LayerVerdict, Verdict};
 use spec::{Kind, Model, Module, ModuleId, Selection};
 
 use super::Measured;
-use super::measure::{granted_roundings, passes};
+use super::measure::passes;
 
 /// The verdict on a run and on each of its layers.
 pub struct Findings {
@@ -95,7 +95,7 @@ fn layer(
         shape: module.batch_shape(batch).into_iter().map(|extent| extent as u64).collect(),
         params: module.params,
         macs: module.macs,
-        n: granted_roundings(module.reduction),
+        n: measured.budget.map_or(1.0, |budget| budget.roundings),
         introduced: measured.introduced,
         inherited: measured.inherited,
         verdict,

@@ -6,7 +6,7 @@
 
 use half::bf16;
 use reports::record::Errors;
-use spec::{Precision, Tensor};
+use spec::{Model, Precision, Tensor};
 
 /// A layer passes at a budget ratio of at most this.
 pub const BOUND: f64 = 4.0;
@@ -22,9 +22,35 @@ pub fn passes(ratio: f64) -> bool {
 /// Rounding s_1, s_2, …, s_K of a sequential sum independently (a random walk, Higham and Mary
 /// 2019) gives a standard error of sqrt(K / 6) u for terms of random sign and of sqrt(K) / 3 u for
 /// terms of one sign, relative to the result; u = eps / 2. sqrt(K) / 4 eps covers both. A layer
-/// that only rounds its output is granted one eps.
-pub fn granted_roundings(reduction: usize) -> f64 {
-    ((reduction as f64).sqrt() / 4.0).max(1.0)
+/// that only rounds its output is granted one eps. bfloat16 engines sum in float32, so that only
+/// the output's rounding is left.
+pub fn granted_roundings(reduction: usize, precision: Precision) -> f64 {
+    summing(reduction, precision).max(1.0)
+}
+
+fn summing(reduction: usize, precision: Precision) -> f64 {
+    match precision {
+        Precision::Bf16 => 0.0,
+        _ if reduction <= 1 => 0.0,
+        _ => (reduction as f64).sqrt() / 4.0,
+    }
+}
+
+/// n for every module. Fed the reference's input, a module answers for its own sums. Where the
+/// network runs through, the errors of all modules up to it have come together: independent, they
+/// add in quadrature, each with what its sums and the rounding of its output (eps / sqrt(12) where
+/// every place between two numbers is equally likely) give.
+pub fn roundings(model: &Model, precision: Precision, own: bool) -> Vec<f64> {
+    let modules = model.modules().iter();
+    if own {
+        return modules.map(|m| granted_roundings(m.reduction, precision)).collect();
+    }
+    let squares = modules.map(|m| summing(m.reduction, precision).powi(2) + 1.0 / 12.0);
+    let sums = squares.scan(0.0, |sum, square| {
+        *sum += square;
+        Some(*sum)
+    });
+    sums.map(|sum: f64| sum.sqrt().max(1.0)).collect()
 }
 
 /// The raw distances between a candidate and the truth.

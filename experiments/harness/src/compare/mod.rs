@@ -123,6 +123,7 @@ impl Comparison {
         runners.push(Runner { engine: self.truth.as_mut(), input: &self.input });
         runners.push(Runner { engine: self.yardstick.as_mut(), input: &self.input });
         let (model, precision) = (&self.model, self.precision);
+        let roundings = measure::roundings(model, precision, forced);
         let driver = recorded.or(self.reference.as_ref());
         let step = |id: ModuleId, mut values: Vec<Option<Tensor>>| {
             let own = values.pop().flatten();
@@ -138,7 +139,7 @@ impl Comparison {
             if let (Some(candidate), Some(target), Some(own)) = (candidate, target, own)
                 && self.selection.contains(id)
             {
-                let budget = budget(model, id, precision, &truth, &own);
+                let budget = budget(precision, roundings[id.0], &truth, &own);
                 let from_dump = recorded.is_some() || self.reference.is_some();
                 let compared = Compared::new(model, id, precision, target, candidate, from_dump);
                 let layer = &mut layers[id.0];
@@ -168,13 +169,7 @@ impl Comparison {
 }
 
 /// The budget of a layer, from the yardstick's own error there.
-fn budget(
-    model: &Model,
-    id: ModuleId,
-    precision: Precision,
-    truth: &Tensor,
-    own: &Tensor,
-) -> Budget {
+fn budget(precision: Precision, roundings: f64, truth: &Tensor, own: &Tensor) -> Budget {
     // A float64 candidate is held against a float64 truth, whose own error cannot be seen; rounding
     // errors scale with eps, so the float32 yardstick tells how large it is.
     let scale = match precision {
@@ -184,7 +179,7 @@ fn budget(
     Budget {
         yardstick: measure::distance(truth, own, precision),
         scale,
-        roundings: measure::granted_roundings(model.module(id).reduction),
+        roundings,
         epsilon: precision.epsilon(),
     }
 }

@@ -23,14 +23,25 @@ const INPUT_NAMES: [&str; 2] = ["input", "x"];
 #[derive(Debug)]
 pub struct Dump {
     npz: Npz,
-    /// The array of each module, how it is laid out and the shape that the model gives it.
-    found: BTreeMap<ModuleId, (String, Order, Vec<usize>)>,
+    found: BTreeMap<ModuleId, Found>,
     /// What could not be matched with the model, and why.
     pub unmatched: Vec<String>,
     /// Precision of the arrays: f64 if all are, else f32.
     pub precision: Precision,
     /// Clips in the batch.
     pub batch: usize,
+}
+
+/// The array of a module.
+#[derive(Debug)]
+struct Found {
+    name: String,
+    /// How it is laid out.
+    order: Order,
+    /// The shape that the model gives it.
+    expected: Vec<usize>,
+    /// Whether it has the module's own name, not that of a container that ends in the module.
+    exact: bool,
 }
 
 impl Dump {
@@ -63,7 +74,7 @@ impl Dump {
     }
 
     fn match_array(&mut self, model: &Model, name: &str) -> Result<()> {
-        let Some(id) = module_of(model, name) else {
+        let Some((id, exact)) = module_of(model, name) else {
             self.unmatched.push(format!("{name} (no module has this name)"));
             return Ok(());
         };
@@ -78,11 +89,17 @@ impl Dump {
         if matches!(array.data, spec::Data::F32(_)) {
             self.precision = Precision::F32;
         }
-        if let Some((other, ..)) = self.found.get(&id) {
-            self.unmatched.push(format!("{name} (the same module as {other})"));
-            return Ok(());
+        match self.found.get(&id) {
+            // A container gives what its last member gives, which is there too.
+            Some(_) if !exact => {}
+            Some(other) if other.exact => {
+                self.unmatched.push(format!("{name} (the same module as {})", other.name));
+            }
+            _ => {
+                let name = name.to_owned();
+                self.found.insert(id, Found { name, order, expected, exact });
+            }
         }
-        self.found.insert(id, (name.to_owned(), order, expected));
         Ok(())
     }
 
@@ -108,7 +125,7 @@ impl Dump {
 
     /// The activation of a module in the model's layout, None where the dump lacks it.
     pub fn get(&self, id: ModuleId) -> Option<Tensor> {
-        let (name, order, expected) = self.found.get(&id)?;
+        let Found { name, order, expected, .. } = self.found.get(&id)?;
         // `open` has read every matched array once; a file that changed since counts as lacking.
         let array = self.npz.read(name, expected.iter().product()).ok()?;
         Some(order.apply(array, expected))
@@ -120,26 +137,36 @@ impl Dump {
     }
 }
 
-/// The module that an array's name means.
-fn module_of(model: &Model, name: &str) -> Option<ModuleId> {
+/// The module that an array's name means, and whether it is the module's own name.
+fn module_of(model: &Model, name: &str) -> Option<(ModuleId, bool)> {
     if INPUT_NAMES.contains(&name) {
-        return Some(model.input);
+        return Some((model.input, true));
     }
     if name == "logits" {
-        return model.fc.as_ref().map(|fc| fc.id);
+        return model.fc.as_ref().map(|fc| (fc.id, true));
     }
     let canonical = canonical_module(name);
-    let exact = model.find(&canonical);
-    // A gate's Sequential gives what its last member, the sigmoid, gives.
-    let last = || model.find(&format!("{canonical}.5")).or(model.find(&format!("{canonical}.7")));
-    exact.or_else(last).map(|module| module.id)
+    if let Some(module) = model.find(&canonical) {
+        // `logits` is the head's own name; a dump may hold it as `fc`, too.
+        return Some((module.id, Some(module.id) != model.fc.as_ref().map(|fc| fc.id)));
+    }
+    // A Sequential gives what its last member, the sigmoid, gives; a stage what its last block does.
+    let members = ["5", "7"].map(|last| format!("{canonical}.{last}"));
+    let sequential = members.iter().find_map(|name| model.find(name));
+    let stage = || {
+        let blocks = model.blocks.iter().filter(|b| b.name.starts_with(&format!("{canonical}.")));
+        blocks.last().map(|block| model.module(block.id))
+    };
+    sequential.or_else(stage).map(|module| (module.id, false))
 }
 
 /// Clips in the batch: the first extent of the clip, the logits or the first convolution.
 fn batch_size(npz: &Npz, names: &[String], model: &Model) -> Result<Option<usize>> {
     let stem = [model.input, model.output(), model.stem.conv.id];
     for wanted in stem {
-        let Some(name) = names.iter().find(|name| module_of(model, name) == Some(wanted)) else {
+        let Some(name) =
+            names.iter().find(|name| module_of(model, name).is_some_and(|(id, _)| id == wanted))
+        else {
             continue;
         };
         let shape = npz.shape(name)?;

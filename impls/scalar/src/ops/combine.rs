@@ -22,9 +22,8 @@ pub fn gate<T: Real>(x: &Map<T>, gate: &Map<T>) -> Map<T> {
 /// x [N, C, H, W] plus one map [1, C, H, W] for all clips.
 pub fn add_to_each<T: Real>(x: &Map<T>, shared: &Map<T>) -> Map<T> {
     assert_eq!(shared.shape(), [1, x.c, x.h, x.w], "one map for all clips");
-    let sum = |clip: &[T]| -> Vec<T> {
-        clip.iter().zip(&shared.data).map(|(&v, &s)| v + s).collect()
-    };
+    let sum =
+        |clip: &[T]| -> Vec<T> { clip.iter().zip(&shared.data).map(|(&v, &s)| v + s).collect() };
     let data = x.data.chunks(shared.data.len().max(1)).flat_map(sum).collect();
     Map::new(x.shape(), data)
 }

@@ -8,13 +8,13 @@ use rayon::prelude::*;
 use crate::map::Map;
 use crate::real::Real;
 
-/// y[n, o, i, j] = bias[o] + sum over c, ky, kx of weight[o, c, ky, kx] * x[n, c, s i + ky - p,
-/// s j + kx - p], where x is 0 outside the map.
+/// `y[n, o, i, j]` = `bias[o]` + the sum over c, ky, kx of `weight[o, c, ky, kx]` *
+/// `x[n, c, s i + ky - p, s j + kx - p]`, where x is 0 outside the map.
 #[derive(Debug, Clone, Copy)]
 pub struct Conv<'a> {
-    /// [out, in / groups, k, k].
+    /// `[out, in / groups, k, k]`.
     pub weight: &'a [f32],
-    /// [out].
+    /// `[out]`.
     pub bias: Option<&'a [f32]>,
     /// Output channels.
     pub out_channels: usize,
@@ -34,13 +34,13 @@ impl Conv<'_> {
         self.check(x.c);
         let (h, w) = (self.out_side(x.h), self.out_side(x.w));
         let mut out = Map::filled([x.n, self.out_channels, h, w], T::ZERO);
-        let walk = Walk::new(self, (x.h, x.w), (h, w));
-        let wide = walk.arrange(T::widen(&x.data));
-        let clip = x.c * walk.plane();
+        let scan = Scan::new(self, (x.h, x.w), (h, w));
+        let wide = scan.arrange(T::widen(&x.data));
+        let clip = x.c * scan.plane();
         let workspace = || vec![0.0; h * w];
         out.data.par_chunks_mut(h * w).enumerate().for_each_init(workspace, |sums, (at, plane)| {
             let (n, o) = (at / self.out_channels, at % self.out_channels);
-            self.sum_plane(&walk, &wide[n * clip..][..clip], o, sums);
+            self.sum_plane(&scan, &wide[n * clip..][..clip], o, sums);
             for (y, &sum) in plane.iter_mut().zip(&*sums) {
                 *y = T::from_f64(sum);
             }
@@ -49,10 +49,10 @@ impl Conv<'_> {
     }
 
     /// One output plane: channel o of one clip [C, H, W].
-    fn sum_plane(&self, walk: &Walk, clip: &[f64], o: usize, sums: &mut [f64]) {
+    fn sum_plane(&self, scan: &Scan, clip: &[f64], o: usize, sums: &mut [f64]) {
         sums.fill(self.bias.map_or(0.0, |bias| f64::from(bias[o])));
         let taps = self.kernel * self.kernel;
-        let plane = walk.plane();
+        let plane = scan.plane();
         let (inputs, outputs) = (clip.len() / plane / self.groups, self.out_channels / self.groups);
         let first = o / outputs * inputs;
         for i in 0..inputs {
@@ -61,7 +61,7 @@ impl Conv<'_> {
             for ky in 0..self.kernel {
                 for kx in 0..self.kernel {
                     let weight = f64::from(kernel[ky * self.kernel + kx]);
-                    walk.add(sums, source, (ky, kx), weight);
+                    scan.add(sums, source, (ky, kx), weight);
                 }
             }
         }
@@ -83,8 +83,8 @@ impl Conv<'_> {
     }
 }
 
-/// How a plane is walked: its rows, and which outputs each kernel position reaches.
-struct Walk {
+/// How a plane is scanned: its rows, and which outputs each kernel position reaches.
+struct Scan {
     /// Height and width of an input plane.
     input: (usize, usize),
     /// Width of an output row.
@@ -97,7 +97,7 @@ struct Walk {
     columns: Vec<Range<usize>>,
 }
 
-impl Walk {
+impl Scan {
     fn new(conv: &Conv, input: (usize, usize), output: (usize, usize)) -> Self {
         let (stride, padding) = (conv.stride, conv.padding);
         // A 1x1 kernel sees no neighbours, so that the whole plane is one long row.
@@ -108,7 +108,7 @@ impl Walk {
             (0..conv.kernel).map(|k| reach(k, stride, padding, inside, outside)).collect()
         };
         let (rows, columns) = (reach(input.0, output.0), reach(input.1, output.1));
-        Walk { input, width: output.1, stride, padding, rows, columns }
+        Scan { input, width: output.1, stride, padding, rows, columns }
     }
 
     /// Length of each of the `stride` parts of an arranged row.

@@ -8,9 +8,9 @@ use crate::real::Real;
 /// y = W x + b.
 #[derive(Debug, Clone, Copy)]
 pub struct Linear<'a> {
-    /// [out, in].
+    /// `[out, in]`.
     pub weight: &'a [f32],
-    /// [out].
+    /// `[out]`.
     pub bias: &'a [f32],
 }
 

@@ -6,13 +6,13 @@ use crate::real::Real;
 /// (x - running_mean) / sqrt(running_var + eps) * weight + bias, per channel.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchNorm<'a> {
-    /// [C].
+    /// `[C]`.
     pub weight: &'a [f32],
-    /// [C].
+    /// `[C]`.
     pub bias: &'a [f32],
-    /// [C].
+    /// `[C]`.
     pub running_mean: &'a [f32],
-    /// [C].
+    /// `[C]`.
     pub running_var: &'a [f32],
     /// Keeps the root away from 0.
     pub eps: f64,

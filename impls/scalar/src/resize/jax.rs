@@ -16,8 +16,10 @@ use crate::real::Real;
 pub fn jax_image_resize<T: Real>(plane: &[T], from: Size, to: Size) -> Vec<T> {
     check(plane, from, to);
     let axis = |inputs: usize, outputs: usize| {
-        let scale = T::from_index(outputs) / T::from_index(inputs);
-        (inputs != outputs).then(|| Weights::new(inputs, outputs, scale, T::ZERO))
+        let inverse = T::from_index(inputs) / T::from_index(outputs);
+        // XLA fuses this product and sum, which shows in float32.
+        let place = |centre: T| centre.mul_add(inverse, T::ZERO - T::HALF);
+        (inputs != outputs).then(|| Weights::new(inputs, outputs, place))
     };
     contract(plane, from, axis(from.0, to.0), axis(from.1, to.1))
 }
@@ -28,15 +30,12 @@ pub fn jax_image_resize<T: Real>(plane: &[T], from: Size, to: Size) -> Vec<T> {
 ///
 /// What it does at size 1: an output of length 1 has scale 0, every sample lies at infinity minus
 /// infinity, and **all values vanish**, where PyTorch takes the first pixel. An input of length 1
-/// divides by zero and raises, also in the axis that keeps its length. Equal sizes are not resized
-/// at all.
+/// divides by zero and raises. Equal sizes are not resized at all. All of this was seen in its
+/// outputs; that it raises also where the axis of length 1 keeps its length and only the other
+/// changes follows from the formula.
 ///
 /// Reads a plane [h, w] and returns [out_h, out_w]. Panics if a side is 0 or the values do not fit.
-pub fn flax_emulation<T: Real>(
-    plane: &[T],
-    from: Size,
-    to: Size,
-) -> Result<Vec<T>, ResizeError> {
+pub fn flax_emulation<T: Real>(plane: &[T], from: Size, to: Size) -> Result<Vec<T>, ResizeError> {
     check(plane, from, to);
     if from == to {
         return Ok(plane.to_vec());
@@ -46,7 +45,10 @@ pub fn flax_emulation<T: Real>(
     }
     let axis = |inputs: usize, outputs: usize| {
         let scale = T::from_index(outputs - 1) / T::from_index(inputs - 1);
-        Some(Weights::new(inputs, outputs, scale, (T::ONE - scale) * T::HALF))
+        let (inverse, translation) = (T::ONE / scale, (T::ONE - scale) * T::HALF);
+        // At scale 0 this is infinity - infinity, and no comparison with it holds.
+        let place = |centre: T| centre * inverse - translation * inverse - T::HALF;
+        Some(Weights::new(inputs, outputs, place))
     };
     Ok(contract(plane, from, axis(from.0, to.0), axis(from.1, to.1)))
 }
@@ -58,22 +60,16 @@ const NO_WEIGHT: f64 = 1000.0 * f32::EPSILON as f64;
 /// What each output takes from each input along one axis.
 struct Weights<T> {
     outputs: usize,
-    /// [out, in].
+    /// `[out, in]`.
     values: Vec<T>,
 }
 
 impl<T: Real> Weights<T> {
-    /// The triangle kernel around each output's place among the inputs.
-    fn new(inputs: usize, outputs: usize, scale: T, translation: T) -> Self {
-        let inverse = T::ONE / scale;
-        let values = (0..outputs)
-            .flat_map(|o| {
-                let centre = T::from_index(o) + T::HALF;
-                // At scale 0 this is infinity - infinity, and no comparison with it holds.
-                let place = centre * inverse - translation * inverse - T::HALF;
-                column(place, inputs)
-            })
-            .collect();
+    /// The triangle kernel around each output's place among the inputs, a function of the centre
+    /// o + 0.5 of the output.
+    fn new(inputs: usize, outputs: usize, place: impl Fn(T) -> T) -> Self {
+        let place = |o| place(T::from_index(o) + T::HALF);
+        let values = (0..outputs).flat_map(|o| column(place(o), inputs)).collect();
         Weights { outputs, values }
     }
 

@@ -34,20 +34,11 @@ pub enum Method {
 
 impl Method {
     /// Every definition.
-    pub const ALL: [Method; 4] = [
-        Method::AlignCorners,
-        Method::HalfPixel,
-        Method::JaxImageResize,
-        Method::FlaxEmulation,
-    ];
+    pub const ALL: [Method; 4] =
+        [Method::AlignCorners, Method::HalfPixel, Method::JaxImageResize, Method::FlaxEmulation];
 
     /// Resizes one plane [h, w].
-    pub fn plane<T: Real>(
-        self,
-        plane: &[T],
-        from: Size,
-        to: Size,
-    ) -> Result<Vec<T>, ResizeError> {
+    pub fn plane<T: Real>(self, plane: &[T], from: Size, to: Size) -> Result<Vec<T>, ResizeError> {
         match self {
             Method::AlignCorners => Ok(align_corners(plane, from, to)),
             Method::HalfPixel => Ok(half_pixel(plane, from, to)),

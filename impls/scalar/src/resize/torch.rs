@@ -34,7 +34,8 @@ pub fn half_pixel<T: Real>(plane: &[T], from: Size, to: Size) -> Vec<T> {
     let axis = |inputs: usize, outputs: usize| -> Vec<Between<T>> {
         let scale = T::from_index(inputs) / T::from_index(outputs);
         Between::axis(inputs, outputs, |o| {
-            let at = scale * (T::from_index(o) + T::HALF) - T::HALF;
+            // PyTorch's compiler fuses this product and sum, which shows in float32.
+            let at = (T::from_index(o) + T::HALF).mul_add(scale, T::ZERO - T::HALF);
             if at < T::ZERO { T::ZERO } else { at }
         })
     };

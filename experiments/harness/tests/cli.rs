@@ -1,0 +1,197 @@
+//! The binary from outside: what a user types, what comes back, and with which exit code.
+
+mod common;
+
+use common::{Harness, golden, json_of};
+
+const SMALL: [&str; 8] = ["--depth", "18", "--width", "0.125", "--classes", "7", "--size", "64"];
+
+fn without_size() -> &'static [&'static str] {
+    &SMALL[..6]
+}
+
+#[test]
+fn a_healthy_engine_passes_with_every_module_compared() {
+    let h = Harness::new();
+    let record = h.diff(&SMALL).passes();
+    assert_eq!(record["schema"], 1);
+    assert_eq!(record["verdict"], "pass");
+    assert!(record["first_divergent"].is_null());
+    let layers = record["layers"].as_array().unwrap();
+    assert_eq!(layers.len(), 346);
+    for layer in layers {
+        assert_eq!(layer["verdict"], "pass", "{layer}");
+        for error in ["introduced", "inherited"] {
+            assert!(layer[error]["ratio"].as_f64().unwrap() <= 4.0, "{layer}");
+        }
+    }
+    assert!(record["logits"]["rel_l2"].as_f64().unwrap() < 1e-5);
+    assert!(h.html().contains("<!doctype html>") || h.html().contains("<!DOCTYPE html>"));
+}
+
+#[test]
+fn the_table_fits_100_columns() {
+    let h = Harness::new();
+    for more in [&[][..], &["--inject", "missing-gate"], &["--layer", "ctl3"]] {
+        let run = h.diff(&[&SMALL, more].concat());
+        for line in run.stdout.lines() {
+            let short = console_width(line) <= 100 || line.starts_with("the values fit");
+            assert!(short, "{} columns: {line}", console_width(line));
+        }
+    }
+}
+
+fn console_width(line: &str) -> usize {
+    line.chars().count()
+}
+
+#[test]
+fn float64_engines_agree_to_1e_12() {
+    let h = Harness::new();
+    let record = h.diff(&[&SMALL[..], &["--precision", "f64"]].concat()).passes();
+    for layer in record["layers"].as_array().unwrap() {
+        assert!(layer["inherited"]["rel_l2"].as_f64().unwrap() <= 1e-12, "{layer}");
+    }
+}
+
+#[test]
+fn only_the_layers_asked_for_are_compared() {
+    let h = Harness::new();
+    let record = h.diff(&[&SMALL[..], &["--layer", "ctl3,bn1"]].concat()).passes();
+    let names: Vec<&str> =
+        record["layers"].as_array().unwrap().iter().map(|l| l["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"bn1") && names.contains(&"layer1.1.conv1"), "{names:?}");
+    assert!(names.iter().all(|n| *n == "bn1" || n.starts_with("layer1.1.conv1")), "{names:?}");
+}
+
+#[test]
+fn each_fault_is_found_placed_and_explained() {
+    let h = Harness::new();
+    let cases = [
+        ("swapped-weights@layer2.1", "swapped"),
+        ("eps@layer3.0.bn1", "eps 1e-3"),
+        ("align-corners@ctl5", "align_corners off"),
+        ("shifted-frame", "every frame one too"),
+        ("transposed-kernel@layer1.0.conv2.spatial_conv.glo_conv.3", "transposed"),
+        ("channel-off@layer4.1", "channels off by one"),
+        ("missing-gate@ctl9", "gate g is missing"),
+        ("bf16@layer2.0", "bf16"),
+    ];
+    for (fault, words) in cases {
+        let record = h.diff(&[&SMALL[..], &["--inject", fault]].concat()).fails();
+        let explanation = record["culprit"]["explanation"].as_str().unwrap_or("");
+        assert!(explanation.contains(words), "{fault}: {}", record["culprit"]);
+        let named = record["first_divergent"].as_str().unwrap();
+        let injected = h.stderr_line("injected at ");
+        assert!(injected.starts_with(&format!("{named}:")), "{fault}: {named}, {injected}");
+    }
+}
+
+#[test]
+fn the_flax_port_diverges_at_the_embedding_of_a_one_pixel_map_only() {
+    let h = Harness::new();
+    let of = |size: &str| {
+        let dump = format!("npz:{}", golden(&format!("dumps/flax_r18_w0125_t16_{size}.npz")));
+        h.diff(&[without_size(), &["--size", size, "--candidate", &dump]].concat())
+    };
+    let record = of("57x65").fails();
+    assert_eq!(record["verdict"], "diverged");
+    assert_eq!(record["first_divergent"], "layer4.0.conv1.spatial_conv.pos_embed");
+    assert_eq!(
+        record["culprit"]["text"],
+        "first introduced at layer4.0.conv1.spatial_conv (ctl13): pos_embed"
+    );
+    let explanation = record["culprit"]["explanation"].as_str().unwrap();
+    assert!(explanation.contains("positional embedding is dropped"), "{explanation}");
+    let record = of("64").passes();
+    assert_eq!(record["unmatched"].as_array().unwrap().len(), 0, "{}", record["unmatched"]);
+}
+
+#[test]
+fn a_pytorch_hook_dump_passes() {
+    let h = Harness::new();
+    let dump = format!("npz:{}", golden("dumps/torch_r18_w0125_t16_64.npz"));
+    let record = h.diff(&[&SMALL[..], &["--candidate", &dump]].concat()).passes();
+    assert_eq!(record["unmatched"].as_array().unwrap().len(), 0, "{}", record["unmatched"]);
+}
+
+#[test]
+fn a_dump_of_ours_can_be_candidate_reference_or_both() {
+    let h = Harness::new();
+    let out = h.path("own.npz");
+    h.run(&[&["dump", "--engine", "scalar", "--out", &out], &SMALL[..]].concat()).code(0);
+    let npz = format!("npz:{out}");
+    h.diff(&[&SMALL[..], &["--candidate", &npz]].concat()).passes();
+    h.diff(&[&SMALL[..], &["--reference", &npz]].concat()).passes();
+    let record =
+        h.diff(&[&SMALL[..], &["--candidate", &npz, "--reference", &npz]].concat()).passes();
+    assert!(record["layers"][5]["introduced"].is_null(), "a dump cannot be fed");
+    let other = [&SMALL[..], &["--input", "formula:1", "--candidate", &npz]].concat();
+    let record = h.diff(&other).fails();
+    assert_eq!(record["first_divergent"], "input");
+}
+
+#[test]
+fn a_dump_in_flax_names_and_layout_is_understood() {
+    let h = Harness::new();
+    let out = h.path("flax.npz");
+    let naming = ["dump", "--engine", "scalar", "--naming", "flax", "--out", &out];
+    h.run(&[&naming, &SMALL[..]].concat()).code(0);
+    let npz = format!("npz:{out}");
+    let record = h.diff(&[&SMALL[..], &["--candidate", &npz]].concat()).passes();
+    let covered = |l: &&serde_json::Value| l["verdict"] == "covered";
+    assert!(record["layers"].as_array().unwrap().iter().filter(covered).count() > 0);
+}
+
+#[test]
+fn a_partial_dump_is_incomplete_never_a_pass() {
+    let h = Harness::new();
+    let out = h.path("some.npz");
+    let some = ["dump", "--engine", "scalar", "--layer", "layer1,fc", "--out", &out];
+    h.run(&[&some, &SMALL[..]].concat()).code(0);
+    let npz = format!("npz:{out}");
+    let record = h.diff(&[&SMALL[..], &["--candidate", &npz]].concat()).fails();
+    assert_eq!(record["verdict"], "incomplete");
+    let chosen = [&SMALL[..], &["--candidate", &npz, "--layer", "layer1"]].concat();
+    h.diff(&chosen).passes();
+}
+
+#[test]
+fn every_ablation_is_equal_in_both_engines() {
+    let h = Harness::new();
+    for set in ["tfc=off", "ioi=off", "pos_embed=off", "pos_embed=flax", "align_corners=off"] {
+        h.diff(&[&SMALL[..], &["--set", set]].concat()).passes();
+    }
+}
+
+#[test]
+fn selftest_notices_and_places_every_fault() {
+    let h = Harness::new();
+    let (json, html) = (h.path("s.json"), h.path("s.html"));
+    h.run(&["selftest", "--places", "2", "--depth", "18", "--json", &json, "--html", &html])
+        .code(0);
+    let record = json_of(&json);
+    for fault in record["faults"].as_array().unwrap() {
+        assert_eq!(fault["injected"], fault["detected"], "{fault}");
+        assert_eq!(fault["injected"], fault["named"], "{fault}");
+    }
+}
+
+#[test]
+fn reports_are_made_again_from_records_alone() {
+    let h = Harness::new();
+    h.diff(&SMALL).passes();
+    let first = h.html();
+    let run = h.run(&["report", &h.path("record.json")]).code(0);
+    let again = std::fs::read_to_string(run.stdout.trim()).unwrap();
+    assert_eq!(first, again);
+}
+
+#[test]
+fn info_counts_the_published_size() {
+    let h = Harness::new();
+    let run = h.run(&["info"]).code(0);
+    let text = &run.stdout;
+    assert!(text.contains("28.89 M parameters") && text.contains("5.483 GMAC"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 100));
+}

@@ -1,0 +1,120 @@
+//! Runs the binary in a folder of its own.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A file in the folder of goldens.
+pub fn golden(name: &str) -> String {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../reference/goldens");
+    root.join(name).display().to_string()
+}
+
+/// The record in a file.
+pub fn json_of(path: &str) -> Value {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+/// The binary and a folder that goes away.
+pub struct Harness {
+    folder: TempDir,
+    last_stderr: RefCell<String>,
+}
+
+/// What a run gave.
+pub struct Run {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+    record: Option<PathBuf>,
+}
+
+impl Harness {
+    pub fn new() -> Self {
+        Harness { folder: TempDir::new().unwrap(), last_stderr: RefCell::default() }
+    }
+
+    /// A path in the folder.
+    pub fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Run {
+        let output = Command::new(env!("CARGO_BIN_EXE_harness"))
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env("NO_COLOR", "1")
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let stderr = text(output.stderr);
+        self.last_stderr.replace(stderr.clone());
+        let code = output.status.code().unwrap_or(-1);
+        Run { code, stdout: text(output.stdout), stderr, record: None }
+    }
+
+    /// `harness diff` with record and report in the folder.
+    pub fn diff(&self, arguments: &[&str]) -> Run {
+        let (json, html) = (self.path("record.json"), self.path("report.html"));
+        let _ = std::fs::remove_file(&json);
+        let fixed = ["diff", "--json", &json, "--html", &html];
+        let run = self.run(&[&fixed, arguments].concat());
+        Run { record: Some(json.into()), ..run }
+    }
+
+    pub fn html(&self) -> String {
+        std::fs::read_to_string(self.path("report.html")).unwrap()
+    }
+
+    /// The rest of the last run's line on stderr that starts so.
+    pub fn stderr_line(&self, start: &str) -> String {
+        let stderr = self.last_stderr.borrow();
+        let line = stderr.lines().find_map(|line| line.strip_prefix(start));
+        line.unwrap_or_else(|| panic!("no line starts with {start:?}: {stderr}")).to_owned()
+    }
+}
+
+impl Run {
+    #[track_caller]
+    pub fn code(self, code: i32) -> Run {
+        assert_eq!(self.code, code, "{}{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Exit code 0, and the record.
+    #[track_caller]
+    pub fn passes(self) -> Value {
+        self.code(0).json()
+    }
+
+    /// Exit code 1, and the record.
+    #[track_caller]
+    pub fn fails(self) -> Value {
+        self.code(1).json()
+    }
+
+    /// Exit code 2 with one line on stderr that holds all of these words.
+    #[track_caller]
+    pub fn refuses(self, words: &[&str]) -> Run {
+        let run = self.code(2);
+        let lines: Vec<&str> = run.stderr.lines().collect();
+        assert_eq!(lines.len(), 1, "one sentence: {}", run.stderr);
+        assert!(lines[0].starts_with("harness: "), "{}", lines[0]);
+        for word in words {
+            assert!(lines[0].contains(word), "no {word:?} in: {}", lines[0]);
+        }
+        assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
+        run
+    }
+
+    fn json(&self) -> Value {
+        let path = self.record.as_ref().expect("a diff");
+        json_of(&path.display().to_string())
+    }
+}

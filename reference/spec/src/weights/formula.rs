@@ -1,0 +1,74 @@
+//! Weights and inputs that any language can reproduce bit for bit.
+//!
+//! State: s_i = (fnv1a64(name) xor seed) + i * 0x9E3779B97F4A7C15 (mod 2^64); u_i = top 24 bits of
+//! splitmix64(s_i) / 2^24. The name is mmaction2's, with `backbone.net.` or `cls_head.fc_cls.`.
+
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
+fn fnv1a64(text: &str) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
+    text.bytes().fold(0xCBF2_9CE4_8422_2325, step)
+}
+
+fn splitmix64(state: u64) -> u64 {
+    let z = state.wrapping_add(GOLDEN);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// n float32 values in [0, 1).
+pub fn uniform(name: &str, n: usize, seed: u64) -> Vec<f32> {
+    let start = fnv1a64(name) ^ seed;
+    let state = |i: u64| start.wrapping_add(i.wrapping_mul(GOLDEN));
+    (0..n as u64)
+        .map(|i| ((splitmix64(state(i)) >> 40) as f64 / f64::from(1 << 24)) as f32)
+        .collect()
+}
+
+/// A clip of n values in [-2, 2).
+pub fn input(n: usize, seed: u64) -> Vec<f32> {
+    let spread = |u: f32| (f64::from(u) * 4.0 - 2.0) as f32;
+    uniform("input", n, seed).into_iter().map(spread).collect()
+}
+
+/// One entry of the state dict by its bare name, computed in float64 and rounded once.
+pub fn param(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
+    let full = match name.strip_prefix("fc.") {
+        Some(leaf) => format!("cls_head.fc_cls.{leaf}"),
+        None => format!("backbone.net.{name}"),
+    };
+    let fan_in: usize = shape.iter().skip(1).product();
+    let value: &dyn Fn(f64) -> f64 = match name.rsplit('.').next().unwrap_or(name) {
+        "running_var" => &|u| 0.5 + u,
+        "weight" if shape.len() == 1 => &|u| 0.5 + u,
+        "pos_embed" => &|u| (2.0 * u - 1.0) * 0.5,
+        // Variance 1 / fan_in.
+        "weight" => &move |u| (2.0 * u - 1.0) * (3.0 / fan_in as f64).sqrt(),
+        _ => &|u| (u - 0.5) * 0.2,
+    };
+    let uniform = uniform(&full, shape.iter().product(), seed);
+    uniform.into_iter().map(|u| value(f64::from(u)) as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_the_published_ones() {
+        // FNV-1a's and splitmix64's own test vectors.
+        assert_eq!(fnv1a64(""), 0xCBF2_9CE4_8422_2325);
+        assert_eq!(fnv1a64("a"), 0xAF63_DC4C_8601_EC8C);
+        assert_eq!(splitmix64(0), 0xE220_A839_7B1D_CDAF);
+    }
+
+    #[test]
+    fn values_are_in_range_and_differ_by_name_and_seed() {
+        let a = uniform("a", 1000, 0);
+        assert!(a.iter().all(|u| (0.0..1.0).contains(u)));
+        assert_ne!(a, uniform("b", 1000, 0));
+        assert_ne!(a, uniform("a", 1000, 1));
+        assert!(input(1000, 0).iter().all(|x| (-2.0..2.0).contains(x)));
+    }
+}

@@ -1,0 +1,134 @@
+//! The constructors that a checkpoint may ask for.
+
+use crate::weights::dtype::DType;
+use crate::weights::error::{Fault, quoted};
+
+/// What a name of Python stands for here. None of them is ever run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::weights) enum Class {
+    /// `OrderedDict`, `dict`, `FrozenDict`: all are dictionaries.
+    Dict,
+    /// `_rebuild_tensor`, `_v2` and `_v3`.
+    RebuildTensor,
+    RebuildParameter,
+    RebuildFromType,
+    /// `FloatStorage` and its kin.
+    Storage(DType),
+    /// `torch.float32` and its kin, and `ml_dtypes.bfloat16`.
+    Number(DType),
+    /// `torch.Size`.
+    Tuple,
+    NumpyReconstruct,
+    NumpyFromBuffer,
+    NumpyArray,
+    NumpyDType,
+    /// `_codecs.encode`: how protocol 2 spells bytes.
+    Encode,
+    JaxArray,
+    /// Allowed because trainers store such things beside the weights; becomes an empty object.
+    Inert,
+    /// `getattr`, allowed only on inert objects.
+    GetAttr,
+}
+
+/// The meaning of `module.name`, or the refusal of the file.
+pub(super) fn resolve(module: &str, name: &str) -> Result<Class, Fault> {
+    let found = match module {
+        "torch" | "torch.storage" | "torch.cuda" => torch(name),
+        "torch._utils" | "torch._tensor" => rebuild(name),
+        "torch.nn.parameter" if name == "Parameter" => Some(Class::Inert),
+        "torch.serialization" if name == "_get_layout" => Some(Class::Inert),
+        "collections" => collection(name),
+        "builtins" | "__builtin__" => builtin(name),
+        "_codecs" if name == "encode" => Some(Class::Encode),
+        "flax.core.frozen_dict" if name == "FrozenDict" => Some(Class::Dict),
+        "jax._src.array" | "jax.array" if name == "_reconstruct_array" => Some(Class::JaxArray),
+        "ml_dtypes" | "jax.numpy" | "ml_dtypes._ml_dtypes_ext" if name == "bfloat16" => {
+            Some(Class::Number(DType::BF16))
+        }
+        "mmengine.logging.history_buffer" if name.starts_with("HistoryBuffer") => {
+            Some(Class::Inert)
+        }
+        "argparse" if name == "Namespace" => Some(Class::Inert),
+        "pathlib" if matches!(name, "PosixPath" | "PurePosixPath") => Some(Class::Inert),
+        "datetime" if matches!(name, "datetime" | "timedelta") => Some(Class::Inert),
+        _ => numpy(module, name),
+    };
+    found.ok_or_else(|| refusal(module, name))
+}
+
+/// Why a file is not read further.
+fn refusal(module: &str, name: &str) -> Fault {
+    let asked = quoted(&format!("{module}.{name}"));
+    Fault::new(
+        format!("it asks for {asked}, which no checkpoint needs; nothing was run"),
+        "get the checkpoint from another source, or convert it to safetensors",
+    )
+}
+
+fn torch(name: &str) -> Option<Class> {
+    let storage = |dtype| Some(Class::Storage(dtype));
+    match name {
+        "DoubleStorage" => storage(DType::F64),
+        "FloatStorage" => storage(DType::F32),
+        "HalfStorage" => storage(DType::F16),
+        "BFloat16Storage" => storage(DType::BF16),
+        "LongStorage" => storage(DType::I64),
+        "IntStorage" => storage(DType::I32),
+        "ShortStorage" => storage(DType::I16),
+        "CharStorage" => storage(DType::I8),
+        "ByteStorage" | "UntypedStorage" => storage(DType::U8),
+        "BoolStorage" => storage(DType::Bool),
+        "Size" => Some(Class::Tuple),
+        "device" => Some(Class::Inert),
+        "Tensor" => Some(Class::Inert),
+        other => DType::by_name(other).map(Class::Number),
+    }
+}
+
+fn rebuild(name: &str) -> Option<Class> {
+    match name {
+        "_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_tensor_v3" => {
+            Some(Class::RebuildTensor)
+        }
+        "_rebuild_parameter" | "_rebuild_parameter_with_state" => Some(Class::RebuildParameter),
+        "_rebuild_from_type_v2" => Some(Class::RebuildFromType),
+        _ => None,
+    }
+}
+
+fn collection(name: &str) -> Option<Class> {
+    match name {
+        "OrderedDict" => Some(Class::Dict),
+        "defaultdict" | "deque" | "Counter" => Some(Class::Inert),
+        _ => None,
+    }
+}
+
+fn builtin(name: &str) -> Option<Class> {
+    match name {
+        "dict" => Some(Class::Dict),
+        "list" | "tuple" | "set" | "frozenset" | "int" | "float" | "complex" | "bool" | "str"
+        | "bytes" | "bytearray" | "slice" | "range" => Some(Class::Inert),
+        "getattr" => Some(Class::GetAttr),
+        _ => None,
+    }
+}
+
+fn numpy(module: &str, name: &str) -> Option<Class> {
+    match (module, name) {
+        ("numpy", "ndarray") => Some(Class::NumpyArray),
+        ("numpy", "dtype") => Some(Class::NumpyDType),
+        ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct") => {
+            Some(Class::NumpyReconstruct)
+        }
+        ("numpy.core.multiarray" | "numpy._core.multiarray", "scalar") => Some(Class::Inert),
+        ("numpy.core.numeric" | "numpy._core.numeric", "_frombuffer") => {
+            Some(Class::NumpyFromBuffer)
+        }
+        // Statistics that mmengine's training log names beside its numbers.
+        ("numpy", "mean" | "min" | "max" | "amin" | "amax") => Some(Class::Inert),
+        ("numpy.dtypes", _) => Some(Class::Inert),
+        _ => None,
+    }
+}

@@ -1,0 +1,135 @@
+//! What a pickle describes.
+
+use std::rc::Rc;
+
+use super::classes::Class;
+use crate::weights::dtype::{DType, Endian};
+
+/// A small value, or the index of an object.
+#[derive(Debug, Clone)]
+pub(in crate::weights) enum Value<'a> {
+    None,
+    Bool(bool),
+    Int(i128),
+    /// Something that no checkpoint reader looks at: a float, a very long integer.
+    Other,
+    Str(&'a str),
+    Bytes(&'a [u8]),
+    /// Bytes that the pickle holds in another encoding.
+    Decoded(Rc<[u8]>),
+    Class(Class),
+    Ref(usize),
+}
+
+impl<'a> Value<'a> {
+    /// Raw bytes; Python 2 wrote them as strings.
+    pub(in crate::weights) fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Value::Bytes(bytes) => Some(bytes),
+            Value::Decoded(bytes) => Some(bytes),
+            Value::Str(text) => Some(text.as_bytes()),
+            _ => None,
+        }
+    }
+
+    pub(in crate::weights) fn text(&self) -> Option<&'a str> {
+        match self {
+            Value::Str(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(in crate::weights) fn size(&self) -> Option<usize> {
+        match self {
+            Value::Int(n) => usize::try_from(*n).ok(),
+            _ => None,
+        }
+    }
+}
+
+/// Where a tensor's numbers are: a storage of a PyTorch file, by key.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::weights) struct Storage<'a> {
+    pub(in crate::weights) key: &'a str,
+    pub(in crate::weights) dtype: DType,
+    /// Length in values.
+    pub(in crate::weights) len: usize,
+    /// First value, in the storage that `key` names (only old files have views).
+    pub(in crate::weights) start: usize,
+    /// Length of the storage that `key` names, which a view is a part of.
+    pub(in crate::weights) whole: usize,
+}
+
+/// A strided view of a storage.
+#[derive(Debug, Clone)]
+pub(in crate::weights) struct TensorView<'a> {
+    pub(in crate::weights) storage: Storage<'a>,
+    pub(in crate::weights) offset: usize,
+    pub(in crate::weights) shape: Vec<usize>,
+    pub(in crate::weights) strides: Vec<usize>,
+}
+
+/// A numpy array; `dtype` is none for formats that are no numbers.
+#[derive(Debug, Clone)]
+pub(in crate::weights) struct Array<'a> {
+    pub(in crate::weights) shape: Vec<usize>,
+    pub(in crate::weights) code: &'a str,
+    pub(in crate::weights) dtype: Option<DType>,
+    pub(in crate::weights) endian: Endian,
+    pub(in crate::weights) fortran: bool,
+    pub(in crate::weights) data: Value<'a>,
+}
+
+/// An object of the arena.
+#[derive(Debug)]
+pub(in crate::weights) enum Obj<'a> {
+    Tuple(Vec<Value<'a>>),
+    List(Vec<Value<'a>>),
+    Dict(Vec<(Value<'a>, Value<'a>)>),
+    Storage(Storage<'a>),
+    Tensor(TensorView<'a>),
+    Array(Array<'a>),
+    /// A numpy number format: type code and order of bytes.
+    DType(&'a str, Endian),
+    /// Harmless and of no interest.
+    Inert,
+}
+
+/// A pickle that has been read.
+#[derive(Debug)]
+pub(in crate::weights) struct Pickle<'a> {
+    pub(super) objects: Vec<Obj<'a>>,
+    /// What the pickle stands for.
+    pub(in crate::weights) root: Value<'a>,
+    /// Bytes that it takes.
+    pub(in crate::weights) end: usize,
+}
+
+impl<'a> Pickle<'a> {
+    /// The object that a value refers to.
+    pub(in crate::weights) fn object(&self, value: &Value<'a>) -> Option<&Obj<'a>> {
+        match value {
+            Value::Ref(index) => self.objects.get(*index),
+            _ => None,
+        }
+    }
+
+    /// Every object, in the order in which they were made.
+    pub(in crate::weights) fn objects(&self) -> impl Iterator<Item = &Obj<'a>> {
+        self.objects.iter()
+    }
+
+    /// The entries of a dictionary.
+    pub(in crate::weights) fn dict(&self, value: &Value<'a>) -> Option<&[(Value<'a>, Value<'a>)]> {
+        match self.object(value)? {
+            Obj::Dict(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    /// An entry of a dictionary; Python keeps the last of several with the same key.
+    pub(in crate::weights) fn entry(&self, dict: &Value<'a>, key: &str) -> Option<&Value<'a>> {
+        let entries = self.dict(dict)?;
+        entries.iter().rev().find(|(k, _)| k.text() == Some(key)).map(|(_, value)| value)
+    }
+}

@@ -1,0 +1,224 @@
+//! Drives the pages in headless Chromium: sorting, filtering, links, width, light and dark.
+//!
+//! Without a browser the test says so aloud and passes; `scripts/test` shows the line.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use reports::record::DiffRecord;
+use reports::{Record, render};
+
+/// The names that the browser goes by.
+const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
+
+/// A page that takes longer than this hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn browser() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    let places = BROWSERS.iter().flat_map(|name| folders.iter().map(move |f| f.join(name)));
+    places.into_iter().find(|place| place.is_file())
+}
+
+/// One browser with its own profile and the pages that it is shown.
+struct Session {
+    browser: PathBuf,
+    folder: tempfile::TempDir,
+}
+
+impl Session {
+    fn start() -> Option<Session> {
+        let Some(browser) = browser() else {
+            eprintln!("skipped: chromium is not here (install it to test the pages in a browser)");
+            return None;
+        };
+        Some(Session { browser, folder: tempfile::tempdir().expect("a folder") })
+    }
+
+    fn page(&self, name: &str, html: &str) -> String {
+        let file = self.folder.path().join(format!("{name}.html"));
+        fs::write(&file, html).expect("written");
+        format!("file://{}", file.display())
+    }
+
+    fn record(&self, name: &str, record: DiffRecord) -> String {
+        self.page(name, &render(&Record::Diff(Box::new(record))).expect("a page"))
+    }
+
+    /// The document after its script has run.
+    fn dom(&self, address: &str, dark: bool) -> String {
+        let out = self.folder.path().join("dom");
+        let file = fs::File::create(&out).expect("a file");
+        let mut child = Command::new(&self.browser)
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"])
+            .args(["--no-first-run", "--disable-background-networking", "--disable-sync"])
+            .args(["--disable-component-update", "--virtual-time-budget=3000"])
+            .args(["--window-size=1280,900", "--dump-dom"])
+            .arg(format!("--blink-settings=preferredColorScheme={}", if dark { 0 } else { 1 }))
+            .arg(format!("--user-data-dir={}", self.profile().display()))
+            .arg(address)
+            .stdout(file)
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("the browser starts");
+        let start = Instant::now();
+        while child.try_wait().expect("the browser can be waited for").is_none() {
+            if start.elapsed() > PATIENCE {
+                // It may have ended just now; then there is nothing to end.
+                let _ = child.kill();
+                panic!("the browser did not end within {PATIENCE:?} on {address}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        fs::read_to_string(out).expect("the document")
+    }
+
+    fn profile(&self) -> PathBuf {
+        Path::join(self.folder.path(), "profile")
+    }
+}
+
+/// The tags of the table's rows in the order shown, hidden ones left out.
+fn shown(dom: &str) -> Vec<&str> {
+    let table = dom.split("<tbody>").nth(1).and_then(|rest| rest.split("</tbody>").next());
+    let rows = table.expect("the table of layers").split("<tr ").skip(1);
+    rows.filter(|row| !row.split('>').next().is_some_and(|tag| tag.contains("hidden"))).collect()
+}
+
+fn attribute<'a>(text: &'a str, name: &str) -> &'a str {
+    let opening = format!("{name}=\"");
+    text.split(&opening).nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default()
+}
+
+fn names(dom: &str) -> Vec<&str> {
+    shown(dom).into_iter().map(|row| attribute(row, "data-name")).collect()
+}
+
+#[test]
+fn the_address_sorts_and_filters_the_table() {
+    let Some(session) = Session::start() else { return };
+    let page = session.record("diverged", common::diverged());
+
+    let dom = session.dom(&format!("{page}#sort=ratio&filter=ctl14"), false);
+    let found = names(&dom);
+    assert_eq!(found.first(), Some(&"layer4.0.conv2.spatial_conv.pos_embed"), "{found:?}");
+    assert!(found.len() == 18 && found.iter().all(|name| name.starts_with("layer4.0.conv2")));
+    let key = dom.split("data-key=\"ratio\"").next().and_then(|before| before.rsplit("<th").next());
+    assert!(key.is_some_and(|tag| tag.contains("aria-sort=\"descending\"")), "{key:?}");
+    assert!(dom.contains("18 of 407 shown"));
+
+    // An alias is a module and what is below it: ctl1 is not ctl10 to ctl16.
+    let dom = session.dom(&format!("{page}#filter=ctl1"), false);
+    assert!(names(&dom).iter().all(|name| name.starts_with("layer1.0.conv2")));
+
+    let dom = session.dom(&format!("{page}#verdict=diverged"), false);
+    assert_eq!(names(&dom), ["layer4.0.conv2.spatial_conv.pos_embed"]);
+
+    let dom = session.dom(&format!("{page}#filter=no+such+layer"), false);
+    assert!(names(&dom).is_empty() && dom.contains("0 of 407 shown"));
+}
+
+#[test]
+fn numbers_sort_as_numbers_with_nan_as_the_worst_and_missing_at_the_end() {
+    let Some(session) = Session::start() else { return };
+    let mut record = common::diverged();
+    record.layers.truncate(6);
+    let values = [9.0, 10.0, f64::NAN, 1e-8, f64::INFINITY];
+    for (layer, value) in record.layers.iter_mut().zip(values) {
+        layer.introduced = Some(common::errors(value, 1e-7));
+    }
+    record.layers[5].introduced = None;
+    let page = session.record("numbers", record);
+    let orders = [("desc", [2, 4, 1, 0, 3, 5]), ("asc", [3, 0, 1, 4, 2, 5])];
+    for (direction, expected) in orders {
+        let dom = session.dom(&format!("{page}#sort=ratio&dir={direction}"), false);
+        let depths: Vec<usize> = shown(&dom)
+            .iter()
+            .filter_map(|row| row.split("<td>").nth(1)?.split('<').next()?.parse().ok())
+            .collect();
+        assert_eq!(depths, expected, "{direction}");
+    }
+}
+
+#[test]
+fn a_link_to_a_block_unfolds_it() {
+    let Some(session) = Session::start() else { return };
+    let page = session.record("diverged", common::diverged());
+    let dom = session.dom(&format!("{page}#block-layer4.0"), false);
+    let opened = dom
+        .split("<details")
+        .skip(1)
+        .filter(|rest| rest.split('>').next().is_some_and(|tag| tag.contains(" open")));
+    let opened: Vec<&str> = opened.map(|rest| attribute(rest, "id")).collect();
+    assert_eq!(opened, ["block-layer4.0"]);
+}
+
+#[test]
+fn light_and_dark_differ_and_nothing_is_requested() {
+    let Some(session) = Session::start() else { return };
+    let page = session.record("diverged", common::diverged());
+    let [light, dark] = [false, true].map(|dark| session.dom(&format!("{page}#selfcheck"), dark));
+    for dom in [&light, &dark] {
+        assert_eq!(attribute(dom, "data-requests"), "0");
+        assert_eq!(attribute(dom, "data-overflow"), "0");
+    }
+    assert_eq!(attribute(&light, "data-paper"), "rgb(251, 250, 248)");
+    assert_eq!(attribute(&dark, "data-paper"), "rgb(20, 22, 26)");
+}
+
+#[test]
+fn hostile_text_runs_no_script() {
+    let Some(session) = Session::start() else { return };
+    let page = session.record("hostile", common::hostile());
+    let dom = session.dom(&format!("{page}#filter=%3Cimg%20src=x%3E&sort=%22&verdict=%00"), false);
+    assert!(!dom.contains("<title>taken"));
+    assert!(!dom.contains("<img"));
+}
+
+#[test]
+fn no_page_scrolls_sideways_on_a_telephone() {
+    let Some(session) = Session::start() else { return };
+    for (name, record) in common::all() {
+        for width in [320, 400] {
+            let html = render(&record).expect("a page");
+            let page = session.page(&format!("{name}-{width}"), &framed(&html, width));
+            let dom = session.dom(&page, false);
+            // The frame's own scroll bar takes some pixels from the width.
+            let inner: i32 = attribute(&dom, "data-inner").parse().expect("the frame's width");
+            assert!(inner <= width && inner > width - 20, "{name}: {inner} of {width}");
+            assert_eq!(attribute(&dom, "data-overflow"), "0", "{name} at {width}");
+        }
+    }
+}
+
+#[test]
+fn the_check_of_the_width_notices_a_page_that_is_too_wide() {
+    let Some(session) = Session::start() else { return };
+    let html = render(&Record::Diff(Box::new(common::empty()))).expect("a page");
+    let wide = html.replace("</main>", "<div style=\"width:900px\">wide</div></main>");
+    let dom = session.dom(&session.page("wide", &framed(&wide, 400)), false);
+    let overflow: i32 = attribute(&dom, "data-overflow").parse().expect("a number");
+    assert!(overflow > 400, "{overflow}");
+}
+
+/// The page in a frame, since a browser's window cannot be made as narrow as a telephone. Every
+/// block is unfolded, so that the widest tables are there.
+fn framed(html: &str, width: i32) -> String {
+    let source = html.replace('&', "&amp;").replace('"', "&quot;");
+    format!(
+        "<!doctype html><html><body><iframe width=\"{width}\" height=\"800\" srcdoc=\"{source}\">\
+         </iframe><script>onload = () => {{\
+         const inner = document.querySelector('iframe').contentDocument;\
+         for (const block of inner.querySelectorAll('details')) block.open = true;\
+         const root = inner.documentElement;\
+         document.documentElement.dataset.inner = root.clientWidth;\
+         document.documentElement.dataset.overflow = root.scrollWidth - root.clientWidth;\
+         document.querySelector('iframe').remove();\
+         }};</script></body></html>"
+    )
+}
