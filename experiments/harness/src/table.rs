@@ -4,7 +4,7 @@ use console::style;
 use reports::record::{DiffRecord, Errors, Layer, LayerVerdict, Verdict};
 
 const WIDTH: usize = 100;
-const NAME: usize = 40;
+const NAME: usize = 37;
 const SHAPE: usize = 17;
 const NUMBERS: usize = 15;
 

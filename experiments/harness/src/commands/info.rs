@@ -43,7 +43,7 @@ fn line(module: &Module) -> String {
 fn totals(model: &Model) -> String {
     let Config { depth, width, frames, size, classes, .. } = &model.config;
     format!(
-        "\ndepth {depth}, width {width}, {frames} frames of {}x{}, {classes} classes: {} modules, \
+        "\ndepth {depth}, width {width}, {frames} frames of {}x{}, {classes} classes\n{} modules, \
          {:.2} M parameters without the head, {:.3} GMAC per clip\n",
         size.0,
         size.1,

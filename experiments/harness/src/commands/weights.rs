@@ -1,8 +1,6 @@
 //! placeholder
+use anyhow::Result;
 use crate::Outcome;
 use crate::cli::WeightsCommand;
-use anyhow::Result;
 /// x
-pub fn run(_: &WeightsCommand) -> Result<Outcome> {
-    Ok(Outcome::Passed)
-}
+pub fn run(_: &WeightsCommand) -> Result<Outcome> { Ok(Outcome::Passed) }

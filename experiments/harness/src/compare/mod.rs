@@ -125,6 +125,8 @@ impl Comparison {
         let (model, precision) = (&self.model, self.precision);
         let roundings = measure::roundings(model, precision, forced);
         let driver = recorded.or(self.reference.as_ref());
+        // Sums of modules that a dump lacks: their error shows at the next module that it has.
+        let mut unseen = 0.0;
         let step = |id: ModuleId, mut values: Vec<Option<Tensor>>| {
             let own = values.pop().flatten();
             let Some(truth) = values.pop().flatten() else { return Flow::Continue };
@@ -139,7 +141,8 @@ impl Comparison {
             if let (Some(candidate), Some(target), Some(own)) = (candidate, target, own)
                 && self.selection.contains(id)
             {
-                let budget = budget(precision, roundings[id.0], &truth, &own);
+                let granted = roundings[id.0].hypot(std::mem::take(&mut unseen));
+                let budget = budget(precision, granted, &truth, &own);
                 let from_dump = recorded.is_some() || self.reference.is_some();
                 let compared = Compared::new(model, id, precision, target, candidate, from_dump);
                 let layer = &mut layers[id.0];
@@ -153,6 +156,8 @@ impl Comparison {
                     }
                     ErrorKind::Inherited => layer.inherited = Some(errors),
                 }
+            } else if forced {
+                unseen = roundings[id.0].hypot(unseen);
             }
             progress();
             match (id == last, forced) {

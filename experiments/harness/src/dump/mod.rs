@@ -150,8 +150,8 @@ fn module_of(model: &Model, name: &str) -> Option<(ModuleId, bool)> {
         // `logits` is the head's own name; a dump may hold it as `fc`, too.
         return Some((module.id, Some(module.id) != model.fc.as_ref().map(|fc| fc.id)));
     }
-    // A Sequential gives what its last member, the sigmoid, gives; a stage what its last block does.
-    let members = ["5", "7"].map(|last| format!("{canonical}.{last}"));
+    // A Sequential gives what its last member gives, a stage what its last block does.
+    let members = ["7", "5", "1"].map(|last| format!("{canonical}.{last}"));
     let sequential = members.iter().find_map(|name| model.find(name));
     let stage = || {
         let blocks = model.blocks.iter().filter(|b| b.name.starts_with(&format!("{canonical}.")));

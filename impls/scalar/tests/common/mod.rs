@@ -133,7 +133,7 @@ pub fn relative_l2(got: &[f64], want: &[f64]) -> f64 {
 pub fn max_error(got: &[f64], want: &[f64]) -> f64 {
     assert_eq!(got.len(), want.len(), "two vectors of one length");
     let errors = got.iter().zip(want).map(|(g, w)| (g - w).abs());
-    errors.fold(0.0, |worst, e| if e <= worst { worst } else { e })
+    errors.fold(0.0, |worst: f64, e| if worst.is_nan() || e <= worst { worst } else { e })
 }
 
 /// A tolerance that NaN does not pass.

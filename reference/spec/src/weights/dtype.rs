@@ -1,22 +1,24 @@
-//! Number formats that checkpoints come in. All become float32 but float64, which a dump keeps.
+//! Number formats that checkpoints come in, and their way to float32.
 
 use half::{bf16, f16};
 
-use crate::tensor::Data;
+/// Most dimensions that a tensor is read with. The network's have at most four.
+pub(super) const MAX_RANK: usize = 8;
 
-/// A number format.
+/// Order of the bytes of one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Dtype {
-    kind: Kind,
-    big_endian: bool,
+pub(super) enum Endian {
+    Little,
+    Big,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+/// A number format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum DType {
     F64,
     F32,
     F16,
-    Bf16,
+    BF16,
     I64,
     I32,
     I16,
@@ -25,92 +27,137 @@ enum Kind {
     Bool,
 }
 
-/// Every format with its size, numpy's code and PyTorch's storage.
-const KINDS: [(Kind, usize, &str, &str, &str); 10] = [
-    (Kind::F64, 8, "f8", "DoubleStorage", "float64"),
-    (Kind::F32, 4, "f4", "FloatStorage", "float32"),
-    (Kind::F16, 2, "f2", "HalfStorage", "float16"),
-    (Kind::Bf16, 2, "V2", "BFloat16Storage", "bfloat16"),
-    (Kind::I64, 8, "i8", "LongStorage", "int64"),
-    (Kind::I32, 4, "i4", "IntStorage", "int32"),
-    (Kind::I16, 2, "i2", "ShortStorage", "int16"),
-    (Kind::I8, 1, "i1", "CharStorage", "int8"),
-    (Kind::U8, 1, "u1", "ByteStorage", "uint8"),
-    (Kind::Bool, 1, "b1", "BoolStorage", "bool"),
+/// What each framework calls a format.
+struct Row {
+    dtype: DType,
+    size: usize,
+    name: &'static str,
+    numpy: &'static str,
+    storage: &'static str,
+    safetensors: safetensors::Dtype,
+}
+
+const fn row(
+    dtype: DType,
+    size: usize,
+    name: &'static str,
+    numpy: &'static str,
+    storage: &'static str,
+    safetensors: safetensors::Dtype,
+) -> Row {
+    Row { dtype, size, name, numpy, storage, safetensors }
+}
+
+/// `V2` is what numpy makes of a bfloat16 of ml_dtypes.
+const ROWS: [Row; 10] = [
+    row(DType::F64, 8, "float64", "f8", "DoubleStorage", safetensors::Dtype::F64),
+    row(DType::F32, 4, "float32", "f4", "FloatStorage", safetensors::Dtype::F32),
+    row(DType::F16, 2, "float16", "f2", "HalfStorage", safetensors::Dtype::F16),
+    row(DType::BF16, 2, "bfloat16", "V2", "BFloat16Storage", safetensors::Dtype::BF16),
+    row(DType::I64, 8, "int64", "i8", "LongStorage", safetensors::Dtype::I64),
+    row(DType::I32, 4, "int32", "i4", "IntStorage", safetensors::Dtype::I32),
+    row(DType::I16, 2, "int16", "i2", "ShortStorage", safetensors::Dtype::I16),
+    row(DType::I8, 1, "int8", "i1", "CharStorage", safetensors::Dtype::I8),
+    row(DType::U8, 1, "uint8", "u1", "ByteStorage", safetensors::Dtype::U8),
+    row(DType::Bool, 1, "bool", "b1", "BoolStorage", safetensors::Dtype::BOOL),
 ];
 
-impl Dtype {
-    /// float32, little-endian.
-    pub const F32: Dtype = Dtype { kind: Kind::F32, big_endian: false };
-    /// float64, little-endian.
-    pub const F64: Dtype = Dtype { kind: Kind::F64, big_endian: false };
-    /// float16, little-endian.
-    pub const F16: Dtype = Dtype { kind: Kind::F16, big_endian: false };
-    /// bfloat16, little-endian.
-    pub const BF16: Dtype = Dtype { kind: Kind::Bf16, big_endian: false };
+fn find(matches: impl Fn(&Row) -> bool) -> Option<DType> {
+    ROWS.iter().find(|row| matches(row)).map(|row| row.dtype)
+}
 
-    /// From numpy's description: `<f4`, `>f8`, `|b1`; `V2` is what numpy makes of bfloat16.
-    pub fn from_numpy(descr: &str) -> Result<Dtype, String> {
-        let big_endian = descr.starts_with('>');
-        let code = descr.trim_start_matches(['<', '>', '|', '=']);
-        let code = if code == "bfloat16" { "V2" } else { code };
-        let found = KINDS.iter().find(|(_, _, numpy, ..)| *numpy == code);
-        found.map(|&(kind, ..)| Dtype { kind, big_endian }).ok_or_else(|| {
-            format!("dtype {descr:?} is no number format of a tensor; save it as float32")
-        })
+impl DType {
+    /// From a word such as `float32`, in any case; MindSpore writes `Float32`.
+    pub(super) fn by_name(name: &str) -> Option<DType> {
+        find(|row| row.name.eq_ignore_ascii_case(name))
     }
 
-    /// From a PyTorch storage class: `FloatStorage`.
-    pub fn from_storage(class: &str) -> Option<Dtype> {
-        let found = KINDS.iter().find(|(.., storage, _)| *storage == class);
-        found.map(|&(kind, ..)| Dtype { kind, big_endian: false })
+    /// From numpy's code without its order of bytes: `f4`; ml_dtypes writes `bfloat16`.
+    pub(super) fn by_code(code: &str) -> Option<DType> {
+        find(|row| row.numpy == code || row.name == code)
     }
 
-    /// From a word such as `float32`, in any case.
-    pub fn from_word(word: &str) -> Option<Dtype> {
-        let found = KINDS.iter().find(|(.., name)| name.eq_ignore_ascii_case(word));
-        found.map(|&(kind, ..)| Dtype { kind, big_endian: false })
+    /// From a storage class of PyTorch.
+    pub(super) fn by_storage(class: &str) -> Option<DType> {
+        find(|row| row.storage == class)
     }
 
-    /// The same format with the other byte order.
-    pub fn with_big_endian(self, big_endian: bool) -> Dtype {
-        Dtype { big_endian, ..self }
+    /// From the safetensors crate.
+    pub(super) fn by_safetensors(dtype: safetensors::Dtype) -> Option<DType> {
+        find(|row| row.safetensors == dtype)
     }
 
-    /// Bytes of one value.
-    pub fn size(self) -> usize {
-        KINDS.iter().find(|(kind, ..)| *kind == self.kind).map_or(1, |&(_, size, ..)| size)
+    fn row(self) -> &'static Row {
+        // ROWS is in the order of the enum; a test holds them together.
+        &ROWS[self as usize]
+    }
+
+    /// Bytes of one number.
+    pub(super) fn size(self) -> usize {
+        self.row().size
     }
 
     /// `float32`.
-    pub fn word(self) -> &'static str {
-        KINDS.iter().find(|(kind, ..)| *kind == self.kind).map_or("?", |&(.., word)| word)
+    pub(super) fn name(self) -> &'static str {
+        self.row().name
     }
 
-    /// The values of whole elements; a rest of less than one is left out.
-    pub fn decode(self, bytes: &[u8]) -> Data {
-        match self.kind {
-            Kind::F64 => Data::F64(self.values(bytes, f64::from_le_bytes)),
-            Kind::F32 => Data::F32(self.values(bytes, f32::from_le_bytes)),
-            Kind::F16 => Data::F32(self.values(bytes, |b| f16::from_le_bytes(b).to_f32())),
-            Kind::Bf16 => Data::F32(self.values(bytes, |b| bf16::from_le_bytes(b).to_f32())),
-            Kind::I64 => Data::F32(self.values(bytes, |b| i64::from_le_bytes(b) as f32)),
-            Kind::I32 => Data::F32(self.values(bytes, |b| i32::from_le_bytes(b) as f32)),
-            Kind::I16 => Data::F32(self.values(bytes, |b| f32::from(i16::from_le_bytes(b)))),
-            Kind::I8 => Data::F32(self.values(bytes, |b| f32::from(i8::from_le_bytes(b)))),
-            Kind::U8 => Data::F32(self.values(bytes, |[b]| f32::from(b))),
-            Kind::Bool => Data::F32(self.values(bytes, |[b]| f32::from(u8::from(b != 0)))),
+    /// Whether numbers of this format can be weights. Integers cannot: they would be quantised
+    /// ones, whose scale is elsewhere.
+    pub(super) fn is_float(self) -> bool {
+        matches!(self, DType::F64 | DType::F32 | DType::F16 | DType::BF16)
+    }
+
+    /// The numbers of whole elements, rounded to float32 once; none for integers.
+    pub(super) fn decode(self, bytes: &[u8], endian: Endian) -> Vec<f32> {
+        match self {
+            DType::F64 => values(bytes, endian, |b| f64::from_le_bytes(b) as f32),
+            DType::F32 => values(bytes, endian, f32::from_le_bytes),
+            DType::F16 => values(bytes, endian, |b| f16::from_le_bytes(b).to_f32()),
+            DType::BF16 => values(bytes, endian, |b| bf16::from_le_bytes(b).to_f32()),
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn values<const N: usize>(bytes: &[u8], endian: Endian, one: fn([u8; N]) -> f32) -> Vec<f32> {
+    let (elements, _) = bytes.as_chunks::<N>();
+    match endian {
+        Endian::Little => elements.iter().map(|&bytes| one(bytes)).collect(),
+        Endian::Big => elements
+            .iter()
+            .map(|&(mut bytes)| {
+                bytes.reverse();
+                one(bytes)
+            })
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_the_order_of_the_enum() {
+        for (at, row) in ROWS.iter().enumerate() {
+            assert_eq!(row.dtype as usize, at, "{}", row.name);
+            assert_eq!(DType::by_name(row.name), Some(row.dtype));
+            assert_eq!(DType::by_code(row.numpy), Some(row.dtype));
+            assert_eq!(DType::by_storage(row.storage), Some(row.dtype));
+            assert_eq!(DType::by_safetensors(row.safetensors), Some(row.dtype));
         }
     }
 
-    fn values<const N: usize, T>(self, bytes: &[u8], one: impl Fn([u8; N]) -> T) -> Vec<T> {
-        let (elements, _) = bytes.as_chunks::<N>();
-        let order = |mut bytes: [u8; N]| {
-            if self.big_endian {
-                bytes.reverse();
-            }
-            bytes
-        };
-        elements.iter().map(|&element| one(order(element))).collect()
+    #[test]
+    fn every_float_becomes_the_same_float32() {
+        for x in [0.0f32, -1.5, 0.15625, 240.0] {
+            let f64s = f64::from(x).to_le_bytes();
+            assert_eq!(DType::F64.decode(&f64s, Endian::Little), [x]);
+            assert_eq!(DType::F32.decode(&x.to_be_bytes(), Endian::Big), [x]);
+            assert_eq!(DType::F16.decode(&f16::from_f32(x).to_le_bytes(), Endian::Little), [x]);
+            assert_eq!(DType::BF16.decode(&bf16::from_f32(x).to_be_bytes(), Endian::Big), [x]);
+        }
+        assert_eq!(DType::F32.decode(&[0; 7], Endian::Little), [0.0]);
     }
 }

@@ -120,8 +120,4 @@ pub mod formula {
             .collect()
     }
 }
-pub mod names {
-    pub fn canonical_module(name: &str) -> String {
-        name.to_owned()
-    }
-}
+pub mod names;
