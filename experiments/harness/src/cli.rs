@@ -125,6 +125,17 @@ pub struct DataArgs {
     pub threads: usize,
 }
 
+/// Where the results of a run go.
+#[derive(Debug, Clone, Args)]
+pub struct OutputArgs {
+    /// Where the record goes; the default is a new folder under runs/.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Where the report goes; the default is a new folder under runs/.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
 /// The clip that a network is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InputSource {
@@ -204,12 +215,9 @@ pub struct DiffArgs {
     /// Make a mistake in the candidate on purpose: FAULT or FAULT@LAYER.
     #[arg(long, value_name = "FAULT")]
     pub inject: Option<String>,
-    /// Where the record goes; the default is a new folder under runs/.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// Where the report goes; the default is a new folder under runs/.
-    #[arg(long, value_name = "FILE")]
-    pub html: Option<PathBuf>,
+    /// Where the results go.
+    #[command(flatten)]
+    pub out: OutputArgs,
     /// Weights, input and device.
     #[command(flatten)]
     pub data: DataArgs,
@@ -262,12 +270,9 @@ pub struct SelftestArgs {
     /// What it is held against: torch or scalar.
     #[arg(long, default_value = DEFAULT_REFERENCE)]
     pub reference: Participant,
-    /// Where the record goes; the default is a new folder under runs/.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// Where the report goes; the default is a new folder under runs/.
-    #[arg(long, value_name = "FILE")]
-    pub html: Option<PathBuf>,
+    /// Where the results go.
+    #[command(flatten)]
+    pub out: OutputArgs,
     /// Weights, input and device.
     #[command(flatten)]
     pub data: DataArgs,

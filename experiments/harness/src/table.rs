@@ -167,7 +167,11 @@ fn verdict(record: &DiffRecord) -> Vec<String> {
         Verdict::Diverged => style(word.to_uppercase()).red().bold(),
         Verdict::Incomplete => style(word.to_uppercase()).yellow().bold(),
     };
-    let mut lines = vec![format!("{mark}  {counts}, bound {} x budget", record.bound)];
+    let bound = record.bound;
+    let mut lines = vec![
+        format!("errors: relative L2, then budget ratio, of which {bound} or less passes"),
+        format!("{mark}  {counts}"),
+    ];
     if let Some(culprit) = &record.culprit {
         lines.push(style(&culprit.text).bold().to_string());
         lines.extend(culprit.explanation.iter().cloned());

@@ -35,7 +35,7 @@ fn the_table_fits_100_columns() {
     for more in [&[][..], &["--inject", "missing-gate"], &["--layer", "ctl3"]] {
         let run = h.diff(&[&SMALL, more].concat());
         for line in run.stdout.lines() {
-            let short = console_width(line) <= 100 || line.starts_with("the values fit");
+            let short = console_width(line) <= 100 || line.starts_with("The values fit");
             assert!(short, "{} columns: {line}", console_width(line));
         }
     }

@@ -29,7 +29,7 @@ pub fn run(args: &DiffArgs) -> Result<Outcome> {
     let diff = findings(&mut comparison, &loaded, &measured, &started, sides)?;
     let (text, verdict) = (table::diff(&diff), diff.verdict);
     let record = Record::Diff(Box::new(diff));
-    super::publish(&record, &started.folder("diff"), args.json.as_deref(), args.html.as_deref())?;
+    super::publish(&record, &started.folder("diff"), &args.out)?;
     super::print(&text);
     Ok(if verdict == Verdict::Pass { Outcome::Passed } else { Outcome::Failed })
 }
@@ -238,7 +238,7 @@ fn culprit(
     if let Some(site) = site {
         culprit = in_words(&comparison.model, site, true);
         let best = &hypotheses[0].what;
-        culprit.explanation = Some(format!("the values fit this mistake: {best}"));
+        culprit.explanation = Some(format!("The values fit this mistake: {best}."));
     }
     culprit.hypotheses = hypotheses;
     Ok(culprit)

@@ -15,7 +15,7 @@ use reports::Record;
 use spec::Model;
 use spec::weights::{Source, Weights};
 
-use crate::cli::ModelArgs;
+use crate::cli::{ModelArgs, OutputArgs};
 
 /// The description and the weights of a model. Weights without a classifier make a backbone, whose
 /// output is the pooled features.
@@ -32,7 +32,8 @@ fn model_and_weights(args: &ModelArgs, source: &Source) -> Result<(Model, Weight
 
 /// Writes record, table and report, to the places asked for or else into the run's folder, and says
 /// where on stderr.
-fn publish(record: &Record, folder: &Path, json: Option<&Path>, html: Option<&Path>) -> Result<()> {
+fn publish(record: &Record, folder: &Path, out: &OutputArgs) -> Result<()> {
+    let (json, html) = (out.json.as_deref(), out.html.as_deref());
     if json.is_none() || html.is_none() {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("{}: cannot be made", folder.display()))?;

@@ -53,8 +53,7 @@ pub fn run(args: &SelftestArgs) -> Result<Outcome> {
         .all(|f| f.detected == f.injected && f.named as f64 >= NAMED * f.injected as f64);
     let run = started.finish(&bench.comparison.model.config, bench.sides(args));
     let record = Record::Selftest(Box::new(SelftestRecord { faults, run }));
-    let folder = started.folder("selftest");
-    super::publish(&record, &folder, args.json.as_deref(), args.html.as_deref())?;
+    super::publish(&record, &started.folder("selftest"), &args.out)?;
     Ok(if passed { Outcome::Passed } else { Outcome::Failed })
 }
 

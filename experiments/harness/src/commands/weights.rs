@@ -1,6 +1,90 @@
-//! placeholder
-use anyhow::Result;
+//! `harness weights`: what is in a checkpoint, and the same weights in another format.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use spec::Model;
+use spec::weights::{self, Inspection, OutFormat, ParamSpec, Source, TensorInfo, Weights};
+
 use crate::Outcome;
-use crate::cli::WeightsCommand;
-/// x
-pub fn run(_: &WeightsCommand) -> Result<Outcome> { Ok(Outcome::Passed) }
+use crate::cli::{ModelArgs, WeightsCommand};
+
+/// Inspects or converts.
+pub fn run(command: &WeightsCommand) -> Result<Outcome> {
+    match command {
+        WeightsCommand::Inspect { file, model } => inspect(file, model),
+        WeightsCommand::Convert { file, out, model } => convert(file, out, model),
+    }
+}
+
+fn parameters(model: &ModelArgs) -> Result<Vec<ParamSpec>> {
+    Ok(Model::new(model.config()?)?.parameters().to_vec())
+}
+
+/// Lists the tensors; exit code 1 where the model could not be loaded from them.
+fn inspect(file: &Path, model: &ModelArgs) -> Result<Outcome> {
+    let found = weights::inspect(file, &parameters(model)?)?;
+    super::print(&listing(&found));
+    Ok(if found.is_loadable() { Outcome::Passed } else { Outcome::Failed })
+}
+
+fn listing(found: &Inspection) -> String {
+    let mut lines = vec![format!("{:62} {:16} {:9} {}", "tensor", "shape", "dtype", "")];
+    lines.extend(found.tensors.iter().map(|tensor| {
+        let note = if tensor.verdict.is_fine() { "" } else { "(see below)" };
+        format!("{:62} {:16} {:9} {note}", tensor.name, extents(&tensor.shape), tensor.dtype)
+    }));
+    let dtypes: Vec<String> =
+        found.dtypes().iter().map(|(dtype, count)| format!("{count} {dtype}")).collect();
+    lines.push(format!(
+        "\n{} tensors ({}); format {}, names of {}",
+        found.tensors.len(),
+        dtypes.join(", "),
+        found.format,
+        found.naming
+    ));
+    lines.push(format!("sha256 {}", found.sha256));
+    if !found.has_head {
+        lines.push("no classifier: a backbone alone, which serves for features only".to_owned());
+    }
+    lines.extend(several("missing", found.missing.to_vec()));
+    let problem = |tensor: &TensorInfo| format!("{} {}", tensor.name, tensor.verdict);
+    lines.extend(several("not usable", found.problems().map(problem).collect()));
+    lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
+}
+
+fn extents(shape: &[usize]) -> String {
+    match shape {
+        [] => "scalar".to_owned(),
+        _ => shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x"),
+    }
+}
+
+/// The first 20 of a list under a heading; nothing where it is empty.
+fn several(what: &str, items: Vec<String>) -> Vec<String> {
+    if items.is_empty() {
+        return vec![];
+    }
+    let mut lines = vec![format!("{} {what}:", items.len())];
+    lines.extend(items.iter().take(20).map(|item| format!("  {item}")));
+    if items.len() > 20 {
+        lines.push(format!("  … and {} more", items.len() - 20));
+    }
+    lines
+}
+
+/// Writes the weights in the format that the ending of the file names.
+fn convert(file: &Source, out: &Path, model: &ModelArgs) -> Result<Outcome> {
+    if let Source::File(from) = file
+        && from == out
+    {
+        bail!("--out {} is the checkpoint itself; name another file", out.display());
+    }
+    let format = OutFormat::by_ending(out).with_context(|| {
+        format!("--out {}: the ending is not .safetensors, .npz or .pth", out.display())
+    })?;
+    let weights = Weights::load(file, &parameters(model)?)?;
+    weights::write(&weights, out, format)?;
+    super::print(&format!("{} tensors in {}", weights.names().count(), out.display()));
+    Ok(Outcome::Passed)
+}

@@ -30,6 +30,8 @@ pub struct Dump {
     pub precision: Precision,
     /// Clips in the batch.
     pub batch: usize,
+    /// Arrays that a module has the name of, but not the shape.
+    misfits: usize,
 }
 
 /// The array of a module.
@@ -63,12 +65,13 @@ impl Dump {
             unmatched: vec![],
             precision: Precision::F64,
             batch,
+            misfits: 0,
         };
         for name in names {
             dump.match_array(model, &name)?;
         }
-        if dump.found.is_empty() {
-            bail!("{}: {}", path.display(), dump.nothing_matched());
+        if dump.misfits > dump.found.len() || dump.found.is_empty() {
+            bail!("{}: {}", path.display(), dump.of_another_model());
         }
         Ok(dump)
     }
@@ -82,6 +85,7 @@ impl Dump {
         let limit = expected.iter().product::<usize>();
         let shape = self.npz.shape(name)?;
         let Some(order) = Order::detect(&shape, &expected, self.channels_last(name)) else {
+            self.misfits += 1;
             self.unmatched.push(format!("{name} (shape {shape:?}, the model has {expected:?})"));
             return Ok(());
         };
@@ -108,12 +112,13 @@ impl Dump {
         name.contains('/')
     }
 
-    fn nothing_matched(&self) -> String {
+    fn of_another_model(&self) -> String {
         let some: Vec<&str> = self.unmatched.iter().take(3).map(String::as_str).collect();
         format!(
-            "none of its {} arrays fits the model: {}; check the names, and --depth, --width, \
+            "only {} of its {} arrays fit the model: {}; check the names, and --depth, --width, \
              --frames, --size and --classes",
-            self.unmatched.len(),
+            self.found.len(),
+            self.found.len() + self.unmatched.len(),
             some.join(", ")
         )
     }

@@ -112,6 +112,9 @@ mod tests {
     fn three_names_are_enough() {
         assert_eq!(first_three(["a"]), "`a`");
         assert_eq!(first_three(["a", "b", "c", "d"]), "`a`, `b`, `c`, …");
-        assert_eq!((counted(1, "tensor"), counted(2, "tensor")), ("1 tensor".into(), "2 tensors".into()));
+        assert_eq!(
+            (counted(1, "tensor"), counted(2, "tensor")),
+            ("1 tensor".into(), "2 tensors".into())
+        );
     }
 }

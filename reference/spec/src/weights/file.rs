@@ -1,49 +1,39 @@
-//! Bringing a file's bytes into memory, or saying why that cannot be.
+//! Files, as a whole.
 
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
-use super::error::Fault;
+use sha2::{Digest, Sha256};
 
-/// Largest checkpoint that is read: twice the deepest network with an optimiser's two moments.
-const MAX_BYTES: u64 = 8 << 30;
+use super::error::{Fault, WeightsError};
 
-/// Checks that a path is a file of bearable size; its length.
-pub(super) fn check(path: &Path) -> Result<usize, Fault> {
-    let meta = std::fs::metadata(path).map_err(|e| unreadable(&e))?;
-    if meta.is_dir() {
-        return Err(Fault::new("it is a folder", "give the checkpoint file inside it"));
-    }
-    if !meta.is_file() {
-        return Err(Fault::new("it is no regular file", "save what it delivers to a file first"));
-    }
-    match meta.len() {
-        0 => Err(Fault::new("it is empty", "get the file again")),
-        n if n > MAX_BYTES => Err(Fault::new(
-            format!("it has {n} bytes, more than any checkpoint of this network"),
-            "check that it is the right file",
-        )),
-        n => Ok(usize::try_from(n).unwrap_or(usize::MAX)),
-    }
-}
+/// Largest file that is read: depth 200 with an optimiser's state takes about 2 GiB.
+const MOST: u64 = 8 << 30;
 
-/// All bytes of a file.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, Fault> {
-    let length = check(path)?;
-    let file = std::fs::File::open(path).map_err(|e| unreadable(&e))?;
-    let mut bytes = Vec::with_capacity(length);
-    // The file may grow while it is read; the limit still holds.
-    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(|e| unreadable(&e))?;
+/// The bytes of a regular file.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, WeightsError> {
+    let name = path.display().to_string();
+    let fault = |what: &str, advice: &str| Fault::new(what, advice).at(&name);
+    let failed = |why| Fault::io(path, "read", &why);
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    if metadata.is_dir() {
+        return Err(fault("this is a folder", "name a checkpoint file in it"));
+    }
+    // A device or a pipe may never end.
+    if !metadata.is_file() {
+        return Err(fault("this is no regular file", "save the checkpoint to a file first"));
+    }
+    if metadata.len() > MOST {
+        let advice = "save the weights without the rest of the training";
+        return Err(fault("the file is larger than 8 GiB", advice));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
+    File::open(path).and_then(|f| f.take(MOST).read_to_end(&mut bytes)).map_err(failed)?;
     Ok(bytes)
 }
 
-/// Why the system would not give it.
-pub(super) fn unreadable(error: &io::Error) -> Fault {
-    match error.kind() {
-        io::ErrorKind::NotFound => Fault::new("there is no such file", "check the path"),
-        io::ErrorKind::PermissionDenied => {
-            Fault::new("it may not be read", "check its permissions")
-        }
-        _ => Fault::new(format!("it cannot be read ({error})"), "check the path and the disk"),
-    }
+/// SHA-256 in hexadecimal.
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

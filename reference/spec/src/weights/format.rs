@@ -49,9 +49,8 @@ impl fmt::Display for Format {
 }
 
 /// PyTorch's magic number, as its legacy format pickles it with protocol 2.
-pub(super) const LEGACY_MAGIC: [u8; 15] = [
-    0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, 0x2e,
-];
+pub(super) const LEGACY_MAGIC: [u8; 15] =
+    [0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, 0x2e];
 
 /// Things that people hand in by mistake: how they begin, what they are and what to do.
 const STRANGERS: [(&[u8], &str, &str); 8] = [
@@ -100,8 +99,7 @@ fn is_mindspore(bytes: &[u8]) -> bool {
     bytes.first() == Some(&0x0a) && after_length == Some(&0x0a)
 }
 
-/// PyTorch's archive has a `data.pkl`, numpy's has arrays. An archive that cannot be opened is
-/// reported as such by numpy's reader, which is the simpler of the two.
+/// PyTorch's archive has a `data.pkl`, numpy's has arrays.
 fn archive(bytes: &[u8]) -> Result<Format, Fault> {
     let archive = super::read::archive::Archive::open(bytes)?;
     if archive.is_empty() {

@@ -63,6 +63,18 @@ mod tests {
         assert_eq!(splitmix64(0), 0xE220_A839_7B1D_CDAF);
     }
 
+    /// Bits that formula.py gave with numpy 1.26.
+    #[test]
+    fn values_are_those_of_formula_py() {
+        const UNIFORM: [u32; 3] = [0x3DC8_54F8, 0x3F27_0117, 0x3E50_82E0];
+        const FC_BIAS: [u32; 3] = [0xBD15_563D, 0x3DCA_6EE2, 0x3DC3_2AB8];
+        const CONV1: [u32; 3] = [0xBEC2_9A78, 0xBF5F_A1F8, 0x3E02_C680];
+        let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+        assert_eq!(bits(uniform("input", 3, 0)), UNIFORM);
+        assert_eq!(bits(param("fc.bias", &[3], 7)), FC_BIAS);
+        assert_eq!(bits(param("conv1.weight", &[1, 1, 1, 3], 0)), CONV1);
+    }
+
     #[test]
     fn values_are_in_range_and_differ_by_name_and_seed() {
         let a = uniform("a", 1000, 0);

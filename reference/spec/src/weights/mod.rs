@@ -1,123 +1,138 @@
-//! Checkpoints. (Stand-in until the readers land.)
-#![allow(missing_docs)]
+//! Checkpoints: where the numbers of a network come from.
+//!
+//! [`Weights::load`] takes `formula:SEED` or a file: safetensors, npz, PyTorch (zip and legacy),
+//! MindSpore, or a pickle of numpy arrays as Flax programs write. The format is told by the
+//! content. Names and orders of dimensions become those of the authors' PyTorch code ([`names`]),
+//! numbers become float32. Nothing in a file is executed, and no size that it states is believed
+//! before the bytes have been seen; what the model misses, does not know or cannot compute with is
+//! an error that names the tensor.
+//!
+//! Reading order: `format` (which reader), `read` (one file per format), `pickle` (for three of
+//! them), `tensor` (a view of bytes that becomes numbers), `survey` (file against model).
+
+pub mod formula;
+pub mod names;
+
+mod cursor;
+mod dtype;
+mod error;
+mod file;
+mod format;
+mod inspect;
+mod pickle;
+mod provenance;
+mod read;
+mod source;
+mod survey;
+mod tensor;
+mod write;
+
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
-#[derive(Debug, Clone, PartialEq)]
+
+pub use self::error::WeightsError;
+pub use self::format::Format;
+pub use self::inspect::{Inspection, TensorInfo, Verdict, inspect, inspect_bytes};
+pub use self::names::Naming;
+pub use self::provenance::Provenance;
+pub use self::source::Source;
+pub use self::write::{OutFormat, write};
+
+use self::survey::Survey;
+
+/// A tensor that a model needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParamSpec {
+    /// Official name: `layer1.0.conv2.spatial_conv.glo_conv.0.weight`, `fc.bias`.
     pub name: String,
+    /// Shape in PyTorch's order: OIHW, dense [out, in], positional embedding [1, T, h, w].
     pub shape: Vec<usize>,
 }
+
+/// A tensor of weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Param {
+    /// Shape in PyTorch's order: OIHW, dense [out, in], positional embedding [1, T, h, w].
     pub shape: Vec<usize>,
+    /// The values, row-major.
     pub data: Vec<f32>,
 }
+
+/// The weights of a network by their official names. A clone shares the values.
 #[derive(Debug, Clone, Default)]
 pub struct Weights {
-    map: BTreeMap<String, Arc<Param>>,
+    params: BTreeMap<String, Arc<Param>>,
+    provenance: Provenance,
 }
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    Formula(u64),
-    File(std::path::PathBuf),
-}
-impl std::str::FromStr for Source {
-    type Err = String;
-    fn from_str(s: &str) -> Result<Self, String> {
-        Ok(match s.strip_prefix("formula:") {
-            Some(n) => Source::Formula(n.parse().map_err(|_| "bad seed".to_string())?),
-            None => Source::File(s.into()),
-        })
-    }
-}
-impl std::fmt::Display for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Source::Formula(n) => write!(f, "formula:{n}"),
-            Source::File(p) => write!(f, "{}", p.display()),
-        }
-    }
-}
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct WeightsError(String);
+
 impl Weights {
+    /// Weights that any language can reproduce bit for bit, see [`formula`].
     pub fn formula(specs: &[ParamSpec], seed: u64) -> Weights {
-        Weights {
-            map: specs
-                .iter()
-                .map(|s| {
-                    (
-                        s.name.clone(),
-                        Arc::new(Param {
-                            shape: s.shape.clone(),
-                            data: formula::param(&s.name, &s.shape, seed),
-                        }),
-                    )
-                })
-                .collect(),
-        }
+        let param = |spec: &ParamSpec| {
+            let data = formula::param(&spec.name, &spec.shape, seed);
+            (spec.name.clone(), Arc::new(Param { shape: spec.shape.clone(), data }))
+        };
+        let params: BTreeMap<_, _> = specs.iter().map(param).collect();
+        let dtypes = BTreeMap::from([("float32".to_owned(), params.len())]);
+        let source = Source::Formula(seed).to_string();
+        Weights { params, provenance: Provenance { source, dtypes, ..Provenance::default() } }
     }
+
+    /// The weights of a model whose tensors are `specs`.
+    ///
+    /// Fails, naming the tensor, where one is missing, has another shape, is no float, or holds
+    /// NaN or infinity; where the file has tensors that the model does not know, other than
+    /// bookkeeping (`num_batches_tracked`, the state of an optimiser) or the classifier for a model
+    /// without one; and where the file cannot be read. A classifier that is missing as a whole is
+    /// no failure: [`Weights::has_head`] tells.
     pub fn load(source: &Source, specs: &[ParamSpec]) -> Result<Weights, WeightsError> {
         match source {
-            Source::Formula(n) => Ok(Self::formula(specs, *n)),
-            Source::File(_) => Err(WeightsError("not yet".into())),
+            Source::Formula(seed) => Ok(Weights::formula(specs, *seed)),
+            Source::File(path) => Weights::open(path, specs),
         }
     }
+
+    fn open(path: &Path, specs: &[ParamSpec]) -> Result<Weights, WeightsError> {
+        let bytes = file::read(path)?;
+        Weights::from_bytes(&bytes, &path.display().to_string(), None, specs)
+    }
+
+    /// Like [`Weights::load`], from bytes that messages call `file`, in a given format or the one
+    /// that the content shows.
+    pub fn from_bytes(
+        bytes: &[u8],
+        file: &str,
+        format: Option<Format>,
+        specs: &[ParamSpec],
+    ) -> Result<Weights, WeightsError> {
+        let survey = Survey::new(bytes, format, specs).map_err(|fault| fault.at(file))?;
+        let params = survey.load().map_err(|fault| fault.at(file))?;
+        Ok(Weights { params, provenance: survey.provenance(file, bytes) })
+    }
+
+    /// A tensor by its official name.
     pub fn get(&self, name: &str) -> Option<&Param> {
-        self.map.get(name).map(|p| &**p)
+        self.params.get(name).map(|param| &**param)
     }
+
+    /// A tensor to change; clones of these weights keep the old values.
     pub fn get_mut(&mut self, name: &str) -> Option<&mut Param> {
-        self.map.get_mut(name).map(Arc::make_mut)
+        self.params.get_mut(name).map(Arc::make_mut)
     }
+
+    /// Official names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.params.keys().map(String::as_str)
+    }
+
+    /// Whether there is a classifier. A backbone alone serves for features only.
     pub fn has_head(&self) -> bool {
-        self.map.contains_key("fc.weight")
+        self.params.contains_key("fc.weight")
+    }
+
+    /// Where they come from.
+    pub fn provenance(&self) -> &Provenance {
+        &self.provenance
     }
 }
-pub mod formula {
-    fn fnv(t: &str) -> u64 {
-        t.bytes().fold(0xCBF29CE484222325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100000001B3))
-    }
-    pub fn uniform(name: &str, n: usize, seed: u64) -> Vec<f32> {
-        let s = fnv(name) ^ seed;
-        (0..n as u64)
-            .map(|i| {
-                let mut z = s
-                    .wrapping_add(i.wrapping_mul(0x9E3779B97F4A7C15))
-                    .wrapping_add(0x9E3779B97F4A7C15);
-                z = (z ^ (z >> 30)).wrapping_mul(0xBF58476D1CE4E5B9);
-                z = (z ^ (z >> 27)).wrapping_mul(0x94D049BB133111EB);
-                z ^= z >> 31;
-                ((z >> 40) as f64 / (1u64 << 24) as f64) as f32
-            })
-            .collect()
-    }
-    pub fn input(n: usize, seed: u64) -> Vec<f32> {
-        uniform("input", n, seed).into_iter().map(|u| (f64::from(u) * 4.0 - 2.0) as f32).collect()
-    }
-    pub fn param(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
-        let full = match name.strip_prefix("fc.") {
-            Some(l) => format!("cls_head.fc_cls.{l}"),
-            None => format!("backbone.net.{name}"),
-        };
-        let leaf = name.rsplit('.').next().unwrap();
-        let n: usize = shape.iter().product();
-        let fan: usize = shape[1..].iter().product();
-        uniform(&full, n, seed)
-            .into_iter()
-            .map(|u| {
-                let u = f64::from(u);
-                (if leaf == "running_var" || (leaf == "weight" && shape.len() == 1) {
-                    0.5 + u
-                } else if leaf == "pos_embed" {
-                    (2.0 * u - 1.0) * 0.5
-                } else if leaf == "weight" {
-                    (2.0 * u - 1.0) * (3.0 / fan as f64).sqrt()
-                } else {
-                    (u - 0.5) * 0.2
-                }) as f32
-            })
-            .collect()
-    }
-}
-pub mod names;

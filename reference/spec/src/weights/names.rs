@@ -4,6 +4,10 @@
 //! `fc`. The Flax port names the members of its Sequentials (`glo_conv/conv2` is `glo_conv.3`),
 //! MindSpore names the parts of a batch normalisation differently.
 
+use std::fmt;
+
+use serde::Serialize;
+
 /// Prefixes that wrappers put before a name; any number of them, in any order.
 const PREFIXES: [&str; 10] = [
     "backbone.net.",
@@ -24,10 +28,7 @@ const HEADS: [&str; 4] = ["cls_head.fc_cls", "head.fc", "fc_cls", "classifier"];
 /// Members of the Flax port's containers and their index in PyTorch's Sequential.
 const MEMBERS: [(&str, &[(&str, &str)]); 2] = [
     ("param_conv", &[("conv1", "1"), ("norm1", "2"), ("conv2", "4")]),
-    (
-        "glo_conv",
-        &[("conv1", "0"), ("norm1", "1"), ("conv2", "3"), ("norm2", "4"), ("conv3", "6")],
-    ),
+    ("glo_conv", &[("conv1", "0"), ("norm1", "1"), ("conv2", "3"), ("norm2", "4"), ("conv3", "6")]),
 ];
 
 /// What other frameworks call the leaves of a state dict.
@@ -78,13 +79,88 @@ pub fn canonical_param(name: &str) -> Option<String> {
     Some(if path.is_empty() { leaf.to_owned() } else { format!("{path}.{leaf}") })
 }
 
-/// Flax's `capture_intermediates` ends a module's path with `__call__`, and its place in a tuple.
+/// What Flax's `capture_intermediates` puts at the end of a module's path, perhaps with the place
+/// in a tuple behind it.
+const CALL: &str = "__call__";
+
 fn strip_call(name: &str) -> &str {
-    let name = name.strip_suffix("/0").or(name.strip_suffix(".0")).filter(|n| n.ends_with(CALL)).unwrap_or(name);
-    name.strip_suffix(CALL).map_or(name, |n| n.trim_end_matches(['/', '.']))
+    let place = name.strip_suffix("/0").or_else(|| name.strip_suffix(".0"));
+    let name = place.filter(|shorter| shorter.ends_with(CALL)).unwrap_or(name);
+    name.strip_suffix(CALL).map_or(name, |path| path.trim_end_matches(['/', '.']))
 }
 
-const CALL: &str = "__call__";
+/// The order of the dimensions that a framework stores a tensor with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// PyTorch's: OIHW, dense [out, in], embedding [1, T, h, w].
+    Official,
+    /// Flax's kernels: HWIO, dense [in, out].
+    FlaxKernel,
+    /// Flax's positional embedding: [h, w, T].
+    FlaxEmbedding,
+}
+
+impl Layout {
+    /// Which of the stored dimensions stands at each place in PyTorch's order. Shapes that a
+    /// layout does not know stay as they are, so that they are reported as they are.
+    pub(super) fn axes(self, rank: usize) -> Vec<usize> {
+        match (self, rank) {
+            (Layout::FlaxKernel, 4) => vec![3, 2, 0, 1],
+            (Layout::FlaxKernel, 2) => vec![1, 0],
+            (Layout::FlaxEmbedding, 3) => vec![2, 0, 1],
+            _ => (0..rank).collect(),
+        }
+    }
+}
+
+/// The layout that goes with a tensor's name.
+pub(super) fn layout(name: &str) -> Layout {
+    let name = name.replace('/', ".");
+    match name.rsplit_once('.').unwrap_or(("", &name)) {
+        (_, "kernel") => Layout::FlaxKernel,
+        (path, "pos_embed") if path.ends_with("glo_conv") => Layout::FlaxEmbedding,
+        _ => Layout::Official,
+    }
+}
+
+/// Whose names the tensors of a file have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Naming {
+    /// The paths of the bare PyTorch network, perhaps with `module.` or `net.` before them.
+    Bare,
+    /// mmaction2's: `backbone.net.…`, `cls_head.fc_cls.…`.
+    Mmaction2,
+    /// The Flax port's: `kernel`, `scale`, `mean`, `var`.
+    Flax,
+    /// MindSpore's: `gamma`, `beta`, `moving_mean`, `moving_variance`.
+    MindSpore,
+}
+
+impl fmt::Display for Naming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Naming::Bare => "bare",
+            Naming::Mmaction2 => "mmaction2",
+            Naming::Flax => "flax",
+            Naming::MindSpore => "mindspore",
+        })
+    }
+}
+
+/// Whether a name is of a kind.
+type Sign = fn(&str) -> bool;
+
+/// Whose names these are: the first sign that one of them shows, in this order.
+pub(super) fn naming<'n>(names: impl Iterator<Item = &'n str> + Clone) -> Naming {
+    let signs: [(Naming, Sign); 3] = [
+        (Naming::Flax, |name| name.ends_with("kernel")),
+        (Naming::MindSpore, |name| name.ends_with(".gamma") || name.ends_with(".moving_mean")),
+        (Naming::Mmaction2, |name| name.contains("backbone.") || name.contains("cls_head.")),
+    ];
+    let shown = signs.iter().find(|(_, sign)| names.clone().any(sign));
+    shown.map_or(Naming::Bare, |(naming, _)| *naming)
+}
 
 fn numbered_members(path: &str) -> String {
     let mut parts: Vec<&str> = path.split('.').collect();
@@ -109,7 +185,10 @@ mod tests {
             ("module.backbone.net.conv1", "conv1"),
             ("net.bn1", "bn1"),
             ("cls_head.fc_cls", "fc"),
-            ("layer1.0/conv2/spatial_conv/glo_conv/conv1", "layer1.0.conv2.spatial_conv.glo_conv.0"),
+            (
+                "layer1.0/conv2/spatial_conv/glo_conv/conv1",
+                "layer1.0.conv2.spatial_conv.glo_conv.0",
+            ),
             ("layer1.0/conv2/param_conv/norm1/__call__/0", "layer1.0.conv2.param_conv.2"),
             ("layer2.0/downsample.1/__call__", "layer2.0.downsample.1"),
             ("layer2.0.downsample.0", "layer2.0.downsample.0"),
@@ -118,6 +197,23 @@ mod tests {
         ];
         for (name, expected) in cases {
             assert_eq!(canonical_module(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn layouts_and_namings_go_by_the_names() {
+        assert_eq!(layout("params/conv1/kernel").axes(4), [3, 2, 0, 1]);
+        assert_eq!(layout("params/fc/kernel").axes(2), [1, 0]);
+        assert_eq!(layout("layer1.0/conv2/spatial_conv/glo_conv/pos_embed").axes(3), [2, 0, 1]);
+        assert_eq!(layout("layer1.0.conv2.spatial_conv.pos_embed").axes(4), [0, 1, 2, 3]);
+        let cases = [
+            (["backbone.net.conv1.weight", "cls_head.fc_cls.bias"], Naming::Mmaction2),
+            (["module.conv1.weight", "fc.bias"], Naming::Bare),
+            (["conv1.weight", "bn1.gamma"], Naming::MindSpore),
+            (["params/conv1/kernel", "params/bn1/scale"], Naming::Flax),
+        ];
+        for (names, expected) in cases {
+            assert_eq!(naming(names.iter().copied()), expected, "{names:?}");
         }
     }
 

@@ -24,7 +24,9 @@ impl FromStr for Source {
             };
         };
         seed.parse().map(Source::Formula).map_err(|_| {
-            format!("`{text}` has no usable seed; write formula: and a whole number from 0 to 2^64 - 1")
+            format!(
+                "`{text}` has no usable seed; write formula: and a whole number from 0 to 2^64 - 1"
+            )
         })
     }
 }

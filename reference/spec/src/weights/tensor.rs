@@ -90,9 +90,10 @@ impl View {
         if self.shape.contains(&0) {
             return Ok(0);
         }
-        let last = self.shape.iter().zip(&self.strides).try_fold(self.offset, |sum, (n, step)| {
-            sum.checked_add(times(n - 1, *step)?).ok_or_else(|| too_large(&self.shape))
-        })?;
+        let last =
+            self.shape.iter().zip(&self.strides).try_fold(self.offset, |sum, (n, step)| {
+                sum.checked_add(times(n - 1, *step)?).ok_or_else(|| too_large(&self.shape))
+            })?;
         last.checked_add(1).ok_or_else(|| too_large(&self.shape))
     }
 
@@ -246,7 +247,8 @@ impl<'a> RawTensor<'a> {
             }
         };
         let gathered = self.official().gather(bytes, dtype.size());
-        let gathered = gathered.ok_or_else(|| Fault::damaged("values are missing").of(&self.name))?;
+        let gathered =
+            gathered.ok_or_else(|| Fault::damaged("values are missing").of(&self.name))?;
         Ok(dtype.decode(&gathered, endian))
     }
 

@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use super::classes::Class;
+use super::classes::{Class, refusal};
 use super::machine::Machine;
 use super::value::{Array, Obj, Storage, TensorView, Value};
-use crate::weights::dtype::{DType, Endian, MAX_RANK};
+use crate::weights::dtype::{Endian, MAX_RANK};
 use crate::weights::error::Fault;
 
 type Done = Result<(), Fault>;
@@ -23,7 +23,9 @@ impl<'a> Machine<'a> {
         let class = match class {
             Value::Class(class) => class,
             // Calling an inert object (a bound method of a log buffer) gives another.
-            Value::Ref(index) if matches!(self.objects.get(index), Some(Obj::Inert)) => Class::Inert,
+            Value::Ref(index) if matches!(self.objects.get(index), Some(Obj::Inert)) => {
+                Class::Inert
+            }
             _ => return Err(Fault::damaged("it calls something that is no constructor")),
         };
         match class {
@@ -33,10 +35,12 @@ impl<'a> Machine<'a> {
                 None => self.push_object(Obj::Tuple(Vec::new())),
             },
             Class::RebuildTensor => self.tensor(&args),
-            Class::RebuildParameter => self.push(args.into_iter().next().ok_or_else(|| odd("a parameter"))?),
+            Class::RebuildParameter => {
+                self.push(args.into_iter().next().ok_or_else(|| odd("a parameter"))?)
+            }
             Class::RebuildFromType => self.subclass(args),
             Class::NumpyReconstruct => self.push_object(Obj::Array(empty_array())),
-            Class::NumpyFromBuffer => self.from_buffer(&args),
+            Class::NumpyFromBuffer => self.buffer(&args),
             Class::NumpyDType => self.dtype(&args),
             Class::Encode => self.encode(&args),
             Class::JaxArray => self.jax_array(&args),
@@ -76,10 +80,7 @@ impl<'a> Machine<'a> {
         if inert {
             return self.push_object(Obj::Inert);
         }
-        Err(Fault::new(
-            "it asks for builtins.getattr, which no checkpoint needs; nothing was run",
-            "get the checkpoint from another source, or convert it to safetensors",
-        ))
+        Err(refusal("builtins", "getattr"))
     }
 
     // PyTorch.
@@ -101,9 +102,10 @@ impl<'a> Machine<'a> {
         let (start, len) = match view {
             None | Some(Value::None) => (0, whole),
             Some(view) => match self.sequence(view, "view")?.as_slice() {
-                [_, start, len] => {
-                    (start.size().ok_or_else(|| odd("a view"))?, len.size().ok_or_else(|| odd("a view"))?)
-                }
+                [_, start, len] => (
+                    start.size().ok_or_else(|| odd("a view"))?,
+                    len.size().ok_or_else(|| odd("a view"))?,
+                ),
                 _ => return Err(odd("a view")),
             },
         };
@@ -169,7 +171,7 @@ impl<'a> Machine<'a> {
     }
 
     /// _frombuffer(bytes, dtype, shape, order), as protocol 5 has it.
-    fn from_buffer(&mut self, args: &[Value<'a>]) -> Done {
+    fn buffer(&mut self, args: &[Value<'a>]) -> Done {
         let [data, dtype, shape, order, ..] = args else {
             return Err(odd("a numpy array"));
         };
@@ -190,7 +192,7 @@ impl<'a> Machine<'a> {
         let Some(Obj::DType(code, endian)) = self.objects.get(*index) else {
             return Err(odd("a numpy array"));
         };
-        Ok(Array { shape, code, dtype: DType::by_code(code), endian: *endian, fortran, data })
+        Ok(Array { shape, code, endian: *endian, fortran, data })
     }
 
     /// _codecs.encode(text, 'latin1'): bytes as protocol 2 spells them.
@@ -198,7 +200,8 @@ impl<'a> Machine<'a> {
         let [text, ..] = args else { return Err(odd("_codecs.encode")) };
         let text = text.text().ok_or_else(|| odd("_codecs.encode"))?;
         self.charge(text.len())?;
-        let bytes: Option<Rc<[u8]>> = text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
+        let bytes: Option<Rc<[u8]>> =
+            text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
         self.push(Value::Decoded(bytes.ok_or_else(|| odd("_codecs.encode"))?))
     }
 
@@ -212,7 +215,7 @@ impl<'a> Machine<'a> {
             }
             [Value::Class(Class::NumpyFromBuffer), inner, ..] => {
                 let inner = self.sequence(inner, "arguments")?;
-                self.from_buffer(&inner)
+                self.buffer(&inner)
             }
             _ => Err(odd("a JAX array")),
         }
@@ -266,7 +269,6 @@ fn empty_array<'a>() -> Array<'a> {
     Array {
         shape: vec![0],
         code: "u1",
-        dtype: Some(DType::U8),
         endian: Endian::Little,
         fortran: false,
         data: Value::Bytes(&[]),

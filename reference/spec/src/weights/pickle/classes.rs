@@ -58,31 +58,25 @@ pub(super) fn resolve(module: &str, name: &str) -> Result<Class, Fault> {
 }
 
 /// Why a file is not read further.
-fn refusal(module: &str, name: &str) -> Fault {
+pub(super) fn refusal(module: &str, name: &str) -> Fault {
     let asked = quoted(&format!("{module}.{name}"));
     Fault::new(
-        format!("it asks for {asked}, which no checkpoint needs; nothing was run"),
-        "get the checkpoint from another source, or convert it to safetensors",
+        format!(
+            "the pickle asks for {asked}, which is not among the constructors that a checkpoint \
+             needs; nothing was run"
+        ),
+        "get the checkpoint from a source you trust, or convert it to safetensors there",
     )
 }
 
 fn torch(name: &str) -> Option<Class> {
-    let storage = |dtype| Some(Class::Storage(dtype));
     match name {
-        "DoubleStorage" => storage(DType::F64),
-        "FloatStorage" => storage(DType::F32),
-        "HalfStorage" => storage(DType::F16),
-        "BFloat16Storage" => storage(DType::BF16),
-        "LongStorage" => storage(DType::I64),
-        "IntStorage" => storage(DType::I32),
-        "ShortStorage" => storage(DType::I16),
-        "CharStorage" => storage(DType::I8),
-        "ByteStorage" | "UntypedStorage" => storage(DType::U8),
-        "BoolStorage" => storage(DType::Bool),
+        "UntypedStorage" => Some(Class::Storage(DType::U8)),
         "Size" => Some(Class::Tuple),
-        "device" => Some(Class::Inert),
-        "Tensor" => Some(Class::Inert),
-        other => DType::by_name(other).map(Class::Number),
+        "device" | "Tensor" => Some(Class::Inert),
+        _ => DType::by_storage(name)
+            .map(Class::Storage)
+            .or_else(|| DType::by_name(name).map(Class::Number)),
     }
 }
 
@@ -128,7 +122,7 @@ fn numpy(module: &str, name: &str) -> Option<Class> {
         }
         // Statistics that mmengine's training log names beside its numbers.
         ("numpy", "mean" | "min" | "max" | "amin" | "amax") => Some(Class::Inert),
-        ("numpy.dtypes", _) => Some(Class::Inert),
+        ("numpy.dtypes", class) if class.ends_with("DType") => Some(Class::Inert),
         _ => None,
     }
 }

@@ -1,5 +1,7 @@
 //! The stack machine: one function per group of opcodes.
 
+use std::collections::HashMap;
+
 use super::classes::{Class, resolve};
 use super::value::{Obj, Pickle, Value};
 use crate::weights::cursor::Cursor;
@@ -29,8 +31,7 @@ pub(super) struct Machine<'a> {
     input: Cursor<'a>,
     stack: Vec<Value<'a>>,
     marks: Vec<usize>,
-    memo: Vec<Option<Value<'a>>>,
-    memoized: usize,
+    memo: HashMap<usize, Value<'a>>,
     pub(super) objects: Vec<Obj<'a>>,
     tensors: usize,
     /// Bytes and items that constructors have copied.
@@ -44,8 +45,7 @@ impl<'a> Machine<'a> {
             input: Cursor::new(bytes),
             stack: Vec::new(),
             marks: Vec::new(),
-            memo: Vec::new(),
-            memoized: 0,
+            memo: HashMap::new(),
             objects: Vec::new(),
             tensors: 0,
             copied: 0,
@@ -187,25 +187,22 @@ impl<'a> Machine<'a> {
             b'p' | b'g' => self.decimal()?.try_into().unwrap_or(usize::MAX),
             b'q' | b'h' => self.input.length::<1>()?,
             b'r' | b'j' => self.input.length::<4>()?,
-            _ => self.memoized,
+            // MEMOIZE numbers by what is remembered already.
+            _ => self.memo.len(),
         };
         if matches!(op, b'g' | b'h' | b'j') {
-            let Some(Some(value)) = self.memo.get(index) else {
+            let Some(value) = self.memo.get(&index) else {
                 return Err(Fault::damaged(format!("it recalls value {index}, never stored")));
             };
             let value = value.clone();
             return self.push(value);
         }
-        if index >= MAX_MEMO {
-            return Err(beyond("remembered values", MAX_MEMO));
-        }
         let value = self.top()?.clone();
-        if index >= self.memo.len() {
-            self.memo.resize(index + 1, None);
+        self.memo.insert(index, value);
+        match self.memo.len() > MAX_MEMO {
+            true => Err(beyond("remembered values", MAX_MEMO)),
+            false => Ok(()),
         }
-        self.memoized += usize::from(self.memo[index].is_none());
-        self.memo[index] = Some(value);
-        Ok(())
     }
 
     // Scalars.
@@ -393,13 +390,20 @@ impl<'a> Machine<'a> {
     }
 
     /// The items of a tuple or list. They are copied, so long ones are paid for.
-    pub(super) fn sequence(&mut self, value: &Value<'a>, what: &str) -> Result<Vec<Value<'a>>, Fault> {
+    pub(super) fn sequence(
+        &mut self,
+        value: &Value<'a>,
+        what: &str,
+    ) -> Result<Vec<Value<'a>>, Fault> {
         let index = match value {
             Value::Ref(index) => *index,
             _ => usize::MAX,
         };
         let (Some(Obj::Tuple(items)) | Some(Obj::List(items))) = self.objects.get(index) else {
-            return Err(Fault::damaged(format!("the {} of a constructor are no tuple", quoted(what))));
+            return Err(Fault::damaged(format!(
+                "the {} of a constructor are no tuple",
+                quoted(what)
+            )));
         };
         let items = items.clone();
         self.charge(items.len().saturating_sub(16))?;
@@ -408,7 +412,7 @@ impl<'a> Machine<'a> {
 }
 
 fn pairs<'a>(items: Vec<Value<'a>>) -> Result<Vec<(Value<'a>, Value<'a>)>, Fault> {
-    if items.len() % 2 != 0 {
+    if !items.len().is_multiple_of(2) {
         return Err(Fault::damaged("a dictionary in it has a key without a value"));
     }
     let mut items = items.into_iter();

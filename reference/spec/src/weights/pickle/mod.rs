@@ -10,11 +10,11 @@ mod classes;
 mod machine;
 mod value;
 
-pub(super) use value::{Array, Obj, Pickle, Storage, TensorView, Value};
+pub(super) use value::{Array, Obj, Pickle, TensorView, Value};
 
 use super::error::Fault;
 
 /// Reads one pickle from the start of `bytes`; what follows it is left alone.
 pub(super) fn parse(bytes: &[u8]) -> Result<Pickle<'_>, Fault> {
-    machine::Machine::new(bytes).run().map_err(|fault| fault.within("in the pickle"))
+    machine::Machine::new(bytes).run()
 }

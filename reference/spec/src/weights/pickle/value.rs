@@ -22,16 +22,6 @@ pub(in crate::weights) enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// Raw bytes; Python 2 wrote them as strings.
-    pub(in crate::weights) fn bytes(&self) -> Option<&[u8]> {
-        match self {
-            Value::Bytes(bytes) => Some(bytes),
-            Value::Decoded(bytes) => Some(bytes),
-            Value::Str(text) => Some(text.as_bytes()),
-            _ => None,
-        }
-    }
-
     pub(in crate::weights) fn text(&self) -> Option<&'a str> {
         match self {
             Value::Str(text) => Some(text),
@@ -69,12 +59,11 @@ pub(in crate::weights) struct TensorView<'a> {
     pub(in crate::weights) strides: Vec<usize>,
 }
 
-/// A numpy array; `dtype` is none for formats that are no numbers.
+/// A numpy array; `code` is the type's, without its order of bytes.
 #[derive(Debug, Clone)]
 pub(in crate::weights) struct Array<'a> {
     pub(in crate::weights) shape: Vec<usize>,
     pub(in crate::weights) code: &'a str,
-    pub(in crate::weights) dtype: Option<DType>,
     pub(in crate::weights) endian: Endian,
     pub(in crate::weights) fortran: bool,
     pub(in crate::weights) data: Value<'a>,
@@ -114,9 +103,12 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// Every object, in the order in which they were made.
-    pub(in crate::weights) fn objects(&self) -> impl Iterator<Item = &Obj<'a>> {
-        self.objects.iter()
+    /// Every storage that is mentioned.
+    pub(in crate::weights) fn storages(&self) -> impl Iterator<Item = &Storage<'a>> {
+        self.objects.iter().filter_map(|object| match object {
+            Obj::Storage(storage) => Some(storage),
+            _ => None,
+        })
     }
 
     /// The entries of a dictionary.

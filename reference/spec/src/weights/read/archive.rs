@@ -1,0 +1,96 @@
+//! A zip archive in memory.
+
+use std::borrow::Cow;
+use std::io::{Cursor, Read};
+
+use zip::{CompressionMethod, ZipArchive};
+
+use crate::weights::error::{Fault, quoted};
+
+/// An archive whose entries are looked at one by one.
+#[derive(Debug)]
+pub(in crate::weights) struct Archive<'a> {
+    bytes: &'a [u8],
+    zip: ZipArchive<Cursor<&'a [u8]>>,
+}
+
+fn broken(why: impl std::fmt::Display) -> Fault {
+    Fault::damaged(format!("its zip archive cannot be read ({})", quoted(&why.to_string())))
+}
+
+impl<'a> Archive<'a> {
+    /// Reads the directory.
+    pub(in crate::weights) fn open(bytes: &'a [u8]) -> Result<Self, Fault> {
+        let zip = ZipArchive::new(Cursor::new(bytes)).map_err(broken)?;
+        Ok(Archive { bytes, zip })
+    }
+
+    pub(in crate::weights) fn is_empty(&self) -> bool {
+        self.zip.is_empty()
+    }
+
+    /// Names of the entries; those that are no text are left out.
+    pub(in crate::weights) fn names(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        self.zip.file_names().filter_map(Result::ok)
+    }
+
+    pub(super) fn index(&self, name: &str) -> Option<usize> {
+        self.zip.index_for_name(name)
+    }
+
+    /// The bytes of an entry that is not compressed, with its checksum verified.
+    pub(super) fn stored(&mut self, name: &str) -> Result<&'a [u8], Fault> {
+        let missing = || broken(format!("the entry {name} is missing"));
+        let index = self.index(name).ok_or_else(missing)?;
+        let entry = self.zip.by_index_raw(index).map_err(broken)?;
+        if entry.compression() != CompressionMethod::Stored {
+            return Err(Fault::new(
+                format!("the entry {} is compressed, which torch.save never does", quoted(name)),
+                "save the checkpoint again with torch.save",
+            ));
+        }
+        let range = entry.data_start().and_then(|start| {
+            let start = usize::try_from(start).ok()?;
+            Some(start..start.checked_add(usize::try_from(entry.compressed_size()).ok()?)?)
+        });
+        let cut = || broken(format!("the entry {name} reaches beyond the end"));
+        let bytes = range.and_then(|range| self.bytes.get(range)).ok_or_else(cut)?;
+        match crc32fast::hash(bytes) == entry.crc32() {
+            true => Ok(bytes),
+            false => Err(broken(format!("the entry {name} has another checksum"))),
+        }
+    }
+
+    /// The size that an entry announces. Only reading it shows whether that is true.
+    pub(super) fn announced(&mut self, index: usize) -> Result<usize, Fault> {
+        let size = self.zip.by_index_raw(index).map_err(broken)?.size();
+        usize::try_from(size).map_err(broken)
+    }
+
+    /// The first bytes of an entry, at most `most`.
+    pub(super) fn start(&mut self, index: usize, most: usize) -> Result<Vec<u8>, Fault> {
+        let entry = self.zip.by_index(index).map_err(broken)?;
+        let mut bytes = Vec::new();
+        entry.take(most as u64).read_to_end(&mut bytes).map_err(broken)?;
+        Ok(bytes)
+    }
+
+    /// The bytes of an entry from `skip` on, which must be `len`. The buffer grows with what is
+    /// there, never with what is announced; the checksum is verified at the end.
+    pub(in crate::weights) fn inflate(
+        &mut self,
+        index: usize,
+        skip: usize,
+        len: usize,
+    ) -> Result<Vec<u8>, Fault> {
+        let whole = skip.saturating_add(len);
+        // One byte more, so that the end is reached and the checksum looked at.
+        let mut bytes = self.start(index, whole.saturating_add(1))?;
+        if bytes.len() != whole {
+            let found = bytes.len();
+            return Err(broken(format!("{whole} bytes are announced, {found} or more are there")));
+        }
+        bytes.drain(..skip);
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,89 @@
+//! PyTorch before 1.6 (`_use_new_zipfile_serialization=False`): pickles of a magic number, a
+//! protocol version, the machine's properties, the checkpoint and the keys of its storages; then
+//! for each key its length in values as 8 bytes and the values.
+
+use std::collections::HashMap;
+
+use super::Checkpoint;
+use super::state_dict::collect;
+use crate::weights::cursor::Cursor;
+use crate::weights::dtype::Endian;
+use crate::weights::error::{Fault, quoted};
+use crate::weights::format::LEGACY_MAGIC;
+use crate::weights::pickle::{self, Obj, Pickle, TensorView, Value};
+use crate::weights::tensor::{Bytes, Number, RawTensor, View};
+
+/// The only version there has been.
+const PROTOCOL: usize = 1001;
+
+pub(super) fn read(bytes: &[u8]) -> Result<Checkpoint<'_>, Fault> {
+    let mut cursor = Cursor::new(bytes);
+    if cursor.take(LEGACY_MAGIC.len())? != LEGACY_MAGIC {
+        return Err(Fault::damaged("PyTorch's magic number is missing"));
+    }
+    let protocol = next(&mut cursor)?.root;
+    if protocol.size() != Some(PROTOCOL) {
+        return Err(Fault::damaged(format!("its protocol is not {PROTOCOL}")));
+    }
+    let machine = next(&mut cursor)?;
+    let endian = match machine.entry(&machine.root, "little_endian") {
+        Some(Value::Bool(false)) => Endian::Big,
+        _ => Endian::Little,
+    };
+    let pickle = next(&mut cursor)?;
+    let keys = next(&mut cursor)?;
+    let storages = storages(&mut cursor, &pickle, &keys)?;
+    collect(&pickle, &mut |name, view| tensor(&storages, endian, name, view))
+}
+
+fn next<'a>(cursor: &mut Cursor<'a>) -> Result<Pickle<'a>, Fault> {
+    let pickle = pickle::parse(cursor.rest())?;
+    cursor.take(pickle.end)?;
+    Ok(pickle)
+}
+
+/// The bytes of every storage by its key.
+fn storages<'a>(
+    cursor: &mut Cursor<'a>,
+    pickle: &Pickle<'a>,
+    keys: &Pickle<'a>,
+) -> Result<HashMap<&'a str, &'a [u8]>, Fault> {
+    let described: HashMap<&str, _> =
+        pickle.storages().map(|storage| (storage.key, storage)).collect();
+    let Some(Obj::List(keys)) = keys.object(&keys.root) else {
+        return Err(Fault::damaged("the list of its storages is missing"));
+    };
+    let mut found = HashMap::new();
+    for key in keys {
+        let key = key.text().unwrap_or_default();
+        let unknown = || Fault::damaged(format!("no tensor uses the storage {}", quoted(key)));
+        let storage = described.get(key).ok_or_else(unknown)?;
+        let length = cursor.length::<8>()?;
+        if length != storage.whole {
+            return Err(Fault::damaged(format!(
+                "the storage {} has {length} values where its tensors say {}",
+                quoted(key),
+                storage.whole
+            )));
+        }
+        found.insert(key, cursor.take(length.saturating_mul(storage.dtype.size()))?);
+    }
+    Ok(found)
+}
+
+fn tensor<'a>(
+    storages: &HashMap<&'a str, &'a [u8]>,
+    endian: Endian,
+    name: &str,
+    tensor: &TensorView<'a>,
+) -> Result<RawTensor<'a>, Fault> {
+    let storage = &tensor.storage;
+    let missing = || Fault::damaged(format!("the storage {} is missing", quoted(storage.key)));
+    let bytes = storages.get(storage.key).ok_or_else(missing)?;
+    let view = View {
+        shape: tensor.shape.clone(),
+        strides: tensor.strides.clone(),
+        offset: storage.start.saturating_add(tensor.offset),
+    };
+    RawTensor::new(name, Number::Known(storage.dtype, endian), view, Bytes::Slice(bytes))
+}

@@ -1,0 +1,80 @@
+//! PyTorch from 1.6 on: a zip archive with the pickle in `NAME/data.pkl`, each storage in
+//! `NAME/data/KEY`, nothing compressed, and `NAME/byteorder`.
+
+use std::collections::HashMap;
+
+use super::Checkpoint;
+use super::archive::Archive;
+use super::state_dict::collect;
+use crate::weights::dtype::Endian;
+use crate::weights::error::{Fault, quoted};
+use crate::weights::pickle::{self, TensorView};
+use crate::weights::tensor::{Bytes, Number, RawTensor, View};
+
+const PICKLE: &str = "data.pkl";
+
+pub(super) fn read(bytes: &[u8]) -> Result<Checkpoint<'_>, Fault> {
+    let mut archive = Archive::open(bytes)?;
+    let at_root = |name: &str| {
+        let folder = name.strip_suffix(PICKLE)?;
+        (folder.is_empty() || folder.ends_with('/')).then(|| folder.to_owned())
+    };
+    let folder = archive.names().find_map(|name| at_root(&name));
+    let folder = folder.ok_or_else(|| Fault::damaged("its archive has no data.pkl"))?;
+    let endian = byte_order(&mut archive, &folder)?;
+    let program = archive.stored(&format!("{folder}{PICKLE}"))?;
+    let pickle = pickle::parse(program)?;
+    let mut storages = Storages { archive, folder, endian, known: HashMap::new() };
+    collect(&pickle, &mut |name, view| storages.tensor(name, view))
+}
+
+/// Archives before PyTorch 2.1 do not say; they are little-endian.
+fn byte_order(archive: &mut Archive<'_>, folder: &str) -> Result<Endian, Fault> {
+    let name = format!("{folder}byteorder");
+    if archive.index(&name).is_none() {
+        return Ok(Endian::Little);
+    }
+    match archive.stored(&name)? {
+        b"little" => Ok(Endian::Little),
+        b"big" => Ok(Endian::Big),
+        other => {
+            let word = quoted(&String::from_utf8_lossy(other));
+            Err(Fault::damaged(format!("its byte order is {word}, neither little nor big")))
+        }
+    }
+}
+
+struct Storages<'a> {
+    archive: Archive<'a>,
+    folder: String,
+    endian: Endian,
+    /// Storages whose checksum has been verified: many tensors may share one.
+    known: HashMap<String, &'a [u8]>,
+}
+
+impl<'a> Storages<'a> {
+    fn tensor(&mut self, name: &str, tensor: &TensorView<'a>) -> Result<RawTensor<'a>, Fault> {
+        let storage = &tensor.storage;
+        let bytes = self.bytes(storage.key)?;
+        if storage.whole.checked_mul(storage.dtype.size()) != Some(bytes.len()) {
+            let (n, dtype, there) = (storage.whole, storage.dtype.name(), bytes.len());
+            return Err(Fault::damaged(format!("{n} values of {dtype} do not fit {there} bytes")));
+        }
+        let number = Number::Known(storage.dtype, self.endian);
+        let view = View {
+            shape: tensor.shape.clone(),
+            strides: tensor.strides.clone(),
+            offset: storage.start.saturating_add(tensor.offset),
+        };
+        RawTensor::new(name, number, view, Bytes::Slice(bytes))
+    }
+
+    fn bytes(&mut self, key: &str) -> Result<&'a [u8], Fault> {
+        if let Some(bytes) = self.known.get(key) {
+            return Ok(bytes);
+        }
+        let bytes = self.archive.stored(&format!("{}data/{key}", self.folder))?;
+        self.known.insert(key.to_owned(), bytes);
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,269 @@
+//! Matches the tensors of a checkpoint with those of a model. Loading and inspecting both rest on
+//! this, so that they cannot disagree.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::error::{Fault, counted, first_three};
+use super::format::{Format, detect};
+use super::inspect::Verdict;
+use super::names::{self, Naming};
+use super::provenance::Provenance;
+use super::read::Checkpoint;
+use super::tensor::RawTensor;
+use super::{Param, ParamSpec};
+
+/// What trainers keep beside the weights, by how its name begins. Statistics of the clip
+/// (`data_preprocessor`) are fixed by the evaluation protocol.
+const BESIDES: [&str; 12] = [
+    "optimizer.",
+    "opt_state",
+    "optim.",
+    "moments.",
+    "moment1.",
+    "moment2.",
+    "accum.",
+    "learning_rate",
+    "global_step",
+    "step_num",
+    "epoch_num",
+    "data_preprocessor.",
+];
+
+/// The classifier, which a backbone alone does not have.
+const HEAD: [&str; 2] = ["fc.weight", "fc.bias"];
+
+/// One tensor of the file.
+pub(super) struct Entry<'a> {
+    pub(super) raw: RawTensor<'a>,
+    pub(super) canonical: Option<String>,
+    /// By name, shape and format alone; the values have not been looked at.
+    pub(super) verdict: Verdict,
+}
+
+/// A checkpoint held against a model.
+pub(super) struct Survey<'a, 's> {
+    pub(super) checkpoint: Checkpoint<'a>,
+    pub(super) format: Format,
+    pub(super) naming: Naming,
+    pub(super) entries: Vec<Entry<'a>>,
+    pub(super) missing: Vec<&'s ParamSpec>,
+    pub(super) has_head: bool,
+    needed: usize,
+}
+
+impl<'a, 's> Survey<'a, 's> {
+    pub(super) fn new(
+        bytes: &'a [u8],
+        format: Option<Format>,
+        specs: &'s [ParamSpec],
+    ) -> Result<Self, Fault> {
+        let format = format.map_or_else(|| detect(bytes), Ok)?;
+        let mut checkpoint = Checkpoint::read(bytes, format)?;
+        let tensors = std::mem::take(&mut checkpoint.tensors);
+        let naming = names::naming(tensors.iter().map(|raw| raw.name.as_str()));
+        let shapes: HashMap<&str, &ParamSpec> =
+            specs.iter().map(|spec| (spec.name.as_str(), spec)).collect();
+        let mut found: HashMap<String, String> = HashMap::new();
+        let entries: Vec<_> =
+            tensors.into_iter().map(|raw| Entry::new(raw, &shapes, &mut found)).collect();
+        let has_head = HEAD.iter().any(|name| found.contains_key(*name));
+        let is_missing = |spec: &&ParamSpec| {
+            let excused = !has_head && HEAD.contains(&spec.name.as_str());
+            !excused && !found.contains_key(&spec.name)
+        };
+        let missing = specs.iter().filter(is_missing).collect();
+        let needed = specs.len();
+        Ok(Survey { checkpoint, format, naming, entries, missing, has_head, needed })
+    }
+
+    /// Whether every value of a tensor is finite.
+    pub(super) fn look(&self, raw: &RawTensor<'a>) -> Verdict {
+        match self.checkpoint.values(raw) {
+            Err(fault) => Verdict::Unreadable { why: fault.what().to_owned() },
+            Ok(values) => finite(&values),
+        }
+    }
+
+    /// The tensors that the model takes, or the first thing that is wrong.
+    pub(super) fn load(&self) -> Result<BTreeMap<String, Arc<Param>>, Fault> {
+        if self.entries.iter().all(|entry| entry.verdict != Verdict::Used) {
+            return Err(self.strange());
+        }
+        let wrong = |verdict: &Verdict| !verdict.is_fine() && *verdict != Verdict::Unknown;
+        if let Some(entry) = self.entries.iter().find(|entry| wrong(&entry.verdict)) {
+            let others = self.entries.iter().filter(|entry| wrong(&entry.verdict)).count() - 1;
+            return Err(fault(&entry.raw, &entry.verdict, others));
+        }
+        if let [first, rest @ ..] = self.missing.as_slice() {
+            return Err(self.incomplete(first, rest.len()));
+        }
+        self.no_strangers()?;
+        let used = self.entries.iter().filter(|entry| entry.verdict == Verdict::Used);
+        used.map(|entry| self.param(entry)).collect()
+    }
+
+    /// Where weights that were loaded come from.
+    pub(super) fn provenance(&self, file: &str, bytes: &[u8]) -> Provenance {
+        let mut dtypes = BTreeMap::new();
+        for entry in self.entries.iter().filter(|entry| entry.verdict == Verdict::Used) {
+            *dtypes.entry(entry.raw.number.name().to_owned()).or_default() += 1;
+        }
+        let ignored = self.entries.iter().filter(|entry| entry.verdict == Verdict::Ignored);
+        Provenance {
+            source: file.to_owned(),
+            format: Some(self.format),
+            sha256: Some(super::file::sha256(bytes)),
+            naming: Some(self.naming),
+            section: self.checkpoint.section.clone(),
+            dtypes,
+            ignored: ignored.count(),
+        }
+    }
+
+    fn param(&self, entry: &Entry<'a>) -> Result<(String, Arc<Param>), Fault> {
+        let data = self.checkpoint.values(&entry.raw)?;
+        match finite(&data) {
+            Verdict::Used => {}
+            verdict => return Err(fault(&entry.raw, &verdict, 0)),
+        }
+        let name = entry.canonical.clone().unwrap_or_default();
+        Ok((name, Arc::new(Param { shape: entry.raw.canonical_shape(), data })))
+    }
+
+    fn incomplete(&self, first: &ParamSpec, others: usize) -> Fault {
+        let more = match others {
+            0 => String::new(),
+            n => format!(", and so are {n} more of the {} that the model has", self.needed),
+        };
+        let statistics = |spec: &&ParamSpec| spec.name.contains(".running_");
+        let advice = match self.missing.iter().all(statistics) {
+            true => {
+                "batch normalisation needs its statistics: save the whole state dict, buffers too"
+            }
+            false => {
+                "check --depth, --width, --frames and --pos-dim against the checkpoint, or save it whole"
+            }
+        };
+        let shape = &first.shape;
+        Fault::new(format!("of shape {shape:?} is missing{more}{}", self.besides()), advice)
+            .of(&first.name)
+    }
+
+    /// A hint, where tensors are missing, that others are there which may be the same.
+    fn besides(&self) -> String {
+        let unknown = self.unknown();
+        match unknown.len() {
+            0 => String::new(),
+            n => format!(
+                " (the file has {} that the model does not know: {})",
+                counted(n, "tensor"),
+                first_three(unknown)
+            ),
+        }
+    }
+
+    fn no_strangers(&self) -> Result<(), Fault> {
+        let unknown = self.unknown();
+        match unknown.len() {
+            0 => Ok(()),
+            n => Err(Fault::new(
+                format!(
+                    "the file has {} that the model does not know: {}",
+                    counted(n, "tensor"),
+                    first_three(unknown)
+                ),
+                "check --depth and the other model flags against the checkpoint, or remove them",
+            )),
+        }
+    }
+
+    fn strange(&self) -> Fault {
+        let names = self.entries.iter().map(|entry| entry.raw.name.as_str());
+        let count = counted(self.entries.len(), "tensor");
+        Fault::new(
+            format!("none of its {count} ({}) fits this model", first_three(names)),
+            "check that this is a checkpoint of SqueezeTime and that the model flags are right",
+        )
+    }
+
+    fn unknown(&self) -> Vec<&str> {
+        let unknown = self.entries.iter().filter(|entry| entry.verdict == Verdict::Unknown);
+        unknown.map(|entry| entry.raw.name.as_str()).collect()
+    }
+}
+
+impl<'a> Entry<'a> {
+    fn new(
+        raw: RawTensor<'a>,
+        specs: &HashMap<&str, &ParamSpec>,
+        found: &mut HashMap<String, String>,
+    ) -> Self {
+        let canonical = raw.canonical();
+        let verdict = match &canonical {
+            None => Verdict::Ignored,
+            Some(name) => match specs.get(name.as_str()) {
+                None => stranger(name),
+                Some(spec) => known(&raw, spec, found),
+            },
+        };
+        Entry { raw, canonical, verdict }
+    }
+}
+
+/// A verdict as a failure; `others` tensors are wrong too.
+fn fault(raw: &RawTensor<'_>, verdict: &Verdict, others: usize) -> Fault {
+    let more = match others {
+        0 => String::new(),
+        n => format!(" ({n} more are wrong too; `harness weights inspect` lists them)"),
+    };
+    let advice = match verdict {
+        Verdict::WrongShape { .. } => {
+            "give the model flags that the checkpoint was trained with \
+             (--depth, --width, --frames, --classes, --pos-dim)"
+        }
+        Verdict::NotFloat { .. } => "save it as float32; a quantised one has to be converted",
+        Verdict::Duplicate { .. } => "save one of the two",
+        Verdict::NotFinite { .. } => "use a checkpoint from before the training diverged",
+        _ => "get the file again",
+    };
+    let what = match verdict {
+        Verdict::WrongShape { expected } => {
+            format!("has the shape {:?}, expected {expected:?}", raw.canonical_shape())
+        }
+        other => other.to_string(),
+    };
+    Fault::new(format!("{what}{more}"), advice).of(&raw.name)
+}
+
+/// A tensor that the model has no place for.
+fn stranger(name: &str) -> Verdict {
+    let besides = BESIDES.iter().any(|start| name.starts_with(start));
+    match besides || HEAD.contains(&name) {
+        true => Verdict::Ignored,
+        false => Verdict::Unknown,
+    }
+}
+
+/// A tensor that the model has.
+fn known(raw: &RawTensor<'_>, spec: &ParamSpec, found: &mut HashMap<String, String>) -> Verdict {
+    if let Some(of) = found.get(&spec.name) {
+        return Verdict::Duplicate { of: of.clone() };
+    }
+    found.insert(spec.name.clone(), raw.name.clone());
+    if raw.canonical_shape() != spec.shape {
+        return Verdict::WrongShape { expected: spec.shape.clone() };
+    }
+    match raw.float() {
+        Ok(_) => Verdict::Used,
+        Err(_) => Verdict::NotFloat { dtype: raw.number.name().to_owned() },
+    }
+}
+
+fn finite(values: &[f32]) -> Verdict {
+    let Some(index) = values.iter().position(|x| !x.is_finite()) else {
+        return Verdict::Used;
+    };
+    let count = values.iter().filter(|x| !x.is_finite()).count();
+    Verdict::NotFinite { index, value: values[index].to_string(), count }
+}

@@ -1,0 +1,9 @@
+//! Checkpoints of every format: what is right is read bit for bit, what is wrong is one sentence.
+
+mod damage;
+mod fixtures;
+mod formats;
+mod hostile;
+mod mistakes;
+mod round_trip;
+mod upstream;
