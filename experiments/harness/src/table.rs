@@ -48,11 +48,8 @@ fn is_diverged(layer: &Layer) -> bool {
 
 /// The layers of a block that were not compared, as many as one line holds.
 fn missing_line(block: &[Layer]) -> Option<String> {
-    let missing: Vec<&str> = block
-        .iter()
-        .filter(|layer| layer.verdict == LayerVerdict::NotCompared)
-        .map(|layer| bare(layer))
-        .collect();
+    let missing: Vec<&str> =
+        block.iter().filter(|layer| layer.verdict == LayerVerdict::NotCompared).map(bare).collect();
     let line = format!("  not compared: {}", missing.join(", "));
     let line = console::truncate_str(&line, WIDTH, "…").into_owned();
     (!missing.is_empty()).then_some(line)

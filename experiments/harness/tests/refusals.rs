@@ -39,7 +39,8 @@ fn cuda_without_a_gpu_is_one_sentence() {
         return;
     }
     let h = Harness::new();
-    h.diff(&[&SMALL[..], &["--device", "cuda"]].concat()).refuses(&["--device cuda", "--device cpu"]);
+    h.diff(&[&SMALL[..], &["--device", "cuda"]].concat())
+        .refuses(&["--device cuda", "--device cpu"]);
     h.diff(&[&SMALL[..], &["--device", "gpu"]].concat()).code(2);
 }
 
@@ -135,7 +136,8 @@ fn weights_that_cannot_be_used_are_refused() {
     };
     weights("empty.pth", b"").refuses(&["empty.pth"]);
     weights("text.pth", b"these are no weights").refuses(&["text.pth"]);
-    weights("call.pkl", b"\x80\x02cos\nsystem\nX\x0b\0\0\0touch pwned\x85R.").refuses(&["call.pkl", "os.system"]);
+    weights("call.pkl", b"\x80\x02cos\nsystem\nX\x0b\0\0\0touch pwned\x85R.")
+        .refuses(&["call.pkl", "os.system"]);
     assert!(!Path::new(&h.path("pwned")).exists(), "a pickle was executed");
     h.diff(&[&SMALL[..], &["--weights", &h.path(".")]].concat()).refuses(&["folder"]);
     h.diff(&[&SMALL[..], &["--weights", "absent.pth"]].concat()).refuses(&["absent.pth"]);
@@ -148,7 +150,11 @@ fn a_checkpoint_of_another_width_names_the_tensor() {
     let convert = ["weights", "convert", "formula:0", "--out", &out];
     h.run(&[&convert, &SMALL[..]].concat()).code(0);
     let other = ["--depth", "18", "--width", "0.25", "--classes", "7", "--size", "64"];
-    h.diff(&[&other[..], &["--weights", &out]].concat()).refuses(&["tensor `", "w.safetensors", "--width"]);
+    h.diff(&[&other[..], &["--weights", &out]].concat()).refuses(&[
+        "tensor `",
+        "w.safetensors",
+        "--width",
+    ]);
     h.diff(&[&SMALL[..], &["--weights", &out]].concat()).passes();
 }
 

@@ -9,7 +9,7 @@ use spec::{Engine, Model, ModuleId, Precision, Selection, Tensor};
 
 use crate::Outcome;
 use crate::cli::{DiffArgs, InputSource, Participant};
-use crate::compare::measure::BOUND;
+use crate::compare::measure::{BOUND, passes};
 use crate::compare::{Comparison, Measurements, Side, explain, judge, judge::culprit as in_words};
 use crate::dump::Dump;
 use crate::engines::{self, Device};
@@ -22,6 +22,10 @@ pub fn run(args: &DiffArgs) -> Result<Outcome> {
     let started = Started::now();
     let device = engines::open_device(&args.data.device, args.data.threads)?;
     let loaded = Loaded::new(args, device)?;
+    if args.candidate == args.reference && !matches!(args.candidate, Participant::Npz(_)) {
+        let name = named(&args.candidate);
+        eprintln!("note: {name} is held against itself; a mistake of its own cannot show");
+    }
     let (mut comparison, sides) = loaded.comparison(args)?;
     let bar = progress::bar("comparing", comparison.steps());
     let measured = comparison.measure(&|| bar.inc(1))?;
@@ -222,7 +226,7 @@ fn culprit(
     id: ModuleId,
 ) -> Result<Culprit> {
     let layer = &measured.layers[id.0];
-    let introduced = layer.introduced.as_ref().is_none_or(|e| !(e.ratio <= BOUND) || e.nan > 0);
+    let introduced = layer.introduced.as_ref().is_none_or(|e| !passes(e.ratio) || e.nan > 0);
     let mut culprit = in_words(&comparison.model, id, introduced);
     let Some(budget) = layer.budget.filter(|_| introduced) else { return Ok(culprit) };
     let dump_has: Vec<bool> = match &comparison.candidate {

@@ -159,8 +159,9 @@ fn module_of(model: &Model, name: &str) -> Option<(ModuleId, bool)> {
     let members = ["7", "5", "1"].map(|last| format!("{canonical}.{last}"));
     let sequential = members.iter().find_map(|name| model.find(name));
     let stage = || {
-        let blocks = model.blocks.iter().filter(|b| b.name.starts_with(&format!("{canonical}.")));
-        blocks.last().map(|block| model.module(block.id))
+        let mut blocks =
+            model.blocks.iter().filter(|b| b.name.starts_with(&format!("{canonical}.")));
+        blocks.next_back().map(|block| model.module(block.id))
     };
     sequential.or_else(stage).map(|module| (module.id, false))
 }

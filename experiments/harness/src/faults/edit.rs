@@ -4,6 +4,9 @@ use half::bf16;
 use spec::weights::{Param, Weights};
 use spec::{Data, Engine, EngineError, Flow, Model, ModuleId, Precision, Semantics, Tap, Tensor};
 
+/// Rewrites a tensor.
+pub type Rewrite = fn(Tensor) -> Tensor;
+
 /// One edit that turns a healthy network into one with a mistake.
 #[derive(Debug, Clone)]
 pub enum Edit {
@@ -16,9 +19,9 @@ pub enum Edit {
     /// Exchanges two tensors of equal shape.
     Swap(String, String),
     /// Rewrites the clip [N, 3, T, H, W] before the network sees it.
-    Input(fn(Tensor) -> Tensor),
+    Input(Rewrite),
     /// Rewrites the output of one module.
-    Output(ModuleId, fn(Tensor) -> Tensor),
+    Output(ModuleId, Rewrite),
 }
 
 /// A mistake at a place.
@@ -98,7 +101,7 @@ impl Engine for Edited {
 
 struct Rewriting<'a> {
     tap: &'a mut dyn Tap,
-    outputs: Vec<(ModuleId, fn(Tensor) -> Tensor)>,
+    outputs: Vec<(ModuleId, Rewrite)>,
 }
 
 impl Tap for Rewriting<'_> {

@@ -3,7 +3,7 @@
 use spec::model::Ctl;
 use spec::{Kind, Model, Module, ModuleId, PosEmbed, Semantics};
 
-use super::edit::{self, Change, Edit};
+use super::edit::{self, Change, Edit, Rewrite};
 use super::inject::{Fault, conv_by_id};
 
 /// Mistakes whose effect would first be seen at the output of this module, when it and everything
@@ -126,7 +126,7 @@ fn gate_missing(ctl: &Ctl) -> Option<Change> {
 }
 
 fn input(site: ModuleId) -> Vec<Change> {
-    let orders: [(&str, fn(spec::Tensor) -> spec::Tensor); 5] = [
+    let orders: [(&str, Rewrite); 5] = [
         ("colours in the order BGR", |clip| edit::planes(clip, |c, t, _| (2 - c, t))),
         ("frames in reverse order", |clip| edit::planes(clip, |c, t, n| (c, n - 1 - t))),
         ("every frame one too late", |clip| edit::planes(clip, |c, t, n| (c, (t + n - 1) % n))),

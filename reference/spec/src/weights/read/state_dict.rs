@@ -96,14 +96,16 @@ fn locate<'a>(pickle: &Pickle<'a>) -> Result<(Value<'a>, Vec<&'static str>), Fau
 }
 
 fn no_state_dict(pickle: &Pickle<'_>, root: &Value<'_>) -> Fault {
-    let keys = pickle.dict(root).unwrap_or_default().iter().filter_map(|(key, _)| key.text());
-    let keys = first_three(keys);
-    let found =
-        if keys.is_empty() { "no dictionary".to_owned() } else { format!("the keys {keys}") };
-    Fault::new(
-        format!("the pickle holds no state dict but {found}"),
-        "save {'state_dict': model.state_dict()}",
-    )
+    let keys = |entries: &[(Value<'_>, Value<'_>)]| {
+        first_three(entries.iter().filter_map(|(key, _)| key.text()))
+    };
+    let found = match pickle.dict(root) {
+        None => ", nor any dictionary".to_owned(),
+        Some([]) => " but an empty dictionary".to_owned(),
+        Some(entries) => format!(" but the keys {}", keys(entries)),
+    };
+    let advice = "save {'state_dict': model.state_dict()}";
+    Fault::new(format!("the pickle holds no state dict{found}"), advice)
 }
 
 struct Walk<'w, 'a> {
