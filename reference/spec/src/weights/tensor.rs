@@ -196,6 +196,10 @@ impl<'a> RawTensor<'a> {
 
     fn check(&self) -> Result<(), Fault> {
         check_rank(&self.view.shape)?;
+        let (rank, strides) = (self.view.shape.len(), self.view.strides.len());
+        if rank != strides {
+            return Err(Fault::damaged(format!("it has {rank} extents but {strides} strides")));
+        }
         let Number::Known(dtype, _) = self.number else { return Ok(()) };
         let there = self.bytes.len() / dtype.size();
         let (count, end) = (self.view.count()?, self.view.end()?);
@@ -299,6 +303,7 @@ mod tests {
             View { shape: vec![usize::MAX, 2], strides: vec![1, 1], offset: 0 },
             View { shape: vec![2_684_354_560], strides: vec![1], offset: 0 },
             View { shape: vec![2_684_354_560], strides: vec![0], offset: 0 },
+            View { shape: vec![2, 3], strides: vec![1], offset: 0 },
         ];
         for view in views {
             assert!(tensor("x", view.clone(), &SIX).is_err(), "{view:?}");
