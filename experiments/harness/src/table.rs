@@ -174,8 +174,11 @@ fn verdict(record: &DiffRecord) -> Vec<String> {
         lines.extend(culprit.explanation.iter().cloned());
     }
     if let Some(logits) = &record.logits {
+        // A backbone alone ends in its pooled features.
+        let head = record.layers.iter().any(|layer| layer.name == "fc");
+        let output = if head { "logits" } else { "features" };
         lines.push(format!(
-            "logits: relative L2 {:.1e}, max |difference| {:.1e}, cosine {:.9}",
+            "{output}: relative L2 {:.1e}, max |difference| {:.1e}, cosine {:.9}",
             logits.rel_l2, logits.max_abs, logits.cosine
         ));
     }

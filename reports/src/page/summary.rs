@@ -4,7 +4,7 @@ use minijinja::value::Value;
 use serde::Serialize;
 
 use crate::format::{count, escape, short, words, wrapping};
-use crate::record::{Culprit, DiffRecord, Verdict};
+use crate::record::{Culprit, DiffRecord, LayerKind, Verdict};
 use crate::rows::{Row, worse};
 
 /// The verdict and what has to be known about it.
@@ -174,7 +174,12 @@ fn within(ratio: f64, bound: f64) -> bool {
 }
 
 fn logits(diff: &DiffRecord) -> Fact {
-    let label = "Error of the logits (relative L2)";
+    // A backbone alone ends in its pooled features.
+    let backbone = diff.layers.last().is_some_and(|layer| layer.kind == LayerKind::Pool);
+    let label = match backbone && diff.logits.is_some() {
+        true => "Error of the features (relative L2)",
+        false => "Error of the logits (relative L2)",
+    };
     match &diff.logits {
         Some(errors) => Fact {
             label,

@@ -122,7 +122,10 @@ pub struct Inspection {
 impl Inspection {
     /// Whether the model can be loaded from the file.
     pub fn is_loadable(&self) -> bool {
-        self.missing.is_empty() && self.tensors.iter().all(|tensor| tensor.verdict.is_fine())
+        let mut verdicts = self.tensors.iter().map(|tensor| &tensor.verdict);
+        self.missing.is_empty()
+            && verdicts.clone().any(|verdict| *verdict == Verdict::Used)
+            && verdicts.all(Verdict::is_fine)
     }
 
     /// Tensors that the model cannot take.

@@ -87,7 +87,8 @@ impl<'a, 's> Survey<'a, 's> {
 
     /// The tensors that the model takes, or the first thing that is wrong.
     pub(super) fn load(&self) -> Result<BTreeMap<String, Arc<Param>>, Fault> {
-        if self.entries.iter().all(|entry| entry.verdict != Verdict::Used) {
+        let elsewhere = |verdict: &Verdict| matches!(verdict, Verdict::Unknown | Verdict::Ignored);
+        if self.entries.iter().all(|entry| elsewhere(&entry.verdict)) {
             return Err(self.strange());
         }
         let wrong = |verdict: &Verdict| !verdict.is_fine() && *verdict != Verdict::Unknown;

@@ -1,9 +1,13 @@
 //! Every format and its varieties give the formula weights, bit for bit.
 
+use std::io::{Cursor, Read, Write};
+
 use half::{bf16, f16};
 use spec::weights::{Format, Naming, Weights, inspect};
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-use crate::fixtures::{ALL, bytes, folder, load, specs};
+use crate::fixtures::{ALL, bytes, folder, load, refusal, specs};
 
 fn assert_bits(file: &str, found: &Weights, convert: impl Fn(usize, f32) -> f32) {
     let formula = Weights::formula(&specs(), 0);
@@ -68,6 +72,40 @@ fn other_number_formats_are_rounded_once() {
     );
     let weights = load(&bytes("jax_bfloat16.pkl")).unwrap();
     assert_bits("jax_bfloat16.pkl", &weights, |_, x| brain(x));
+}
+
+#[test]
+fn mindspore_s_checksum_is_verified() {
+    let plain = bytes("mindspore.ckpt");
+    let with = |checksum: u32| {
+        let number = [&[0; 6], checksum.to_be_bytes().as_slice()].concat();
+        [plain.as_slice(), b"crc_num", &number].concat()
+    };
+    let checksum = crc32fast::hash(&plain);
+    assert_bits("with checksum", &load(&with(checksum)).unwrap(), |_, x| x);
+    assert!(refusal(&with(!checksum)).contains("the checksum at its end is another"));
+}
+
+#[test]
+fn big_endian_archives_of_pytorch_are_turned() {
+    let mut old = ZipArchive::new(Cursor::new(bytes("mmaction.pth"))).unwrap();
+    let mut new = ZipWriter::new(Cursor::new(Vec::new()));
+    let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+    for index in 0..old.len() {
+        let mut entry = old.by_index(index).unwrap();
+        let name = entry.name().unwrap().into_owned();
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).unwrap();
+        if name.ends_with("byteorder") {
+            content = b"big".to_vec();
+        } else if name.contains("/data/") {
+            content.chunks_exact_mut(4).for_each(<[u8]>::reverse);
+        }
+        new.start_file(name, stored).unwrap();
+        new.write_all(&content).unwrap();
+    }
+    let file = new.finish().unwrap().into_inner();
+    assert_bits("big-endian", &load(&file).unwrap(), |_, x| x);
 }
 
 #[test]

@@ -122,10 +122,7 @@ fn an_archive_that_inflates_without_end_is_not_inflated() {
         archive(&[("fc.bias.npy", &npy("(16777216,)", &zeros))], CompressionMethod::Deflated);
     assert!(bomb.len() < 100_000);
     let text = refusal(&bomb);
-    assert!(
-        text.contains("has the shape [16777216], expected [5]") || text.contains("none of its"),
-        "{text}"
-    );
+    assert!(text.contains("has the shape [16777216], expected [5]"), "{text}");
     let bomb = archive(&[("a/data.pkl", &zeros)], CompressionMethod::Deflated);
     assert!(refusal(&bomb).contains("is compressed"));
 }
@@ -148,6 +145,10 @@ fn deep_nests_cycles_and_repetitions_end() {
     // A tuple copied into constructors over and over.
     let copies = b"h\x00\x85ccollections\nOrderedDict\nh\x00R0".repeat(50_000);
     cases.push([&b"\x80\x02("[..], &b"K\x01".repeat(1000), b"tq\x00", &copies, b"."].concat());
+    // A long name with 65 000 tensors under it, which would be 65 000 long names.
+    let long = [b"X\x40\x42\x0f\x00".as_slice(), &b"n".repeat(1_000_000)].concat();
+    let entries = b"U\x01ah\x00".repeat(65_000);
+    cases.push([b"\x80\x02}U\x06params}", &long[..], b"}q\x00(", &entries, b"usss."].concat());
     cases.push(b"\x80\x02}r\xff\xff\xff\xff.".to_vec());
     for bytes in cases {
         refusal(&bytes);

@@ -29,6 +29,9 @@ const MAX_DEPTH: usize = 16;
 /// Entries that are looked at. Shared dictionaries could repeat without end.
 const MAX_ENTRIES: usize = 1 << 16;
 
+/// Bytes in a name. Names are copied for each entry of a dictionary.
+const MAX_NAME: usize = 1024;
+
 /// Finds the bytes of a PyTorch tensor.
 pub(super) type Resolve<'r, 'a> =
     &'r mut dyn FnMut(&str, &TensorView<'a>) -> Result<RawTensor<'a>, Fault>;
@@ -120,13 +123,14 @@ impl<'a> Walk<'_, 'a> {
         let pickle = self.pickle;
         for (key, value) in pickle.dict(dict).unwrap_or_default() {
             self.entries += 1;
-            if self.entries > MAX_ENTRIES || depth > MAX_DEPTH {
+            let Some(key) = key.text() else { continue };
+            let too_long = path.len().saturating_add(key.len()) > MAX_NAME;
+            if too_long || self.entries > MAX_ENTRIES || depth > MAX_DEPTH {
                 return Err(Fault::new(
-                    "its dictionaries nest or repeat without end",
+                    "its names are too long, or its dictionaries nest or repeat without end",
                     "get the checkpoint from another source",
                 ));
             }
-            let Some(key) = key.text() else { continue };
             let name = if path.is_empty() { key.to_owned() } else { format!("{path}/{key}") };
             match pickle.object(value) {
                 Some(Obj::Tensor(view)) => {
