@@ -21,17 +21,27 @@ pub struct Device;
 #[cfg(feature = "libtorch")]
 pub fn open_device(name: &str, threads: usize) -> Result<Device> {
     let device: Device = name.parse().map_err(anyhow::Error::msg)?;
+    cap_threads(threads);
     torch::threads(threads);
     Ok(device.open()?)
 }
 
 /// Without libtorch only the processor can be asked for.
 #[cfg(not(feature = "libtorch"))]
-pub fn open_device(name: &str, _threads: usize) -> Result<Device> {
+pub fn open_device(name: &str, threads: usize) -> Result<Device> {
+    cap_threads(threads);
     if name != "cpu" {
         bail!("--device {name}: this harness was built without libtorch; use --device cpu");
     }
     Ok(Device)
+}
+
+/// Caps the threads of our own engines; 0 leaves one for each core.
+fn cap_threads(count: usize) {
+    if count > 0 {
+        // A pool that exists already keeps its size; this is the first call of a command.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(count).build_global();
+    }
 }
 
 /// Loads an engine with a description and weights.

@@ -22,15 +22,15 @@ pub fn run(args: &DiffArgs) -> Result<Outcome> {
     let started = Started::now();
     let device = engines::open_device(&args.data.device, args.data.threads)?;
     let loaded = Loaded::new(args, device)?;
-    if args.candidate == args.reference && !matches!(args.candidate, Participant::Npz(_)) {
-        let name = named(&args.candidate);
-        eprintln!("note: {name} is held against itself; a mistake of its own cannot show");
-    }
     let (mut comparison, sides) = loaded.comparison(args)?;
     let bar = progress::bar("comparing", comparison.steps());
     let measured = comparison.measure(&|| bar.inc(1))?;
     bar.finish_and_clear();
     let diff = findings(&mut comparison, &loaded, &measured, &started, sides)?;
+    if args.candidate == args.reference && !matches!(args.candidate, Participant::Npz(_)) {
+        let name = named(&args.candidate);
+        eprintln!("note: {name} is held against itself; a mistake of its own cannot show");
+    }
     let (text, verdict) = (table::diff(&diff), diff.verdict);
     let record = Record::Diff(Box::new(diff));
     super::publish(&record, &started.folder("diff"), &args.out)?;
