@@ -1,14 +1,15 @@
 //! The SqueezeTime forward pass on libtorch, written from the paper (arXiv 2405.08344, section 3):
 //! the reference that every other implementation is held against.
 //!
-//! `network` is the walk to read beside the paper, `device` finds the device, `tensors` moves
-//! values in and out. Without the feature `libtorch` the crate is empty.
+//! `network` is the walk to read beside the paper, `train` turns it into a student, `device` finds
+//! the device, `tensors` moves values in and out. Without the feature `libtorch` the crate is empty.
 #![cfg(feature = "libtorch")]
 
 mod device;
 mod network;
 pub mod resize;
 mod tensors;
+pub mod train;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -20,6 +20,8 @@ pub(crate) struct Run<'a> {
     precision: Precision,
     device: Device,
     tap: &'a mut dyn Tap,
+    /// Whether batch normalisations use the batch's statistics and update their running ones.
+    training: bool,
 }
 
 impl<'a> Run<'a> {
@@ -30,7 +32,17 @@ impl<'a> Run<'a> {
         device: Device,
         tap: &'a mut dyn Tap,
     ) -> Self {
-        Run { model, weights, precision, device, tap }
+        Run { model, weights, precision, device, tap, training: false }
+    }
+
+    /// The same walk for training, on float32.
+    pub(crate) fn training(
+        model: &'a Model,
+        weights: &'a HashMap<String, Tensor>,
+        device: Device,
+        tap: &'a mut dyn Tap,
+    ) -> Self {
+        Run { model, weights, precision: Precision::F32, device, tap, training: true }
     }
 
     pub(crate) fn run(mut self, input: &spec::Tensor) -> Result<spec::Tensor> {
@@ -38,6 +50,12 @@ impl<'a> Run<'a> {
         let batch = input.shape.first().copied().unwrap_or(0);
         check_shape("input", &model.input_shape(batch), &input.shape)?;
         let clip = to_torch(input, kind(self.precision), self.device)?;
+        from_torch(&self.walk(clip, batch)?)
+    }
+
+    /// From a clip [N, 3, T, H, W] to the logits, without leaving libtorch.
+    pub(crate) fn walk(&mut self, clip: Tensor, batch: usize) -> Result<Tensor> {
+        let model = self.model;
         let clip = self.see(model.input, clip)?;
 
         // [N, 3, T, H, W] -> [N, 3T, H, W]: the frames become channels, colour * T + frame.
@@ -52,10 +70,10 @@ impl<'a> Run<'a> {
         }
         let features = ok(x.f_mean_dim([2i64, 3].as_slice(), false, None))?;
         let features = self.see(model.avgpool, features)?;
-        from_torch(&match &model.fc {
-            Some(fc) => self.linear(fc, &features)?,
-            None => features,
-        })
+        match &model.fc {
+            Some(fc) => self.linear(fc, &features),
+            None => Ok(features),
+        }
     }
 
     /// Shows a module's output to the observer, who may replace it.
@@ -92,13 +110,13 @@ impl<'a> Run<'a> {
     }
 
     fn batch_norm(&mut self, bn: &BatchNorm, x: &Tensor) -> Result<Tensor> {
-        let (training, momentum, cudnn) = (false, 0.1, true);
+        let (momentum, cudnn) = (0.1, true);
         let y = x.f_batch_norm(
             Some(self.weight(&bn.name, "weight")?),
             Some(self.weight(&bn.name, "bias")?),
             Some(self.weight(&bn.name, "running_mean")?),
             Some(self.weight(&bn.name, "running_var")?),
-            training,
+            self.training,
             momentum,
             bn.eps,
             cudnn,

@@ -1,0 +1,113 @@
+//! Real video files of the data set, made with ffmpeg at first use.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rayon::prelude::*;
+
+use super::{HEIGHT, Part, SEED, WIDTH, frames};
+use crate::VideoError;
+use crate::ffmpeg::Ffmpeg;
+use crate::list::Entry;
+
+/// Goes up whenever the same seed gives other pixels.
+const VERSION: u32 = 1;
+
+/// Makes the files of a part that are not in `folder` yet, and gives their list. `made` is called
+/// after each file, with the number of those still to come known from the first call on.
+///
+/// A folder that an other version of this program or of ffmpeg has filled is filled anew. Files
+/// are written beside their place and renamed, so an interrupted run leaves none half done.
+pub fn provide(
+    ffmpeg: &Ffmpeg,
+    folder: &Path,
+    part: Part,
+    made: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Vec<Entry>, VideoError> {
+    let entries = part.entries();
+    let root = folder.join(part.name());
+    let stamp = format!("mini {VERSION}, seed {SEED}, ffmpeg {}\n", ffmpeg.version);
+    let stamp_file = root.join("made-by.txt");
+    let same = fs::read_to_string(&stamp_file).is_ok_and(|found| found == stamp);
+    if !same {
+        if root.exists() {
+            fs::remove_dir_all(&root).map_err(|why| VideoError::write(&root, why))?;
+        }
+        for entry in &entries[..super::CLASSES.len()] {
+            let path = folder.join(&entry.path);
+            let class = path.parent().unwrap_or(&root);
+            fs::create_dir_all(class).map_err(|why| VideoError::write(class, why))?;
+        }
+        fs::write(&stamp_file, &stamp).map_err(|why| VideoError::write(&stamp_file, why))?;
+    }
+    let missing: Vec<usize> =
+        (0..entries.len()).filter(|&i| !folder.join(&entries[i].path).exists()).collect();
+    let codec = codec(ffmpeg)?;
+    let done = std::sync::atomic::AtomicUsize::new(0);
+    missing.par_iter().try_for_each(|&index| {
+        encode(ffmpeg, codec, part, index, &folder.join(&entries[index].path))?;
+        let count = 1 + done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        made(count, missing.len());
+        Ok(())
+    })?;
+    Ok(entries)
+}
+
+/// H.264 where the ffmpeg has x264, else MPEG-4, which every ffmpeg has.
+fn codec(ffmpeg: &Ffmpeg) -> Result<&'static [&'static str], VideoError> {
+    let output = Command::new(&ffmpeg.path)
+        .args(["-hide_banner", "-encoders"])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|why| VideoError::read(&ffmpeg.path, why))?;
+    let has_x264 = String::from_utf8_lossy(&output.stdout).contains("libx264 ");
+    Ok(match has_x264 {
+        true => &["-c:v", "libx264", "-preset", "veryfast", "-crf", "20"],
+        false => &["-c:v", "mpeg4", "-q:v", "3"],
+    })
+}
+
+fn encode(
+    ffmpeg: &Ffmpeg,
+    codec: &[&str],
+    part: Part,
+    index: usize,
+    path: &Path,
+) -> Result<(), VideoError> {
+    let beside = part_file(path);
+    let mut child = Command::new(&ffmpeg.path)
+        .args(["-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-r", "25"])
+        .args(["-s", &format!("{WIDTH}x{HEIGHT}"), "-i", "pipe:0", "-an"])
+        .args(codec)
+        .args(["-threads", "1", "-pix_fmt", "yuv420p", "-fflags", "+bitexact"])
+        .args(["-flags:v", "+bitexact", "-f", "mp4"])
+        .arg(&beside)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|why| VideoError::read(&ffmpeg.path, why))?;
+    let fed = feed(child.stdin.take(), part, index);
+    let output = child.wait_with_output().map_err(|why| VideoError::write(path, why))?;
+    if !output.status.success() || fed.is_err() {
+        // Half a file is of no use; that there may be none is no failure.
+        let _ = fs::remove_file(&beside);
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.lines().last().unwrap_or("it ended without a word").to_owned();
+        return Err(VideoError::write(path, io::Error::other(format!("ffmpeg: {last}"))));
+    }
+    fs::rename(&beside, path).map_err(|why| VideoError::write(path, why))
+}
+
+fn feed(pipe: Option<std::process::ChildStdin>, part: Part, index: usize) -> io::Result<()> {
+    let Some(mut pipe) = pipe else { return Err(io::ErrorKind::BrokenPipe.into()) };
+    frames(part, index).iter().try_for_each(|frame| pipe.write_all(&frame.data))
+}
+
+/// `.0007.mp4.1234.part`, in the same folder.
+fn part_file(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    path.with_file_name(format!(".{name}.{}.part", std::process::id()))
+}
