@@ -69,7 +69,8 @@ impl Student {
             momenta.insert(name.clone(), tensor.f_zeros_like().map_err(failed)?);
             tensors.insert(name.clone(), tensor.f_set_requires_grad(true).map_err(failed)?);
         }
-        let matrices = model.modules().iter().filter(|m| matches!(m.kind, Kind::Conv | Kind::Linear));
+        let matrices =
+            model.modules().iter().filter(|m| matches!(m.kind, Kind::Conv | Kind::Linear));
         let decayed = matrices.map(|module| format!("{}.weight", module.name)).collect();
         Ok(Student { model, tensors, momenta, decayed, device })
     }

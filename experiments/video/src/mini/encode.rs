@@ -14,6 +14,8 @@ use crate::list::Entry;
 
 /// Goes up whenever the same seed gives other pixels.
 const VERSION: u32 = 1;
+const X264: [&str; 6] = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20"];
+const MPEG4: [&str; 4] = ["-c:v", "mpeg4", "-q:v", "3"];
 
 /// Makes the files of a part that are not in `folder` yet, and gives their list. `made` is called
 /// after each file, with the number of those still to come known from the first call on.
@@ -44,10 +46,9 @@ pub fn provide(
     }
     let missing: Vec<usize> =
         (0..entries.len()).filter(|&i| !folder.join(&entries[i].path).exists()).collect();
-    let codec = codec(ffmpeg)?;
     let done = std::sync::atomic::AtomicUsize::new(0);
     missing.par_iter().try_for_each(|&index| {
-        encode(ffmpeg, codec, part, index, &folder.join(&entries[index].path))?;
+        encode(ffmpeg, part, index, &folder.join(&entries[index].path))?;
         let count = 1 + done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         made(count, missing.len());
         Ok(())
@@ -57,25 +58,22 @@ pub fn provide(
 
 /// H.264 where the ffmpeg has x264, else MPEG-4, which every ffmpeg has.
 fn codec(ffmpeg: &Ffmpeg) -> Result<&'static [&'static str], VideoError> {
+    static ASKED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    if let Some(&has_x264) = ASKED.get() {
+        return Ok(if has_x264 { &X264 } else { &MPEG4 });
+    }
     let output = Command::new(&ffmpeg.path)
         .args(["-hide_banner", "-encoders"])
         .stdin(Stdio::null())
         .output()
         .map_err(|why| VideoError::read(&ffmpeg.path, why))?;
     let has_x264 = String::from_utf8_lossy(&output.stdout).contains("libx264 ");
-    Ok(match has_x264 {
-        true => &["-c:v", "libx264", "-preset", "veryfast", "-crf", "20"],
-        false => &["-c:v", "mpeg4", "-q:v", "3"],
-    })
+    Ok(if *ASKED.get_or_init(|| has_x264) { &X264 } else { &MPEG4 })
 }
 
-fn encode(
-    ffmpeg: &Ffmpeg,
-    codec: &[&str],
-    part: Part,
-    index: usize,
-    path: &Path,
-) -> Result<(), VideoError> {
+/// Makes one video file.
+pub fn encode(ffmpeg: &Ffmpeg, part: Part, index: usize, path: &Path) -> Result<(), VideoError> {
+    let codec = codec(ffmpeg)?;
     let beside = part_file(path);
     let mut child = Command::new(&ffmpeg.path)
         .args(["-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-r", "25"])

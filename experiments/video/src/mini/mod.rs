@@ -14,10 +14,10 @@ use rng::Rng;
 use crate::Frame;
 use crate::list::Entry;
 
-pub use encode::provide;
+pub use encode::{encode, provide};
 
 /// Everything that is drawn follows from this.
-pub const SEED: u64 = 2405_08344;
+pub const SEED: u64 = 240_508_344;
 /// Width of a video in pixels; the scene is the square in its middle.
 pub const WIDTH: usize = 128;
 /// Height of a video in pixels.

@@ -123,9 +123,8 @@ fn blend(colour: &mut Rgb, over: Rgb, cover: f32) {
 
 /// A smooth random texture with some rings and bars on it that never move.
 fn ground(rng: &mut Rng) -> Vec<Rgb> {
-    let knots: Vec<Rgb> = (0..KNOTS * KNOTS)
-        .map(|_| std::array::from_fn(|_| rng.between(0.05, 0.6)))
-        .collect();
+    let knots: Vec<Rgb> =
+        (0..KNOTS * KNOTS).map(|_| std::array::from_fn(|_| rng.between(0.05, 0.6))).collect();
     let grain = (rng.between(20.0, 60.0), rng.between(20.0, 60.0), rng.between(0.0, 0.08));
     let distractors: Vec<[f32; 7]> = (0..4)
         .map(|_| {

@@ -29,8 +29,7 @@ pub(crate) fn draw(label: usize, rng: &mut Rng) -> Schedule {
                 order.reverse();
             }
         }
-        let states: Vec<f32> =
-            order.iter().map(|&k| (k as f32 + phase) / SAMPLED as f32).collect();
+        let states: Vec<f32> = order.iter().map(|&k| (k as f32 + phase) / SAMPLED as f32).collect();
         for (frame, row) in schedule.iter_mut().enumerate() {
             row[actor] = between(&states, frame);
         }

@@ -1,0 +1,78 @@
+//! Frames as portable pixmaps, each with its own size: what ffmpeg's pipe carries.
+
+use std::io::{self, BufRead, Read};
+
+use crate::Frame;
+
+/// No frame is wider or higher.
+const LONGEST_SIDE: usize = 16_384;
+/// No frame has more pixels: 8192 x 8192.
+const MOST_PIXELS: usize = 1 << 26;
+
+/// Reads a frame; `None` at the end of the stream.
+pub(crate) fn read(from: &mut impl BufRead) -> io::Result<Option<Frame>> {
+    if from.fill_buf()?.is_empty() {
+        return Ok(None);
+    }
+    let mut magic = [0; 3];
+    from.read_exact(&mut magic)?;
+    let (width, height, most) = (number(from)?, number(from)?, number(from)?);
+    let sane = |side: usize| (1..=LONGEST_SIDE).contains(&side);
+    if &magic != b"P6\n" || most != 255 {
+        return Err(invalid("the decoder sent something that is no picture".to_owned()));
+    }
+    if !sane(width) || !sane(height) || width * height > MOST_PIXELS {
+        return Err(invalid(format!("a frame is {width} x {height} pixels, which is too much")));
+    }
+    let mut data = vec![0; 3 * width * height];
+    from.read_exact(&mut data)?;
+    Ok(Some(Frame { width, height, data }))
+}
+
+/// Digits up to one white space, which is taken too.
+fn number(from: &mut impl Read) -> io::Result<usize> {
+    let mut value = 0usize;
+    for _ in 0..8 {
+        let mut byte = [0];
+        from.read_exact(&mut byte)?;
+        match byte[0] {
+            digit @ b'0'..=b'9' => value = 10 * value + usize::from(digit - b'0'),
+            b' ' | b'\n' => return Ok(value),
+            _ => break,
+        }
+    }
+    Err(invalid("the decoder sent a picture without a size".to_owned()))
+}
+
+fn invalid(text: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_follow_each_other_and_each_has_its_size() {
+        let mut stream: &[u8] = b"P6\n1 2\n255\nabcdefP6\n1 1\n255\nxyz";
+        let first = read(&mut stream).unwrap().unwrap();
+        assert_eq!((first.width, first.height, &first.data[..]), (1, 2, &b"abcdef"[..]));
+        assert_eq!(read(&mut stream).unwrap().unwrap().data, b"xyz");
+        assert!(read(&mut stream).unwrap().is_none());
+    }
+
+    #[test]
+    fn no_size_is_believed() {
+        let streams: [&[u8]; 6] = [
+            b"P6\n0 2\n255\n",
+            b"P6\n99999 2\n255\n",
+            b"P6\n16384 16384\n255\n",
+            b"P5\n1 1\n255\nx",
+            b"P6\n1 1\n255\nxy",
+            b"P6\n123456789 1\n255\n",
+        ];
+        for mut stream in streams {
+            assert!(read(&mut stream).is_err(), "{stream:?}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! A video file as the views that a protocol asks for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::decode::{Decoder, Limits};
+use crate::ffmpeg::Ffmpeg;
+use crate::protocol::Protocol;
+use crate::{Frame, VideoError, crop, normalize, resize, sample};
+
+/// What was made of a video.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Views {
+    /// Frames in the file.
+    pub frames: usize,
+    /// Width and height of the decoded frames.
+    pub source: (usize, usize),
+    /// Width and height after resizing.
+    pub resized: (usize, usize),
+    /// Left and top of each crop.
+    pub corners: Vec<(usize, usize)>,
+    /// Indexes of the frames of each clip.
+    pub indexes: Vec<Vec<usize>>,
+    /// The sampled frames by their index, as decoded.
+    pub decoded: BTreeMap<usize, Frame>,
+    /// The sampled frames by their index, resized.
+    pub small: BTreeMap<usize, Frame>,
+    /// What the decoder complained about, though it gave frames.
+    pub warning: Option<String>,
+    protocol: Protocol,
+}
+
+/// Decodes a file and keeps the frames that the protocol samples, resized.
+pub fn load(
+    ffmpeg: &Ffmpeg,
+    path: &Path,
+    protocol: &Protocol,
+    limits: Limits,
+) -> Result<Views, VideoError> {
+    let (frames, mut decoded, warning) = gather(ffmpeg, path, protocol, limits)?;
+    let indexes = sample::frame_indexes(frames, protocol.frames, protocol.interval, protocol.clips);
+    let wanted: BTreeSet<usize> = indexes.iter().flatten().copied().collect();
+    decoded.retain(|index, _| wanted.contains(index));
+    let Some(first) = decoded.values().next() else {
+        return Err(VideoError::undecodable(path, "none of the frames that it should have came"));
+    };
+    let source = (first.width, first.height);
+    if decoded.values().any(|frame| (frame.width, frame.height) != source) {
+        return Err(VideoError::undecodable(path, "its frames have different sizes"));
+    }
+    let resized = resize::target(source.0, source.1, protocol.short_side);
+    let small = decoded
+        .iter()
+        .map(|(&index, frame)| (index, resize::bilinear(frame, resized.0, resized.1)))
+        .collect();
+    let corners = protocol.crops.corners(resized.0, resized.1, protocol.crop);
+    let protocol = *protocol;
+    Ok(Views { frames, source, resized, corners, indexes, decoded, small, warning, protocol })
+}
+
+type Gathered = (usize, BTreeMap<usize, Frame>, Option<String>);
+
+/// Which frames are wanted is known only at the end, when their number is. Frames are kept up to
+/// the limit; a larger file is counted first and decoded a second time.
+fn gather(
+    ffmpeg: &Ffmpeg,
+    path: &Path,
+    protocol: &Protocol,
+    limits: Limits,
+) -> Result<Gathered, VideoError> {
+    let mut decoder = Decoder::open(ffmpeg, path, limits)?;
+    let (mut kept, mut bytes, mut count) = (BTreeMap::new(), 0usize, 0usize);
+    while let Some(frame) = decoder.next_frame()? {
+        bytes = bytes.saturating_add(frame.data.len());
+        if bytes <= limits.memory {
+            kept.insert(count, frame);
+        } else {
+            kept.clear();
+        }
+        count += 1;
+    }
+    let warning = decoder.warning();
+    if bytes <= limits.memory {
+        return Ok((count, kept, warning));
+    }
+    let indexes = sample::frame_indexes(count, protocol.frames, protocol.interval, protocol.clips);
+    let wanted: BTreeSet<usize> = indexes.into_iter().flatten().collect();
+    let mut decoder = Decoder::open(ffmpeg, path, limits)?;
+    let mut index = 0;
+    while let Some(frame) = decoder.next_frame()? {
+        if wanted.contains(&index) {
+            kept.insert(index, frame);
+        }
+        index += 1;
+    }
+    if index != count {
+        let reason = format!("it gave {count} frames, and {index} when decoded again");
+        return Err(VideoError::undecodable(path, reason));
+    }
+    Ok((count, kept, warning))
+}
+
+impl Views {
+    /// Number of views; view `crop * clips + clip` is the order of the official evaluation.
+    pub fn len(&self) -> usize {
+        self.corners.len() * self.indexes.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The pixels of a view: [T, H, W, 3].
+    pub fn pixels(&self, view: usize) -> Vec<u8> {
+        let (corner, clip) = (view / self.indexes.len(), view % self.indexes.len());
+        let side = self.protocol.crop;
+        let mut out = Vec::with_capacity(3 * side * side * self.protocol.frames);
+        for index in &self.indexes[clip] {
+            crop::copy(&self.small[index], self.corners[corner], side, &mut out);
+        }
+        out
+    }
+
+    /// All views as the network wants them: [views, 3, T, H, W], normalised.
+    pub fn input(&self) -> Vec<f32> {
+        let mut out = Vec::new();
+        for view in 0..self.len() {
+            normalize::append(&self.pixels(view), &mut out);
+        }
+        out
+    }
+}

@@ -1,0 +1,98 @@
+//! What the tests share.
+#![allow(dead_code)] // each test file uses a part
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sha2::{Digest, Sha256};
+use video::ffmpeg::Ffmpeg;
+
+/// The real clips, or a word on why the test is skipped.
+pub fn clips() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/clips");
+    if !folder.is_dir() {
+        eprintln!("skipped: ../shared/clips is not there");
+        return None;
+    }
+    Some(folder)
+}
+
+/// An ffmpeg, or a word on why the test is skipped.
+pub fn ffmpeg() -> Option<Ffmpeg> {
+    match Ffmpeg::find() {
+        Ok(ffmpeg) => {
+            eprintln!("ffmpeg {}", ffmpeg.version);
+            Some(ffmpeg)
+        }
+        Err(why) => {
+            eprintln!("skipped: {why}");
+            None
+        }
+    }
+}
+
+/// Hexadecimal SHA-256.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Makes a video from a filter graph.
+pub fn make(ffmpeg: &Ffmpeg, source: &str, more: &[&str], path: &Path) {
+    let status = Command::new(&ffmpeg.path)
+        .args(["-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", source])
+        .args(more)
+        .arg(path)
+        .status()
+        .unwrap();
+    assert!(status.success(), "{source}");
+}
+
+/// An npz whose arrays may hold texts (`<U64`), which ndarray-npy does not read.
+pub struct Npz(zip::ZipArchive<File>);
+
+impl Npz {
+    pub fn open(path: &Path) -> Self {
+        Npz(zip::ZipArchive::new(File::open(path).unwrap()).unwrap())
+    }
+
+    /// The header and the bytes of an array.
+    fn raw(&mut self, name: &str) -> (String, Vec<u8>) {
+        let mut bytes = vec![];
+        self.0.by_name(&format!("{name}.npy")).unwrap().read_to_end(&mut bytes).unwrap();
+        let length = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+        let header = String::from_utf8(bytes[10..10 + length].to_vec()).unwrap();
+        (header, bytes[10 + length..].to_vec())
+    }
+
+    /// Texts of 64 characters.
+    pub fn hashes(&mut self, name: &str) -> Vec<String> {
+        let (header, bytes) = self.raw(name);
+        assert!(header.contains("'<U64'"), "{name}: {header}");
+        let text = |chunk: &[u8]| chunk.chunks(4).map(|c| char::from(c[0])).collect();
+        bytes.chunks(4 * 64).map(text).collect()
+    }
+
+    /// Whole numbers of 32 or 64 bits.
+    pub fn numbers(&mut self, name: &str) -> Vec<usize> {
+        let (header, bytes) = self.raw(name);
+        match header.contains("'<i4'") {
+            true => bytes
+                .chunks(4)
+                .map(|c| i32::from_le_bytes(c.try_into().unwrap()) as usize)
+                .collect(),
+            false => bytes
+                .chunks(8)
+                .map(|c| i64::from_le_bytes(c.try_into().unwrap()) as usize)
+                .collect(),
+        }
+    }
+
+    /// Bytes.
+    pub fn bytes(&mut self, name: &str) -> Vec<u8> {
+        let (header, bytes) = self.raw(name);
+        assert!(header.contains("'|u1'"), "{name}: {header}");
+        bytes
+    }
+}
