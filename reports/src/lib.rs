@@ -13,6 +13,7 @@
 //! ```
 
 mod blocks;
+mod chart;
 pub mod error;
 mod format;
 mod heatmap;
@@ -20,6 +21,7 @@ mod level;
 mod network;
 mod page;
 mod plot;
+mod published;
 pub mod record;
 mod rows;
 mod store;

@@ -8,21 +8,26 @@ use serde::Serialize;
 use crate::error::{ReportError, Result};
 use crate::record::Record;
 
+mod ablate;
 mod diff;
+mod eval;
 mod index;
 mod layers;
 mod provenance;
 mod selftest;
+mod study;
 mod summary;
+mod train;
 
 pub use index::IndexEntry;
 
 /// The templates by name.
-const TEMPLATES: [(&str, &str); 6] = [
+const TEMPLATES: [(&str, &str); 7] = [
     ("base.html", include_str!("assets/base.html")),
     ("provenance.html", include_str!("assets/provenance.html")),
     ("details.html", include_str!("assets/details.html")),
     ("diff.html", include_str!("assets/diff.html")),
+    ("study.html", include_str!("assets/study.html")),
     ("selftest.html", include_str!("assets/selftest.html")),
     ("index.html", include_str!("assets/index.html")),
 ];
@@ -38,6 +43,9 @@ pub fn render(record: &Record) -> Result<String> {
     match record {
         Record::Diff(diff) => page("diff.html", &diff::view(diff)?),
         Record::Selftest(selftest) => page("selftest.html", &selftest::view(selftest)),
+        Record::Eval(record) => page("study.html", &eval::view(record)?),
+        Record::Train(record) => page("study.html", &train::view(record)?),
+        Record::Ablate(record) => page("study.html", &ablate::view(record)?),
     }
 }
 

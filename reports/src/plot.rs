@@ -10,7 +10,7 @@ use crate::rows::Row;
 
 mod axis;
 mod canvas;
-mod theme;
+pub(crate) mod theme;
 
 use axis::Axis;
 use canvas::Canvas;

@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub mod float;
+mod study;
+
+pub use study::*;
 
 /// The version of the record's layout that this crate writes and reads.
 pub const SCHEMA: u64 = 1;
@@ -23,6 +26,12 @@ pub enum Record {
     Diff(Box<DiffRecord>),
     /// `harness selftest`: injected faults, and whether the harness noticed them.
     Selftest(Box<SelftestRecord>),
+    /// `harness eval`: accuracy on videos, and whether engines agree.
+    Eval(Box<EvalRecord>),
+    /// `harness train`: a training curve.
+    Train(Box<TrainRecord>),
+    /// `harness ablate`: what the parts of the network are worth.
+    Ablate(Box<AblateRecord>),
 }
 
 impl Record {
@@ -31,6 +40,9 @@ impl Record {
         match self {
             Record::Diff(_) => "diff",
             Record::Selftest(_) => "selftest",
+            Record::Eval(_) => "eval",
+            Record::Train(_) => "train",
+            Record::Ablate(_) => "ablate",
         }
     }
 
@@ -39,6 +51,9 @@ impl Record {
         match self {
             Record::Diff(diff) => &diff.run,
             Record::Selftest(selftest) => &selftest.run,
+            Record::Eval(eval) => &eval.run,
+            Record::Train(train) => &train.run,
+            Record::Ablate(ablate) => &ablate.run,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::error::{ReportError, Result};
 use crate::record::{DiffRecord, RECORD_FILE, Record, SCHEMA};
 
 /// The kinds of records that a report can be made of.
-const KINDS: [&str; 2] = ["diff", "selftest"];
+const KINDS: [&str; 5] = ["diff", "selftest", "eval", "train", "ablate"];
 
 /// A record as it stands in the file: its version and kind before its body.
 #[derive(Serialize)]
@@ -65,6 +65,9 @@ pub fn parse_record(text: &str, path: &Path) -> Result<Record> {
             Ok(Record::Diff(Box::new(diff)))
         }
         Some("selftest") => Ok(Record::Selftest(Box::new(parse(text, path)?))),
+        Some("eval") => Ok(Record::Eval(Box::new(parse(text, path)?))),
+        Some("train") => Ok(Record::Train(Box::new(parse(text, path)?))),
+        Some("ablate") => Ok(Record::Ablate(Box::new(parse(text, path)?))),
         _ => Err(ReportError::Kind {
             path: path.to_owned(),
             found: in_words(header.kind.as_ref()),
@@ -115,15 +118,18 @@ fn in_words(value: Option<&serde_json::Value>) -> String {
 pub fn to_json(record: &Record) -> serde_json::Result<String> {
     let kind = record.kind();
     let mut text = match record {
-        Record::Diff(body) => {
-            serde_json::to_string_pretty(&Envelope { schema: SCHEMA, kind, body })
-        }
-        Record::Selftest(body) => {
-            serde_json::to_string_pretty(&Envelope { schema: SCHEMA, kind, body })
-        }
+        Record::Diff(body) => enveloped(kind, body),
+        Record::Selftest(body) => enveloped(kind, body),
+        Record::Eval(body) => enveloped(kind, body),
+        Record::Train(body) => enveloped(kind, body),
+        Record::Ablate(body) => enveloped(kind, body),
     }?;
     text.push('\n');
     Ok(text)
+}
+
+fn enveloped(kind: &'static str, body: &impl Serialize) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(&Envelope { schema: SCHEMA, kind, body })
 }
 
 /// Writes a record. A reader sees the old file or the new one, never half of one.

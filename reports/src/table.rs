@@ -10,7 +10,10 @@ use polars::prelude::{
 };
 
 use crate::error::Result;
-use crate::record::{DiffRecord, Errors, Layer, Place, Record, SelftestRecord};
+use crate::record::{
+    AblateRecord, Answer, DiffRecord, Errors, EvalRecord, Layer, Place, Record, SelftestRecord,
+    TrainRecord, Video,
+};
 use crate::store::write_whole;
 
 /// A column of an [`Errors`]: its name, and how it is read.
@@ -35,6 +38,9 @@ pub fn to_table(record: &Record) -> Result<DataFrame> {
     let table = match record {
         Record::Diff(diff) => layers_table(diff),
         Record::Selftest(selftest) => faults_table(selftest),
+        Record::Eval(eval) => videos_table(eval),
+        Record::Train(train) => epochs_table(train),
+        Record::Ablate(ablate) => variants_table(ablate),
     };
     Ok(table?)
 }
@@ -74,6 +80,84 @@ fn faults_table(selftest: &SelftestRecord) -> PolarsResult<DataFrame> {
         column("detected", rows.iter().map(|(_, place)| place.detected).collect::<Vec<_>>()),
         texts("named", &rows, |(_, place)| place.named.as_deref()),
         column("ratio", rows.iter().map(|(_, place)| place.ratio).collect::<Vec<_>>()),
+    ];
+    DataFrame::new(rows.len(), columns)
+}
+
+/// One row for each video and engine, in the order of the list. Nothing in it depends on when or
+/// how fast the run was made.
+fn videos_table(eval: &EvalRecord) -> PolarsResult<DataFrame> {
+    let silent = std::iter::once(None);
+    let rows: Vec<(&Video, Option<(&str, &Answer)>)> = eval
+        .videos
+        .iter()
+        .flat_map(|video| {
+            let engines = eval.engines.iter().map(|score| score.engine.as_str());
+            let says: Vec<_> = engines.zip(&video.says).map(Some).collect();
+            let rows = if says.is_empty() { silent.clone().collect() } else { says };
+            rows.into_iter().map(move |answer| (video, answer))
+        })
+        .collect();
+    let answer = |of: fn(&Answer) -> f64| -> Vec<Option<f64>> {
+        rows.iter().map(|(_, says)| says.map(|(_, answer)| of(answer))).collect()
+    };
+    let mut columns = vec![
+        integers("index", rows.iter().map(|(video, _)| video.index)),
+        texts("path", &rows, |(video, _)| Some(&video.path)),
+        integers("label", rows.iter().map(|(video, _)| video.label)),
+        integers("frames", rows.iter().map(|(video, _)| video.frames)),
+        texts("error", &rows, |(video, _)| video.error.as_deref()),
+        texts("warning", &rows, |(video, _)| video.warning.as_deref()),
+        texts("engine", &rows, |(_, says)| says.map(|(engine, _)| engine)),
+        column(
+            "right",
+            rows.iter().map(|(_, says)| says.map(|(_, a)| a.right)).collect::<Vec<_>>(),
+        ),
+        column("margin", answer(Answer::margin)),
+        column("score_of_label", answer(|answer| answer.of_label)),
+    ];
+    for place in 0..5 {
+        let top: Vec<Option<u64>> = rows
+            .iter()
+            .map(|(_, says)| says.and_then(|(_, answer)| answer.top.get(place).copied()))
+            .collect();
+        let scores: Vec<Option<f64>> = rows
+            .iter()
+            .map(|(_, says)| says.and_then(|(_, answer)| answer.scores.get(place).copied()))
+            .collect();
+        columns.push(column(&format!("class{}", place + 1), top));
+        columns.push(column(&format!("score{}", place + 1), scores));
+    }
+    DataFrame::new(rows.len(), columns)
+}
+
+/// One row for each epoch.
+fn epochs_table(train: &TrainRecord) -> PolarsResult<DataFrame> {
+    let epochs = &train.epochs;
+    let floats = |of: fn(&crate::record::Epoch) -> f64| epochs.iter().map(of).collect::<Vec<_>>();
+    let columns = vec![
+        integers("epoch", epochs.iter().map(|e| e.epoch)),
+        column("rate", floats(|e| e.rate)),
+        column("loss", floats(|e| e.loss)),
+        column("train", floats(|e| e.train)),
+        column("val", floats(|e| e.val.share())),
+    ];
+    DataFrame::new(epochs.len(), columns)
+}
+
+/// One row for each variant and network.
+fn variants_table(ablate: &AblateRecord) -> PolarsResult<DataFrame> {
+    let rows: Vec<_> = ablate
+        .variants
+        .iter()
+        .flat_map(|variant| variant.accuracy.iter().map(move |rate| (variant, rate)))
+        .collect();
+    let columns = vec![
+        texts("variant", &rows, |(variant, _)| Some(&variant.name)),
+        integers("hits", rows.iter().map(|(_, rate)| rate.hits)),
+        integers("videos", rows.iter().map(|(_, rate)| rate.of)),
+        column("p", rows.iter().map(|(v, _)| v.paired.as_ref().map(|p| p.p)).collect::<Vec<_>>()),
+        integers("macs", rows.iter().map(|(variant, _)| variant.macs)),
     ];
     DataFrame::new(rows.len(), columns)
 }
@@ -119,7 +203,11 @@ pub fn write_parquet(record: &Record, path: &Path) -> Result<()> {
     let mut table = to_table(record)?;
     let run = serde_json::to_string(record.run())
         .map_err(|error| crate::ReportError::write(path, error.into()))?;
-    let metadata = vec![("kind".to_owned(), record.kind().to_owned()), ("run".to_owned(), run)];
+    let mut metadata = vec![("kind".to_owned(), record.kind().to_owned())];
+    // An evaluation that was stopped and resumed leaves the same bytes as one that was not.
+    if !matches!(record, Record::Eval(_)) {
+        metadata.push(("run".to_owned(), run));
+    }
     let mut bytes = Vec::new();
     ParquetWriter::new(&mut bytes)
         .with_key_value_metadata(Some(KeyValueMetadata::from_static(metadata)))

@@ -54,6 +54,27 @@ fn hostile_text_stays_text() {
 }
 
 #[test]
+fn hostile_names_of_videos_and_classes_stay_text() {
+    for name in ["eval", "train", "ablate"] {
+        let html = page(name);
+        assert!(!html.contains(HOSTILE), "{name}");
+        assert_eq!(html.matches("<script>").count(), 1, "{name}");
+        assert!(html.contains("plot-wide") && html.contains("plot-narrow"), "{name}");
+    }
+}
+
+#[test]
+fn an_evaluation_says_first_what_is_missing() {
+    let html = page("eval");
+    let head = html.split("<main").next().expect("a head");
+    for words in
+        ["files are missing", "could not be decoded", "stopped before its end", "shuffled:1", "1/2"]
+    {
+        assert!(head.contains(words), "{words}");
+    }
+}
+
+#[test]
 fn a_page_of_450_layers_is_below_1_5_megabytes() {
     let html = page("pass");
     assert_eq!(html.matches("data-name=").count(), 450);

@@ -6,7 +6,10 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand};
 use spec::config::FrameSize;
 use spec::weights::Source;
-use spec::{Config, ConfigError, Precision, Semantics};
+use spec::{Config, ConfigError, Precision};
+use video::dataset::{Dataset, Mode};
+
+use crate::eval::Order;
 
 /// Holds implementations of SqueezeTime against each other, layer by layer.
 ///
@@ -30,6 +33,12 @@ pub enum Command {
     Selftest(SelftestArgs),
     /// Print the modules of a model with shapes, parameters and multiply-accumulates.
     Info(InfoArgs),
+    /// Evaluate on videos: accuracy, and whether engines agree.
+    Eval(EvalArgs),
+    /// Take parts out of the network and see what they are worth.
+    Ablate(AblateArgs),
+    /// Train a small network on the data set in the program.
+    Train(TrainArgs),
     /// Look into checkpoints and convert them.
     #[command(subcommand)]
     Weights(WeightsCommand),
@@ -41,24 +50,24 @@ pub enum Command {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
-    /// Depth: 10, 18, 34, 50, 101, 152 or 200.
-    #[arg(long, default_value_t = 50)]
-    pub depth: usize,
-    /// Factor on the channels.
-    #[arg(long, default_value_t = 1.0)]
-    pub width: f64,
-    /// Frames in a clip.
-    #[arg(long, default_value_t = 16)]
-    pub frames: usize,
-    /// Frame size: 224, or HxW.
-    #[arg(long, default_value = "224")]
-    pub size: FrameSize,
-    /// Classes of the head.
-    #[arg(long, default_value_t = 400)]
-    pub classes: usize,
-    /// Side of the positional embedding in each of the four stages.
-    #[arg(long, default_value = "56,28,14,7", value_parser = PosDim::from_str)]
-    pub pos_dim: PosDim,
+    /// Depth: 10, 18, 34, 50, 101, 152 or 200 [default: 50].
+    #[arg(long)]
+    pub depth: Option<usize>,
+    /// Factor on the channels [default: 1].
+    #[arg(long)]
+    pub width: Option<f64>,
+    /// Frames in a clip [default: 16].
+    #[arg(long)]
+    pub frames: Option<usize>,
+    /// Frame size: 224, or HxW [default: 224].
+    #[arg(long)]
+    pub size: Option<FrameSize>,
+    /// Classes of the head [default: 400].
+    #[arg(long)]
+    pub classes: Option<usize>,
+    /// Side of the positional embedding in each of the four stages [default: 56,28,14,7].
+    #[arg(long, value_parser = PosDim::from_str)]
+    pub pos_dim: Option<PosDim>,
     /// Clips in a batch.
     #[arg(long, default_value_t = 1)]
     pub batch_size: usize,
@@ -70,17 +79,22 @@ pub struct ModelArgs {
 impl ModelArgs {
     /// The configuration that the flags describe.
     pub fn config(&self) -> Result<Config, ConfigError> {
-        let mut semantics = Semantics::default();
+        self.over(Config::default())
+    }
+
+    /// The configuration that the flags make of another: of the one that belongs to a data set.
+    pub fn over(&self, base: Config) -> Result<Config, ConfigError> {
+        let mut semantics = base.semantics;
         for setting in &self.set {
             semantics.set(setting)?;
         }
         let config = Config {
-            depth: self.depth,
-            width: self.width,
-            frames: self.frames,
-            size: (self.size.0, self.size.1),
-            classes: self.classes,
-            pos_dim: self.pos_dim.0,
+            depth: self.depth.unwrap_or(base.depth),
+            width: self.width.unwrap_or(base.width),
+            frames: self.frames.unwrap_or(base.frames),
+            size: self.size.map_or(base.size, |size| (size.0, size.1)),
+            classes: self.classes.unwrap_or(base.classes),
+            pos_dim: self.pos_dim.map_or(base.pos_dim, |pos_dim| pos_dim.0),
             semantics,
         };
         config.validate().map(|()| config)
@@ -114,7 +128,7 @@ pub struct DataArgs {
     /// Weights: formula:SEED, or a checkpoint (.pth, .safetensors, .npz, .ckpt, .pkl).
     #[arg(long, default_value = "formula:0")]
     pub weights: Source,
-    /// Input: formula:SEED, or an .npz with an array `input` [N, 3, T, H, W].
+    /// Input: formula:SEED, an .npz with an array `input` [N, 3, T, H, W], or a video file.
     #[arg(long)]
     pub input: Option<InputSource>,
     /// Device of the libtorch engines: cpu, cuda or cuda:N.
@@ -285,6 +299,192 @@ pub struct SelftestArgs {
     /// Frame size; a size that makes the positional embedding be resized.
     #[arg(long, default_value = "72x88")]
     pub size: FrameSize,
+}
+
+/// `harness train`.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// The data set: mini.
+    pub dataset: Dataset,
+    /// Folder of its videos, which are made at first use.
+    #[arg(long, default_value = MINI_FOLDER)]
+    pub data: PathBuf,
+    /// Epochs.
+    #[arg(long, default_value_t = 60)]
+    pub epochs: usize,
+    /// Clips in a training batch.
+    #[arg(long, default_value_t = 32, value_parser = positive)]
+    pub batch: usize,
+    /// The largest learning rate.
+    #[arg(long, default_value_t = 0.05)]
+    pub rate: f64,
+    /// Seed of weights, orders and augmentations.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Only so many training videos; 0 is all 2000.
+    #[arg(long, default_value_t = 0)]
+    pub videos: usize,
+    /// Folder of the run; the default is a new one under runs/.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Go on from where a training in --out has stopped.
+    #[arg(long, requires = "out")]
+    pub resume: bool,
+    /// Device: cpu, cuda or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// Threads; 0 is all cores.
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+    /// Where record and report go.
+    #[command(flatten)]
+    pub report: OutputArgs,
+    /// The model; the defaults are those of the small one for mini.
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// Where the videos of `mini` lie by default.
+pub const MINI_FOLDER: &str = "runs/data/mini";
+
+fn positive(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| format!("`{text}` is not a number above 0"))
+}
+
+/// Which videos, and how they become clips.
+#[derive(Debug, Clone, Args)]
+pub struct VideoArgs {
+    /// Folder of the videos; for mini they are made there at first use.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// List of videos, `path label` on each line; the default is the published name in --data.
+    #[arg(long, value_name = "FILE")]
+    pub list: Option<PathBuf>,
+    /// The official protocol: val (few views) or test (as published).
+    #[arg(long, default_value = "test")]
+    pub protocol: Mode,
+    /// Part of mini: train, val or test.
+    #[arg(long, default_value = "test", value_parser = ["train", "val", "test"])]
+    pub part: String,
+    /// Go on although files of the list are missing.
+    #[arg(long)]
+    pub allow_missing: bool,
+    /// Order of a clip's frames: natural, reversed, shuffled (by a seed), still (one frame, repeated).
+    #[arg(long, default_value = "natural")]
+    pub order: Order,
+    /// Seconds that one file may take to decode.
+    #[arg(long, default_value_t = 120.0)]
+    pub time_limit: f64,
+    /// Only the first so many videos; 0 is all.
+    #[arg(long, default_value_t = 0)]
+    pub videos: usize,
+}
+
+/// `harness eval`.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// The data set: k400, k600, hmdb51 or mini.
+    pub dataset: Dataset,
+    /// The videos.
+    #[command(flatten)]
+    pub videos: VideoArgs,
+    /// Engines, separated by commas: torch, scalar. The default is torch, for mini both.
+    #[arg(long, value_delimiter = ',')]
+    pub engine: Vec<Participant>,
+    /// Weights: a checkpoint, or formula:SEED. The default is, for mini only, the model in the program.
+    #[arg(long)]
+    pub weights: Option<Source>,
+    /// The i-th of n parts of the list: 1/4.
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Shard>,
+    /// Make one report of the runs of all shards.
+    #[arg(long, value_name = "DIR", num_args = 1.., conflicts_with_all = ["shard", "resume"])]
+    pub merge: Vec<PathBuf>,
+    /// Folder of the run; the default is a new one under runs/.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Go on from where the run in --out has stopped.
+    #[arg(long, requires = "out")]
+    pub resume: bool,
+    /// Device of the libtorch engine: cpu, cuda or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// Threads of every engine; 0 is all cores.
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+    /// Where record and report go.
+    #[command(flatten)]
+    pub report: OutputArgs,
+    /// The model; the defaults are those of the data set. --batch-size is the views at a time.
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// `harness ablate`.
+#[derive(Debug, Args)]
+pub struct AblateArgs {
+    /// The data set: k400, k600, hmdb51 or mini.
+    #[arg(default_value = "mini")]
+    pub dataset: Dataset,
+    /// The videos.
+    #[command(flatten)]
+    pub videos: VideoArgs,
+    /// Train each variant anew with so many seeds, instead of taking parts out of trained weights.
+    #[arg(long, value_name = "SEEDS", default_value_t = 0)]
+    pub retrain: u64,
+    /// Epochs of each training.
+    #[arg(long, default_value_t = 60)]
+    pub epochs: usize,
+    /// Training videos; 0 is all 2000.
+    #[arg(long, default_value_t = 0)]
+    pub train_videos: usize,
+    /// Weights: a checkpoint, or formula:SEED. The default is, for mini only, the model in the program.
+    #[arg(long)]
+    pub weights: Option<Source>,
+    /// Folder of the run; the default is a new one under runs/. Trainings that are there go on.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Device of the libtorch engine: cpu, cuda or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// Threads of every engine; 0 is all cores.
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+    /// Where record and report go.
+    #[command(flatten)]
+    pub report: OutputArgs,
+    /// The model; the defaults are those of the data set. Here each --set is a variant by itself, and
+    /// tfc=off+ioi=off one without both; the default is each part by itself.
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// A part of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    /// Its number, from 1 on.
+    pub number: usize,
+    /// How many there are.
+    pub of: usize,
+}
+
+impl FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts =
+            text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+        match parts {
+            Some((number, of)) if 1 <= number && number <= of => Ok(Shard { number, of }),
+            _ => Err(format!("`{text}` is no part of a list; write the first of four as 1/4")),
+        }
+    }
+}
+
+impl std::fmt::Display for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.number, self.of)
+    }
 }
 
 /// `harness info`.

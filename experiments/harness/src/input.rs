@@ -1,7 +1,13 @@
 //! The clip that the networks are given.
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
 use spec::{Model, Tensor};
+use video::crop::Crops;
+use video::decode::Limits;
+use video::ffmpeg::Ffmpeg;
+use video::protocol::Protocol;
 
 use crate::cli::InputSource;
 use crate::dump;
@@ -12,7 +18,8 @@ const MOST: usize = 1 << 30;
 /// Makes or reads a clip batch [N, 3, T, H, W].
 pub fn load(source: &InputSource, model: &Model, batch: usize) -> Result<Tensor> {
     match source {
-        InputSource::File(path) => dump::read_input(path, model),
+        InputSource::File(path) if is_npz(path) => dump::read_input(path, model),
+        InputSource::File(path) => video(path, model),
         InputSource::Formula(seed) => {
             let shape = model.input_shape(batch);
             let count = shape.iter().try_fold(1usize, |n, &extent| n.checked_mul(extent));
@@ -26,4 +33,36 @@ pub fn load(source: &InputSource, model: &Model, batch: usize) -> Result<Tensor>
             Ok(Tensor::f32(shape, spec::weights::formula::input(count, *seed)))
         }
     }
+}
+
+fn is_npz(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npz"))
+}
+
+/// One clip from the middle of a video, by the official protocol's `val`: at 224 pixels the shorter
+/// side is 256, at other sizes in the same proportion.
+pub fn protocol(model: &Model) -> Result<Protocol> {
+    let (height, width) = model.config.size;
+    if height != width {
+        bail!(
+            "--input VIDEO makes square clips, and the model takes {height}x{width}; give an npz"
+        );
+    }
+    Ok(Protocol {
+        clips: 1,
+        frames: model.config.frames,
+        interval: 4,
+        short_side: (height * 256).div_ceil(224),
+        crop: height,
+        crops: Crops::Center,
+    })
+}
+
+fn video(path: &Path, model: &Model) -> Result<Tensor> {
+    let protocol = protocol(model)?;
+    let views = video::views::load(&Ffmpeg::find()?, path, &protocol, Limits::default())?;
+    if let Some(warning) = &views.warning {
+        eprintln!("{}: decoded, with a complaint: {warning}", path.display());
+    }
+    Ok(Tensor::f32(model.input_shape(1), views.input()))
 }

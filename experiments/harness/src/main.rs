@@ -6,11 +6,16 @@ mod commands;
 mod compare;
 mod dump;
 mod engines;
+mod eval;
 mod faults;
+mod files;
 mod input;
 mod machine;
 mod progress;
+mod stop;
 mod table;
+#[cfg(feature = "libtorch")]
+mod train;
 
 use std::process::ExitCode;
 
@@ -30,6 +35,9 @@ fn main() -> ExitCode {
         Command::Diff(args) => commands::diff::run(&args),
         Command::Dump(args) => commands::dump::run(&args),
         Command::Selftest(args) => commands::selftest::run(&args),
+        Command::Train(args) => train(&args),
+        Command::Ablate(args) => commands::ablate::run(&args),
+        Command::Eval(args) => commands::eval::run(&args),
         Command::Info(args) => commands::info::run(&args),
         Command::Weights(command) => commands::weights::run(&command),
         Command::Report(args) => commands::report::run(&args),
@@ -42,4 +50,14 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+#[cfg(feature = "libtorch")]
+fn train(args: &cli::TrainArgs) -> anyhow::Result<Outcome> {
+    commands::train::run(args)
+}
+
+#[cfg(not(feature = "libtorch"))]
+fn train(_: &cli::TrainArgs) -> anyhow::Result<Outcome> {
+    anyhow::bail!("train: this harness was built without libtorch, which trains")
 }

@@ -1,7 +1,10 @@
 //! What a diff prints: one line per block, unfolded where it diverges, at most 100 columns.
 
 use console::style;
-use reports::record::{DiffRecord, Errors, Layer, LayerVerdict, Verdict};
+use reports::record::{
+    AblateRecord, AblationKind, DiffRecord, Errors, EvalRecord, Layer, LayerVerdict, Paired, Rate,
+    Verdict,
+};
 
 const WIDTH: usize = 100;
 const NAME: usize = 37;
@@ -190,4 +193,103 @@ fn verdict(record: &DiffRecord) -> Vec<String> {
         lines.push(format!("not matched in the dump: {}{more}", shown.join(", ")));
     }
     lines
+}
+
+/// The table of an evaluation: a line for each engine, then what is the matter.
+pub fn eval(record: &EvalRecord) -> String {
+    let mut lines = vec![
+        format!("{} videos of {}", record.manifest.evaluated, record.manifest.list),
+        format!(
+            "{:24} {:>24} {:>8} {:>11} {:>12} {:>12}",
+            "engine", "top-1 (95 % interval)", "top-5", "mean class", "calibration", "time a view"
+        ),
+    ];
+    lines.extend(record.engines.iter().map(|score| {
+        let Rate { low, high, .. } = score.top1;
+        let interval = format!("({:.1} to {:.1})", 100.0 * low, 100.0 * high);
+        let name = console::truncate_str(&score.engine, 24, "…");
+        format!(
+            "{name:24} {:>24} {:>6.1} % {:>9.1} % {:>10.1} % {:>9.2} ms",
+            format!("{:.1} % {interval}", 100.0 * score.top1.share()),
+            100.0 * score.top5.share(),
+            100.0 * score.mean_class,
+            100.0 * score.calibration_error,
+            1e3 * score.seconds_per_view
+        )
+    }));
+    if let Some(published) = &record.published {
+        lines.push(format!("published: {} % top-1 ({})", published.top1, published.source));
+    }
+    if record.engines.len() > 1 {
+        let beyond = record.disagreements.iter().filter(|d| !d.tie).count();
+        let ties = record.disagreements.len() - beyond;
+        lines.push(format!(
+            "disagreements: {beyond}, and {ties} ties (margin at most {})",
+            record.tie
+        ));
+        lines.extend(record.disagreements.iter().filter(|d| !d.tie).take(5).map(|d| {
+            format!("  {}: margin {:.3}", console::truncate_str(&d.path, 70, "…"), d.margin)
+        }));
+    }
+    let manifest = &record.manifest;
+    for (count, what) in [
+        (manifest.missing.len(), "missing"),
+        (manifest.undecodable.len(), "undecodable"),
+        (manifest.damaged.len(), "decoded with a complaint"),
+    ] {
+        if count > 0 {
+            lines.push(style(format!("{count} {what}")).yellow().to_string());
+        }
+    }
+    lines.extend(manifest.undecodable.iter().take(5).map(|(path, why)| format!("  {path}: {why}")));
+    if manifest.interrupted {
+        lines.push(style("stopped before its end; go on with --resume").yellow().to_string());
+    }
+    let word = record.verdict.as_str().to_uppercase();
+    lines.push(match record.verdict {
+        Verdict::Pass => style(word).green().bold().to_string(),
+        Verdict::Diverged => style(word).red().bold().to_string(),
+        Verdict::Incomplete => style(word).yellow().bold().to_string(),
+    });
+    lines.join("\n")
+}
+
+/// The table of an ablation.
+pub fn ablate(record: &AblateRecord) -> String {
+    let what = match record.kind {
+        AblationKind::KnockOut => "knock-out: taken out of trained weights",
+        AblationKind::Retrained => "retrained without the part",
+    };
+    let mut lines = vec![
+        format!("{what}; {} videos of {}", record.videos, record.dataset),
+        format!(
+            "{:20} {:>9} {:>16} {:>6} {:>6} {:>9} {:>7} {:>8}",
+            "variant", "accuracy", "95 % interval", "lost", "won", "p", "drift", "MMACs"
+        ),
+    ];
+    lines.extend(record.variants.iter().map(|variant| {
+        let interval = match variant.interval[..] {
+            [low, high] => format!("{:.1} to {:.1}", 100.0 * low, 100.0 * high),
+            _ => String::new(),
+        };
+        let paired = variant.paired.as_ref();
+        let of = |text: &dyn Fn(&Paired) -> String| paired.map_or("–".to_owned(), text);
+        format!(
+            "{:20} {:>7.1} % {interval:>16} {:>6} {:>6} {:>9} {:>7} {:>8.1}",
+            console::truncate_str(&variant.name, 20, "…"),
+            100.0 * variant.mean,
+            of(&|p| p.lost.to_string()),
+            of(&|p| p.won.to_string()),
+            of(&|p| if p.p < 1e-4 { "< 0.0001".to_owned() } else { format!("{:.4}", p.p) }),
+            of(&|p| format!("{:.2}", p.drift)),
+            variant.macs as f64 / 1e6
+        )
+    }));
+    lines.extend(
+        record
+            .variants
+            .iter()
+            .filter_map(|variant| Some(format!("{}: {}", variant.name, variant.checked.as_ref()?))),
+    );
+    lines.join("\n")
 }

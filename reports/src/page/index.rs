@@ -29,6 +29,25 @@ impl IndexEntry {
         let (verdict, word, sentence) = match record {
             Record::Diff(diff) => diff_verdict(diff),
             Record::Selftest(selftest) => selftest_verdict(selftest),
+            Record::Eval(eval) => {
+                let name = eval.verdict.as_str();
+                let top1 =
+                    eval.engines.first().map_or(f64::NAN, |score| 100.0 * score.top1.share());
+                (name, name, format!("{}: {} % top-1", eval.dataset, short(top1)))
+            }
+            Record::Train(train) => {
+                let val = train.epochs.last().map_or(f64::NAN, |epoch| 100.0 * epoch.val.share());
+                (
+                    "pass",
+                    "trained",
+                    format!("{}: {} % on the validation part", train.dataset, short(val)),
+                )
+            }
+            Record::Ablate(ablate) => (
+                "pass",
+                "ablation",
+                format!("{} variants on {}", ablate.variants.len(), ablate.dataset),
+            ),
         };
         IndexEntry {
             href: Value::from_safe_string(percent_encoded(href)),

@@ -27,6 +27,7 @@ pub(super) fn of(run: &Run) -> Provenance {
         fact("Machine", machine(run)),
         fact("Revision", run.git.as_ref().map_or_else(|| "not in a checkout".to_owned(), revision)),
     ];
+    facts.retain(|(_, value)| !value.is_empty());
     facts.extend(run.seeds.iter().map(|(name, seed)| (format!("Seed: {name}"), seed.to_string())));
     facts.extend(run.versions.iter().map(|(name, version)| (name.clone(), version.clone())));
     Provenance {

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use reports::record::*;
 
+pub mod study;
+
 /// Blocks in each stage of depth 50.
 const STAGES: [(usize, u64, u64); 4] = [(3, 256, 56), (4, 512, 28), (6, 1024, 14), (3, 2048, 7)];
 
@@ -360,5 +362,8 @@ pub fn all() -> Vec<(&'static str, Record)> {
         ("empty", diff(empty())),
         ("hostile", diff(hostile())),
         ("selftest", Record::Selftest(Box::new(selftest()))),
+        ("eval", Record::Eval(Box::new(study::eval()))),
+        ("train", Record::Train(Box::new(study::train()))),
+        ("ablate", Record::Ablate(Box::new(study::ablate()))),
     ]
 }

@@ -1,10 +1,14 @@
 //! One file per command, and what several of them share.
 
+pub mod ablate;
 pub mod diff;
 pub mod dump;
+pub mod eval;
 pub mod info;
 pub mod report;
 pub mod selftest;
+#[cfg(feature = "libtorch")]
+pub mod train;
 pub mod weights;
 
 use std::io::Write;
@@ -12,8 +16,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use reports::Record;
-use spec::Model;
 use spec::weights::{Source, Weights};
+use spec::{Config, Model};
 
 use crate::cli::{ModelArgs, OutputArgs};
 
@@ -30,6 +34,22 @@ fn model_and_weights(args: &ModelArgs, source: &Source) -> Result<(Model, Weight
     Ok((Model::backbone(config)?, weights))
 }
 
+/// What `harness train mini` has made of it: see `experiments/mini/README.md`.
+pub const MINI_MODEL: &[u8] = include_bytes!("../../../mini/model.safetensors");
+
+/// The small network for `mini`.
+fn mini_config() -> Config {
+    Config {
+        depth: 10,
+        width: 0.25,
+        frames: 16,
+        size: (64, 64),
+        classes: video::mini::CLASSES.len(),
+        pos_dim: [16, 8, 4, 2],
+        ..Config::default()
+    }
+}
+
 /// Writes record, table and report, to the places asked for or else into the run's folder, and says
 /// where on stderr.
 fn publish(record: &Record, folder: &Path, out: &OutputArgs) -> Result<()> {
@@ -40,11 +60,22 @@ fn publish(record: &Record, folder: &Path, out: &OutputArgs) -> Result<()> {
     }
     let json = json.map_or(folder.join("record.json"), Path::to_owned);
     let html_path = html.map_or(folder.join("report.html"), Path::to_owned);
-    let parquet = html.is_none().then(|| folder.join("layers.parquet"));
+    let parquet = html.is_none().then(|| folder.join(table_name(record)));
     reports::write_record(record, &json)?;
     reports::write_report(record, &html_path, parquet.as_deref())?;
     eprintln!("record {}\nreport {}", json.display(), html_path.display());
     Ok(())
+}
+
+/// Name of a record's table as Parquet.
+fn table_name(record: &Record) -> &'static str {
+    match record {
+        Record::Diff(_) => "layers.parquet",
+        Record::Selftest(_) => "faults.parquet",
+        Record::Eval(_) => "videos.parquet",
+        Record::Train(_) => "epochs.parquet",
+        Record::Ablate(_) => "variants.parquet",
+    }
 }
 
 /// Prints results; a closed pipe (`harness info | head`) is no failure.

@@ -17,7 +17,7 @@ const VERSION: u32 = 1;
 const X264: [&str; 6] = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20"];
 const MPEG4: [&str; 4] = ["-c:v", "mpeg4", "-q:v", "3"];
 
-/// Makes the files of a part that are not in `folder` yet, and gives their list. `made` is called
+/// Makes the first `most` files of a part that are not in `folder` yet, and gives their list. `made` is called
 /// after each file, with the number of those still to come known from the first call on.
 ///
 /// A folder that an other version of this program or of ffmpeg has filled is filled anew. Files
@@ -26,9 +26,10 @@ pub fn provide(
     ffmpeg: &Ffmpeg,
     folder: &Path,
     part: Part,
+    most: usize,
     made: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Vec<Entry>, VideoError> {
-    let entries = part.entries();
+    let mut entries = part.entries();
     let root = folder.join(part.name());
     let stamp = format!("mini {VERSION}, seed {SEED}, ffmpeg {}\n", ffmpeg.version);
     let stamp_file = root.join("made-by.txt");
@@ -44,6 +45,7 @@ pub fn provide(
         }
         fs::write(&stamp_file, &stamp).map_err(|why| VideoError::write(&stamp_file, why))?;
     }
+    entries.truncate(most);
     let missing: Vec<usize> =
         (0..entries.len()).filter(|&i| !folder.join(&entries[i].path).exists()).collect();
     let done = std::sync::atomic::AtomicUsize::new(0);

@@ -5,7 +5,7 @@
 //! follows from [`SEED`], the split and the number of the video.
 
 mod encode;
-mod rng;
+pub mod rng;
 mod scene;
 mod schedule;
 

@@ -1,0 +1,303 @@
+//! `harness eval`: accuracy on videos, and whether engines agree.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use reports::Record;
+use reports::record::{Disagreement, EvalRecord, Manifest, Published, Verdict, Video};
+use sha2::{Digest, Sha256};
+use spec::weights::{Source, Weights};
+use spec::{Config, Model, Precision};
+use video::dataset::Dataset;
+use video::list::Entry;
+
+use crate::cli::{EvalArgs, ModelArgs, Participant};
+use crate::eval::journal::{self, Header, JOURNAL_FILE, Journal};
+use crate::eval::pipeline::{self, Contestant};
+use crate::eval::score::score;
+use crate::eval::sheet;
+use crate::eval::source::Videos;
+use crate::machine::{Sides, Started};
+use crate::{Outcome, engines, stop, table};
+
+/// A margin of at most this is a tie. The float32 budget at the end of a deep network is about 4e-5
+/// (relative L2); a score, at most 1, moves by half of what its logit moves, and logits are of order 1.
+pub const TIE: f64 = 1e-4;
+/// Disagreements with a strip of frames in the report.
+const PICTURES: usize = 8;
+
+/// Evaluates, or merges what shards have left.
+pub fn run(args: &EvalArgs) -> Result<Outcome> {
+    let started = Started::now();
+    stop::listen();
+    let device = engines::open_device(&args.device, args.threads)?;
+    let config = args.model.over(config_of(args.dataset, args.videos.protocol))?;
+    let (model, weights) = model_and_weights(args.dataset, &config, args.weights.as_ref())?;
+    let engines = participants(args);
+    let folder = args.out.clone().unwrap_or_else(|| started.folder("eval"));
+    let videos = Videos::open(args.dataset, &args.videos, &config, args.shard)?;
+    let mut contestants = Vec::new();
+    for engine in &engines {
+        let engine = engines::load(engine, model.clone(), &weights, Precision::F32, device)?;
+        contestants.push(Contestant { name: engine.describe(), engine });
+    }
+    let header = header(args, &videos, &config, &contestants, &weights);
+    let (mut rows, whole) = match args.merge.is_empty() {
+        true => evaluate(args, &videos, &folder, &header, &mut contestants)?,
+        false => (merge(&args.merge, &header)?, true),
+    };
+    rows.sort_by_key(|video| video.index);
+    let mut record = record(args, &videos, &header, rows, !whole, &started);
+    pictures(&videos, &mut record);
+    let (text, passed) = (table::eval(&record), record.verdict == Verdict::Pass);
+    super::publish(&Record::Eval(Box::new(record)), &folder, &args.report)?;
+    super::print(&text);
+    Ok(if passed { Outcome::Passed } else { Outcome::Failed })
+}
+
+/// The network that belongs to a data set.
+pub fn config_of(dataset: Dataset, mode: video::dataset::Mode) -> Config {
+    if dataset == Dataset::Mini {
+        return super::mini_config();
+    }
+    let side = dataset.protocol(mode).crop;
+    Config { classes: dataset.classes(), size: (side, side), ..Config::default() }
+}
+
+/// The weights asked for, or for `mini` those in the program.
+pub fn model_and_weights(
+    dataset: Dataset,
+    config: &Config,
+    source: Option<&Source>,
+) -> Result<(Model, Weights)> {
+    let model = Model::new(config.clone())?;
+    let weights = match source {
+        Some(source) => Weights::load(source, model.parameters())?,
+        None if dataset == Dataset::Mini => Weights::from_bytes(
+            super::MINI_MODEL,
+            "the model in the program",
+            None,
+            model.parameters(),
+        )?,
+        None => bail!(
+            "{dataset}: give the trained weights by --weights FILE (or formula:0 to try the rest)"
+        ),
+    };
+    if !weights.has_head() {
+        bail!("the weights have no classifier (fc), which an evaluation needs; give others");
+    }
+    Ok((model, weights))
+}
+
+fn participants(args: &EvalArgs) -> Vec<Participant> {
+    if !args.engine.is_empty() {
+        return args.engine.clone();
+    }
+    let reference: Participant =
+        crate::cli::DEFAULT_REFERENCE.parse().unwrap_or(Participant::Scalar);
+    match (args.dataset, &reference) {
+        (Dataset::Mini, Participant::Torch) => vec![reference, Participant::Scalar],
+        _ => vec![reference],
+    }
+}
+
+fn header(
+    args: &EvalArgs,
+    videos: &Videos,
+    config: &Config,
+    contestants: &[Contestant],
+    weights: &Weights,
+) -> Header {
+    Header {
+        journal: 1,
+        list: format!("{}: {}", args.dataset, videos.list),
+        entries: digest(videos.entries.iter().map(line)),
+        protocol: format!("{}, {} order", videos.protocol, videos.order),
+        shard: args.shard.map(|shard| shard.to_string()),
+        engines: contestants.iter().map(|c| c.name.clone()).collect(),
+        weights: digest_of(weights),
+        model: config.clone(),
+        decoder: format!("ffmpeg {}", videos.ffmpeg.version),
+        batch: batch(&args.model),
+    }
+}
+
+fn batch(model: &ModelArgs) -> usize {
+    model.batch_size.max(1)
+}
+
+fn line(entry: &Entry) -> Vec<u8> {
+    format!("{} {}\n", entry.path, entry.label).into_bytes()
+}
+
+/// SHA-256 of parts, in hexadecimal.
+fn digest(parts: impl Iterator<Item = Vec<u8>>) -> String {
+    let mut hash = Sha256::new();
+    parts.for_each(|part| hash.update(part));
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn digest_of(weights: &Weights) -> String {
+    digest(weights.names().filter_map(|name| {
+        let mut bytes = name.as_bytes().to_vec();
+        bytes.extend(weights.get(name)?.data.iter().flat_map(|value| value.to_le_bytes()));
+        Some(bytes)
+    }))
+}
+
+/// Evaluates what is not in the journal yet; `false` if it was stopped.
+fn evaluate(
+    args: &EvalArgs,
+    videos: &Videos,
+    folder: &Path,
+    header: &Header,
+    contestants: &mut [Contestant],
+) -> Result<(Vec<Video>, bool)> {
+    let (mut journal, mut rows) = Journal::open(folder, header, args.resume)?;
+    let known: BTreeSet<u64> = rows.iter().map(|video| video.index).collect();
+    let left: Vec<usize> =
+        videos.wanted.iter().copied().filter(|place| !known.contains(&(*place as u64))).collect();
+    if !known.is_empty() {
+        eprintln!("{} videos are done, {} are left", known.len(), left.len());
+    }
+    let classes = header.model.classes;
+    let whole = pipeline::run(videos, &left, contestants, header.batch, classes, &mut |seen| {
+        journal.append(&seen.video)?;
+        rows.push(seen.video);
+        Ok(())
+    })?;
+    Ok((rows, whole))
+}
+
+/// What the shards have left, once each.
+fn merge(folders: &[PathBuf], header: &Header) -> Result<Vec<Video>> {
+    let mut rows: BTreeMap<u64, Video> = BTreeMap::new();
+    for folder in folders {
+        let path = folder.join(JOURNAL_FILE);
+        let (found, videos) = journal::read(&path, None)?;
+        let same = Header { shard: None, ..found } == Header { shard: None, ..header.clone() };
+        if !same {
+            bail!("{}: is of another run; merge shards of one evaluation only", path.display());
+        }
+        for video in videos {
+            let index = video.index;
+            if rows.insert(index, video).is_some() {
+                bail!("{}: video {index} is in two of the runs; give each once", path.display());
+            }
+        }
+    }
+    Ok(rows.into_values().collect())
+}
+
+fn record(
+    args: &EvalArgs,
+    videos: &Videos,
+    header: &Header,
+    rows: Vec<Video>,
+    interrupted: bool,
+    started: &Started,
+) -> EvalRecord {
+    let classes = header.model.classes;
+    let views = videos.protocol.views();
+    let with = |of: fn(&Video) -> Option<&String>| -> Vec<(String, String)> {
+        rows.iter().filter_map(|video| Some((video.path.clone(), of(video)?.clone()))).collect()
+    };
+    let done: BTreeSet<usize> = rows.iter().map(|video| video.index as usize).collect();
+    let left = videos.wanted.iter().any(|place| !done.contains(place));
+    let manifest = Manifest {
+        list: header.list.clone(),
+        listed: (videos.wanted.len() + videos.missing.len()) as u64,
+        evaluated: rows.iter().filter(|video| video.error.is_none()).count() as u64,
+        missing: videos.missing.iter().map(|&at| videos.entries[at].path.clone()).collect(),
+        undecodable: with(|video| video.error.as_ref()),
+        damaged: with(|video| video.warning.as_ref()),
+        shard: header.shard.clone(),
+        decoder: header.decoder.clone(),
+        interrupted: interrupted || left,
+    };
+    let named = |place: usize| score(&header.engines[place], place, &rows, classes, views);
+    let disagreements = disagreements(&rows, &header.engines);
+    let incomplete =
+        !manifest.missing.is_empty() || !manifest.undecodable.is_empty() || manifest.interrupted;
+    let verdict = match disagreements.iter().any(|d| !d.tie) {
+        true => Verdict::Diverged,
+        false if incomplete || manifest.evaluated == 0 => Verdict::Incomplete,
+        false => Verdict::Pass,
+    };
+    let source = weights_in_words(args.weights.as_ref());
+    let mut seeds = BTreeMap::new();
+    if args.dataset == Dataset::Mini {
+        seeds.insert("videos".to_owned(), video::mini::SEED);
+    }
+    let sides = Sides {
+        candidate: header.engines.join(", "),
+        reference: String::new(),
+        yardstick: String::new(),
+        weights: format!("{source} (sha256 of its numbers {})", &header.weights[..16]),
+        input: header.list.clone(),
+        seeds,
+        batch: header.batch,
+    };
+    let published = args.dataset.published().map(|published| Published {
+        source: "arXiv 2405.08344, test protocol".to_owned(),
+        top1: published.top1,
+        top5: published.top5,
+    });
+    let names = match args.dataset {
+        Dataset::Mini => video::mini::CLASSES.map(str::to_owned).to_vec(),
+        _ => vec![],
+    };
+    EvalRecord {
+        verdict,
+        dataset: args.dataset.to_string(),
+        mode: args.videos.protocol.to_string(),
+        protocol: videos.protocol.to_string(),
+        order: videos.order.to_string(),
+        classes: names,
+        manifest,
+        engines: (0..header.engines.len()).map(named).collect(),
+        disagreements,
+        tie: TIE,
+        published,
+        videos: rows,
+        run: started.finish(&header.model, sides),
+    }
+}
+
+/// Videos for which engines name different classes, the surest first.
+fn disagreements(rows: &[Video], engines: &[String]) -> Vec<Disagreement> {
+    let mut all: Vec<Disagreement> = rows
+        .iter()
+        .filter_map(|video| {
+            let firsts: BTreeSet<Option<&u64>> = video.says.iter().map(|a| a.top.first()).collect();
+            let broken = video.says.iter().any(|a| a.scores.iter().any(|score| score.is_nan()));
+            if video.says.len() < 2 || (firsts.len() < 2 && !broken) {
+                return None;
+            }
+            let margins = video.says.iter().map(reports::record::Answer::margin);
+            let margin = if broken { f64::NAN } else { margins.fold(0.0, f64::max) };
+            let named = engines.iter().zip(&video.says);
+            let named = named.filter_map(|(e, a)| Some((e.clone(), *a.top.first()?))).collect();
+            let (path, label) = (video.path.clone(), video.label);
+            Some(Disagreement { path, label, named, margin, tie: margin <= TIE, frames: None })
+        })
+        .collect();
+    let sure = |d: &Disagreement| if d.margin.is_nan() { f64::INFINITY } else { d.margin };
+    all.sort_by(|a, b| sure(b).total_cmp(&sure(a)));
+    all
+}
+
+/// Shows what the engines saw where they disagree most.
+fn pictures(videos: &Videos, record: &mut EvalRecord) {
+    for disagreement in record.disagreements.iter_mut().filter(|d| !d.tie).take(PICTURES) {
+        let path = videos.folder.join(&disagreement.path);
+        let views = video::views::load(&videos.ffmpeg, &path, &videos.protocol, videos.limits);
+        disagreement.frames = views.ok().and_then(|views| sheet::strip(&videos.ffmpeg, &views));
+    }
+}
+
+/// Where the weights come from.
+pub fn weights_in_words(source: Option<&Source>) -> String {
+    source.map_or_else(|| "the model in the program".to_owned(), Source::to_string)
+}

@@ -1,0 +1,183 @@
+//! Which videos: the list, the folder, and what is missing.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use spec::Config;
+use video::dataset::Dataset;
+use video::decode::Limits;
+use video::ffmpeg::Ffmpeg;
+use video::list::{self, Entry};
+use video::mini::{self, Part};
+use video::protocol::Protocol;
+
+use super::Order;
+use crate::cli::{MINI_FOLDER, Shard, VideoArgs};
+use crate::progress;
+
+/// The videos of a run.
+pub struct Videos {
+    /// The data set.
+    pub dataset: Dataset,
+    /// The list in words: its file, or the part of `mini`.
+    pub list: String,
+    /// Where the files are.
+    pub folder: PathBuf,
+    /// The whole list.
+    pub entries: Vec<Entry>,
+    /// Places in the list that are to be evaluated, in order.
+    pub wanted: Vec<usize>,
+    /// Places that are not in the folder.
+    pub missing: Vec<usize>,
+    /// How they become clips.
+    pub protocol: Protocol,
+    /// Order of the frames of a clip.
+    pub order: Order,
+    /// What a file may cost.
+    pub limits: Limits,
+    /// The decoder.
+    pub ffmpeg: Ffmpeg,
+}
+
+impl Videos {
+    /// Reads the list and looks which files there are, before anything else is done.
+    pub fn open(
+        dataset: Dataset,
+        args: &VideoArgs,
+        config: &Config,
+        shard: Option<Shard>,
+    ) -> Result<Self> {
+        let ffmpeg = Ffmpeg::find()?;
+        let protocol = dataset.protocol(args.protocol);
+        check(&protocol, config)?;
+        let (list, folder, entries) = match dataset {
+            Dataset::Mini => embedded(&ffmpeg, args)?,
+            _ => listed(dataset, args, config.classes)?,
+        };
+        let last = if args.videos == 0 { entries.len() } else { args.videos.min(entries.len()) };
+        let ours = |at: &usize| shard.is_none_or(|shard| at % shard.of == shard.number - 1);
+        let places: Vec<usize> = (0..last).filter(ours).collect();
+        let there = |at: &usize| folder.join(&entries[*at].path).is_file();
+        let (wanted, missing): (Vec<usize>, Vec<usize>) = places.into_iter().partition(there);
+        let seconds = Duration::try_from_secs_f64(args.time_limit).ok().filter(|t| !t.is_zero());
+        let time = seconds
+            .with_context(|| format!("--time-limit {}: give seconds above 0", args.time_limit))?;
+        let limits = Limits { time, ..Limits::default() };
+        let order = args.order;
+        let videos = Videos {
+            dataset,
+            list,
+            folder,
+            entries,
+            wanted,
+            missing,
+            protocol,
+            order,
+            limits,
+            ffmpeg,
+        };
+        videos.say_what_is_missing(args.allow_missing)?;
+        Ok(videos)
+    }
+
+    fn say_what_is_missing(&self, allowed: bool) -> Result<()> {
+        let (here, gone) = (self.wanted.len(), self.missing.len());
+        eprintln!(
+            "{}: {here} of {} videos are in {}",
+            self.list,
+            here + gone,
+            self.folder.display()
+        );
+        if gone == 0 {
+            return Ok(());
+        }
+        let first: Vec<&str> =
+            self.missing.iter().take(3).map(|&at| self.entries[at].path.as_str()).collect();
+        let first = first.join(", ");
+        if !allowed || here == 0 {
+            bail!(
+                "{gone} of the {} videos of {} are not in {} ({first}{}); get them, give another \
+                 --data or --list, or go on without them by --allow-missing",
+                here + gone,
+                self.list,
+                self.folder.display(),
+                if gone > 3 { ", …" } else { "" },
+            );
+        }
+        eprintln!("{gone} are missing: {first}{}", if gone > 3 { ", …" } else { "" });
+        Ok(())
+    }
+}
+
+/// The protocol gives what the network takes?
+fn check(protocol: &Protocol, config: &Config) -> Result<()> {
+    let side = protocol.crop;
+    if config.size != (side, side) || config.frames != protocol.frames {
+        bail!(
+            "the protocol gives {} frames of {side}x{side} pixels and the model takes {} of {}x{}; \
+             leave --frames and --size out",
+            protocol.frames,
+            config.frames,
+            config.size.0,
+            config.size.1
+        );
+    }
+    Ok(())
+}
+
+type Listed = (String, PathBuf, Vec<Entry>);
+
+fn embedded(ffmpeg: &Ffmpeg, args: &VideoArgs) -> Result<Listed> {
+    if let Some(list) = &args.list {
+        bail!("--list {}: mini has its own list; leave it out", list.display());
+    }
+    let part = match args.part.as_str() {
+        "train" => Part::Train,
+        "val" => Part::Val,
+        _ => Part::Test,
+    };
+    let folder = args.data.clone().unwrap_or_else(|| MINI_FOLDER.into());
+    let entries = provide(ffmpeg, &folder, part, args.videos)?;
+    Ok((format!("mini, part {}", part.name()), folder, entries))
+}
+
+/// The first files of a part of `mini`, made if need be; 0 is all.
+pub fn provide(
+    ffmpeg: &Ffmpeg,
+    folder: &std::path::Path,
+    part: Part,
+    most: usize,
+) -> Result<Vec<Entry>> {
+    let bar = progress::bar(&format!("encoding {}", part.name()), part.videos() as u64);
+    let most = if most == 0 { part.videos() } else { most };
+    let entries = mini::provide(ffmpeg, folder, part, most, &|done, of| {
+        bar.set_length(of as u64);
+        bar.set_position(done as u64);
+    });
+    bar.finish_and_clear();
+    Ok(entries?)
+}
+
+fn listed(dataset: Dataset, args: &VideoArgs, classes: usize) -> Result<Listed> {
+    let Some(folder) = args.data.clone() else {
+        bail!("{dataset}: give the folder of its videos by --data DIR (and --list FILE)");
+    };
+    if !folder.is_dir() {
+        bail!("--data {}: is no folder", folder.display());
+    }
+    let list = match &args.list {
+        Some(list) => list.clone(),
+        None => dataset.lists().iter().find_map(|name| list::find(&folder, name)).with_context(
+            || {
+                format!(
+                    "no {} was found in or beside {}; give the list by --list FILE",
+                    dataset.lists().join(" or "),
+                    folder.display()
+                )
+            },
+        )?,
+    };
+    let entries = list::read(&list, classes)?;
+    Ok((list.display().to_string(), folder, entries))
+}

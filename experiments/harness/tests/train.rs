@@ -1,0 +1,48 @@
+//! A training that is killed and goes on.
+#![cfg(feature = "libtorch")]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{Harness, json_of};
+
+#[test]
+fn a_killed_training_goes_on_to_the_same_bits() {
+    let harness = Harness::new();
+    let data = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mini").display().to_string();
+    let fixed =
+        ["train", "mini", "--data", &data, "--videos", "60", "--epochs", "3", "--batch", "20"];
+    let (whole, killed) = (harness.path("whole"), harness.path("killed"));
+    let run = harness.run(&[&fixed[..], &["--out", &whole]].concat());
+    if run.stderr.contains("no ffmpeg was found") {
+        return eprintln!("skipped: no ffmpeg; run scripts/setup or set FFMPEG");
+    }
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_harness"))
+        .args(fixed)
+        .args(["--out", &killed])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    while !Path::new(&killed).join("training.safetensors").exists() {
+        assert!(start.elapsed() < Duration::from_secs(300), "no epoch came to its end");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let run = harness.run(&[&fixed[..], &["--out", &killed, "--resume"]].concat());
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    let model = |folder: &str| fs::read(Path::new(folder).join("model.safetensors")).unwrap();
+    assert!(model(&whole) == model(&killed), "other bits");
+    let record = json_of(&format!("{killed}/record.json"));
+    assert_eq!(record["epochs"].as_array().unwrap().len(), 3);
+    let other = [&fixed[..], &["--out", &killed, "--resume", "--seed", "1"]].concat();
+    let run = harness.run(&other);
+    assert!(run.code == 2 && run.stderr.contains("other settings"), "{}", run.stderr);
+}

@@ -1,0 +1,150 @@
+//! The view of an ablation.
+
+use super::provenance;
+use super::study::{Section, View, class, percent, with_interval};
+use crate::chart::{Chart, Point, Series};
+use crate::error::Result;
+use crate::format::{metric, short};
+use crate::record::{AblateRecord, AblationKind, Variant};
+
+/// Builds the view.
+pub(super) fn view(ablate: &AblateRecord) -> Result<View> {
+    let (title, lead) = match ablate.kind {
+        AblationKind::KnockOut => (
+            "Parts taken out of trained weights",
+            "Knock-out: the weights stay as they were trained, the part is switched off. It tells how \
+             much this network relies on the part, not what a network without it could learn.",
+        ),
+        AblationKind::Retrained => (
+            "Trained without the part",
+            "Retrained: each variant was trained from the beginning, with several seeds. It tells what \
+             the part is worth. The interval is Student's over seeds.",
+        ),
+    };
+    let variants = &ablate.variants;
+    let mut sections = vec![Section::new(title, lead).chart(&bars(variants))?.table(
+        &[
+            "Variant",
+            "Accuracy",
+            "95 % interval",
+            "Networks",
+            "p (McNemar)",
+            "Lost",
+            "Won",
+            "Drift",
+            "MACs",
+            "Time a clip",
+        ],
+        variants.iter().map(row).collect(),
+    )];
+    if variants.iter().any(|variant| variant.checked.is_some()) {
+        let rows =
+            variants.iter().map(|v| vec![v.name.clone(), v.checked.clone().unwrap_or_default()]);
+        sections.push(
+            Section::new(
+                "Same in every engine",
+                "Each variant was held against the other engine, \
+                          layer by layer, by the rule of harness diff.",
+            )
+            .table(&["Variant", "Outcome"], rows.collect()),
+        );
+    }
+    sections.extend(flips(ablate));
+    if ablate.kind == AblationKind::Retrained {
+        let rows = variants.iter().map(|v| {
+            let each: Vec<String> = v.accuracy.iter().map(with_interval).collect();
+            vec![v.name.clone(), each.join(", ")]
+        });
+        sections.push(
+            Section::new("Each network", "")
+                .table(&["Variant", "Accuracy by seed"], rows.collect()),
+        );
+    }
+    let base = variants.first().map_or(f64::NAN, |variant| variant.mean);
+    Ok(View {
+        title: format!("ablation on {}", ablate.dataset),
+        kind: "ablate",
+        verdict: "pass",
+        mark: "✓",
+        word: format!("{} variants of the network", variants.len()),
+        sentence: format!(
+            "As it is, the network has {} on {} videos of {}",
+            percent(base),
+            ablate.videos,
+            ablate.dataset
+        ),
+        warnings: vec![],
+        sections,
+        provenance: provenance::of(&ablate.run),
+    })
+}
+
+fn row(variant: &Variant) -> Vec<String> {
+    let paired = variant.paired.as_ref();
+    let of = |read: &dyn Fn(&crate::record::Paired) -> String| paired.map_or("–".to_owned(), read);
+    let interval = match variant.interval[..] {
+        [low, high] if variant.accuracy.len() != 1 || low > 0.0 => {
+            format!("{:.1} to {:.1}", 100.0 * low, 100.0 * high)
+        }
+        _ => "–".to_owned(),
+    };
+    vec![
+        variant.name.clone(),
+        percent(variant.mean),
+        interval,
+        variant.accuracy.len().to_string(),
+        of(&|p| if p.p < 1e-4 { "< 0.0001".to_owned() } else { format!("{:.4}", p.p) }),
+        of(&|p| p.lost.to_string()),
+        of(&|p| p.won.to_string()),
+        of(&|p| short(p.drift)),
+        metric(variant.macs),
+        format!("{:.2} ms", 1e3 * variant.seconds_per_view),
+    ]
+}
+
+fn bars(variants: &[Variant]) -> Chart {
+    let point = |(at, variant): (usize, &Variant)| Point {
+        x: at as f64,
+        y: 100.0 * variant.mean,
+        interval: match variant.interval[..] {
+            [low, high] => Some((100.0 * low.max(0.0), 100.0 * high.min(1.0))),
+            _ => None,
+        },
+        name: String::new(),
+    };
+    Chart {
+        name: "ablation",
+        description: "Accuracy of each variant with its 95 % interval".to_owned(),
+        x_label: String::new(),
+        y_label: "accuracy in %".to_owned(),
+        series: vec![Series {
+            name: "accuracy".to_owned(),
+            points: variants.iter().enumerate().map(point).collect(),
+        }],
+        joined: false,
+        bars: true,
+        names: variants.iter().map(|variant| variant.name.clone()).collect(),
+        log_x: false,
+    }
+}
+
+/// Videos that flip, by class.
+fn flips(ablate: &AblateRecord) -> Option<Section> {
+    let variants: Vec<&Variant> = ablate.variants.iter().filter(|v| v.paired.is_some()).collect();
+    let classes = variants.first()?.paired.as_ref()?.by_class.len();
+    let mut head = vec!["Class"];
+    head.extend(variants.iter().map(|variant| variant.name.as_str()));
+    let cell = |variant: &&Variant, label: usize| {
+        let flips = variant.paired.as_ref().and_then(|paired| paired.by_class.get(label));
+        flips.map_or(String::new(), |(lost, won)| format!("−{lost} +{won}"))
+    };
+    let rows = (0..classes)
+        .map(|label| {
+            let mut row = vec![class(&ablate.classes, label)];
+            row.extend(variants.iter().map(|variant| cell(variant, label)));
+            row
+        })
+        .collect();
+    let lead = "Videos that only the network as it is gets right (−), and only the variant (+).";
+    Some(Section::new("Flips by class", lead).table(&head, rows))
+}

@@ -1,0 +1,261 @@
+//! The view of an evaluation.
+
+use super::provenance;
+use super::study::{Section, View, class, percent, with_interval};
+use crate::chart::{Chart, Point, Series};
+use crate::error::Result;
+use crate::format::{count, short};
+use crate::record::{Disagreement, EvalRecord, Score, Verdict};
+
+/// Rows of a table of files; the record holds them all.
+const MOST_ROWS: usize = 200;
+
+/// Builds the view.
+pub(super) fn view(eval: &EvalRecord) -> Result<View> {
+    let first = eval.engines.first();
+    let accuracy = first.map_or("nothing".to_owned(), |score| percent(score.top1.share()));
+    let beyond = eval.disagreements.iter().filter(|d| !d.tie).count();
+    let mut sections = vec![accuracies(eval)];
+    sections.extend(agreement(eval));
+    if let Some(score) = first {
+        sections.push(calibration(score)?);
+        sections.extend(confusion(eval, score));
+    }
+    sections.extend(manifest(eval));
+    sections.push(published(eval)?);
+    Ok(View {
+        title: format!("{} · {accuracy} top-1", eval.dataset),
+        kind: "eval",
+        verdict: eval.verdict.as_str(),
+        mark: match eval.verdict {
+            Verdict::Pass => "✓",
+            Verdict::Diverged => "✗",
+            Verdict::Incomplete => "?",
+        },
+        word: format!("{accuracy} top-1 on {}", eval.dataset),
+        sentence: format!(
+            "{} evaluated of {}; {}",
+            count(eval.manifest.evaluated as usize, "video"),
+            eval.manifest.listed,
+            match eval.engines.len() {
+                0 | 1 => "one engine, so agreement was not tested".to_owned(),
+                n => format!("{n} engines disagree on {beyond} of them beyond ties"),
+            }
+        ),
+        warnings: warnings(eval),
+        sections,
+        provenance: provenance::of(&eval.run),
+    })
+}
+
+fn warnings(eval: &EvalRecord) -> Vec<String> {
+    let manifest = &eval.manifest;
+    let mut warnings = vec![];
+    if !manifest.missing.is_empty() {
+        warnings.push(format!(
+            "{} of the list's {} files are missing: this is not the accuracy on {}.",
+            manifest.missing.len(),
+            manifest.listed,
+            eval.dataset
+        ));
+    }
+    if !manifest.undecodable.is_empty() {
+        warnings
+            .push(format!("{} could not be decoded.", count(manifest.undecodable.len(), "file")));
+    }
+    if manifest.interrupted {
+        warnings.push("The run was stopped before its end; --resume goes on.".to_owned());
+    }
+    if eval.order != "natural" {
+        warnings.push(format!("The frames were not in their order: {}.", eval.order));
+    }
+    if let Some(shard) = &manifest.shard {
+        warnings.push(format!("This is part {shard} of the list; --merge joins the parts."));
+    }
+    warnings
+}
+
+fn accuracies(eval: &EvalRecord) -> Section {
+    let row = |score: &Score| {
+        vec![
+            score.engine.clone(),
+            with_interval(&score.top1),
+            with_interval(&score.top5),
+            percent(score.mean_class),
+            percent(score.calibration_error),
+            format!("{:.2} ms", 1e3 * score.seconds_per_view),
+        ]
+    };
+    let head = [
+        "Engine",
+        "Top-1 (95 % interval)",
+        "Top-5",
+        "Mean class",
+        "Calibration error",
+        "Time a view",
+    ];
+    let mut rows: Vec<Vec<String>> = eval.engines.iter().map(row).collect();
+    if let Some(published) = &eval.published {
+        let top5 = published.top5.map_or("–".to_owned(), |top5| format!("{top5} %"));
+        let name = format!("published ({})", published.source);
+        rows.push(vec![
+            name,
+            format!("{} %", published.top1),
+            top5,
+            "–".into(),
+            "–".into(),
+            "–".into(),
+        ]);
+    }
+    let lead = format!(
+        "Protocol {}: {}. Score: mean over views of the softmax.",
+        eval.mode, eval.protocol
+    );
+    Section::new("Accuracy", &lead).table(&head, rows)
+}
+
+fn agreement(eval: &EvalRecord) -> Option<Section> {
+    if eval.engines.len() < 2 {
+        return None;
+    }
+    let named = |d: &Disagreement| {
+        let names =
+            d.named.iter().map(|(e, c)| format!("{e}: {}", class(&eval.classes, *c as usize)));
+        names.collect::<Vec<_>>().join("; ")
+    };
+    let row = |d: &Disagreement| {
+        let label = class(&eval.classes, d.label as usize);
+        let tie = if d.tie { "tie" } else { "disagreement" };
+        vec![d.path.clone(), label, named(d), short(d.margin), tie.to_owned()]
+    };
+    let lead = format!(
+        "Engines that are the same network name the same class for every video: a test that needs no \
+         labels. A difference with a margin of at most {} is a tie.",
+        short(eval.tie)
+    );
+    let rows: Vec<_> = eval.disagreements.iter().take(MOST_ROWS).map(row).collect();
+    let head = ["Video", "Class", "Named", "Margin", ""];
+    let mut section = Section::new("Agreement", &lead).table(&head, rows);
+    // A record may be a stranger's: nothing is loaded from anywhere.
+    let inside = |uri: &&String| uri.starts_with("data:image/jpeg;base64,");
+    let shown = eval.disagreements.iter().filter_map(|d| {
+        let frames = d.frames.as_ref().filter(inside)?;
+        Some((frames.clone(), format!("{} — {}", d.path, named(d))))
+    });
+    section.pictures = shown.collect();
+    Some(section)
+}
+
+fn calibration(score: &Score) -> Result<Section> {
+    let points = score.calibration.iter().filter(|bin| bin.count > 0).map(|bin| Point {
+        x: 100.0 * bin.confidence,
+        y: 100.0 * bin.accuracy,
+        interval: None,
+        name: format!("{}", bin.count),
+    });
+    let ideal = [0.0, 100.0].map(|at| Point { x: at, y: at, interval: None, name: String::new() });
+    let chart = Chart {
+        name: "calibration",
+        description: "Accuracy by confidence".to_owned(),
+        x_label: "confidence in %".to_owned(),
+        y_label: "accuracy in %".to_owned(),
+        series: vec![
+            Series { name: score.engine.clone(), points: points.collect() },
+            Series { name: "ideal".to_owned(), points: ideal.into() },
+        ],
+        joined: true,
+        bars: false,
+        names: vec![],
+        log_x: false,
+    };
+    let lead =
+        "Videos by the score of the class that was named, in tenths; beside each, their number.";
+    Section::new("Calibration", lead).chart(&chart)
+}
+
+fn confusion(eval: &EvalRecord, score: &Score) -> Option<Section> {
+    if score.confusion.is_empty() {
+        return None;
+    }
+    let names: Vec<String> =
+        (0..score.confusion.len()).map(|at| class(&eval.classes, at)).collect();
+    let mut head = vec!["Class"];
+    head.extend(names.iter().map(String::as_str));
+    let cell = |n: &u64| if *n == 0 { String::new() } else { n.to_string() };
+    let rows = score
+        .confusion
+        .iter()
+        .zip(&names)
+        .map(|(row, name)| std::iter::once(name.clone()).chain(row.iter().map(cell)).collect());
+    let lead = format!("Rows are the classes, columns what {} named.", score.engine);
+    Some(Section::new("Confusion", &lead).table(&head, rows.collect()))
+}
+
+fn manifest(eval: &EvalRecord) -> Vec<Section> {
+    let manifest = &eval.manifest;
+    let fact = |name: &str, value: String| vec![name.to_owned(), value];
+    let facts = vec![
+        fact("List", manifest.list.clone()),
+        fact("Videos in it", manifest.listed.to_string()),
+        fact("Evaluated", manifest.evaluated.to_string()),
+        fact("Missing", manifest.missing.len().to_string()),
+        fact("Undecodable", manifest.undecodable.len().to_string()),
+        fact("Decoded with a complaint", manifest.damaged.len().to_string()),
+        fact("Decoder", manifest.decoder.clone()),
+        fact("Protocol", eval.protocol.clone()),
+        fact("Order of frames", eval.order.clone()),
+    ];
+    let mut sections = vec![Section::new("Manifest", "").table(&["", ""], facts)];
+    let mut pairs = |title: &str, lead: &str, pairs: &[(String, String)]| {
+        if !pairs.is_empty() {
+            let rows =
+                pairs.iter().take(MOST_ROWS).map(|(path, why)| vec![path.clone(), why.clone()]);
+            sections.push(Section::new(title, lead).table(&["File", "Reason"], rows.collect()));
+        }
+    };
+    pairs("Undecodable files", "They count neither as right nor as wrong.", &manifest.undecodable);
+    pairs("Files with a complaint", "Decoded and evaluated all the same.", &manifest.damaged);
+    let missing: Vec<_> =
+        manifest.missing.iter().map(|path| (path.clone(), "not there".to_owned())).collect();
+    pairs("Missing files", "", &missing);
+    sections
+}
+
+/// Kinetics-400 by the paper's own table.
+fn published(eval: &EvalRecord) -> Result<Section> {
+    let rows = crate::published::METHODS;
+    let point = |m: &crate::published::Method| Point {
+        x: m.gflops,
+        y: m.top1,
+        interval: None,
+        name: m.name.to_owned(),
+    };
+    let mut series =
+        vec![Series { name: "published".to_owned(), points: rows.iter().map(point).collect() }];
+    if let (true, Some(score)) = (eval.dataset == "k400", eval.engines.first()) {
+        let here = Point {
+            x: crate::published::SQUEEZETIME_GFLOPS,
+            y: 100.0 * score.top1.share(),
+            interval: Some((100.0 * score.top1.low, 100.0 * score.top1.high)),
+            name: "this run".to_owned(),
+        };
+        series.push(Series { name: "this run".to_owned(), points: vec![here] });
+    }
+    let chart = Chart {
+        name: "published",
+        description: "Top-1 accuracy on Kinetics-400 against cost".to_owned(),
+        x_label: "cost of one view in GFLOPs, as published (logarithmic)".to_owned(),
+        y_label: "top-1 in %".to_owned(),
+        series,
+        joined: false,
+        bars: false,
+        names: vec![],
+        log_x: true,
+    };
+    let table = rows.iter().map(|m| {
+        vec![m.name.to_owned(), format!("{} %", m.top1), short(m.gflops), m.source.to_owned()]
+    });
+    Ok(Section::new("Published methods on Kinetics-400", crate::published::LEAD)
+        .chart(&chart)?
+        .table(&["Method", "Top-1", "GFLOPs a view", "Source"], table.collect()))
+}

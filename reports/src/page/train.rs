@@ -1,0 +1,74 @@
+//! The view of a training.
+
+use super::provenance;
+use super::study::{Section, View, percent, with_interval};
+use crate::chart::{Chart, Point, Series};
+use crate::error::Result;
+use crate::format::short;
+use crate::record::{Epoch, TrainRecord};
+
+/// Builds the view.
+pub(super) fn view(train: &TrainRecord) -> Result<View> {
+    let last = train.epochs.last();
+    let accuracy = last.map_or("nothing".to_owned(), |epoch| percent(epoch.val.share()));
+    let settings = train.settings.iter().map(|(name, value)| vec![name.clone(), value.clone()]);
+    let curve = |name: &str, read: fn(&Epoch) -> f64| Series {
+        name: name.to_owned(),
+        points: train
+            .epochs
+            .iter()
+            .map(|e| Point { x: e.epoch as f64, y: read(e), interval: None, name: String::new() })
+            .collect(),
+    };
+    let chart = |name, label: &str, series| Chart {
+        name,
+        description: format!("{label} by epoch"),
+        x_label: "epoch".to_owned(),
+        y_label: label.to_owned(),
+        series,
+        joined: true,
+        bars: false,
+        names: vec![],
+        log_x: false,
+    };
+    let accuracies = vec![
+        curve("validation", |e| 100.0 * e.val.share()),
+        curve("training, augmented", |e| 100.0 * e.train),
+    ];
+    let row = |e: &Epoch| {
+        vec![
+            e.epoch.to_string(),
+            short(e.loss),
+            percent(e.train),
+            with_interval(&e.val),
+            short(e.rate),
+            format!("{:.1} s", e.seconds),
+        ]
+    };
+    let seconds: f64 = train.epochs.iter().map(|e| e.seconds).sum();
+    let sections = vec![
+        Section::new("Accuracy", "Of the validation part, and of the augmented training batches.")
+            .chart(&chart("accuracy", "accuracy in %", accuracies))?,
+        Section::new("Loss", "Cross-entropy with smoothed labels: its least is not 0.")
+            .chart(&chart("loss", "loss", vec![curve("loss", |e| e.loss)]))?,
+        Section::new("Epochs", "").table(
+            &["Epoch", "Loss", "Training", "Validation (95 % interval)", "Rate", "Time"],
+            train.epochs.iter().map(row).collect(),
+        ),
+        Section::new("Settings", "").table(&["Setting", "Value"], settings.collect()),
+    ];
+    Ok(View {
+        title: format!("training on {} · {accuracy}", train.dataset),
+        kind: "train",
+        verdict: if train.finished { "pass" } else { "incomplete" },
+        mark: if train.finished { "✓" } else { "?" },
+        word: format!("{accuracy} on the validation part"),
+        sentence: format!("{} epochs on {} in {:.0} s", train.epochs.len(), train.dataset, seconds),
+        warnings: match train.finished {
+            true => vec![],
+            false => vec!["The training was stopped before its end.".to_owned()],
+        },
+        sections,
+        provenance: provenance::of(&train.run),
+    })
+}
