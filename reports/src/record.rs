@@ -77,11 +77,25 @@ pub struct DiffRecord {
     /// Names in a dump that could not be matched with a module.
     #[serde(default)]
     pub unmatched: Vec<String>,
+    /// The steps before the network, where the input is a video and the dump holds them.
+    #[serde(default)]
+    pub preprocessing: Vec<Stage>,
     /// Where in space the worst layer is wrong.
     #[serde(default)]
     pub heatmap: Option<Heatmap>,
     /// How the run was made.
     pub run: Run,
+}
+
+/// A step before the network: which frames, their pixels, resized, cropped.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stage {
+    /// The array in the dump: `video.resized`.
+    pub name: String,
+    /// Bytes are compared exactly; inherited means that the step before is the wrong one.
+    pub verdict: LayerVerdict,
+    /// How the values differ.
+    pub detail: String,
 }
 
 /// The verdict on a whole run.

@@ -8,6 +8,7 @@ use video::crop::Crops;
 use video::decode::Limits;
 use video::ffmpeg::Ffmpeg;
 use video::protocol::Protocol;
+use video::views::Views;
 
 use crate::cli::InputSource;
 use crate::dump;
@@ -18,8 +19,10 @@ const MOST: usize = 1 << 30;
 /// Makes or reads a clip batch [N, 3, T, H, W].
 pub fn load(source: &InputSource, model: &Model, batch: usize) -> Result<Tensor> {
     match source {
-        InputSource::File(path) if is_npz(path) => dump::read_input(path, model),
-        InputSource::File(path) => video(path, model),
+        InputSource::File(path) => match views(source, model)? {
+            Some(views) => Ok(of_views(&views, model)),
+            None => dump::read_input(path, model),
+        },
         InputSource::Formula(seed) => {
             let shape = model.input_shape(batch);
             let count = shape.iter().try_fold(1usize, |n, &extent| n.checked_mul(extent));
@@ -41,7 +44,7 @@ fn is_npz(path: &Path) -> bool {
 
 /// One clip from the middle of a video, by the official protocol's `val`: at 224 pixels the shorter
 /// side is 256, at other sizes in the same proportion.
-pub fn protocol(model: &Model) -> Result<Protocol> {
+fn protocol(model: &Model) -> Result<Protocol> {
     let (height, width) = model.config.size;
     if height != width {
         bail!(
@@ -58,11 +61,21 @@ pub fn protocol(model: &Model) -> Result<Protocol> {
     })
 }
 
-fn video(path: &Path, model: &Model) -> Result<Tensor> {
+/// The views of a source that is a video.
+pub fn views(source: &InputSource, model: &Model) -> Result<Option<Views>> {
+    let InputSource::File(path) = source else { return Ok(None) };
+    if is_npz(path) {
+        return Ok(None);
+    }
     let protocol = protocol(model)?;
     let views = video::views::load(&Ffmpeg::find()?, path, &protocol, Limits::default())?;
     if let Some(warning) = &views.warning {
         eprintln!("{}: decoded, with a complaint: {warning}", path.display());
     }
-    Ok(Tensor::f32(model.input_shape(1), views.input()))
+    Ok(Some(views))
+}
+
+/// The clip that the network gets of a video.
+pub fn of_views(views: &Views, model: &Model) -> Tensor {
+    Tensor::f32(model.input_shape(1), views.input())
 }

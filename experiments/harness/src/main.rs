@@ -11,6 +11,7 @@ mod faults;
 mod files;
 mod input;
 mod machine;
+mod preprocessing;
 mod progress;
 mod stop;
 mod table;

@@ -2,7 +2,7 @@
 
 use console::style;
 use reports::record::{
-    AblateRecord, AblationKind, DiffRecord, Errors, EvalRecord, Layer, LayerVerdict, Paired, Rate,
+    AblateRecord, Ablation, DiffRecord, Errors, EvalRecord, Layer, LayerVerdict, Paired, Rate,
     Verdict,
 };
 
@@ -172,6 +172,10 @@ fn verdict(record: &DiffRecord) -> Vec<String> {
         format!("errors: relative L2, then budget ratio, of which {bound} or less passes"),
         format!("{mark}  {counts}"),
     ];
+    for stage in record.preprocessing.iter().rev() {
+        let word = stage.verdict.as_str();
+        lines.insert(0, format!("{:18} {} ({})", stage.name, paint(word, word), stage.detail));
+    }
     if let Some(culprit) = &record.culprit {
         lines.push(style(&culprit.text).bold().to_string());
         lines.extend(culprit.explanation.iter().cloned());
@@ -256,9 +260,9 @@ pub fn eval(record: &EvalRecord) -> String {
 
 /// The table of an ablation.
 pub fn ablate(record: &AblateRecord) -> String {
-    let what = match record.kind {
-        AblationKind::KnockOut => "knock-out: taken out of trained weights",
-        AblationKind::Retrained => "retrained without the part",
+    let what = match record.question {
+        Ablation::KnockOut => "knock-out: taken out of trained weights",
+        Ablation::Retrained => "retrained without the part",
     };
     let mut lines = vec![
         format!("{what}; {} videos of {}", record.videos, record.dataset),

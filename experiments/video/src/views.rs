@@ -101,6 +101,11 @@ fn gather(
 }
 
 impl Views {
+    /// What they were made by.
+    pub fn protocol(&self) -> &Protocol {
+        &self.protocol
+    }
+
     /// Number of views; view `crop * clips + clip` is the order of the official evaluation.
     pub fn len(&self) -> usize {
         self.corners.len() * self.indexes.len()

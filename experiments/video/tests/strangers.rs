@@ -26,7 +26,8 @@ fn what_is_no_video_is_refused_in_a_sentence() {
     let empty = folder.path().join("empty.mp4");
     fs::write(&empty, "").unwrap();
     let noise = folder.path().join("noise.avi");
-    fs::write(&noise, (0..100_000u32).map(|i| (i * i >> 7) as u8).collect::<Vec<_>>()).unwrap();
+    fs::write(&noise, (0..100_000u32).map(|i| (i.wrapping_mul(i) >> 7) as u8).collect::<Vec<_>>())
+        .unwrap();
     let playlist = folder.path().join("list.mp4");
     fs::write(&playlist, format!("#EXTM3U\n#EXTINF:1,\n{}\n", text.display())).unwrap();
     let sound = folder.path().join("sound.mp4");

@@ -5,17 +5,17 @@ use super::study::{Section, View, class, percent, with_interval};
 use crate::chart::{Chart, Point, Series};
 use crate::error::Result;
 use crate::format::{metric, short};
-use crate::record::{AblateRecord, AblationKind, Variant};
+use crate::record::{AblateRecord, Ablation, Variant};
 
 /// Builds the view.
 pub(super) fn view(ablate: &AblateRecord) -> Result<View> {
-    let (title, lead) = match ablate.kind {
-        AblationKind::KnockOut => (
+    let (title, lead) = match ablate.question {
+        Ablation::KnockOut => (
             "Parts taken out of trained weights",
             "Knock-out: the weights stay as they were trained, the part is switched off. It tells how \
              much this network relies on the part, not what a network without it could learn.",
         ),
-        AblationKind::Retrained => (
+        Ablation::Retrained => (
             "Trained without the part",
             "Retrained: each variant was trained from the beginning, with several seeds. It tells what \
              the part is worth. The interval is Student's over seeds.",
@@ -50,7 +50,7 @@ pub(super) fn view(ablate: &AblateRecord) -> Result<View> {
         );
     }
     sections.extend(flips(ablate));
-    if ablate.kind == AblationKind::Retrained {
+    if ablate.question == Ablation::Retrained {
         let rows = variants.iter().map(|v| {
             let each: Vec<String> = v.accuracy.iter().map(with_interval).collect();
             vec![v.name.clone(), each.join(", ")]

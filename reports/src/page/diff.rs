@@ -21,6 +21,7 @@ pub(super) struct View {
     title: String,
     summary: Summary,
     legend: Vec<Legend>,
+    preprocessing: Vec<StageView>,
     network: Value,
     plots: Plots,
     heatmap: Option<HeatView>,
@@ -31,6 +32,13 @@ pub(super) struct View {
     unmatched: Vec<String>,
     bound: String,
     provenance: Provenance,
+}
+
+#[derive(Serialize)]
+struct StageView {
+    name: String,
+    verdict: &'static str,
+    detail: String,
 }
 
 #[derive(Serialize)]
@@ -69,7 +77,13 @@ const VERDICTS: [&str; 5] = ["diverged", "inherited", "not_compared", "pass", "c
 pub(super) fn view(diff: &DiffRecord) -> Result<View> {
     let rows = rows(&layers_table(diff)?)?;
     let blocks = blocks(&rows);
+    let stage = |stage: &crate::record::Stage| StageView {
+        name: stage.name.clone(),
+        verdict: stage.verdict.as_str(),
+        detail: stage.detail.clone(),
+    };
     Ok(View {
+        preprocessing: diff.preprocessing.iter().map(stage).collect(),
         title: format!(
             "{} · {} against {}",
             diff.verdict.as_str(),

@@ -22,7 +22,9 @@ pub(super) fn view(eval: &EvalRecord) -> Result<View> {
         sections.extend(confusion(eval, score));
     }
     sections.extend(manifest(eval));
-    sections.push(published(eval)?);
+    if eval.dataset == "k400" {
+        sections.push(published(eval)?);
+    }
     Ok(View {
         title: format!("{} · {accuracy} top-1", eval.dataset),
         kind: "eval",
@@ -232,7 +234,7 @@ fn published(eval: &EvalRecord) -> Result<Section> {
     };
     let mut series =
         vec![Series { name: "published".to_owned(), points: rows.iter().map(point).collect() }];
-    if let (true, Some(score)) = (eval.dataset == "k400", eval.engines.first()) {
+    if let Some(score) = eval.engines.first() {
         let here = Point {
             x: crate::published::SQUEEZETIME_GFLOPS,
             y: 100.0 * score.top1.share(),

@@ -250,7 +250,7 @@ pub struct Epoch {
 /// Which question an ablation asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum AblationKind {
+pub enum Ablation {
     /// The part is taken out of trained weights: how much does this network rely on it?
     KnockOut,
     /// Trained without the part: how much does it help?
@@ -261,7 +261,7 @@ pub enum AblationKind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AblateRecord {
     /// Which question it asks.
-    pub kind: AblationKind,
+    pub question: Ablation,
     /// Name of the data set.
     pub dataset: String,
     /// Names of the classes.

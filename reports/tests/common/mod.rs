@@ -177,6 +177,7 @@ pub fn passing() -> DiffRecord {
         bound: 4.0,
         layers,
         unmatched: Vec::new(),
+        preprocessing: vec![],
         heatmap: None,
         run: run("diff"),
     }

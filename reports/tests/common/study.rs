@@ -108,7 +108,7 @@ pub fn ablate() -> AblateRecord {
     };
     let paired = Paired { lost: 4, won: 1, p: 0.375, by_class: vec![(4, 1), (0, 0)], drift: 0.4 };
     AblateRecord {
-        kind: AblationKind::Retrained,
+        question: Ablation::Retrained,
         dataset: "mini".to_owned(),
         classes: vec![HOSTILE.to_owned()],
         variants: vec![variant("as it is", 0.9, None), variant("tfc=off", 0.7, Some(paired))],

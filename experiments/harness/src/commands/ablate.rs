@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use reports::Record;
-use reports::record::{AblateRecord, AblationKind, Paired, Rate, Variant};
+use reports::record::{AblateRecord, Ablation, Paired, Rate, Variant};
 use spec::weights::Weights;
 use spec::{Config, Model, Precision, Selection};
 use video::dataset::Dataset;
@@ -40,10 +40,10 @@ pub fn run(args: &AblateArgs) -> Result<Outcome> {
     let videos = Videos::open(args.dataset, &args.videos, &base, None)?;
     let folder = args.out.clone().unwrap_or_else(|| started.folder("ablate"));
     let study = Study { args, device, videos: &videos, variants: &variants, base: &base };
-    let (kind, rows, weights) = match args.retrain {
-        0 => (AblationKind::KnockOut, study.knock_out()?, weights_in_words(args.weights.as_ref())),
+    let (question, rows, weights) = match args.retrain {
+        0 => (Ablation::KnockOut, study.knock_out()?, weights_in_words(args.weights.as_ref())),
         seeds => (
-            AblationKind::Retrained,
+            Ablation::Retrained,
             study.retrained(seeds, &folder)?,
             format!("trained here, seeds 0 to {}", seeds - 1),
         ),
@@ -58,7 +58,7 @@ pub fn run(args: &AblateArgs) -> Result<Outcome> {
         batch: 1,
     };
     let record = AblateRecord {
-        kind,
+        question,
         dataset: videos.dataset.to_string(),
         classes: match args.dataset {
             Dataset::Mini => video::mini::CLASSES.map(str::to_owned).to_vec(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
-use reports::record::{Culprit, DiffRecord, Record, Verdict};
+use reports::record::{Culprit, DiffRecord, Record, Stage, Verdict};
 use spec::weights::Weights;
 use spec::{Engine, Model, ModuleId, Precision, Selection, Tensor};
 
@@ -15,7 +15,7 @@ use crate::dump::Dump;
 use crate::engines::{self, Device};
 use crate::faults::{self, Edited};
 use crate::machine::{Sides, Started};
-use crate::{input, progress, table};
+use crate::{input, preprocessing, progress, table};
 
 /// Compares, prints the table and writes record and report.
 pub fn run(args: &DiffArgs) -> Result<Outcome> {
@@ -26,7 +26,8 @@ pub fn run(args: &DiffArgs) -> Result<Outcome> {
     let bar = progress::bar("comparing", comparison.steps());
     let measured = comparison.measure(&|| bar.inc(1))?;
     bar.finish_and_clear();
-    let diff = findings(&mut comparison, &loaded, &measured, &started, sides)?;
+    let steps = steps(args, &loaded.model, &comparison)?;
+    let diff = findings(&mut comparison, &loaded, &measured, steps, &started, sides)?;
     if args.candidate == args.reference && !matches!(args.candidate, Participant::Npz(_)) {
         let name = named(&args.candidate);
         eprintln!("note: {name} is held against itself; a mistake of its own cannot show");
@@ -164,6 +165,31 @@ impl Loaded {
     }
 }
 
+/// The steps before the network, where the candidate has left them and the input is a video.
+fn steps(args: &DiffArgs, model: &Model, comparison: &Comparison) -> Result<Vec<Stage>> {
+    let (Participant::Npz(path), Side::Dump(dump)) = (&args.candidate, &comparison.candidate)
+    else {
+        return Ok(vec![]);
+    };
+    if !dump.before_network {
+        return Ok(vec![]);
+    }
+    let views = match &args.data.input {
+        Some(source) => input::views(source, model)?,
+        None => None,
+    };
+    match views {
+        Some(views) => preprocessing::compare(path, &views),
+        None => {
+            let shown = path.display();
+            eprintln!(
+                "{shown}: holds the steps from a video to the clip; --input VIDEO compares them"
+            );
+            Ok(vec![])
+        }
+    }
+}
+
 fn named(participant: &Participant) -> String {
     match participant {
         Participant::Npz(path) => format!("npz:{}", path.display()),
@@ -188,6 +214,7 @@ fn findings(
     comparison: &mut Comparison,
     loaded: &Loaded,
     measured: &Measurements,
+    steps: Vec<Stage>,
     started: &Started,
     sides: Sides,
 ) -> Result<DiffRecord> {
@@ -205,14 +232,18 @@ fn findings(
         Side::Engine { .. } => vec![],
     };
     names.extend(unmatched(comparison.reference.as_ref()));
+    let before = preprocessing::culprit(&steps);
+    let verdict = if before.is_some() { Verdict::Diverged } else { found.verdict };
+    let culprit = before.or(culprit);
     Ok(DiffRecord {
-        verdict: found.verdict,
+        verdict,
         first_divergent: culprit.as_ref().map(|c| c.name.clone()),
         culprit,
         logits: measured.layers[output.0].inherited,
         bound: BOUND,
         layers: found.layers,
         unmatched: names,
+        preprocessing: steps,
         heatmap: measured.heatmap.clone(),
         run: started.finish(&comparison.model.config, sides),
     })

@@ -20,16 +20,24 @@ pub fn run(args: &DumpArgs) -> Result<Outcome> {
         false => Selection::by_names(model.modules(), args.layer.iter().map(String::as_str))?,
     };
     let source = args.data.input.clone().unwrap_or(InputSource::Formula(0));
-    let clip = input::load(&source, &model, args.model.batch_size)?;
+    let views = input::views(&source, &model)?;
+    let clip = match &views {
+        Some(views) => input::of_views(views, &model),
+        None => input::load(&source, &model, args.model.batch_size)?,
+    };
     let mut engine = engines::load(&args.engine, model.clone(), &weights, args.precision, device)?;
     let naming = if args.naming == "flax" { Naming::Flax } else { Naming::Torch };
 
     let bar = progress::bar("dumping", selection.len() as u64);
+    let mut writer = Writer::create(&args.out, naming)?;
+    if let Some(views) = &views {
+        crate::preprocessing::write(views, &mut writer)?;
+    }
     let mut tap = Recorder {
         model: &model,
         last: selection.last(),
         selection: &selection,
-        writer: Writer::create(&args.out, naming)?,
+        writer,
         failed: None,
         bar: &bar,
     };

@@ -30,6 +30,8 @@ pub struct Dump {
     pub precision: Precision,
     /// Clips in the batch.
     pub batch: usize,
+    /// Whether it also holds the steps before the network.
+    pub before_network: bool,
     /// Arrays that a module has the name of, but not the shape.
     misfits: usize,
 }
@@ -65,6 +67,7 @@ impl Dump {
             unmatched: vec![],
             precision: Precision::F64,
             batch,
+            before_network: false,
             misfits: 0,
         };
         for name in names {
@@ -77,6 +80,10 @@ impl Dump {
     }
 
     fn match_array(&mut self, model: &Model, name: &str) -> Result<()> {
+        if crate::preprocessing::NAMES.contains(&name) {
+            self.before_network = true;
+            return Ok(());
+        }
         let Some((id, exact)) = module_of(model, name) else {
             self.unmatched.push(format!("{name} (no module has this name)"));
             return Ok(());

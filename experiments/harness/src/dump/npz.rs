@@ -69,6 +69,23 @@ impl Npz {
         }
     }
 
+    /// An array of bytes, whole numbers or floats of at most `limit` values, as float32.
+    pub fn read_plain(&self, name: &str, limit: usize) -> Result<(Vec<usize>, Vec<f32>)> {
+        fn as_f32<T: ViewElement + Copy>(
+            bytes: &[u8],
+            of: fn(T) -> f32,
+        ) -> Option<(Vec<usize>, Vec<f32>)> {
+            let (shape, values) = values::<T>(bytes).ok()?;
+            Some((shape, values.into_iter().map(of).collect()))
+        }
+        let bytes = self.bytes(name, limit as u64 * 8 + HEADER, true)?;
+        as_f32::<u8>(&bytes, f32::from)
+            .or_else(|| as_f32::<i64>(&bytes, |value| value as f32))
+            .or_else(|| as_f32::<i32>(&bytes, |value| value as f32))
+            .or_else(|| as_f32::<f32>(&bytes, |value| value))
+            .ok_or_else(|| self.damaged(name, "expected uint8, int32, int64 or float32"))
+    }
+
     /// The first `most` bytes of an entry; with `whole`, more than that is an error.
     fn bytes(&self, name: &str, most: u64, whole: bool) -> Result<Vec<u8>> {
         let mut archive = self.archive.lock().unwrap_or_else(PoisonError::into_inner);

@@ -54,6 +54,18 @@ impl Writer {
         .with_context(|| format!("{}: `{name}` cannot be written", self.target.display()))
     }
 
+    /// Adds an array that is no module's output, as it is.
+    pub fn plain<T: WritableElement>(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        values: Vec<T>,
+    ) -> Result<()> {
+        let array = ArrayD::from_shape_vec(IxDyn(shape), values)?;
+        let written = self.npz.add_array(name, &array);
+        written.with_context(|| format!("{}: `{name}` cannot be written", self.target.display()))
+    }
+
     fn array<T: WritableElement + Clone>(
         &mut self,
         name: &str,

@@ -1,0 +1,184 @@
+//! The steps before the network as layers of a comparison: which frames, their pixels, resized,
+//! cropped. Bytes are compared exactly; each step is also tried on the dump's own previous step, so
+//! that the first mistake is named and not what follows from it.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use reports::record::{Culprit, LayerVerdict, Stage};
+use video::Frame;
+use video::views::Views;
+use video::{crop, resize};
+
+use crate::dump::{Npz, Writer};
+
+/// Names of the arrays in a dump, in the order of the work: frame indexes [T]; decoded frames
+/// [T, h, w, 3]; resized ones [T, h, w, 3]; the view [T, H, W, 3], all of RGB bytes.
+pub const NAMES: [&str; 4] = ["video.indexes", "video.decoded", "video.resized", "video.view"];
+/// Values that an array may have: 16 frames of 4096 x 4096.
+const MOST: usize = 3 * 16 * 4096 * 4096;
+
+/// One array: its shape and values. Bytes and frame numbers are exact in float32 up to 2^24.
+struct Array {
+    shape: Vec<usize>,
+    values: Vec<f32>,
+}
+
+/// Our own arrays, in the order of [`NAMES`].
+fn own(views: &Views) -> [Array; 4] {
+    let indexes = &views.indexes[0];
+    let frames = |of: &dyn Fn(usize) -> Frame| {
+        let all: Vec<Frame> = indexes.iter().map(|&index| of(index)).collect();
+        stacked(&all)
+    };
+    let side = views.protocol().crop;
+    [
+        Array { shape: vec![indexes.len()], values: indexes.iter().map(|&i| i as f32).collect() },
+        frames(&|index| views.decoded[&index].clone()),
+        frames(&|index| views.small[&index].clone()),
+        Array {
+            shape: vec![indexes.len(), side, side, 3],
+            values: views.pixels(0).iter().map(|&byte| f32::from(byte)).collect(),
+        },
+    ]
+}
+
+fn stacked(frames: &[Frame]) -> Array {
+    let (height, width) = frames.first().map_or((0, 0), |frame| (frame.height, frame.width));
+    let values = frames.iter().flat_map(|frame| frame.data.iter().map(|&byte| f32::from(byte)));
+    Array { shape: vec![frames.len(), height, width, 3], values: values.collect() }
+}
+
+/// The frames of an array of bytes; none if it is no such array.
+fn frames(array: &Array) -> Option<Vec<Frame>> {
+    let [_, height, width, 3] = array.shape[..] else { return None };
+    if array.values.iter().any(|&value| value != value.clamp(0.0, 255.0).round()) {
+        return None;
+    }
+    let size = 3 * height * width;
+    let frame = |values: &[f32]| Frame {
+        width,
+        height,
+        data: values.iter().map(|&value| value as u8).collect(),
+    };
+    (size > 0).then(|| array.values.chunks_exact(size).map(frame).collect())
+}
+
+/// Adds our steps to a dump.
+pub fn write(views: &Views, writer: &mut Writer) -> Result<()> {
+    for (name, array) in NAMES.iter().zip(own(views)) {
+        match *name {
+            "video.indexes" => {
+                let values = array.values.iter().map(|&value| value as i64).collect();
+                writer.plain::<i64>(name, &array.shape, values)?;
+            }
+            _ => {
+                let values = array.values.iter().map(|&value| value as u8).collect();
+                writer.plain::<u8>(name, &array.shape, values)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Compares the steps that a dump holds with ours.
+pub fn compare(path: &Path, views: &Views) -> Result<Vec<Stage>> {
+    let npz = Npz::open(path)?;
+    let names = npz.names();
+    let mut found = Vec::new();
+    for name in NAMES {
+        found.push(match names.iter().any(|other| other == name) {
+            true => Some(read(&npz, name)?),
+            false => None,
+        });
+    }
+    let ours = own(views);
+    let mut stages = Vec::new();
+    for (at, name) in NAMES.iter().enumerate() {
+        let Some(theirs) = &found[at] else { continue };
+        let difference = difference(&ours[at], theirs);
+        // Our step on their previous one: if that gives what they have, the step itself is right.
+        let before = at.checked_sub(1).and_then(|before| found[before].as_ref());
+        let step = before.and_then(|before| step(name, before, views));
+        let follows = step.is_some_and(|made| self::difference(&made, theirs).is_none());
+        let (verdict, detail) = match difference {
+            None => (LayerVerdict::Pass, "the same, value for value".to_owned()),
+            Some(text) if follows => (LayerVerdict::Inherited, text),
+            Some(text) => (LayerVerdict::Diverged, text),
+        };
+        stages.push(Stage { name: (*name).to_owned(), verdict, detail });
+    }
+    Ok(stages)
+}
+
+fn read(npz: &Npz, name: &str) -> Result<Array> {
+    let (shape, values) = npz.read_plain(name, MOST).context("a step before the network")?;
+    if shape.iter().product::<usize>() != values.len() {
+        bail!("`{name}` has {} values and the shape {shape:?}; make the file again", values.len());
+    }
+    Ok(Array { shape, values })
+}
+
+/// Our step `name`, done on somebody's previous step.
+fn step(name: &str, before: &Array, views: &Views) -> Option<Array> {
+    match name {
+        "video.resized" => {
+            let (width, height) = views.resized;
+            let small = frames(before)?;
+            let small: Vec<Frame> =
+                small.iter().map(|frame| resize::bilinear(frame, width, height)).collect();
+            Some(stacked(&small))
+        }
+        "video.view" => {
+            let (side, corner) = (views.protocol().crop, *views.corners.first()?);
+            let mut pixels = Vec::new();
+            let all = frames(before)?;
+            for frame in &all {
+                if frame.width < corner.0 + side || frame.height < corner.1 + side {
+                    return None;
+                }
+                crop::copy(frame, corner, side, &mut pixels);
+            }
+            let values = pixels.iter().map(|&byte| f32::from(byte)).collect();
+            Some(Array { shape: vec![all.len(), side, side, 3], values })
+        }
+        _ => None,
+    }
+}
+
+/// How two arrays differ, in words; none if they are the same.
+fn difference(ours: &Array, theirs: &Array) -> Option<String> {
+    if ours.shape != theirs.shape {
+        return Some(format!("shape {:?}, expected {:?}", theirs.shape, ours.shape));
+    }
+    let differs = |(a, b): &(&f32, &f32)| !((**a - **b).abs() <= 0.0);
+    let pairs = || ours.values.iter().zip(&theirs.values);
+    let count = pairs().filter(differs).count();
+    if count == 0 {
+        return None;
+    }
+    let first = pairs().position(|pair| differs(&pair)).unwrap_or(0);
+    let most = pairs()
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0f32, |m, d| if d.is_nan() { f32::NAN } else { m.max(d) });
+    let frame = first / (ours.values.len() / ours.shape[0].max(1)).max(1);
+    Some(format!(
+        "{:.2} % of the values differ, by at most {most}; the first in frame {frame}: {} instead of {}",
+        100.0 * count as f64 / ours.values.len() as f64,
+        theirs.values[first],
+        ours.values[first],
+    ))
+}
+
+/// The first step that went wrong, in words.
+pub fn culprit(stages: &[Stage]) -> Option<Culprit> {
+    let stage = stages.iter().find(|stage| stage.verdict == LayerVerdict::Diverged)?;
+    Some(Culprit {
+        name: stage.name.clone(),
+        alias: None,
+        composite: None,
+        text: format!("first introduced before the network, at {}: {}", stage.name, stage.detail),
+        explanation: None,
+        hypotheses: vec![],
+    })
+}
