@@ -118,7 +118,7 @@ def main():
     parser.add_argument("videos", nargs="*")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     cv2.setNumThreads(1)
     ours = Ours(arguments.program)
     contestants = {

@@ -86,6 +86,7 @@ impl Decoder {
         let (Some(frames), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(VideoError::undecodable(path, "the decoder has no pipe"));
         };
+        widen(&frames);
         let speech = std::thread::spawn(move || listen(stderr));
         let child = Arc::new(Mutex::new(child));
         let watch = Arc::new(Watch {
@@ -192,6 +193,15 @@ impl Watch {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// As large as any user may make a pipe; a smaller one only costs time.
+#[cfg(target_os = "linux")]
+fn widen(pipe: &ChildStdout) {
+    let _ = rustix::pipe::fcntl_setpipe_size(pipe, 1 << 20);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn widen(_: &ChildStdout) {}
 
 /// Reads to the end, keeps the beginning, and makes one sentence of it.
 fn listen(mut from: impl Read) -> String {
