@@ -285,7 +285,11 @@ pub fn ablate(record: &AblateRecord) -> String {
             of(&|p| p.lost.to_string()),
             of(&|p| p.won.to_string()),
             of(&|p| if p.p < 1e-4 { "< 0.0001".to_owned() } else { format!("{:.4}", p.p) }),
-            of(&|p| format!("{:.2}", p.drift)),
+            of(&|p| if p.drift < 0.01 {
+                format!("{:.0e}", p.drift)
+            } else {
+                format!("{:.2}", p.drift)
+            }),
             variant.macs as f64 / 1e6
         )
     }));
