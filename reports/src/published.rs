@@ -18,7 +18,7 @@ pub(crate) const LEAD: &str = "As the methods' authors report them: other data v
 pub(crate) const SQUEEZETIME_GFLOPS: f64 = 5.483;
 
 /// By cost.
-pub(crate) const METHODS: [Method; 6] = [
+pub(crate) const METHODS: [Method; 4] = [
     Method {
         name: "SqueezeTime",
         top1: 71.64,
@@ -27,12 +27,5 @@ pub(crate) const METHODS: [Method; 6] = [
     },
     Method { name: "X3D-M", top1: 76.0, gflops: 6.2, source: "arXiv 2004.04730, table 4" },
     Method { name: "X3D-L", top1: 77.5, gflops: 24.8, source: "arXiv 2004.04730, table 4" },
-    Method { name: "TSM R50, 8 frames", top1: 74.1, gflops: 33.0, source: "arXiv 1811.08383" },
-    Method {
-        name: "SlowFast 4x16 R50",
-        top1: 75.6,
-        gflops: 36.1,
-        source: "arXiv 1812.03982, table 2",
-    },
     Method { name: "X3D-XL", top1: 79.1, gflops: 48.4, source: "arXiv 2004.04730, table 4" },
 ];

@@ -131,6 +131,14 @@ pub struct DataArgs {
     /// Input: formula:SEED, an .npz with an array `input` [N, 3, T, H, W], or a video file.
     #[arg(long)]
     pub input: Option<InputSource>,
+    /// What computes.
+    #[command(flatten)]
+    pub on: DeviceArgs,
+}
+
+/// What computes.
+#[derive(Debug, Clone, Args)]
+pub struct DeviceArgs {
     /// Device of the libtorch engines: cpu, cuda or cuda:N.
     #[arg(long, default_value = "cpu")]
     pub device: String,
@@ -330,12 +338,9 @@ pub struct TrainArgs {
     /// Go on from where a training in --out has stopped.
     #[arg(long, requires = "out")]
     pub resume: bool,
-    /// Device: cpu, cuda or cuda:N.
-    #[arg(long, default_value = "cpu")]
-    pub device: String,
-    /// Threads; 0 is all cores.
-    #[arg(long, default_value_t = 0)]
-    pub threads: usize,
+    /// What computes.
+    #[command(flatten)]
+    pub on: DeviceArgs,
     /// Where record and report go.
     #[command(flatten)]
     pub report: OutputArgs,
@@ -406,12 +411,9 @@ pub struct EvalArgs {
     /// Go on from where the run in --out has stopped.
     #[arg(long, requires = "out")]
     pub resume: bool,
-    /// Device of the libtorch engine: cpu, cuda or cuda:N.
-    #[arg(long, default_value = "cpu")]
-    pub device: String,
-    /// Threads of every engine; 0 is all cores.
-    #[arg(long, default_value_t = 0)]
-    pub threads: usize,
+    /// What computes.
+    #[command(flatten)]
+    pub on: DeviceArgs,
     /// Where record and report go.
     #[command(flatten)]
     pub report: OutputArgs,
@@ -444,12 +446,9 @@ pub struct AblateArgs {
     /// Folder of the run; the default is a new one under runs/. Trainings that are there go on.
     #[arg(long)]
     pub out: Option<PathBuf>,
-    /// Device of the libtorch engine: cpu, cuda or cuda:N.
-    #[arg(long, default_value = "cpu")]
-    pub device: String,
-    /// Threads of every engine; 0 is all cores.
-    #[arg(long, default_value_t = 0)]
-    pub threads: usize,
+    /// What computes.
+    #[command(flatten)]
+    pub on: DeviceArgs,
     /// Where record and report go.
     #[command(flatten)]
     pub report: OutputArgs,

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use spec::weights::Weights;
 use spec::{Engine, Model, Precision};
 
-use crate::cli::Participant;
+use crate::cli::{DeviceArgs, Participant};
 
 /// The device of the libtorch engines, found usable.
 #[cfg(feature = "libtorch")]
@@ -19,19 +19,19 @@ pub struct Device;
 
 /// Checks that a device is there; call before other threads start.
 #[cfg(feature = "libtorch")]
-pub fn open_device(name: &str, threads: usize) -> Result<Device> {
-    let device: Device = name.parse().map_err(anyhow::Error::msg)?;
-    cap_threads(threads);
-    torch::threads(threads);
+pub fn open_device(on: &DeviceArgs) -> Result<Device> {
+    let device: Device = on.device.parse().map_err(anyhow::Error::msg)?;
+    cap_threads(on.threads);
+    torch::threads(on.threads);
     Ok(device.open()?)
 }
 
 /// Without libtorch only the processor can be asked for.
 #[cfg(not(feature = "libtorch"))]
-pub fn open_device(name: &str, threads: usize) -> Result<Device> {
-    cap_threads(threads);
-    if name != "cpu" {
-        bail!("--device {name}: this harness was built without libtorch; use --device cpu");
+pub fn open_device(on: &DeviceArgs) -> Result<Device> {
+    cap_threads(on.threads);
+    if on.device != "cpu" {
+        bail!("--device {}: this harness was built without libtorch; use --device cpu", on.device);
     }
     Ok(Device)
 }

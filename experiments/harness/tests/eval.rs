@@ -115,6 +115,14 @@ fn a_half_line_of_the_journal_is_thrown_away_and_another_run_is_refused() {
         run.stderr
     );
     assert!(fs::read(Path::new(&out).join("videos.parquet")).unwrap() == table);
+    // The journal that it wrote on is whole again.
+    let run = harness.run(&arguments(&data, &list, &resume));
+    assert!(
+        run.code == 0 && run.stderr.contains("12 videos are done, 0 are left"),
+        "{}",
+        run.stderr
+    );
+    assert!(fs::read(Path::new(&out).join("videos.parquet")).unwrap() == table);
     let again = harness.run(&arguments(&data, &list, &all));
     assert!(again.code == 2 && again.stderr.contains("--resume"), "{}", again.stderr);
     let other = ["--out", out.as_str(), "--resume", "--order", "reversed"];

@@ -38,6 +38,7 @@ fn a_killed_training_goes_on_to_the_same_bits() {
     child.wait().unwrap();
     let run = harness.run(&[&fixed[..], &["--out", &killed, "--resume"]].concat());
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    assert!(!run.stderr.contains("epoch   1 of"), "it began anew: {}", run.stderr);
     let model = |folder: &str| fs::read(Path::new(folder).join("model.safetensors")).unwrap();
     assert!(model(&whole) == model(&killed), "other bits");
     let record = json_of(&format!("{killed}/record.json"));

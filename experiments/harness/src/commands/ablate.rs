@@ -32,7 +32,7 @@ const PARTS: [&str; 5] =
 pub fn run(args: &AblateArgs) -> Result<Outcome> {
     let started = Started::now();
     stop::listen();
-    let device = engines::open_device(&args.device, args.threads)?;
+    let device = engines::open_device(&args.on)?;
     let mut model_args = args.model.clone();
     let asked = std::mem::take(&mut model_args.set);
     let base = model_args.over(config_of(args.dataset, args.videos.protocol))?;
@@ -49,7 +49,7 @@ pub fn run(args: &AblateArgs) -> Result<Outcome> {
         ),
     };
     let sides = Sides {
-        candidate: format!("{} f32 on {}", crate::cli::DEFAULT_REFERENCE, args.device),
+        candidate: format!("{} f32 on {}", crate::cli::DEFAULT_REFERENCE, args.on.device),
         reference: String::new(),
         yardstick: String::new(),
         weights,

@@ -20,7 +20,7 @@ use crate::{input, preprocessing, progress, table};
 /// Compares, prints the table and writes record and report.
 pub fn run(args: &DiffArgs) -> Result<Outcome> {
     let started = Started::now();
-    let device = engines::open_device(&args.data.device, args.data.threads)?;
+    let device = engines::open_device(&args.data.on)?;
     let loaded = Loaded::new(args, device)?;
     let (mut comparison, sides) = loaded.comparison(args)?;
     let bar = progress::bar("comparing", comparison.steps());

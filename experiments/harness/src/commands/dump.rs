@@ -13,7 +13,7 @@ pub fn run(args: &DumpArgs) -> Result<Outcome> {
     if let Participant::Npz(path) = &args.engine {
         bail!("--engine npz:{} is a dump already; name scalar or torch", path.display());
     }
-    let device = engines::open_device(&args.data.device, args.data.threads)?;
+    let device = engines::open_device(&args.data.on)?;
     let (model, weights) = super::model_and_weights(&args.model, &args.data.weights)?;
     let selection = match args.layer.is_empty() {
         true => Selection::all(model.modules()),

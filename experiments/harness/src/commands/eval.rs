@@ -31,7 +31,7 @@ const PICTURES: usize = 8;
 pub fn run(args: &EvalArgs) -> Result<Outcome> {
     let started = Started::now();
     stop::listen();
-    let device = engines::open_device(&args.device, args.threads)?;
+    let device = engines::open_device(&args.on)?;
     let config = args.model.over(config_of(args.dataset, args.videos.protocol))?;
     let (model, weights) = model_and_weights(args.dataset, &config, args.weights.as_ref())?;
     let engines = participants(args);

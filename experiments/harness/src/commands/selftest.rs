@@ -21,7 +21,7 @@ const NAMED: f64 = 0.95;
 /// Makes the faults, prints how often each was noticed and placed, and writes record and report.
 pub fn run(args: &SelftestArgs) -> Result<Outcome> {
     let started = Started::now();
-    let device = engines::open_device(&args.data.device, args.data.threads)?;
+    let device = engines::open_device(&args.data.on)?;
     let mut bench = Bench::new(args, device)?;
     let healthy = bench.verdict(None)?;
     if healthy.0 != Verdict::Pass {

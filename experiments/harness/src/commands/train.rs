@@ -20,7 +20,7 @@ pub fn run(args: &TrainArgs) -> Result<Outcome> {
     }
     let started = Started::now();
     stop::listen();
-    let device = engines::open_device(&args.device, args.threads)?;
+    let device = engines::open_device(&args.on)?;
     let ffmpeg = Ffmpeg::find()?;
     let settings = Settings {
         config: args.model.over(super::mini_config())?,
@@ -38,7 +38,7 @@ pub fn run(args: &TrainArgs) -> Result<Outcome> {
     spec::weights::write(&trained.weights, &model_file, OutFormat::Safetensors)?;
     let last = trained.epochs.last().copied();
     let sides = Sides {
-        candidate: format!("libtorch f32 on {}", args.device),
+        candidate: format!("libtorch f32 on {}", args.on.device),
         reference: String::new(),
         yardstick: String::new(),
         weights: format!("drawn from seed {}", args.seed),
