@@ -1,0 +1,359 @@
+//! The engine: a plan, its memory and its threads.
+
+#![allow(unsafe_code, reason = "hands memory to the tasks")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use spec::weights::Weights;
+use spec::{Data, Engine, EngineError, Model, Precision, Tap, Tensor};
+
+use crate::element::Bf16;
+use crate::isa::{Isa, Kernels, Level, Tabled};
+use crate::kernels::epilogue::stage;
+use crate::memory::Memory;
+use crate::plan::build::{Target, plan};
+use crate::plan::choose::Convolution;
+use crate::plan::{Finish, Op, Plan};
+use crate::pool::Pool;
+use crate::run::exec::{Ends, Frame};
+use crate::run::layout::Layout;
+use crate::run::observe;
+
+/// What can be chosen about the engine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// The instruction set; the best that is there, if none is named.
+    pub isa: Option<Isa>,
+    /// Threads; 0 is one for each core.
+    pub threads: usize,
+    /// Clips in a batch that the plan should be fastest for; 0 is 1. Any batch runs.
+    pub batch: usize,
+    /// How 3x3 convolutions are computed.
+    pub convolution: Convolution,
+    /// Fills all memory with NaN before each run: a value that is read before it is written shows.
+    pub poison: bool,
+}
+
+/// A step and how long it took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Timed {
+    /// The module that it computes or ends with.
+    pub name: String,
+    /// The kind of work.
+    pub kind: &'static str,
+    /// Multiply-accumulates of the convolutions that it stands for, in this batch.
+    pub macs: u64,
+    /// Bytes of weights, inputs and outputs that it touches.
+    pub bytes: u64,
+    /// Its time.
+    pub seconds: f64,
+}
+
+/// The fast implementation on the processor, with f32 or [`Bf16`] storage.
+pub struct Cpu<E> {
+    model: Arc<Model>,
+    level: Level,
+    kernels: Kernels<E>,
+    plan: Plan<E>,
+    pool: Pool,
+    poison: bool,
+    /// The layout of the last batch and the memory for it.
+    prepared: Option<Prepared>,
+}
+
+struct Prepared {
+    layout: Layout,
+    memory: Memory,
+    scratch: Vec<Memory>,
+    zeros: Memory,
+}
+
+/// Loads the engine in a precision: f32 or bf16.
+pub fn load(
+    model: Arc<Model>,
+    weights: &Weights,
+    precision: Precision,
+    options: Options,
+) -> Result<Box<dyn Engine>, EngineError> {
+    match precision {
+        Precision::F32 => Ok(Box::new(Cpu::<f32>::new(model, weights, options)?)),
+        Precision::Bf16 => Ok(Box::new(Cpu::<Bf16>::new(model, weights, options)?)),
+        Precision::F64 => Err(EngineError::Backend {
+            engine: "cpu",
+            message: "computes in f32 or bf16, not in f64; use scalar or torch".to_owned(),
+        }),
+    }
+}
+
+/// A format with the name of its precision.
+pub trait Format: Tabled {
+    /// The precision.
+    const PRECISION: Precision;
+}
+
+impl Format for f32 {
+    const PRECISION: Precision = Precision::F32;
+}
+
+impl Format for Bf16 {
+    const PRECISION: Precision = Precision::Bf16;
+}
+
+impl<E: Format> Cpu<E> {
+    /// Plans the network and packs the weights. A missing tensor is
+    /// [`EngineError::MissingWeight`], one of another shape [`EngineError::Shape`], an instruction
+    /// set that the machine lacks [`EngineError::Device`].
+    pub fn new(
+        model: Arc<Model>,
+        weights: &Weights,
+        options: Options,
+    ) -> Result<Self, EngineError> {
+        let level = match options.isa {
+            None => Level::best(),
+            Some(isa) => isa.detect().ok_or_else(|| {
+                let best = Level::best().isa();
+                EngineError::Device(format!("this processor has no {isa}; its best is {best}"))
+            })?,
+        };
+        let kernels = E::kernels(level);
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let pool = Pool::new(if options.threads == 0 { cores } else { options.threads });
+        let target = Target {
+            threads: pool.threads(),
+            batch: options.batch.max(1),
+            convolution: options.convolution,
+        };
+        let plan = plan(&model, weights, &kernels, target)?;
+        let poison = options.poison;
+        Ok(Cpu { model, level, kernels, plan, pool, poison, prepared: None })
+    }
+
+    /// The steps of the plan: name, kind, algorithm.
+    pub fn steps(&self) -> impl Iterator<Item = (&str, &'static str, &'static str)> {
+        self.plan.steps.iter().map(|step| (step.name.as_str(), step.kind, algorithm(&step.op)))
+    }
+
+    /// Runs a clip and returns what each step took.
+    pub fn profile(&mut self, input: &Tensor) -> Result<Vec<Timed>, EngineError> {
+        let mut seconds = vec![0.0; self.plan.steps.len()];
+        self.run(input, &mut spec::Ignore, Some(&mut seconds))?;
+        let clips = input.shape[0];
+        let timed = self.plan.steps.iter().zip(seconds).map(|(step, seconds)| Timed {
+            name: step.name.clone(),
+            kind: step.kind,
+            macs: step.macs * clips as u64,
+            bytes: bytes(&step.op, clips),
+            seconds,
+        });
+        Ok(timed.collect())
+    }
+
+    fn check(&self, input: &Tensor) -> Result<usize, EngineError> {
+        let clips = input.shape.first().copied().unwrap_or(0);
+        let expected = self.model.input_shape(clips);
+        if input.shape != expected {
+            let (what, got) = ("input".to_owned(), input.shape.clone());
+            return Err(EngineError::Shape { what, expected, got });
+        }
+        Ok(clips)
+    }
+
+    fn prepare(&mut self, clips: usize) -> Prepared {
+        if let Some(prepared) = self.prepared.take()
+            && prepared.layout.clips == clips
+        {
+            return prepared;
+        }
+        let threads = self.pool.threads();
+        let layout = Layout::new(&self.plan, clips, threads, self.kernels.rows);
+        let memory = Memory::new(layout.bytes);
+        let scratch = (0..threads).map(|_| Memory::new(layout.scratch)).collect();
+        let zeros = Memory::new(layout.widest * size_of::<E>());
+        Prepared { layout, memory, scratch, zeros }
+    }
+
+    fn run(
+        &mut self,
+        input: &Tensor,
+        tap: &mut dyn Tap,
+        seconds: Option<&mut [f64]>,
+    ) -> Result<Tensor, EngineError> {
+        let clips = self.check(input)?;
+        let mut replaced = None;
+        if tap.wants(self.model.input) {
+            let id = self.model.input;
+            replaced = observe::show(&self.model, tap, id, clips, input.to_f32())?;
+        }
+        let rounded;
+        let clip = match &replaced.as_ref().unwrap_or(input).data {
+            Data::F32(values) => values,
+            Data::F64(values) => {
+                rounded = values.iter().map(|&v| v as f32).collect::<Vec<f32>>();
+                &rounded
+            }
+        };
+        let mut prepared = self.prepare(clips);
+        if self.poison {
+            prepared.memory.fill(0xff);
+            prepared.scratch.iter_mut().for_each(|memory| memory.fill(0xff));
+        }
+        let outcome = self.steps_with(&mut prepared, clip, tap, seconds);
+        self.prepared = Some(prepared);
+        let shape = self.model.module(self.model.output()).batch_shape(clips);
+        Ok(Tensor::f32(shape, outcome?))
+    }
+
+    fn steps_with(
+        &mut self,
+        prepared: &mut Prepared,
+        clip: &[f32],
+        tap: &mut dyn Tap,
+        mut seconds: Option<&mut [f64]>,
+    ) -> Result<Vec<f32>, EngineError> {
+        let mut frame = Frame {
+            kernels: &self.kernels,
+            layout: &prepared.layout,
+            base: prepared.memory.start(),
+            clip: clip.as_ptr(),
+            zeros: prepared.zeros.start().cast::<E>().cast_const(),
+            scratch: prepared.scratch.iter_mut().map(Memory::start).collect(),
+            post: std::ptr::null(),
+        };
+        for (at, step) in self.plan.steps.iter().enumerate() {
+            let start = seconds.as_ref().map(|_| Instant::now());
+            let ends = step.op.finishes().map(|finish| first_shown(finish, tap));
+            run_step(&mut self.pool, &frame, &step.op, ends);
+            for (finish, end) in step.op.finishes().into_iter().zip(ends) {
+                if let Some(finish) = finish {
+                    show(&self.model, &mut frame, finish, end, tap)?;
+                }
+            }
+            if let (Some(seconds), Some(start)) = (seconds.as_deref_mut(), start) {
+                seconds[at] = start.elapsed().as_secs_f64();
+            }
+        }
+        Ok(observe::read(&frame, &self.plan.output))
+    }
+}
+
+/// Runs all tasks of a step.
+fn run_step<E: Tabled>(pool: &mut Pool, frame: &Frame<'_, E>, op: &Op<E>, ends: Ends) {
+    for phase in 0..frame.phases(op) {
+        let tasks = frame.tasks(op, phase);
+        let next = AtomicUsize::new(0);
+        let work = |thread: usize| {
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= tasks {
+                    return;
+                }
+                // SAFETY: the frame's memory was made from its layout, the pool ends a phase before
+                // the next begins, and numbers threads from 0.
+                unsafe { frame.task(op, phase, index, thread, ends) };
+            }
+        };
+        match tasks {
+            0 => {}
+            1 => work(0),
+            _ => pool.run(&work),
+        }
+    }
+}
+
+/// The first stage of a result that an observer wants to see.
+fn first_shown(finish: Option<&Finish>, tap: &dyn Tap) -> u8 {
+    let Some(finish) = finish else { return stage::END };
+    let shown = finish.shows.iter().find(|show| tap.wants(show.module));
+    let embedding = finish.post.as_ref().filter(|(_, id)| tap.wants(*id));
+    match (shown, embedding) {
+        (Some(show), _) => show.stage,
+        (None, Some(_)) => stage::PRODUCT,
+        (None, None) => stage::END,
+    }
+}
+
+/// Shows a result that was stopped at a stage, and takes it to its end.
+fn show<E: Tabled>(
+    model: &Model,
+    frame: &mut Frame<'_, E>,
+    finish: &Finish,
+    mut done: u8,
+    tap: &mut dyn Tap,
+) -> Result<(), EngineError> {
+    for shown in &finish.shows {
+        if !tap.wants(shown.module) {
+            continue;
+        }
+        if shown.stage > done {
+            // SAFETY: all tasks of the step are done, and the frame's memory is as its layout says.
+            unsafe { frame.resume(finish, done, shown.stage) };
+            done = shown.stage;
+        }
+        observe::show_map(model, tap, shown.module, frame, &finish.out)?;
+    }
+    if done < stage::END {
+        let replaced = observe::show_embedding(model, tap, finish)?;
+        frame.post = replaced.as_ref().map_or(std::ptr::null(), |values| values.as_ptr());
+        // SAFETY: as above; `replaced` lives until the pointer is taken back.
+        unsafe { frame.resume(finish, done, stage::END) };
+        frame.post = std::ptr::null();
+    }
+    Ok(())
+}
+
+fn algorithm<E>(op: &Op<E>) -> &'static str {
+    match op {
+        Op::Winograd(layer) => match layer.tile.side() {
+            2 => "Winograd F(2x2)",
+            _ => "Winograd F(4x4)",
+        },
+        Op::Gemm { first, .. } if first.kernel > 1 => "im2col",
+        Op::Gemm { .. } => "GEMM",
+        _ => "direct",
+    }
+}
+
+/// Bytes of weights, inputs and outputs.
+fn bytes<E>(op: &Op<E>, clips: usize) -> u64 {
+    let weights = match op {
+        Op::Gemm { first, second, .. } => {
+            first.weights.data.len() + second.as_ref().map_or(0, |s| s.weights.data.len())
+        }
+        Op::Winograd(layer) => {
+            let second = layer.second.as_ref().map_or(0, |arm| arm.weights.data.len());
+            layer.main.weights.data.len() + second
+        }
+        _ => 0,
+    };
+    let inputs = match op {
+        Op::Import { .. } => 0,
+        Op::Gemm { first, second, .. } => {
+            first.from.image() + second.as_ref().map_or(0, |s| s.from.image())
+        }
+        Op::Winograd(layer) => layer.from.image(),
+        Op::Depthwise { from, .. } | Op::MaxPool { from, .. } | Op::Mean { from, .. } => {
+            from.image()
+        }
+    };
+    let outputs: usize = op.writes().iter().map(|map| map.image()).sum();
+    ((weights + clips * (inputs + outputs)) * size_of::<E>()) as u64
+}
+
+impl<E: Format> Engine for Cpu<E> {
+    fn describe(&self) -> String {
+        let isa = self.level.isa();
+        let threads = self.pool.threads();
+        format!("cpu {} ({isa}, {threads} threads) on cpu", E::PRECISION)
+    }
+
+    fn precision(&self) -> Precision {
+        E::PRECISION
+    }
+
+    fn forward(&mut self, input: &Tensor, tap: &mut dyn Tap) -> Result<Tensor, EngineError> {
+        self.run(input, tap, None)
+    }
+}
+

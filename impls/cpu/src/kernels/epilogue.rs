@@ -1,0 +1,187 @@
+//! What happens to a sum before it is stored: everything that surrounds a convolution.
+
+use crate::element::Element;
+use crate::simd::Simd;
+
+/// The function after scale and bias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// None.
+    Identity,
+    /// max(x, 0); NaN stays.
+    Relu,
+    /// 1 / (1 + exp(-x)).
+    Sigmoid,
+}
+
+/// Ends of the stages of an epilogue. The value after each is rounded to the storage format, so that
+/// a run that is stopped there to be observed, and taken up again, gives the same bits.
+pub mod stage {
+    /// Nothing was done.
+    pub const START: u8 = 0;
+    /// `sum` was added.
+    pub const SUM: u8 = 1;
+    /// Scaled, and bias and residual were added.
+    pub const LINEAR: u8 = 2;
+    /// The activation was applied.
+    pub const ACTIVATION: u8 = 3;
+    /// Multiplied by `factor`.
+    pub const PRODUCT: u8 = 4;
+    /// `post` was added.
+    pub const END: u8 = 5;
+}
+
+/// out = activation((x + sum) * scale + bias + residual) * factor + post. Null pointers leave a part
+/// out. Maps are [pixels, stride] and share the stride of `out`; `scale` and `bias` hold one f32 for
+/// each channel, `post` is f32 [pixels of one image, stride].
+#[derive(Clone, Copy)]
+pub struct Epilogue<O> {
+    /// Stages done already.
+    pub from: u8,
+    /// Stages done at the end.
+    pub to: u8,
+    /// Added first.
+    pub sum: *const O,
+    /// Scale of each channel.
+    pub scale: *const f32,
+    /// Bias of each channel.
+    pub bias: *const f32,
+    /// Added after the bias.
+    pub residual: *const O,
+    /// The function.
+    pub activation: Activation,
+    /// Multiplied by, after the function.
+    pub factor: *const O,
+    /// Added last.
+    pub post: *const f32,
+    /// The result.
+    pub out: *mut O,
+    /// Elements from one pixel to the next.
+    pub stride: usize,
+}
+
+impl<O> Epilogue<O> {
+    /// Stores what comes.
+    pub fn store(out: *mut O, stride: usize) -> Self {
+        let null = std::ptr::null();
+        Epilogue {
+            from: stage::START,
+            to: stage::START,
+            sum: null,
+            scale: null.cast(),
+            bias: null.cast(),
+            residual: null,
+            activation: Activation::Identity,
+            factor: null,
+            post: null.cast(),
+            out,
+            stride,
+        }
+    }
+
+    /// Whether the value is stored as it comes.
+    #[inline(always)]
+    pub fn is_plain(&self) -> bool {
+        self.from == self.to
+    }
+}
+
+impl<O: Element> Epilogue<O> {
+    /// Takes a vector of `pixel` (of all images; `place` is its index in its own image) from
+    /// `channel` on through the stages and stores it.
+    ///
+    /// # Safety
+    /// The contract of [`Simd`]; every pointer that is not null holds LANES values there.
+    #[inline(always)]
+    pub unsafe fn finish<S: Simd>(&self, v: S::V, pixel: usize, place: usize, channel: usize) {
+        let at = pixel * self.stride + channel;
+        // SAFETY: the caller says that pointers are valid at this pixel and channel.
+        unsafe {
+            let mut v = v;
+            for step in self.from + 1..=self.to {
+                v = O::round::<S>(self.step::<S>(step, v, at, place, channel));
+            }
+            O::store::<S>(self.out.add(at), v);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn step<S: Simd>(&self, step: u8, v: S::V, at: usize, place: usize, c: usize) -> S::V {
+        // SAFETY: the caller says that pointers are valid at this pixel and channel.
+        unsafe {
+            match step {
+                stage::SUM if !self.sum.is_null() => S::add(v, O::load::<S>(self.sum.add(at))),
+                stage::LINEAR => self.linear::<S>(v, at, c),
+                stage::ACTIVATION => match self.activation {
+                    Activation::Identity => v,
+                    Activation::Relu => S::max(S::splat(0.0), v),
+                    Activation::Sigmoid => sigmoid::<S>(v),
+                },
+                stage::PRODUCT if !self.factor.is_null() => {
+                    S::mul(v, O::load::<S>(self.factor.add(at)))
+                }
+                stage::END if !self.post.is_null() => {
+                    S::add(v, S::load(self.post.add(place * self.stride + c)))
+                }
+                _ => v,
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn linear<S: Simd>(&self, v: S::V, at: usize, c: usize) -> S::V {
+        // SAFETY: the caller says that pointers are valid at this pixel and channel.
+        unsafe {
+            let mut v = v;
+            match (self.scale.is_null(), self.bias.is_null()) {
+                (false, false) => v = S::fma(v, S::load(self.scale.add(c)), S::load(self.bias.add(c))),
+                (true, false) => v = S::add(v, S::load(self.bias.add(c))),
+                (false, true) => v = S::mul(v, S::load(self.scale.add(c))),
+                (true, true) => {}
+            }
+            if !self.residual.is_null() {
+                v = S::add(v, O::load::<S>(self.residual.add(at)));
+            }
+            v
+        }
+    }
+}
+
+/// 1 / (1 + exp(-x)), within 2 ulp; NaN stays.
+///
+/// # Safety
+/// The contract of [`Simd`].
+#[inline(always)]
+pub unsafe fn sigmoid<S: Simd>(x: S::V) -> S::V {
+    // SAFETY: the caller keeps the contract.
+    unsafe {
+        let one = S::splat(1.0);
+        let e = exp::<S>(S::sub(S::splat(0.0), x));
+        S::div(one, S::add(one, e))
+    }
+}
+
+/// exp(x) for x clamped to where it is a normal number: 2^n times a polynomial of the rest (Cephes'
+/// coefficients).
+#[inline(always)]
+unsafe fn exp<S: Simd>(x: S::V) -> S::V {
+    const SHIFT: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to a whole number
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    const POLYNOMIAL: [f32; 6] =
+        [1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
+    // SAFETY: the caller keeps the contract.
+    unsafe {
+        // The second operand is what comes back for NaN.
+        let x = S::min(S::splat(88.0), S::max(S::splat(-87.0), x));
+        let shifted = S::fma(x, S::splat(std::f32::consts::LOG2_E), S::splat(SHIFT));
+        let n = S::sub(shifted, S::splat(SHIFT));
+        let r = S::fnma(n, S::splat(LN2_LOW), S::fnma(n, S::splat(LN2_HIGH), x));
+        let mut p = S::splat(POLYNOMIAL[0]);
+        for c in &POLYNOMIAL[1..] {
+            p = S::fma(p, r, S::splat(*c));
+        }
+        let p = S::add(S::fma(S::mul(r, r), p, r), S::splat(1.0));
+        S::mul(p, S::pow2(shifted))
+    }
+}

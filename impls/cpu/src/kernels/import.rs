@@ -1,0 +1,71 @@
+//! From the clip to what the stem reads.
+
+use crate::element::Element;
+
+/// A clip [3 T, H, W] of f32 becomes a map [ceil(H / 2), ceil(W / 2), 4 * 3 T]: the pixels of each
+/// 2x2 cell side by side, channel = (dy * 2 + dx) * 3 T + plane. On it the stem's 5x5 convolution of
+/// stride 2 and padding 2 is a 3x3 convolution of stride 1 and padding 1.
+#[derive(Clone, Copy)]
+pub struct Import<E> {
+    /// The clip.
+    pub clip: *const f32,
+    /// Planes of it, 3 T.
+    pub planes: usize,
+    /// Height and width of the clip.
+    pub size: (usize, usize),
+    /// First and last + 1 row of the output.
+    pub rows: (usize, usize),
+    /// The output's pixel 0.
+    pub out: *mut E,
+    /// Elements from one pixel of the output to the next.
+    pub stride: usize,
+}
+
+/// Pixels and planes that are transposed together: 16 f32 are a cache line.
+const BLOCK: usize = 16;
+
+/// Fills all rows; what lies beyond the clip, and the padding of the stride, is zero.
+///
+/// # Safety
+/// `clip` holds [planes, size], `out` all rows.
+#[inline(always)]
+pub unsafe fn import<E: Element>(i: &Import<E>) {
+    let width = i.size.1.div_ceil(2);
+    for row in i.rows.0..i.rows.1 {
+        // SAFETY: the caller gives room for the row.
+        let out = unsafe { i.out.add(row * width * i.stride) };
+        let ragged = 2 * row + 1 >= i.size.0 || i.size.1 % 2 == 1 || i.stride > 4 * i.planes;
+        if ragged {
+            // SAFETY: as above; all bits zero is 0 in both formats.
+            unsafe { out.write_bytes(0, width * i.stride) };
+        }
+        for dy in 0..2 {
+            if 2 * row + dy < i.size.0 {
+                // SAFETY: the row lies in the clip.
+                unsafe { half_row(i, 2 * row + dy, dy, out) };
+            }
+        }
+    }
+}
+
+/// One row of pixels of the clip, spread over the cells.
+#[inline(always)]
+unsafe fn half_row<E: Element>(i: &Import<E>, y: usize, dy: usize, out: *mut E) {
+    let (height, width) = i.size;
+    for x0 in (0..width).step_by(BLOCK) {
+        let x1 = (x0 + BLOCK).min(width);
+        for p0 in (0..i.planes).step_by(BLOCK) {
+            let p1 = (p0 + BLOCK).min(i.planes);
+            for x in x0..x1 {
+                let to = (x / 2) * i.stride + (dy * 2 + x % 2) * i.planes;
+                for plane in p0..p1 {
+                    // SAFETY: plane, y and x lie in the clip, the cell in the output's row.
+                    unsafe {
+                        let value = *i.clip.add((plane * height + y) * width + x);
+                        *out.add(to + plane) = E::from_f32(value);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The arithmetic: generic over the instruction set ([`crate::simd::Simd`]) and the storage format
+//! ([`crate::element::Element`]); [`crate::isa`] compiles each for every instruction set.
+//!
+//! The hot path is [`gemm`], which all convolutions end in.
+
+#![allow(unsafe_code, reason = "kernels work on raw memory and CPU intrinsics")]
+
+pub mod epilogue;
+pub mod gemm;
+pub mod import;
+pub mod spatial;
+pub mod winograd;

@@ -1,0 +1,84 @@
+//! Which algorithm a 3x3 convolution gets.
+
+use crate::kernels::winograd::Tile;
+
+/// What is known of a layer and the machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Layer {
+    /// Input channels.
+    pub channels: usize,
+    /// Output channels of all arms.
+    pub outputs: usize,
+    /// Height and width.
+    pub size: (usize, usize),
+    /// Clips in the batch that the plan is made for.
+    pub batch: usize,
+    /// f32 in a vector.
+    pub lanes: usize,
+    /// Channels that one multiplication takes: 2 with bfloat16 dot products.
+    pub group: usize,
+    /// Threads.
+    pub threads: usize,
+    /// Bytes of a weight.
+    pub bytes: usize,
+}
+
+/// How 3x3 convolutions are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Convolution {
+    /// What is expected to be fastest, within the error budget of the precision.
+    #[default]
+    Auto,
+    /// As a matrix product.
+    Direct,
+    /// Winograd with this tile.
+    Winograd(Tile),
+}
+
+/// Bytes that one core reads from memory in one cycle, about: weights that are read once per
+/// inference cost that much (measured: 24 GB/s for all cores at 3.7 GHz).
+const BYTES_PER_CYCLE: f64 = 6.5;
+
+/// Instructions that transform one vector of an input tile and of an output tile, for each plane:
+/// counted in the kernels, with loads and stores.
+const TRANSFORM: f64 = 6.0;
+
+impl Layer {
+    /// Cycles of a multiplication per clip, of a bound by weights, and of transforms.
+    fn cycles(&self, planes: usize, rows: usize, transforms: f64) -> f64 {
+        let vectors = self.outputs.div_ceil(self.lanes) as f64;
+        let products = (planes * rows * self.batch * self.channels) as f64 * vectors
+            / self.group as f64
+            / self.threads as f64;
+        let weights = planes * self.channels * self.outputs * self.bytes;
+        // Memory serves all threads together.
+        products.max(weights as f64 / BYTES_PER_CYCLE)
+            + transforms * self.batch as f64 / self.threads as f64
+    }
+
+    fn direct(&self) -> f64 {
+        self.cycles(9, self.size.0 * self.size.1, 0.0)
+    }
+
+    fn winograd(&self, tile: Tile) -> f64 {
+        let tiles = self.size.0.div_ceil(tile.side()) * self.size.1.div_ceil(tile.side());
+        let vectors = (self.channels + self.outputs).div_ceil(self.lanes);
+        let transforms = (tiles * vectors * tile.planes()) as f64 * TRANSFORM;
+        self.cycles(tile.planes(), tiles, transforms)
+    }
+
+    /// The cheapest of the algorithms whose rounding errors are allowed: bfloat16 has too few bits
+    /// for F(4x4), whose transforms cancel.
+    pub fn choose(&self, wish: Convolution) -> Option<Tile> {
+        match wish {
+            Convolution::Direct => None,
+            Convolution::Winograd(tile) => Some(tile),
+            Convolution::Auto => {
+                let tiles: &[Tile] = if self.bytes < 4 { &[Tile::F2] } else { &[Tile::F2, Tile::F4] };
+                let costs = tiles.iter().map(|&tile| (self.winograd(tile), Some(tile)));
+                let all = costs.chain([(self.direct(), None)]);
+                all.min_by(|a, b| a.0.total_cmp(&b.0)).and_then(|(_, tile)| tile)
+            }
+        }
+    }
+}

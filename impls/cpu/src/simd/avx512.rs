@@ -1,0 +1,172 @@
+//! AVX-512: 16 lanes, 32 registers; with or without bfloat16 dot products.
+
+use std::arch::x86_64::*;
+
+use super::Simd;
+
+/// AVX-512 (F, BW, VL). `DOT` says that AVX512_BF16 is there, too.
+#[derive(Clone, Copy)]
+pub struct Avx512<const DOT: bool>;
+
+impl<const DOT: bool> Avx512<DOT> {
+    /// Rounds to bfloat16 in the upper half of each lane.
+    #[inline(always)]
+    unsafe fn rounded(v: __m512) -> __m512i {
+        // SAFETY: the caller has AVX-512.
+        unsafe {
+            let bits = _mm512_castps_si512(v);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let up = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+            let chosen = _mm512_mask_or_epi32(up, nan, bits, _mm512_set1_epi32(0x40_0000));
+            _mm512_and_si512(chosen, _mm512_set1_epi32(0xffff_0000_u32 as i32))
+        }
+    }
+
+    /// The first or second number of each pair, as f32.
+    #[inline(always)]
+    unsafe fn halves(pairs: __m512i) -> [__m512; 2] {
+        // SAFETY: the caller has AVX-512.
+        unsafe {
+            let high = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+            [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)), _mm512_castsi512_ps(high)]
+        }
+    }
+}
+
+// SAFETY of every block below: the trait's contract, AVX-512 is there and pointers are valid.
+impl<const DOT: bool> Simd for Avx512<DOT> {
+    type V = __m512;
+    type Pairs = __m512i;
+    const LANES: usize = 16;
+    const DOT: bool = DOT;
+    const ROWS: usize = 14;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_set1_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_loadu_ps(p) }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: __m512) {
+        // SAFETY: see above.
+        unsafe { _mm512_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn sub(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn div(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_div_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn fnma(a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_fnmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn max(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_max_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn min(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_min_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn max_nan(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe {
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a);
+            _mm512_mask_mov_ps(_mm512_max_ps(a, b), nan, a)
+        }
+    }
+    #[inline(always)]
+    unsafe fn pow2(shifted: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe {
+            let bits = _mm512_add_epi32(_mm512_castps_si512(shifted), _mm512_set1_epi32(127));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(bits))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16) -> __m512 {
+        // SAFETY: see above.
+        unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(p: *mut u16, v: __m512) {
+        // SAFETY: see above; AVX512_BF16 is there where DOT says so. Its conversion takes denormals
+        // for zero. The transmute only renames a vector of 16 bfloat16.
+        unsafe {
+            if DOT {
+                let rounded: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(v));
+                return _mm256_storeu_si256(p.cast(), rounded);
+            }
+            let high = _mm512_srli_epi32::<16>(Self::rounded(v));
+            _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(high));
+        }
+    }
+    #[inline(always)]
+    unsafe fn round_bf16(v: __m512) -> __m512 {
+        // SAFETY: see `store_bf16`.
+        unsafe {
+            if DOT {
+                let rounded: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(v));
+                let wide = _mm512_cvtepu16_epi32(rounded);
+                return _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide));
+            }
+            _mm512_castsi512_ps(Self::rounded(v))
+        }
+    }
+    #[inline(always)]
+    unsafe fn pairs(p: *const u16) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_loadu_si512(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn splat_pair(p: *const u16) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_set1_epi32(p.cast::<i32>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn dot(acc: __m512, a: __m512i, b: __m512i) -> __m512 {
+        // SAFETY: see above; AVX512_BF16 is there where DOT says so. The transmutes only rename a
+        // vector of 32 bfloat16.
+        unsafe {
+            if DOT {
+                let name = |v: __m512i| std::mem::transmute::<__m512i, __m512bh>(v);
+                return _mm512_dpbf16_ps(acc, name(a), name(b));
+            }
+            let (a, b) = (Self::halves(a), Self::halves(b));
+            _mm512_fmadd_ps(a[1], b[1], _mm512_fmadd_ps(a[0], b[0], acc))
+        }
+    }
+}

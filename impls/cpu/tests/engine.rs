@@ -1,0 +1,223 @@
+//! The engine against the scalar implementation in float64.
+
+use std::sync::Arc;
+
+use cpu::kernels::winograd::Tile;
+use cpu::{Convolution, Isa, Options};
+use scalar::Scalar;
+use spec::weights::{Weights, formula};
+use spec::{Config, Engine, Flow, Ignore, Model, ModuleId, Precision, Tap, Tensor};
+
+struct Case {
+    model: Arc<Model>,
+    weights: Weights,
+    input: Tensor,
+}
+
+impl Case {
+    fn new(config: Config, clips: usize) -> Self {
+        let model = Model::new(config).unwrap();
+        let weights = Weights::formula(model.parameters(), 0);
+        let shape = model.input_shape(clips);
+        let input = Tensor::f32(shape.clone(), formula::input(shape.iter().product(), 0));
+        Case { model: Arc::new(model), weights, input }
+    }
+
+    fn cpu(&self, precision: Precision, options: Options) -> Box<dyn Engine> {
+        cpu::load(self.model.clone(), &self.weights, precision, options).unwrap()
+    }
+
+    fn truth(&self) -> Tensor {
+        let mut scalar = Scalar::<f64>::new(self.model.clone(), &self.weights).unwrap();
+        scalar.forward(&self.input, &mut Ignore).unwrap()
+    }
+}
+
+/// |got - want| / |want|; NaN where either holds one.
+fn relative(got: &Tensor, want: &Tensor) -> f64 {
+    assert_eq!(got.shape, want.shape);
+    let error: f64 = got.iter().zip(want.iter()).map(|(g, w)| (g - w) * (g - w)).sum();
+    let norm: f64 = want.iter().map(|w| w * w).sum();
+    if error == 0.0 { 0.0 } else { (error / norm).sqrt() }
+}
+
+fn small(depth: usize) -> Config {
+    Config {
+        depth,
+        width: 0.3,
+        frames: 3,
+        size: (57, 65),
+        classes: 7,
+        pos_dim: [5, 4, 3, 2],
+        ..Config::default()
+    }
+}
+
+fn configs() -> Vec<Config> {
+    let base = small(18);
+    let set = |setting: &str| {
+        let mut config = small(50);
+        config.semantics.set(setting).unwrap();
+        config
+    };
+    vec![
+        base.clone(),
+        small(10),
+        small(50),
+        Config { size: (29, 29), ..small(50) },
+        Config { size: (40, 33), width: 0.0625, ..small(10) },
+        Config { size: (96, 64), width: 0.125, frames: 1, ..base },
+        set("tfc=off"),
+        set("ioi=off"),
+        set("pos_embed=off"),
+        set("align_corners=off"),
+    ]
+}
+
+/// Instruction sets of this machine; the others are said aloud.
+fn levels() -> Vec<Isa> {
+    let there = |isa: &Isa| {
+        if isa.detect().is_none() {
+            eprintln!("skipped: {isa}");
+        }
+        isa.detect().is_some()
+    };
+    Isa::ALL.into_iter().filter(there).collect()
+}
+
+const ALGORITHMS: [Convolution; 4] = [
+    Convolution::Auto,
+    Convolution::Direct,
+    Convolution::Winograd(Tile::F2),
+    Convolution::Winograd(Tile::F4),
+];
+
+#[test]
+fn logits_are_those_of_the_scalar_implementation() {
+    for config in configs() {
+        for clips in [1, 3] {
+            let case = Case::new(config.clone(), clips);
+            let truth = case.truth();
+            for isa in levels() {
+                for convolution in ALGORITHMS {
+                    for (precision, bound) in [(Precision::F32, 2e-5), (Precision::Bf16, 0.06)] {
+                        if precision == Precision::Bf16 && convolution == ALGORITHMS[3] {
+                            continue;
+                        }
+                        let options = Options {
+                            isa: Some(isa),
+                            threads: 2,
+                            convolution,
+                            poison: true,
+                            ..Options::default()
+                        };
+                        let got = case.cpu(precision, options).forward(&case.input, &mut Ignore);
+                        let error = relative(&got.unwrap(), &truth);
+                        let what = format!("{isa} {precision} {convolution:?} {clips} {config:?}");
+                        assert!(error <= bound, "{what}: {error:e}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_batch_of_none_gives_none() {
+    let case = Case::new(small(18), 0);
+    for precision in [Precision::F32, Precision::Bf16] {
+        let got = case.cpu(precision, Options::default()).forward(&case.input, &mut Ignore);
+        assert_eq!(got.unwrap().shape, [0, 7]);
+    }
+}
+
+#[test]
+fn threads_batch_and_an_observer_do_not_change_the_bits() {
+    for depth in [18, 50] {
+        for precision in [Precision::F32, Precision::Bf16] {
+            let case = Case::new(small(depth), 3);
+            let options = |threads| Options { threads, poison: true, ..Options::default() };
+            let want = case.cpu(precision, options(1)).forward(&case.input, &mut Ignore).unwrap();
+            for threads in [2, 3, 5] {
+                let mut engine = case.cpu(precision, options(threads));
+                assert_eq!(engine.forward(&case.input, &mut Ignore).unwrap(), want);
+                assert_eq!(engine.forward(&case.input, &mut Everything(vec![])).unwrap(), want);
+            }
+            let one = Case::new(small(depth), 1);
+            let alone = one.cpu(precision, options(2)).forward(&one.input, &mut Ignore).unwrap();
+            assert_eq!(alone.len(), 7);
+            let first: Vec<f64> = want.iter().take(7).collect();
+            // The formula's clip of a batch of 3 begins with that of a batch of 1.
+            if case.input.iter().take(one.input.len()).eq(one.input.iter()) {
+                assert_eq!(alone.to_f64(), first);
+            }
+        }
+    }
+}
+
+/// Wants all, keeps all.
+struct Everything(Vec<(ModuleId, Tensor)>);
+
+impl Tap for Everything {
+    fn wants(&self, _: ModuleId) -> bool {
+        true
+    }
+    fn see(&mut self, id: ModuleId, value: Tensor) -> Flow {
+        self.0.push((id, value));
+        Flow::Continue
+    }
+}
+
+#[test]
+fn what_is_shown_is_what_the_scalar_implementation_shows() {
+    for depth in [18, 50] {
+        for (precision, bound) in [(Precision::F32, 2e-5), (Precision::Bf16, 0.06)] {
+            let case = Case::new(small(depth), 2);
+            let mut want = Everything(vec![]);
+            let mut scalar = Scalar::<f64>::new(case.model.clone(), &case.weights).unwrap();
+            scalar.forward(&case.input, &mut want).unwrap();
+            let mut got = Everything(vec![]);
+            case.cpu(precision, Options::default()).forward(&case.input, &mut got).unwrap();
+            assert!(got.0.len() * 2 > want.0.len(), "{} of {}", got.0.len(), want.0.len());
+            assert!(got.0.is_sorted_by_key(|(id, _)| *id), "in order of execution");
+            for (id, value) in &got.0 {
+                let (_, truth) = want.0.iter().find(|(other, _)| other == id).unwrap();
+                let error = relative(value, truth);
+                assert!(error <= bound, "{precision} {}: {error:e}", case.model.module(*id).name);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_an_observer_puts_in_place_is_used() {
+    struct Zero(ModuleId);
+    impl Tap for Zero {
+        fn wants(&self, id: ModuleId) -> bool {
+            id == self.0
+        }
+        fn see(&mut self, _: ModuleId, value: Tensor) -> Flow {
+            Flow::Replace(Tensor::f32(value.shape.clone(), vec![0.0; value.len()]))
+        }
+    }
+    let case = Case::new(small(50), 1);
+    let mut all = Everything(vec![]);
+    case.cpu(Precision::F32, Options::default()).forward(&case.input, &mut all).unwrap();
+    for (id, _) in &all.0 {
+        let mut scalar = Scalar::<f64>::new(case.model.clone(), &case.weights).unwrap();
+        let want = scalar.forward(&case.input, &mut Zero(*id)).unwrap();
+        let got = case.cpu(Precision::F32, Options::default()).forward(&case.input, &mut Zero(*id));
+        let error = relative(&got.unwrap(), &want);
+        assert!(error <= 1e-4, "{}: {error:e}", case.model.module(*id).name);
+    }
+}
+
+#[test]
+fn what_is_not_there_is_refused_in_a_sentence() {
+    let case = Case::new(small(10), 1);
+    let error = cpu::load(case.model.clone(), &case.weights, Precision::F64, Options::default());
+    assert!(error.err().unwrap().to_string().contains("f32 or bf16"));
+    let mut engine = case.cpu(Precision::F32, Options::default());
+    let wrong = Tensor::f32(vec![1, 3], vec![0.0; 3]);
+    assert!(engine.forward(&wrong, &mut Ignore).unwrap_err().to_string().contains("[1, 3]"));
+}
