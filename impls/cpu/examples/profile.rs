@@ -43,13 +43,18 @@ fn run<E: Format>(batch: usize, options: Options) {
     }
     times.sort_by(f64::total_cmp);
     println!("median {:.2} ms, min {:.2}, max {:.2}", times[15], times[0], times[29]);
+    let detailed = std::env::args().any(|word| word == "detailed");
     let runs: Vec<_> = (0..15).map(|_| engine.profile(&input).expect("a run")).collect();
     let mut kinds: BTreeMap<String, (f64, u64)> = BTreeMap::new();
     let algorithms: Vec<_> = engine.steps().map(|(_, _, algorithm)| algorithm).collect();
     for (at, step) in runs[0].iter().enumerate() {
         let mut seconds: Vec<f64> = runs.iter().map(|run| run[at].seconds).collect();
         seconds.sort_by(f64::total_cmp);
-        let key = format!("{} {} {}", &step.name[..step.name.len().min(6)], step.kind, algorithms[at]);
+        let stage = step.name.split('.').next().unwrap_or("");
+        let key = match detailed {
+            true => format!("{stage} {} {}", step.kind, algorithms[at]),
+            false => step.kind.to_owned(),
+        };
         let entry = kinds.entry(key).or_default();
         entry.0 += seconds[7] * 1e3;
         entry.1 += step.macs;

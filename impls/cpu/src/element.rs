@@ -17,6 +17,8 @@ pub struct Bf16(pub u16);
 pub trait Element: Copy + Default + Send + Sync + 'static {
     /// Neighbouring channels that one multiplication takes.
     const GROUP: usize;
+    /// Whether this is f32, so that sums are stored as they are.
+    const IS_F32: bool;
     /// A vector of weights: LANES outputs times GROUP channels.
     type Weights<S: Simd>: Copy;
 
@@ -40,6 +42,7 @@ pub trait Element: Copy + Default + Send + Sync + 'static {
 
 impl Element for f32 {
     const GROUP: usize = 1;
+    const IS_F32: bool = true;
     type Weights<S: Simd> = S::V;
 
     fn from_f32(x: f32) -> Self {
@@ -81,6 +84,7 @@ impl Element for f32 {
 
 impl Element for Bf16 {
     const GROUP: usize = 2;
+    const IS_F32: bool = false;
     type Weights<S: Simd> = S::Pairs;
 
     fn from_f32(x: f32) -> Self {

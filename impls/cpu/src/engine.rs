@@ -121,7 +121,6 @@ impl<E: Format> Cpu<E> {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let pool = Pool::new(if options.threads == 0 { cores } else { options.threads });
         let target = Target {
-            threads: pool.threads(),
             batch: options.batch.max(1),
             convolution: options.convolution,
         };

@@ -179,7 +179,7 @@ macro_rules! compile {
             $(#[target_feature(enable = $features)])?
             unsafe fn import(i: &Import<E>) {
                 // SAFETY: as above.
-                unsafe { import::import::<E>(i) }
+                unsafe { import::import::<S, E>(i) }
             }
 
             pub const KERNELS: Kernels<E> = Kernels {

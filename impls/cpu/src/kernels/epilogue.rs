@@ -14,8 +14,9 @@ pub enum Activation {
     Sigmoid,
 }
 
-/// Ends of the stages of an epilogue. The value after each is rounded to the storage format, so that
-/// a run that is stopped there to be observed, and taken up again, gives the same bits.
+/// Ends of the stages of an epilogue. A run may be stopped there to be observed, and taken up again;
+/// that it gives the same bits, the value is rounded to the storage format wherever a later stage
+/// does not commute with rounding.
 pub mod stage {
     /// Nothing was done.
     pub const START: u8 = 0;
@@ -42,6 +43,8 @@ pub struct Epilogue<O> {
     pub to: u8,
     /// Added first.
     pub sum: *const O,
+    /// Whether the sum may be observed.
+    pub observed_sum: bool,
     /// Scale of each channel.
     pub scale: *const f32,
     /// Bias of each channel.
@@ -68,6 +71,7 @@ impl<O> Epilogue<O> {
             from: stage::START,
             to: stage::START,
             sum: null,
+            observed_sum: false,
             scale: null.cast(),
             bias: null.cast(),
             residual: null,
@@ -94,55 +98,97 @@ impl<O: Element> Epilogue<O> {
     /// The contract of [`Simd`]; every pointer that is not null holds LANES values there.
     #[inline(always)]
     pub unsafe fn finish<S: Simd>(&self, v: S::V, pixel: usize, place: usize, channel: usize) {
+        // SAFETY: the caller's.
+        unsafe { self.finish_with::<S>(v, self.affine::<S>(channel), pixel, place, channel) }
+    }
+
+    /// Scale and bias of a vector of channels.
+    ///
+    /// # Safety
+    /// The contract of [`Simd`]; both pointers hold LANES values there, or are null.
+    #[inline(always)]
+    pub unsafe fn affine<S: Simd>(&self, channel: usize) -> [S::V; 2] {
+        // SAFETY: the caller's.
+        unsafe {
+            let or = |p: *const f32, other: f32| match p.is_null() {
+                true => S::splat(other),
+                false => S::load(p.add(channel)),
+            };
+            [or(self.scale, 1.0), or(self.bias, 0.0)]
+        }
+    }
+
+    /// As [`Epilogue::finish`], with scale and bias loaded before.
+    ///
+    /// # Safety
+    /// As [`Epilogue::finish`].
+    #[inline(always)]
+    pub unsafe fn finish_with<S: Simd>(
+        &self,
+        v: S::V,
+        affine: [S::V; 2],
+        pixel: usize,
+        place: usize,
+        channel: usize,
+    ) {
         let at = pixel * self.stride + channel;
+        let post = place * self.stride + channel;
         // SAFETY: the caller says that pointers are valid at this pixel and channel.
         unsafe {
-            let mut v = v;
-            for step in self.from + 1..=self.to {
-                v = O::round::<S>(self.step::<S>(step, v, at, place, channel));
-            }
+            let v = if self.from == stage::START && self.to == stage::END {
+                let v = self.step::<S>(stage::SUM, v, affine, at, post);
+                let v = self.step::<S>(stage::LINEAR, v, affine, at, post);
+                let v = self.step::<S>(stage::ACTIVATION, v, affine, at, post);
+                let v = self.step::<S>(stage::PRODUCT, v, affine, at, post);
+                self.step::<S>(stage::END, v, affine, at, post)
+            } else {
+                let mut v = v;
+                for step in self.from + 1..=self.to {
+                    v = self.step::<S>(step, v, affine, at, post);
+                }
+                v
+            };
             O::store::<S>(self.out.add(at), v);
         }
     }
 
     #[inline(always)]
-    unsafe fn step<S: Simd>(&self, step: u8, v: S::V, at: usize, place: usize, c: usize) -> S::V {
+    unsafe fn step<S: Simd>(
+        &self,
+        step: u8,
+        v: S::V,
+        [scale, bias]: [S::V; 2],
+        at: usize,
+        post: usize,
+    ) -> S::V {
         // SAFETY: the caller says that pointers are valid at this pixel and channel.
         unsafe {
+            let add = |v, p: *const O| match p.is_null() {
+                true => v,
+                false => S::add(v, O::load::<S>(p.add(at))),
+            };
+            let round = |v, wanted: bool| if wanted { O::round::<S>(v) } else { v };
             match step {
-                stage::SUM if !self.sum.is_null() => S::add(v, O::load::<S>(self.sum.add(at))),
-                stage::LINEAR => self.linear::<S>(v, at, c),
-                stage::ACTIVATION => match self.activation {
-                    Activation::Identity => v,
-                    Activation::Relu => S::max(S::splat(0.0), v),
-                    Activation::Sigmoid => sigmoid::<S>(v),
-                },
+                stage::SUM => round(add(v, self.sum), self.observed_sum),
+                stage::LINEAR => {
+                    let v = add(S::fma(v, scale, bias), self.residual);
+                    round(v, self.activation == Activation::Sigmoid)
+                }
+                stage::ACTIVATION => {
+                    let v = match self.activation {
+                        Activation::Identity => v,
+                        Activation::Relu => S::max(S::splat(0.0), v),
+                        Activation::Sigmoid => sigmoid::<S>(v),
+                    };
+                    round(v, !self.factor.is_null() || !self.post.is_null())
+                }
                 stage::PRODUCT if !self.factor.is_null() => {
-                    S::mul(v, O::load::<S>(self.factor.add(at)))
+                    let v = S::mul(v, O::load::<S>(self.factor.add(at)));
+                    round(v, !self.post.is_null())
                 }
-                stage::END if !self.post.is_null() => {
-                    S::add(v, S::load(self.post.add(place * self.stride + c)))
-                }
+                stage::END if !self.post.is_null() => S::add(v, S::load(self.post.add(post))),
                 _ => v,
             }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn linear<S: Simd>(&self, v: S::V, at: usize, c: usize) -> S::V {
-        // SAFETY: the caller says that pointers are valid at this pixel and channel.
-        unsafe {
-            let mut v = v;
-            match (self.scale.is_null(), self.bias.is_null()) {
-                (false, false) => v = S::fma(v, S::load(self.scale.add(c)), S::load(self.bias.add(c))),
-                (true, false) => v = S::add(v, S::load(self.bias.add(c))),
-                (false, true) => v = S::mul(v, S::load(self.scale.add(c))),
-                (true, true) => {}
-            }
-            if !self.residual.is_null() {
-                v = S::add(v, O::load::<S>(self.residual.add(at)));
-            }
-            v
         }
     }
 }

@@ -50,40 +50,96 @@ pub struct Gemm<E, O> {
     pub epilogue: Epilogue<O>,
 }
 
+/// Bytes of weights that stay in the second cache level while rows go by.
+const RESIDENT: usize = 256 * 1024;
+
 /// Computes all rows and vectors.
+///
+/// Few weights stay in the cache: then a tile of rows takes all panels, so that its input is read
+/// once and its output written in one go. Otherwise a panel takes all rows.
 ///
 /// # Safety
 /// The contract of [`Simd`]; operands hold `rows` and `vectors` as said, the epilogue's pointers all
 /// their pixels.
 #[inline(always)]
 pub unsafe fn run<S: Simd, E: Element, O: Element>(g: &Gemm<E, O>) {
-    let mut vector = g.vectors.0;
-    // SAFETY: handed on from the caller; the tiles cover rows and vectors exactly.
+    let k = g.first.k + g.second.map_or(0, |second| second.k);
+    let weights = k * (g.vectors.1 - g.vectors.0) * S::LANES * size_of::<E>();
+    let (tiles, panels) =
+        (g.rows.div_ceil(S::ROWS), (g.vectors.1 - g.vectors.0).div_ceil(PANEL));
+    for at in 0..tiles * panels {
+        let (tile, panel) = match weights <= RESIDENT {
+            true => (at / panels, at % panels),
+            false => (at % tiles, at / tiles),
+        };
+        // SAFETY: handed on from the caller; the tiles cover rows and vectors exactly.
+        unsafe { tile_at::<S, E, O>(g, rows_of(g.rows, tiles, tile), g.vectors.0 + panel * PANEL) };
+    }
+}
+
+/// First row and height of a tile, as even as can be: two tiles of 8 are better than 14 and 2.
+#[inline(always)]
+fn rows_of(rows: usize, tiles: usize, tile: usize) -> (usize, usize) {
+    let (low, more) = (rows / tiles, rows % tiles);
+    (tile * low + tile.min(more), low + usize::from(tile < more))
+}
+
+/// One tile with its epilogue.
+#[inline(always)]
+unsafe fn tile_at<S: Simd, E: Element, O: Element>(
+    g: &Gemm<E, O>,
+    (row, height): (usize, usize),
+    vector: usize,
+) {
+    let width = PANEL.min(g.vectors.1 - vector);
+    let pixel = g.pixel + row;
+    let mut spill = std::mem::MaybeUninit::<[f32; SPILL]>::uninit();
+    let spill = spill.as_mut_ptr().cast::<f32>();
+    // SAFETY: the caller's; SPILL covers the largest tile.
     unsafe {
-        while vector + PANEL <= g.vectors.1 {
-            panel::<S, E, O, PANEL>(g, vector);
-            vector += PANEL;
+        if g.epilogue.is_plain() && O::IS_F32 {
+            let at = pixel * g.epilogue.stride + vector * S::LANES;
+            let out = g.epilogue.out.add(at).cast::<f32>();
+            return sums::<S, E, O>(g, (row, height), (vector, width), out, g.epilogue.stride);
         }
-        if vector < g.vectors.1 {
-            panel::<S, E, O, 1>(g, vector);
+        sums::<S, E, O>(g, (row, height), (vector, width), spill, PANEL * S::LANES);
+        for j in 0..width {
+            let channel = (vector + j) * S::LANES;
+            let affine = g.epilogue.affine::<S>(channel);
+            for i in 0..height {
+                let v = S::load(spill.add((i * PANEL + j) * S::LANES));
+                let place = g.place + row + i;
+                g.epilogue.finish_with::<S>(v, affine, pixel + i, place, channel);
+            }
         }
     }
 }
 
+/// The sums of one tile, stored as f32 at `out` with `stride` from row to row.
 #[inline(always)]
-unsafe fn panel<S: Simd, E: Element, O: Element, const N: usize>(g: &Gemm<E, O>, vector: usize) {
-    let mut row = 0;
+unsafe fn sums<S: Simd, E: Element, O: Element>(
+    g: &Gemm<E, O>,
+    (row, height): (usize, usize),
+    (vector, width): (usize, usize),
+    out: *mut f32,
+    stride: usize,
+) {
     // Heights that an instruction set has no registers for are compiled to nothing.
     macro_rules! tiles {
-        ($($height:literal)*) => {$(
-            while S::ROWS >= $height && g.rows - row >= $height {
+        ($width:literal: $($height:literal)*) => {
+            match height {
                 // SAFETY: the caller's; rows row..row + height are there.
-                unsafe { tile::<S, E, O, $height, N>(g, row, vector) };
-                row += $height;
+                $($height if S::ROWS >= $height => unsafe {
+                    tile::<S, E, O, $height, $width>(g, row, vector, out, stride)
+                },)*
+                _ => {}
             }
-        )*};
+        };
     }
-    tiles!(14 7 6 4 2 1);
+    match width {
+        1 => tiles!(1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+        _ => tiles!(2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+    }
 }
 
 #[inline(always)]
@@ -91,6 +147,8 @@ unsafe fn tile<S: Simd, E: Element, O: Element, const M: usize, const N: usize>(
     g: &Gemm<E, O>,
     row: usize,
     vector: usize,
+    out: *mut f32,
+    stride: usize,
 ) {
     // SAFETY: the caller's.
     unsafe {
@@ -99,7 +157,11 @@ unsafe fn tile<S: Simd, E: Element, O: Element, const M: usize, const N: usize>(
         if let Some(second) = &g.second {
             accumulate::<S, E, M, N>(&mut acc, second, row, vector);
         }
-        finish::<S, E, O, M, N>(&acc, g, row, vector);
+        for i in 0..M {
+            for j in 0..N {
+                S::store(out.add(i * stride + j * S::LANES), acc[i][j]);
+            }
+        }
     }
 }
 
@@ -128,42 +190,6 @@ unsafe fn accumulate<S: Simd, E: Element, const M: usize, const N: usize>(
             }
             b = b.add(N * S::LANES * E::GROUP);
             k += E::GROUP;
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn finish<S: Simd, E: Element, O: Element, const M: usize, const N: usize>(
-    acc: &[[S::V; N]; M],
-    g: &Gemm<E, O>,
-    row: usize,
-    vector: usize,
-) {
-    // SAFETY: the caller's; SPILL covers the largest tile.
-    unsafe {
-        let pixel = g.pixel + row;
-        if g.epilogue.is_plain() {
-            let out = g.epilogue.out.add(pixel * g.epilogue.stride + vector * S::LANES);
-            for i in 0..M {
-                for j in 0..N {
-                    O::store::<S>(out.add(i * g.epilogue.stride + j * S::LANES), acc[i][j]);
-                }
-            }
-            return;
-        }
-        // Indexed by variables, so it must not be `acc` itself, which lives in registers.
-        let mut spill = std::mem::MaybeUninit::<[f32; SPILL]>::uninit();
-        let spill = spill.as_mut_ptr().cast::<f32>();
-        for i in 0..M {
-            for j in 0..N {
-                S::store(spill.add((i * N + j) * S::LANES), acc[i][j]);
-            }
-        }
-        for at in 0..M * N {
-            let (i, j) = (at / N, at % N);
-            let v = S::load(spill.add(at * S::LANES));
-            let place = g.place + row + i;
-            g.epilogue.finish::<S>(v, pixel + i, place, (vector + j) * S::LANES);
         }
     }
 }

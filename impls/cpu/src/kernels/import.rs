@@ -1,6 +1,7 @@
 //! From the clip to what the stem reads.
 
 use crate::element::Element;
+use crate::simd::Simd;
 
 /// A clip [3 T, H, W] of f32 becomes a map [ceil(H / 2), ceil(W / 2), 4 * 3 T]: the pixels of each
 /// 2x2 cell side by side, channel = (dy * 2 + dx) * 3 T + plane. On it the stem's 5x5 convolution of
@@ -21,15 +22,12 @@ pub struct Import<E> {
     pub stride: usize,
 }
 
-/// Pixels and planes that are transposed together: 16 f32 are a cache line.
-const BLOCK: usize = 16;
-
 /// Fills all rows; what lies beyond the clip, and the padding of the stride, is zero.
 ///
 /// # Safety
 /// `clip` holds [planes, size], `out` all rows.
 #[inline(always)]
-pub unsafe fn import<E: Element>(i: &Import<E>) {
+pub unsafe fn import<S: Simd, E: Element>(i: &Import<E>) {
     let width = i.size.1.div_ceil(2);
     for row in i.rows.0..i.rows.1 {
         // SAFETY: the caller gives room for the row.
@@ -42,29 +40,43 @@ pub unsafe fn import<E: Element>(i: &Import<E>) {
         for dy in 0..2 {
             if 2 * row + dy < i.size.0 {
                 // SAFETY: the row lies in the clip.
-                unsafe { half_row(i, 2 * row + dy, dy, out) };
+                unsafe { half_row::<S, E>(i, 2 * row + dy, dy, out) };
             }
         }
     }
 }
 
-/// One row of pixels of the clip, spread over the cells.
+/// One row of pixels of the clip, spread over the cells: blocks of LANES planes and pixels are
+/// transposed in registers, the rest goes one by one.
 #[inline(always)]
-unsafe fn half_row<E: Element>(i: &Import<E>, y: usize, dy: usize, out: *mut E) {
+unsafe fn half_row<S: Simd, E: Element>(i: &Import<E>, y: usize, dy: usize, out: *mut E) {
     let (height, width) = i.size;
-    for x0 in (0..width).step_by(BLOCK) {
-        let x1 = (x0 + BLOCK).min(width);
-        for p0 in (0..i.planes).step_by(BLOCK) {
-            let p1 = (p0 + BLOCK).min(i.planes);
-            for x in x0..x1 {
-                let to = (x / 2) * i.stride + (dy * 2 + x % 2) * i.planes;
-                for plane in p0..p1 {
-                    // SAFETY: plane, y and x lie in the clip, the cell in the output's row.
-                    unsafe {
-                        let value = *i.clip.add((plane * height + y) * width + x);
-                        *out.add(to + plane) = E::from_f32(value);
-                    }
+    let whole = |length: usize| length / S::LANES * S::LANES;
+    let place = |x: usize| (x / 2) * i.stride + (dy * 2 + x % 2) * i.planes;
+    for x0 in (0..whole(width)).step_by(S::LANES) {
+        for p0 in (0..whole(i.planes)).step_by(S::LANES) {
+            // SAFETY: planes, y and pixels lie in the clip, the cells in the output's row. 16 is the
+            // largest LANES.
+            unsafe {
+                let mut block = [S::splat(0.0); 16];
+                let block = &mut block[..S::LANES];
+                for (plane, row) in block.iter_mut().enumerate() {
+                    *row = S::load(i.clip.add(((p0 + plane) * height + y) * width + x0));
                 }
+                S::transpose(block);
+                for (x, values) in block.iter().enumerate() {
+                    E::store::<S>(out.add(place(x0 + x) + p0), *values);
+                }
+            }
+        }
+    }
+    for x in 0..width {
+        let first = if x < whole(width) { whole(i.planes) } else { 0 };
+        for plane in first..i.planes {
+            // SAFETY: as above.
+            unsafe {
+                let value = *i.clip.add((plane * height + y) * width + x);
+                *out.add(place(x) + plane) = E::from_f32(value);
             }
         }
     }

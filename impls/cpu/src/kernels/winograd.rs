@@ -329,11 +329,12 @@ unsafe fn output_tile<S: Simd, O: Element, L: Lines>(
                     S::store(spill.add((dy * L::M + dx) * S::LANES), line[dx]);
                 }
             }
+            let affine = o.epilogue.affine::<S>(c);
             for dy in 0..height {
                 for dx in 0..width {
                     let place = (top + dy) * o.size.1 + left + dx;
                     let v = S::load(spill.add((dy * L::M + dx) * S::LANES));
-                    o.epilogue.finish::<S>(v, o.pixel + place, place, c);
+                    o.epilogue.finish_with::<S>(v, affine, o.pixel + place, place, c);
                 }
             }
         }

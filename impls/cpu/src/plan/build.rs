@@ -14,8 +14,6 @@ use crate::pack::{Packed, grouped, padded};
 /// What a plan is made for.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
-    /// Threads.
-    pub threads: usize,
     /// Clips in a batch that it should be fastest for; it takes any.
     pub batch: usize,
     /// How 3x3 convolutions are computed.
@@ -68,7 +66,12 @@ impl<E: Tabled> Builder<'_, E> {
 
     /// A new map.
     pub(super) fn map(&mut self, channels: usize, size: (usize, usize)) -> Map {
-        let stride = channels.next_multiple_of(self.lanes());
+        let mut stride = channels.next_multiple_of(self.lanes());
+        // The rows of a GEMM tile are pixels: at a distance of 2 KiB or more, 14 of them would meet
+        // in one or two sets of the first cache level.
+        if (stride * size_of::<E>()).is_multiple_of(2048) {
+            stride += 64 / size_of::<E>();
+        }
         Map { buffer: self.buffer(), channels, stride, size }
     }
 
@@ -153,7 +156,6 @@ impl<E: Tabled> Builder<'_, E> {
             batch: self.target.batch,
             lanes: self.lanes(),
             group: if self.kernels.dot { E::GROUP } else { 1 },
-            threads: self.target.threads,
             bytes: size_of::<E>(),
         };
         layer.choose(self.target.convolution)
@@ -307,7 +309,7 @@ impl<E: Tabled> Builder<'_, E> {
         let kernel = self.params.kernel(&pair.conv)?;
         let out = self.map(x.channels, pair.conv.out_size);
         let weights: Vec<f32> = (0..4)
-            .flat_map(|tap| padded((0..x.channels).map(|c| kernel.at(c, 0, tap)), self.lanes()))
+            .flat_map(|tap| padded((0..x.channels).map(|c| kernel.at(c, 0, tap)), x.stride))
             .collect();
         let finish = self
             .affine(out, &self.params.affine_of(&kernel, &pair.bn)?)

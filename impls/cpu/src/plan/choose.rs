@@ -17,8 +17,6 @@ pub struct Layer {
     pub lanes: usize,
     /// Channels that one multiplication takes: 2 with bfloat16 dot products.
     pub group: usize,
-    /// Threads.
-    pub threads: usize,
     /// Bytes of a weight.
     pub bytes: usize,
 }
@@ -36,7 +34,8 @@ pub enum Convolution {
 }
 
 /// Bytes that one core reads from memory in one cycle, about: weights that are read once per
-/// inference cost that much (measured: 24 GB/s for all cores at 3.7 GHz).
+/// inference cost that much (measured: 24 GB/s at 3.7 GHz). The choice does not depend on threads,
+/// so that neither do the results.
 const BYTES_PER_CYCLE: f64 = 6.5;
 
 /// Instructions that transform one vector of an input tile and of an output tile, for each plane:
@@ -48,12 +47,9 @@ impl Layer {
     fn cycles(&self, planes: usize, rows: usize, transforms: f64) -> f64 {
         let vectors = self.outputs.div_ceil(self.lanes) as f64;
         let products = (planes * rows * self.batch * self.channels) as f64 * vectors
-            / self.group as f64
-            / self.threads as f64;
+            / self.group as f64;
         let weights = planes * self.channels * self.outputs * self.bytes;
-        // Memory serves all threads together.
-        products.max(weights as f64 / BYTES_PER_CYCLE)
-            + transforms * self.batch as f64 / self.threads as f64
+        products.max(weights as f64 / BYTES_PER_CYCLE) + transforms * self.batch as f64
     }
 
     fn direct(&self) -> f64 {

@@ -16,6 +16,9 @@ use crate::kernels::epilogue::{Activation, stage};
 use crate::kernels::winograd::Tile;
 use crate::pack::Packed;
 
+/// f32 in a cache line.
+pub const LINE: usize = 16;
+
 /// A buffer of the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BufferId(pub usize);
@@ -27,7 +30,7 @@ pub struct Map {
     pub buffer: BufferId,
     /// Channels that mean something.
     pub channels: usize,
-    /// Channels with padding: whole vectors.
+    /// Elements from one pixel to the next: whole vectors, and perhaps more.
     pub stride: usize,
     /// Height and width.
     pub size: (usize, usize),
@@ -37,6 +40,11 @@ impl Map {
     /// Pixels of one image.
     pub fn pixels(&self) -> usize {
         self.size.0 * self.size.1
+    }
+
+    /// Vectors of so many lanes that hold the channels.
+    pub fn vectors(&self, lanes: usize) -> usize {
+        self.channels.div_ceil(lanes)
     }
 
     /// Elements of one image.

@@ -9,7 +9,7 @@ use crate::kernels::import::Import;
 use crate::kernels::spatial::{Depthwise, Gather, Image, MaxPool, Mean, Resume};
 use crate::kernels::winograd::{Input, Output};
 use crate::plan::{BufferId, Finish, Map, Op, Source, Winograd};
-use crate::run::layout::{Layout, outputs, room};
+use crate::run::layout::{Layout, outputs, plane_stride, room};
 use crate::run::split::{self, Product};
 
 /// Everything a task needs: the memory of a run and how it is laid out.
@@ -70,7 +70,7 @@ impl<E: Tabled> Frame<'_, E> {
                 }
             }
             Op::Depthwise { finish, .. } | Op::MaxPool { finish, .. } => clips * finish.out.size.0,
-            Op::Mean { from, .. } => clips * from.stride.div_ceil(self.mean_width()),
+            Op::Mean { from, .. } => clips * from.channels.div_ceil(self.mean_width()),
         }
     }
 
@@ -104,7 +104,7 @@ impl<E: Tabled> Frame<'_, E> {
                         rows: (row, row + 1),
                         width: finish.out.size.1,
                         pixel: image * finish.out.pixels(),
-                        vectors: from.stride / self.kernels.lanes,
+                        vectors: from.vectors(self.kernels.lanes),
                         epilogue: self.epilogue(finish, ends[0]),
                     });
                 }
@@ -114,7 +114,7 @@ impl<E: Tabled> Frame<'_, E> {
                         image: self.image(from, image),
                         rows: (row, row + 1),
                         width: finish.out.size.1,
-                        vectors: from.stride / self.kernels.lanes,
+                        vectors: from.vectors(self.kernels.lanes),
                         out: self.at(finish.out.buffer).add(image * finish.out.image()),
                     });
                 }
@@ -135,7 +135,7 @@ impl<E: Tabled> Frame<'_, E> {
                 epilogue,
                 pixels: (0, self.layout.pixels(&finish.out)),
                 image: finish.out.pixels(),
-                vectors: finish.out.stride / self.kernels.lanes,
+                vectors: finish.out.vectors(self.kernels.lanes),
             });
         }
     }
@@ -182,6 +182,7 @@ impl<E: Tabled> Frame<'_, E> {
             from: stage::START,
             to,
             sum: buffer(finish.sum),
+            observed_sum: finish.shows.iter().any(|show| show.stage == stage::SUM),
             scale: vector(&finish.scale),
             bias: vector(&finish.bias),
             residual: buffer(finish.residual),
@@ -210,7 +211,7 @@ impl<E: Tabled> Frame<'_, E> {
 
     unsafe fn mean(&self, from: &Map, finish: &Finish, index: usize) {
         let width = self.mean_width() / self.kernels.lanes;
-        let all = from.stride / self.kernels.lanes;
+        let all = from.vectors(self.kernels.lanes);
         let groups = all.div_ceil(width);
         let (image, group) = (index / groups, index % groups);
         // SAFETY: the layout's.
@@ -333,13 +334,13 @@ impl<E: Tabled> Frame<'_, E> {
                 image: from.data,
                 stride: from.stride,
                 size: from.size,
-                vectors: from.stride / self.kernels.lanes,
+                vectors: layer.from.vectors(self.kernels.lanes),
                 zeros: self.zeros,
                 gate: self.gate(layer.gate, image),
                 out: t.room[0].cast(),
                 gated: t.room[1].cast(),
                 tile_stride: from.stride,
-                plane_stride: t.capacity * from.stride,
+                plane_stride: plane_stride(t.capacity, from.stride),
             };
             let index = at - t.first;
             // SAFETY: room for the tile is there.
@@ -357,10 +358,10 @@ impl<E: Tabled> Frame<'_, E> {
         for (arm, tiles, channel) in arms {
             // SAFETY: room for the tiles and their products is there.
             unsafe {
-                let out = t.room[2].cast::<f32>().add(plane * t.capacity * width + channel);
+                let out = t.room[2].cast::<f32>().add(plane * plane_stride(t.capacity, width) + channel);
                 (self.kernels.gemm_planes)(&Gemm {
                     first: Operand {
-                        a: tiles.cast::<E>().add(plane * t.capacity * stride),
+                        a: tiles.cast::<E>().add(plane * plane_stride(t.capacity, stride)),
                         stride,
                         k: arm.weights.k,
                         b: arm.weights.data.as_ptr().add(plane * arm.weights.plane),
@@ -398,7 +399,7 @@ impl<E: Tabled> Frame<'_, E> {
                         tile: layer.tile,
                         products: t.room[2].cast::<f32>().add(channel),
                         tile_stride: width,
-                        plane_stride: t.capacity * width,
+                        plane_stride: plane_stride(t.capacity, width),
                         size: layer.from.size,
                         vectors: arm.weights.vectors,
                         pixel: image * layer.from.pixels(),

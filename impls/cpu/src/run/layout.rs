@@ -74,10 +74,17 @@ impl Layout {
 
 /// Bytes of transformed tiles, gated tiles and products of so many tiles.
 pub fn room<E: Element>(layer: &Winograd<E>, tiles: usize) -> [usize; 3] {
-    let inputs = layer.tile.planes() * tiles * layer.from.stride * size_of::<E>();
+    let planes = layer.tile.planes();
+    let inputs = planes * plane_stride(tiles, layer.from.stride) * size_of::<E>();
     let gated = if layer.gate.is_some() { inputs } else { 0 };
-    let products = layer.tile.planes() * tiles * outputs(layer) * size_of::<f32>();
+    let products = planes * plane_stride(tiles, outputs(layer)) * size_of::<f32>();
     [inputs, gated, products].map(|bytes| bytes.next_multiple_of(crate::memory::ALIGN))
+}
+
+/// Elements from one plane of tiles to the next: not a power of two, for all planes are written
+/// together and must not meet in one set of the cache.
+pub fn plane_stride(tiles: usize, stride: usize) -> usize {
+    tiles * stride + 2 * crate::plan::LINE
 }
 
 /// Output channels of both arms, padded to vectors.

@@ -112,6 +112,29 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn transpose(r: &mut [__m256]) {
+        // SAFETY: see above.
+        unsafe {
+            let pd = |v| _mm256_castps_pd(v);
+            let ps = |v| _mm256_castpd_ps(v);
+            // Two rows, then four: vector 4 i + j holds column j or 4 + j of rows 4 i to 4 i + 3.
+            for i in [0, 2, 4, 6] {
+                let (a, b) = (r[i], r[i + 1]);
+                (r[i], r[i + 1]) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+            }
+            for i in [0, 4] {
+                let (a, b, c, d) = (pd(r[i]), pd(r[i + 1]), pd(r[i + 2]), pd(r[i + 3]));
+                (r[i], r[i + 1]) = (ps(_mm256_unpacklo_pd(a, c)), ps(_mm256_unpackhi_pd(a, c)));
+                (r[i + 2], r[i + 3]) = (ps(_mm256_unpacklo_pd(b, d)), ps(_mm256_unpackhi_pd(b, d)));
+            }
+            for j in 0..4 {
+                let (a, b) = (r[j], r[4 + j]);
+                r[j] = _mm256_permute2f128_ps::<0x20>(a, b);
+                r[4 + j] = _mm256_permute2f128_ps::<0x31>(a, b);
+            }
+        }
+    }
+    #[inline(always)]
     unsafe fn load_bf16(p: *const u16) -> __m256 {
         // SAFETY: see above.
         unsafe {

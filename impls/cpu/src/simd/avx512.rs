@@ -114,6 +114,36 @@ impl<const DOT: bool> Simd for Avx512<DOT> {
         }
     }
     #[inline(always)]
+    unsafe fn transpose(r: &mut [__m512]) {
+        // SAFETY: see above.
+        unsafe {
+            let pd = |v| _mm512_castps_pd(v);
+            let ps = |v| _mm512_castpd_ps(v);
+            // Two rows, then four: vector 4 i + j holds column j, 4 + j, 8 + j or 12 + j of rows 4 i
+            // to 4 i + 3 in its four quarters.
+            for i in [0, 2, 4, 6, 8, 10, 12, 14] {
+                let (a, b) = (r[i], r[i + 1]);
+                (r[i], r[i + 1]) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+            }
+            for i in [0, 4, 8, 12] {
+                let (a, b, c, d) = (pd(r[i]), pd(r[i + 1]), pd(r[i + 2]), pd(r[i + 3]));
+                (r[i], r[i + 1]) = (ps(_mm512_unpacklo_pd(a, c)), ps(_mm512_unpackhi_pd(a, c)));
+                (r[i + 2], r[i + 3]) = (ps(_mm512_unpacklo_pd(b, d)), ps(_mm512_unpackhi_pd(b, d)));
+            }
+            for j in 0..4 {
+                let (a, b, c, d) = (r[j], r[4 + j], r[8 + j], r[12 + j]);
+                let even = _mm512_shuffle_f32x4::<0x88>(a, b);
+                let odd = _mm512_shuffle_f32x4::<0xdd>(a, b);
+                let other_even = _mm512_shuffle_f32x4::<0x88>(c, d);
+                let other_odd = _mm512_shuffle_f32x4::<0xdd>(c, d);
+                r[j] = _mm512_shuffle_f32x4::<0x88>(even, other_even);
+                r[4 + j] = _mm512_shuffle_f32x4::<0x88>(odd, other_odd);
+                r[8 + j] = _mm512_shuffle_f32x4::<0xdd>(even, other_even);
+                r[12 + j] = _mm512_shuffle_f32x4::<0xdd>(odd, other_odd);
+            }
+        }
+    }
+    #[inline(always)]
     unsafe fn load_bf16(p: *const u16) -> __m512 {
         // SAFETY: see above.
         unsafe {

@@ -56,6 +56,8 @@ pub trait Simd: Copy + 'static {
     unsafe fn max_nan(a: Self::V, b: Self::V) -> Self::V;
     /// 2^n for a number 1.5 * 2^23 + n with -127 < n < 128, whose low bits hold n.
     unsafe fn pow2(shifted: Self::V) -> Self::V;
+    /// Swaps rows and columns of LANES vectors.
+    unsafe fn transpose(rows: &mut [Self::V]);
     /// Widens bfloat16.
     unsafe fn load_bf16(p: *const u16) -> Self::V;
     /// Rounds to the nearest bfloat16, ties to even; NaN stays NaN.

@@ -75,6 +75,13 @@ impl Simd for Portable {
         map(shifted, shifted, |t, _| f32::from_bits((t.to_bits().wrapping_add(127)) << 23))
     }
     #[inline(always)]
+    unsafe fn transpose(rows: &mut [V]) {
+        let from: [V; 4] = [rows[0], rows[1], rows[2], rows[3]];
+        for (at, row) in rows.iter_mut().enumerate() {
+            *row = from.map(|r| r[at]);
+        }
+    }
+    #[inline(always)]
     unsafe fn load_bf16(p: *const u16) -> V {
         // SAFETY: the caller gives a pointer to LANES values.
         unsafe { p.cast::<[u16; 4]>().read_unaligned() }.map(bf16_value)
