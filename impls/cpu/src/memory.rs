@@ -1,36 +1,150 @@
 //! Aligned memory that is allocated once, and the layout of all buffers in it.
 
+#![allow(unsafe_code, reason = "allocates aligned memory")]
+
+use std::alloc::{Layout, handle_alloc_error};
+use std::marker::PhantomData;
 use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use crate::element::Element;
 
 /// Bytes to which every buffer is aligned: a cache line, and the widest vector.
 pub const ALIGN: usize = 64;
 
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; ALIGN]);
+/// A large page: one entry of the processor's table of addresses covers 2 MiB instead of 4 KiB, and
+/// prefetching does not stop every 4 KiB.
+const LARGE: usize = 2 << 20;
 
-/// A block of zeroed, aligned bytes.
-pub struct Memory(Vec<Line>);
+/// A block of zeroed, aligned bytes, in large pages where it is large.
+pub struct Memory {
+    start: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: the block belongs to this value alone, as a `Vec` of bytes would.
+unsafe impl Send for Memory {}
+// SAFETY: shared, it is only read.
+unsafe impl Sync for Memory {}
 
 impl Memory {
     /// At least so many bytes.
     pub fn new(bytes: usize) -> Self {
-        Memory(vec![Line([0; ALIGN]); bytes.div_ceil(ALIGN)])
+        let align = if bytes >= LARGE { LARGE } else { ALIGN };
+        let layout = Layout::from_size_align(bytes.max(1).next_multiple_of(ALIGN), align);
+        let layout = layout.expect("sizes were checked when the model was described");
+        // SAFETY: the size is not 0.
+        let start = unsafe { std::alloc::alloc(layout) };
+        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
+        if align == LARGE {
+            large_pages(start, layout.size());
+        }
+        // SAFETY: the block was just allocated with this size.
+        unsafe { start.write_bytes(0, layout.size()) };
+        Memory { start, layout }
     }
 
     /// How many bytes there are.
     pub fn len(&self) -> usize {
-        self.0.len() * ALIGN
+        self.layout.size()
+    }
+
+    /// Whether there are none, which cannot be.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The first byte.
     pub fn start(&mut self) -> *mut u8 {
-        self.0.as_mut_ptr().cast()
+        self.start.as_ptr()
     }
 
     /// Overwrites everything: with 0xff, every f32 and bfloat16 is NaN.
     pub fn fill(&mut self, byte: u8) {
-        self.0.fill(Line([byte; ALIGN]));
+        // SAFETY: the block has this size.
+        unsafe { self.start.write_bytes(byte, self.len()) };
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout.
+        unsafe { std::alloc::dealloc(self.start.as_ptr(), self.layout) };
+    }
+}
+
+/// Asks for large pages; where there are none, nothing is lost but time.
+#[cfg(target_os = "linux")]
+fn large_pages(start: NonNull<u8>, bytes: usize) {
+    let whole = bytes / LARGE * LARGE;
+    // SAFETY: the range lies in a block that was just allocated, and the advice changes no contents.
+    let _ = unsafe {
+        rustix::mm::madvise(start.as_ptr().cast(), whole, rustix::mm::Advice::LinuxHugepage)
+    };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn large_pages(_: NonNull<u8>, _: usize) {}
+
+/// Bytes of a chunk of a [`Store`].
+const CHUNK: usize = 8 * LARGE;
+
+/// Many constant arrays, side by side in a few large blocks.
+#[derive(Default)]
+pub struct Store {
+    chunk: Option<Arc<Memory>>,
+    used: usize,
+}
+
+/// An array in a [`Store`].
+pub struct Block<E> {
+    memory: Arc<Memory>,
+    offset: usize,
+    len: usize,
+    element: PhantomData<E>,
+}
+
+impl Store {
+    /// An array of so many zeros, filled by a function. All bits zero must be a value of `E`.
+    pub fn array<E: Element>(&mut self, len: usize, fill: impl FnOnce(&mut [E])) -> Block<E> {
+        let bytes = round_up(len * size_of::<E>());
+        let chunk = match self.chunk.take() {
+            Some(chunk) if self.used + bytes <= chunk.len() => chunk,
+            _ => {
+                self.used = 0;
+                Arc::new(Memory::new(bytes.max(CHUNK)))
+            }
+        };
+        let offset = self.used;
+        self.used += bytes;
+        // SAFETY: this part of the chunk is handed out once, so that nobody else reads or writes it
+        // while it is filled; it is aligned for `E` and zeroed.
+        let values = unsafe {
+            let start = chunk.start.as_ptr().add(offset).cast::<E>();
+            std::slice::from_raw_parts_mut(start, len)
+        };
+        fill(values);
+        self.chunk = Some(chunk.clone());
+        Block { memory: chunk, offset, len, element: PhantomData }
+    }
+}
+
+impl<E> Block<E> {
+    /// The first element.
+    pub fn as_ptr(&self) -> *const E {
+        // SAFETY: the offset lies in the chunk.
+        unsafe { self.memory.start.as_ptr().add(self.offset).cast::<E>() }
+    }
+
+    /// How many elements there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
     }
 }
 

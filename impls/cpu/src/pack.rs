@@ -5,13 +5,14 @@ use rayon::prelude::*;
 use crate::element::Element;
 use crate::kernels::gemm::PANEL;
 use crate::kernels::winograd::Tile;
+use crate::memory::{Block, Store};
 
 /// Weights [channels, outputs] in panels of [`PANEL`] vectors of outputs (the last panel may have
 /// fewer): panel, group of channels, vector, lane, channel of the group. What pads is zero. A
 /// Winograd layer has one such matrix for each plane.
 pub struct Packed<E> {
     /// Everything, one plane after the other.
-    pub data: Vec<E>,
+    pub data: Block<E>,
     /// Channels, rounded up to whole groups.
     pub k: usize,
     /// Vectors of outputs.
@@ -25,82 +26,105 @@ pub fn grouped<E: Element>(channels: usize) -> usize {
     channels.next_multiple_of(E::GROUP)
 }
 
-impl<E: Element> Packed<E> {
-    fn empty(planes: usize, channels: usize, outputs: usize, lanes: usize) -> Self {
+/// Where the weights of a matrix lie.
+#[derive(Clone, Copy)]
+struct Shape {
+    k: usize,
+    group: usize,
+    vectors: usize,
+    lanes: usize,
+}
+
+impl Shape {
+    fn new<E: Element>(channels: usize, outputs: usize, lanes: usize) -> Self {
         let (k, vectors) = (grouped::<E>(channels), outputs.div_ceil(lanes));
-        let plane = k * vectors * lanes;
-        Packed { data: vec![E::default(); planes * plane], k, vectors, plane }
+        Shape { k, group: E::GROUP, vectors, lanes }
     }
 
-    /// Where a weight lies in its plane.
-    fn place(&self, lanes: usize, channel: usize, output: usize) -> usize {
-        let (vector, lane) = (output / lanes, output % lanes);
+    fn plane(&self) -> usize {
+        self.k * self.vectors * self.lanes
+    }
+
+    fn panel(&self) -> usize {
+        (PANEL * self.lanes * self.k).max(1)
+    }
+
+    /// Place in its panel.
+    fn place(&self, channel: usize, output: usize) -> usize {
+        let (vector, lane) = (output / self.lanes, output % self.lanes);
         let first = vector / PANEL * PANEL;
         let width = PANEL.min(self.vectors - first);
-        let (group, within) = (channel / E::GROUP, channel % E::GROUP);
-        first * lanes * self.k
-            + ((group * width + vector - first) * lanes + lane) * E::GROUP
-            + within
+        let (group, within) = (channel / self.group, channel % self.group);
+        ((group * width + vector - first) * self.lanes + lane) * self.group + within
     }
 
+    /// Outputs of a panel.
+    fn outputs(&self, panel: usize, outputs: usize) -> std::ops::Range<usize> {
+        let first = panel * PANEL * self.lanes;
+        first..outputs.min(first + PANEL * self.lanes)
+    }
+
+    fn packed<E>(&self, data: Block<E>) -> Packed<E> {
+        Packed { data, k: self.k, vectors: self.vectors, plane: self.plane() }
+    }
+}
+
+impl<E: Element> Packed<E> {
     /// A matrix of weight(output, channel).
     pub fn matrix(
-        channels: usize,
-        outputs: usize,
+        store: &mut Store,
+        [channels, outputs]: [usize; 2],
         lanes: usize,
         weight: impl Fn(usize, usize) -> f64 + Sync,
     ) -> Self {
-        let mut packed = Packed::empty(1, channels, outputs, lanes);
-        let panel = PANEL * lanes * packed.k;
-        let shape = Packed { data: vec![], ..packed };
-        packed.data.par_chunks_mut(panel.max(1)).enumerate().for_each(|(index, chunk)| {
-            let first = index * PANEL * lanes;
-            for output in first..outputs.min(first + PANEL * lanes) {
-                for channel in 0..channels {
-                    let at = shape.place(lanes, channel, output) - index * panel;
-                    chunk[at] = E::from_f32(weight(output, channel) as f32);
+        let shape = Shape::new::<E>(channels, outputs, lanes);
+        let data = store.array(shape.plane(), |data: &mut [E]| {
+            data.par_chunks_mut(shape.panel()).enumerate().for_each(|(index, panel)| {
+                for output in shape.outputs(index, outputs) {
+                    for channel in 0..channels {
+                        let value = weight(output, channel) as f32;
+                        panel[shape.place(channel, output)] = E::from_f32(value);
+                    }
                 }
-            }
+            });
         });
-        packed
+        shape.packed(data)
     }
 
     /// The planes of 3x3 kernels, kernel(output, channel) being [3, 3], transformed in f64.
     pub fn winograd(
+        store: &mut Store,
         tile: Tile,
-        channels: usize,
-        outputs: usize,
+        [channels, outputs]: [usize; 2],
         lanes: usize,
         kernel: impl Fn(usize, usize) -> [f64; 9] + Sync,
     ) -> Self {
-        let mut packed = Packed::empty(tile.planes(), channels, outputs, lanes);
-        let plane = packed.plane;
+        let shape = Shape::new::<E>(channels, outputs, lanes);
         let transform = tile.weight_transform();
-        let shape = Packed { data: vec![], ..packed };
-        // Panels of all planes are written at once: threads share out the panels.
-        let panel = PANEL * lanes * packed.k;
-        let mut panels: Vec<Vec<&mut [E]>> = vec![];
-        for whole in packed.data.chunks_mut(plane.max(1)) {
-            for (index, chunk) in whole.chunks_mut(panel).enumerate() {
-                if panels.len() <= index {
-                    panels.push(vec![]);
+        let data = store.array(tile.planes() * shape.plane(), |data: &mut [E]| {
+            // A panel of all planes is written at once: threads share out the panels.
+            let mut panels: Vec<Vec<&mut [E]>> = vec![];
+            for plane in data.chunks_mut(shape.plane().max(1)) {
+                for (index, panel) in plane.chunks_mut(shape.panel()).enumerate() {
+                    if panels.len() <= index {
+                        panels.push(vec![]);
+                    }
+                    panels[index].push(panel);
                 }
-                panels[index].push(chunk);
             }
-        }
-        panels.into_par_iter().enumerate().for_each(|(index, mut planes)| {
-            let first = index * PANEL * lanes;
-            for output in first..outputs.min(first + PANEL * lanes) {
-                for channel in 0..channels {
-                    let at = shape.place(lanes, channel, output) - index * panel;
-                    let values = transform.apply(&kernel(output, channel));
-                    for (chunk, value) in planes.iter_mut().zip(values) {
-                        chunk[at] = E::from_f32(value as f32);
+            panels.into_par_iter().enumerate().for_each(|(index, mut planes)| {
+                for output in shape.outputs(index, outputs) {
+                    for channel in 0..channels {
+                        let place = shape.place(channel, output);
+                        let values = transform.apply(&kernel(output, channel));
+                        for (panel, value) in planes.iter_mut().zip(values) {
+                            panel[place] = E::from_f32(value as f32);
+                        }
                     }
                 }
-            }
+            });
         });
-        packed
+        shape.packed(data)
     }
 }
 

@@ -9,6 +9,7 @@ use super::fold::{Affine, Kernel, Params};
 use super::{Arm, BufferId, DONE, Finish, Map, Op, Plan, Source, Step, Winograd};
 use crate::isa::{Kernels, Tabled};
 use crate::kernels::epilogue::{Activation, stage};
+use crate::memory::Store;
 use crate::pack::{Packed, grouped, padded};
 
 /// What a plan is made for.
@@ -28,7 +29,7 @@ pub fn plan<E: Tabled>(
     target: Target,
 ) -> Result<Plan<E>, EngineError> {
     let params = Params::new(model, weights)?;
-    let mut b = Builder { model, params, kernels, target, steps: vec![], buffers: 0 };
+    let mut b = Builder { model, params, kernels, target, steps: vec![], buffers: 0, store: Store::default() };
     let mut x = b.stem()?;
     for block in &model.blocks {
         x = b.block(block, x)?;
@@ -49,6 +50,7 @@ pub struct Builder<'a, E> {
     target: Target,
     steps: Vec<Step<E>>,
     buffers: usize,
+    store: Store,
 }
 
 /// A convolution, its weights and what becomes of it.
@@ -98,11 +100,12 @@ impl<E: Tabled> Builder<'_, E> {
 
     /// Packed weights of a 1x1 convolution.
     pub(super) fn matrix(
-        &self,
+        &mut self,
         conv: &Conv,
         weight: impl Fn(usize, usize) -> f64 + Sync,
     ) -> Packed<E> {
-        Packed::matrix(conv.in_channels, conv.out_channels, self.lanes(), weight)
+        let (shape, lanes) = ([conv.in_channels, conv.out_channels], self.lanes());
+        Packed::matrix(&mut self.store, shape, lanes, weight)
     }
 
     pub(super) fn source(
@@ -139,11 +142,11 @@ impl<E: Tabled> Builder<'_, E> {
         finish: Finish,
     ) {
         let (inner, taps) = (grouped::<E>(x.channels), conv.kernel * conv.kernel);
-        let weights =
-            Packed::matrix(taps * inner, conv.out_channels, self.lanes(), |output, k| {
-                let (tap, channel) = (k / inner, k % inner);
-                if channel < x.channels { kernel.at(output, channel, tap) } else { 0.0 }
-            });
+        let (shape, lanes) = ([taps * inner, conv.out_channels], self.lanes());
+        let weights = Packed::matrix(&mut self.store, shape, lanes, |output, k| {
+            let (tap, channel) = (k / inner, k % inner);
+            if channel < x.channels { kernel.at(output, channel, tap) } else { 0.0 }
+        });
         let source = self.source(x, conv.kernel, gate, weights);
         self.gemm(&conv.name, kind, conv.id, source, None, finish);
     }
@@ -206,14 +209,14 @@ impl<E: Tabled> Builder<'_, E> {
     }
 
     fn arm(
-        &self,
+        &mut self,
         tile: crate::kernels::winograd::Tile,
         x: Map,
         (conv, kernel, finish): Wanted<'_>,
     ) -> Arm<E> {
         let taps = |output, channel| kernel.taps(output, channel);
-        let weights =
-            Packed::winograd(tile, x.channels, conv.out_channels, self.lanes(), taps);
+        let (shape, lanes) = ([x.channels, conv.out_channels], self.lanes());
+        let weights = Packed::winograd(&mut self.store, tile, shape, lanes, taps);
         Arm { weights, finish }
     }
 
@@ -248,7 +251,8 @@ impl<E: Tabled> Builder<'_, E> {
         let op = match self.choose(cells, outputs) {
             Some(tile) => {
                 let taps = |o: usize, c: usize| std::array::from_fn(|t| tap(o, c, t / 3, t % 3));
-                let weights = Packed::winograd(tile, 4 * planes, outputs, lanes, taps);
+                let shape = [4 * planes, outputs];
+                let weights = Packed::winograd(&mut self.store, tile, shape, lanes, taps);
                 let main = Arm { weights, finish };
                 let room = std::array::from_fn(|_| self.buffer());
                 let op = Winograd { tile, from: cells, gate: None, main, second: None, room };
@@ -256,7 +260,8 @@ impl<E: Tabled> Builder<'_, E> {
             }
             None => {
                 let inner = grouped::<E>(4 * planes);
-                let weights = Packed::matrix(9 * inner, outputs, lanes, |o, k| {
+                let shape = [9 * inner, outputs];
+                let weights = Packed::matrix(&mut self.store, shape, lanes, |o, k| {
                     let (t, c) = (k / inner, k % inner);
                     tap(o, c, t / 3, t % 3)
                 });
@@ -384,7 +389,8 @@ impl<E: Tabled> Builder<'_, E> {
         let out = self.map(fc.out_features, (1, 1));
         let bias = padded(bias.iter().map(|&b| f64::from(b)), self.lanes());
         let finish = Finish { bias: Some(bias), ..Finish::to(out) }.show(DONE, fc.id);
-        let weights = Packed::matrix(fc.in_features, fc.out_features, self.lanes(), |o, c| {
+        let (shape, lanes) = ([fc.in_features, fc.out_features], self.lanes());
+        let weights = Packed::matrix(&mut self.store, shape, lanes, |o, c| {
             f64::from(weight[o * fc.in_features + c])
         });
         let source = self.source(features, 1, None, weights);
