@@ -145,6 +145,9 @@ pub struct DeviceArgs {
     /// Threads of every engine; 0 is all cores.
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
+    /// Instruction set of the engine cpu: portable, avx2, avx512 or avx512bf16 [default: the best].
+    #[arg(long)]
+    pub isa: Option<cpu::Isa>,
 }
 
 /// Where the results of a run go.
@@ -195,6 +198,8 @@ impl std::fmt::Display for InputSource {
 pub enum Participant {
     /// Plain loops of our own.
     Scalar,
+    /// The fast engine of our own.
+    Cpu,
     /// libtorch.
     Torch,
     /// A dump.
@@ -208,12 +213,13 @@ impl FromStr for Participant {
         match text {
             "scalar" => Ok(Participant::Scalar),
             "torch" => Ok(Participant::Torch),
-            "cpu" | "cuda" => Err(format!(
-                "the engine `{text}` is not part of this version; use scalar, torch or npz:FILE"
-            )),
+            "cpu" => Ok(Participant::Cpu),
+            "cuda" => Err("the engine `cuda` is not part of this version; use scalar, cpu, torch or \
+                           npz:FILE"
+                .to_owned()),
             _ => match text.strip_prefix("npz:") {
                 Some(file) if !file.is_empty() => Ok(Participant::Npz(file.into())),
-                _ => Err(format!("`{text}` is no engine; use scalar, torch or npz:FILE")),
+                _ => Err(format!("`{text}` is no engine; use scalar, cpu, torch or npz:FILE")),
             },
         }
     }
@@ -225,7 +231,7 @@ pub struct DiffArgs {
     /// Only these layers: names, prefixes or aliases such as ctl3, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub layer: Vec<String>,
-    /// What is judged: scalar, torch or npz:FILE.
+    /// What is judged: scalar, cpu, torch or npz:FILE.
     #[arg(long, default_value = "scalar")]
     pub candidate: Participant,
     /// What it is held against: torch, scalar or npz:FILE.
@@ -254,7 +260,7 @@ pub const DEFAULT_REFERENCE: &str = if cfg!(feature = "libtorch") { "torch" } el
 /// `harness dump`.
 #[derive(Debug, Args)]
 pub struct DumpArgs {
-    /// The engine: scalar or torch.
+    /// The engine: scalar, cpu or torch.
     #[arg(long)]
     pub engine: Participant,
     /// The npz file to write.

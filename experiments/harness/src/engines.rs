@@ -8,32 +8,40 @@ use spec::{Engine, Model, Precision};
 
 use crate::cli::{DeviceArgs, Participant};
 
-/// The device of the libtorch engines, found usable.
-#[cfg(feature = "libtorch")]
-pub type Device = torch::Device;
-
-/// Without libtorch there is only the processor.
-#[cfg(not(feature = "libtorch"))]
+/// What computes, found usable.
 #[derive(Debug, Clone, Copy)]
-pub struct Device;
-
-/// Checks that a device is there; call before other threads start.
-#[cfg(feature = "libtorch")]
-pub fn open_device(on: &DeviceArgs) -> Result<Device> {
-    let device: Device = on.device.parse().map_err(anyhow::Error::msg)?;
-    cap_threads(on.threads);
-    torch::threads(on.threads);
-    Ok(device.open()?)
+pub struct Device {
+    /// The device of the libtorch engines.
+    #[cfg(feature = "libtorch")]
+    pub torch: torch::Device,
+    /// How the engine `cpu` runs.
+    cpu: cpu::Options,
 }
 
-/// Without libtorch only the processor can be asked for.
-#[cfg(not(feature = "libtorch"))]
+/// Checks that a device and an instruction set are there; call before other threads start.
 pub fn open_device(on: &DeviceArgs) -> Result<Device> {
     cap_threads(on.threads);
-    if on.device != "cpu" {
-        bail!("--device {}: this harness was built without libtorch; use --device cpu", on.device);
+    if let Some(isa) = on.isa
+        && isa.detect().is_none()
+    {
+        let best = cpu::Level::best().isa();
+        bail!("--isa {isa}: this processor does not have it; its best is {best}");
     }
-    Ok(Device)
+    let cpu = cpu::Options { isa: on.isa, threads: on.threads, ..cpu::Options::default() };
+    #[cfg(feature = "libtorch")]
+    {
+        let device: torch::Device = on.device.parse().map_err(anyhow::Error::msg)?;
+        torch::threads(on.threads);
+        Ok(Device { torch: device.open()?, cpu })
+    }
+    #[cfg(not(feature = "libtorch"))]
+    {
+        if on.device != "cpu" {
+            let device = &on.device;
+            bail!("--device {device}: this harness was built without libtorch; use --device cpu");
+        }
+        Ok(Device { cpu })
+    }
 }
 
 /// Caps the threads of our own engines; 0 leaves one for each core.
@@ -59,6 +67,7 @@ pub fn load(
             Precision::F64 => Ok(Box::new(scalar::Scalar::<f64>::new(model, weights)?)),
             Precision::Bf16 => bail!("the engine `scalar` computes in f32 or f64, not in bf16"),
         },
+        Participant::Cpu => Ok(cpu::load(model, weights, precision, device.cpu)?),
         Participant::Torch => load_torch(model, weights, precision, device),
         Participant::Npz(path) => {
             bail!("npz:{} is a dump, which cannot be run; name an engine", path.display())
@@ -73,7 +82,7 @@ fn load_torch(
     precision: Precision,
     device: Device,
 ) -> Result<Box<dyn Engine>> {
-    Ok(Box::new(torch::Torch::new(model, weights, precision, device)?))
+    Ok(Box::new(torch::Torch::new(model, weights, precision, device.torch)?))
 }
 
 #[cfg(not(feature = "libtorch"))]

@@ -47,7 +47,7 @@ fn cuda_without_a_gpu_is_one_sentence() {
 #[test]
 fn engines_that_are_not_there_are_refused() {
     let h = Harness::new();
-    for engine in ["cpu", "cuda", "npz:", "jax"] {
+    for engine in ["gpu", "cuda", "npz:", "jax"] {
         let run = h.diff(&[&SMALL[..], &["--candidate", engine]].concat()).code(2);
         assert!(run.stderr.contains("npz:FILE"), "{}", run.stderr);
     }

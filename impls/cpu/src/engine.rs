@@ -343,8 +343,7 @@ fn bytes<E>(op: &Op<E>, clips: usize) -> u64 {
 impl<E: Format> Engine for Cpu<E> {
     fn describe(&self) -> String {
         let isa = self.level.isa();
-        let threads = self.pool.threads();
-        format!("cpu {} ({isa}, {threads} threads) on cpu", E::PRECISION)
+        format!("cpu {} ({isa}) on cpu", E::PRECISION)
     }
 
     fn precision(&self) -> Precision {

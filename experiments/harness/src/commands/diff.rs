@@ -194,6 +194,7 @@ fn named(participant: &Participant) -> String {
     match participant {
         Participant::Npz(path) => format!("npz:{}", path.display()),
         Participant::Scalar => "scalar".to_owned(),
+        Participant::Cpu => "cpu".to_owned(),
         Participant::Torch => "libtorch".to_owned(),
     }
 }

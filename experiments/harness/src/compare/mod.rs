@@ -125,8 +125,7 @@ impl Comparison {
         let (model, precision) = (&self.model, self.precision);
         let roundings = measure::roundings(model, precision, forced);
         let driver = recorded.or(self.reference.as_ref());
-        // Sums of modules that a dump lacks: their error shows at the next module that it has.
-        let mut unseen = 0.0;
+        let mut unseen = Unseen::default();
         let step = |id: ModuleId, mut values: Vec<Option<Tensor>>| {
             let own = values.pop().flatten();
             let Some(truth) = values.pop().flatten() else { return Flow::Continue };
@@ -141,7 +140,7 @@ impl Comparison {
             if let (Some(candidate), Some(target), Some(own)) = (candidate, target, own)
                 && self.selection.contains(id)
             {
-                let granted = roundings[id.0].hypot(std::mem::take(&mut unseen));
+                let granted = roundings[id.0].hypot(unseen.take(model, id));
                 let budget = budget(precision, granted, &truth, &own);
                 let from_dump = recorded.is_some() || self.reference.is_some();
                 let compared = Compared::new(model, id, precision, target, candidate, from_dump);
@@ -157,7 +156,7 @@ impl Comparison {
                     ErrorKind::Inherited => layer.inherited = Some(errors),
                 }
             } else if forced {
-                unseen = roundings[id.0].hypot(unseen);
+                unseen.add(model, id, roundings[id.0]);
             }
             progress();
             match (id == last, forced) {
@@ -170,6 +169,40 @@ impl Comparison {
             }
         };
         Ok(lockstep::run(runners, &wanted, step)?)
+    }
+}
+
+/// Sums of modules that a dump lacks or an engine has fused: their error shows where they are read.
+#[derive(Default)]
+struct Unseen {
+    /// By the next module.
+    next: f64,
+    /// By the module that they are part of: a convolution that another one follows, which reads
+    /// something else, as the temporal convolution of a CTL.
+    parent: Vec<(ModuleId, f64)>,
+}
+
+impl Unseen {
+    fn add(&mut self, model: &Model, id: ModuleId, roundings: f64) {
+        let follows = model.modules().get(id.0 + 1).map(|next| next.kind);
+        if model.module(id).kind == Kind::Conv && follows == Some(Kind::Conv) {
+            self.parent.push((id, roundings));
+        } else {
+            self.next = self.next.hypot(roundings);
+        }
+    }
+
+    fn take(&mut self, model: &Model, id: ModuleId) -> f64 {
+        let parent = format!("{}.", model.module(id).name);
+        let mut granted = std::mem::take(&mut self.next);
+        self.parent.retain(|(child, roundings)| {
+            let read = model.module(*child).name.starts_with(&parent);
+            if read {
+                granted = granted.hypot(*roundings);
+            }
+            !read
+        });
+        granted
     }
 }
 

@@ -155,7 +155,7 @@ pub fn train(
             path.display()
         );
     }
-    let mut student = Student::new(model.clone(), &state.weights, device)?;
+    let mut student = Student::new(model.clone(), &state.weights, device.torch)?;
     if !state.momenta.is_empty() {
         student.resume(&state.momenta)?;
     }
@@ -265,7 +265,7 @@ fn one_epoch(
 }
 
 fn validate(model: &Arc<Model>, weights: &Weights, clips: &[Clip], device: Device) -> Result<Rate> {
-    let mut engine = torch::Torch::new(model.clone(), weights, Precision::F32, device)?;
+    let mut engine = torch::Torch::new(model.clone(), weights, Precision::F32, device.torch)?;
     let mut hits = 0;
     for batch in clips.chunks(EVAL_BATCH) {
         let mut input = Vec::new();
