@@ -42,6 +42,9 @@ pub enum Command {
     /// Look into checkpoints and convert them.
     #[command(subcommand)]
     Weights(WeightsCommand),
+    /// Write the network for other runtimes.
+    #[command(subcommand)]
+    Export(ExportCommand),
     /// Make the reports of earlier runs again from their records.
     Report(ReportArgs),
 }
@@ -313,6 +316,47 @@ pub struct SelftestArgs {
     /// Frame size; a size that makes the positional embedding be resized.
     #[arg(long, default_value = "72x88")]
     pub size: FrameSize,
+}
+
+/// `harness export`.
+#[derive(Debug, Subcommand)]
+pub enum ExportCommand {
+    /// Write an ONNX file with a dynamic batch.
+    Onnx(OnnxArgs),
+}
+
+/// `harness export onnx`.
+#[derive(Debug, Args)]
+pub struct OnnxArgs {
+    /// The file to write.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Weights: formula:SEED, or a checkpoint.
+    #[arg(long, default_value = "formula:0")]
+    pub weights: Source,
+    /// Version of the ONNX operators, 17 or later.
+    #[arg(long, default_value_t = 17)]
+    pub opset: i64,
+    /// End in probabilities instead of logits.
+    #[arg(long)]
+    pub softmax: bool,
+    /// Begin with frames as they are decoded, uint8 RGB [batch, T, H, W, 3], and normalise them.
+    #[arg(long)]
+    pub preprocess: bool,
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+impl OnnxArgs {
+    /// What the flags say about the file.
+    pub fn options(&self) -> crate::export::Options {
+        crate::export::Options {
+            opset: self.opset,
+            softmax: self.softmax,
+            preprocess: self.preprocess,
+        }
+    }
 }
 
 /// `harness train`.

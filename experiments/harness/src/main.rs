@@ -7,6 +7,7 @@ mod compare;
 mod dump;
 mod engines;
 mod eval;
+mod export;
 mod faults;
 mod files;
 mod input;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::Train(args) => train(&args),
         Command::Ablate(args) => commands::ablate::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
+        Command::Export(command) => commands::export::run(&command),
         Command::Info(args) => commands::info::run(&args),
         Command::Weights(command) => commands::weights::run(&command),
         Command::Report(args) => commands::report::run(&args),

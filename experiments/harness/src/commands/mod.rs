@@ -4,6 +4,7 @@ pub mod ablate;
 pub mod diff;
 pub mod dump;
 pub mod eval;
+pub mod export;
 pub mod info;
 pub mod report;
 pub mod selftest;

@@ -72,8 +72,10 @@ pub unsafe fn run<S: Simd, E: Element, O: Element>(g: &Gemm<E, O>) {
             true => (at / panels, at % panels),
             false => (at % tiles, at / tiles),
         };
+        let stream = weights > RESIDENT;
+        let place = Place { tile, tiles, vector: g.vectors.0 + panel * PANEL, stream };
         // SAFETY: handed on from the caller; the tiles cover rows and vectors exactly.
-        unsafe { tile_at::<S, E, O>(g, rows_of(g.rows, tiles, tile), g.vectors.0 + panel * PANEL) };
+        unsafe { tile_at::<S, E, O>(g, &place) };
     }
 }
 
@@ -84,13 +86,20 @@ fn rows_of(rows: usize, tiles: usize, tile: usize) -> (usize, usize) {
     (tile * low + tile.min(more), low + usize::from(tile < more))
 }
 
+/// A tile: the how manieth of how many along the rows, and its first vector of outputs.
+struct Place {
+    tile: usize,
+    tiles: usize,
+    vector: usize,
+    /// Whether the next panel has to come from afar.
+    stream: bool,
+}
+
 /// One tile with its epilogue.
 #[inline(always)]
-unsafe fn tile_at<S: Simd, E: Element, O: Element>(
-    g: &Gemm<E, O>,
-    (row, height): (usize, usize),
-    vector: usize,
-) {
+unsafe fn tile_at<S: Simd, E: Element, O: Element>(g: &Gemm<E, O>, place: &Place) {
+    let (row, height) = rows_of(g.rows, place.tiles, place.tile);
+    let vector = place.vector;
     let width = PANEL.min(g.vectors.1 - vector);
     let pixel = g.pixel + row;
     let mut spill = std::mem::MaybeUninit::<[f32; SPILL]>::uninit();
@@ -100,9 +109,9 @@ unsafe fn tile_at<S: Simd, E: Element, O: Element>(
         if g.epilogue.is_plain() && O::IS_F32 {
             let at = pixel * g.epilogue.stride + vector * S::LANES;
             let out = g.epilogue.out.add(at).cast::<f32>();
-            return sums::<S, E, O>(g, (row, height), (vector, width), out, g.epilogue.stride);
+            return sums::<S, E, O>(g, place, (row, height), width, out, g.epilogue.stride);
         }
-        sums::<S, E, O>(g, (row, height), (vector, width), spill, PANEL * S::LANES);
+        sums::<S, E, O>(g, place, (row, height), width, spill, PANEL * S::LANES);
         for j in 0..width {
             let channel = (vector + j) * S::LANES;
             let affine = g.epilogue.affine::<S>(channel);
@@ -119,8 +128,9 @@ unsafe fn tile_at<S: Simd, E: Element, O: Element>(
 #[inline(always)]
 unsafe fn sums<S: Simd, E: Element, O: Element>(
     g: &Gemm<E, O>,
+    place: &Place,
     (row, height): (usize, usize),
-    (vector, width): (usize, usize),
+    width: usize,
     out: *mut f32,
     stride: usize,
 ) {
@@ -130,7 +140,7 @@ unsafe fn sums<S: Simd, E: Element, O: Element>(
             match height {
                 // SAFETY: the caller's; rows row..row + height are there.
                 $($height if S::ROWS >= $height => unsafe {
-                    tile::<S, E, O, $height, $width>(g, row, vector, out, stride)
+                    tile::<S, E, O, $height, $width>(g, place, row, out, stride)
                 },)*
                 _ => {}
             }
@@ -145,17 +155,17 @@ unsafe fn sums<S: Simd, E: Element, O: Element>(
 #[inline(always)]
 unsafe fn tile<S: Simd, E: Element, O: Element, const M: usize, const N: usize>(
     g: &Gemm<E, O>,
+    place: &Place,
     row: usize,
-    vector: usize,
     out: *mut f32,
     stride: usize,
 ) {
     // SAFETY: the caller's.
     unsafe {
         let mut acc = [[S::splat(0.0); N]; M];
-        accumulate::<S, E, M, N>(&mut acc, &g.first, row, vector);
+        accumulate::<S, E, M, N>(&mut acc, &g.first, place, row);
         if let Some(second) = &g.second {
-            accumulate::<S, E, M, N>(&mut acc, second, row, vector);
+            accumulate::<S, E, M, N>(&mut acc, second, place, row);
         }
         for i in 0..M {
             for j in 0..N {
@@ -169,13 +179,25 @@ unsafe fn tile<S: Simd, E: Element, O: Element, const M: usize, const N: usize>(
 unsafe fn accumulate<S: Simd, E: Element, const M: usize, const N: usize>(
     acc: &mut [[S::V; N]; M],
     operand: &Operand<E>,
+    place: &Place,
     row: usize,
-    vector: usize,
 ) {
     // SAFETY: the caller's; a panel holds k * N * LANES weights.
     unsafe {
         let a = operand.a.add(row * operand.stride);
-        let mut b = operand.b.add(vector * S::LANES * operand.k);
+        let mut b = operand.b.add(place.vector * S::LANES * operand.k);
+        // While the tiles of a panel are computed, the next panel comes in: each tile asks for its
+        // share. The addresses may lie beyond the weights, so they are made without `add`'s rules.
+        let step = N * S::LANES * E::GROUP * size_of::<E>();
+        let (mut next, share) = match place.stream {
+            true => {
+                let panel = step * (operand.k / E::GROUP);
+                let share = step / place.tiles;
+                (b.cast::<u8>().wrapping_add(panel + panel / place.tiles * place.tile), share)
+            }
+            // What is in the first level already: asking for it costs nothing.
+            false => (b.cast::<u8>(), step),
+        };
         let mut k = 0;
         while k < operand.k {
             let mut weights = [E::weights::<S>(b); N];
@@ -188,6 +210,8 @@ unsafe fn accumulate<S: Simd, E: Element, const M: usize, const N: usize>(
                     acc[i][j] = E::multiply::<S>(acc[i][j], x, weights[j]);
                 }
             }
+            S::prefetch(next);
+            next = next.wrapping_add(share);
             b = b.add(N * S::LANES * E::GROUP);
             k += E::GROUP;
         }

@@ -70,7 +70,7 @@ impl Layer {
             Convolution::Direct => None,
             Convolution::Winograd(tile) => Some(tile),
             Convolution::Auto => {
-                let tiles: &[Tile] = if self.bytes < 4 { &[Tile::F2] } else { &[Tile::F2, Tile::F4] };
+                let tiles: &[Tile] = &[Tile::F2, Tile::F4];
                 let costs = tiles.iter().map(|&tile| (self.winograd(tile), Some(tile)));
                 let all = costs.chain([(self.direct(), None)]);
                 all.min_by(|a, b| a.0.total_cmp(&b.0)).and_then(|(_, tile)| tile)

@@ -36,6 +36,8 @@ pub trait Simd: Copy + 'static {
     unsafe fn load(p: *const f32) -> Self::V;
     /// Stores LANES numbers.
     unsafe fn store(p: *mut f32, v: Self::V);
+    /// Asks for the cache line at an address, which need not be valid, in the second cache level.
+    unsafe fn prefetch(p: *const u8);
     /// a + b.
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     /// a - b.

@@ -35,6 +35,8 @@ impl Simd for Portable {
         unsafe { p.cast::<V>().write_unaligned(v) }
     }
     #[inline(always)]
+    unsafe fn prefetch(_: *const u8) {}
+    #[inline(always)]
     unsafe fn add(a: V, b: V) -> V {
         map(a, b, |a, b| a + b)
     }
