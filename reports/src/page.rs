@@ -9,6 +9,7 @@ use crate::error::{ReportError, Result};
 use crate::record::Record;
 
 mod ablate;
+mod bench;
 mod diff;
 mod eval;
 mod index;
@@ -46,6 +47,7 @@ pub fn render(record: &Record) -> Result<String> {
         Record::Eval(record) => page("study.html", &eval::view(record)?),
         Record::Train(record) => page("study.html", &train::view(record)?),
         Record::Ablate(record) => page("study.html", &ablate::view(record)?),
+        Record::Bench(record) => page("study.html", &bench::view(record)?),
     }
 }
 

@@ -9,8 +9,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub mod float;
+mod bench;
 mod study;
 
+pub use bench::{BenchEntry, BenchRecord, LayerTime, Setting};
 pub use study::*;
 
 /// The version of the record's layout that this crate writes and reads.
@@ -32,6 +34,8 @@ pub enum Record {
     Train(Box<TrainRecord>),
     /// `harness ablate`: what the parts of the network are worth.
     Ablate(Box<AblateRecord>),
+    /// The outcome of `harness bench`.
+    Bench(Box<BenchRecord>),
 }
 
 impl Record {
@@ -43,6 +47,7 @@ impl Record {
             Record::Eval(_) => "eval",
             Record::Train(_) => "train",
             Record::Ablate(_) => "ablate",
+            Record::Bench(_) => "bench",
         }
     }
 
@@ -54,6 +59,7 @@ impl Record {
             Record::Eval(eval) => &eval.run,
             Record::Train(train) => &train.run,
             Record::Ablate(ablate) => &ablate.run,
+            Record::Bench(bench) => &bench.run,
         }
     }
 }

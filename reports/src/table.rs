@@ -11,7 +11,7 @@ use polars::prelude::{
 
 use crate::error::Result;
 use crate::record::{
-    AblateRecord, Answer, DiffRecord, Errors, EvalRecord, Layer, Place, Record, SelftestRecord,
+    AblateRecord, Answer, BenchEntry, BenchRecord, DiffRecord, Errors, EvalRecord, Layer, Place, Record, SelftestRecord,
     TrainRecord, Video,
 };
 use crate::store::write_whole;
@@ -41,6 +41,7 @@ pub fn to_table(record: &Record) -> Result<DataFrame> {
         Record::Eval(eval) => videos_table(eval),
         Record::Train(train) => epochs_table(train),
         Record::Ablate(ablate) => variants_table(ablate),
+        Record::Bench(bench) => times_table(bench),
     };
     Ok(table?)
 }
@@ -146,6 +147,28 @@ fn epochs_table(train: &TrainRecord) -> PolarsResult<DataFrame> {
 }
 
 /// One row for each variant and network.
+/// One row for each contestant of each setting.
+fn times_table(bench: &BenchRecord) -> PolarsResult<DataFrame> {
+    let rows: Vec<_> =
+        bench.settings.iter().flat_map(|s| s.entries.iter().map(move |e| (s, e))).collect();
+    let float = |name: &str, read: fn(&BenchEntry) -> f64| {
+        column(name, rows.iter().map(|(_, e)| read(e)).collect::<Vec<_>>())
+    };
+    let columns = vec![
+        strings("contestant", rows.iter().map(|(_, e)| e.name.clone())),
+        strings("precision", rows.iter().map(|(s, _)| s.precision.clone())),
+        integers("batch", rows.iter().map(|(s, _)| s.batch)),
+        integers("threads", rows.iter().map(|(s, _)| s.threads)),
+        float("p50_s", |e| e.p50_s),
+        float("p99_s", |e| e.p99_s),
+        float("load_s", |e| e.load_s),
+        float("first_s", |e| e.first_s),
+        float("error", |e| e.error),
+        integers("peak_bytes", rows.iter().map(|(_, e)| e.peak_bytes)),
+    ];
+    DataFrame::new(rows.len(), columns)
+}
+
 fn variants_table(ablate: &AblateRecord) -> PolarsResult<DataFrame> {
     let rows: Vec<_> = ablate
         .variants

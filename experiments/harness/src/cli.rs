@@ -9,6 +9,7 @@ use spec::weights::Source;
 use spec::{Config, ConfigError, Precision};
 use video::dataset::{Dataset, Mode};
 
+use crate::bench::args::{BenchArgs, WorkerArgs};
 use crate::eval::Order;
 
 /// Holds implementations of SqueezeTime against each other, layer by layer.
@@ -42,6 +43,11 @@ pub enum Command {
     /// Look into checkpoints and convert them.
     #[command(subcommand)]
     Weights(WeightsCommand),
+    /// Measure latency and throughput beside other runtimes.
+    Bench(BenchArgs),
+    /// A contestant of `bench`.
+    #[command(hide = true)]
+    BenchWorker(WorkerArgs),
     /// Write the network for other runtimes.
     #[command(subcommand)]
     Export(ExportCommand),

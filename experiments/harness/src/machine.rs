@@ -113,7 +113,8 @@ fn git() -> Option<Git> {
     Some(Git { revision, dirty })
 }
 
-fn machine() -> Machine {
+/// This machine.
+pub fn machine() -> Machine {
     let field = |file: &str, key: &str| {
         let text = std::fs::read_to_string(file).ok()?;
         let line = text.lines().find(|line| line.starts_with(key))?.to_owned();

@@ -1,6 +1,7 @@
 //! The binary `harness`: one file per command under `commands`, the comparison itself under
 //! `compare`, known mistakes under `faults`.
 
+mod bench;
 mod cli;
 mod commands;
 mod compare;
@@ -40,6 +41,8 @@ fn main() -> ExitCode {
         Command::Train(args) => train(&args),
         Command::Ablate(args) => commands::ablate::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
+        Command::Bench(args) => commands::bench::run(&args),
+        Command::BenchWorker(args) => bench::worker::run(&args),
         Command::Export(command) => commands::export::run(&command),
         Command::Info(args) => commands::info::run(&args),
         Command::Weights(command) => commands::weights::run(&command),

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use crate::element::{Bf16, Element};
 use crate::kernels::gemm::{self, Gemm};
 use crate::kernels::import::{self, Import};
+use crate::kernels::peak;
 use crate::kernels::spatial::{self, Depthwise, Gather, MaxPool, Mean, Resume};
 use crate::kernels::winograd::{self, Input, Output};
 use crate::simd::Simd;
@@ -116,6 +117,7 @@ pub struct Kernels<E> {
     pub mean: unsafe fn(&Mean<E>),
     pub resume: unsafe fn(&Resume<E>),
     pub import: unsafe fn(&Import<E>),
+    pub peak: unsafe fn(usize) -> f32,
 }
 
 /// A format for which tables exist.
@@ -181,6 +183,11 @@ macro_rules! compile {
                 // SAFETY: as above.
                 unsafe { import::import::<S, E>(i) }
             }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn peak(rounds: usize) -> f32 {
+                // SAFETY: as above.
+                unsafe { peak::run::<S, E>(rounds) }
+            }
 
             pub const KERNELS: Kernels<E> = Kernels {
                 lanes: <S as Simd>::LANES,
@@ -196,6 +203,7 @@ macro_rules! compile {
                 mean,
                 resume,
                 import,
+                peak,
             };
         }
     };

@@ -12,6 +12,7 @@ pub mod kernels;
 pub mod memory;
 pub mod pack;
 pub mod plan;
+pub mod roofline;
 pub mod pool;
 pub mod run;
 pub mod simd;

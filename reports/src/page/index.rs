@@ -43,6 +43,11 @@ impl IndexEntry {
                     format!("{}: {} % on the validation part", train.dataset, short(val)),
                 )
             }
+            Record::Bench(bench) => (
+                bench.verdict.as_str(),
+                "bench",
+                format!("{} settings", bench.settings.len()),
+            ),
             Record::Ablate(ablate) => (
                 "pass",
                 "ablation",

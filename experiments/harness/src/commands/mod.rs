@@ -1,6 +1,7 @@
 //! One file per command, and what several of them share.
 
 pub mod ablate;
+pub mod bench;
 pub mod diff;
 pub mod dump;
 pub mod eval;
@@ -24,7 +25,7 @@ use crate::cli::{ModelArgs, OutputArgs};
 
 /// The description and the weights of a model. Weights without a classifier make a backbone, whose
 /// output is the pooled features.
-fn model_and_weights(args: &ModelArgs, source: &Source) -> Result<(Model, Weights)> {
+pub fn model_and_weights(args: &ModelArgs, source: &Source) -> Result<(Model, Weights)> {
     let config = args.config()?;
     let model = Model::new(config.clone())?;
     let weights = Weights::load(source, model.parameters())?;
@@ -76,10 +77,17 @@ fn table_name(record: &Record) -> &'static str {
         Record::Eval(_) => "videos.parquet",
         Record::Train(_) => "epochs.parquet",
         Record::Ablate(_) => "variants.parquet",
+        Record::Bench(_) => "times.parquet",
     }
 }
 
 /// Prints results; a closed pipe (`harness info | head`) is no failure.
+pub fn print_line(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// As [`print_line`], for results.
 fn print(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }

@@ -8,5 +8,6 @@
 pub mod epilogue;
 pub mod gemm;
 pub mod import;
+pub mod peak;
 pub mod spatial;
 pub mod winograd;

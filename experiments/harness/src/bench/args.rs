@@ -1,0 +1,86 @@
+//! The command line of `harness bench`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use spec::Precision;
+use spec::weights::Source;
+
+use crate::cli::{ModelArgs, OutputArgs};
+
+/// Who can take part.
+pub const ENGINES: [&str; 5] = ["cpu", "scalar", "torch", "onnxruntime", "openvino"];
+
+/// `harness bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Contestants: cpu, scalar, torch, onnxruntime, openvino.
+    #[arg(long, value_delimiter = ',', value_parser = ENGINES,
+          default_value = "cpu,torch,onnxruntime,openvino")]
+    pub engines: Vec<String>,
+    /// Precisions: f32, bf16.
+    #[arg(long, value_delimiter = ',', default_value = "f32,bf16")]
+    pub precision: Vec<Precision>,
+    /// Clips in a batch.
+    #[arg(long, value_delimiter = ',', default_value = "1")]
+    pub batch: Vec<usize>,
+    /// Threads of every contestant [default: 1 and all cores].
+    #[arg(long, value_delimiter = ',')]
+    pub threads: Vec<usize>,
+    /// Rounds: in each, every contestant has a turn, and the order moves on.
+    #[arg(long, default_value_t = 15)]
+    pub rounds: usize,
+    /// Runs in a turn that count; one more before them does not.
+    #[arg(long, default_value_t = 3)]
+    pub runs: usize,
+    /// Instruction set of the engine cpu [default: the best].
+    #[arg(long)]
+    pub isa: Option<cpu::Isa>,
+    /// Weights: formula:SEED, or a checkpoint.
+    #[arg(long, default_value = "formula:0")]
+    pub weights: Source,
+    /// Leaves out where the time goes, layer by layer.
+    #[arg(long)]
+    pub no_profile: bool,
+    /// Keep the times under runs/baselines/NAME.json.
+    #[arg(long, value_name = "NAME")]
+    pub save_baseline: Option<String>,
+    /// Compare with times kept before; slower beyond chance is exit code 1.
+    #[arg(long, value_name = "NAME")]
+    pub baseline: Option<String>,
+    /// Folder of the run; the default is a new one under runs/.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Where the results go.
+    #[command(flatten)]
+    pub report: OutputArgs,
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// One of our engines as a contestant; started by `harness bench`.
+#[derive(Debug, Args)]
+pub struct WorkerArgs {
+    /// The engine.
+    #[arg(long)]
+    pub engine: String,
+    /// Its precision.
+    #[arg(long)]
+    pub precision: Precision,
+    /// Its threads.
+    #[arg(long)]
+    pub threads: usize,
+    /// Its instruction set.
+    #[arg(long)]
+    pub isa: Option<cpu::Isa>,
+    /// Weights.
+    #[arg(long)]
+    pub weights: Source,
+    /// The clips, an npy file.
+    #[arg(long)]
+    pub input: PathBuf,
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+}

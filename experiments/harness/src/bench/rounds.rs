@@ -1,0 +1,199 @@
+//! The rounds of one setting: who takes part, their turns, and whether what they computed is right.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use reports::record::{BenchEntry, LayerTime, Setting};
+use spec::{Precision, Tensor};
+
+use super::args::BenchArgs;
+use super::contestant::Contestant;
+use super::stats;
+
+/// What one setting is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Case {
+    /// Precision.
+    pub precision: Precision,
+    /// Clips in a batch.
+    pub batch: usize,
+    /// Threads.
+    pub threads: usize,
+}
+
+/// What all contestants are given.
+pub struct Given<'a> {
+    /// The command line.
+    pub args: &'a BenchArgs,
+    /// A folder for files that pass between processes.
+    pub folder: &'a Path,
+    /// The network as ONNX, where a peer takes part.
+    pub onnx: Option<PathBuf>,
+    /// Model flags for workers.
+    pub model_flags: Vec<String>,
+}
+
+/// Python of the peers and their script, set by `scripts/bench`.
+pub fn peers() -> Option<(PathBuf, PathBuf)> {
+    let path = |name| std::env::var_os(name).map(PathBuf::from);
+    Some((path("HARNESS_PEERS")?, path("HARNESS_PEER_SCRIPT")?))
+}
+
+/// Whether a contestant is another runtime.
+pub fn is_peer(engine: &str) -> bool {
+    matches!(engine, "onnxruntime" | "openvino")
+}
+
+/// Largest relative L2 distance of a timed output from the float64 reference: far above what any
+/// right implementation shows, far below what a wrong one does (`harness diff` judges closely).
+pub fn largest_error(precision: Precision) -> f64 {
+    match precision {
+        Precision::Bf16 => 5e-2,
+        _ => 1e-4,
+    }
+}
+
+impl Given<'_> {
+    fn command(&self, engine: &str, case: Case, input: &Path) -> Result<Command> {
+        let (precision, threads) = (case.precision.to_string(), case.threads.to_string());
+        if is_peer(engine) {
+            let (python, script) = peers().context(
+                "is left out: run scripts/bench, which sets the other runtimes up",
+            )?;
+            let onnx = self.onnx.as_ref().context("has no ONNX file")?;
+            let mut command = Command::new(python);
+            command.arg(script).arg(engine).arg("--model").arg(onnx).arg("--input").arg(input);
+            command.args(["--threads", &threads, "--precision", &precision]);
+            return Ok(command);
+        }
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["bench-worker", "--engine", engine]).arg("--input").arg(input);
+        command.args(["--threads", &threads, "--precision", &precision]);
+        command.args(["--weights", &self.args.weights.to_string()]);
+        if let Some(isa) = self.args.isa {
+            command.args(["--isa", isa.name()]);
+        }
+        command.args(&self.model_flags);
+        Ok(command)
+    }
+
+    /// Runs a setting. `said` is told what happens, and `go_on` is asked between turns.
+    pub fn run(
+        &self,
+        case: Case,
+        input: &Path,
+        reference: &Tensor,
+        said: &dyn Fn(String),
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Setting> {
+        let mut left_out = vec![];
+        let mut runners: Vec<(Contestant, Vec<Vec<f64>>)> = vec![];
+        for engine in &self.args.engines {
+            said(format!("{engine} loads"));
+            let started = self
+                .command(engine, case, input)
+                .and_then(|mut command| Contestant::start(engine, &mut command));
+            match started {
+                Ok(contestant) => runners.push((contestant, vec![])),
+                Err(error) => left_out.push((engine.clone(), format!("{error:#}"))),
+            }
+        }
+        for round in 0..self.args.rounds {
+            for turn in 0..runners.len() {
+                if !go_on() {
+                    break;
+                }
+                let at = (round + turn) % runners.len();
+                let (contestant, times) = &mut runners[at];
+                said(format!("round {}, {}", round + 1, contestant.name));
+                // The first run of a turn brings caches and threads back.
+                let mut seconds = contestant.run(1 + self.args.runs)?;
+                seconds.remove(0);
+                times.push(seconds);
+            }
+        }
+        let mut entries = vec![];
+        for (mut contestant, times) in runners {
+            entries.push(self.entry(&mut contestant, times, case, reference)?);
+        }
+        Ok(Setting {
+            precision: case.precision.to_string(),
+            batch: case.batch as u64,
+            threads: case.threads as u64,
+            entries,
+            left_out,
+            peak_gflops: cpu::roofline::flops(case.precision, self.args.isa, case.threads)
+                .unwrap_or(f64::NAN)
+                / 1e9,
+            peak_gbs: cpu::roofline::bandwidth(case.threads) / 1e9,
+        })
+    }
+
+    fn entry(
+        &self,
+        contestant: &mut Contestant,
+        rounds_s: Vec<Vec<f64>>,
+        case: Case,
+        reference: &Tensor,
+    ) -> Result<BenchEntry> {
+        let path = self.folder.join(format!("{}.npy", contestant.name));
+        contestant.output(&path)?;
+        let output: ndarray::ArrayD<f32> = ndarray_npy::read_npy(&path)
+            .with_context(|| format!("{}: its output cannot be read", contestant.name))?;
+        let output: Vec<f64> = output.iter().map(|&v| f64::from(v)).collect();
+        let error = relative(&output, &reference.to_f64());
+        let peak_bytes = contestant.memory()?;
+        // What has no profile is left out of that table alone.
+        let layers: Vec<LayerTime> = match self.args.no_profile {
+            true => vec![],
+            false => contestant.profile(5).unwrap_or_default(),
+        };
+        let all: Vec<f64> = rounds_s.iter().flatten().copied().collect();
+        let sorted = stats::sorted(&all);
+        let (low, high) = stats::median_interval(&all);
+        Ok(BenchEntry {
+            name: contestant.name.clone(),
+            version: contestant.version.clone(),
+            min_s: stats::quantile(&sorted, 0.0),
+            p50_s: stats::quantile(&sorted, 0.5),
+            p50_low_s: low,
+            p50_high_s: high,
+            p90_s: stats::quantile(&sorted, 0.9),
+            p95_s: stats::quantile(&sorted, 0.95),
+            p99_s: stats::quantile(&sorted, 0.99),
+            load_s: contestant.load_s,
+            first_s: contestant.first_s,
+            peak_bytes,
+            error,
+            // NaN is wrong, too.
+            right: error <= largest_error(case.precision),
+            to_peer: None,
+            rounds_s,
+            layers,
+        })
+    }
+}
+
+/// |got - want| / |want|; NaN where either holds one, infinite where the lengths differ.
+fn relative(got: &[f64], want: &[f64]) -> f64 {
+    if got.len() != want.len() {
+        return f64::INFINITY;
+    }
+    let error: f64 = got.iter().zip(want).map(|(g, w)| (g - w) * (g - w)).sum();
+    let norm: f64 = want.iter().map(|w| w * w).sum();
+    if error == 0.0 { 0.0 } else { (error / norm).sqrt() }
+}
+
+/// Sets each entry's ratio to the fastest other runtime of the setting.
+pub fn compare(setting: &mut Setting) {
+    let peers = setting.entries.iter().filter(|e| is_peer(&e.name) && e.right);
+    let fastest = peers.min_by(|a, b| a.p50_s.total_cmp(&b.p50_s));
+    let Some((name, rounds)) = fastest.map(|e| (e.name.clone(), e.rounds_s.clone())) else { return };
+    for entry in &mut setting.entries {
+        if entry.name != name {
+            let (point, low, high) = stats::ratio(&entry.rounds_s, &rounds);
+            entry.to_peer = Some((name.clone(), [point, low, high]));
+        }
+    }
+}

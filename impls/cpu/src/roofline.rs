@@ -1,0 +1,72 @@
+//! The two roofs of this machine, measured: multiply-adds without memory, and memory without
+//! multiply-adds.
+
+#![allow(unsafe_code, reason = "calls a kernel")]
+
+use std::sync::Mutex;
+use std::time::Instant;
+
+use spec::Precision;
+
+use crate::element::{Bf16, Element as _};
+use crate::isa::{Isa, Level, Tabled};
+use crate::kernels::peak;
+use crate::pool::Pool;
+
+/// Bytes that are read: far more than any cache holds.
+const BYTES: usize = 256 << 20;
+
+/// Multiply-adds count as two operations, per second, over so many threads; the best of three.
+/// None for f64, in which the engine does not compute, or without the instruction set.
+pub fn flops(precision: Precision, isa: Option<Isa>, threads: usize) -> Option<f64> {
+    let level = isa.map_or(Some(Level::best()), Isa::detect)?;
+    match precision {
+        Precision::F32 => Some(flops_of::<f32>(level, threads)),
+        Precision::Bf16 => Some(flops_of::<Bf16>(level, threads)),
+        Precision::F64 => None,
+    }
+}
+
+fn flops_of<E: Tabled>(level: Level, threads: usize) -> f64 {
+    let kernels = E::kernels(level);
+    let rounds = 4_000_000;
+    let mut pool = Pool::new(threads);
+    let threads = pool.threads() as f64;
+    let mut best = 0.0_f64;
+    for _ in 0..3 {
+        let start = Instant::now();
+        pool.run(&|_| {
+            // SAFETY: the level proves that the instruction set is there.
+            std::hint::black_box(unsafe { (kernels.peak)(rounds) });
+        });
+        let work = 2.0 * threads * (rounds * peak::work(kernels.lanes, E::GROUP)) as f64;
+        best = best.max(work / start.elapsed().as_secs_f64());
+    }
+    best
+}
+
+/// Bytes per second that so many threads read from memory; the best of three.
+pub fn bandwidth(threads: usize) -> f64 {
+    let mut pool = Pool::new(threads);
+    let share = BYTES / 8 / pool.threads();
+    let parts: Vec<Vec<u64>> = (0..pool.threads()).map(|at| vec![at as u64; share]).collect();
+    let sums = Mutex::new(0u64);
+    let mut best = 0.0_f64;
+    for _ in 0..3 {
+        let start = Instant::now();
+        pool.run(&|thread| {
+            let mut lanes = [0u64; 32];
+            for chunk in parts[thread].chunks_exact(32) {
+                for (lane, value) in lanes.iter_mut().zip(chunk) {
+                    *lane = lane.wrapping_add(*value);
+                }
+            }
+            if let Ok(mut sums) = sums.lock() {
+                *sums = lanes.iter().fold(*sums, |sum, lane| sum.wrapping_add(*lane));
+            }
+        });
+        best = best.max((parts.len() * share * 8) as f64 / start.elapsed().as_secs_f64());
+    }
+    std::hint::black_box(sums);
+    best
+}

@@ -1,0 +1,178 @@
+"""A contestant of `harness bench`: ONNX Runtime or OpenVINO in a process of its own.
+
+    python peer.py onnxruntime|openvino --model FILE.onnx --input FILE.npy --threads N --precision f32|bf16
+
+One JSON object a line on stdin and stdout; `experiments/harness/src/bench/contestant.rs` says which.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+
+
+class Refused(Exception):
+    """What cannot be done, in a sentence."""
+
+
+def status(field):
+    """A size from /proc/self/status in bytes, 0 where there is none."""
+    try:
+        with open("/proc/self/status") as file:
+            for line in file:
+                if line.startswith(field + ":"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
+
+
+class OnnxRuntime:
+    name = "onnxruntime"
+
+    def __init__(self):
+        import onnxruntime
+
+        self.lib = onnxruntime
+        self.version = onnxruntime.__version__
+
+    def load(self, args):
+        if args.precision != "f32":
+            raise Refused(f"ONNX Runtime computes this model on the processor in f32, not in {args.precision}")
+        self.args = args
+        self.session = self.open()
+
+    def open(self, **more):
+        options = self.lib.SessionOptions()
+        options.intra_op_num_threads = self.args.threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = self.lib.ExecutionMode.ORT_SEQUENTIAL
+        options.graph_optimization_level = self.lib.GraphOptimizationLevel.ORT_ENABLE_ALL
+        for key, value in more.items():
+            setattr(options, key, value)
+        return self.lib.InferenceSession(self.args.model, options, providers=["CPUExecutionProvider"])
+
+    def run(self, clip):
+        return self.session.run(None, {"input": clip})[0]
+
+    def profile(self, clip, n):
+        prefix = os.path.join(os.path.dirname(self.args.input), f"ort-{os.getpid()}")
+        session = self.open(enable_profiling=True, profile_file_prefix=prefix)
+        for _ in range(n + 1):
+            session.run(None, {"input": clip})
+        path = session.end_profiling()
+        with open(path) as file:
+            events = json.load(file)
+        os.unlink(path)
+        sums = {}
+        for event in events:
+            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+                key = (event["name"][: -len("_kernel_time")], event["args"].get("op_name", ""))
+                sums[key] = sums.get(key, 0) + event["dur"]
+        return [{"name": k[0], "kind": k[1], "ms": v / 1e3 / (n + 1)} for k, v in sums.items()]
+
+
+class OpenVino:
+    name = "openvino"
+
+    def __init__(self):
+        import openvino
+
+        self.lib = openvino
+        self.version = openvino.__version__.split("-")[0]
+
+    def load(self, args):
+        self.args = args
+        self.request = self.open().create_infer_request()
+
+    def open(self, **more):
+        settings = {
+            "INFERENCE_PRECISION_HINT": self.args.precision,
+            "INFERENCE_NUM_THREADS": self.args.threads,
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+            **more,
+        }
+        compiled = self.lib.Core().compile_model(self.args.model, "CPU", settings)
+        used = str(compiled.get_property("INFERENCE_PRECISION_HINT"))
+        wanted = {"f32": "float32", "bf16": "bfloat16"}[self.args.precision]
+        if wanted not in used and self.args.precision not in used:
+            raise Refused(f"OpenVINO computes in {used} on this processor, not in {self.args.precision}")
+        return compiled
+
+    def run(self, clip):
+        return self.request.infer({0: clip})[0]
+
+    def profile(self, clip, n):
+        request = self.open(PERF_COUNT=True).create_infer_request()
+        sums = {}
+        for _ in range(n + 1):
+            request.infer({0: clip})
+            for entry in request.profiling_info:
+                key = (entry.node_name, entry.node_type)
+                sums[key] = sums.get(key, 0.0) + entry.real_time.total_seconds() * 1e3
+        return [{"name": k[0], "kind": k[1], "ms": v / (n + 1)} for k, v in sums.items() if v > 0]
+
+
+PEERS = {peer.name: peer for peer in (OnnxRuntime, OpenVino)}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("peer", choices=PEERS)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--input", required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--precision", choices=["f32", "bf16"], required=True)
+    args = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = str(args.threads)
+    import numpy
+
+    # Answers go where stdout was; what libraries print goes to stderr.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def answer(**what):
+        print(json.dumps(what), file=answers, flush=True)
+
+    def timed(function, *arguments):
+        start = time.perf_counter()
+        value = function(*arguments)
+        return value, time.perf_counter() - start
+
+    try:
+        peer = PEERS[args.peer]()
+        clip = numpy.load(args.input)
+        before = status("VmRSS")
+        _, load_s = timed(peer.load, args)
+        output, first_s = timed(peer.run, clip)
+        answer(ready=True, name=peer.name, version=peer.version, load_s=load_s, first_s=first_s)
+        for line in sys.stdin:
+            command = json.loads(line)
+            if command["cmd"] == "run":
+                seconds = []
+                for _ in range(command["n"]):
+                    output, took = timed(peer.run, clip)
+                    seconds.append(took)
+                answer(seconds=seconds)
+            elif command["cmd"] == "output":
+                numpy.save(command["path"], numpy.asarray(output, dtype=numpy.float32))
+                answer(written=command["path"])
+            elif command["cmd"] == "memory":
+                answer(peak_bytes=max(status("VmHWM") - before, 0))
+            elif command["cmd"] == "profile":
+                answer(layers=peer.profile(clip, command["n"]))
+            else:
+                break
+    except Refused as refusal:
+        answer(error=str(refusal))
+        return 2
+    except Exception as error:  # a library's own: said in one line
+        answer(error=f"{args.peer}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
