@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub mod float;
 mod bench;
+pub mod float;
 mod study;
 
 pub use bench::{BenchEntry, BenchRecord, LayerTime, Setting};

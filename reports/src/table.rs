@@ -11,8 +11,8 @@ use polars::prelude::{
 
 use crate::error::Result;
 use crate::record::{
-    AblateRecord, Answer, BenchEntry, BenchRecord, DiffRecord, Errors, EvalRecord, Layer, Place, Record, SelftestRecord,
-    TrainRecord, Video,
+    AblateRecord, Answer, BenchEntry, BenchRecord, DiffRecord, Errors, EvalRecord, Layer, Place,
+    Record, SelftestRecord, TrainRecord, Video,
 };
 use crate::store::write_whole;
 

@@ -223,9 +223,11 @@ impl FromStr for Participant {
             "scalar" => Ok(Participant::Scalar),
             "torch" => Ok(Participant::Torch),
             "cpu" => Ok(Participant::Cpu),
-            "cuda" => Err("the engine `cuda` is not part of this version; use scalar, cpu, torch or \
+            "cuda" => {
+                Err("the engine `cuda` is not part of this version; use scalar, cpu, torch or \
                            npz:FILE"
-                .to_owned()),
+                    .to_owned())
+            }
             _ => match text.strip_prefix("npz:") {
                 Some(file) if !file.is_empty() => Ok(Participant::Npz(file.into())),
                 _ => Err(format!("`{text}` is no engine; use scalar, cpu, torch or npz:FILE")),

@@ -120,10 +120,7 @@ impl<E: Format> Cpu<E> {
         let kernels = E::kernels(level);
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let pool = Pool::new(if options.threads == 0 { cores } else { options.threads });
-        let target = Target {
-            batch: options.batch.max(1),
-            convolution: options.convolution,
-        };
+        let target = Target { batch: options.batch.max(1), convolution: options.convolution };
         let plan = plan(&model, weights, &kernels, target)?;
         let poison = options.poison;
         Ok(Cpu { model, level, kernels, plan, pool, poison, prepared: None })
@@ -354,4 +351,3 @@ impl<E: Format> Engine for Cpu<E> {
         self.run(input, tap, None)
     }
 }
-

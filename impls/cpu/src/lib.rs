@@ -12,8 +12,8 @@ pub mod kernels;
 pub mod memory;
 pub mod pack;
 pub mod plan;
-pub mod roofline;
 pub mod pool;
+pub mod roofline;
 pub mod run;
 pub mod simd;
 

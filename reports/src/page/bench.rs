@@ -40,7 +40,10 @@ pub(super) fn view(bench: &BenchRecord) -> Result<View> {
 /// The best of our ratios, and how it was measured.
 fn headline(bench: &BenchRecord) -> (String, String) {
     let ours = bench.settings.iter().flat_map(|s| {
-        s.entries.iter().filter(|e| e.name == "cpu").filter_map(move |e| Some((s, e.to_peer.as_ref()?)))
+        s.entries
+            .iter()
+            .filter(|e| e.name == "cpu")
+            .filter_map(move |e| Some((s, e.to_peer.as_ref()?)))
     });
     let said: Vec<String> = ours
         .map(|(s, (peer, [point, ..]))| {
@@ -68,7 +71,9 @@ fn title(setting: &Setting) -> String {
 fn wrong(bench: &BenchRecord) -> Vec<String> {
     let of = |s: &Setting| {
         let names = s.entries.iter().filter(|e| !e.right);
-        names.map(|e| format!("{}: the output of {} was wrong.", title(s), e.name)).collect::<Vec<_>>()
+        names
+            .map(|e| format!("{}: the output of {} was wrong.", title(s), e.name))
+            .collect::<Vec<_>>()
     };
     bench.settings.iter().flat_map(of).collect()
 }
@@ -235,7 +240,8 @@ fn roofline(setting: &Setting) -> Result<Option<Section>> {
     let most = points.iter().map(|p| p.x).fold(0.0, f64::max);
     let steps = (0..=40).map(|at| least * (most / least).powf(f64::from(at) / 40.0));
     let roof = |x: f64| (x * setting.peak_gbs).min(setting.peak_gflops);
-    let roof = steps.map(|x| Point { x, y: roof(x), interval: None, name: String::new() }).collect();
+    let roof =
+        steps.map(|x| Point { x, y: roof(x), interval: None, name: String::new() }).collect();
     let chart = Chart {
         name: "roofline",
         description: "speed of each step over its operations for each byte".to_owned(),
@@ -259,7 +265,9 @@ fn left_out(bench: &BenchRecord) -> Option<Section> {
     let mut rows: Vec<Vec<String>> = bench
         .settings
         .iter()
-        .flat_map(|s| s.left_out.iter().map(|(name, why)| vec![name.clone(), title(s), why.clone()]))
+        .flat_map(|s| {
+            s.left_out.iter().map(|(name, why)| vec![name.clone(), title(s), why.clone()])
+        })
         .collect();
     rows.dedup();
     let section = Section::new("Left out", "").table(&["Contestant", "Setting", "Why"], rows);

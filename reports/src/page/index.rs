@@ -43,11 +43,9 @@ impl IndexEntry {
                     format!("{}: {} % on the validation part", train.dataset, short(val)),
                 )
             }
-            Record::Bench(bench) => (
-                bench.verdict.as_str(),
-                "bench",
-                format!("{} settings", bench.settings.len()),
-            ),
+            Record::Bench(bench) => {
+                (bench.verdict.as_str(), "bench", format!("{} settings", bench.settings.len()))
+            }
             Record::Ablate(ablate) => (
                 "pass",
                 "ablation",

@@ -31,8 +31,7 @@ fn path(name: &str) -> Result<PathBuf> {
 
 /// Keeps the times.
 pub fn save(name: &str, record: &BenchRecord) -> Result<()> {
-    let kept =
-        Baseline { machine: record.run.machine.clone(), settings: record.settings.clone() };
+    let kept = Baseline { machine: record.run.machine.clone(), settings: record.settings.clone() };
     files::write(&path(name)?, serde_json::to_string(&kept)?.as_bytes())
 }
 
@@ -78,7 +77,8 @@ impl Kept {
                 let Some(before) = then.entries.iter().find(|e| e.name == entry.name) else {
                     continue;
                 };
-                let all = |rounds: &[Vec<f64>]| rounds.iter().flatten().copied().collect::<Vec<_>>();
+                let all =
+                    |rounds: &[Vec<f64>]| rounds.iter().flatten().copied().collect::<Vec<_>>();
                 let (old, new) = (all(&before.rounds_s), all(&entry.rounds_s));
                 let slower = stats::median(&new) / stats::median(&old);
                 let p = stats::mann_whitney(&new, &old);

@@ -58,9 +58,8 @@ impl Given<'_> {
     fn command(&self, engine: &str, case: Case, input: &Path) -> Result<Command> {
         let (precision, threads) = (case.precision.to_string(), case.threads.to_string());
         if is_peer(engine) {
-            let (python, script) = peers().context(
-                "is left out: run scripts/bench, which sets the other runtimes up",
-            )?;
+            let (python, script) =
+                peers().context("run scripts/bench, which sets the other runtimes up")?;
             let onnx = self.onnx.as_ref().context("has no ONNX file")?;
             let mut command = Command::new(python);
             command.arg(script).arg(engine).arg("--model").arg(onnx).arg("--input").arg(input);
@@ -189,7 +188,9 @@ fn relative(got: &[f64], want: &[f64]) -> f64 {
 pub fn compare(setting: &mut Setting) {
     let peers = setting.entries.iter().filter(|e| is_peer(&e.name) && e.right);
     let fastest = peers.min_by(|a, b| a.p50_s.total_cmp(&b.p50_s));
-    let Some((name, rounds)) = fastest.map(|e| (e.name.clone(), e.rounds_s.clone())) else { return };
+    let Some((name, rounds)) = fastest.map(|e| (e.name.clone(), e.rounds_s.clone())) else {
+        return;
+    };
     for entry in &mut setting.entries {
         if entry.name != name {
             let (point, low, high) = stats::ratio(&entry.rounds_s, &rounds);

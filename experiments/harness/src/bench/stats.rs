@@ -37,7 +37,9 @@ pub fn median_interval(values: &[f64]) -> (f64, f64) {
 /// Ratio of the medians of two contestants, and a 95 % interval by resampling rounds, which keeps
 /// what a round has in common. Rounds are slices of equally many values.
 pub fn ratio(ours: &[Vec<f64>], theirs: &[Vec<f64>]) -> (f64, f64, f64) {
-    let flat = |rounds: &[&Vec<f64>]| median(&rounds.iter().copied().flatten().copied().collect::<Vec<_>>());
+    let flat = |rounds: &[&Vec<f64>]| {
+        median(&rounds.iter().copied().flatten().copied().collect::<Vec<_>>())
+    };
     let all = |rounds: &'_ [Vec<f64>]| rounds.iter().flatten().copied().collect::<Vec<f64>>();
     let point = median(&all(ours)) / median(&all(theirs));
     let rounds = ours.len().min(theirs.len());

@@ -17,11 +17,8 @@ pub fn graph(model: &Model, weights: &Weights, options: Options) -> Result<Graph
     let x = b.input(options);
     let x = b.conv_bn(&model.stem, &x)?;
     let x = b.node("Relu", "relu", &[&x], vec![]);
-    let window = vec![
-        ints("kernel_shape", &[3, 3]),
-        ints("strides", &[2, 2]),
-        ints("pads", &[1, 1, 1, 1]),
-    ];
+    let window =
+        vec![ints("kernel_shape", &[3, 3]), ints("strides", &[2, 2]), ints("pads", &[1, 1, 1, 1])];
     let mut x = b.node("MaxPool", "maxpool", &[&x], window);
     for block in &model.blocks {
         x = b.block(block, x)?;

@@ -9,8 +9,8 @@ use spec::Model;
 use spec::weights::Weights;
 
 use proto::{
-    ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorShapeProto,
-    TensorTypeProto, TypeProto, ValueInfoProto,
+    ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorShapeProto, TensorTypeProto,
+    TypeProto, ValueInfoProto,
 };
 
 /// What can be chosen about the file.

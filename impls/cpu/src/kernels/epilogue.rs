@@ -102,6 +102,22 @@ impl<O: Element> Epilogue<O> {
         unsafe { self.finish_with::<S>(v, self.affine::<S>(channel), pixel, place, channel) }
     }
 
+    /// Asks for what the epilogue will read and write at an element, and so many vectors on.
+    ///
+    /// # Safety
+    /// The contract of [`Simd`].
+    #[inline(always)]
+    pub unsafe fn prefetch<S: Simd>(&self, at: usize, vectors: usize) {
+        for p in [self.residual, self.sum, self.out.cast_const()] {
+            if !p.is_null() {
+                for byte in (0..vectors * S::LANES * size_of::<O>()).step_by(64) {
+                    // SAFETY: the caller's; a prefetch of any address is harmless.
+                    unsafe { S::prefetch(p.wrapping_add(at).cast::<u8>().wrapping_add(byte)) };
+                }
+            }
+        }
+    }
+
     /// Scale and bias of a vector of channels.
     ///
     /// # Safety

@@ -44,6 +44,9 @@ pub struct Gemm<E, O> {
     pub pixel: usize,
     /// The pixel of row 0 in its image; all rows belong to it where the epilogue has a `post`.
     pub place: usize,
+    /// Whether the weights come from afar whatever their number: they are read once, and those of the
+    /// next product lie behind them.
+    pub stream: bool,
     /// First and last + 1 vector of outputs; the first is a multiple of [`PANEL`].
     pub vectors: (usize, usize),
     /// What becomes of the sums.
@@ -65,14 +68,13 @@ const RESIDENT: usize = 256 * 1024;
 pub unsafe fn run<S: Simd, E: Element, O: Element>(g: &Gemm<E, O>) {
     let k = g.first.k + g.second.map_or(0, |second| second.k);
     let weights = k * (g.vectors.1 - g.vectors.0) * S::LANES * size_of::<E>();
-    let (tiles, panels) =
-        (g.rows.div_ceil(S::ROWS), (g.vectors.1 - g.vectors.0).div_ceil(PANEL));
+    let (tiles, panels) = (g.rows.div_ceil(S::ROWS), (g.vectors.1 - g.vectors.0).div_ceil(PANEL));
+    let stream = g.stream || weights > RESIDENT;
     for at in 0..tiles * panels {
-        let (tile, panel) = match weights <= RESIDENT {
-            true => (at / panels, at % panels),
-            false => (at % tiles, at / tiles),
+        let (tile, panel) = match stream {
+            true => (at % tiles, at / tiles),
+            false => (at / panels, at % panels),
         };
-        let stream = weights > RESIDENT;
         let place = Place { tile, tiles, vector: g.vectors.0 + panel * PANEL, stream };
         // SAFETY: handed on from the caller; the tiles cover rows and vectors exactly.
         unsafe { tile_at::<S, E, O>(g, &place) };
@@ -110,6 +112,11 @@ unsafe fn tile_at<S: Simd, E: Element, O: Element>(g: &Gemm<E, O>, place: &Place
             let at = pixel * g.epilogue.stride + vector * S::LANES;
             let out = g.epilogue.out.add(at).cast::<f32>();
             return sums::<S, E, O>(g, place, (row, height), width, out, g.epilogue.stride);
+        }
+        // Maps of bfloat16 are half as large and come in time: measured, asking costs more there.
+        for i in 0..if O::IS_F32 { height } else { 0 } {
+            let at = (pixel + i) * g.epilogue.stride + vector * S::LANES;
+            g.epilogue.prefetch::<S>(at, width);
         }
         sums::<S, E, O>(g, place, (row, height), width, spill, PANEL * S::LANES);
         for j in 0..width {
@@ -189,6 +196,7 @@ unsafe fn accumulate<S: Simd, E: Element, const M: usize, const N: usize>(
         // While the tiles of a panel are computed, the next panel comes in: each tile asks for its
         // share. The addresses may lie beyond the weights, so they are made without `add`'s rules.
         let step = N * S::LANES * E::GROUP * size_of::<E>();
+        let other = if place.tiles == 1 && N > 1 { 64 } else { 0 };
         let (mut next, share) = match place.stream {
             true => {
                 let panel = step * (operand.k / E::GROUP);
@@ -211,6 +219,7 @@ unsafe fn accumulate<S: Simd, E: Element, const M: usize, const N: usize>(
                 }
             }
             S::prefetch(next);
+            S::prefetch(next.wrapping_add(other));
             next = next.wrapping_add(share);
             b = b.add(N * S::LANES * E::GROUP);
             k += E::GROUP;

@@ -75,9 +75,8 @@ pub struct WeightTransform {
 impl WeightTransform {
     /// The planes of G g G^T for one kernel [3, 3].
     pub fn apply(&self, g: &[f64; 9]) -> impl Iterator<Item = f64> + '_ {
-        let rows = self.rows.map(|r| {
-            [0, 1, 2].map(|x| r[0] * g[x] + r[1] * g[3 + x] + r[2] * g[6 + x])
-        });
+        let rows =
+            self.rows.map(|r| [0, 1, 2].map(|x| r[0] * g[x] + r[1] * g[3 + x] + r[2] * g[6 + x]));
         (0..self.n * self.n).map(move |at| {
             let (row, column) = (&rows[at / self.n], &self.rows[at % self.n]);
             row[0] * column[0] + row[1] * column[1] + row[2] * column[2]
@@ -148,9 +147,8 @@ impl Lines for F4 {
         unsafe {
             let (even_p, odd_p) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
             let (even_q, odd_q) = (S::add(m[3], m[4]), S::sub(m[3], m[4]));
-            let power = |p: f32, q: f32, a: S::V, b: S::V| {
-                S::fma(a, S::splat(p), S::mul(b, S::splat(q)))
-            };
+            let power =
+                |p: f32, q: f32, a: S::V, b: S::V| S::fma(a, S::splat(p), S::mul(b, S::splat(q)));
             [
                 S::add(m[0], S::add(even_p, even_q)),
                 power(P, Q, odd_p, odd_q),

@@ -29,7 +29,15 @@ pub fn plan<E: Tabled>(
     target: Target,
 ) -> Result<Plan<E>, EngineError> {
     let params = Params::new(model, weights)?;
-    let mut b = Builder { model, params, kernels, target, steps: vec![], buffers: 0, store: Store::default() };
+    let mut b = Builder {
+        model,
+        params,
+        kernels,
+        target,
+        steps: vec![],
+        buffers: 0,
+        store: Store::default(),
+    };
     let mut x = b.stem()?;
     for block in &model.blocks {
         x = b.block(block, x)?;

@@ -46,8 +46,8 @@ impl Layer {
     /// Cycles of a multiplication per clip, of a bound by weights, and of transforms.
     fn cycles(&self, planes: usize, rows: usize, transforms: f64) -> f64 {
         let vectors = self.outputs.div_ceil(self.lanes) as f64;
-        let products = (planes * rows * self.batch * self.channels) as f64 * vectors
-            / self.group as f64;
+        let products =
+            (planes * rows * self.batch * self.channels) as f64 * vectors / self.group as f64;
         let weights = planes * self.channels * self.outputs * self.bytes;
         products.max(weights as f64 / BYTES_PER_CYCLE) + transforms * self.batch as f64
     }

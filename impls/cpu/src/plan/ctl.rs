@@ -105,8 +105,7 @@ impl<E: Tabled> Builder<'_, E> {
     ) -> Result<(Map, Map), EngineError> {
         let short_kernel = self.params.kernel(&ioi.short_conv)?;
         let short = self.map(ioi.short_conv.out_channels, x.size);
-        let short_finish =
-            self.biased(short, &short_kernel).show(stage::LINEAR, ioi.short_conv.id);
+        let short_finish = self.biased(short, &short_kernel).show(stage::LINEAR, ioi.short_conv.id);
         let kernel = self.params.kernel(&ioi.glo_in.conv)?;
         let global = self.map(ioi.glo_in.conv.out_channels, x.size);
         let embedding = self.embedding(&ioi.pos_embed, ctl, global)?;

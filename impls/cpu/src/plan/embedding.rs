@@ -21,9 +21,9 @@ pub fn resize(
     let mut out = Vec::with_capacity(to.0 * to.1);
     for row in &rows {
         for column in &columns {
-            let terms = row.iter().flat_map(|&(y, wy)| {
-                column.iter().map(move |&(x, wx)| value(y, x) * wy * wx)
-            });
+            let terms = row
+                .iter()
+                .flat_map(|&(y, wy)| column.iter().map(move |&(x, wx)| value(y, x) * wy * wx));
             out.push(terms.sum());
         }
     }

@@ -240,7 +240,9 @@ impl<E> Op<E> {
                 let sources = std::iter::once(first).chain(second);
                 sources.flat_map(|s| [Some(s.from), s.gate]).flatten().map(|m| m.buffer).collect()
             }
-            Op::Winograd(w) => [Some(w.from), w.gate].into_iter().flatten().map(|m| m.buffer).collect(),
+            Op::Winograd(w) => {
+                [Some(w.from), w.gate].into_iter().flatten().map(|m| m.buffer).collect()
+            }
             Op::Depthwise { from, .. } | Op::MaxPool { from, .. } | Op::Mean { from, .. } => {
                 vec![from.buffer]
             }

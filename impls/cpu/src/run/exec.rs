@@ -258,6 +258,7 @@ impl<E: Tabled> Frame<'_, E> {
                 rows: rows.1 - rows.0,
                 pixel: image * finish.out.pixels() + rows.0,
                 place: rows.0,
+                stream: false,
                 vectors,
                 epilogue: self.epilogue(finish, ends[0]),
             });
@@ -358,7 +359,8 @@ impl<E: Tabled> Frame<'_, E> {
         for (arm, tiles, channel) in arms {
             // SAFETY: room for the tiles and their products is there.
             unsafe {
-                let out = t.room[2].cast::<f32>().add(plane * plane_stride(t.capacity, width) + channel);
+                let out =
+                    t.room[2].cast::<f32>().add(plane * plane_stride(t.capacity, width) + channel);
                 (self.kernels.gemm_planes)(&Gemm {
                     first: Operand {
                         a: tiles.cast::<E>().add(plane * plane_stride(t.capacity, stride)),
@@ -370,6 +372,7 @@ impl<E: Tabled> Frame<'_, E> {
                     rows: t.last - t.first,
                     pixel: 0,
                     place: 0,
+                    stream: true,
                     vectors: (0, arm.weights.vectors),
                     epilogue: Epilogue::store(out, width),
                 });
