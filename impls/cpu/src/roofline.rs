@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use spec::Precision;
 
-use crate::element::{Bf16, Element as _};
+use crate::element::Bf16;
 use crate::isa::{Isa, Level, Tabled};
 use crate::kernels::peak;
 use crate::pool::Pool;

@@ -84,7 +84,7 @@ fn row(variant: &Variant) -> Vec<String> {
     let of = |read: &dyn Fn(&crate::record::Paired) -> String| paired.map_or("–".to_owned(), read);
     let interval = match variant.interval[..] {
         [low, high] if variant.accuracy.len() != 1 || low > 0.0 => {
-            format!("{:.1} to {:.1}", 100.0 * low, 100.0 * high)
+            format!("{:.1} to {:.1}", 100.0 * low.max(0.0), 100.0 * high.min(1.0))
         }
         _ => "–".to_owned(),
     };

@@ -240,7 +240,8 @@ impl Study<'_> {
         let (mean, over_seeds) = stats::mean(&shares);
         let interval = match accuracy[..] {
             [one] => vec![one.low, one.high],
-            _ => over_seeds.to_vec(),
+            // Student's interval knows nothing of the ends of the scale.
+            _ => over_seeds.map(|end| end.clamp(0.0, 1.0)).to_vec(),
         };
         let views = (self.videos.protocol.views() * networks.len()) as f64;
         let seconds: f64 = networks.iter().map(|n| n.seconds / n.right.len() as f64).sum();

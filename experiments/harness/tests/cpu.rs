@@ -1,0 +1,73 @@
+//! The engine `cpu` from outside: `harness diff` holds it against the reference.
+#![cfg(feature = "libtorch")]
+
+mod common;
+
+use common::Harness;
+
+const SMALL: [&str; 8] =
+    ["--candidate", "cpu", "--width", "0.3", "--classes", "7", "--size", "57x65"];
+
+/// Instruction sets of this machine; the others are said aloud.
+fn levels() -> Vec<&'static str> {
+    let there = |name: &&str| {
+        let isa: cpu::Isa = name.parse().unwrap();
+        if isa.detect().is_none() {
+            eprintln!("skipped: {name}");
+        }
+        isa.detect().is_some()
+    };
+    ["portable", "avx2", "avx512", "avx512bf16"].into_iter().filter(there).collect()
+}
+
+#[test]
+fn every_instruction_set_passes_in_both_precisions() {
+    for isa in levels() {
+        for precision in ["f32", "bf16"] {
+            for depth in ["18", "50"] {
+                let more = ["--isa", isa, "--precision", precision, "--depth", depth];
+                let record = Harness::new().diff(&[&SMALL[..], &more].concat()).passes();
+                assert!(record["logits"]["rel_l2"].as_f64().unwrap() < 0.05);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_ablation_passes() {
+    for part in ["tfc=off", "ioi=off", "pos_embed=off", "align_corners=off", "pos_embed=flax"] {
+        for precision in ["f32", "bf16"] {
+            let more = ["--set", part, "--precision", precision, "--depth", "10"];
+            Harness::new().diff(&[&SMALL[..], &more].concat()).passes();
+        }
+    }
+}
+
+#[test]
+fn what_is_fused_away_is_said_and_a_fault_is_noticed() {
+    let record = Harness::new().diff(&[&SMALL[..], &["--depth", "18"]].concat()).passes();
+    let layers = record["layers"].as_array().unwrap();
+    let covered = |layer: &&serde_json::Value| layer["verdict"] == "covered";
+    let fused: Vec<_> = layers.iter().filter(covered).collect();
+    assert!(!fused.is_empty() && fused.len() * 2 < layers.len());
+    assert!(fused.iter().all(|layer| layer["covered_by"].is_string()));
+    let fault = ["--depth", "18", "--inject", "missing-gate"];
+    let run = Harness::new().diff(&[&SMALL[..], &fault].concat());
+    assert_eq!(run.code, 1, "{}", run.stdout);
+}
+
+#[test]
+fn one_layer_alone_passes() {
+    for layer in ["ctl3", "layer2", "fc"] {
+        Harness::new().diff(&[&SMALL[..], &["--layer", layer]].concat()).passes();
+    }
+}
+
+#[test]
+fn what_it_cannot_do_is_refused() {
+    let f64 = Harness::new().diff(&[&SMALL[..], &["--precision", "f64"]].concat());
+    f64.refuses(&["f32 or bf16"]);
+    let unknown = Harness::new().diff(&[&SMALL[..], &["--isa", "mmx"]].concat());
+    assert_eq!(unknown.code, 2);
+    assert!(unknown.stderr.contains("portable"), "{}", unknown.stderr);
+}
