@@ -26,7 +26,7 @@ pub enum Tile {
 }
 
 /// The smaller pair of points of F(4x4). Over random maps the largest error with 3/4 and 3/2 is a
-/// seventh of that with the usual 1 and 2 (`scripts/winograd_points.py` tries others).
+/// quarter of that with the usual 1 and 2 (`scripts/winograd_points.py` tries others).
 pub const P: f32 = 0.75;
 /// The larger pair of points of F(4x4).
 pub const Q: f32 = 1.5;

@@ -1,0 +1,86 @@
+"""Rounding error of Winograd's F(4x4, 3x3) in float32 for several pairs of points.
+
+    python scripts/winograd_points.py            needs numpy
+
+Prints, for random maps and kernels of 32 channels, the error relative to float64 in units of the float32
+epsilon: of the algorithm (relative L2, and the largest over the rms) and of the direct convolution. The points of
+impls/cpu/src/kernels/winograd.rs were chosen with it.
+"""
+
+import numpy as np
+
+CHANNELS, TILES, OUTPUTS = 32, 200, 8
+EPSILON = np.finfo(np.float32).eps
+PAIRS = [(1, 2), (0.5, 1), (0.5, 1.5), (0.5, 2), (0.625, 1.25), (0.625, 1.5), (0.75, 1.5), (2**-0.5, 2**0.5)]
+
+
+def transforms(points):
+    """B^T, G and A^T for some finite points and infinity."""
+    n = len(points) + 1
+    rows, weights = [], []
+    for p in points:
+        polynomial, norm = np.poly1d([1.0]), 1.0
+        for q in points:
+            if q != p:
+                polynomial, norm = polynomial * np.poly1d([1, -q]), norm * (p - q)
+        coefficients = list(polynomial.c[::-1])
+        rows.append(coefficients + [0.0] * (n - len(coefficients)))
+        weights.append([1 / norm, p / norm, p * p / norm])
+    polynomial = np.poly1d([1.0])
+    for q in points:
+        polynomial = polynomial * np.poly1d([1, -q])
+    rows.append(list(polynomial.c[::-1]))
+    weights.append([0.0, 0.0, 1.0])
+    outputs = np.array([[p**power for p in points] + [float(power == n - 3)] for power in range(n - 2)])
+    return np.array(rows), np.array(weights), outputs
+
+
+def rounded(matrix, x):
+    """matrix @ x along the last axis but one, one rounded multiply-add after the other."""
+    out = np.zeros((*x.shape[:-2], len(matrix), x.shape[-1]), np.float32)
+    for row, coefficients in enumerate(matrix.astype(np.float32)):
+        for column, c in enumerate(coefficients):
+            if c:
+                out[..., row, :] = out[..., row, :].astype(float) + x[..., column, :].astype(float) * float(c)
+    return out
+
+
+def both(matrix, x):
+    turned = lambda y: np.swapaxes(y, -1, -2)
+    return turned(rounded(matrix, turned(rounded(matrix, x))))
+
+
+def errors(points, rng):
+    rows, weights, outputs = transforms(points)
+    n, m = len(points) + 1, len(points) - 1
+    maps = rng.standard_normal((TILES, CHANNELS, n, n)).astype(np.float32)
+    kernels = rng.standard_normal((OUTPUTS, CHANNELS, 3, 3)).astype(np.float32)
+    u = np.einsum("ia,okab,jb->okij", weights, kernels.astype(float), weights).astype(np.float32)
+    v = both(rows, maps)
+    products = np.zeros((TILES, OUTPUTS, n, n), np.float32)
+    for k in range(CHANNELS):
+        products = (products + v[:, None, k].astype(float) * u[None, :, k]).astype(np.float32)
+    got = both(outputs, products)
+    want = np.zeros((TILES, OUTPUTS, m, m))
+    direct = np.zeros((TILES, OUTPUTS, m, m), np.float32)
+    for y in range(3):
+        for x in range(3):
+            window = maps[:, :, y : y + m, x : x + m].astype(float)
+            want += np.einsum("tkyx,ok->toyx", window, kernels[:, :, y, x].astype(float))
+            for k in range(CHANNELS):
+                direct = (direct + window[:, None, k] * kernels[None, :, k, y, x, None, None]).astype(np.float32)
+    relative = lambda y: np.linalg.norm(y - want) / np.linalg.norm(want) / EPSILON
+    largest = np.abs(got - want).max() / np.sqrt((want**2).mean()) / EPSILON
+    return relative(got), largest, relative(direct)
+
+
+def main():
+    rng = np.random.default_rng(0)
+    print(f"{'points':>16} {'L2':>7} {'largest':>8} {'direct':>7}   (float32 epsilons)")
+    for p, q in PAIRS:
+        l2, largest, direct = errors([0, p, -p, q, -q], rng)
+        print(f"{p:7.3f} {q:7.3f}  {l2:7.2f} {largest:8.1f} {direct:7.2f}")
+
+
+if __name__ == "__main__":
+    main()
