@@ -17,7 +17,7 @@ fn main() {
     let mut number = || words.next().and_then(|w| w.parse().ok()).unwrap_or(1);
     let (batch, threads) = (number(), number());
     let isa: Option<Isa> = words.next().and_then(|w| w.parse().ok());
-    let options = Options { threads, batch, isa, ..Options::default() };
+    let options = Options { threads, isa, ..Options::default() };
     match precision.as_str() {
         "bf16" => run::<Bf16>(batch, options),
         _ => run::<f32>(batch, options),

@@ -33,10 +33,10 @@ enum Loaded {
 }
 
 impl Loaded {
-    fn new(args: &WorkerArgs, model: Arc<Model>, weights: &Weights, batch: usize) -> Result<Self> {
+    fn new(args: &WorkerArgs, model: Arc<Model>, weights: &Weights) -> Result<Self> {
         if args.engine == "cpu" {
             let (isa, threads) = (args.isa, args.threads);
-            let options = cpu::Options { isa, threads, batch, ..cpu::Options::default() };
+            let options = cpu::Options { isa, threads, ..cpu::Options::default() };
             return Ok(match args.precision {
                 Precision::F32 => Loaded::F32(Box::new(cpu::Cpu::new(model, weights, options)?)),
                 Precision::Bf16 => Loaded::Bf16(Box::new(cpu::Cpu::new(model, weights, options)?)),
@@ -105,7 +105,7 @@ fn serve(args: &WorkerArgs) -> Result<()> {
     let (model, weights) = crate::commands::model_and_weights(&args.model, &args.weights)?;
     let before = resident("VmRSS:");
     let start = Instant::now();
-    let mut engine = Loaded::new(args, Arc::new(model), &weights, input.shape[0])?;
+    let mut engine = Loaded::new(args, Arc::new(model), &weights)?;
     let load_s = start.elapsed().as_secs_f64();
     let start = Instant::now();
     let mut output = engine.run(&input)?;

@@ -15,8 +15,6 @@ use crate::pack::{Packed, grouped, padded};
 /// What a plan is made for.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
-    /// Clips in a batch that it should be fastest for; it takes any.
-    pub batch: usize,
     /// How 3x3 convolutions are computed.
     pub convolution: Convolution,
 }
@@ -164,7 +162,6 @@ impl<E: Tabled> Builder<'_, E> {
             channels: x.channels,
             outputs,
             size: x.size,
-            batch: self.target.batch,
             lanes: self.lanes(),
             group: if self.kernels.dot { E::GROUP } else { 1 },
             bytes: size_of::<E>(),

@@ -9,8 +9,14 @@ use crate::plan::{Finish, Map};
 use crate::run::exec::Frame;
 
 /// A map [N, H, W, stride] as f32 [N, C, H, W].
-pub fn read<E: Tabled>(frame: &Frame<'_, E>, map: &Map) -> Vec<f32> {
+fn read<E: Tabled>(frame: &Frame<'_, E>, map: &Map) -> Vec<f32> {
     let mut out = Vec::with_capacity(frame.layout.clips * map.channels * map.pixels());
+    append(frame, map, &mut out);
+    out
+}
+
+/// Appends a map [N, H, W, stride] as f32 [N, C, H, W].
+pub fn append<E: Tabled>(frame: &Frame<'_, E>, map: &Map, out: &mut Vec<f32>) {
     let data = frame.at(map.buffer);
     for image in 0..frame.layout.clips {
         for channel in 0..map.channels {
@@ -21,7 +27,6 @@ pub fn read<E: Tabled>(frame: &Frame<'_, E>, map: &Map) -> Vec<f32> {
             }
         }
     }
-    out
 }
 
 /// Puts values [N, C, H, W] into a map.
