@@ -109,7 +109,6 @@ fn logits_are_those_of_the_scalar_implementation() {
                             threads: 2,
                             convolution,
                             poison: true,
-                            ..Options::default()
                         };
                         let got = case.cpu(precision, options).forward(&case.input, &mut Ignore);
                         let error = relative(&got.unwrap(), &truth);

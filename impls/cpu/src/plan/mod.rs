@@ -161,6 +161,7 @@ pub struct Winograd<E> {
 }
 
 /// What a step does.
+#[allow(clippy::large_enum_variant, reason = "a network has some hundred steps")]
 pub enum Op<E> {
     /// The clip to the map that the stem reads.
     Import {

@@ -1,5 +1,7 @@
 //! Where every buffer lies for a batch of some clips.
 
+use std::ops::Range;
+
 use crate::element::Element;
 use crate::memory::{Need, lay_out};
 use crate::plan::{BufferId, Map, Op, Plan, Winograd};
@@ -24,7 +26,7 @@ pub struct Layout {
 impl Layout {
     /// Lays a plan out. `rows` is the height of a GEMM tile.
     pub fn new<E: Element>(plan: &Plan<E>, clips: usize, threads: usize, rows: usize) -> Self {
-        let unused = Need { bytes: 0, steps: usize::MAX..0 };
+        let unused = Need { bytes: 0, steps: Range { start: usize::MAX, end: 0 } };
         let mut needs = vec![unused; plan.buffers];
         let mut touch = |buffer: BufferId, step: usize, bytes: usize| {
             let need = &mut needs[buffer.0];
