@@ -2,8 +2,8 @@
 
 #![allow(unsafe_code, reason = "hands memory to the tasks")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use spec::weights::Weights;
@@ -57,7 +57,10 @@ pub struct Cpu<E> {
     plan: Plan<E>,
     pool: Pool,
     poison: bool,
+    /// For a group of clips that all threads share.
     prepared: Prepared,
+    /// For each thread, a clip of its own.
+    alone: Vec<Mutex<Prepared>>,
 }
 
 /// Memory, and where everything lies in it for some numbers of clips.
@@ -102,6 +105,27 @@ impl Prepared {
         }
         self.layouts.push(layout);
         self.layouts.len() - 1
+    }
+
+    /// The memory of a run of these clips.
+    fn frame<'a, E: Tabled>(
+        &'a mut self,
+        kernels: &'a Kernels<E>,
+        layout: usize,
+        clip: &[f32],
+    ) -> Frame<'a, E> {
+        let start = |memory: &mut Option<Memory>| {
+            memory.as_mut().map_or(std::ptr::null_mut(), Memory::start)
+        };
+        Frame {
+            kernels,
+            layout: &self.layouts[layout],
+            base: start(&mut self.memory),
+            clip: clip.as_ptr(),
+            zeros: start(&mut self.zeros).cast::<E>().cast_const(),
+            scratch: self.scratch.iter_mut().map(Memory::start).collect(),
+            post: std::ptr::null(),
+        }
     }
 
     fn poison(&mut self) {
@@ -168,9 +192,10 @@ impl<E: Format> Cpu<E> {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let pool = Pool::new(if options.threads == 0 { cores } else { options.threads });
         let target = Target { convolution: options.convolution };
+        let alone = (0..pool.threads()).map(|_| Mutex::default()).collect();
         let plan = plan(&model, weights, &kernels, target)?;
         let poison = options.poison;
-        Ok(Cpu { model, level, kernels, plan, pool, poison, prepared: Prepared::default() })
+        Ok(Cpu { model, level, kernels, plan, pool, poison, prepared: Prepared::default(), alone })
     }
 
     /// The steps of the plan: name, kind, algorithm.
@@ -227,7 +252,11 @@ impl<E: Format> Cpu<E> {
         let shape = model.module(model.output()).batch_shape(clips);
         // An observer sees whole batches; the bits are the same.
         let observed = model.modules().iter().any(|module| tap.wants(module.id));
-        let group = if observed { clips } else { together(self.pool.threads()) };
+        let threads = self.pool.threads();
+        if !observed && seconds.is_none() && threads > 1 && clips >= 2 * threads {
+            return Ok(Tensor::f32(shape, self.each_alone(clips, clip)));
+        }
+        let group = if observed { clips } else { together(threads) };
         let groups = clips.div_ceil(group.max(1));
         let each = clip.len() / clips.max(1);
         let mut output = Vec::with_capacity(shape.iter().product());
@@ -238,6 +267,37 @@ impl<E: Format> Cpu<E> {
             self.group(last - first, part, tap, seconds.as_deref_mut(), &mut output)?;
         }
         Ok(Tensor::f32(shape, output))
+    }
+
+    /// Every thread takes clips one by one and runs the whole network: nobody waits for anybody, but
+    /// each thread needs memory of its own. The bits are the same.
+    fn each_alone(&mut self, clips: usize, clip: &[f32]) -> Vec<f32> {
+        let (each, next) = (clip.len() / clips, AtomicUsize::new(0));
+        let outputs: Vec<Mutex<Vec<f32>>> = (0..clips).map(|_| Mutex::default()).collect();
+        let (plan, kernels, alone, poison) = (&self.plan, &self.kernels, &self.alone, self.poison);
+        self.pool.run(&|thread| {
+            // A panic in another run has left memory, not data.
+            let mut prepared = alone[thread].lock().unwrap_or_else(PoisonError::into_inner);
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                if at >= clips {
+                    return;
+                }
+                let layout = prepared.room(plan, 1, 1, kernels.rows);
+                if poison {
+                    prepared.poison();
+                }
+                let frame = prepared.frame(kernels, layout, &clip[at * each..(at + 1) * each]);
+                for step in &plan.steps {
+                    let ends = [stage::END; 2];
+                    tasks_of(&frame, &step.op, ends, &mut |work| work(0));
+                }
+                let mut output = outputs[at].lock().unwrap_or_else(PoisonError::into_inner);
+                observe::append(&frame, &plan.output, &mut output);
+            }
+        });
+        let values = outputs.into_iter();
+        values.flat_map(|one| one.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
     }
 
     /// Runs some clips and appends their outputs.
@@ -254,23 +314,11 @@ impl<E: Format> Cpu<E> {
         if self.poison {
             self.prepared.poison();
         }
-        let Prepared { layouts, memory, scratch, zeros } = &mut self.prepared;
-        let start = |memory: &mut Option<Memory>| {
-            memory.as_mut().map_or(std::ptr::null_mut(), Memory::start)
-        };
-        let mut frame = Frame {
-            kernels: &self.kernels,
-            layout: &layouts[layout],
-            base: start(memory),
-            clip: clip.as_ptr(),
-            zeros: start(zeros).cast::<E>().cast_const(),
-            scratch: scratch.iter_mut().map(Memory::start).collect(),
-            post: std::ptr::null(),
-        };
+        let mut frame = self.prepared.frame(&self.kernels, layout, clip);
         for (at, step) in self.plan.steps.iter().enumerate() {
             let start = seconds.as_ref().map(|_| Instant::now());
             let ends = step.op.finishes().map(|finish| first_shown(finish, tap));
-            run_step(&mut self.pool, &frame, &step.op, ends);
+            tasks_of(&frame, &step.op, ends, &mut |work| self.pool.run(work));
             for (finish, end) in step.op.finishes().into_iter().zip(ends) {
                 if let Some(finish) = finish {
                     show(&self.model, &mut frame, finish, end, tap)?;
@@ -285,8 +333,13 @@ impl<E: Format> Cpu<E> {
     }
 }
 
-/// Runs all tasks of a step.
-fn run_step<E: Tabled>(pool: &mut Pool, frame: &Frame<'_, E>, op: &Op<E>, ends: Ends) {
+/// Runs all tasks of a step; `share` calls the work in every thread that takes part.
+fn tasks_of<E: Tabled>(
+    frame: &Frame<'_, E>,
+    op: &Op<E>,
+    ends: Ends,
+    share: &mut dyn FnMut(&(dyn Fn(usize) + Sync)),
+) {
     for phase in 0..frame.phases(op) {
         let tasks = frame.tasks(op, phase);
         let next = AtomicUsize::new(0);
@@ -296,15 +349,16 @@ fn run_step<E: Tabled>(pool: &mut Pool, frame: &Frame<'_, E>, op: &Op<E>, ends: 
                 if index >= tasks {
                     return;
                 }
-                // SAFETY: the frame's memory was made from its layout, the pool ends a phase before
-                // the next begins, and numbers threads from 0.
+                // SAFETY: the frame's memory was made from its layout, `share` returns when all
+                // threads are done, so that a phase ends before the next begins, and numbers the
+                // threads of the layout from 0.
                 unsafe { frame.task(op, phase, index, thread, ends) };
             }
         };
         match tasks {
             0 => {}
             1 => work(0),
-            _ => pool.run(&work),
+            _ => share(&work),
         }
     }
 }
