@@ -58,7 +58,7 @@ fn unknown_versions_and_kinds_say_what_to_do() {
         [
             failure(r#"{"schema": 2, "kind": "diff"}"#),
             failure(r#"{"kind": "diff"}"#),
-            failure(r#"{"schema": 1, "kind": "bench"}"#),
+            failure(r#"{"schema": 1, "kind": "race"}"#),
             failure(r#"{"schema": 1}"#),
             failure(r#"{"schema": 1, "kind": "diff"}"#),
             failure(r#"[]"#),

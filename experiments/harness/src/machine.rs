@@ -78,7 +78,7 @@ fn word((at, argument): (usize, String)) -> String {
     if at == 0 { "harness".to_owned() } else { argument }
 }
 
-fn model(config: &Config, batch: usize) -> ModelRecord {
+pub fn model(config: &Config, batch: usize) -> ModelRecord {
     let mut more = BTreeMap::new();
     more.insert("batch_size".to_owned(), batch.into());
     let semantics = config.semantics;

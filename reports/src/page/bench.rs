@@ -13,7 +13,7 @@ use crate::record::{BenchEntry, BenchRecord, LayerTime, Setting, Verdict};
 pub(super) fn view(bench: &BenchRecord) -> Result<View> {
     let mut sections = vec![];
     for setting in &bench.settings {
-        sections.push(latency(setting)?);
+        sections.push(latency(setting, bench.macs)?);
     }
     sections.extend(scaling(bench, "threads", |s| s.threads, |s| s.batch)?);
     sections.extend(scaling(bench, "clips in a batch", |s| s.batch, |s| s.threads)?);
@@ -75,14 +75,21 @@ fn wrong(bench: &BenchRecord) -> Vec<String> {
             .map(|e| format!("{}: the output of {} was wrong.", title(s), e.name))
             .collect::<Vec<_>>()
     };
-    bench.settings.iter().flat_map(of).collect()
+    bench.settings.iter().flat_map(of).chain(bench.regressions.iter().cloned()).collect()
 }
 
 fn ms(seconds: f64) -> String {
-    format!("{:.2}", 1e3 * seconds)
+    if seconds.is_nan() { "–".to_owned() } else { format!("{:.2}", 1e3 * seconds) }
 }
 
-fn latency(setting: &Setting) -> Result<Section> {
+/// The part of the measured peak that a median makes of the network's multiplications.
+fn share(macs: u64, setting: &Setting, entry: &BenchEntry) -> String {
+    let gflop = 2e-9 * macs as f64 * setting.batch as f64;
+    let share = gflop / entry.p50_s / setting.peak_gflops;
+    if share.is_finite() { format!("{:.0} %", 100.0 * share) } else { "–".to_owned() }
+}
+
+fn latency(setting: &Setting, macs: u64) -> Result<Section> {
     let point = |(at, entry): (usize, &BenchEntry)| Point {
         x: at as f64,
         y: 1e3 * entry.p50_s,
@@ -115,6 +122,7 @@ fn latency(setting: &Setting) -> Result<Section> {
             ms(e.p95_s),
             ms(e.p99_s),
             format!("{:.2}", setting.batch as f64 / e.p50_s),
+            share(macs, setting, e),
             ratio,
             format!("{:.2} s", e.load_s),
             ms(e.first_s),
@@ -135,6 +143,7 @@ fn latency(setting: &Setting) -> Result<Section> {
         "p95",
         "p99",
         "Clips/s",
+        "Of the peak",
         "To the fastest peer",
         "Load",
         "First ms",

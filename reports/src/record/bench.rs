@@ -7,7 +7,7 @@ use super::{Run, Verdict, float};
 /// The outcome of `harness bench`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BenchRecord {
-    /// Diverged if a contestant's output was wrong.
+    /// Diverged if a contestant's output was wrong, or it has become slower than the baseline.
     pub verdict: Verdict,
     /// Every precision, batch and number of threads.
     pub settings: Vec<Setting>,
@@ -17,6 +17,9 @@ pub struct BenchRecord {
     pub rounds: u64,
     /// Runs that count in a turn.
     pub runs: u64,
+    /// Who is slower than the baseline beyond chance, one sentence each.
+    #[serde(default)]
+    pub regressions: Vec<String>,
     /// How the run was made.
     pub run: Run,
 }
@@ -35,6 +38,9 @@ pub struct Setting {
     /// Who could not, and why.
     #[serde(default)]
     pub left_out: Vec<(String, String)>,
+    /// Whether one of those broke, rather than being unable to take part.
+    #[serde(default)]
+    pub broken: bool,
     /// Measured peak of the multiply-adds, GFLOP/s.
     #[serde(with = "float")]
     pub peak_gflops: f64,

@@ -24,7 +24,7 @@ pub struct BenchArgs {
     /// Clips in a batch.
     #[arg(long, value_delimiter = ',', default_value = "1")]
     pub batch: Vec<usize>,
-    /// Threads of every contestant [default: 1 and all cores].
+    /// Threads of every contestant, 0 for all cores [default: 1 and all cores].
     #[arg(long, value_delimiter = ',')]
     pub threads: Vec<usize>,
     /// Rounds: in each, every contestant has a turn, and the order moves on.

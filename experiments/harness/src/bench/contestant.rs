@@ -4,16 +4,32 @@
 //! "first_s"}`; then `{"cmd":"run","n"}` is answered by `{"seconds":[…]}`, `{"cmd":"output","path"}`
 //! by `{"written"}` (the last output as float32 .npy), `{"cmd":"memory"}` by `{"peak_bytes"}` (what
 //! loading and running added to the resident memory), `{"cmd":"profile","n"}` by `{"layers":[{"name",
-//! "kind","ms","gflop","mb"}]}`. What fails answers `{"error":"one sentence"}`.
+//! "kind","ms","gflop","mb"}]}`. What fails answers `{"error":"one sentence"}`, with
+//! `"unsupported":true` where nothing is broken: the contestant cannot do what it was asked for.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use reports::record::LayerTime;
 use serde::Deserialize;
 use serde_json::json;
+
+/// Who does not answer for so long hangs.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// What became of a start.
+pub enum Start {
+    /// The model is loaded.
+    Ready(Contestant),
+    /// It cannot do this, and says why; nothing is broken.
+    Unsupported(String),
+}
 
 /// A running contestant.
 pub struct Contestant {
@@ -27,13 +43,15 @@ pub struct Contestant {
     pub first_s: f64,
     child: Child,
     to: ChildStdin,
-    from: BufReader<ChildStdout>,
+    from: Receiver<std::io::Result<String>>,
+    stderr: PathBuf,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Answer {
     error: Option<String>,
+    unsupported: bool,
     ready: bool,
     version: String,
     load_s: f64,
@@ -44,9 +62,14 @@ struct Answer {
 }
 
 impl Contestant {
-    /// Starts a process and waits until it has loaded the model.
-    pub fn start(name: &str, command: &mut Command) -> Result<Self> {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    /// Starts a process and waits until it has loaded the model. `folder` keeps what it complains.
+    pub fn start(name: &str, command: &mut Command, folder: &Path) -> Result<Start> {
+        let stderr = folder.join(format!("{name}.stderr"));
+        let complaints = File::create(&stderr)
+            .with_context(|| format!("{}: cannot be made", stderr.display()))?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(complaints);
+        // Ctrl-C is for us alone: a contestant ends when its input does.
+        command.process_group(0);
         let mut child = command.spawn().with_context(|| format!("{name}: cannot be started"))?;
         let (Some(to), Some(from)) = (child.stdin.take(), child.stdout.take()) else {
             bail!("{name}: has no input or output");
@@ -58,40 +81,64 @@ impl Contestant {
             first_s: f64::NAN,
             child,
             to,
-            from: BufReader::new(from),
+            from: lines(from),
+            stderr,
         };
         let answer = contestant.answer()?;
-        if !answer.ready {
-            bail!("{name}: did not say that it is ready");
+        match answer.error {
+            Some(why) if answer.unsupported => return Ok(Start::Unsupported(why)),
+            Some(why) => bail!("{why}"),
+            None if !answer.ready => bail!("{name}: did not say that it is ready"),
+            None => {}
         }
         contestant.version = answer.version;
         (contestant.load_s, contestant.first_s) = (answer.load_s, answer.first_s);
-        Ok(contestant)
+        Ok(Start::Ready(contestant))
     }
 
     fn answer(&mut self) -> Result<Answer> {
-        let mut line = String::new();
-        let read = self.from.read_line(&mut line);
-        if read.with_context(|| format!("{}: cannot be read", self.name))? == 0 {
-            let how = self.child.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
-            bail!("{}: ended without an answer ({how})", self.name);
-        }
-        let answer: Answer = serde_json::from_str(&line)
-            .with_context(|| format!("{}: `{}` is no answer", self.name, line.trim_end()))?;
+        let line = match self.from.recv_timeout(PATIENCE) {
+            Ok(line) => line.with_context(|| format!("{}: cannot be read", self.name))?,
+            Err(RecvTimeoutError::Timeout) => {
+                bail!("{}: has not answered for {} s", self.name, PATIENCE.as_secs())
+            }
+            Err(RecvTimeoutError::Disconnected) => bail!(self.ended()),
+        };
+        serde_json::from_str(&line)
+            .with_context(|| format!("{}: `{}` is no answer", self.name, line.trim_end()))
+    }
+
+    /// How it ended, and its last words.
+    fn ended(&mut self) -> String {
+        // Its output is closed; should it live on, it has no more to say.
+        let _ = self.child.kill();
+        let how = self.child.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
+        let words = std::fs::read(&self.stderr).unwrap_or_default();
+        let words = String::from_utf8_lossy(&words);
+        let last: Vec<&str> =
+            words.lines().rev().filter(|l| !l.trim().is_empty()).take(3).collect();
+        let last = last.into_iter().rev().map(str::trim).collect::<Vec<_>>().join(" | ");
+        let colon = if last.is_empty() { "" } else { ": " };
+        format!("{}: ended without an answer ({how}){colon}{last}", self.name)
+    }
+
+    fn ask(&mut self, what: serde_json::Value) -> Result<Answer> {
+        // Where this fails it has ended, and `answer` says how.
+        let _ = writeln!(self.to, "{what}").and_then(|()| self.to.flush());
+        let answer = self.answer()?;
         match answer.error {
             Some(error) => bail!("{error}"),
             None => Ok(answer),
         }
     }
 
-    fn ask(&mut self, what: serde_json::Value) -> Result<Answer> {
-        writeln!(self.to, "{what}").with_context(|| format!("{}: has ended", self.name))?;
-        self.answer()
-    }
-
     /// Runs so often and returns the seconds of each run.
     pub fn run(&mut self, n: usize) -> Result<Vec<f64>> {
-        Ok(self.ask(json!({"cmd": "run", "n": n}))?.seconds)
+        let seconds = self.ask(json!({"cmd": "run", "n": n}))?.seconds;
+        if seconds.len() != n {
+            bail!("{}: was to run {n} times and gave {} times", self.name, seconds.len());
+        }
+        Ok(seconds)
     }
 
     /// Writes the last output as a float32 npy file.
@@ -109,6 +156,19 @@ impl Contestant {
     pub fn profile(&mut self, n: usize) -> Result<Vec<LayerTime>> {
         Ok(self.ask(json!({"cmd": "profile", "n": n}))?.layers)
     }
+}
+
+/// The lines of an output, read by a thread so that waiting for one can end.
+fn lines(from: ChildStdout) -> Receiver<std::io::Result<String>> {
+    let (send, receive) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).lines() {
+            if send.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receive
 }
 
 impl Drop for Contestant {

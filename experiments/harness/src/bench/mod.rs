@@ -5,4 +5,5 @@ pub mod baseline;
 pub mod contestant;
 pub mod rounds;
 pub mod stats;
+pub mod table;
 pub mod worker;

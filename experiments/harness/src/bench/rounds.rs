@@ -8,7 +8,7 @@ use reports::record::{BenchEntry, LayerTime, Setting};
 use spec::{Precision, Tensor};
 
 use super::args::BenchArgs;
-use super::contestant::Contestant;
+use super::contestant::{Contestant, Start};
 use super::stats;
 
 /// What one setting is about.
@@ -28,6 +28,8 @@ pub struct Given<'a> {
     pub args: &'a BenchArgs,
     /// A folder for files that pass between processes.
     pub folder: &'a Path,
+    /// The weights as safetensors, which all our engines read, so that their loading is timed alike.
+    pub weights: PathBuf,
     /// The network as ONNX, where a peer takes part.
     pub onnx: Option<PathBuf>,
     /// Model flags for workers.
@@ -54,6 +56,37 @@ pub fn largest_error(precision: Precision) -> f64 {
     }
 }
 
+/// A contestant with its times so far.
+struct Runner {
+    contestant: Contestant,
+    rounds_s: Vec<Vec<f64>>,
+    failed: Option<anyhow::Error>,
+}
+
+impl Runner {
+    fn turn(&mut self, runs: usize) {
+        // The first run of a turn brings caches and threads back.
+        match self.contestant.run(1 + runs) {
+            Ok(seconds) => self.rounds_s.push(seconds[1..].to_vec()),
+            Err(error) => self.failed = Some(error),
+        }
+    }
+}
+
+/// Who did not run, and whether that is a failure.
+#[derive(Default)]
+struct LeftOut {
+    list: Vec<(String, String)>,
+    broken: bool,
+}
+
+impl LeftOut {
+    fn failed(&mut self, name: &str, error: &anyhow::Error) {
+        self.list.push((name.to_owned(), format!("{error:#}")));
+        self.broken = true;
+    }
+}
+
 impl Given<'_> {
     fn command(&self, engine: &str, case: Case, input: &Path) -> Result<Command> {
         let (precision, threads) = (case.precision.to_string(), case.threads.to_string());
@@ -69,7 +102,7 @@ impl Given<'_> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["bench-worker", "--engine", engine]).arg("--input").arg(input);
         command.args(["--threads", &threads, "--precision", &precision]);
-        command.args(["--weights", &self.args.weights.to_string()]);
+        command.arg("--weights").arg(&self.weights);
         if let Some(isa) = self.args.isa {
             command.args(["--isa", isa.name()]);
         }
@@ -77,7 +110,8 @@ impl Given<'_> {
         Ok(command)
     }
 
-    /// Runs a setting. `said` is told what happens, and `go_on` is asked between turns.
+    /// Runs a setting; `None` where it was interrupted. `said` is told what happens, and `go_on` is
+    /// asked between turns. Who fails is left out, and the others stay.
     pub fn run(
         &self,
         case: Case,
@@ -85,48 +119,75 @@ impl Given<'_> {
         reference: &Tensor,
         said: &dyn Fn(String),
         go_on: &dyn Fn() -> bool,
-    ) -> Result<Setting> {
-        let mut left_out = vec![];
-        let mut runners: Vec<(Contestant, Vec<Vec<f64>>)> = vec![];
-        for engine in &self.args.engines {
-            said(format!("{engine} loads"));
-            let started = self
-                .command(engine, case, input)
-                .and_then(|mut command| Contestant::start(engine, &mut command));
-            match started {
-                Ok(contestant) => runners.push((contestant, vec![])),
-                Err(error) => left_out.push((engine.clone(), format!("{error:#}"))),
-            }
-        }
+    ) -> Result<Option<Setting>> {
+        let mut out = LeftOut::default();
+        let mut runners = self.start(case, input, said, &mut out);
         for round in 0..self.args.rounds {
-            for turn in 0..runners.len() {
+            // The order moves on with the round; who failed has no turn any more.
+            let count = runners.len();
+            for turn in 0..count {
                 if !go_on() {
-                    break;
+                    return Ok(None);
                 }
-                let at = (round + turn) % runners.len();
-                let (contestant, times) = &mut runners[at];
-                said(format!("round {}, {}", round + 1, contestant.name));
-                // The first run of a turn brings caches and threads back.
-                let mut seconds = contestant.run(1 + self.args.runs)?;
-                seconds.remove(0);
-                times.push(seconds);
+                let runner = &mut runners[(round + turn) % count];
+                if runner.failed.is_none() {
+                    said(format!("round {}, {}", round + 1, runner.contestant.name));
+                    runner.turn(self.args.runs);
+                }
             }
         }
         let mut entries = vec![];
-        for (mut contestant, times) in runners {
-            entries.push(self.entry(&mut contestant, times, case, reference)?);
+        for Runner { mut contestant, rounds_s, failed } in runners {
+            let entry = match failed {
+                Some(error) => Err(error),
+                None => self.entry(&mut contestant, rounds_s, case, reference),
+            };
+            match entry {
+                Ok(entry) => entries.push(entry),
+                Err(error) => out.failed(&contestant.name, &error),
+            }
         }
-        Ok(Setting {
+        Ok(Some(Setting {
             precision: case.precision.to_string(),
             batch: case.batch as u64,
             threads: case.threads as u64,
             entries,
-            left_out,
+            left_out: out.list,
+            broken: out.broken,
             peak_gflops: cpu::roofline::flops(case.precision, self.args.isa, case.threads)
                 .unwrap_or(f64::NAN)
                 / 1e9,
             peak_gbs: cpu::roofline::bandwidth(case.threads) / 1e9,
-        })
+        }))
+    }
+
+    fn start(
+        &self,
+        case: Case,
+        input: &Path,
+        said: &dyn Fn(String),
+        out: &mut LeftOut,
+    ) -> Vec<Runner> {
+        let mut runners = vec![];
+        for engine in &self.args.engines {
+            if is_peer(engine) && peers().is_none() {
+                let why = "is not set up; run scripts/bench, which does that";
+                out.list.push((engine.clone(), why.to_owned()));
+                continue;
+            }
+            said(format!("{engine} loads"));
+            let started = self
+                .command(engine, case, input)
+                .and_then(|mut command| Contestant::start(engine, &mut command, self.folder));
+            match started {
+                Ok(Start::Ready(contestant)) => {
+                    runners.push(Runner { contestant, rounds_s: vec![], failed: None });
+                }
+                Ok(Start::Unsupported(why)) => out.list.push((engine.clone(), why)),
+                Err(error) => out.failed(engine, &error),
+            }
+        }
+        runners
     }
 
     fn entry(

@@ -22,10 +22,11 @@ pub fn median(values: &[f64]) -> f64 {
 }
 
 /// A 95 % interval of the median from order statistics: the number of values below the median is
-/// binomial, here in the normal approximation.
+/// binomial, here in the normal approximation. NaN below 6 values, whose extremes enclose the median
+/// with less than 95 %.
 pub fn median_interval(values: &[f64]) -> (f64, f64) {
     let (values, n) = (sorted(values), values.len() as f64);
-    if values.is_empty() {
+    if values.len() < 6 {
         return (f64::NAN, f64::NAN);
     }
     let half = 0.98 * n.sqrt();
@@ -118,6 +119,8 @@ mod tests {
     fn the_interval_holds_the_median() {
         let values: Vec<f64> = (0..100).map(f64::from).collect();
         assert_eq!(median_interval(&values), (40.0, 60.0));
+        assert_eq!(median_interval(&values[..6]), (0.0, 5.0));
+        assert!(median_interval(&values[..5]).0.is_nan());
     }
 
     #[test]

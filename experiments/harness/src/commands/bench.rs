@@ -5,13 +5,14 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use reports::Record;
 use reports::record::{BenchRecord, Setting, Verdict};
-use spec::weights::formula;
+use spec::weights::{self, OutFormat, formula};
 use spec::{Ignore, Precision, Tensor};
 
 use crate::Outcome;
 use crate::bench::args::BenchArgs;
-use crate::bench::baseline::{self, Kept};
+use crate::bench::baseline::{self, Compared, Kept};
 use crate::bench::rounds::{self, Case, Given, is_peer};
+use crate::bench::table::table;
 use crate::cli::{DeviceArgs, ModelArgs};
 use crate::engines;
 use crate::export;
@@ -22,56 +23,78 @@ use crate::stop;
 /// Runs the command.
 pub fn run(args: &BenchArgs) -> Result<Outcome> {
     let started = Started::now();
-    let kept =
-        args.baseline.as_ref().map(|name| Kept::open(name, &machine::machine())).transpose()?;
-    if args.precision.contains(&Precision::F64) || args.rounds == 0 || args.runs == 0 {
-        bail!("bench runs f32 and bf16, with at least one round of one run");
-    }
+    refuse(args)?;
+    let config = args.model.config()?;
+    let open = |name: &String| {
+        let weights = args.weights.to_string();
+        Kept::open(name, &machine::machine(), &machine::model(&config, 1), &weights)
+    };
+    let kept = args.baseline.as_ref().map(open).transpose()?;
     stop::listen();
     let folder = args.out.clone().unwrap_or_else(|| started.folder("bench"));
     let temporary = tempfile::tempdir().context("no temporary folder can be made")?;
     let bench = Bench::new(args, temporary.path())?;
-    let record = |settings: &[Setting], bench: &Bench<'_>| BenchRecord {
-        verdict: verdict(settings),
+    let record = |settings: &[Setting], regressions: Vec<String>| BenchRecord {
+        verdict: verdict(settings, &regressions),
         settings: settings.to_vec(),
         macs: bench.macs,
         rounds: args.rounds as u64,
         runs: args.runs as u64,
+        regressions,
         run: started.finish(&bench.config, bench.sides()),
     };
     let mut settings: Vec<Setting> = vec![];
     for case in bench.cases() {
-        if stop::asked() {
-            break;
-        }
-        let mut setting = bench.setting(case, &|| !stop::asked())?;
+        // A setting that was interrupted is not kept: its contestants had unequal turns.
+        let Some(mut setting) = bench.setting(case, &|| !stop::asked())? else { break };
         rounds::compare(&mut setting);
         super::print(&table(&setting));
         settings.push(setting);
         // What is measured is kept, whatever happens next.
-        let so_far = Record::Bench(Box::new(record(&settings, &bench)));
+        let so_far = Record::Bench(Box::new(record(&settings, vec![])));
         reports::write_record(&so_far, &folder.join("record.json"))?;
     }
-    let record = record(&settings, &bench);
+    let compared = kept.map(|kept| kept.compare(&settings));
+    let record = record(&settings, said(compared, args)?);
     if let Some(name) = &args.save_baseline {
         baseline::save(name, &record)?;
     }
-    let slower = kept.map_or(vec![], |kept| kept.regressions(&record.settings));
-    for regression in &slower {
-        super::print(&regression.what);
-    }
-    let passed = record.verdict == Verdict::Pass && slower.is_empty() && !stop::asked();
+    let passed = record.verdict == Verdict::Pass;
     super::publish(&Record::Bench(Box::new(record)), &folder, &args.report)?;
     Ok(if passed { Outcome::Passed } else { Outcome::Failed })
 }
 
-/// A contestant whose output is wrong is a divergence, nobody to compare with is incomplete.
-fn verdict(settings: &[Setting]) -> Verdict {
+/// What no bench can be made of.
+fn refuse(args: &BenchArgs) -> Result<()> {
+    if args.precision.contains(&Precision::F64) || args.rounds == 0 || args.runs == 0 {
+        bail!("bench runs f32 and bf16, with at least one round of one run");
+    }
+    Ok(())
+}
+
+/// Prints what a comparison with a baseline found, and returns who has become slower.
+fn said(compared: Option<Compared>, args: &BenchArgs) -> Result<Vec<String>> {
+    let Some(compared) = compared else { return Ok(vec![]) };
+    for line in compared.missing.iter().chain(&compared.regressions) {
+        super::print(line);
+    }
+    if compared.count == 0 {
+        let name = args.baseline.as_deref().unwrap_or_default();
+        bail!("baseline `{name}` has nothing in common with this run; the times are in its record");
+    }
+    Ok(compared.regressions)
+}
+
+/// A contestant whose output is wrong or that has become slower is a divergence; a contestant that
+/// broke, an interruption and nobody to compare with leave the run incomplete.
+fn verdict(settings: &[Setting], regressions: &[String]) -> Verdict {
     let entries = || settings.iter().flat_map(|setting| &setting.entries);
-    match (entries().any(|entry| !entry.right), entries().next()) {
+    let incomplete =
+        entries().next().is_none() || settings.iter().any(|s| s.broken) || stop::asked();
+    match (entries().any(|entry| !entry.right) || !regressions.is_empty(), incomplete) {
         (true, _) => Verdict::Diverged,
-        (false, None) => Verdict::Incomplete,
-        (false, Some(_)) => Verdict::Pass,
+        (false, true) => Verdict::Incomplete,
+        (false, false) => Verdict::Pass,
     }
 }
 
@@ -87,6 +110,8 @@ struct Bench<'a> {
 impl<'a> Bench<'a> {
     fn new(args: &'a BenchArgs, folder: &'a Path) -> Result<Self> {
         let (model, weights) = super::model_and_weights(&args.model, &args.weights)?;
+        let converted = folder.join("weights.safetensors");
+        weights::write(&weights, &converted, OutFormat::Safetensors)?;
         let onnx = if args.engines.iter().any(|e| is_peer(e)) && rounds::peers().is_some() {
             let options = export::Options { opset: 17, softmax: false, preprocess: false };
             let bytes = export::onnx(&model, &weights, &args.weights.to_string(), options)?;
@@ -96,7 +121,8 @@ impl<'a> Bench<'a> {
         } else {
             None
         };
-        let given = Given { args, folder, onnx, model_flags: flags(&args.model) };
+        let given =
+            Given { args, folder, weights: converted, onnx, model_flags: flags(&args.model) };
         let (config, macs) = (model.config.clone(), model.macs());
         Ok(Bench { args, given, model, weights, config, macs })
     }
@@ -106,20 +132,21 @@ impl<'a> Bench<'a> {
         let threads = match self.args.threads.is_empty() {
             true if cores > 1 => vec![1, cores],
             true => vec![1],
-            false => self.args.threads.clone(),
+            // 0 is all cores, as elsewhere.
+            false => self.args.threads.iter().map(|&n| if n == 0 { cores } else { n }).collect(),
         };
         let mut cases = vec![];
         for &precision in &self.args.precision {
             for &batch in &self.args.batch {
                 for &threads in &threads {
-                    cases.push(Case { precision, batch: batch.max(1), threads: threads.max(1) });
+                    cases.push(Case { precision, batch: batch.max(1), threads });
                 }
             }
         }
         cases
     }
 
-    fn setting(&self, case: Case, go_on: &dyn Fn() -> bool) -> Result<Setting> {
+    fn setting(&self, case: Case, go_on: &dyn Fn() -> bool) -> Result<Option<Setting>> {
         let shape = self.model.input_shape(case.batch);
         let clip = Tensor::f32(shape.clone(), formula::input(shape.iter().product(), 0));
         let reference = self.reference(&clip)?;
@@ -174,42 +201,4 @@ fn flags(model: &ModelArgs) -> Vec<String> {
     add("--pos-dim", model.pos_dim.map(|v| v.to_string()));
     add("--set", (!model.set.is_empty()).then(|| model.set.join(",")));
     flags
-}
-
-fn table(setting: &Setting) -> String {
-    let mut lines = vec![
-        format!(
-            "{}, batch {}, {} threads; peak {:.0} GFLOP/s, {:.1} GB/s",
-            setting.precision,
-            setting.batch,
-            setting.threads,
-            setting.peak_gflops,
-            setting.peak_gbs
-        ),
-        format!(
-            "  {:12} {:>8} {:>17} {:>8} {:>8} {:>7} {:>8}  {}",
-            "", "median", "95 % interval", "p99", "load", "MiB", "error", "to the fastest peer"
-        ),
-    ];
-    for entry in &setting.entries {
-        let ms = |s: f64| format!("{:.1}", 1e3 * s);
-        let ratio = entry.to_peer.as_ref().map_or(String::new(), |(name, [point, low, high])| {
-            format!("{point:.2} ({low:.2} to {high:.2}) {name}")
-        });
-        let wrong = if entry.right { "" } else { " WRONG" };
-        lines.push(format!(
-            "  {:12} {:>8} {:>17} {:>8} {:>6.2} s {:>7.0} {:>8.0e}  {ratio}{wrong}",
-            entry.name,
-            ms(entry.p50_s),
-            format!("{} to {}", ms(entry.p50_low_s), ms(entry.p50_high_s)),
-            ms(entry.p99_s),
-            entry.load_s,
-            entry.peak_bytes as f64 / f64::from(1 << 20),
-            entry.error,
-        ));
-    }
-    for (name, why) in &setting.left_out {
-        lines.push(format!("  {name:12} left out: {why}"));
-    }
-    lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
 }

@@ -1,0 +1,65 @@
+//! A setting on the terminal, at most 100 columns wide.
+
+use reports::record::{BenchEntry, Setting};
+
+/// Columns that a line may have.
+const WIDTH: usize = 100;
+
+/// The setting as text.
+pub fn table(setting: &Setting) -> String {
+    let mut lines = vec![
+        format!(
+            "{}, batch {}, {} threads; peak {:.0} GFLOP/s, {:.1} GB/s",
+            setting.precision,
+            setting.batch,
+            setting.threads,
+            setting.peak_gflops,
+            setting.peak_gbs
+        ),
+        format!(
+            "  {:11} {:>7} {:>16} {:>7} {:>6} {:>5} {:>5}  {}",
+            "ms", "median", "95 %", "p99", "load s", "MiB", "error", "to the fastest peer"
+        ),
+    ];
+    lines.extend(setting.entries.iter().map(line));
+    for (name, why) in &setting.left_out {
+        lines.push(format!("  {name:11} left out: {why}"));
+    }
+    lines.iter().map(|line| cut(line.trim_end())).collect::<Vec<_>>().join("\n")
+}
+
+fn line(entry: &BenchEntry) -> String {
+    let ratio = entry.to_peer.as_ref().map_or(String::new(), |(name, [point, low, high])| {
+        format!("{point:.2} ({} to {}) {}", number(*low, 2), number(*high, 2), short(name))
+    });
+    let ms = |s: f64| number(1e3 * s, 1);
+    let wrong = if entry.right { "" } else { "WRONG " };
+    format!(
+        "  {:11} {:>7} {:>16} {:>7} {:>6.2} {:>5.0} {:>5.0e}  {wrong}{ratio}",
+        entry.name,
+        ms(entry.p50_s),
+        format!("{} to {}", ms(entry.p50_low_s), ms(entry.p50_high_s)),
+        ms(entry.p99_s),
+        entry.load_s,
+        entry.peak_bytes as f64 / f64::from(1 << 20),
+        entry.error,
+    )
+}
+
+/// A number, or a dash where there is none.
+fn number(value: f64, digits: usize) -> String {
+    if value.is_nan() { "–".to_owned() } else { format!("{value:.digits$}") }
+}
+
+/// A name that leaves the line room.
+fn short(name: &str) -> &str {
+    if name == "onnxruntime" { "ort" } else { name }
+}
+
+/// The line, or its beginning where it is too long; the record has it whole.
+fn cut(line: &str) -> String {
+    match line.chars().count() > WIDTH {
+        true => line.chars().take(WIDTH - 1).chain(['…']).collect(),
+        false => line.to_owned(),
+    }
+}

@@ -1,0 +1,175 @@
+//! `harness bench`: contestants that work, are wrong, or die, and baselines.
+
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+
+use common::json_of;
+use serde_json::Value;
+use tempfile::TempDir;
+
+const SMALL: [&str; 18] = [
+    "--depth",
+    "10",
+    "--width",
+    "0.25",
+    "--size",
+    "64",
+    "--classes",
+    "7",
+    "--precision",
+    "f32",
+    "--threads",
+    "1",
+    "--rounds",
+    "3",
+    "--runs",
+    "1",
+    "--no-profile",
+    "--weights=formula:0",
+];
+
+/// Speaks the protocol: `$HOW` says what goes wrong.
+const PEER: &str = r#"
+import json, os, sys
+how = os.environ["HOW"]
+log = open(os.environ["LOG"], "a")
+me = sys.argv[1]
+def say(**what):
+    print(json.dumps(what), flush=True)
+if how == "start":
+    sys.exit("the cable is loose")
+if how == "unsupported":
+    say(error="not here", unsupported=True)
+    sys.exit(2)
+say(ready=True, name=me, version="1", load_s=0.1, first_s=0.1)
+turns = 0
+for line in sys.stdin:
+    ask = json.loads(line)
+    if ask["cmd"] == "run":
+        turns += 1
+        print(me, file=log, flush=True)
+        if how == "middle" and turns == 2:
+            sys.exit("out of memory")
+        say(seconds=[0.001] * ask["n"])
+    elif ask["cmd"] == "output":
+        head = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 7), }"
+        head = head.ljust(117) + "\n"
+        with open(ask["path"], "wb") as file:
+            file.write(b"\x93NUMPY\x01\x00" + bytes([len(head), 0]) + head.encode() + bytes(28))
+        say(written=ask["path"])
+    else:
+        say(peak_bytes=1, layers=[])
+"#;
+
+struct Bench(TempDir);
+
+impl Bench {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        std::fs::write(folder.path().join("peer.py"), PEER).unwrap();
+        Bench(folder)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Exit code, stdout and stderr of a bench with peers that behave as `how` says.
+    fn run(&self, how: &str, arguments: &[&str]) -> (i32, String, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_harness"))
+            .args(["bench", "--out", "out"])
+            .args(SMALL)
+            .args(arguments)
+            .current_dir(self.path())
+            .env("HARNESS_PEERS", "python3")
+            .env("HARNESS_PEER_SCRIPT", self.path().join("peer.py"))
+            .env("LOG", self.path().join("log"))
+            .env("HOW", how)
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+    }
+
+    fn record(&self) -> Value {
+        json_of(&self.path().join("out/record.json").display().to_string())
+    }
+}
+
+#[test]
+fn our_engines_are_right_and_the_table_fits_the_terminal() {
+    let bench = Bench::new();
+    let (code, out, err) = bench.run("", &["--engines", "cpu,scalar", "--batch", "1,2"]);
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.lines().all(|line| line.chars().count() <= 100), "{out}");
+    let record = bench.record();
+    let settings = record["settings"].as_array().unwrap();
+    assert_eq!(settings.len(), 2);
+    for setting in settings {
+        let entries = setting["entries"].as_array().unwrap();
+        assert_eq!(entries.len(), 2, "{setting}");
+        assert!(entries.iter().all(|entry| entry["right"] == true), "{setting}");
+        assert!(entries.iter().all(|entry| entry["rounds_s"].as_array().unwrap().len() == 3));
+    }
+}
+
+#[test]
+fn a_wrong_peer_diverges_and_turns_interleave() {
+    let bench = Bench::new();
+    let (code, out, err) = bench.run("", &["--engines", "onnxruntime,openvino"]);
+    assert_eq!(code, 1, "{out}{err}");
+    assert!(out.contains("WRONG"), "{out}");
+    assert_eq!(bench.record()["verdict"], "diverged");
+    let log = std::fs::read_to_string(bench.path().join("log")).unwrap();
+    let turns: Vec<&str> = log.lines().collect();
+    let (a, b) = ("onnxruntime", "openvino");
+    assert_eq!(turns, [a, b, b, a, a, b], "the order moves on with each round");
+}
+
+#[test]
+fn who_dies_is_left_out_with_its_last_words_and_the_others_stay() {
+    for (how, words) in [("start", "the cable is loose"), ("middle", "out of memory")] {
+        let bench = Bench::new();
+        let (code, out, err) = bench.run(how, &["--engines", "cpu,onnxruntime"]);
+        assert_eq!(code, 1, "{how}: {out}{err}");
+        let record = bench.record();
+        assert_eq!(record["verdict"], "incomplete", "{how}");
+        let setting = &record["settings"][0];
+        assert_eq!(setting["entries"][0]["name"], "cpu", "{how}");
+        assert!(setting["left_out"][0][1].as_str().unwrap().contains(words), "{setting}");
+    }
+}
+
+#[test]
+fn who_cannot_take_part_is_no_failure() {
+    let (code, out, err) = Bench::new().run("unsupported", &["--engines", "cpu,openvino"]);
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("left out: not here"), "{out}");
+}
+
+#[test]
+fn a_baseline_is_kept_and_compared_and_others_are_refused() {
+    let bench = Bench::new();
+    let cpu = ["--engines", "cpu"];
+    let with = |more: &[&str]| bench.run("", &[&cpu, more].concat());
+    let (code, out, err) = with(&["--save-baseline", "here"]);
+    assert_eq!(code, 0, "{out}{err}");
+    // Three rounds prove no regression, whatever the machine does.
+    let (code, out, err) = with(&["--baseline", "here"]);
+    assert_eq!(code, 0, "{out}{err}");
+    let (code, out, err) = with(&["--baseline", "here", "--batch", "2"]);
+    assert_eq!(code, 2, "{out}{err}");
+    assert!(out.contains("the baseline lacks f32, batch 2"), "{out}");
+    assert!(err.contains("nothing in common"), "{err}");
+    for (more, words) in [
+        (["--baseline", "here", "--frames", "32"], "another model"),
+        (["--baseline", "nobody", "--frames", "16"], "there is no baseline"),
+        (["--baseline", "../x", "--frames", "16"], "is no name"),
+    ] {
+        let (code, out, err) = with(&more);
+        assert_eq!(code, 2, "{more:?} {out}{err}");
+        assert!(err.contains(words), "{err}");
+    }
+}
