@@ -16,7 +16,8 @@ const SCALE: i32 = 4;
 /// Size on the screen, for wide and for narrow windows.
 const SIZES: [(&str, i32, i32); 2] = [("wide", 1040, 330), ("narrow", 344, 270)];
 /// Colours of series, in their order.
-const COLOURS: [Role; 3] = [Role::Introduced, Role::Inherited, Role::Muted];
+const COLOURS: [Role; 5] =
+    [Role::Introduced, Role::Inherited, Role::Muted, Role::Fourth, Role::Fifth];
 
 /// What is drawn.
 pub(crate) struct Chart {
@@ -77,9 +78,9 @@ impl Chart {
         if self.series.len() < 2 {
             return String::new();
         }
-        let classes = ["introduced", "inherited", "muted"];
+        let classes = ["introduced", "inherited", "muted", "fourth", "fifth"];
         let entry = |(at, series): (usize, &Series)| {
-            let colour = classes[at.min(2)];
+            let colour = classes[at.min(COLOURS.len() - 1)];
             let name = escape(&series.name);
             format!("<span><i style=\"background:var(--{colour})\"></i>{name}</span>")
         };
@@ -146,7 +147,7 @@ impl Chart {
                 .axis_desc_style(text(Role::Muted))
                 .draw()?;
             for (at, series) in self.series.iter().enumerate() {
-                let color = COLOURS[at.min(2)].color();
+                let color = COLOURS[at.min(COLOURS.len() - 1)].color();
                 let line = color.stroke_width(2 * SCALE as u32);
                 let spots = || series.points.iter().map(|p| (self.place(p.x), p));
                 if self.joined {

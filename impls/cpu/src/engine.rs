@@ -333,12 +333,15 @@ impl<E: Format> Cpu<E> {
     }
 }
 
+/// What every thread does in a phase, with its number.
+type Work<'a> = dyn Fn(usize) + Sync + 'a;
+
 /// Runs all tasks of a step; `share` calls the work in every thread that takes part.
 fn tasks_of<E: Tabled>(
     frame: &Frame<'_, E>,
     op: &Op<E>,
     ends: Ends,
-    share: &mut dyn FnMut(&(dyn Fn(usize) + Sync)),
+    share: &mut dyn FnMut(&Work<'_>),
 ) {
     for phase in 0..frame.phases(op) {
         let tasks = frame.tasks(op, phase);

@@ -21,16 +21,22 @@ pub(crate) enum Role {
     Inherited = 5,
     /// The bound, and what is beyond it.
     Bad = 6,
+    /// The fourth series of a chart.
+    Fourth = 7,
+    /// The fifth.
+    Fifth = 8,
 }
 
 /// Every role with its variable in the style sheet.
-const VARIABLES: [(Role, &str); 6] = [
+const VARIABLES: [(Role, &str); 8] = [
     (Role::Ink, "--ink"),
     (Role::Muted, "--muted"),
     (Role::Grid, "--grid"),
     (Role::Introduced, "--introduced"),
     (Role::Inherited, "--inherited"),
     (Role::Bad, "--bad"),
+    (Role::Fourth, "--fourth"),
+    (Role::Fifth, "--fifth"),
 ];
 
 /// Attributes that repeat what is the default, or what the style sheet says.
