@@ -45,14 +45,13 @@ fn headline(bench: &BenchRecord) -> (String, String) {
             .filter(|e| e.name == "cpu")
             .filter_map(move |e| Some((s, e.to_peer.as_ref()?)))
     });
-    let said: Vec<String> = ours
-        .map(|(s, (peer, [point, ..]))| {
-            format!("{} × {} of {peer}", short(*point), title(s).to_lowercase())
-        })
-        .collect();
-    let word = match said.is_empty() {
-        true => format!("{} settings", bench.settings.len()),
-        false => "our time is ".to_owned() + &said.join("; "),
+    let ratios: Vec<f64> = ours.map(|(_, (_, [point, ..]))| *point).collect();
+    let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = ratios.iter().copied().fold(0.0, f64::max);
+    let word = match ratios[..] {
+        [] => format!("{} settings", bench.settings.len()),
+        [one] => format!("{one:.2} of the time of the fastest other runtime"),
+        _ => format!("{least:.2} to {most:.2} of the time of the fastest other runtime"),
     };
     let how = format!(
         "{} rounds of {} runs in turn, {} GMAC a clip; ratios are of medians in one run on one machine",
