@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use half::bf16;
+use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -20,6 +20,11 @@ pub enum Precision {
     F64,
     /// bfloat16 storage, float32 accumulation.
     Bf16,
+    /// binary32 storage, factors rounded to 10 bits of fraction, float32 accumulation: what NVIDIA's
+    /// tensor cores make of float32.
+    Tf32,
+    /// IEEE binary16 storage, float32 accumulation.
+    F16,
 }
 
 impl Precision {
@@ -29,6 +34,7 @@ impl Precision {
             Precision::F32 => f64::from(f32::EPSILON),
             Precision::F64 => f64::EPSILON,
             Precision::Bf16 => f64::from(bf16::EPSILON),
+            Precision::Tf32 | Precision::F16 => f64::from(f16::EPSILON),
         }
     }
 
@@ -36,15 +42,16 @@ impl Precision {
     /// same numbers.
     pub fn round(self, tensor: Tensor) -> Tensor {
         let Tensor { shape, data } = tensor;
+        let to_f32 = |round: fn(f64) -> f32, data: Data| match data {
+            Data::F32(v) => Data::F32(v.into_iter().map(|x| round(f64::from(x))).collect()),
+            Data::F64(v) => Data::F32(v.into_iter().map(round).collect()),
+        };
         let data = match (self, data) {
-            (Precision::F64, data) | (Precision::F32, data @ Data::F32(_)) => data,
-            (Precision::F32, Data::F64(v)) => Data::F32(v.into_iter().map(|x| x as f32).collect()),
-            (Precision::Bf16, Data::F32(v)) => {
-                Data::F32(v.into_iter().map(|x| bf16::from_f32(x).to_f32()).collect())
-            }
-            (Precision::Bf16, Data::F64(v)) => {
-                Data::F32(v.into_iter().map(|x| bf16::from_f64(x).to_f32()).collect())
-            }
+            (Precision::F64, data) => data,
+            // TF32 stores float32; only the factors of a product lose bits.
+            (Precision::F32 | Precision::Tf32, data) => to_f32(|x| x as f32, data),
+            (Precision::Bf16, data) => to_f32(|x| bf16::from_f64(x).to_f32(), data),
+            (Precision::F16, data) => to_f32(|x| f16::from_f64(x).to_f32(), data),
         };
         Tensor { shape, data }
     }
@@ -56,6 +63,8 @@ impl fmt::Display for Precision {
             Precision::F32 => "f32",
             Precision::F64 => "f64",
             Precision::Bf16 => "bf16",
+            Precision::Tf32 => "tf32",
+            Precision::F16 => "f16",
         })
     }
 }
@@ -68,7 +77,9 @@ impl FromStr for Precision {
             "f32" => Ok(Precision::F32),
             "f64" => Ok(Precision::F64),
             "bf16" => Ok(Precision::Bf16),
-            _ => Err(format!("`{text}` is not a precision; use f32, f64 or bf16")),
+            "tf32" => Ok(Precision::Tf32),
+            "f16" => Ok(Precision::F16),
+            _ => Err(format!("`{text}` is not a precision; use f32, f64, bf16, tf32 or f16")),
         }
     }
 }
@@ -130,6 +141,23 @@ pub enum EngineError {
     /// The device is not there or not usable.
     #[error("{0}")]
     Device(String),
+    /// The device has too little memory for a batch.
+    #[error(
+        "{clips} clips at once need {needed} MiB of {device}'s memory and {free} MiB are free; {}",
+        match fits { 0 => "not even one clip fits".to_owned(), n => format!("a batch of {n} would fit (--batch-size {n})") }
+    )]
+    OutOfMemory {
+        /// Which device.
+        device: String,
+        /// The batch.
+        clips: usize,
+        /// MiB that it needs.
+        needed: usize,
+        /// MiB that are free.
+        free: usize,
+        /// The largest batch that would fit.
+        fits: usize,
+    },
     /// The library under the engine failed.
     #[error("{engine}: {message}")]
     Backend {

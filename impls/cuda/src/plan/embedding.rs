@@ -1,0 +1,71 @@
+//! The positional embedding at the size of the map, computed once at load in f64. Written anew for
+//! this side of the comparison; `impls/scalar/src/resize` says where each semantics comes from.
+
+use spec::PosEmbed;
+
+/// One plane [from, from] at another size; None where the Flax port itself fails (a side of 1).
+pub fn resize(
+    plane: &[f32],
+    from: usize,
+    to: (usize, usize),
+    semantics: PosEmbed,
+) -> Option<Vec<f64>> {
+    let value = |y: usize, x: usize| f64::from(plane[y * from + x]);
+    if semantics == PosEmbed::Off {
+        return Some(vec![0.0; to.0 * to.1]);
+    }
+    if to == (from, from) {
+        return Some(plane.iter().map(|&v| f64::from(v)).collect());
+    }
+    let (rows, columns) = (taps(from, to.0, semantics)?, taps(from, to.1, semantics)?);
+    let mut out = Vec::with_capacity(to.0 * to.1);
+    for row in &rows {
+        for column in &columns {
+            let terms = row
+                .iter()
+                .flat_map(|&(y, wy)| column.iter().map(move |&(x, wx)| value(y, x) * wy * wx));
+            out.push(terms.sum());
+        }
+    }
+    Some(out)
+}
+
+/// The sources of each place along one side, with their weights.
+fn taps(from: usize, to: usize, semantics: PosEmbed) -> Option<Vec<Vec<(usize, f64)>>> {
+    let last = (from - 1) as f64;
+    match semantics {
+        PosEmbed::AlignCorners => {
+            let step = if to > 1 { last / (to - 1) as f64 } else { 0.0 };
+            Some((0..to).map(|at| between(at as f64 * step, from)).collect())
+        }
+        PosEmbed::HalfPixel => {
+            let step = from as f64 / to as f64;
+            let place = |at: usize| ((at as f64 + 0.5) * step - 0.5).max(0.0);
+            Some((0..to).map(|at| between(place(at), from)).collect())
+        }
+        PosEmbed::Flax => flax(from, to),
+        PosEmbed::Off => Some(vec![vec![]; to]),
+    }
+}
+
+/// The two places around a coordinate.
+fn between(at: f64, from: usize) -> Vec<(usize, f64)> {
+    let low = (at as usize).min(from - 1);
+    let high = (low + 1).min(from - 1);
+    let share = at - low as f64;
+    vec![(low, 1.0 - share), (high, share)]
+}
+
+/// What `jax.image.scale_and_translate` does with the port's scale (to - 1) / (from - 1) and
+/// translation 1/2 - scale / 2, without antialiasing: weights of a triangle around the sample,
+/// normalised, and nothing where the sample lies outside of the plane or the scale is 0.
+fn flax(from: usize, to: usize) -> Option<Vec<Vec<(usize, f64)>>> {
+    if from == 1 {
+        return None;
+    }
+    let scale = (to - 1) as f64 / (from - 1) as f64;
+    if scale == 0.0 {
+        return Some(vec![vec![]; to]);
+    }
+    Some((0..to).map(|at| between((at as f64 / scale).min((from - 1) as f64), from)).collect())
+}

@@ -1,0 +1,43 @@
+//! Every kernel compiled by NVRTC for real GPUs, which needs none: it must compile, and keep its sums in
+//! registers.
+
+use cuda::device::nvrtc::Nvrtc;
+use cuda::kernels::Variant;
+use spec::Precision;
+
+/// Architectures with what they can compute.
+const TARGETS: [(&str, &[Precision]); 3] = [
+    ("sm_75", &[Precision::F32, Precision::F16]),
+    ("sm_80", &[Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F16]),
+    ("sm_90a", &[Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F16]),
+];
+
+#[test]
+fn every_kernel_compiles_for_real_gpus_without_spilling() {
+    let nvrtc = match Nvrtc::load() {
+        Ok(nvrtc) => nvrtc,
+        Err(error) => {
+            eprintln!("skipped: nvrtc: {error}");
+            return;
+        }
+    };
+    let mut spilled = vec![];
+    for (architecture, precisions) in TARGETS {
+        // A block of sm_75 can have no more.
+        let fits = |v: &Variant| architecture != "sm_75" || v.shared_bytes() <= 64 << 10;
+        for variant in precisions.iter().flat_map(|&precision| Variant::all(precision)).filter(fits)
+        {
+            let what = format!("{architecture} {}", variant.describe());
+            let compiled = nvrtc.compile(&variant, architecture);
+            let compiled = compiled.unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert!(!compiled.code.is_empty(), "{what}");
+            let resources = compiled.resources();
+            let resources = resources.unwrap_or_else(|| panic!("{what}: {}", compiled.log));
+            println!("{what}: {} registers", resources.registers);
+            if resources.spilled > 0 {
+                spilled.push(format!("{what}: {resources:?}"));
+            }
+        }
+    }
+    assert!(spilled.is_empty(), "{spilled:#?}");
+}

@@ -1,0 +1,240 @@
+//! The whole engine on an emulated GPU: against the scalar implementation in float64, and against
+//! itself.
+
+use std::sync::Arc;
+
+use cuda::Cuda;
+use cuda::device::host::SCHEDULES;
+use cuda::device::{Host, Schedule};
+use scalar::Scalar;
+use spec::weights::{Weights, formula};
+use spec::{Config, Engine, EngineError, Flow, Ignore, Model, ModuleId, Precision, Tap, Tensor};
+
+/// Multiprocessors of the emulated GPU: with few of them blocks are fused, with many sums are split.
+const FEW: usize = 2;
+const MANY: usize = 132;
+
+struct Case {
+    model: Arc<Model>,
+    weights: Weights,
+    input: Tensor,
+}
+
+impl Case {
+    fn new(config: Config, clips: usize) -> Self {
+        let model = Model::new(config).unwrap();
+        let weights = Weights::formula(model.parameters(), 0);
+        let shape = model.input_shape(clips);
+        let input = Tensor::f32(shape.clone(), formula::input(shape.iter().product(), 0));
+        Case { model: Arc::new(model), weights, input }
+    }
+
+    /// None, and a word about it, where no GPU can be emulated.
+    fn cuda(&self, precision: Precision, processors: usize, schedule: Schedule) -> Option<Cuda> {
+        let mut host = match Host::new(processors) {
+            Ok(host) => host,
+            Err(error) => {
+                eprintln!("skipped: emulated GPU: {error}");
+                return None;
+            }
+        };
+        host.schedule = schedule;
+        let (model, device) = (self.model.clone(), Box::new(host));
+        let mut cuda = Cuda::new(model, &self.weights, precision, device).unwrap();
+        cuda.poison = true;
+        Some(cuda)
+    }
+
+    fn truth(&self, tap: &mut dyn Tap) -> Tensor {
+        let mut scalar = Scalar::<f64>::new(self.model.clone(), &self.weights).unwrap();
+        scalar.forward(&self.input, tap).unwrap()
+    }
+}
+
+fn small(depth: usize) -> Config {
+    Config {
+        depth,
+        width: 0.125,
+        frames: 3,
+        size: (45, 37),
+        classes: 7,
+        pos_dim: [5, 4, 3, 2],
+        ..Config::default()
+    }
+}
+
+fn configs() -> Vec<Config> {
+    let set = |setting: &str| {
+        let mut config = small(18);
+        config.semantics.set(setting).unwrap();
+        config
+    };
+    vec![
+        small(50),
+        Config { size: (29, 29), width: 0.3, ..small(18) },
+        Config { size: (40, 33), frames: 1, ..small(10) },
+        set("tfc=off"),
+        set("ioi=off"),
+        set("pos_embed=off"),
+        set("align_corners=off"),
+    ]
+}
+
+/// |got - want| / |want|; NaN where either holds one.
+fn relative(got: &Tensor, want: &Tensor) -> f64 {
+    assert_eq!(got.shape, want.shape);
+    let error: f64 = got.iter().zip(want.iter()).map(|(g, w)| (g - w) * (g - w)).sum();
+    let norm: f64 = want.iter().map(|w| w * w).sum();
+    if error == 0.0 { 0.0 } else { (error / norm).sqrt() }
+}
+
+/// Relative error of a network that rounds some ten values on the way of each sum: 16 eps.
+fn tolerance(precision: Precision) -> f64 {
+    16.0 * precision.epsilon()
+}
+
+/// Keeps every value; replaces those that are given.
+#[derive(Default)]
+struct Keep {
+    seen: Vec<(ModuleId, Tensor)>,
+    replace: Vec<(ModuleId, Tensor)>,
+}
+
+impl Tap for Keep {
+    fn wants(&self, _: ModuleId) -> bool {
+        true
+    }
+
+    fn see(&mut self, id: ModuleId, value: Tensor) -> Flow {
+        self.seen.push((id, value));
+        let other = self.replace.iter().find(|(at, _)| *at == id);
+        other.map_or(Flow::Continue, |(_, value)| Flow::Replace(value.clone()))
+    }
+}
+
+#[test]
+fn every_precision_agrees_with_the_scalar_implementation() {
+    for config in configs() {
+        let case = Case::new(config.clone(), 2);
+        let truth = case.truth(&mut Ignore);
+        for precision in [Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F16] {
+            for processors in [FEW, MANY] {
+                let Some(mut cuda) = case.cuda(precision, processors, Schedule::default()) else {
+                    return;
+                };
+                let error = relative(&cuda.forward(&case.input, &mut Ignore).unwrap(), &truth);
+                assert!(
+                    error <= tolerance(precision),
+                    "{config:?} {precision} {processors}: {error}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_schedule_of_threads_changes_no_bit() {
+    let case = Case::new(small(50), 1);
+    for precision in [Precision::F32, Precision::Bf16] {
+        for processors in [FEW, MANY] {
+            let run = |schedule| {
+                let mut cuda = case.cuda(precision, processors, schedule)?;
+                Some(cuda.forward(&case.input, &mut Ignore).unwrap())
+            };
+            let Some(first) = run(SCHEDULES[0]) else { return };
+            for schedule in &SCHEDULES[1..] {
+                assert_eq!(run(*schedule), Some(first.clone()), "{precision} {schedule:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn observing_and_running_again_change_no_bit() {
+    for (precision, processors) in
+        [(Precision::F32, FEW), (Precision::Bf16, FEW), (Precision::F16, MANY)]
+    {
+        let case = Case::new(small(50), 2);
+        let Some(mut cuda) = case.cuda(precision, processors, Schedule::default()) else { return };
+        let first = cuda.forward(&case.input, &mut Ignore).unwrap();
+        let mut keep = Keep::default();
+        assert_eq!(cuda.forward(&case.input, &mut keep).unwrap(), first, "{precision} observed");
+        assert_eq!(cuda.forward(&case.input, &mut Ignore).unwrap(), first, "{precision} again");
+        let fused = cuda.explain(2).unwrap().iter().any(|(_, _, how)| how.starts_with("fused"));
+        assert_eq!(fused, processors == FEW, "{precision}: blocks are fused where they should be");
+    }
+}
+
+#[test]
+fn every_value_that_is_shown_is_right_and_can_be_replaced() {
+    let case = Case::new(small(50), 2);
+    let mut truth = Keep::default();
+    case.truth(&mut truth);
+    let names = |keep: &Keep| keep.seen.iter().map(|(id, _)| *id).collect::<Vec<_>>();
+    for precision in [Precision::F32, Precision::Bf16] {
+        for processors in [FEW, MANY] {
+            let Some(mut cuda) = case.cuda(precision, processors, Schedule::default()) else {
+                return;
+            };
+            // Each module is fed the truth, so that its error is its own.
+            let mut keep = Keep { replace: truth.seen.clone(), ..Keep::default() };
+            cuda.forward(&case.input, &mut keep).unwrap();
+            let order = names(&keep);
+            assert!(order.is_sorted(), "values are shown in the order of the model");
+            assert!(order.len() > case.model.modules().len() * 2 / 3, "most modules are shown");
+            for (id, value) in &keep.seen {
+                let (_, want) = truth.seen.iter().find(|(at, _)| at == id).unwrap();
+                let error = relative(value, want);
+                // A sum of K terms in float32 (as the harness grants it, times its bound), and
+                // inputs and weights rounded to the format.
+                let module = case.model.module(*id);
+                let roundings = (module.reduction as f64).sqrt().max(4.0);
+                let f32 = roundings * Precision::F32.epsilon();
+                let bound =
+                    if precision == Precision::F32 { f32 } else { 2.0 * precision.epsilon() };
+                let name = &module.name;
+                assert!(error <= bound, "{precision} {processors} {name}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn batches_of_any_size_run_and_empty_ones_too() {
+    let case = Case::new(small(10), 3);
+    let Some(mut cuda) = case.cuda(Precision::F32, FEW, Schedule::default()) else { return };
+    let three = cuda.forward(&case.input, &mut Ignore).unwrap();
+    assert!(relative(&three, &case.truth(&mut Ignore)) <= tolerance(Precision::F32));
+    let none = Case::new(small(10), 0);
+    assert_eq!(cuda.forward(&none.input, &mut Keep::default()).unwrap().shape, [0, 7]);
+    let one = Case::new(small(10), 1);
+    let one = cuda.forward(&one.input, &mut Ignore).unwrap();
+    assert_eq!(one.to_f32(), three.to_f32()[..7], "a clip's bits do not depend on its batch here");
+}
+
+#[test]
+fn nan_and_infinity_in_a_clip_reach_its_logits_and_no_other_clip() {
+    let mut case = Case::new(small(10), 2);
+    let Some(mut cuda) = case.cuda(Precision::F32, FEW, Schedule::default()) else { return };
+    let clean = cuda.forward(&case.input, &mut Ignore).unwrap().to_f32();
+    for value in [f32::NAN, f32::INFINITY] {
+        let mut values = case.input.to_f32();
+        values[100] = value;
+        case.input = Tensor::f32(case.input.shape.clone(), values);
+        let got = cuda.forward(&case.input, &mut Ignore).unwrap().to_f32();
+        assert!(got[..7].iter().all(|v| v.is_nan()), "{value}: {got:?}");
+        assert_eq!(got[7..], clean[7..]);
+    }
+}
+
+#[test]
+fn wrong_shapes_and_precisions_are_refused_in_a_sentence() {
+    let case = Case::new(small(10), 1);
+    let Some(mut cuda) = case.cuda(Precision::F32, FEW, Schedule::default()) else { return };
+    let wrong = Tensor::f32([1, 3, 1, 45, 37], vec![0.0; 3 * 45 * 37]);
+    let refused = cuda.forward(&wrong, &mut Ignore);
+    assert!(matches!(refused, Err(EngineError::Shape { .. })), "{refused:?}");
+    let device = Box::new(Host::new(1).unwrap());
+    let refused = Cuda::new(case.model.clone(), &case.weights, Precision::F64, device).map(drop);
+    assert!(refused.unwrap_err().to_string().contains("not in f64"));
+}
