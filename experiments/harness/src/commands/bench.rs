@@ -113,8 +113,7 @@ impl<'a> Bench<'a> {
         let converted = folder.join("weights.safetensors");
         weights::write(&weights, &converted, OutFormat::Safetensors)?;
         let onnx = if args.engines.iter().any(|e| is_peer(e)) && rounds::peers().is_some() {
-            let options = export::Options { opset: 17, softmax: false, preprocess: false };
-            let bytes = export::onnx(&model, &weights, &args.weights.to_string(), options)?;
+            let bytes = export::Plan::new(&model, export::Options::PLAIN)?.fill(&weights)?;
             let path = folder.join("model.onnx");
             files::write(&path, &bytes)?;
             Some(path)
