@@ -24,8 +24,9 @@ def harness(program, *arguments):
     """Runs the harness and returns its exit code, 0 or 1."""
     result = subprocess.run([program, *arguments], capture_output=True, text=True)
     if result.returncode not in (0, 1):
-        words = result.stderr.strip().splitlines() or [f"harness ended with {result.returncode}"]
-        raise Failure(words[-1].removeprefix("harness: "))
+        lines = result.stderr.strip().splitlines() or [f"harness ended with {result.returncode}"]
+        said = [line for line in lines if line.startswith(("harness: ", "error: "))]
+        raise Failure((said or lines[-1:])[0].removeprefix("harness: ").removeprefix("error: "))
     return result.returncode
 
 
