@@ -318,3 +318,35 @@ fn text(role: Role) -> TextStyle<'static> {
     let color = role.color().to_backend_color();
     TextStyle { color, ..font.into_text_style(&(1u32, 1u32)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chart(look: Look, values: &[&[f64]]) -> Chart {
+        let series = |values: &&[f64]| Series {
+            name: String::new(),
+            look,
+            points: values.iter().enumerate().map(|(x, &y)| Point::at(x as f64, y)).collect(),
+        };
+        Chart { series: values.iter().map(series).collect(), ..Chart::default() }
+    }
+
+    #[test]
+    fn a_stack_stands_on_what_is_below_it() {
+        let chart = chart(Look::Stack, &[&[1.0, f64::NAN], &[2.0, 5.0]]);
+        let ends = |at| chart.marks(at).iter().map(|m| (m.from, m.to)).collect::<Vec<_>>();
+        assert_eq!(ends(0), [(0.0, 1.0)]);
+        assert_eq!(ends(1), [(1.0, 3.0), (0.0, 5.0)], "what is no number carries nothing");
+    }
+
+    #[test]
+    fn a_logarithmic_axis_shows_only_what_has_a_logarithm() {
+        let values: &[f64] = &[0.0, -1.0, f64::NAN, f64::INFINITY, 100.0];
+        let chart = Chart { log_y: true, ..chart(Look::Dots, &[values]) };
+        let heights: Vec<f64> = chart.marks(0).iter().map(|m| m.to).collect();
+        assert_eq!(heights, [2.0]);
+        assert_eq!((label(-7.0, true), label(2.0, true)), ("1e-7".into(), "100".into()));
+        assert!(chart.draw().is_ok());
+    }
+}

@@ -79,6 +79,7 @@ fn a_bench_shows_speed_accuracy_and_where_the_time_goes() {
     ] {
         assert!(html.contains(words), "{words}");
     }
+    assert!(!page("bench-hostile").contains("NaN to"), "an interval that is not there is a dash");
     let empty = page("bench-empty");
     assert!(!empty.contains("Speed against accuracy") && !empty.contains("Roofline"));
 }

@@ -6,6 +6,7 @@ mod common;
 #[allow(dead_code, reason = "the program writes what is only read here")]
 mod proto;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -233,6 +234,29 @@ fn onnx_runtime_agrees_with_the_reference() {
         let table = String::from_utf8(output.stdout).unwrap();
         assert_eq!(table.matches("  pass").count(), 2, "{model:?} {table}");
     }
+}
+
+#[test]
+fn a_file_with_other_weights_is_noticed() {
+    let h = Harness::new();
+    // Exports other weights than those that the file is held against.
+    let other = h.path("other");
+    let real = env!("CARGO_BIN_EXE_harness");
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = export ] && exec {real:?} \"$@\" --weights formula:1\nexec {real:?} \"$@\"\n"
+    );
+    std::fs::write(&other, script).unwrap();
+    std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let Some(mut python) = python() else { return };
+    let output = python
+        .arg(scripts().join("check_onnx.py"))
+        .args([&other, "--opset", "17"])
+        .args(SMALL)
+        .output()
+        .unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{table}");
+    assert!(table.contains("valid") && table.contains("diverged"), "{table}");
 }
 
 /// Runs a file in ONNX Runtime on the arrays that a piece of Python makes.

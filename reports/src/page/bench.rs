@@ -80,8 +80,13 @@ fn wrong(bench: &BenchRecord) -> Vec<String> {
     bench.settings.iter().flat_map(of).chain(bench.regressions.iter().cloned()).collect()
 }
 
+/// A number, or a dash where there is none.
+fn number(value: f64, digits: usize) -> String {
+    if value.is_nan() { "–".to_owned() } else { format!("{value:.digits$}") }
+}
+
 fn ms(seconds: f64) -> String {
-    if seconds.is_nan() { "–".to_owned() } else { format!("{:.2}", 1e3 * seconds) }
+    number(1e3 * seconds, 2)
 }
 
 /// The part of the measured peak that a median makes of the network's multiplications.
@@ -113,7 +118,8 @@ fn latency(setting: &Setting, macs: u64) -> Result<Section> {
     };
     let row = |e: &BenchEntry| {
         let ratio = e.to_peer.as_ref().map_or("–".to_owned(), |(name, [point, low, high])| {
-            format!("{point:.3} ({low:.3} to {high:.3}) of {name}")
+            let [point, low, high] = [point, low, high].map(|v| number(*v, 3));
+            format!("{point} ({low} to {high}) of {name}")
         });
         vec![
             format!("{} {}", e.name, e.version),
