@@ -1,6 +1,8 @@
 //! Plots of evaluations: curves, bars with intervals, and accuracy against cost.
 
-use plotters::chart::ChartBuilder;
+use plotters::chart::{ChartBuilder, ChartContext};
+use plotters::coord::cartesian::Cartesian2d;
+use plotters::coord::types::RangedCoordf64;
 use plotters::element::{Circle, PathElement, Rectangle, Text};
 use plotters::prelude::{Color, IntoDrawingArea, SVGBackend};
 use plotters::series::LineSeries;
@@ -8,18 +10,29 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontFamily, FontStyle, IntoTextStyle, TextStyle};
 
 use crate::error::{ReportError, Result};
-use crate::format::escape;
+use crate::format::{escape, short};
 use crate::plot::theme::{Role, themed};
 
 /// plotters places everything on whole pixels; drawing larger keeps the lines smooth.
 const SCALE: i32 = 4;
 /// Size on the screen, for wide and for narrow windows.
 const SIZES: [(&str, i32, i32); 2] = [("wide", 1040, 330), ("narrow", 344, 270)];
-/// Colours of series, in their order.
-const COLOURS: [Role; 5] =
-    [Role::Introduced, Role::Inherited, Role::Muted, Role::Fourth, Role::Fifth];
+/// Colours of series, in their order, with their names in the style sheet.
+const COLOURS: [(Role, &str); 6] = [
+    (Role::Introduced, "introduced"),
+    (Role::Inherited, "inherited"),
+    (Role::Muted, "muted"),
+    (Role::Fourth, "fourth"),
+    (Role::Fifth, "fifth"),
+    (Role::Grid, "grid"),
+];
+/// Series that a chart can tell apart.
+pub(crate) const MOST_SERIES: usize = COLOURS.len();
+/// What is beyond this is not drawn: no axis could show it beside anything else.
+const BEYOND: f64 = 1e30;
 
 /// What is drawn.
+#[derive(Default)]
 pub(crate) struct Chart {
     /// For messages.
     pub name: &'static str,
@@ -29,22 +42,37 @@ pub(crate) struct Chart {
     pub x_label: String,
     /// Beside the vertical axis.
     pub y_label: String,
-    /// Lines or points.
+    /// Lines, points or bars.
     pub series: Vec<Series>,
-    /// Whether the points of a series are joined.
-    pub joined: bool,
-    /// Whether bars are drawn from the bottom up to each point.
-    pub bars: bool,
     /// Names of the places 0, 1, … on the horizontal axis, for bars.
     pub names: Vec<String>,
     /// Whether the horizontal axis is logarithmic.
     pub log_x: bool,
+    /// Whether the vertical axis is.
+    pub log_y: bool,
+}
+
+/// How a series is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Dots.
+    Dots,
+    /// Dots on a line.
+    Joined,
+    /// A line alone.
+    Line,
+    /// Bars beside those of the other series.
+    Bars,
+    /// Bars on top of those of the series before.
+    Stack,
 }
 
 /// Points in one colour.
 pub(crate) struct Series {
     /// Its name in the legend.
     pub name: String,
+    /// How it is drawn.
+    pub look: Look,
     /// The points.
     pub points: Vec<Point>,
 }
@@ -60,6 +88,29 @@ pub(crate) struct Point {
     /// A name written beside it.
     pub name: String,
 }
+
+impl Point {
+    /// A point by itself.
+    pub fn at(x: f64, y: f64) -> Self {
+        Point { x, y, interval: None, name: String::new() }
+    }
+}
+
+/// A point as it is drawn.
+struct Mark<'a> {
+    /// Where on the horizontal axis.
+    x: f64,
+    /// Where a bar begins.
+    from: f64,
+    /// Where it ends, or where the dot is.
+    to: f64,
+    /// What it stands for.
+    point: &'a Point,
+}
+
+type Drawn<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+type Plane<'a, 'svg> =
+    ChartContext<'a, SVGBackend<'svg>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
 impl Chart {
     /// The chart in both sizes as SVG elements, with its legend.
@@ -78,50 +129,71 @@ impl Chart {
         if self.series.len() < 2 {
             return String::new();
         }
-        let classes = ["introduced", "inherited", "muted", "fourth", "fifth"];
         let entry = |(at, series): (usize, &Series)| {
-            let colour = classes[at.min(COLOURS.len() - 1)];
+            let (_, colour) = COLOURS[at.min(COLOURS.len() - 1)];
             let name = escape(&series.name);
             format!("<span><i style=\"background:var(--{colour})\"></i>{name}</span>")
         };
-        let entries: String = self.series.iter().enumerate().map(entry).collect();
+        // A series without points keeps its colour for those of other charts of the page.
+        let shown = self.series.iter().enumerate().filter(|(_, series)| !series.points.is_empty());
+        let entries: String = shown.map(entry).collect();
         format!("<p class=\"legend\">{entries}</p>")
     }
 
-    fn range(&self, of: impl Fn(&Point) -> Vec<f64>) -> (f64, f64) {
-        let values: Vec<f64> = self
-            .series
-            .iter()
-            .flat_map(|s| s.points.iter().flat_map(&of))
-            .filter(|v| v.is_finite())
-            .collect();
-        let low = values.iter().copied().fold(f64::INFINITY, f64::min);
-        let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        if values.is_empty() { (0.0, 1.0) } else { (low, high) }
-    }
-
-    fn place(&self, x: f64) -> f64 {
+    fn across(&self, x: f64) -> f64 {
         if self.log_x { x.log10() } else { x }
     }
 
+    fn up(&self, y: f64) -> f64 {
+        if self.log_y { y.log10() } else { y }
+    }
+
+    /// What of a series can be drawn: NaN, infinity and zero on a logarithmic axis cannot.
+    fn marks(&self, at: usize) -> Vec<Mark<'_>> {
+        let series = &self.series[at];
+        let shift = match series.look {
+            Look::Bars => (at as f64 - (self.series.len() as f64 - 1.0) / 2.0) * 0.3,
+            _ => 0.0,
+        };
+        let mark = |point| {
+            let from = if series.look == Look::Stack { self.below(at, point) } else { 0.0 };
+            let (x, to) = (self.across(point.x) + shift, self.up(from + point.y));
+            Mark { x, from, to, point }
+        };
+        let marks = series.points.iter().map(mark);
+        marks.filter(|m| drawable(m.x) && drawable(m.to)).collect()
+    }
+
+    /// How high the series before reach at a place.
+    fn below(&self, at: usize, point: &Point) -> f64 {
+        let before = self.series[..at].iter().flat_map(|s| &s.points);
+        before.filter(|p| p.x == point.x && drawable(p.y)).map(|p| p.y).sum()
+    }
+
+    fn interval(&self, point: &Point) -> Option<(f64, f64)> {
+        let (low, high) = point.interval?;
+        let ends = (self.up(low), self.up(high));
+        (drawable(ends.0) && drawable(ends.1)).then_some(ends)
+    }
+
     fn ranges(&self) -> ((f64, f64), (f64, f64)) {
-        let (left, right) = self.range(|p| vec![self.place(p.x)]);
-        let vertical = |p: &Point| p.interval.map_or(vec![p.y], |(low, high)| vec![p.y, low, high]);
-        let (low, high) = self.range(vertical);
+        let marks: Vec<Mark<'_>> = (0..self.series.len()).flat_map(|at| self.marks(at)).collect();
+        let (left, right) = enclosing(marks.iter().map(|m| m.x));
+        let ends = |m: &Mark<'_>| self.interval(m.point).map_or([m.to; 2], |(l, h)| [l, h]);
+        let (low, high) = enclosing(marks.iter().flat_map(|m| [m.to].into_iter().chain(ends(m))));
         let air = |low: f64, high: f64, part: f64| part * (high - low).max(1e-9);
-        let x = match self.bars {
-            true => (-0.6, self.names.len().max(1) as f64 - 0.4),
+        let bars = !self.names.is_empty();
+        let x = match bars {
+            true => (-0.6, self.names.len() as f64 - 0.4),
             false => (left - air(left, right, 0.04), right + air(left, right, 0.10)),
         };
-        let bottom = if self.bars { 0.0 } else { low - air(low, high, 0.08) };
+        let bottom = if bars { 0.0 } else { low - air(low, high, 0.08) };
         (x, (bottom, high + air(bottom, high, 0.1)))
     }
 
-    fn draw_in(
-        &self,
-        (class, width, height): (&str, i32, i32),
-    ) -> std::result::Result<String, Box<dyn std::error::Error>> {
+    fn draw_in(&self, (class, width, height): (&str, i32, i32)) -> Drawn<String> {
         let (w, h) = (width * SCALE, height * SCALE);
+        let wide = class == "wide";
         let mut svg = String::new();
         {
             let root = SVGBackend::with_string(&mut svg, (w as u32, h as u32)).into_drawing_area();
@@ -129,61 +201,11 @@ impl Chart {
             let mut builder = ChartBuilder::on(&root);
             builder.margin(10 * SCALE).x_label_area_size(40 * SCALE).y_label_area_size(56 * SCALE);
             let mut plane = builder.build_cartesian_2d(x.0..x.1, y.0..y.1)?;
-            let names = |x: &f64| self.tick(*x);
-            let many = if class == "wide" { 8 } else { 4 };
-            plane
-                .configure_mesh()
-                .disable_x_mesh()
-                .x_labels(if self.bars { 2 * self.names.len() + 1 } else { many })
-                .y_labels(6)
-                .x_label_formatter(&names)
-                .y_label_formatter(&|y| crate::format::short(*y))
-                .x_desc(self.x_label.as_str())
-                .y_desc(self.y_label.as_str())
-                .axis_style(Role::Muted.color())
-                .bold_line_style(Role::Grid.color().stroke_width(SCALE as u32))
-                .light_line_style(Role::Grid.color().mix(0.0))
-                .label_style(text(Role::Muted))
-                .axis_desc_style(text(Role::Muted))
-                .draw()?;
-            for (at, series) in self.series.iter().enumerate() {
-                let color = COLOURS[at.min(COLOURS.len() - 1)].color();
-                let line = color.stroke_width(2 * SCALE as u32);
-                let spots = || series.points.iter().map(|p| (self.place(p.x), p));
-                if self.joined {
-                    let points = spots().filter(|(_, p)| p.y.is_finite()).map(|(x, p)| (x, p.y));
-                    plane.draw_series(LineSeries::new(points, line))?;
-                }
-                let shift = |x: f64| match self.bars {
-                    true => x + (at as f64 - (self.series.len() as f64 - 1.0) / 2.0) * 0.3,
-                    false => x,
-                };
-                for (x, point) in spots().filter(|(_, p)| p.y.is_finite()) {
-                    let x = shift(x);
-                    if self.bars {
-                        let corners = [(x - 0.13, 0.0), (x + 0.13, point.y)];
-                        plane.draw_series([Rectangle::new(corners, color.mix(0.75).filled())])?;
-                    } else {
-                        plane.draw_series([Circle::new(
-                            (x, point.y),
-                            3 * SCALE,
-                            color.filled(),
-                        )])?;
-                    }
-                    if let Some((low, high)) = point.interval {
-                        let ink = Role::Ink.color().stroke_width(2 * SCALE as u32);
-                        plane.draw_series([PathElement::new(vec![(x, low), (x, high)], ink)])?;
-                    }
-                    if !point.name.is_empty() && class == "wide" {
-                        let pos = Pos::new(HPos::Left, VPos::Bottom);
-                        let style = text(Role::Ink).pos(pos);
-                        let air = (y.1 - y.0) * 0.015;
-                        plane.draw_series([Text::new(
-                            point.name.clone(),
-                            (x, point.y + air),
-                            style,
-                        )])?;
-                    }
+            self.mesh(&mut plane, wide)?;
+            for at in 0..self.series.len() {
+                self.draw_series(&mut plane, at)?;
+                if wide {
+                    self.draw_names(&mut plane, at, (y.1 - y.0) * 0.015)?;
                 }
             }
             root.present()?;
@@ -196,22 +218,135 @@ impl Chart {
         ))
     }
 
-    fn tick(&self, x: f64) -> String {
-        if self.bars {
-            let whole = x.round();
-            let close = (x - whole).abs() < 0.01 && whole >= 0.0;
-            return if close {
-                self.names.get(whole as usize).cloned().unwrap_or_default()
-            } else {
-                String::new()
-            };
-        }
-        crate::format::short(if self.log_x { 10f64.powf(x) } else { x })
+    fn mesh(&self, plane: &mut Plane<'_, '_>, wide: bool) -> Drawn<()> {
+        let many = if wide { 8 } else { 4 };
+        let bars = !self.names.is_empty();
+        plane
+            .configure_mesh()
+            .disable_x_mesh()
+            .x_labels(if bars { 2 * self.names.len() + 1 } else { many })
+            .y_labels(6)
+            .x_label_formatter(&|x| self.tick(*x))
+            .y_label_formatter(&|y| label(*y, self.log_y))
+            .x_desc(self.x_label.as_str())
+            .y_desc(self.y_label.as_str())
+            .axis_style(Role::Muted.color())
+            .bold_line_style(Role::Grid.color().stroke_width(SCALE as u32))
+            .light_line_style(Role::Grid.color().mix(0.0))
+            .label_style(text(Role::Muted))
+            .axis_desc_style(text(Role::Muted))
+            .draw()?;
+        Ok(())
     }
+
+    fn draw_series(&self, plane: &mut Plane<'_, '_>, at: usize) -> Drawn<()> {
+        let color = COLOURS[at.min(COLOURS.len() - 1)].0.color();
+        let look = self.series[at].look;
+        let marks = self.marks(at);
+        if matches!(look, Look::Joined | Look::Line) {
+            let line = color.stroke_width(2 * SCALE as u32);
+            plane.draw_series(LineSeries::new(marks.iter().map(|m| (m.x, m.to)), line))?;
+        }
+        for Mark { x, from, to, point } in marks {
+            match look {
+                Look::Line => {}
+                Look::Dots | Look::Joined => {
+                    let dot = Circle::new((x, to), 3 * SCALE, color.filled());
+                    plane.draw_series([dot])?;
+                }
+                Look::Bars | Look::Stack => {
+                    let half = if look == Look::Bars { 0.13 } else { 0.2 };
+                    let corners = [(x - half, from), (x + half, to)];
+                    plane.draw_series([Rectangle::new(corners, color.mix(0.75).filled())])?;
+                }
+            }
+            if let Some((low, high)) = self.interval(point) {
+                let ink = Role::Ink.color().stroke_width(2 * SCALE as u32);
+                plane.draw_series([PathElement::new(vec![(x, low), (x, high)], ink)])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of points, a little above them.
+    fn draw_names(&self, plane: &mut Plane<'_, '_>, at: usize, air: f64) -> Drawn<()> {
+        let style = text(Role::Ink).pos(Pos::new(HPos::Left, VPos::Bottom));
+        for Mark { x, to, point, .. } in self.marks(at) {
+            if !point.name.is_empty() {
+                let name = Text::new(point.name.clone(), (x, to + air), style.clone());
+                plane.draw_series([name])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tick(&self, x: f64) -> String {
+        if self.names.is_empty() {
+            return label(x, self.log_x);
+        }
+        let whole = x.round();
+        let close = (x - whole).abs() < 0.01 && whole >= 0.0;
+        let name = close.then(|| self.names.get(whole as usize).cloned()).flatten();
+        name.unwrap_or_default()
+    }
+}
+
+/// A number at an axis. There is little room: on a logarithmic axis one digit has to do for what is
+/// far from one.
+fn label(place: f64, logarithmic: bool) -> String {
+    let value = if logarithmic { 10f64.powf(place) } else { place };
+    match logarithmic && !(1e-2..1e5).contains(&value) {
+        true => format!("{value:.0e}"),
+        false => short(value),
+    }
+}
+
+fn drawable(value: f64) -> bool {
+    value.is_finite() && value.abs() < BEYOND
+}
+
+/// The least and the largest value; 0 and 1 where there is none.
+fn enclosing(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let ends = values.fold(None, |ends: Option<(f64, f64)>, v| {
+        Some(ends.map_or((v, v), |(low, high)| (low.min(v), high.max(v))))
+    });
+    ends.unwrap_or((0.0, 1.0))
 }
 
 fn text(role: Role) -> TextStyle<'static> {
     let font = (FontFamily::SansSerif, 12.0 * 1.24 * f64::from(SCALE), FontStyle::Normal);
     let color = role.color().to_backend_color();
     TextStyle { color, ..font.into_text_style(&(1u32, 1u32)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chart(look: Look, values: &[&[f64]]) -> Chart {
+        let series = |values: &&[f64]| Series {
+            name: String::new(),
+            look,
+            points: values.iter().enumerate().map(|(x, &y)| Point::at(x as f64, y)).collect(),
+        };
+        Chart { series: values.iter().map(series).collect(), ..Chart::default() }
+    }
+
+    #[test]
+    fn a_stack_stands_on_what_is_below_it() {
+        let chart = chart(Look::Stack, &[&[1.0, f64::NAN], &[2.0, 5.0]]);
+        let ends = |at| chart.marks(at).iter().map(|m| (m.from, m.to)).collect::<Vec<_>>();
+        assert_eq!(ends(0), [(0.0, 1.0)]);
+        assert_eq!(ends(1), [(1.0, 3.0), (0.0, 5.0)], "what is no number carries nothing");
+    }
+
+    #[test]
+    fn a_logarithmic_axis_shows_only_what_has_a_logarithm() {
+        let values: &[f64] = &[0.0, -1.0, f64::NAN, f64::INFINITY, 100.0];
+        let chart = Chart { log_y: true, ..chart(Look::Dots, &[values]) };
+        let heights: Vec<f64> = chart.marks(0).iter().map(|m| m.to).collect();
+        assert_eq!(heights, [2.0]);
+        assert_eq!((label(-7.0, true), label(2.0, true)), ("1e-7".into(), "100".into()));
+        assert!(chart.draw().is_ok());
+    }
 }

@@ -55,12 +55,33 @@ fn hostile_text_stays_text() {
 
 #[test]
 fn hostile_names_of_videos_and_classes_stay_text() {
-    for name in ["eval", "train", "ablate"] {
+    for name in ["eval", "train", "ablate", "bench-hostile"] {
         let html = page(name);
         assert!(!html.contains(HOSTILE), "{name}");
         assert_eq!(html.matches("<script>").count(), 1, "{name}");
         assert!(html.contains("plot-wide") && html.contains("plot-narrow"), "{name}");
     }
+}
+
+#[test]
+fn a_bench_shows_speed_accuracy_and_where_the_time_goes() {
+    let html = page("bench");
+    for words in [
+        "0.70 of the time",
+        "Speed against accuracy",
+        "Throughput over threads: f32, batch 8",
+        "Throughput over clips in a batch: bf16, threads: 2",
+        "Where the time goes",
+        "short 3x3",
+        "others",
+        "Roofline: f32, batch 1, 1 thread",
+        "is not set up",
+    ] {
+        assert!(html.contains(words), "{words}");
+    }
+    assert!(!page("bench-hostile").contains("NaN to"), "an interval that is not there is a dash");
+    let empty = page("bench-empty");
+    assert!(!empty.contains("Speed against accuracy") && !empty.contains("Roofline"));
 }
 
 #[test]

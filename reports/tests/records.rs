@@ -45,6 +45,28 @@ fn what_is_not_finite_is_written_as_a_string_and_never_as_null() {
 }
 
 #[test]
+fn a_ratio_without_an_interval_is_no_null() {
+    let mut record = common::bench::bench();
+    record.settings.truncate(1);
+    record.settings[0].entries[0].to_peer = Some(("torch".into(), [0.7, f64::NAN, f64::INFINITY]));
+    let record = Record::Bench(Box::new(record));
+    let read = parse_record(&json(&record), Path::new("run.json")).expect("a record");
+    assert_eq!(json(&read), json(&record));
+}
+
+#[test]
+fn published_runs_can_be_read() {
+    let runs = Path::new(env!("CARGO_MANIFEST_DIR")).join("runs");
+    for entry in fs::read_dir(runs).expect("the folder") {
+        let folder = entry.expect("an entry").path();
+        if folder.is_dir() {
+            let record = read_record(&folder).expect("a record");
+            reports::render(&record).expect("a page");
+        }
+    }
+}
+
+#[test]
 fn unknown_fields_are_tolerated() {
     let record = Record::Diff(Box::new(passing()));
     let text = json(&record).replacen('{', r#"{ "new_in_a_later_version": [1, {"a": null}],"#, 1);

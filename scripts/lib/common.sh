@@ -18,3 +18,16 @@ if [[ -n ${CARGO_TARGET_DIR-} && $CARGO_TARGET_DIR != /* ]]; then
 fi
 
 in_repo() { (cd "$root" && "$@"); }
+
+# Makes .tools/NAME a Python environment of scripts/requirements/NAME.txt, unless it is one, and prints its Python.
+provide_venv() {
+    local venv=$root/.tools/$1 list=$root/scripts/requirements/$1.txt
+    if [[ ! -x $venv/bin/python ]] || ! cmp -s "$list" "$venv/made-of.txt"; then
+        python3 -m venv --clear "$venv" >&2 ||
+            die "python3 -m venv does not work; install python3-venv and run this again."
+        "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$list" >&2 ||
+            die "the packages of scripts/requirements/$1.txt could not be installed; see pip's message above."
+        cp "$list" "$venv/made-of.txt" || die "$venv cannot be written; free disk space and run this again."
+    fi
+    printf '%s\n' "$venv/bin/python"
+}

@@ -342,7 +342,7 @@ pub struct OnnxArgs {
     /// Weights: formula:SEED, or a checkpoint.
     #[arg(long, default_value = "formula:0")]
     pub weights: Source,
-    /// Version of the ONNX operators, 17 or later.
+    /// Version of the ONNX operators, 17 to 23.
     #[arg(long, default_value_t = 17)]
     pub opset: i64,
     /// End in probabilities instead of logits.

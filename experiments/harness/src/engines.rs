@@ -21,12 +21,7 @@ pub struct Device {
 /// Checks that a device and an instruction set are there; call before other threads start.
 pub fn open_device(on: &DeviceArgs) -> Result<Device> {
     cap_threads(on.threads);
-    if let Some(isa) = on.isa
-        && isa.detect().is_none()
-    {
-        let best = cpu::Level::best().isa();
-        bail!("--isa {isa}: this processor does not have it; its best is {best}");
-    }
+    check_isa(on.isa)?;
     let cpu = cpu::Options { isa: on.isa, threads: on.threads, ..cpu::Options::default() };
     #[cfg(feature = "libtorch")]
     {
@@ -42,6 +37,17 @@ pub fn open_device(on: &DeviceArgs) -> Result<Device> {
         }
         Ok(Device { cpu })
     }
+}
+
+/// Refuses an instruction set that this processor lacks.
+pub fn check_isa(isa: Option<cpu::Isa>) -> Result<()> {
+    if let Some(isa) = isa
+        && isa.detect().is_none()
+    {
+        let best = cpu::Level::best().isa();
+        bail!("--isa {isa}: this processor does not have it; its best is {best}");
+    }
+    Ok(())
 }
 
 /// Caps the threads of our own engines; 0 leaves one for each core.

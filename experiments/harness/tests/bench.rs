@@ -4,6 +4,7 @@ mod common;
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use common::json_of;
 use serde_json::Value;
@@ -32,9 +33,10 @@ const SMALL: [&str; 18] = [
 
 /// Speaks the protocol: `$HOW` says what goes wrong.
 const PEER: &str = r#"
-import json, os, sys
+import json, os, signal, sys, time
 how = os.environ["HOW"]
 log = open(os.environ["LOG"], "a")
+open("pid", "w").write(str(os.getpid()))
 me = sys.argv[1]
 def say(**what):
     print(json.dumps(what), flush=True)
@@ -43,6 +45,13 @@ if how == "start":
 if how == "unsupported":
     say(error="not here", unsupported=True)
     sys.exit(2)
+signals = {"interrupt": 1, "impatient": 2}.get(how, 0)
+if signals and not os.path.exists("second"):
+    open("second", "w").close()
+    say(error="later", unsupported=True)
+    sys.exit(2)
+if how == "late":
+    time.sleep(1000)
 say(ready=True, name=me, version="1", load_s=0.1, first_s=0.1)
 turns = 0
 for line in sys.stdin:
@@ -52,6 +61,11 @@ for line in sys.stdin:
         print(me, file=log, flush=True)
         if how == "middle" and turns == 2:
             sys.exit("out of memory")
+        if how == "hang" and turns == 2:
+            time.sleep(1000)
+        for _ in range(signals):
+            os.kill(os.getppid(), signal.SIGINT)
+            time.sleep(1)
         say(seconds=[0.001] * ask["n"])
     elif ask["cmd"] == "output":
         head = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 7), }"
@@ -172,4 +186,60 @@ fn a_baseline_is_kept_and_compared_and_others_are_refused() {
         assert_eq!(code, 2, "{more:?} {out}{err}");
         assert!(err.contains(words), "{err}");
     }
+}
+
+#[test]
+fn who_hangs_is_ended_and_the_others_go_on() {
+    for how in ["late", "hang"] {
+        let bench = Bench::new();
+        let start = Instant::now();
+        let (code, out, err) = bench.run(how, &["--engines", "cpu,onnxruntime", "--patience", "6"]);
+        assert_eq!(code, 1, "{how}: {out}{err}");
+        assert!(start.elapsed() < Duration::from_secs(300), "{how}: {:?}", start.elapsed());
+        let setting = &bench.record()["settings"][0];
+        assert_eq!(setting["entries"][0]["name"], "cpu", "{how}");
+        let why = setting["left_out"][0][1].as_str().unwrap();
+        assert!(why.contains("has not answered for 6 s") && why.contains("--patience"), "{why}");
+        let pid = std::fs::read_to_string(bench.path().join("pid")).unwrap();
+        assert!(!Path::new("/proc").join(pid).exists(), "{how}: it still runs");
+    }
+}
+
+#[test]
+fn ctrl_c_keeps_what_was_measured() {
+    // (how often, exit code): the first asks, the second one ends at once.
+    for (how, expected) in [("interrupt", 1), ("impatient", 130)] {
+        let bench = Bench::new();
+        let more = ["--engines", "cpu,onnxruntime", "--batch", "1,2", "--save-baseline", "part"];
+        let (code, out, err) = bench.run(how, &more);
+        assert_eq!(code, expected, "{how}: {out}{err}");
+        assert!(err.contains("stopping after this step"), "{err}");
+        let record = bench.record();
+        let settings = record["settings"].as_array().unwrap();
+        assert_eq!(settings.len(), 1, "{how}: the second one was interrupted");
+        assert_eq!(settings[0]["batch"], 1);
+        assert_eq!(record["verdict"], "incomplete", "{how}");
+        assert!(!bench.path().join("runs").exists(), "a part is no baseline");
+        if how == "interrupt" {
+            assert!(err.contains("1 of 2 settings"), "{err}");
+            assert!(bench.path().join("out/report.html").exists());
+        }
+    }
+}
+
+#[test]
+fn what_no_bench_can_be_made_of_is_refused_before_anything_is_done() {
+    let bench = Bench::new();
+    let (code, _, err) = bench.run("", &["--patience", "0"]);
+    assert!(code == 2 && err.contains("--patience"), "{err}");
+    let lacking = cpu::Isa::ALL.into_iter().find(|isa| isa.detect().is_none());
+    match lacking {
+        Some(isa) => {
+            let (code, _, err) = bench.run("", &["--isa", isa.name()]);
+            assert_eq!((code, err.lines().count()), (2, 1), "{err}");
+            assert!(err.contains("this processor does not have it"), "{err}");
+        }
+        None => println!("skipped: this processor has every instruction set"),
+    }
+    assert!(!bench.path().join("out").exists());
 }

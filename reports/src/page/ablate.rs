@@ -2,7 +2,7 @@
 
 use super::provenance;
 use super::study::{Section, View, class, percent, with_interval};
-use crate::chart::{Chart, Point, Series};
+use crate::chart::{Chart, Look, Point, Series};
 use crate::error::Result;
 use crate::format::{metric, short};
 use crate::record::{AblateRecord, Ablation, Variant};
@@ -119,12 +119,11 @@ fn bars(variants: &[Variant]) -> Chart {
         y_label: "accuracy in %".to_owned(),
         series: vec![Series {
             name: "accuracy".to_owned(),
+            look: Look::Bars,
             points: variants.iter().enumerate().map(point).collect(),
         }],
-        joined: false,
-        bars: true,
         names: variants.iter().map(|variant| variant.name.clone()).collect(),
-        log_x: false,
+        ..Chart::default()
     }
 }
 

@@ -1,13 +1,13 @@
 //! The view of a bench.
 
-use std::collections::BTreeMap;
+mod plots;
 
 use super::provenance;
-use super::study::{Section, View};
-use crate::chart::{Chart, Point, Series};
+use super::study::{Section, View, percent};
+use crate::chart::{Chart, Look, Point, Series};
 use crate::error::Result;
 use crate::format::short;
-use crate::record::{BenchEntry, BenchRecord, LayerTime, Setting, Verdict};
+use crate::record::{BenchEntry, BenchRecord, Setting, Verdict};
 
 /// Builds the view.
 pub(super) fn view(bench: &BenchRecord) -> Result<View> {
@@ -15,12 +15,14 @@ pub(super) fn view(bench: &BenchRecord) -> Result<View> {
     for setting in &bench.settings {
         sections.push(latency(setting, bench.macs)?);
     }
-    sections.extend(scaling(bench, "threads", |s| s.threads, |s| s.batch)?);
-    sections.extend(scaling(bench, "clips in a batch", |s| s.batch, |s| s.threads)?);
+    sections.extend(plots::accuracy(bench)?);
+    sections.extend(plots::scaling(bench, &plots::THREADS)?);
+    sections.extend(plots::scaling(bench, &plots::BATCH)?);
+    sections.extend(plots::kinds(bench)?);
     for setting in bench.settings.iter().filter(|s| s.entries.iter().any(|e| !e.layers.is_empty()))
     {
-        sections.push(kinds(setting));
-        sections.extend(roofline(setting)?);
+        sections.push(profile(setting));
+        sections.extend(plots::roofline(setting)?);
     }
     sections.extend(left_out(bench));
     let (word, sentence) = headline(bench);
@@ -45,7 +47,8 @@ fn headline(bench: &BenchRecord) -> (String, String) {
             .filter(|e| e.name == "cpu")
             .filter_map(move |e| Some((s, e.to_peer.as_ref()?)))
     });
-    let ratios: Vec<f64> = ours.map(|(_, (_, [point, ..]))| *point).collect();
+    let ratios = ours.map(|(_, (_, [point, ..]))| *point);
+    let ratios: Vec<f64> = ratios.filter(|ratio| ratio.is_finite()).collect();
     let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
     let most = ratios.iter().copied().fold(0.0, f64::max);
     let word = match ratios[..] {
@@ -77,8 +80,13 @@ fn wrong(bench: &BenchRecord) -> Vec<String> {
     bench.settings.iter().flat_map(of).chain(bench.regressions.iter().cloned()).collect()
 }
 
+/// A number, or a dash where there is none.
+fn number(value: f64, digits: usize) -> String {
+    if value.is_nan() { "–".to_owned() } else { format!("{value:.digits$}") }
+}
+
 fn ms(seconds: f64) -> String {
-    if seconds.is_nan() { "–".to_owned() } else { format!("{:.2}", 1e3 * seconds) }
+    number(1e3 * seconds, 2)
 }
 
 /// The part of the measured peak that a median makes of the network's multiplications.
@@ -102,16 +110,16 @@ fn latency(setting: &Setting, macs: u64) -> Result<Section> {
         y_label: "ms".to_owned(),
         series: vec![Series {
             name: "median".to_owned(),
+            look: Look::Bars,
             points: setting.entries.iter().enumerate().map(point).collect(),
         }],
-        joined: false,
-        bars: true,
         names: setting.entries.iter().map(|entry| entry.name.clone()).collect(),
-        log_x: false,
+        ..Chart::default()
     };
     let row = |e: &BenchEntry| {
         let ratio = e.to_peer.as_ref().map_or("–".to_owned(), |(name, [point, low, high])| {
-            format!("{point:.3} ({low:.3} to {high:.3}) of {name}")
+            let [point, low, high] = [point, low, high].map(|v| number(*v, 3));
+            format!("{point} ({low} to {high}) of {name}")
         });
         vec![
             format!("{} {}", e.name, e.version),
@@ -153,75 +161,20 @@ fn latency(setting: &Setting, macs: u64) -> Result<Section> {
     Ok(Section::new(&title(setting), &lead).chart(&chart)?.table(&head, rows))
 }
 
-/// Throughput over threads or over the batch, where there is more than one.
-fn scaling(
-    bench: &BenchRecord,
-    what: &str,
-    x: fn(&Setting) -> u64,
-    fixed: fn(&Setting) -> u64,
-) -> Result<Vec<Section>> {
-    let mut groups: BTreeMap<(String, u64), Vec<&Setting>> = BTreeMap::new();
-    for setting in &bench.settings {
-        groups.entry((setting.precision.clone(), fixed(setting))).or_default().push(setting);
-    }
-    let mut sections = vec![];
-    for ((precision, other), settings) in groups.into_iter().filter(|(_, s)| s.len() > 1) {
-        let mut lines: BTreeMap<&str, Vec<Point>> = BTreeMap::new();
-        for setting in &settings {
-            for entry in &setting.entries {
-                lines.entry(&entry.name).or_default().push(Point {
-                    x: x(setting) as f64,
-                    y: setting.batch as f64 / entry.p50_s,
-                    interval: None,
-                    name: entry.name.clone(),
-                });
-            }
-        }
-        // Ours first: it has the first colour.
-        let mut series: Vec<Series> = lines
-            .into_iter()
-            .map(|(name, points)| Series { name: name.to_owned(), points })
-            .collect();
-        series.sort_by_key(|s| s.name != "cpu");
-        let chart = Chart {
-            name: "scaling",
-            description: format!("clips a second over {what}, {precision}"),
-            x_label: what.to_owned(),
-            y_label: "clips/s".to_owned(),
-            series,
-            joined: true,
-            bars: false,
-            names: vec![],
-            log_x: false,
-        };
-        let title = format!("Throughput over {what}: {precision}, {other}");
-        sections.push(Section::new(&title, "").chart(&chart)?);
-    }
-    Ok(sections)
-}
-
-/// Where the time goes, by kind of work.
-fn kinds(setting: &Setting) -> Section {
+/// The steps of each contestant by kind of work.
+fn profile(setting: &Setting) -> Section {
     let mut rows = vec![];
     for entry in setting.entries.iter().filter(|entry| !entry.layers.is_empty()) {
-        let mut sums: BTreeMap<&str, (f64, f64, usize)> = BTreeMap::new();
-        for layer in &entry.layers {
-            let sum = sums.entry(&layer.kind).or_default();
-            sum.0 += layer.ms;
-            sum.1 += layer.gflop.unwrap_or(0.0);
-            sum.2 += 1;
-        }
         let total: f64 = entry.layers.iter().map(|layer| layer.ms).sum();
-        let mut kinds: Vec<_> = sums.into_iter().collect();
-        kinds.sort_by(|a, b| b.1.0.total_cmp(&a.1.0));
-        for (kind, (time, gflop, count)) in kinds {
-            let speed = if gflop > 0.0 { short(gflop / time * 1e3) } else { "–".to_owned() };
+        for (kind, sum) in plots::by_kind(&entry.layers) {
+            let speed =
+                if sum.gflop > 0.0 { short(sum.gflop / sum.ms * 1e3) } else { "–".into() };
             rows.push(vec![
                 entry.name.clone(),
                 kind.to_owned(),
-                count.to_string(),
-                format!("{time:.2}"),
-                format!("{:.1} %", 100.0 * time / total),
+                sum.steps.to_string(),
+                format!("{:.2}", sum.ms),
+                percent(sum.ms / total),
                 speed,
             ]);
         }
@@ -229,44 +182,7 @@ fn kinds(setting: &Setting) -> Section {
     let lead = "Each contestant's own profile. GFLOP/s counts the multiplications of the direct \
                 convolution, so that Winograd's algorithm may exceed the peak.";
     let head = ["Contestant", "Kind", "Steps", "ms", "Share", "GFLOP/s"];
-    Section::new(&format!("Where the time goes: {}", title(setting)), lead).table(&head, rows)
-}
-
-/// Each step of `cpu` under the roofs of the machine.
-fn roofline(setting: &Setting) -> Result<Option<Section>> {
-    let Some(entry) = setting.entries.iter().find(|e| e.name == "cpu") else { return Ok(None) };
-    let point = |layer: &LayerTime| {
-        let (gflop, mb) = (layer.gflop.filter(|g| *g > 0.0)?, layer.mb.filter(|mb| *mb > 0.0)?);
-        let (x, y) = (gflop * 1e3 / mb, gflop / layer.ms * 1e3);
-        Some(Point { x, y, interval: None, name: String::new() })
-    };
-    let points: Vec<Point> = entry.layers.iter().filter_map(point).collect();
-    if points.is_empty() {
-        return Ok(None);
-    }
-    let least = points.iter().map(|p| p.x).fold(f64::INFINITY, f64::min);
-    let most = points.iter().map(|p| p.x).fold(0.0, f64::max);
-    let steps = (0..=40).map(|at| least * (most / least).powf(f64::from(at) / 40.0));
-    let roof = |x: f64| (x * setting.peak_gbs).min(setting.peak_gflops);
-    let roof =
-        steps.map(|x| Point { x, y: roof(x), interval: None, name: String::new() }).collect();
-    let chart = Chart {
-        name: "roofline",
-        description: "speed of each step over its operations for each byte".to_owned(),
-        x_label: "operations for each byte of weights, inputs and outputs".to_owned(),
-        y_label: "GFLOP/s".to_owned(),
-        series: vec![
-            Series { name: "steps of cpu".to_owned(), points },
-            Series { name: "measured roof".to_owned(), points: roof },
-        ],
-        joined: false,
-        bars: false,
-        names: vec![],
-        log_x: true,
-    };
-    let title = format!("Roofline: {}", title(setting));
-    let lead = "Operations are those of the direct convolution: Winograd layers may lie above.";
-    Ok(Some(Section::new(&title, lead).chart(&chart)?))
+    Section::new(&format!("Profile: {}", title(setting)), lead).table(&head, rows)
 }
 
 fn left_out(bench: &BenchRecord) -> Option<Section> {

@@ -2,7 +2,7 @@
 
 use super::provenance;
 use super::study::{Section, View, class, percent, with_interval};
-use crate::chart::{Chart, Point, Series};
+use crate::chart::{Chart, Look, Point, Series};
 use crate::error::Result;
 use crate::format::{count, short};
 use crate::record::{Disagreement, EvalRecord, Score, Verdict};
@@ -162,13 +162,10 @@ fn calibration(score: &Score) -> Result<Section> {
         x_label: "confidence in %".to_owned(),
         y_label: "accuracy in %".to_owned(),
         series: vec![
-            Series { name: score.engine.clone(), points: points.collect() },
-            Series { name: "ideal".to_owned(), points: ideal.into() },
+            Series { name: score.engine.clone(), look: Look::Joined, points: points.collect() },
+            Series { name: "ideal".to_owned(), look: Look::Joined, points: ideal.into() },
         ],
-        joined: true,
-        bars: false,
-        names: vec![],
-        log_x: false,
+        ..Chart::default()
     };
     let lead =
         "Videos by the score of the class that was named, in tenths; beside each, their number.";
@@ -232,8 +229,11 @@ fn published(eval: &EvalRecord) -> Result<Section> {
         interval: None,
         name: m.name.to_owned(),
     };
-    let mut series =
-        vec![Series { name: "published".to_owned(), points: rows.iter().map(point).collect() }];
+    let mut series = vec![Series {
+        name: "published".to_owned(),
+        look: Look::Dots,
+        points: rows.iter().map(point).collect(),
+    }];
     if let Some(score) = eval.engines.first() {
         let here = Point {
             x: crate::published::SQUEEZETIME_GFLOPS,
@@ -241,7 +241,7 @@ fn published(eval: &EvalRecord) -> Result<Section> {
             interval: Some((100.0 * score.top1.low, 100.0 * score.top1.high)),
             name: "this run".to_owned(),
         };
-        series.push(Series { name: "this run".to_owned(), points: vec![here] });
+        series.push(Series { name: "this run".to_owned(), look: Look::Dots, points: vec![here] });
     }
     let chart = Chart {
         name: "published",
@@ -249,10 +249,8 @@ fn published(eval: &EvalRecord) -> Result<Section> {
         x_label: "cost of one view in GFLOPs, as published (logarithmic)".to_owned(),
         y_label: "top-1 in %".to_owned(),
         series,
-        joined: false,
-        bars: false,
-        names: vec![],
         log_x: true,
+        ..Chart::default()
     };
     let table = rows.iter().map(|m| {
         vec![m.name.to_owned(), format!("{} %", m.top1), short(m.gflops), m.source.to_owned()]

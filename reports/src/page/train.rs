@@ -2,7 +2,7 @@
 
 use super::provenance;
 use super::study::{Section, View, percent, with_interval};
-use crate::chart::{Chart, Point, Series};
+use crate::chart::{Chart, Look, Point, Series};
 use crate::error::Result;
 use crate::format::short;
 use crate::record::{Epoch, TrainRecord};
@@ -14,11 +14,8 @@ pub(super) fn view(train: &TrainRecord) -> Result<View> {
     let settings = train.settings.iter().map(|(name, value)| vec![name.clone(), value.clone()]);
     let curve = |name: &str, read: fn(&Epoch) -> f64| Series {
         name: name.to_owned(),
-        points: train
-            .epochs
-            .iter()
-            .map(|e| Point { x: e.epoch as f64, y: read(e), interval: None, name: String::new() })
-            .collect(),
+        look: Look::Joined,
+        points: train.epochs.iter().map(|e| Point::at(e.epoch as f64, read(e))).collect(),
     };
     let chart = |name, label: &str, series| Chart {
         name,
@@ -26,10 +23,7 @@ pub(super) fn view(train: &TrainRecord) -> Result<View> {
         x_label: "epoch".to_owned(),
         y_label: label.to_owned(),
         series,
-        joined: true,
-        bars: false,
-        names: vec![],
-        log_x: false,
+        ..Chart::default()
     };
     let accuracies = vec![
         curve("validation", |e| 100.0 * e.val.share()),

@@ -91,6 +91,7 @@ pub struct BenchEntry {
     /// Whether that is small enough.
     pub right: bool,
     /// The fastest other runtime, and the ratio of the medians with its 95 % interval.
+    #[serde(default, with = "float::named")]
     pub to_peer: Option<(String, [f64; 3])>,
     /// Seconds of every run, by round.
     pub rounds_s: Vec<Vec<f64>>,

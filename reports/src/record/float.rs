@@ -93,3 +93,24 @@ pub mod list {
         Ok(floats.into_iter().map(|float| float.0).collect())
     }
 }
+
+/// The same for a name with a value and its interval, where there is one; for
+/// `#[serde(with = "float::named")]`.
+pub mod named {
+    use super::Float;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    type Named<T> = Option<(String, [T; 3])>;
+
+    /// Writes it.
+    pub fn serialize<S: Serializer>(value: &Named<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+        let value = value.as_ref().map(|(name, floats)| (name, floats.map(Float)));
+        value.serialize(serializer)
+    }
+
+    /// Reads it.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Named<f64>, D::Error> {
+        let value = Named::<Float>::deserialize(deserializer)?;
+        Ok(value.map(|(name, floats)| (name, floats.map(|float| float.0))))
+    }
+}

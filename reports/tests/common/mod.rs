@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use reports::record::*;
 
+pub mod bench;
 pub mod study;
 
 /// Blocks in each stage of depth 50.
@@ -366,5 +367,8 @@ pub fn all() -> Vec<(&'static str, Record)> {
         ("eval", Record::Eval(Box::new(study::eval()))),
         ("train", Record::Train(Box::new(study::train()))),
         ("ablate", Record::Ablate(Box::new(study::ablate()))),
+        ("bench", Record::Bench(Box::new(bench::bench()))),
+        ("bench-hostile", Record::Bench(Box::new(bench::hostile()))),
+        ("bench-empty", Record::Bench(Box::new(bench::empty()))),
     ]
 }

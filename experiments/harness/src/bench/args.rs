@@ -13,8 +13,14 @@ pub const ENGINES: [&str; 5] = ["cpu", "scalar", "torch", "onnxruntime", "openvi
 
 /// `harness bench`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Ctrl-C ends the bench after the turn that runs: settings measured so far are \
+    kept, with record and report, and the exit code is 1. A second one ends it at once: the record \
+    of those settings stays, and the exit code is 130."
+)]
 pub struct BenchArgs {
-    /// Contestants: cpu, scalar, torch, onnxruntime, openvino.
+    /// Contestants: cpu, scalar, torch, onnxruntime, openvino. Here torch is eager libtorch: tch
+    /// binds no freezing or compiling of modules.
     #[arg(long, value_delimiter = ',', value_parser = ENGINES,
           default_value = "cpu,torch,onnxruntime,openvino")]
     pub engines: Vec<String>,
@@ -33,7 +39,12 @@ pub struct BenchArgs {
     /// Runs in a turn that count; one more before them does not.
     #[arg(long, default_value_t = 3)]
     pub runs: usize,
-    /// Instruction set of the engine cpu [default: the best].
+    /// Seconds that a contestant may take to load or for a turn; who takes longer is ended and left
+    /// out.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600,
+          value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub patience: u64,
+    /// Instruction set of the engine cpu: portable, avx2, avx512 or avx512bf16 [default: the best].
     #[arg(long)]
     pub isa: Option<cpu::Isa>,
     /// Weights: formula:SEED, or a checkpoint.

@@ -20,9 +20,6 @@ use reports::record::LayerTime;
 use serde::Deserialize;
 use serde_json::json;
 
-/// Who does not answer for so long hangs.
-const PATIENCE: Duration = Duration::from_secs(600);
-
 /// What became of a start.
 pub enum Start {
     /// The model is loaded.
@@ -45,6 +42,8 @@ pub struct Contestant {
     to: ChildStdin,
     from: Receiver<std::io::Result<String>>,
     stderr: PathBuf,
+    /// Who does not answer for so long hangs.
+    patience: Duration,
 }
 
 #[derive(Deserialize, Default)]
@@ -62,8 +61,14 @@ struct Answer {
 }
 
 impl Contestant {
-    /// Starts a process and waits until it has loaded the model. `folder` keeps what it complains.
-    pub fn start(name: &str, command: &mut Command, folder: &Path) -> Result<Start> {
+    /// Starts a process and waits until it has loaded the model. `folder` keeps what it complains;
+    /// whoever takes longer than `patience` for an answer is ended.
+    pub fn start(
+        name: &str,
+        command: &mut Command,
+        folder: &Path,
+        patience: Duration,
+    ) -> Result<Start> {
         let stderr = folder.join(format!("{name}.stderr"));
         let complaints = File::create(&stderr)
             .with_context(|| format!("{}: cannot be made", stderr.display()))?;
@@ -83,6 +88,7 @@ impl Contestant {
             to,
             from: lines(from),
             stderr,
+            patience,
         };
         let answer = contestant.answer()?;
         match answer.error {
@@ -97,10 +103,17 @@ impl Contestant {
     }
 
     fn answer(&mut self) -> Result<Answer> {
-        let line = match self.from.recv_timeout(PATIENCE) {
+        let line = match self.from.recv_timeout(self.patience) {
             Ok(line) => line.with_context(|| format!("{}: cannot be read", self.name))?,
             Err(RecvTimeoutError::Timeout) => {
-                bail!("{}: has not answered for {} s", self.name, PATIENCE.as_secs())
+                // What still computes would slow the others down; it may have ended just now.
+                let _ = self.child.kill();
+                bail!(
+                    "{}: has not answered for {} s and was ended; if it is only slow, give it more \
+                     by --patience",
+                    self.name,
+                    self.patience.as_secs()
+                )
             }
             Err(RecvTimeoutError::Disconnected) => bail!(self.ended()),
         };

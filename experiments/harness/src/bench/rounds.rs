@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use reports::record::{BenchEntry, LayerTime, Setting};
@@ -111,7 +112,7 @@ impl Given<'_> {
     }
 
     /// Runs a setting; `None` where it was interrupted. `said` is told what happens, and `go_on` is
-    /// asked between turns. Who fails is left out, and the others stay.
+    /// asked between loads and turns. Who fails is left out, and the others stay.
     pub fn run(
         &self,
         case: Case,
@@ -121,7 +122,9 @@ impl Given<'_> {
         go_on: &dyn Fn() -> bool,
     ) -> Result<Option<Setting>> {
         let mut out = LeftOut::default();
-        let mut runners = self.start(case, input, said, &mut out);
+        let Some(mut runners) = self.start(case, input, said, &mut out, go_on) else {
+            return Ok(None);
+        };
         for round in 0..self.args.rounds {
             // The order moves on with the round; who failed has no turn any more.
             let count = runners.len();
@@ -167,18 +170,23 @@ impl Given<'_> {
         input: &Path,
         said: &dyn Fn(String),
         out: &mut LeftOut,
-    ) -> Vec<Runner> {
+        go_on: &dyn Fn() -> bool,
+    ) -> Option<Vec<Runner>> {
         let mut runners = vec![];
+        let patience = Duration::from_secs(self.args.patience);
         for engine in &self.args.engines {
+            if !go_on() {
+                return None;
+            }
             if is_peer(engine) && peers().is_none() {
                 let why = "is not set up; run scripts/bench, which does that";
                 out.list.push((engine.clone(), why.to_owned()));
                 continue;
             }
             said(format!("{engine} loads"));
-            let started = self
-                .command(engine, case, input)
-                .and_then(|mut command| Contestant::start(engine, &mut command, self.folder));
+            let started = self.command(engine, case, input).and_then(|mut command| {
+                Contestant::start(engine, &mut command, self.folder, patience)
+            });
             match started {
                 Ok(Start::Ready(contestant)) => {
                     runners.push(Runner { contestant, rounds_s: vec![], failed: None });
@@ -187,7 +195,7 @@ impl Given<'_> {
                 Err(error) => out.failed(engine, &error),
             }
         }
-        runners
+        Some(runners)
     }
 
     fn entry(

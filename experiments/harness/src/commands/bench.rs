@@ -34,8 +34,9 @@ pub fn run(args: &BenchArgs) -> Result<Outcome> {
     let folder = args.out.clone().unwrap_or_else(|| started.folder("bench"));
     let temporary = tempfile::tempdir().context("no temporary folder can be made")?;
     let bench = Bench::new(args, temporary.path())?;
+    let cases = bench.cases();
     let record = |settings: &[Setting], regressions: Vec<String>| BenchRecord {
-        verdict: verdict(settings, &regressions),
+        verdict: verdict(settings, &regressions, settings.len() == cases.len()),
         settings: settings.to_vec(),
         macs: bench.macs,
         rounds: args.rounds as u64,
@@ -44,7 +45,7 @@ pub fn run(args: &BenchArgs) -> Result<Outcome> {
         run: started.finish(&bench.config, bench.sides()),
     };
     let mut settings: Vec<Setting> = vec![];
-    for case in bench.cases() {
+    for &case in &cases {
         // A setting that was interrupted is not kept: its contestants had unequal turns.
         let Some(mut setting) = bench.setting(case, &|| !stop::asked())? else { break };
         rounds::compare(&mut setting);
@@ -54,9 +55,14 @@ pub fn run(args: &BenchArgs) -> Result<Outcome> {
         let so_far = Record::Bench(Box::new(record(&settings, vec![])));
         reports::write_record(&so_far, &folder.join("record.json"))?;
     }
-    let compared = kept.map(|kept| kept.compare(&settings));
+    let whole = settings.len() == cases.len();
+    if !whole {
+        eprintln!("interrupted: {} of {} settings are kept", settings.len(), cases.len());
+    }
+    // A part of a bench neither proves that nothing has become slower nor serves as a baseline.
+    let compared = kept.filter(|_| whole).map(|kept| kept.compare(&settings));
     let record = record(&settings, said(compared, args)?);
-    if let Some(name) = &args.save_baseline {
+    if let Some(name) = args.save_baseline.as_ref().filter(|_| whole) {
         baseline::save(name, &record)?;
     }
     let passed = record.verdict == Verdict::Pass;
@@ -69,7 +75,7 @@ fn refuse(args: &BenchArgs) -> Result<()> {
     if args.precision.contains(&Precision::F64) || args.rounds == 0 || args.runs == 0 {
         bail!("bench runs f32 and bf16, with at least one round of one run");
     }
-    Ok(())
+    engines::check_isa(args.isa)
 }
 
 /// Prints what a comparison with a baseline found, and returns who has become slower.
@@ -86,11 +92,10 @@ fn said(compared: Option<Compared>, args: &BenchArgs) -> Result<Vec<String>> {
 }
 
 /// A contestant whose output is wrong or that has become slower is a divergence; a contestant that
-/// broke, an interruption and nobody to compare with leave the run incomplete.
-fn verdict(settings: &[Setting], regressions: &[String]) -> Verdict {
+/// broke, settings that are still to come and nobody to compare with leave the run incomplete.
+fn verdict(settings: &[Setting], regressions: &[String], whole: bool) -> Verdict {
     let entries = || settings.iter().flat_map(|setting| &setting.entries);
-    let incomplete =
-        entries().next().is_none() || settings.iter().any(|s| s.broken) || stop::asked();
+    let incomplete = !whole || entries().next().is_none() || settings.iter().any(|s| s.broken);
     match (entries().any(|entry| !entry.right) || !regressions.is_empty(), incomplete) {
         (true, _) => Verdict::Diverged,
         (false, true) => Verdict::Incomplete,
@@ -113,8 +118,7 @@ impl<'a> Bench<'a> {
         let converted = folder.join("weights.safetensors");
         weights::write(&weights, &converted, OutFormat::Safetensors)?;
         let onnx = if args.engines.iter().any(|e| is_peer(e)) && rounds::peers().is_some() {
-            let options = export::Options { opset: 17, softmax: false, preprocess: false };
-            let bytes = export::onnx(&model, &weights, &args.weights.to_string(), options)?;
+            let bytes = export::Plan::new(&model, export::Options::PLAIN)?.fill(&weights)?;
             let path = folder.join("model.onnx");
             files::write(&path, &bytes)?;
             Some(path)

@@ -1,24 +1,62 @@
 //! `harness export onnx`: writes the network for other runtimes.
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
+use spec::Model;
+use spec::weights::{Source, Weights};
 
 use crate::Outcome;
-use crate::cli::ExportCommand;
-use crate::export;
+use crate::cli::{ExportCommand, OnnxArgs};
+use crate::export::Plan;
 use crate::files;
 
 /// Runs the command.
 pub fn run(command: &ExportCommand) -> Result<Outcome> {
     let ExportCommand::Onnx(args) = command;
-    if args.opset < 17 {
-        bail!("--opset {}: use 17 or later", args.opset);
-    }
-    let (model, weights) = super::model_and_weights(&args.model, &args.weights)?;
-    if args.softmax && model.fc.is_none() {
-        bail!("--softmax needs a classifier, and {} has none", args.weights);
-    }
-    let bytes = export::onnx(&model, &weights, &args.weights.to_string(), args.options())?;
+    refuse_place(&args.out, &args.weights)?;
+    let model = Model::new(args.model.config()?)?;
+    // What cannot be written is said before weights are made or read.
+    let plan = Plan::new(&model, args.options())?;
+    let weights = Weights::load(&args.weights, model.parameters())?;
+    let plan = if weights.has_head() { plan } else { backbone(args, model)? };
+    let bytes = plan.fill(&weights)?;
     files::write(&args.out, &bytes)?;
     eprintln!("{} ({:.1} MB)", args.out.display(), bytes.len() as f64 / 1e6);
     Ok(Outcome::Passed)
+}
+
+/// Plans the file of a checkpoint that ends before the classifier.
+fn backbone(args: &OnnxArgs, model: Model) -> Result<Plan> {
+    let weights = &args.weights;
+    if args.softmax {
+        bail!(
+            "{weights}: --softmax needs a classifier, and this is a backbone without one (there is \
+             no fc.weight); leave --softmax out to export its features"
+        );
+    }
+    let plan = Plan::new(&Model::backbone(model.config)?, args.options())?;
+    eprintln!(
+        "{weights}: a backbone without a classifier (there is no fc.weight); the output is \
+         `features`, not `logits`"
+    );
+    Ok(plan)
+}
+
+/// The file must not take the place of a folder or of the weights that it is made of.
+fn refuse_place(out: &Path, weights: &Source) -> Result<()> {
+    let place = out.display();
+    if out.is_dir() || out.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        bail!("--out {place}: this is a folder; name a file in it, such as squeezetime.onnx");
+    }
+    if out.file_name().is_none() {
+        bail!("--out `{place}`: this names no file; name one, such as squeezetime.onnx");
+    }
+    if let Source::File(file) = weights
+        && let (Ok(out), Ok(file)) = (out.canonicalize(), file.canonicalize())
+        && out == file
+    {
+        bail!("--out {place}: this is the file of the weights; name another one");
+    }
+    Ok(())
 }

@@ -1,13 +1,18 @@
 //! `harness export`: the network in ONNX, for phones and for the peers of the bench.
 
+mod constants;
 mod graph;
 pub mod proto;
 
-use anyhow::{Result, bail};
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
 use prost::Message;
 use spec::Model;
-use spec::weights::Weights;
+use spec::weights::{Provenance, Weights};
 
+use constants::Constant;
 use proto::{
     ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorShapeProto, TensorTypeProto,
     TypeProto, ValueInfoProto,
@@ -16,7 +21,7 @@ use proto::{
 /// What can be chosen about the file.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Version of the operators, 17 or later.
+    /// Version of the operators.
     pub opset: i64,
     /// Ends in probabilities.
     pub softmax: bool,
@@ -24,38 +29,91 @@ pub struct Options {
     pub preprocess: bool,
 }
 
-/// Protocol buffers end at 2 GiB.
-const LARGEST: u64 = (2 << 30) - (1 << 20);
+impl Options {
+    /// What every runtime takes.
+    pub const PLAIN: Options = Options { opset: 17, softmax: false, preprocess: false };
+}
 
-/// IR version that goes with opset 17.
-const IR_VERSION: i64 = 8;
+/// Versions of the operators whose meaning was checked, and the version of the format that came with
+/// them (`onnx.helper.VERSION_TABLE`).
+const VERSIONS: [(RangeInclusive<i64>, i64); 4] =
+    [(17..=18, 8), (19..=20, 9), (21..=22, 10), (23..=23, 11)];
 
-/// The network as the bytes of an ONNX file.
-pub fn onnx(model: &Model, weights: &Weights, source: &str, options: Options) -> Result<Vec<u8>> {
-    let values: u64 =
-        model.parameters().iter().map(|p| p.shape.iter().product::<usize>() as u64).sum();
-    if 4 * values > LARGEST {
+fn ir_version(opset: i64) -> Result<i64> {
+    let found = VERSIONS.iter().find(|(opsets, _)| opsets.contains(&opset));
+    let (_, version) = found.with_context(|| {
+        format!("--opset {opset}: files of opset 17 to 23 are written; name one of these")
+    })?;
+    Ok(*version)
+}
+
+/// Protocol buffers count their bytes in an i32.
+const LARGEST: u64 = i32::MAX as u64;
+
+fn refuse_large(bytes: u64) -> Result<()> {
+    if bytes > LARGEST {
         bail!(
-            "the weights take {:.1} GiB, and an ONNX file holds less than 2; use a smaller --width \
-             or --depth",
-            4.0 * values as f64 / f64::from(1 << 30)
+            "the ONNX file would take {:.1} GiB, and the format holds less than 2; use a smaller \
+             --width, --depth, --size or --classes",
+            bytes as f64 / f64::from(1 << 30)
         );
     }
-    let graph = graph::graph(model, weights, options)?;
-    let entry = |key: &str, value: String| StringStringEntryProto { key: key.to_owned(), value };
-    let file = ModelProto {
-        ir_version: IR_VERSION,
-        producer_name: "harness".to_owned(),
-        producer_version: env!("CARGO_PKG_VERSION").to_owned(),
-        graph: Some(graph),
-        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: options.opset }],
-        metadata_props: vec![
-            entry("model", "SqueezeTime (arXiv 2405.08344)".to_owned()),
-            entry("config", serde_json::to_string(&model.config)?),
-            entry("weights", source.to_owned()),
-        ],
-    };
-    Ok(file.encode_to_vec())
+    Ok(())
+}
+
+/// A file without its weights.
+pub struct Plan {
+    file: ModelProto,
+    constants: Vec<Constant>,
+}
+
+impl Plan {
+    /// Plans a file, and refuses one that cannot be.
+    pub fn new(model: &Model, options: Options) -> Result<Self> {
+        let ir_version = ir_version(options.opset)?;
+        let (graph, constants) = graph::graph(model, options);
+        let file = ModelProto {
+            ir_version,
+            producer_name: "harness".to_owned(),
+            producer_version: env!("CARGO_PKG_VERSION").to_owned(),
+            graph: Some(graph),
+            opset_import: vec![OperatorSetIdProto {
+                domain: String::new(),
+                version: options.opset,
+            }],
+            metadata_props: vec![
+                entry("model", "SqueezeTime (arXiv 2405.08344)".to_owned()),
+                entry("config", serde_json::to_string(&model.config)?),
+            ],
+        };
+        let values = constants.iter().map(Constant::bytes).fold(0, u64::saturating_add);
+        refuse_large(values.saturating_add(file.encoded_len() as u64))?;
+        Ok(Plan { file, constants })
+    }
+
+    /// The bytes of the file with its weights.
+    pub fn fill(self, weights: &Weights) -> Result<Vec<u8>> {
+        let Plan { mut file, constants } = self;
+        file.metadata_props.push(entry("weights", origin(weights.provenance())));
+        if let Some(graph) = &mut file.graph {
+            graph.initializer =
+                constants.iter().map(|c| c.tensor(weights)).collect::<Result<_>>()?;
+        }
+        // Names and shapes of the constants have come to what was planned.
+        refuse_large(file.encoded_len() as u64)?;
+        Ok(file.encode_to_vec())
+    }
+}
+
+fn entry(key: &str, value: String) -> StringStringEntryProto {
+    StringStringEntryProto { key: key.to_owned(), value }
+}
+
+/// Where weights come from, without the folders of the machine.
+fn origin(from: &Provenance) -> String {
+    let Some(sha256) = &from.sha256 else { return from.source.clone() };
+    let name = Path::new(&from.source).file_name().unwrap_or_default().to_string_lossy();
+    format!("{name} sha256:{sha256}")
 }
 
 /// An input or output; the first extent is the batch.
@@ -79,12 +137,12 @@ mod tests {
     fn exported(config: Config, options: Options) -> (Model, Weights, GraphProto) {
         let model = Model::new(config).unwrap();
         let weights = Weights::formula(model.parameters(), 0);
-        let bytes = onnx(&model, &weights, "formula:0", options).unwrap();
+        let bytes = Plan::new(&model, options).unwrap().fill(&weights).unwrap();
         let graph = ModelProto::decode(bytes.as_slice()).unwrap().graph.unwrap();
         (model, weights, graph)
     }
 
-    const PLAIN: Options = Options { opset: 17, softmax: false, preprocess: false };
+    const PLAIN: Options = Options::PLAIN;
 
     fn small(depth: usize) -> Config {
         let (width, size) = (0.0625, (40, 33));
@@ -139,5 +197,24 @@ mod tests {
             let (_, _, graph) = exported(config, PLAIN);
             assert!(graph.node.iter().all(|node| !node.name.contains(gone)), "{setting}");
         }
+    }
+
+    #[test]
+    fn what_protocol_buffers_cannot_hold_is_refused_without_weights() {
+        let config = Config { depth: 200, width: 8.0, ..Config::default() };
+        let error = Plan::new(&Model::new(config).unwrap(), PLAIN).err().unwrap().to_string();
+        assert!(error.contains("GiB") && error.contains("--width"), "{error}");
+        assert!(refuse_large(LARGEST).is_ok() && refuse_large(LARGEST + 1).is_err());
+    }
+
+    #[test]
+    fn paths_stay_on_the_machine() {
+        let of = |source: &str, sha256: Option<&str>| {
+            let (source, sha256) = (source.to_owned(), sha256.map(str::to_owned));
+            origin(&Provenance { source, sha256, ..Provenance::default() })
+        };
+        assert_eq!(of("formula:3", None), "formula:3");
+        assert_eq!(of("/home/me/secret/w.pth", Some("ab")), "w.pth sha256:ab");
+        assert_eq!(of("../w.pth", Some("ab")), "w.pth sha256:ab");
     }
 }

@@ -1,5 +1,5 @@
 //! The part of the ONNX format that is written here: messages and field numbers of `onnx.proto`
-//! (ONNX 1.12, IR version 8).
+//! (ONNX 1.12, IR version 8; versions up to 11 only add to them).
 
 use prost::Message;
 
