@@ -1,6 +1,7 @@
-"""A contestant of `harness bench`: ONNX Runtime or OpenVINO in a process of its own.
+"""A contestant of `harness bench`: ONNX Runtime, OpenVINO or PyTorch in a process of its own.
 
     python peer.py onnxruntime|openvino --model FILE.onnx --input FILE.npy --threads N --precision f32|bf16
+    python peer.py torch-graph --weights FILE.safetensors --config JSON --input FILE.npy --threads N --precision …
 
 One JSON object a line on stdin and stdout; `experiments/harness/src/bench/contestant.rs` says which.
 """
@@ -115,7 +116,7 @@ class OpenVino:
         }
         compiled = self.lib.Core().compile_model(self.args.model, "CPU", settings)
         used = str(compiled.get_property("INFERENCE_PRECISION_HINT"))
-        wanted = {"f32": "float32", "bf16": "bfloat16"}[self.args.precision]
+        wanted = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}.get(self.args.precision, "?")
         if wanted not in used and self.args.precision not in used:
             raise Refused(f"OpenVINO computes in {used} on this processor, not in {self.args.precision}")
         return compiled
@@ -139,16 +140,99 @@ class OpenVino:
         return [{"name": k[0], "kind": k[1], "ms": v / n} for k, v in sums.items() if v > 0]
 
 
-PEERS = {peer.name: peer for peer in (OnnxRuntime, OpenVino)}
+def safetensors(path):
+    """The arrays of a file with float32 tensors, by name."""
+    import numpy
+
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        data = file.read()
+    header.pop("__metadata__", None)
+    arrays = {}
+    for name, entry in header.items():
+        first, last = entry["data_offsets"]
+        arrays[name] = numpy.frombuffer(data[first:last], dtype="<f4").reshape(entry["shape"]).copy()
+    return arrays
+
+
+class TorchGraph:
+    """PyTorch at its fastest without a compiler: channels-last, cuDNN tuned for the shape, in a CUDA graph.
+
+    The network is our own port in scripts/examples; the clip is on the GPU, as it is for the other contestants.
+    """
+
+    name = "torch-graph"
+
+    def __init__(self):
+        import torch
+
+        self.torch, self.version = torch, torch.__version__
+
+    def load(self, args):
+        torch = self.torch
+        if not torch.cuda.is_available():
+            raise Refused("PyTorch finds no CUDA device here")
+        torch.backends.cudnn.benchmark = True
+        for backend in (torch.backends.cudnn, torch.backends.cuda.matmul):
+            backend.allow_tf32 = args.precision == "tf32"
+        kinds = {"f32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+        model = self.model(args).to("cuda", kinds[args.precision], memory_format=torch.channels_last)
+        # [N, 3, T, H, W] as the planes of a channels-last map.
+        planes = torch.from_numpy(self.clip).flatten(1, 2).to("cuda", kinds[args.precision])
+        planes = planes.to(memory_format=torch.channels_last)
+        self.record(lambda: model(planes.unflatten(1, (3, -1))))
+
+    def model(self, args):
+        sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "examples"))
+        import torch_port
+
+        config = json.loads(args.config)
+        model = torch_port.SqueezeTime(
+            config["depth"], config["width"], config["frames"], config["classes"], config["pos_dim"]
+        )
+        weights = {name: self.torch.from_numpy(value) for name, value in safetensors(args.weights).items()}
+        missing, unknown = model.load_state_dict(weights, strict=False)
+        missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+        if missing or unknown:
+            raise Refused(f"the weights do not fit the PyTorch port: {(missing + unknown)[:3]}")
+        return model.eval().requires_grad_(False)
+
+    def record(self, forward):
+        torch = self.torch
+        # cuDNN is tuned and memory is found before anything is recorded.
+        side = torch.cuda.Stream()
+        with torch.cuda.stream(side), torch.inference_mode():
+            for _ in range(3):
+                forward()
+        torch.cuda.current_stream().wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph), torch.inference_mode():
+            self.logits = forward()
+
+    def run(self):
+        self.graph.replay()
+        self.torch.cuda.synchronize()
+
+    def output(self):
+        return self.logits.float().cpu().numpy()
+
+    def profile(self, n):
+        raise Refused("a CUDA graph has no profile")
+
+
+PEERS = {peer.name: peer for peer in (OnnxRuntime, OpenVino, TorchGraph)}
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("peer", choices=PEERS)
-    parser.add_argument("--model", required=True)
+    parser.add_argument("--model", help="the network as ONNX")
+    parser.add_argument("--weights", help="the weights as safetensors, for PyTorch")
+    parser.add_argument("--config", help="the configuration as JSON, for PyTorch")
     parser.add_argument("--input", required=True)
     parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--precision", choices=["f32", "bf16"], required=True)
+    parser.add_argument("--precision", choices=["f32", "bf16", "tf32", "f16"], required=True)
     args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
     import numpy

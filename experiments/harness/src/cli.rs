@@ -148,7 +148,8 @@ pub struct DataArgs {
 /// What computes.
 #[derive(Debug, Clone, Args)]
 pub struct DeviceArgs {
-    /// Device of the libtorch engines: cpu, cuda or cuda:N.
+    /// Device of the engines torch and cuda: cpu, cuda or cuda:N; `emulated` runs the engine cuda on a
+    /// GPU that the processor emulates, slowly, and torch on the processor.
     #[arg(long, default_value = "cpu")]
     pub device: String,
     /// Threads of every engine; 0 is all cores.
@@ -209,6 +210,8 @@ pub enum Participant {
     Scalar,
     /// The fast engine of our own.
     Cpu,
+    /// The engine of our own for GPUs.
+    Cuda,
     /// libtorch.
     Torch,
     /// A dump.
@@ -223,14 +226,12 @@ impl FromStr for Participant {
             "scalar" => Ok(Participant::Scalar),
             "torch" => Ok(Participant::Torch),
             "cpu" => Ok(Participant::Cpu),
-            "cuda" => {
-                Err("the engine `cuda` is not part of this version; use scalar, cpu, torch or \
-                           npz:FILE"
-                    .to_owned())
-            }
+            "cuda" => Ok(Participant::Cuda),
             _ => match text.strip_prefix("npz:") {
                 Some(file) if !file.is_empty() => Ok(Participant::Npz(file.into())),
-                _ => Err(format!("`{text}` is no engine; use scalar, cpu, torch or npz:FILE")),
+                _ => {
+                    Err(format!("`{text}` is no engine; use scalar, cpu, cuda, torch or npz:FILE"))
+                }
             },
         }
     }
@@ -242,13 +243,13 @@ pub struct DiffArgs {
     /// Only these layers: names, prefixes or aliases such as ctl3, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub layer: Vec<String>,
-    /// What is judged: scalar, cpu, torch or npz:FILE.
-    #[arg(long, default_value = "scalar")]
-    pub candidate: Participant,
+    /// What is judged: scalar, cpu, cuda, torch or npz:FILE [default: scalar, on a GPU cuda].
+    #[arg(long)]
+    pub candidate: Option<Participant>,
     /// What it is held against: torch, scalar or npz:FILE.
     #[arg(long, default_value = DEFAULT_REFERENCE)]
     pub reference: Participant,
-    /// The candidate's precision: f32, f64 or bf16. For a dump the default is that of its arrays.
+    /// The candidate's precision: f32, f64, bf16, and for cuda tf32 and f16. For a dump the default is that of its arrays.
     #[arg(long)]
     pub precision: Option<Precision>,
     /// Make a mistake in the candidate on purpose: FAULT or FAULT@LAYER.
@@ -265,13 +266,22 @@ pub struct DiffArgs {
     pub model: ModelArgs,
 }
 
+impl DiffArgs {
+    /// What is judged.
+    pub fn candidate(&self) -> Participant {
+        let gpu = crate::engines::has_gpu(&self.data.on);
+        let default = || if gpu { Participant::Cuda } else { Participant::Scalar };
+        self.candidate.clone().unwrap_or_else(default)
+    }
+}
+
 /// The reference where libtorch is built in, and where it is not.
 pub const DEFAULT_REFERENCE: &str = if cfg!(feature = "libtorch") { "torch" } else { "scalar" };
 
 /// `harness dump`.
 #[derive(Debug, Args)]
 pub struct DumpArgs {
-    /// The engine: scalar, cpu or torch.
+    /// The engine: scalar, cpu, cuda or torch.
     #[arg(long)]
     pub engine: Participant,
     /// The npz file to write.

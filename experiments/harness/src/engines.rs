@@ -16,6 +16,52 @@ pub struct Device {
     pub torch: torch::Device,
     /// How the engine `cpu` runs.
     cpu: cpu::Options,
+    /// Where the engine `cuda` runs.
+    gpu: Gpu,
+}
+
+/// Where the engine `cuda` runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gpu {
+    None,
+    Number(usize),
+    Emulated,
+}
+
+/// Multiprocessors of the emulated GPU: those of an H200.
+#[cfg(feature = "cuda")]
+const EMULATED: usize = 132;
+
+impl Gpu {
+    /// Reads `cpu`, `cuda`, `cuda:N` or `emulated`.
+    fn parse(text: &str) -> Result<Self> {
+        let number = text.strip_prefix("cuda:").map(str::parse);
+        match (text, number) {
+            ("cpu", _) => Ok(Gpu::None),
+            ("cuda", _) => Ok(Gpu::Number(0)),
+            ("emulated", _) => Ok(Gpu::Emulated),
+            (_, Some(Ok(number))) => Ok(Gpu::Number(number)),
+            _ => bail!("--device {text}: this is not a device; use cpu, cuda, cuda:N or emulated"),
+        }
+    }
+
+    /// Refuses a GPU that is not there.
+    fn check(self) -> Result<()> {
+        match self {
+            Gpu::None => Ok(()),
+            #[cfg(feature = "cuda")]
+            Gpu::Number(number) => Ok(cuda::device::gpu::find(number)?),
+            #[cfg(feature = "cuda")]
+            Gpu::Emulated => Ok(cuda::device::Host::new(EMULATED).map(drop)?),
+            #[cfg(not(feature = "cuda"))]
+            _ => bail!("this harness was built without CUDA; use --device cpu"),
+        }
+    }
+}
+
+/// Whether a device is a GPU or emulates one: the engine `cuda` is then what is asked about.
+pub fn has_gpu(on: &DeviceArgs) -> bool {
+    Gpu::parse(&on.device).is_ok_and(|gpu| gpu != Gpu::None)
 }
 
 /// Checks that a device and an instruction set are there; call before other threads start.
@@ -23,31 +69,34 @@ pub fn open_device(on: &DeviceArgs) -> Result<Device> {
     cap_threads(on.threads);
     check_isa(on.isa)?;
     let cpu = cpu::Options { isa: on.isa, threads: on.threads, ..cpu::Options::default() };
-    #[cfg(feature = "libtorch")]
-    {
-        let device: torch::Device = on.device.parse().map_err(anyhow::Error::msg)?;
-        torch::threads(on.threads);
-        Ok(Device { torch: device.open()?, cpu })
-    }
-    #[cfg(not(feature = "libtorch"))]
-    {
-        if on.device != "cpu" {
-            let device = &on.device;
-            bail!("--device {device}: this harness was built without libtorch; use --device cpu");
+    let gpu = Gpu::parse(&on.device)?;
+    gpu.check()?;
+    Ok(Device {
+        #[cfg(feature = "libtorch")]
+        torch: open_torch(gpu, on.threads)?,
+        cpu,
+        gpu,
+    })
+}
+
+/// Refuses an instruction set that the processor lacks.
+pub fn check_isa(isa: Option<cpu::Isa>) -> Result<()> {
+    match isa {
+        Some(isa) if isa.detect().is_none() => {
+            let best = cpu::Level::best().isa();
+            bail!("--isa {isa}: this processor does not have it; its best is {best}")
         }
-        Ok(Device { cpu })
+        _ => Ok(()),
     }
 }
 
-/// Refuses an instruction set that this processor lacks.
-pub fn check_isa(isa: Option<cpu::Isa>) -> Result<()> {
-    if let Some(isa) = isa
-        && isa.detect().is_none()
-    {
-        let best = cpu::Level::best().isa();
-        bail!("--isa {isa}: this processor does not have it; its best is {best}");
-    }
-    Ok(())
+#[cfg(feature = "libtorch")]
+fn open_torch(gpu: Gpu, threads: usize) -> Result<torch::Device> {
+    torch::threads(threads);
+    Ok(match gpu {
+        Gpu::Number(number) => torch::Device::Cuda(number).open()?,
+        Gpu::None | Gpu::Emulated => torch::Device::Cpu,
+    })
 }
 
 /// Caps the threads of our own engines; 0 leaves one for each core.
@@ -71,14 +120,50 @@ pub fn load(
         Participant::Scalar => match precision {
             Precision::F32 => Ok(Box::new(scalar::Scalar::<f32>::new(model, weights)?)),
             Precision::F64 => Ok(Box::new(scalar::Scalar::<f64>::new(model, weights)?)),
-            Precision::Bf16 => bail!("the engine `scalar` computes in f32 or f64, not in bf16"),
+            other => bail!("the engine `scalar` computes in f32 or f64, not in {other}"),
         },
         Participant::Cpu => Ok(cpu::load(model, weights, precision, device.cpu)?),
+        Participant::Cuda => load_cuda(model, weights, precision, device),
         Participant::Torch => load_torch(model, weights, precision, device),
         Participant::Npz(path) => {
             bail!("npz:{} is a dump, which cannot be run; name an engine", path.display())
         }
     }
+}
+
+#[cfg(feature = "cuda")]
+fn load_cuda(
+    model: Arc<Model>,
+    weights: &Weights,
+    precision: Precision,
+    device: Device,
+) -> Result<Box<dyn Engine>> {
+    Ok(Box::new(open_cuda(model, weights, precision, device)?))
+}
+
+/// The engine `cuda` itself.
+#[cfg(feature = "cuda")]
+pub fn open_cuda(
+    model: Arc<Model>,
+    weights: &Weights,
+    precision: Precision,
+    device: Device,
+) -> Result<cuda::Cuda> {
+    match device.gpu {
+        Gpu::Number(number) => Ok(cuda::load(model, weights, precision, number)?),
+        Gpu::Emulated => {
+            let host = Box::new(cuda::device::Host::new(EMULATED)?);
+            Ok(cuda::Cuda::new(model, weights, precision, host)?)
+        }
+        Gpu::None => {
+            bail!("the engine `cuda` needs a GPU; add --device cuda, or use the engine cpu")
+        }
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn load_cuda(_: Arc<Model>, _: &Weights, _: Precision, _: Device) -> Result<Box<dyn Engine>> {
+    bail!("this harness was built without CUDA; use the engine cpu, or build with the feature cuda")
 }
 
 #[cfg(feature = "libtorch")]

@@ -151,9 +151,9 @@ pub fn load(
     match precision {
         Precision::F32 => Ok(Box::new(Cpu::<f32>::new(model, weights, options)?)),
         Precision::Bf16 => Ok(Box::new(Cpu::<Bf16>::new(model, weights, options)?)),
-        Precision::F64 => Err(EngineError::Backend {
+        other => Err(EngineError::Backend {
             engine: "cpu",
-            message: "computes in f32 or bf16, not in f64; use scalar or torch".to_owned(),
+            message: format!("computes in f32 or bf16, not in {other}; use scalar, torch or cuda"),
         }),
     }
 }

@@ -17,13 +17,13 @@ use crate::pool::Pool;
 const BYTES: usize = 256 << 20;
 
 /// Multiply-adds count as two operations, per second, over so many threads; the best of three.
-/// None for f64, in which the engine does not compute, or without the instruction set.
+/// None for formats in which the engine does not compute, or without the instruction set.
 pub fn flops(precision: Precision, isa: Option<Isa>, threads: usize) -> Option<f64> {
     let level = isa.map_or(Some(Level::best()), Isa::detect)?;
     match precision {
         Precision::F32 => Some(flops_of::<f32>(level, threads)),
         Precision::Bf16 => Some(flops_of::<Bf16>(level, threads)),
-        Precision::F64 => None,
+        _ => None,
     }
 }
 

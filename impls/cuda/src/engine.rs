@@ -9,11 +9,11 @@ use spec::weights::Weights;
 use spec::{Engine, EngineError, Ignore, Model, Precision, Tap, Tensor};
 
 use crate::device::{Device, Gpu, Memory, Recording, failed};
-use crate::kernels::{Tile, Variant};
-use crate::plan::Plan;
+use crate::kernels::{Tile, Variant, is_half};
 use crate::plan::build::plan;
+use crate::plan::{Input, Op, Plan};
 use crate::run::bind::{Bound, UNSEEN};
-use crate::run::layout::{Action, Layout, Terms};
+use crate::run::layout::{self, Action, Layout, Terms};
 use crate::run::observe;
 
 /// Layouts that are kept: full batches and the rest of a data set.
@@ -40,6 +40,12 @@ struct Prepared {
     recording: Option<Recording>,
 }
 
+/// Clips on the device.
+#[derive(Debug, Clone, Copy)]
+pub struct Staged {
+    clips: usize,
+}
+
 /// A step and how long it took.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Timed {
@@ -49,6 +55,8 @@ pub struct Timed {
     pub kind: &'static str,
     /// Multiply-accumulates of the convolutions that it stands for, in this batch.
     pub macs: u64,
+    /// Bytes of weights, inputs and outputs that it touches.
+    pub bytes: u64,
     /// Its time, with the launch.
     pub seconds: f64,
 }
@@ -219,6 +227,27 @@ impl Cuda {
         Ok(Tensor::f32(shape, values))
     }
 
+    /// Brings clips to the device, where [`Cuda::run_staged`] finds them.
+    pub fn stage(&mut self, input: &Tensor) -> Result<Staged, EngineError> {
+        let clips = self.clips(input)?;
+        let at = self.prepare(clips, false)?;
+        self.begin(at, &input.to_f32())?;
+        Ok(Staged { clips })
+    }
+
+    /// Runs the network over clips that are on the device, and waits for it: what a benchmark times.
+    pub fn run_staged(&mut self, staged: Staged) -> Result<(), EngineError> {
+        let at = self.prepare(staged.clips, false)?;
+        self.replay(at)?;
+        self.device.synchronize()
+    }
+
+    /// The output of the last run of staged clips.
+    pub fn staged_output(&mut self, staged: Staged) -> Result<Tensor, EngineError> {
+        let at = self.prepare(staged.clips, false)?;
+        self.output(staged.clips, at)
+    }
+
     /// How many clips the input holds.
     fn clips(&self, input: &Tensor) -> Result<usize, EngineError> {
         let clips = input.shape.first().copied().unwrap_or(0);
@@ -238,6 +267,7 @@ impl Cuda {
         let at = self.prepare(clips, false)?;
         self.begin(at, &input.to_f32())?;
         let (mut start, mut taken) = (Instant::now(), vec![]);
+        self.device.synchronize()?;
         self.each(at, &mut Ignore, |device, index| {
             device.synchronize()?;
             taken.push((index, start.elapsed().as_secs_f64()));
@@ -249,6 +279,7 @@ impl Cuda {
             name: steps[index].name.clone(),
             kind: steps[index].kind,
             macs: steps[index].macs * clips as u64,
+            bytes: bytes(&steps[index].op, clips, self.precision),
             seconds,
         });
         Ok(timed.collect())
@@ -277,6 +308,21 @@ impl Cuda {
         });
         Ok(actions.collect())
     }
+}
+
+/// Bytes of weights, inputs and output of a step by itself.
+fn bytes(op: &Op, clips: usize, precision: Precision) -> u64 {
+    let weights: usize = match op {
+        Op::Conv(conv) => {
+            let each = conv.inputs.iter().map(Input::depth);
+            each.map(|depth| depth * conv.finish.out.channels).sum()
+        }
+        Op::Dense { from, finish, .. } => from.channels * finish.out.channels,
+        _ => 0,
+    };
+    let maps = op.reads().into_iter().chain([op.out()]);
+    let maps: usize = maps.map(|map| layout::bytes(&map, clips, precision)).sum();
+    (weights * if is_half(precision) { 2 } else { 4 } + maps) as u64
 }
 
 /// Refuses a number format that the GPU does not have.

@@ -48,6 +48,7 @@ impl Torch {
             let kind = match precision {
                 Precision::F64 => tch::Kind::Double,
                 Precision::Bf16 if !normalisation => tch::Kind::BFloat16,
+                Precision::F16 if !normalisation => tch::Kind::Half,
                 _ => tch::Kind::Float,
             };
             let tensor = tensors::upload(&param.shape, &param.data, kind, device)?;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use spec::model::{BatchNorm, Block, Body, Conv, ConvBn, Ctl, Gate, Ioi, Linear};
 use spec::{EngineError, Flow, Model, ModuleId, Precision, Tap};
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 use crate::tensors::{failed, from_torch, kind, to_torch};
 use crate::{Device, resize};
@@ -105,6 +105,7 @@ impl<'a> Run<'a> {
             false => None,
         };
         let (s, p) = (conv.stride as i64, conv.padding as i64);
+        let (x, weight) = (&self.factor(x)?, &self.factor(weight)?);
         let y = x.f_conv2d(weight, bias, [s, s], [p, p], [1, 1], conv.groups as i64);
         self.see(conv.id, ok(y)?)
     }
@@ -206,8 +207,21 @@ impl<'a> Run<'a> {
     fn linear(&mut self, fc: &Linear, x: &Tensor) -> Result<Tensor> {
         let weight = self.weight(&fc.name, "weight")?;
         let bias = self.weight(&fc.name, "bias")?;
-        let y = ok(x.f_linear(weight, Some(bias)))?;
+        let y = ok(self.factor(x)?.f_linear(&self.factor(weight)?, Some(bias)))?;
         self.see(fc.id, y)
+    }
+
+    /// A factor of a product. For TF32 it is rounded to 10 bits of fraction here, to nearest, so that
+    /// the reference for TF32 does not depend on a GPU; NaN and infinities stay.
+    fn factor(&self, x: &Tensor) -> Result<Tensor> {
+        if self.precision != Precision::Tf32 {
+            return Ok(x.shallow_clone());
+        }
+        ok(x.f_view_dtype(Kind::Int)
+            .and_then(|bits| bits.f_add_scalar(0x1000))
+            .and_then(|bits| bits.f_bitwise_and(!0x1fff))
+            .and_then(|bits| bits.f_view_dtype(Kind::Float))
+            .and_then(|rounded| rounded.f_where_self(&x.f_isfinite()?, x)))
     }
 }
 

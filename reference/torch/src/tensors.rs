@@ -15,9 +15,10 @@ pub(crate) fn failed(error: TchError) -> EngineError {
 /// The kind in which activations are held.
 pub(crate) fn kind(precision: Precision) -> Kind {
     match precision {
-        Precision::F32 => Kind::Float,
+        Precision::F32 | Precision::Tf32 => Kind::Float,
         Precision::F64 => Kind::Double,
         Precision::Bf16 => Kind::BFloat16,
+        Precision::F16 => Kind::Half,
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Given<'a> {
     pub weights: PathBuf,
     /// The network as ONNX, where a peer takes part.
     pub onnx: Option<PathBuf>,
+    /// The configuration as JSON, for PyTorch.
+    pub config: String,
     /// Model flags for workers.
     pub model_flags: Vec<String>,
 }
@@ -45,7 +47,20 @@ pub fn peers() -> Option<(PathBuf, PathBuf)> {
 
 /// Whether a contestant is another runtime.
 pub fn is_peer(engine: &str) -> bool {
+    needs_onnx(engine) || engine == TORCH_GRAPH
+}
+
+/// PyTorch at its fastest, on a GPU.
+const TORCH_GRAPH: &str = "torch-graph";
+
+/// Whether a contestant reads the network as ONNX.
+pub fn needs_onnx(engine: &str) -> bool {
     matches!(engine, "onnxruntime" | "openvino")
+}
+
+/// The Python that has PyTorch with CUDA: `HARNESS_TORCH_PYTHON`, or python3.
+fn torch_python() -> PathBuf {
+    std::env::var_os("HARNESS_TORCH_PYTHON").map_or("python3".into(), PathBuf::from)
 }
 
 /// Largest relative L2 distance of a timed output from the float64 reference: far above what any
@@ -53,6 +68,7 @@ pub fn is_peer(engine: &str) -> bool {
 pub fn largest_error(precision: Precision) -> f64 {
     match precision {
         Precision::Bf16 => 5e-2,
+        Precision::Tf32 | Precision::F16 => 5e-3,
         _ => 1e-4,
     }
 }
@@ -91,6 +107,15 @@ impl LeftOut {
 impl Given<'_> {
     fn command(&self, engine: &str, case: Case, input: &Path) -> Result<Command> {
         let (precision, threads) = (case.precision.to_string(), case.threads.to_string());
+        if engine == TORCH_GRAPH {
+            let script = std::env::var_os("HARNESS_PEER_SCRIPT");
+            let script = script.context("run scripts/bench, which says where its script is")?;
+            let mut command = Command::new(torch_python());
+            command.arg(script).arg(engine).arg("--weights").arg(&self.weights);
+            command.arg("--input").arg(input).args(["--config", &self.config]);
+            command.args(["--threads", &threads, "--precision", &precision]);
+            return Ok(command);
+        }
         if is_peer(engine) {
             let (python, script) =
                 peers().context("run scripts/bench, which sets the other runtimes up")?;
@@ -103,7 +128,7 @@ impl Given<'_> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["bench-worker", "--engine", engine]).arg("--input").arg(input);
         command.args(["--threads", &threads, "--precision", &precision]);
-        command.arg("--weights").arg(&self.weights);
+        command.args(["--device", &self.args.device]).arg("--weights").arg(&self.weights);
         if let Some(isa) = self.args.isa {
             command.args(["--isa", isa.name()]);
         }
@@ -157,11 +182,16 @@ impl Given<'_> {
             entries,
             left_out: out.list,
             broken: out.broken,
-            peak_gflops: cpu::roofline::flops(case.precision, self.args.isa, case.threads)
-                .unwrap_or(f64::NAN)
-                / 1e9,
-            peak_gbs: cpu::roofline::bandwidth(case.threads) / 1e9,
+            peak_gflops: self
+                .peak(|| cpu::roofline::flops(case.precision, self.args.isa, case.threads)),
+            peak_gbs: self.peak(|| Some(cpu::roofline::bandwidth(case.threads))),
         }))
+    }
+
+    /// A measured limit of the processor in thousands of millions; a GPU's is not measured.
+    fn peak(&self, measure: impl FnOnce() -> Option<f64>) -> f64 {
+        let on_cpu = self.args.device == "cpu";
+        on_cpu.then(measure).flatten().unwrap_or(f64::NAN) / 1e9
     }
 
     fn start(
@@ -178,7 +208,7 @@ impl Given<'_> {
             if !go_on() {
                 return None;
             }
-            if is_peer(engine) && peers().is_none() {
+            if needs_onnx(engine) && peers().is_none() {
                 let why = "is not set up; run scripts/bench, which does that";
                 out.list.push((engine.clone(), why.to_owned()));
                 continue;

@@ -29,6 +29,8 @@ struct Ask {
 enum Loaded {
     F32(Box<cpu::Cpu<f32>>),
     Bf16(Box<cpu::Cpu<cpu::element::Bf16>>),
+    #[cfg(feature = "cuda")]
+    Cuda(Box<cuda::Cuda>, Option<cuda::engine::Staged>),
     Other(Box<dyn Engine>),
 }
 
@@ -40,15 +42,17 @@ impl Loaded {
             return Ok(match args.precision {
                 Precision::F32 => Loaded::F32(Box::new(cpu::Cpu::new(model, weights, options)?)),
                 Precision::Bf16 => Loaded::Bf16(Box::new(cpu::Cpu::new(model, weights, options)?)),
-                Precision::F64 => bail!("the engine cpu computes in f32 or bf16"),
+                other => bail!("the engine cpu computes in f32 or bf16, not in {other}"),
             });
         }
-        let on = crate::cli::DeviceArgs {
-            device: "cpu".to_owned(),
-            threads: args.threads,
-            isa: args.isa,
-        };
+        let (threads, isa) = (args.threads, args.isa);
+        let on = crate::cli::DeviceArgs { device: args.device.clone(), threads, isa };
         let device = crate::engines::open_device(&on)?;
+        #[cfg(feature = "cuda")]
+        if args.engine == "cuda" {
+            let engine = crate::engines::open_cuda(model, weights, args.precision, device)?;
+            return Ok(Loaded::Cuda(Box::new(engine), None));
+        }
         let engine = args.engine.parse().map_err(anyhow::Error::msg)?;
         let model = (*model).clone();
         let engine = crate::engines::load(&engine, model, weights, args.precision, device)?;
@@ -59,30 +63,66 @@ impl Loaded {
         let engine: &mut dyn Engine = match self {
             Loaded::F32(engine) => engine.as_mut(),
             Loaded::Bf16(engine) => engine.as_mut(),
+            #[cfg(feature = "cuda")]
+            Loaded::Cuda(engine, _) => engine.as_mut(),
             Loaded::Other(engine) => engine.as_mut(),
         };
         Ok(engine.forward(input, &mut Ignore)?)
     }
 
+    /// Runs once and returns the seconds. A GPU is timed with the clips on it and the output left there,
+    /// as its peers are; `torch` copies the clip into a tensor of its own in here as it does wherever the
+    /// harness runs it; the other runtimes are given theirs once.
+    fn timed(&mut self, input: &Tensor, output: &mut Tensor) -> Result<f64> {
+        #[cfg(feature = "cuda")]
+        if let Loaded::Cuda(engine, staged) = self {
+            let clips = match staged {
+                Some(clips) => *clips,
+                None => *staged.insert(engine.stage(input)?),
+            };
+            let start = Instant::now();
+            engine.run_staged(clips)?;
+            let seconds = start.elapsed().as_secs_f64();
+            *output = engine.staged_output(clips)?;
+            return Ok(seconds);
+        }
+        let start = Instant::now();
+        *output = self.run(input)?;
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    fn profile_once(&mut self, input: &Tensor) -> Result<Vec<LayerTime>> {
+        let layer = |name: String, kind: &str, macs: u64, bytes: u64, seconds: f64| LayerTime {
+            name,
+            kind: kind.to_owned(),
+            ms: seconds * 1e3,
+            gflop: Some(2.0 * macs as f64 / 1e9),
+            mb: Some(bytes as f64 / 1e6),
+        };
+        let timed = match self {
+            Loaded::F32(engine) => engine.profile(input)?,
+            Loaded::Bf16(engine) => engine.profile(input)?,
+            #[cfg(feature = "cuda")]
+            Loaded::Cuda(engine, _) => {
+                let timed = engine.profile(input)?.into_iter();
+                let each = timed.map(|t| layer(t.name, t.kind, t.macs, t.bytes, t.seconds));
+                return Ok(each.collect());
+            }
+            Loaded::Other(_) => bail!("this engine has no profile"),
+        };
+        let each = timed.into_iter().map(|t| layer(t.name, t.kind, t.macs, t.bytes, t.seconds));
+        Ok(each.collect())
+    }
+
     fn profile(&mut self, input: &Tensor, n: usize) -> Result<Vec<LayerTime>> {
         let mut layers: Vec<LayerTime> = vec![];
         for round in 0..n {
-            let timed = match self {
-                Loaded::F32(engine) => engine.profile(input)?,
-                Loaded::Bf16(engine) => engine.profile(input)?,
-                Loaded::Other(_) => bail!("this engine has no profile"),
-            };
+            let timed = self.profile_once(input)?;
             for (at, step) in timed.into_iter().enumerate() {
                 if round == 0 {
-                    layers.push(LayerTime {
-                        name: step.name,
-                        kind: step.kind.to_owned(),
-                        ms: 0.0,
-                        gflop: Some(2.0 * step.macs as f64 / 1e9),
-                        mb: Some(step.bytes as f64 / 1e6),
-                    });
+                    layers.push(LayerTime { ms: 0.0, ..step.clone() });
                 }
-                layers[at].ms += step.seconds * 1e3 / n as f64;
+                layers[at].ms += step.ms / n as f64;
             }
         }
         Ok(layers)
@@ -101,8 +141,11 @@ pub fn run(args: &WorkerArgs) -> Result<Outcome> {
 /// What an engine cannot do by design, which is no failure of a bench.
 fn unsupported(args: &WorkerArgs) -> Option<String> {
     match (args.engine.as_str(), args.precision) {
-        ("scalar", Precision::Bf16) => {
-            Some("the engine `scalar` computes in f32 or f64, not in bf16".to_owned())
+        ("scalar", other) if other != Precision::F32 => {
+            Some(format!("the engine `scalar` computes in f32 or f64, not in {other}"))
+        }
+        ("cpu", other) if !matches!(other, Precision::F32 | Precision::Bf16) => {
+            Some(format!("the engine `cpu` computes in f32 or bf16, not in {other}"))
         }
         ("torch", _) if cfg!(not(feature = "libtorch")) => {
             Some("this harness was built without libtorch".to_owned())
@@ -142,11 +185,7 @@ fn serve(args: &WorkerArgs) -> Result<()> {
             "run" => {
                 let mut seconds = vec![];
                 for _ in 0..ask.n {
-                    // `torch` copies the clip into a tensor of its own in here as it does
-                    // wherever the harness runs it; the other runtimes are given theirs once.
-                    let start = Instant::now();
-                    output = engine.run(&input)?;
-                    seconds.push(start.elapsed().as_secs_f64());
+                    seconds.push(engine.timed(&input, &mut output)?);
                 }
                 answer(json!({ "seconds": seconds }));
             }

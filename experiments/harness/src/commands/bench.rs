@@ -11,7 +11,7 @@ use spec::{Ignore, Precision, Tensor};
 use crate::Outcome;
 use crate::bench::args::BenchArgs;
 use crate::bench::baseline::{self, Compared, Kept};
-use crate::bench::rounds::{self, Case, Given, is_peer};
+use crate::bench::rounds::{self, Case, Given, needs_onnx};
 use crate::bench::table::table;
 use crate::cli::{DeviceArgs, ModelArgs};
 use crate::engines;
@@ -23,6 +23,7 @@ use crate::stop;
 /// Runs the command.
 pub fn run(args: &BenchArgs) -> Result<Outcome> {
     let started = Started::now();
+    let args = &args.fill();
     refuse(args)?;
     let config = args.model.config()?;
     let open = |name: &String| {
@@ -73,7 +74,13 @@ pub fn run(args: &BenchArgs) -> Result<Outcome> {
 /// What no bench can be made of.
 fn refuse(args: &BenchArgs) -> Result<()> {
     if args.precision.contains(&Precision::F64) || args.rounds == 0 || args.runs == 0 {
-        bail!("bench runs f32 and bf16, with at least one round of one run");
+        bail!("bench runs f32, bf16, tf32 and f16, with at least one round of one run");
+    }
+    let gpu = |engine: &String| matches!(engine.as_str(), "cuda" | "torch-graph");
+    if args.device == "cpu"
+        && let Some(engine) = args.engines.iter().find(|e| gpu(e))
+    {
+        bail!("--engines {engine}: it needs a GPU; add --device cuda");
     }
     engines::check_isa(args.isa)
 }
@@ -117,7 +124,7 @@ impl<'a> Bench<'a> {
         let (model, weights) = super::model_and_weights(&args.model, &args.weights)?;
         let converted = folder.join("weights.safetensors");
         weights::write(&weights, &converted, OutFormat::Safetensors)?;
-        let onnx = if args.engines.iter().any(|e| is_peer(e)) && rounds::peers().is_some() {
+        let onnx = if args.engines.iter().any(|e| needs_onnx(e)) && rounds::peers().is_some() {
             let bytes = export::Plan::new(&model, export::Options::PLAIN)?.fill(&weights)?;
             let path = folder.join("model.onnx");
             files::write(&path, &bytes)?;
@@ -125,9 +132,15 @@ impl<'a> Bench<'a> {
         } else {
             None
         };
-        let given =
-            Given { args, folder, weights: converted, onnx, model_flags: flags(&args.model) };
         let (config, macs) = (model.config.clone(), model.macs());
+        let given = Given {
+            args,
+            folder,
+            weights: converted,
+            onnx,
+            config: serde_json::to_string(&config)?,
+            model_flags: flags(&args.model),
+        };
         Ok(Bench { args, given, model, weights, config, macs })
     }
 
@@ -170,7 +183,7 @@ impl<'a> Bench<'a> {
 
     /// The output in float64.
     fn reference(&self, clip: &Tensor) -> Result<Tensor> {
-        let on = DeviceArgs { device: "cpu".to_owned(), threads: 0, isa: None };
+        let on = DeviceArgs { device: self.args.device.clone(), threads: 0, isa: None };
         let device = engines::open_device(&on)?;
         let name = crate::cli::DEFAULT_REFERENCE.parse().map_err(anyhow::Error::msg)?;
         let mut engine =

@@ -28,8 +28,9 @@ pub fn run(args: &DiffArgs) -> Result<Outcome> {
     bar.finish_and_clear();
     let steps = steps(args, &loaded.model, &comparison)?;
     let diff = findings(&mut comparison, &loaded, &measured, steps, &started, sides)?;
-    if args.candidate == args.reference && !matches!(args.candidate, Participant::Npz(_)) {
-        let name = named(&args.candidate);
+    let candidate = args.candidate();
+    if candidate == args.reference && !matches!(candidate, Participant::Npz(_)) {
+        let name = named(&candidate);
         eprintln!("note: {name} is held against itself; a mistake of its own cannot show");
     }
     let (text, verdict) = (table::diff(&diff), diff.verdict);
@@ -73,7 +74,7 @@ impl Loaded {
             Participant::Npz(path) => Dump::open(path, model, batch).map(Some),
             _ => Ok(None),
         };
-        let (recorded, reference) = (open(&args.candidate)?, open(&args.reference)?);
+        let (recorded, reference) = (open(&args.candidate())?, open(&args.reference)?);
         let dump = recorded.as_ref().or(reference.as_ref());
         let batch = dump.map_or(batch, |dump| dump.batch);
         let (clip, clip_from) = self.clip(args, dump, batch)?;
@@ -90,7 +91,7 @@ impl Loaded {
         let sides = Sides {
             candidate: match &candidate {
                 Side::Engine { engine, .. } => engine.describe(),
-                Side::Dump(_) => named(&args.candidate),
+                Side::Dump(_) => named(&args.candidate()),
             },
             reference: match &reference {
                 Some(_) => named(&args.reference),
@@ -156,7 +157,7 @@ impl Loaded {
             change.apply(&mut model, &mut weights);
             eprintln!("injected at {}: {}", model.module(change.site).name, change.what);
         }
-        let engine = engines::load(&args.candidate, model, &weights, precision, self.device)?;
+        let engine = engines::load(&args.candidate(), model, &weights, precision, self.device)?;
         let engine: Box<dyn Engine> = match change {
             Some(change) => Box::new(Edited { engine, change }),
             None => engine,
@@ -167,7 +168,7 @@ impl Loaded {
 
 /// The steps before the network, where the candidate has left them and the input is a video.
 fn steps(args: &DiffArgs, model: &Model, comparison: &Comparison) -> Result<Vec<Stage>> {
-    let (Participant::Npz(path), Side::Dump(dump)) = (&args.candidate, &comparison.candidate)
+    let (Participant::Npz(path), Side::Dump(dump)) = (&args.candidate(), &comparison.candidate)
     else {
         return Ok(vec![]);
     };
@@ -195,6 +196,7 @@ fn named(participant: &Participant) -> String {
         Participant::Npz(path) => format!("npz:{}", path.display()),
         Participant::Scalar => "scalar".to_owned(),
         Participant::Cpu => "cpu".to_owned(),
+        Participant::Cuda => "cuda".to_owned(),
         Participant::Torch => "libtorch".to_owned(),
     }
 }

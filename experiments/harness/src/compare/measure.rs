@@ -4,7 +4,7 @@
 //! a layer passes when e(candidate) / max(e(libtorch in the candidate's precision), n * eps) is at
 //! most [`BOUND`], both as relative L2 and as the largest error over the truth's rms.
 
-use half::bf16;
+use half::{bf16, f16};
 use reports::record::Errors;
 use spec::{Model, Precision, Tensor};
 
@@ -22,15 +22,15 @@ pub fn passes(ratio: f64) -> bool {
 /// Rounding s_1, s_2, …, s_K of a sequential sum independently (a random walk, Higham and Mary
 /// 2019) gives a standard error of sqrt(K / 6) u for terms of random sign and of sqrt(K) / 3 u for
 /// terms of one sign, relative to the result; u = eps / 2. sqrt(K) / 4 eps covers both. A layer
-/// that only rounds its output is granted one eps. bfloat16 engines sum in float32, so that only
-/// the output's rounding is left.
+/// that only rounds its output is granted one eps. Engines of fewer bits sum in float32, so that
+/// only the rounding of the output, or in TF32 of the factors, is left.
 pub fn granted_roundings(reduction: usize, precision: Precision) -> f64 {
     summing(reduction, precision).max(1.0)
 }
 
 fn summing(reduction: usize, precision: Precision) -> f64 {
     match precision {
-        Precision::Bf16 => 0.0,
+        Precision::Bf16 | Precision::Tf32 | Precision::F16 => 0.0,
         _ if reduction <= 1 => 0.0,
         _ => (reduction as f64).sqrt() / 4.0,
     }
@@ -128,7 +128,8 @@ fn ulps(truth: f64, candidate: f64, precision: Precision) -> u64 {
     };
     let place = |x: f64| match precision {
         Precision::F64 => ordered(x.to_bits(), 1 << 63),
-        Precision::F32 => ordered(u64::from((x as f32).to_bits()), 1 << 31),
+        Precision::F32 | Precision::Tf32 => ordered(u64::from((x as f32).to_bits()), 1 << 31),
+        Precision::F16 => ordered(u64::from(f16::from_f64(x).to_bits()), 1 << 15),
         Precision::Bf16 => ordered(u64::from(bf16::from_f64(x).to_bits()), 1 << 15),
     };
     u64::try_from(place(truth).abs_diff(place(candidate))).unwrap_or(u64::MAX)

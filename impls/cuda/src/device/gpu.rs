@@ -43,8 +43,9 @@ fn refused(message: impl Into<String>) -> EngineError {
     EngineError::Device(message.into())
 }
 
-/// Looks for the driver and a GPU of this number, without opening it.
-fn find(ordinal: usize) -> Result<(), EngineError> {
+/// Refuses a GPU that is not there, or whose driver is not there or too old, in a sentence; opens
+/// nothing.
+pub fn find(ordinal: usize) -> Result<(), EngineError> {
     // SAFETY: only tries to load the library.
     if !unsafe { sys::is_culib_present() } {
         return Err(refused(format!(

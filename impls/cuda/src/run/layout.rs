@@ -70,7 +70,8 @@ impl Layout {
                 touch(plan.buffers, clips * out.channels * out.pixels() * size_of::<f32>(), at);
             }
         }
-        // The output outlives the actions.
+        // The clip stays, so that a batch can be run again; the output outlives the actions.
+        touch(plan.buffers, 0, actions.len());
         touch(plan.output.buffer, 0, actions.len());
         needs.extend(actions.iter().enumerate().map(|(at, action)| Need {
             bytes: partial_bytes(plan, action, clips),
