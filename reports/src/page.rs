@@ -12,6 +12,7 @@ mod ablate;
 mod bench;
 mod diff;
 mod eval;
+mod gpu;
 mod index;
 mod layers;
 mod provenance;
@@ -48,6 +49,7 @@ pub fn render(record: &Record) -> Result<String> {
         Record::Train(record) => page("study.html", &train::view(record)?),
         Record::Ablate(record) => page("study.html", &ablate::view(record)?),
         Record::Bench(record) => page("study.html", &bench::view(record)?),
+        Record::Gpu(record) => page("study.html", &gpu::view(record)),
     }
 }
 

@@ -10,9 +10,11 @@ use serde::{Deserialize, Serialize};
 
 mod bench;
 pub mod float;
+mod gpu;
 mod study;
 
 pub use bench::{BenchEntry, BenchRecord, LayerTime, Setting};
+pub use gpu::{GpuRecord, GpuStep, KernelSource};
 pub use study::*;
 
 /// The version of the record's layout that this crate writes and reads.
@@ -36,6 +38,8 @@ pub enum Record {
     Ablate(Box<AblateRecord>),
     /// The outcome of `harness bench`.
     Bench(Box<BenchRecord>),
+    /// The outcome of `harness gpu-check`.
+    Gpu(Box<GpuRecord>),
 }
 
 impl Record {
@@ -48,6 +52,7 @@ impl Record {
             Record::Train(_) => "train",
             Record::Ablate(_) => "ablate",
             Record::Bench(_) => "bench",
+            Record::Gpu(_) => "gpu",
         }
     }
 
@@ -60,6 +65,7 @@ impl Record {
             Record::Train(train) => &train.run,
             Record::Ablate(ablate) => &ablate.run,
             Record::Bench(bench) => &bench.run,
+            Record::Gpu(gpu) => &gpu.run,
         }
     }
 }

@@ -11,8 +11,8 @@ use polars::prelude::{
 
 use crate::error::Result;
 use crate::record::{
-    AblateRecord, Answer, BenchEntry, BenchRecord, DiffRecord, Errors, EvalRecord, Layer, Place,
-    Record, SelftestRecord, TrainRecord, Video,
+    AblateRecord, Answer, BenchEntry, BenchRecord, DiffRecord, Errors, EvalRecord, GpuRecord,
+    Layer, Place, Record, SelftestRecord, TrainRecord, Video,
 };
 use crate::store::write_whole;
 
@@ -42,6 +42,7 @@ pub fn to_table(record: &Record) -> Result<DataFrame> {
         Record::Train(train) => epochs_table(train),
         Record::Ablate(ablate) => variants_table(ablate),
         Record::Bench(bench) => times_table(bench),
+        Record::Gpu(gpu) => steps_table(gpu),
     };
     Ok(table?)
 }
@@ -167,6 +168,18 @@ fn times_table(bench: &BenchRecord) -> PolarsResult<DataFrame> {
         integers("peak_bytes", rows.iter().map(|(_, e)| e.peak_bytes)),
     ];
     DataFrame::new(rows.len(), columns)
+}
+
+/// One row for each step of a check on a GPU.
+fn steps_table(gpu: &GpuRecord) -> PolarsResult<DataFrame> {
+    let steps = &gpu.steps;
+    let columns = vec![
+        texts("step", steps, |step| Some(&step.name)),
+        texts("outcome", steps, |step| Some(&step.outcome)),
+        column("seconds", steps.iter().map(|step| step.seconds).collect::<Vec<_>>()),
+        texts("command", steps, |step| Some(&step.command)),
+    ];
+    DataFrame::new(steps.len(), columns)
 }
 
 fn variants_table(ablate: &AblateRecord) -> PolarsResult<DataFrame> {

@@ -48,6 +48,9 @@ pub enum Command {
     /// A contestant of `bench`.
     #[command(hide = true)]
     BenchWorker(WorkerArgs),
+    /// Check the engine cuda on a GPU, all of it in one run, and write a record to publish.
+    #[cfg(feature = "cuda")]
+    GpuCheck(GpuCheckArgs),
     /// Write the network for other runtimes.
     #[command(subcommand)]
     Export(ExportCommand),
@@ -302,6 +305,24 @@ pub struct DumpArgs {
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,
+}
+
+/// `harness gpu-check`.
+#[cfg(feature = "cuda")]
+#[derive(Debug, Args)]
+pub struct GpuCheckArgs {
+    /// The GPU: cuda or cuda:N.
+    #[arg(long, default_value = "cuda")]
+    pub device: String,
+    /// Folder of the run; the default is a new one under runs/.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// The compiled tests of the kernels, which `scripts/gpu-check` builds.
+    #[arg(long, value_name = "FILE")]
+    pub kernel_tests: Option<PathBuf>,
+    /// Only what can be done without a GPU, small, on an emulated one: to try this command out.
+    #[arg(long)]
+    pub rehearse: bool,
 }
 
 /// `harness selftest`.

@@ -37,6 +37,8 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Diff(args) => commands::diff::run(&args),
         Command::Dump(args) => commands::dump::run(&args),
+        #[cfg(feature = "cuda")]
+        Command::GpuCheck(args) => commands::gpu_check::run(&args),
         Command::Selftest(args) => commands::selftest::run(&args),
         Command::Train(args) => train(&args),
         Command::Ablate(args) => commands::ablate::run(&args),

@@ -46,6 +46,7 @@ impl IndexEntry {
             Record::Bench(bench) => {
                 (bench.verdict.as_str(), "bench", format!("{} settings", bench.settings.len()))
             }
+            Record::Gpu(gpu) => (gpu.verdict.as_str(), "GPU check", gpu.device.clone()),
             Record::Ablate(ablate) => (
                 "pass",
                 "ablation",

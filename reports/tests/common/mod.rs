@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use reports::record::*;
 
 pub mod bench;
+pub mod gpu;
 pub mod study;
 
 /// Blocks in each stage of depth 50.
@@ -370,5 +371,7 @@ pub fn all() -> Vec<(&'static str, Record)> {
         ("bench", Record::Bench(Box::new(bench::bench()))),
         ("bench-hostile", Record::Bench(Box::new(bench::hostile()))),
         ("bench-empty", Record::Bench(Box::new(bench::empty()))),
+        ("gpu", Record::Gpu(Box::new(gpu::checked()))),
+        ("gpu-hostile", Record::Gpu(Box::new(gpu::hostile()))),
     ]
 }

@@ -6,6 +6,8 @@ pub mod diff;
 pub mod dump;
 pub mod eval;
 pub mod export;
+#[cfg(feature = "cuda")]
+pub mod gpu_check;
 pub mod info;
 pub mod report;
 pub mod selftest;
@@ -78,6 +80,7 @@ fn table_name(record: &Record) -> &'static str {
         Record::Train(_) => "epochs.parquet",
         Record::Ablate(_) => "variants.parquet",
         Record::Bench(_) => "times.parquet",
+        Record::Gpu(_) => "steps.parquet",
     }
 }
 

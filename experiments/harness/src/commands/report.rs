@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use reports::Record;
+
 use crate::Outcome;
 use crate::cli::ReportArgs;
 
@@ -11,7 +13,7 @@ use crate::cli::ReportArgs;
 pub fn run(args: &ReportArgs) -> Result<Outcome> {
     let mut entries = vec![];
     for (at, run) in args.runs.iter().enumerate() {
-        let record = reports::read_record(run)?;
+        let record = with_current_kernels(reports::read_record(run)?);
         let html = place(run, args.out.as_deref(), at);
         if let Some(folder) = html.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder)
@@ -35,6 +37,19 @@ pub fn run(args: &ReportArgs) -> Result<Outcome> {
         super::print(&index.display().to_string());
     }
     Ok(Outcome::Passed)
+}
+
+/// A check on a GPU says which kernels have changed since.
+fn with_current_kernels(mut record: Record) -> Record {
+    #[cfg(feature = "cuda")]
+    if let Record::Gpu(gpu) = &mut record {
+        let current = cuda::kernels::digests();
+        for kernel in &mut gpu.kernels {
+            let found = current.iter().find(|(file, _)| *file == kernel.file);
+            kernel.current = found.map_or("gone".to_owned(), |(_, digest)| digest.clone());
+        }
+    }
+    record
 }
 
 /// Beside the record, or in the folder asked for under the run's own name.

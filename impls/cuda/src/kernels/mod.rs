@@ -11,6 +11,7 @@ pub mod maxpool;
 pub mod mean;
 pub mod tile;
 
+use sha2::{Digest, Sha256};
 use spec::Precision;
 
 pub use tile::{Machine, Tile};
@@ -76,6 +77,19 @@ const FILES: [Entry; 8] = [
     ),
     (File::Mean, "mean.cu", "mean", include_str!("mean.cu"), size_of::<mean::Args>()),
 ];
+
+/// Each kernel's file with the SHA-256 over it and all that it may include on a GPU: whether a kernel
+/// is still the one that was checked.
+pub fn digests() -> Vec<(&'static str, String)> {
+    let headers = HEADERS.iter().filter(|(name, _)| name.ends_with(".cuh"));
+    let digest = |source: &str| {
+        let mut hash = Sha256::new();
+        hash.update(source);
+        headers.clone().for_each(|(_, text)| hash.update(text));
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    FILES.iter().map(|entry| (entry.1, digest(entry.3))).collect()
+}
 
 /// Threads of a block of the kernels without tiles.
 pub const THREADS: u32 = 256;

@@ -1,13 +1,13 @@
 //! Convolutions: every tile, gated or not, whole or split, with every part of the epilogue.
 
 use cuda::device::host::SCHEDULES;
-use cuda::device::{Device, Host, Memory};
+use cuda::device::{Device, Memory};
 use cuda::kernels::args::{Activation, Epilogue, Extent, Source, stage};
 use cuda::kernels::tile::{CTL_TILES, Cut, TILES};
 use cuda::kernels::{File, Variant, conv, ctl, finish};
 use spec::Precision;
 
-use crate::lab::{self, PRECISIONS};
+use crate::lab::{self, Lab, PRECISIONS};
 
 /// A convolution to try.
 #[derive(Debug, Clone, Copy)]
@@ -120,12 +120,17 @@ pub struct Placed {
     _memory: [Memory; 3],
 }
 
-pub fn place(host: &mut Host, case: &Case, precision: Precision, values: &Values) -> Placed {
+pub fn place(
+    device: &mut dyn Device,
+    case: &Case,
+    precision: Precision,
+    values: &Values,
+) -> Placed {
     let pitch = lab::pitch(precision, case.inputs);
     let spread = |values: &[f64]| lab::spread(values, case.inputs, pitch);
-    let x = lab::narrow(host, precision, &spread(&values.x));
-    let weights = lab::narrow(host, precision, &spread(&values.weights));
-    let gate = lab::wide(host, &spread(&values.gate));
+    let x = lab::narrow(device, precision, &spread(&values.x));
+    let weights = lab::narrow(device, precision, &spread(&values.weights));
+    let gate = lab::wide(device, &spread(&values.gate));
     let source = Source {
         x: x.address,
         weights: weights.address,
@@ -144,7 +149,7 @@ pub fn place(host: &mut Host, case: &Case, precision: Precision, values: &Values
 
 /// Runs a case and returns its outputs [pixels, pitch].
 pub fn outputs(
-    host: &mut Host,
+    device: &mut dyn Device,
     case: &Case,
     precision: Precision,
     cut: Cut,
@@ -152,10 +157,10 @@ pub fn outputs(
     epilogue: impl FnOnce(Epilogue) -> Epilogue,
 ) -> Result<Vec<f64>, spec::EngineError> {
     let pitch = lab::pitch(precision, case.outputs);
-    let out = lab::room(host, precision, case.pixels() * pitch);
+    let out = lab::room(device, precision, case.pixels() * pitch);
     let (height, width) = case.out_size();
     let epilogue = epilogue(lab::store(&out, case.outputs, pitch, height * width));
-    let partial = host.alloc(cut.splits * case.pixels() * pitch * 4)?;
+    let partial = device.alloc(cut.splits * case.pixels() * pitch * 4)?;
     let args = conv::Args {
         sources: [source, other.unwrap_or(source)],
         extent: Extent {
@@ -171,14 +176,14 @@ pub fn outputs(
         epilogue,
     };
     let variant = conv::variant(precision, cut, case.gated);
-    lab::run(host, &variant, conv::grid(&args, cut), &args)?;
+    lab::run(device, &variant, conv::grid(&args, cut), &args)?;
     if cut.splits > 1 {
         let (splits, pixels) = (args.splits, args.extent.pixels);
         let args = finish::Args { partial: partial.address, splits, pixels, epilogue };
         let variant = Variant::new(File::Finish, precision);
-        lab::run(host, &variant, finish::grid(&args, precision), &args)?;
+        lab::run(device, &variant, finish::grid(&args, precision), &args)?;
     }
-    Ok(lab::values(host, precision, &out))
+    Ok(lab::values(device, precision, &out))
 }
 
 fn wanted(case: &Case, precision: Precision, values: &Values) -> Vec<(f64, f64)> {
@@ -194,16 +199,16 @@ fn wanted(case: &Case, precision: Precision, values: &Values) -> Vec<(f64, f64)>
 
 #[test]
 fn every_tile_of_every_precision_is_right_over_edge_shapes() {
-    let Some(mut host) = lab::host() else { return };
+    let Some(mut lab) = Lab::open() else { return };
     for precision in PRECISIONS {
         for case in CASES {
             let values = Values::new(&case, precision);
             let want = wanted(&case, precision, &values);
-            let placed = place(&mut host, &case, precision, &values);
+            let placed = place(lab.device(), &case, precision, &values);
             for tile in TILES {
                 let cut = Cut { tile, splits: case.splits };
                 let sources = (placed.source, None);
-                let got = outputs(&mut host, &case, precision, cut, sources, |e| e);
+                let got = outputs(lab.device(), &case, precision, cut, sources, |e| e);
                 let what = format!("{precision} {case:?} {tile:?}");
                 let got = got.unwrap_or_else(|error| panic!("{what}: {error}"));
                 let pitch = lab::pitch(precision, case.outputs);
@@ -211,22 +216,22 @@ fn every_tile_of_every_precision_is_right_over_edge_shapes() {
             }
         }
     }
-    assert_eq!(host.conflicts, 0, "reads of ldmatrix met in a bank of shared memory");
+    assert_eq!(lab.conflicts(), 0, "reads of ldmatrix met in a bank of shared memory");
 }
 
 #[test]
 fn no_schedule_changes_a_bit() {
-    let Some(mut host) = lab::host() else { return };
+    let Some(mut lab) = Lab::open() else { return };
     for precision in [Precision::F32, Precision::Bf16] {
         for case in [CASES[2], CASES[3], CASES[6]] {
             let values = Values::new(&case, precision);
-            let placed = place(&mut host, &case, precision, &values);
+            let placed = place(lab.device(), &case, precision, &values);
             for tile in [TILES[0], TILES[3], TILES[4]] {
                 let cut = Cut { tile, splits: case.splits };
                 let mut run = |schedule| {
-                    host.schedule = schedule;
+                    lab.order(schedule);
                     let got =
-                        outputs(&mut host, &case, precision, cut, (placed.source, None), |e| e);
+                        outputs(lab.device(), &case, precision, cut, (placed.source, None), |e| e);
                     got.unwrap().into_iter().map(f64::to_bits).collect::<Vec<_>>()
                 };
                 let first = run(SCHEDULES[0]);
@@ -240,7 +245,7 @@ fn no_schedule_changes_a_bit() {
 
 #[test]
 fn nan_and_infinity_reach_what_they_should_and_nothing_else() {
-    let Some(mut host) = lab::host() else { return };
+    let Some(mut lab) = Lab::open() else { return };
     for precision in PRECISIONS {
         for special in [f64::NAN, f64::INFINITY] {
             let case = CASES[2];
@@ -251,9 +256,9 @@ fn nan_and_infinity_reach_what_they_should_and_nothing_else() {
             assert!(
                 want.iter().any(|(w, _)| !w.is_finite()) && want.iter().any(|(w, _)| w.is_finite())
             );
-            let placed = place(&mut host, &case, precision, &values);
+            let placed = place(lab.device(), &case, precision, &values);
             let cut = Cut { tile: TILES[4], splits: 1 };
-            let got = outputs(&mut host, &case, precision, cut, (placed.source, None), |e| e);
+            let got = outputs(lab.device(), &case, precision, cut, (placed.source, None), |e| e);
             let pitch = lab::pitch(precision, case.outputs);
             lab::compare(
                 &format!("{precision} {special}"),
@@ -270,21 +275,22 @@ fn nan_and_infinity_reach_what_they_should_and_nothing_else() {
 /// after each: the same bits.
 #[test]
 fn all_of_the_epilogue_is_right_and_can_be_taken_up_after_every_stage() {
-    let Some(mut host) = lab::host() else { return };
+    let Some(mut lab) = Lab::open() else { return };
     for precision in PRECISIONS {
         let case = CASES[2];
         let values = Values::new(&case, precision);
-        let placed = place(&mut host, &case, precision, &values);
+        let placed = place(lab.device(), &case, precision, &values);
         let (pixels, channels) = (case.pixels(), case.outputs);
         let (pitch, image) = (lab::pitch(precision, channels), pixels / case.images);
         let [scale, bias] = [4, 5].map(|seed| lab::numbers(channels, seed));
         let [residual, factor] = [6, 7].map(|seed| lab::numbers(pixels * channels, seed));
         let post = lab::numbers(image * channels, 8);
         let spread = |values: &[f64]| lab::spread(values, channels, pitch);
-        let scales = [&scale, &bias, &factor, &post].map(|v| lab::wide(&mut host, &spread(v)));
-        let residuals = lab::narrow(&mut host, precision, &spread(&residual));
-        let seen: Vec<Memory> =
-            (0..stage::END).map(|_| lab::room(&mut host, Precision::F32, pixels * pitch)).collect();
+        let scales = [&scale, &bias, &factor, &post].map(|v| lab::wide(lab.device(), &spread(v)));
+        let residuals = lab::narrow(lab.device(), precision, &spread(&residual));
+        let seen: Vec<Memory> = (0..stage::END)
+            .map(|_| lab::room(lab.device(), Precision::F32, pixels * pitch))
+            .collect();
         let full = |epilogue: Epilogue| Epilogue {
             scale: scales[0].address,
             bias: scales[1].address,
@@ -296,7 +302,8 @@ fn all_of_the_epilogue_is_right_and_can_be_taken_up_after_every_stage() {
             ..epilogue
         };
         let cut = Cut { tile: TILES[2], splits: 1 };
-        let got = outputs(&mut host, &case, precision, cut, (placed.source, None), full).unwrap();
+        let got =
+            outputs(lab.device(), &case, precision, cut, (placed.source, None), full).unwrap();
         let sums = wanted(&case, precision, &values);
         let want: Vec<(f64, f64)> = (0..pixels * channels)
             .map(|at| {
@@ -315,31 +322,31 @@ fn all_of_the_epilogue_is_right_and_can_be_taken_up_after_every_stage() {
         assert_eq!(sums.len(), want.len());
         lab::compare(&format!("{precision} epilogue"), &got, &want, channels, pitch);
         for from in stage::SUM..=stage::END {
-            let out = lab::room(&mut host, precision, pixels * pitch);
+            let out = lab::room(lab.device(), precision, pixels * pitch);
             let mut epilogue = full(lab::store(&out, channels, pitch, image));
             epilogue.see = [0; stage::END];
             epilogue.from = from as i32;
             let partial = seen[from - 1].address;
             let args = finish::Args { partial, splits: 1, pixels: pixels as i32, epilogue };
             let variant = Variant::new(File::Finish, precision);
-            lab::run(&mut host, &variant, finish::grid(&args, precision), &args).unwrap();
-            assert_eq!(lab::values(&mut host, precision, &out), got, "{precision} from {from}");
+            lab::run(lab.device(), &variant, finish::grid(&args, precision), &args).unwrap();
+            assert_eq!(lab::values(lab.device(), precision, &out), got, "{precision} from {from}");
         }
     }
 }
 
 #[test]
 fn two_inputs_are_added_in_one_sum() {
-    let Some(mut host) = lab::host() else { return };
+    let Some(mut lab) = Lab::open() else { return };
     for precision in PRECISIONS {
         let first = Case { images: 2, size: (3, 5), inputs: 20, outputs: 37, ..CASE };
         let second = Case { inputs: 70, ..first };
         let [a, b] = [first, second].map(|case| (case, Values::new(&case, precision)));
-        let [pa, pb] = [&a, &b].map(|(case, v)| place(&mut host, case, precision, v));
+        let [pa, pb] = [&a, &b].map(|(case, v)| place(lab.device(), case, precision, v));
         for (tile, splits) in [(TILES[1], 1), (TILES[4], 2), (TILES[4], 3)] {
             let cut = Cut { tile, splits };
             let sources = (pa.source, Some(pb.source));
-            let got = outputs(&mut host, &first, precision, cut, sources, |e| e).unwrap();
+            let got = outputs(lab.device(), &first, precision, cut, sources, |e| e).unwrap();
             let places = (0..first.pixels()).flat_map(|p| (0..first.outputs).map(move |o| (p, o)));
             let want: Vec<(f64, f64)> = places
                 .map(|(p, o)| {
@@ -358,7 +365,7 @@ fn two_inputs_are_added_in_one_sum() {
 /// bn(temporal(g x) + short(x) sigmoid(glo(m))), in one kernel.
 #[test]
 fn the_fused_block_is_right_over_edge_shapes() {
-    let Some(mut host) = lab::host() else { return };
+    let Some(mut lab) = Lab::open() else { return };
     let shapes = [((1, 1), 1, 3, 5), ((5, 7), 2, 19, 38), ((4, 3), 3, 33, 70)];
     for precision in PRECISIONS {
         for (size, images, inputs, outputs) in shapes {
@@ -367,11 +374,12 @@ fn the_fused_block_is_right_over_edge_shapes() {
             let temporal = Case { kernel: 1, gated: true, ..short };
             let cases = [short, global, temporal];
             let values = cases.map(|case| Values::new(&case, precision));
-            let [a, b, c] = [0, 1, 2].map(|i| place(&mut host, &cases[i], precision, &values[i]));
+            let [a, b, c] =
+                [0, 1, 2].map(|i| place(lab.device(), &cases[i], precision, &values[i]));
             let pitch = lab::pitch(precision, outputs);
             let bias = [11, 12].map(|seed| lab::numbers(outputs, seed));
             let biases =
-                [0, 1].map(|i| lab::wide(&mut host, &lab::spread(&bias[i], outputs, pitch)));
+                [0, 1].map(|i| lab::wide(lab.device(), &lab::spread(&bias[i], outputs, pitch)));
             let pixels = short.pixels();
             let want: Vec<(f64, f64)> = (0..pixels * outputs)
                 .map(|at| {
@@ -384,7 +392,7 @@ fn the_fused_block_is_right_over_edge_shapes() {
                 })
                 .collect();
             for tile in CTL_TILES {
-                let out = lab::room(&mut host, precision, pixels * pitch);
+                let out = lab::room(lab.device(), precision, pixels * pitch);
                 let args = ctl::Args {
                     short: a.source,
                     glo_out: b.source,
@@ -401,8 +409,8 @@ fn the_fused_block_is_right_over_edge_shapes() {
                 };
                 let variant = ctl::variant(precision, tile, true);
                 let what = format!("{precision} {size:?} {tile:?}");
-                lab::run(&mut host, &variant, ctl::grid(&args, tile), &args).unwrap();
-                let got = lab::values(&mut host, precision, &out);
+                lab::run(lab.device(), &variant, ctl::grid(&args, tile), &args).unwrap();
+                let got = lab::values(lab.device(), precision, &out);
                 lab::compare(&what, &got, &want, outputs, pitch);
             }
         }

@@ -25,8 +25,8 @@ fn conv(edit: fn(&str, &str) -> String) -> Option<Noticed> {
         let placed = place(host, &case, precision, &values);
         outputs(host, &case, precision, cut, (placed.source, None), |e| e)
     };
-    let right = run(&mut lab::host()?).unwrap();
-    let mut host = lab::host()?.edited(edit);
+    let right = run(&mut lab::emulated()?).unwrap();
+    let mut host = lab::emulated()?.edited(edit);
     let mut noticed = Noticed::default();
     for schedule in SCHEDULES {
         host.schedule = schedule;
@@ -155,9 +155,9 @@ fn a_race_in_a_tree_of_sums_shows_under_some_schedule() {
         lab::run(host, &variant, mean::grid(&args, 1, Precision::F32), &args).unwrap();
         lab::wide_values(host, &out)
     };
-    let Some(mut host) = lab::host() else { return };
+    let Some(mut host) = lab::emulated() else { return };
     let right = run(&mut host);
-    let mut host = lab::host().unwrap().edited(edit!(
+    let mut host = lab::emulated().unwrap().edited(edit!(
         "mean.cu",
         "sums);\n        sync_threads();",
         "sums);\n"

@@ -1,7 +1,7 @@
 //! Memory and values for a kernel, and what is expected of them.
 
 use bytemuck::Pod;
-use cuda::device::{Device, Host, Launch, Memory};
+use cuda::device::{Device, Gpu, Host, Launch, Memory, Schedule};
 use cuda::kernels::args::Epilogue;
 use cuda::kernels::{Variant, is_half, vector};
 use half::{bf16, f16};
@@ -10,8 +10,46 @@ use spec::{EngineError, Precision};
 pub const PRECISIONS: [Precision; 4] =
     [Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F16];
 
+/// What the kernels run on: the emulation, or the GPU whose number `HARNESS_TEST_GPU` holds.
+pub enum Lab {
+    Host(Host),
+    Gpu(Box<Gpu>),
+}
+
+impl Lab {
+    /// None, and a word about it, where there cannot be one.
+    pub fn open() -> Option<Lab> {
+        match std::env::var("HARNESS_TEST_GPU") {
+            Ok(number) => {
+                let number = number.parse().expect("HARNESS_TEST_GPU is a number");
+                Some(Lab::Gpu(Box::new(Gpu::open(number).unwrap())))
+            }
+            Err(_) => emulated().map(Lab::Host),
+        }
+    }
+
+    pub fn device(&mut self) -> &mut dyn Device {
+        match self {
+            Lab::Host(host) => host,
+            Lab::Gpu(gpu) => gpu.as_mut(),
+        }
+    }
+
+    /// Orders the threads that are emulated; a GPU orders its own.
+    pub fn order(&mut self, schedule: Schedule) {
+        if let Lab::Host(host) = self {
+            host.schedule = schedule;
+        }
+    }
+
+    /// Reads of ldmatrix that met in a bank of shared memory, where they can be counted.
+    pub fn conflicts(&self) -> u64 {
+        if let Lab::Host(host) = self { host.conflicts } else { 0 }
+    }
+}
+
 /// An emulated GPU; None, and a word about it, where there cannot be one.
-pub fn host() -> Option<Host> {
+pub fn emulated() -> Option<Host> {
     Host::new(4).inspect_err(|error| eprintln!("skipped: emulated GPU: {error}")).ok()
 }
 
@@ -67,43 +105,45 @@ pub fn spread(values: &[f64], channels: usize, pitch: usize) -> Vec<f64> {
 }
 
 /// Memory with float32 values.
-pub fn wide(host: &mut Host, values: &[f64]) -> Memory {
+pub fn wide(device: &mut dyn Device, values: &[f64]) -> Memory {
     let values: Vec<f32> = values.iter().map(|&v| v as f32).collect();
-    bytes(host, bytemuck::cast_slice(&values))
+    bytes(device, bytemuck::cast_slice(&values))
 }
 
 /// Memory with values in the format of a precision.
-pub fn narrow(host: &mut Host, precision: Precision, values: &[f64]) -> Memory {
+pub fn narrow(device: &mut dyn Device, precision: Precision, values: &[f64]) -> Memory {
     let encode = |v: &f64| match precision {
         Precision::Bf16 => bf16::from_f64(*v).to_bits(),
         _ => f16::from_f64(*v).to_bits(),
     };
     match is_half(precision) {
-        true => bytes(host, bytemuck::cast_slice(&values.iter().map(encode).collect::<Vec<u16>>())),
-        false => wide(host, values),
+        true => {
+            bytes(device, bytemuck::cast_slice(&values.iter().map(encode).collect::<Vec<u16>>()))
+        }
+        false => wide(device, values),
     }
 }
 
-fn bytes(host: &mut Host, bytes: &[u8]) -> Memory {
-    let memory = host.alloc(bytes.len()).unwrap();
+fn bytes(device: &mut dyn Device, bytes: &[u8]) -> Memory {
+    let memory = device.alloc(bytes.len()).unwrap();
     // SAFETY: it was made for them.
-    unsafe { host.write(memory.address, bytes).unwrap() };
+    unsafe { device.write(memory.address, bytes).unwrap() };
     memory
 }
 
 /// Room for so many values in the format of a precision, poisoned.
-pub fn room(host: &mut Host, precision: Precision, count: usize) -> Memory {
-    host.alloc(count * if is_half(precision) { 2 } else { 4 }).unwrap()
+pub fn room(device: &mut dyn Device, precision: Precision, count: usize) -> Memory {
+    device.alloc(count * if is_half(precision) { 2 } else { 4 }).unwrap()
 }
 
 /// Values in the format of a precision.
-pub fn values(host: &mut Host, precision: Precision, memory: &Memory) -> Vec<f64> {
+pub fn values(device: &mut dyn Device, precision: Precision, memory: &Memory) -> Vec<f64> {
     if !is_half(precision) {
-        return wide_values(host, memory);
+        return wide_values(device, memory);
     }
     let mut bits = vec![0u16; memory.bytes / 2];
     // SAFETY: it holds so many.
-    unsafe { host.read(memory.address, bytemuck::cast_slice_mut(&mut bits)).unwrap() };
+    unsafe { device.read(memory.address, bytemuck::cast_slice_mut(&mut bits)).unwrap() };
     let decode = |bits: u16| match precision {
         Precision::Bf16 => bf16::from_bits(bits).to_f64(),
         _ => f16::from_bits(bits).to_f64(),
@@ -112,24 +152,24 @@ pub fn values(host: &mut Host, precision: Precision, memory: &Memory) -> Vec<f64
 }
 
 /// Float32 values.
-pub fn wide_values(host: &mut Host, memory: &Memory) -> Vec<f64> {
+pub fn wide_values(device: &mut dyn Device, memory: &Memory) -> Vec<f64> {
     let mut values = vec![0f32; memory.bytes / 4];
     // SAFETY: it holds so many.
-    unsafe { host.read(memory.address, bytemuck::cast_slice_mut(&mut values)).unwrap() };
+    unsafe { device.read(memory.address, bytemuck::cast_slice_mut(&mut values)).unwrap() };
     values.into_iter().map(f64::from).collect()
 }
 
 /// Runs a kernel.
 pub fn run<A: Pod>(
-    host: &mut Host,
+    device: &mut dyn Device,
     variant: &Variant,
     grid: [u32; 3],
     args: &A,
 ) -> Result<(), EngineError> {
-    let kernel = host.kernel(variant)?;
+    let kernel = device.kernel(variant)?;
     let launch = Launch { kernel, grid, args: bytemuck::bytes_of(args).to_vec() };
     // SAFETY: every test gives the kernel what its `.rs` file asks for; what it leaves is noticed.
-    unsafe { host.launch(&launch) }
+    unsafe { device.launch(&launch) }
 }
 
 /// An epilogue that stores [pixels, pitch], of which so many channels count.

@@ -5,7 +5,7 @@ use cuda::kernels::args::Activation;
 use cuda::kernels::{File, Variant, dense, depthwise, import, maxpool, mean};
 use spec::Precision;
 
-use crate::lab::{self, PRECISIONS};
+use crate::lab::{self, Lab, PRECISIONS};
 
 /// Images, height, width, channels.
 const SHAPES: [(usize, usize, usize, usize); 5] =
@@ -13,13 +13,13 @@ const SHAPES: [(usize, usize, usize, usize); 5] =
 
 #[test]
 fn import_turns_planes_into_pixels() {
-    let Some(mut host) = lab::host() else { return };
+    let Some(mut lab) = Lab::open() else { return };
     for precision in PRECISIONS {
         for (images, height, width, planes) in SHAPES {
             let (pixels, pitch) = (height * width, lab::pitch(precision, planes));
             let values = lab::numbers(images * planes * pixels, 1);
-            let clip = lab::wide(&mut host, &values);
-            let out = lab::room(&mut host, precision, images * pixels * pitch);
+            let clip = lab::wide(lab.device(), &values);
+            let out = lab::room(lab.device(), precision, images * pixels * pitch);
             let args = import::Args {
                 clip: clip.address,
                 out: out.address,
@@ -29,7 +29,7 @@ fn import_turns_planes_into_pixels() {
                 pitch: pitch as i32,
             };
             let variant = Variant::new(File::Import, precision);
-            lab::run(&mut host, &variant, import::grid(&args, precision), &args).unwrap();
+            lab::run(lab.device(), &variant, import::grid(&args, precision), &args).unwrap();
             let at = |pixel: usize, plane: usize| {
                 values[(pixel / pixels * planes + plane) * pixels + pixel % pixels]
             };
@@ -37,7 +37,7 @@ fn import_turns_planes_into_pixels() {
             let want: Vec<(f64, f64)> = places
                 .map(|(p, c)| (lab::stored(precision, f64::from(at(p, c) as f32)), 0.0))
                 .collect();
-            let got = lab::values(&mut host, precision, &out);
+            let got = lab::values(lab.device(), precision, &out);
             lab::compare(&format!("{precision}"), &got, &want, planes, pitch);
         }
     }
@@ -45,7 +45,7 @@ fn import_turns_planes_into_pixels() {
 
 #[test]
 fn depthwise_sums_four_pixels_of_each_channel() {
-    let Some(mut host) = lab::host() else { return };
+    let Some(mut lab) = Lab::open() else { return };
     for precision in PRECISIONS {
         for (images, height, width, channels) in SHAPES {
             if height < 2 || width < 2 {
@@ -57,9 +57,9 @@ fn depthwise_sums_four_pixels_of_each_channel() {
             let x: Vec<f64> = x.into_iter().map(|v| lab::stored(precision, v)).collect();
             let w: Vec<f64> =
                 lab::numbers(4 * channels, 2).into_iter().map(|v| f64::from(v as f32)).collect();
-            let from = lab::narrow(&mut host, precision, &lab::spread(&x, channels, pitch));
-            let weights = lab::wide(&mut host, &lab::spread(&w, channels, pitch));
-            let out = lab::room(&mut host, precision, images * oh * ow * pitch);
+            let from = lab::narrow(lab.device(), precision, &lab::spread(&x, channels, pitch));
+            let weights = lab::wide(lab.device(), &lab::spread(&w, channels, pitch));
+            let out = lab::room(lab.device(), precision, images * oh * ow * pitch);
             let args = depthwise::Args {
                 x: from.address,
                 weights: weights.address,
@@ -72,7 +72,7 @@ fn depthwise_sums_four_pixels_of_each_channel() {
                 epilogue: lab::store(&out, channels, pitch, oh * ow),
             };
             let variant = Variant::new(File::Depthwise, precision);
-            lab::run(&mut host, &variant, depthwise::grid(&args, precision), &args).unwrap();
+            lab::run(lab.device(), &variant, depthwise::grid(&args, precision), &args).unwrap();
             let places = (0..images * oh * ow).flat_map(|p| (0..channels).map(move |c| (p, c)));
             let want: Vec<(f64, f64)> = places
                 .map(|(p, c)| {
@@ -86,7 +86,7 @@ fn depthwise_sums_four_pixels_of_each_channel() {
                     (sum, lab::allowed(precision, 4, size, sum))
                 })
                 .collect();
-            let got = lab::values(&mut host, precision, &out);
+            let got = lab::values(lab.device(), precision, &out);
             lab::compare(&format!("{precision}"), &got, &want, channels, pitch);
         }
     }
@@ -94,7 +94,7 @@ fn depthwise_sums_four_pixels_of_each_channel() {
 
 #[test]
 fn max_pool_takes_the_largest_of_nine_or_zero_and_keeps_nan() {
-    let Some(mut host) = lab::host() else { return };
+    let Some(mut lab) = Lab::open() else { return };
     for precision in PRECISIONS {
         for (images, height, width, channels) in SHAPES {
             let pitch = lab::pitch(precision, channels);
@@ -104,8 +104,8 @@ fn max_pool_takes_the_largest_of_nine_or_zero_and_keeps_nan() {
             let middle = x.len() / 2;
             x[middle] = f64::NAN;
             x[0] = f64::INFINITY;
-            let from = lab::narrow(&mut host, precision, &lab::spread(&x, channels, pitch));
-            let out = lab::room(&mut host, precision, images * oh * ow * pitch);
+            let from = lab::narrow(lab.device(), precision, &lab::spread(&x, channels, pitch));
+            let out = lab::room(lab.device(), precision, images * oh * ow * pitch);
             let args = maxpool::Args {
                 x: from.address,
                 images: images as i32,
@@ -117,7 +117,7 @@ fn max_pool_takes_the_largest_of_nine_or_zero_and_keeps_nan() {
                 epilogue: lab::store(&out, channels, pitch, oh * ow),
             };
             let variant = Variant::new(File::MaxPool, precision);
-            lab::run(&mut host, &variant, maxpool::grid(&args, precision), &args).unwrap();
+            lab::run(lab.device(), &variant, maxpool::grid(&args, precision), &args).unwrap();
             let places = (0..images * oh * ow).flat_map(|p| (0..channels).map(move |c| (p, c)));
             let want: Vec<(f64, f64)> = places
                 .map(|(p, c)| {
@@ -132,7 +132,7 @@ fn max_pool_takes_the_largest_of_nine_or_zero_and_keeps_nan() {
                     (most, 0.0)
                 })
                 .collect();
-            let got = lab::values(&mut host, precision, &out);
+            let got = lab::values(lab.device(), precision, &out);
             lab::compare(&format!("{precision} {height}x{width}"), &got, &want, channels, pitch);
         }
     }
@@ -140,13 +140,13 @@ fn max_pool_takes_the_largest_of_nine_or_zero_and_keeps_nan() {
 
 #[test]
 fn mean_is_right_and_its_bits_do_not_depend_on_the_schedule() {
-    let Some(mut host) = lab::host() else { return };
+    let Some(mut lab) = Lab::open() else { return };
     for precision in PRECISIONS {
         for (images, height, width, channels) in SHAPES {
             let (pixels, pitch) = (height * width, lab::pitch(precision, channels));
             let x = lab::numbers(images * pixels * channels, 1);
             let x: Vec<f64> = x.into_iter().map(|v| lab::stored(precision, v)).collect();
-            let from = lab::narrow(&mut host, precision, &lab::spread(&x, channels, pitch));
+            let from = lab::narrow(lab.device(), precision, &lab::spread(&x, channels, pitch));
             let want: Vec<(f64, f64)> = (0..images * channels)
                 .map(|at| {
                     let (image, c) = (at / channels, at % channels);
@@ -157,8 +157,8 @@ fn mean_is_right_and_its_bits_do_not_depend_on_the_schedule() {
                 })
                 .collect();
             let mut run = |schedule| {
-                host.schedule = schedule;
-                let out = lab::room(&mut host, Precision::F32, images * pitch);
+                lab.order(schedule);
+                let out = lab::room(lab.device(), Precision::F32, images * pitch);
                 let args = mean::Args {
                     x: from.address,
                     out: out.address,
@@ -166,8 +166,9 @@ fn mean_is_right_and_its_bits_do_not_depend_on_the_schedule() {
                     pitch: pitch as i32,
                 };
                 let variant = Variant::new(File::Mean, precision);
-                lab::run(&mut host, &variant, mean::grid(&args, images, precision), &args).unwrap();
-                lab::wide_values(&mut host, &out)
+                lab::run(lab.device(), &variant, mean::grid(&args, images, precision), &args)
+                    .unwrap();
+                lab::wide_values(lab.device(), &out)
             };
             let first = run(SCHEDULES[0]);
             lab::compare(&format!("{precision}"), &first, &want, channels, pitch);
@@ -180,7 +181,7 @@ fn mean_is_right_and_its_bits_do_not_depend_on_the_schedule() {
 
 #[test]
 fn dense_layers_are_right_and_pad_with_zeros() {
-    let Some(mut host) = lab::host() else { return };
+    let Some(mut lab) = Lab::open() else { return };
     // Images, inputs, outputs.
     for (images, inputs, outputs) in [(1, 1, 1), (2, 33, 5), (5, 100, 19), (4, 64, 9)] {
         let (in_pitch, out_pitch) = (inputs + 3, lab::pitch(Precision::Bf16, outputs));
@@ -189,10 +190,10 @@ fn dense_layers_are_right_and_pad_with_zeros() {
             [images * inputs, outputs * inputs, outputs, outputs].map(|count| {
                 lab::numbers(count, 5 + count as u64).into_iter().map(round).collect::<Vec<_>>()
             });
-        let from = lab::wide(&mut host, &lab::spread(&x, inputs, in_pitch));
-        let [weights, scales, biases] = [&w, &scale, &bias].map(|v| lab::wide(&mut host, v));
-        let out = lab::room(&mut host, Precision::F32, images * out_pitch);
-        let seen = [0, 1].map(|_| lab::room(&mut host, Precision::F32, images * out_pitch));
+        let from = lab::wide(lab.device(), &lab::spread(&x, inputs, in_pitch));
+        let [weights, scales, biases] = [&w, &scale, &bias].map(|v| lab::wide(lab.device(), v));
+        let out = lab::room(lab.device(), Precision::F32, images * out_pitch);
+        let seen = [0, 1].map(|_| lab::room(lab.device(), Precision::F32, images * out_pitch));
         let args = dense::Args {
             x: from.address,
             weights: weights.address,
@@ -208,7 +209,7 @@ fn dense_layers_are_right_and_pad_with_zeros() {
             activation: Activation::Sigmoid as i32,
         };
         let variant = Variant::new(File::Dense, Precision::Bf16);
-        lab::run(&mut host, &variant, dense::grid(&args), &args).unwrap();
+        lab::run(lab.device(), &variant, dense::grid(&args), &args).unwrap();
         let want: Vec<(f64, f64)> = (0..images * outputs)
             .map(|at| {
                 let (image, o) = (at / outputs, at % outputs);
@@ -218,9 +219,9 @@ fn dense_layers_are_right_and_pad_with_zeros() {
                 (value, lab::allowed(Precision::F32, inputs, size + 1.0, 1.0))
             })
             .collect();
-        let got = lab::wide_values(&mut host, &out);
+        let got = lab::wide_values(lab.device(), &out);
         lab::compare("dense", &got, &want, outputs, out_pitch);
-        let last = lab::wide_values(&mut host, &seen[1]);
+        let last = lab::wide_values(lab.device(), &seen[1]);
         let shown = |row: usize| last[row * out_pitch..][..outputs].to_vec();
         assert_eq!(shown(0), got[..outputs], "what is seen after the activation is the result");
     }
