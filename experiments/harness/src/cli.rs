@@ -482,7 +482,8 @@ pub struct EvalArgs {
     /// The videos.
     #[command(flatten)]
     pub videos: VideoArgs,
-    /// Engines, separated by commas: torch, scalar. The default is torch, for mini both.
+    /// Engines, separated by commas: torch, scalar, cpu, cuda. The default is torch, for mini torch and
+    /// scalar, and on a GPU cuda and torch.
     #[arg(long, value_delimiter = ',')]
     pub engine: Vec<Participant>,
     /// Weights: a checkpoint, or formula:SEED. The default is, for mini only, the model in the program.

@@ -41,13 +41,22 @@ fn cuda_without_a_gpu_is_one_sentence() {
     let h = Harness::new();
     h.diff(&[&SMALL[..], &["--device", "cuda"]].concat())
         .refuses(&["--device cuda", "--device cpu"]);
+    for command in [&["eval", "mini"][..], &["bench"], &["gpu-check"]] {
+        if !cfg!(feature = "cuda") {
+            println!("skipped: {command:?}: built without CUDA");
+            continue;
+        }
+        let run = h.run(&[command, &["--device", "cuda"]].concat());
+        run.refuses(&["no NVIDIA driver", "--device cpu"]);
+    }
+    h.diff(&[&SMALL[..], &["--candidate", "cuda"]].concat()).refuses(&["--device c"]);
     h.diff(&[&SMALL[..], &["--device", "gpu"]].concat()).code(2);
 }
 
 #[test]
 fn engines_that_are_not_there_are_refused() {
     let h = Harness::new();
-    for engine in ["gpu", "cuda", "npz:", "jax"] {
+    for engine in ["gpu", "npz:", "jax"] {
         let run = h.diff(&[&SMALL[..], &["--candidate", engine]].concat()).code(2);
         assert!(run.stderr.contains("npz:FILE"), "{}", run.stderr);
     }

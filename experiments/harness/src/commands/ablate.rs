@@ -195,7 +195,7 @@ impl Study<'_> {
         for (config, weights) in networks {
             let model = Model::new(config.clone())?;
             let engine = engines::load(&engine, model, weights, Precision::F32, self.device)?;
-            contestants.push(Contestant { name: String::new(), engine });
+            contestants.push(Contestant::new(String::new(), engine));
         }
         let mut seen = Vec::new();
         let (videos, batch) = (self.videos, self.args.model.batch_size);

@@ -40,7 +40,7 @@ pub fn run(args: &EvalArgs) -> Result<Outcome> {
     let mut contestants = Vec::new();
     for engine in &engines {
         let engine = engines::load(engine, model.clone(), &weights, Precision::F32, device)?;
-        contestants.push(Contestant { name: engine.describe(), engine });
+        contestants.push(Contestant::new(engine.describe(), engine));
     }
     let header = header(args, &videos, &config, &contestants, &weights);
     let (mut rows, whole) = match args.merge.is_empty() {
@@ -96,6 +96,9 @@ fn participants(args: &EvalArgs) -> Vec<Participant> {
     }
     let reference: Participant =
         crate::cli::DEFAULT_REFERENCE.parse().unwrap_or(Participant::Scalar);
+    if engines::has_gpu(&args.on) {
+        return vec![Participant::Cuda, reference];
+    }
     match (args.dataset, &reference) {
         (Dataset::Mini, Participant::Torch) => vec![reference, Participant::Scalar],
         _ => vec![reference],

@@ -1,12 +1,13 @@
 //! Videos through networks: decoding on every core, ahead of the networks by a few videos.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Instant;
 
 use anyhow::Result;
 use reports::record::Video;
-use spec::{Engine, Ignore, Tensor};
+use spec::{Engine, EngineError, Ignore, Tensor};
 use video::views::{self, Views};
 use video::{VideoError, normalize};
 
@@ -20,6 +21,44 @@ pub struct Contestant {
     pub name: String,
     /// The network.
     pub engine: Box<dyn Engine>,
+    /// Views at a time that its memory has turned out to hold.
+    pub fits: usize,
+}
+
+impl Contestant {
+    /// A network of which nothing is known yet.
+    pub fn new(name: String, engine: Box<dyn Engine>) -> Self {
+        Contestant { name, engine, fits: usize::MAX }
+    }
+
+    /// Runs so many views, at most `batch` at a time, and fewer where the device's memory is too small
+    /// for that; `clip` makes the input of some of them. The logits of all.
+    fn forward(
+        &mut self,
+        views: usize,
+        batch: usize,
+        clip: impl Fn(Range<usize>) -> Tensor,
+    ) -> Result<Vec<f32>> {
+        let (mut logits, mut at) = (vec![], 0);
+        while at < views {
+            let some = at..views.min(at + batch.min(self.fits).max(1));
+            match self.engine.forward(&clip(some.clone()), &mut Ignore) {
+                Ok(output) => {
+                    logits.extend(output.to_f32());
+                    at = some.end;
+                }
+                Err(EngineError::OutOfMemory { fits, .. }) if (1..some.len()).contains(&fits) => {
+                    eprintln!(
+                        "{}: {fits} views at a time, for more its memory is too small",
+                        self.name
+                    );
+                    self.fits = fits;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(logits)
+    }
 }
 
 /// What the networks gave for one video.
@@ -117,19 +156,58 @@ fn forward(
 ) -> Result<Vec<f32>> {
     let (frames, side) = (videos.protocol.frames, videos.protocol.crop);
     let order = videos.order.of(frames, place);
-    let mut logits = Vec::new();
-    let all: Vec<usize> = (0..views.len()).collect();
-    for some in all.chunks(batch.max(1)) {
+    contestant.forward(views.len(), batch, |some| {
         let mut input = Vec::new();
-        for &view in some {
+        for view in some.clone() {
             let pixels = views.pixels(view);
             let size = pixels.len() / frames;
             let shown: Vec<u8> =
                 order.iter().flat_map(|&t| pixels[t * size..][..size].iter().copied()).collect();
             normalize::append(&shown, &mut input);
         }
-        let input = Tensor::f32([some.len(), 3, frames, side, side], input);
-        logits.extend(contestant.engine.forward(&input, &mut Ignore)?.to_f32());
+        Tensor::f32([some.len(), 3, frames, side, side], input)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use spec::{Precision, Tap};
+
+    use super::*;
+
+    /// Holds two clips, and answers each with its first value.
+    struct Small(Vec<usize>);
+
+    impl Engine for Small {
+        fn describe(&self) -> String {
+            "small".to_owned()
+        }
+
+        fn precision(&self) -> Precision {
+            Precision::F32
+        }
+
+        fn forward(&mut self, input: &Tensor, _: &mut dyn Tap) -> Result<Tensor, EngineError> {
+            let clips = input.shape[0];
+            self.0.push(clips);
+            let device = String::new();
+            match clips {
+                0..=2 => Ok(input.clone()),
+                clips => {
+                    Err(EngineError::OutOfMemory { device, clips, needed: 9, free: 5, fits: 2 })
+                }
+            }
+        }
     }
-    Ok(logits)
+
+    #[test]
+    fn a_batch_that_does_not_fit_is_lowered_once_and_nothing_is_lost() {
+        let mut contestant = Contestant::new("small".to_owned(), Box::new(Small(vec![])));
+        let clip = |some: Range<usize>| {
+            Tensor::f32([some.len(), 1], some.map(|view| view as f32).collect())
+        };
+        assert_eq!(contestant.forward(5, 4, clip).unwrap(), [0.0, 1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(contestant.fits, 2);
+        assert_eq!(contestant.forward(3, 4, clip).unwrap(), [0.0, 1.0, 2.0]);
+    }
 }

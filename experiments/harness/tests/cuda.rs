@@ -1,0 +1,81 @@
+//! The engine `cuda` from outside, on a GPU that the processor emulates.
+#![cfg(all(feature = "libtorch", feature = "cuda"))]
+
+mod common;
+
+use common::{Harness, json_of};
+
+const SMALL: [&str; 10] = [
+    "--device",
+    "emulated",
+    "--width",
+    "0.125",
+    "--classes",
+    "7",
+    "--size",
+    "45x37",
+    "--frames",
+    "4",
+];
+
+/// Whether there can be an emulated GPU; if not, it is said aloud.
+fn emulated() -> bool {
+    let host = cuda::device::Host::new(1);
+    host.inspect_err(|error| eprintln!("skipped: emulated GPU: {error}")).is_ok()
+}
+
+#[test]
+fn every_precision_passes_against_libtorch() {
+    for precision in ["f32", "tf32", "bf16", "f16"] {
+        if emulated() {
+            // On a GPU the candidate is the engine cuda.
+            let more = ["--precision", precision, "--depth", "50"];
+            let record = Harness::new().diff(&[&SMALL[..], &more].concat()).passes();
+            assert!(
+                record["run"]["candidate"].as_str().unwrap().starts_with("cuda"),
+                "{precision}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_ablation_passes_and_a_fault_is_noticed() {
+    for part in ["tfc=off", "ioi=off", "pos_embed=off", "align_corners=off"] {
+        if emulated() {
+            let more = ["--set", part, "--precision", "bf16", "--depth", "18"];
+            Harness::new().diff(&[&SMALL[..], &more].concat()).passes();
+        }
+    }
+    if emulated() {
+        let fault = ["--depth", "18", "--inject", "missing-gate"];
+        Harness::new().diff(&[&SMALL[..], &fault].concat()).fails();
+    }
+}
+
+#[test]
+fn the_check_on_a_gpu_can_be_rehearsed_and_says_that_it_is_no_check() {
+    if !emulated() {
+        return;
+    }
+    let h = Harness::new();
+    let run = h.run(&["gpu-check", "--rehearse", "--out", &h.path("check")]).code(1);
+    assert!(run.stdout.contains("diff bf16"), "{}", run.stdout);
+    let record = json_of(&h.path("check/record.json"));
+    assert_eq!(record["verdict"], "incomplete");
+    assert_eq!(record["emulated"], true);
+    let steps = record["steps"].as_array().unwrap();
+    let outcome = |name: &str| steps.iter().find(|s| s["name"] == name).unwrap()["outcome"].clone();
+    assert_eq!(outcome("repeat"), "passed");
+    assert_eq!(outcome("diff f32"), "passed");
+    assert_eq!(outcome("kernels"), "left out", "no compiled tests were given");
+    // A kernel that has changed since is stale in the report.
+    let path = h.path("check/record.json");
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    let digest = record["kernels"][0]["checked"].as_str().unwrap().to_owned();
+    text = text.replace(&digest, "00");
+    std::fs::write(&path, text).unwrap();
+    h.run(&["report", &h.path("check")]).code(0);
+    let page = std::fs::read_to_string(h.path("check/report.html")).unwrap();
+    assert!(page.contains("stale") && page.contains("The GPU was emulated"));
+}
