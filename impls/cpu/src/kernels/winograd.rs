@@ -10,7 +10,8 @@
 //! (p - q). The last point is infinity. Points come in pairs +-p, which share their even and odd
 //! parts.
 //!
-//! A tile with an infinite or NaN value is not finite as a whole: the transforms subtract.
+//! An infinite or NaN value may spread over the tiles that read it, for the transforms subtract; where
+//! the convolution itself has a NaN, there is one.
 
 use crate::element::Element;
 use crate::kernels::epilogue::Epilogue;

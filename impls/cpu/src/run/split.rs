@@ -69,7 +69,8 @@ impl Product {
     }
 }
 
-/// Elements of a gathered row: whole vectors of 16, and one more for what a copy writes too much.
+/// Elements of a gathered row: whole vectors of 16. What the last copy writes too much has room behind
+/// all rows ([`scratch`]).
 pub fn row<E: Element>(source: &Source<E>) -> usize {
     source.weights.k.next_multiple_of(16)
 }

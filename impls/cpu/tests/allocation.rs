@@ -1,0 +1,80 @@
+//! Once an engine has run a batch size, another run allocates its answer and nothing in the network.
+//! A test of its own, for the allocator counts for the whole process.
+
+#![allow(unsafe_code, reason = "an allocator that counts")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use cpu::Options;
+use spec::weights::{Weights, formula};
+use spec::{Config, Engine, Ignore, Model, Precision, Tensor};
+
+/// Allocations so far, of all threads.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+struct Counting;
+
+// SAFETY: hands everything on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: the caller's.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn engine(config: &Config, precision: Precision, threads: usize) -> (Box<dyn Engine>, Arc<Model>) {
+    let model = Arc::new(Model::new(config.clone()).unwrap());
+    let weights = Weights::formula(model.parameters(), 0);
+    let options = Options { threads, ..Options::default() };
+    (cpu::load(model.clone(), &weights, precision, options).unwrap(), model)
+}
+
+/// Allocations of a run after two others.
+fn allocations(config: &Config, precision: Precision, threads: usize, clips: usize) -> usize {
+    let (mut engine, model) = engine(config, precision, threads);
+    let shape = model.input_shape(clips);
+    let input = Tensor::f32(shape.clone(), formula::input(shape.iter().product(), 0));
+    for _ in 0..2 {
+        engine.forward(&input, &mut Ignore).unwrap();
+    }
+    let before = COUNT.load(Ordering::Relaxed);
+    engine.forward(&input, &mut Ignore).unwrap();
+    COUNT.load(Ordering::Relaxed) - before
+}
+
+#[test]
+fn a_run_allocates_for_its_answer_and_not_for_the_network() {
+    let config = |depth| Config {
+        depth,
+        width: 0.125,
+        frames: 2,
+        size: (32, 32),
+        classes: 7,
+        ..Config::default()
+    };
+    for precision in [Precision::F32, Precision::Bf16] {
+        for threads in [1, 2] {
+            for clips in [1, 3, 8] {
+                let [shallow, deep] =
+                    [10, 101].map(|d| allocations(&config(d), precision, threads, clips));
+                let what = format!("{precision}, {threads} threads, {clips} clips");
+                // 4 blocks or 33: what a step allocated would be many times as much.
+                assert_eq!(shallow, deep, "{what}: allocations depend on the number of steps");
+                // Shapes, the list of the threads' memory, the logits; in a large batch for each clip
+                // its own list and logits.
+                assert!(deep <= 12 + 3 * clips, "{what}: {deep} allocations");
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The small steps: import, gathering, depthwise convolution, max-pool, mean.
+
+use cpu::isa::{Kernels, Tabled};
+use cpu::kernels::import::Import;
+use cpu::kernels::spatial::{Depthwise, Gather, Image, MaxPool, Mean};
+use cpu::pack::grouped;
+
+use crate::lab::{self, EDGES, Edge, Half};
+
+/// Height, width, channels.
+const SHAPES: [(usize, usize, usize); 6] =
+    [(1, 1, 1), (2, 2, 3), (3, 5, 19), (9, 4, 8), (16, 17, 33), (7, 7, 16)];
+
+fn image<E: Tabled>(
+    edge: Edge,
+    values: &[f64],
+    (height, width, channels): (usize, usize, usize),
+    lanes: usize,
+) -> (lab::Guarded<E>, Image<E>) {
+    let stride = channels.next_multiple_of(lanes);
+    let memory = lab::stored::<E>(edge, &lab::spread(values, channels, stride));
+    let image = Image { data: memory.ptr(), stride, size: (height, width) };
+    (memory, image)
+}
+
+fn gathers<E: Tabled>(name: &str, kernels: &Kernels<E>) {
+    for edge in EDGES {
+        for shape in SHAPES {
+            let (height, width, channels) = shape;
+            let x = lab::numbers::<E>(height * width * channels, 1);
+            let gates = lab::numbers::<E>(channels, 2);
+            let (_memory, image) = image::<E>(edge, &x, shape, kernels.lanes);
+            let gate = lab::stored::<E>(edge, &lab::spread(&gates, channels, image.stride));
+            for (kernel, gated) in [(1, true), (3, false), (3, true), (7, false)] {
+                let taps = grouped::<E>(channels);
+                let row = (kernel * kernel * taps).next_multiple_of(16);
+                let pixels = height * width;
+                // One vector more: the last copy of a row may write beyond it.
+                let out = lab::room::<E>(edge, pixels * row + 16);
+                let gather = Gather {
+                    image,
+                    channels: taps,
+                    kernel,
+                    gate: if gated { gate.ptr() } else { std::ptr::null() },
+                    pixels: (0, pixels),
+                    out: out.mut_ptr(),
+                    row,
+                };
+                // SAFETY: all memory is as `Gather` says; what leaves it is noticed.
+                unsafe { (kernels.gather)(&gather) };
+                for at in 0..pixels * kernel * kernel * channels {
+                    let (pixel, rest) =
+                        (at / (kernel * kernel * channels), at % (kernel * kernel * channels));
+                    let (tap, c) = (rest / channels, rest % channels);
+                    let place = |side: usize, tap: usize, end: usize| {
+                        (side + tap).checked_sub(kernel / 2).filter(|&at| at < end)
+                    };
+                    let y = place(pixel / width, tap / kernel, height);
+                    let x0 = place(pixel % width, tap % kernel, width);
+                    let value = match (y, x0) {
+                        (Some(y), Some(x0)) => x[(y * width + x0) * channels + c],
+                        _ => 0.0,
+                    };
+                    let want = if gated { (value * gates[c]) as f32 } else { value as f32 };
+                    let want = E::from_f32(want).to_f32();
+                    let got = out.values()[pixel * row + tap * taps + c].to_f32();
+                    let what =
+                        format!("{name} {edge:?} {shape:?} {kernel} pixel {pixel} tap {tap}");
+                    assert!(got == want, "{what} channel {c}: {got}, not {want}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn gathering_is_exact() {
+    lab::each_level::<f32>(gathers);
+    lab::each_level::<Half>(gathers);
+}
+
+fn depthwise<E: Tabled>(name: &str, kernels: &Kernels<E>) {
+    for edge in EDGES {
+        for shape in SHAPES.into_iter().filter(|s| s.0 > 1 && s.1 > 1) {
+            let (height, width, channels) = shape;
+            let x = lab::numbers::<E>(height * width * channels, 1);
+            let w = lab::numbers::<f32>(4 * channels, 2);
+            let (_memory, image) = image::<E>(edge, &x, shape, kernels.lanes);
+            let weights = lab::wide(edge, &lab::spread(&w, channels, image.stride));
+            let (oh, ow) = (height / 2, width / 2);
+            let out = lab::room::<E>(edge, oh * ow * image.stride);
+            let step = Depthwise {
+                image,
+                weights: weights.ptr(),
+                rows: (0, oh),
+                width: ow,
+                pixel: 0,
+                vectors: image.stride / kernels.lanes,
+                epilogue: lab::store(&out, image.stride),
+            };
+            // SAFETY: all memory is as `Depthwise` says.
+            unsafe { (kernels.depthwise)(&step) };
+            let places = (0..oh * ow).flat_map(|p| (0..channels).map(move |c| (p, c)));
+            let want: Vec<(f64, f64)> = places
+                .map(|(p, c)| {
+                    let term = |tap: usize| {
+                        let at = (p / ow * 2 + tap / 2) * width + p % ow * 2 + tap % 2;
+                        x[at * channels + c] * w[tap * channels + c]
+                    };
+                    let sum: f64 = (0..4).map(term).sum();
+                    let size = (0..4).map(|tap| term(tap).abs()).sum();
+                    (sum, lab::allowed::<E>(4, size, sum))
+                })
+                .collect();
+            lab::compare(
+                &format!("{name} {edge:?} {shape:?}"),
+                &out,
+                &want,
+                channels,
+                image.stride,
+            );
+        }
+    }
+}
+
+#[test]
+fn depthwise_sums_four_pixels_of_each_channel() {
+    lab::each_level::<f32>(depthwise);
+    lab::each_level::<Half>(depthwise);
+}
+
+fn pools<E: Tabled>(name: &str, kernels: &Kernels<E>) {
+    for edge in EDGES {
+        for shape in SHAPES {
+            let (height, width, channels) = shape;
+            let mut x = lab::numbers::<E>(height * width * channels, 1);
+            x[0] = f64::INFINITY;
+            let middle = x.len() / 2;
+            x[middle] = f64::NAN;
+            let (_memory, image) = image::<E>(edge, &x, shape, kernels.lanes);
+            let (oh, ow) = (height.div_ceil(2), width.div_ceil(2));
+            let out = lab::room::<E>(edge, oh * ow * image.stride);
+            let step = MaxPool {
+                image,
+                rows: (0, oh),
+                width: ow,
+                vectors: image.stride / kernels.lanes,
+                out: out.mut_ptr(),
+            };
+            // SAFETY: all memory is as `MaxPool` says.
+            unsafe { (kernels.max_pool)(&step) };
+            let places = (0..oh * ow).flat_map(|p| (0..channels).map(move |c| (p, c)));
+            let want: Vec<(f64, f64)> = places
+                .map(|(p, c)| {
+                    let mut most = 0.0f64;
+                    for y in (2 * (p / ow)).saturating_sub(1)..(2 * (p / ow) + 2).min(height) {
+                        for at in (2 * (p % ow)).saturating_sub(1)..(2 * (p % ow) + 2).min(width) {
+                            let v = x[(y * width + at) * channels + c];
+                            most = if v.is_nan() || most.is_nan() { f64::NAN } else { most.max(v) };
+                        }
+                    }
+                    (most, 0.0)
+                })
+                .collect();
+            lab::compare(
+                &format!("{name} {edge:?} {shape:?}"),
+                &out,
+                &want,
+                channels,
+                image.stride,
+            );
+        }
+    }
+}
+
+#[test]
+fn max_pool_takes_the_largest_of_nine_or_zero_and_keeps_nan() {
+    lab::each_level::<f32>(pools);
+    lab::each_level::<Half>(pools);
+}
+
+fn means<E: Tabled>(name: &str, kernels: &Kernels<E>) {
+    for edge in EDGES {
+        for shape in SHAPES {
+            let (height, width, channels) = shape;
+            let pixels = height * width;
+            let x = lab::numbers::<E>(pixels * channels, 1);
+            let (_memory, image) = image::<E>(edge, &x, shape, kernels.lanes);
+            let out = lab::room::<E>(edge, image.stride);
+            let vectors = (0, image.stride / kernels.lanes);
+            // SAFETY: all memory is as `Mean` says.
+            unsafe { (kernels.mean)(&Mean { image, vectors, out: out.mut_ptr() }) };
+            let want: Vec<(f64, f64)> = (0..channels)
+                .map(|c| {
+                    let all = (0..pixels).map(|p| x[p * channels + c]);
+                    let size = all.clone().map(f64::abs).sum::<f64>() / pixels as f64;
+                    let mean = all.sum::<f64>() / pixels as f64;
+                    (mean, lab::allowed::<E>(pixels, size, mean))
+                })
+                .collect();
+            lab::compare(
+                &format!("{name} {edge:?} {shape:?}"),
+                &out,
+                &want,
+                channels,
+                image.stride,
+            );
+        }
+    }
+}
+
+#[test]
+fn mean_is_right() {
+    lab::each_level::<f32>(means);
+    lab::each_level::<Half>(means);
+}
+
+fn imports<E: Tabled>(name: &str, kernels: &Kernels<E>) {
+    for edge in EDGES {
+        for (height, width, planes) in SHAPES {
+            let values = lab::numbers::<f32>(planes * height * width, 1);
+            let clip = lab::wide(edge, &values);
+            let (rows, columns) = (height.div_ceil(2), width.div_ceil(2));
+            let stride = (4 * planes).next_multiple_of(kernels.lanes);
+            let out = lab::room::<E>(edge, rows * columns * stride);
+            let step = Import {
+                clip: clip.ptr(),
+                planes,
+                size: (height, width),
+                rows: (0, rows),
+                out: out.mut_ptr(),
+                stride,
+            };
+            // SAFETY: all memory is as `Import` says.
+            unsafe { (kernels.import)(&step) };
+            let places = (0..rows * columns).flat_map(|p| (0..4 * planes).map(move |c| (p, c)));
+            let want: Vec<(f64, f64)> = places
+                .map(|(p, c)| {
+                    let (cell, plane) = (c / planes, c % planes);
+                    let (y, x) = (p / columns * 2 + cell / 2, p % columns * 2 + cell % 2);
+                    let inside = y < height && x < width;
+                    let value = if inside { values[(plane * height + y) * width + x] } else { 0.0 };
+                    (f64::from(E::from_f32(value as f32).to_f32()), 0.0)
+                })
+                .collect();
+            let what = format!("{name} {edge:?} {height}x{width}x{planes}");
+            lab::compare(&what, &out, &want, 4 * planes, stride);
+        }
+    }
+}
+
+#[test]
+fn import_puts_every_pixel_into_its_cell() {
+    lab::each_level::<f32>(imports);
+    lab::each_level::<Half>(imports);
+}

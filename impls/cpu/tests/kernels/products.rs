@@ -1,0 +1,285 @@
+//! Matrix products with everything that follows them.
+
+use cpu::isa::{Kernels, Tabled};
+use cpu::kernels::epilogue::{Activation, Epilogue, sigmoid, stage};
+use cpu::kernels::gemm::{Gemm, Operand};
+use cpu::memory::Store;
+use cpu::pack::{Packed, grouped};
+use cpu::simd::portable::Portable;
+
+use crate::lab::{self, EDGES, Edge, Guarded, Half};
+
+/// Rows, channels, outputs, channels of a second product.
+const SHAPES: [(usize, usize, usize, usize); 8] = [
+    (1, 1, 1, 0),
+    (1, 3, 5, 0),
+    (7, 16, 16, 0),
+    (13, 33, 17, 0),
+    (14, 19, 40, 5),
+    (29, 40, 33, 64),
+    (15, 100, 70, 1),
+    (0, 4, 4, 0),
+];
+
+/// One product in memory, and its sums in float64 with the sum of sizes.
+struct Product<E> {
+    a: Guarded<E>,
+    packed: Packed<E>,
+    stride: usize,
+    rows: Vec<f64>,
+    weights: Vec<f64>,
+    k: usize,
+}
+
+impl<E: Tabled> Product<E> {
+    fn new(edge: Edge, rows: usize, k: usize, outputs: usize, lanes: usize, seed: u64) -> Self {
+        let values = lab::numbers::<E>(rows * k, seed);
+        Self::of(edge, values, k, outputs, lanes, seed)
+    }
+
+    fn of(edge: Edge, rows: Vec<f64>, k: usize, outputs: usize, lanes: usize, seed: u64) -> Self {
+        let weights = lab::numbers::<E>(outputs * k, seed + 1);
+        let stride = grouped::<E>(k);
+        let a = lab::stored(edge, &lab::spread(&rows, k, stride));
+        let packed =
+            Packed::matrix(&mut Store::default(), [k, outputs], lanes, |o, c| weights[o * k + c]);
+        Product { a, packed, stride, rows, weights, k }
+    }
+
+    fn operand(&self) -> Operand<E> {
+        let b = self.packed.data.as_ptr();
+        Operand { a: self.a.ptr(), stride: self.stride, k: self.packed.k, b }
+    }
+
+    fn sum(&self, row: usize, output: usize) -> (f64, f64) {
+        let terms =
+            (0..self.k).map(|c| self.rows[row * self.k + c] * self.weights[output * self.k + c]);
+        (terms.clone().sum(), terms.map(f64::abs).sum())
+    }
+}
+
+/// All of an epilogue, and its float64 twin.
+struct Full<E> {
+    sum: Guarded<E>,
+    residual: Guarded<E>,
+    factor: Guarded<E>,
+    scale: Guarded<f32>,
+    bias: Guarded<f32>,
+    post: Guarded<f32>,
+    values: [Vec<f64>; 6],
+    channels: usize,
+}
+
+impl<E: Tabled> Full<E> {
+    fn new(edge: Edge, rows: usize, channels: usize, stride: usize) -> Self {
+        let [sum, residual, factor] =
+            [3, 4, 5].map(|seed| lab::numbers::<E>(rows * channels, seed));
+        let [scale, bias] = [6, 7].map(|seed| lab::numbers::<f32>(channels, seed));
+        let post = lab::numbers::<f32>(rows * channels, 8);
+        let spread = |values: &[f64]| lab::spread(values, channels, stride);
+        Full {
+            sum: lab::stored(edge, &spread(&sum)),
+            residual: lab::stored(edge, &spread(&residual)),
+            factor: lab::stored(edge, &spread(&factor)),
+            scale: lab::wide(edge, &spread(&scale)),
+            bias: lab::wide(edge, &spread(&bias)),
+            post: lab::wide(edge, &spread(&post)),
+            values: [sum, residual, factor, scale, bias, post],
+            channels,
+        }
+    }
+
+    fn epilogue(&self, out: &Guarded<E>, stride: usize, activation: Activation) -> Epilogue<E> {
+        Epilogue {
+            sum: self.sum.ptr(),
+            observed_sum: true,
+            scale: self.scale.ptr(),
+            bias: self.bias.ptr(),
+            residual: self.residual.ptr(),
+            activation,
+            factor: self.factor.ptr(),
+            post: self.post.ptr(),
+            ..lab::store(out, stride)
+        }
+    }
+
+    /// The value, and a size of what was added on the way.
+    fn apply(&self, sum: (f64, f64), pixel: usize, c: usize, activation: Activation) -> (f64, f64) {
+        let [more, residual, factor, scale, bias, post] = &self.values;
+        let at = pixel * self.channels + c;
+        let linear = (sum.0 + more[at]) * scale[c] + bias[c] + residual[at];
+        let active = match activation {
+            Activation::Identity => linear,
+            Activation::Relu => linear.max(0.0),
+            Activation::Sigmoid => 1.0 / (1.0 + (-linear).exp()),
+        };
+        (active * factor[at] + post[at], sum.1 + 4.0)
+    }
+}
+
+fn check<E: Tabled>(name: &str, kernels: &Kernels<E>) {
+    for edge in EDGES {
+        for (rows, k, outputs, more) in SHAPES {
+            let stride = outputs.next_multiple_of(kernels.lanes);
+            let first = Product::<E>::new(edge, rows, k, outputs, kernels.lanes, 1);
+            let second = Product::<E>::new(edge, rows, more.max(1), outputs, kernels.lanes, 20);
+            let full = Full::<E>::new(edge, rows, outputs, stride);
+            for activation in [Activation::Identity, Activation::Relu, Activation::Sigmoid] {
+                for plain in [true, false] {
+                    let out = lab::room::<E>(edge, rows * stride);
+                    let epilogue = match plain {
+                        true => lab::store(&out, stride),
+                        false => full.epilogue(&out, stride, activation),
+                    };
+                    let gemm = Gemm {
+                        first: first.operand(),
+                        second: (more > 0).then(|| second.operand()),
+                        rows,
+                        pixel: 0,
+                        place: 0,
+                        stream: plain,
+                        vectors: (0, first.packed.vectors),
+                        epilogue,
+                    };
+                    // SAFETY: all memory is as `Gemm` says; what leaves it is noticed.
+                    unsafe { (kernels.gemm)(&gemm) };
+                    let places = (0..rows).flat_map(|p| (0..outputs).map(move |o| (p, o)));
+                    let want: Vec<(f64, f64)> = places
+                        .map(|(p, o)| {
+                            let (mut sum, mut size) = first.sum(p, o);
+                            if more > 0 {
+                                let (s, z) = second.sum(p, o);
+                                (sum, size) = (sum + s, size + z);
+                            }
+                            let (value, size) = match plain {
+                                true => (sum, size),
+                                false => full.apply((sum, size), p, o, activation),
+                            };
+                            // Observed sums and factors round on the way, too.
+                            let stored = if plain { 0.0 } else { 4.0 * lab::epsilon::<E>() * size };
+                            (value, lab::allowed::<E>(k + more, size, value) + stored)
+                        })
+                        .collect();
+                    let what =
+                        format!("{name} {edge:?} {rows}x{k}x{outputs}+{more} {activation:?}");
+                    lab::compare(&what, &out, &want, outputs, stride);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn products_and_epilogues_are_right_over_edge_shapes() {
+    lab::each_level::<f32>(check);
+    lab::each_level::<Half>(check);
+}
+
+fn special<E: Tabled>(name: &str, kernels: &Kernels<E>) {
+    for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let (rows, k, outputs) = (15usize, 20usize, 33usize);
+        let mut values = lab::numbers::<E>(rows * k, 1);
+        values[7 * k + 3] = value;
+        let product = Product::<E>::of(Edge::End, values, k, outputs, kernels.lanes, 1);
+        let stride = outputs.next_multiple_of(kernels.lanes);
+        let out = lab::room::<E>(Edge::End, rows * stride);
+        let gemm = Gemm {
+            first: product.operand(),
+            second: None,
+            rows,
+            pixel: 0,
+            place: 0,
+            stream: false,
+            vectors: (0, product.packed.vectors),
+            epilogue: lab::store(&out, stride),
+        };
+        // SAFETY: as above.
+        unsafe { (kernels.gemm)(&gemm) };
+        let places = (0..rows).flat_map(|p| (0..outputs).map(move |o| (p, o)));
+        let want: Vec<(f64, f64)> = places
+            .map(|(p, o)| {
+                let (sum, size) = product.sum(p, o);
+                (sum, lab::allowed::<E>(k, size, sum))
+            })
+            .collect();
+        lab::compare(&format!("{name} {value}"), &out, &want, outputs, stride);
+    }
+}
+
+#[test]
+fn nan_and_infinity_reach_their_own_row_only() {
+    lab::each_level::<f32>(special);
+    lab::each_level::<Half>(special);
+}
+
+/// Stopped after any stage from the sum on, stored, and taken up again: the same bits.
+fn resumed<E: Tabled>(name: &str, kernels: &Kernels<E>) {
+    use cpu::kernels::spatial::Resume;
+    let (rows, k, outputs) = (9usize, 21usize, 37usize);
+    let stride = outputs.next_multiple_of(kernels.lanes);
+    // Among the sums are negative numbers that round to -0 in the stored format.
+    let mut values = lab::numbers::<E>(rows * k, 1);
+    values[..k].iter_mut().for_each(|value| *value *= 1e-40);
+    let product = Product::<E>::of(Edge::End, values, k, outputs, kernels.lanes, 1);
+    let full = Full::<E>::new(Edge::End, rows, outputs, stride);
+    let activations = [Activation::Identity, Activation::Relu, Activation::Sigmoid];
+    for (activation, bare) in activations.into_iter().flat_map(|a| [(a, false), (a, true)]) {
+        let run = |to: u8| {
+            let out = lab::room::<E>(Edge::End, rows * stride);
+            let epilogue = match bare {
+                true => Epilogue { to, activation, ..lab::store(&out, stride) },
+                false => Epilogue { to, ..full.epilogue(&out, stride, activation) },
+            };
+            let vectors = (0, product.packed.vectors);
+            let gemm = Gemm {
+                first: product.operand(),
+                second: None,
+                rows,
+                pixel: 0,
+                place: 0,
+                stream: false,
+                vectors,
+                epilogue,
+            };
+            // SAFETY: as above.
+            unsafe { (kernels.gemm)(&gemm) };
+            let rest = Epilogue { from: to, to: stage::END, ..epilogue };
+            let resume =
+                Resume { epilogue: rest, pixels: (0, rows), image: rows, vectors: vectors.1 };
+            if to < stage::END {
+                // SAFETY: as above.
+                unsafe { (kernels.resume)(&resume) };
+            }
+            out.values().iter().map(|v| v.to_f32().to_bits()).collect::<Vec<_>>()
+        };
+        let whole = run(stage::END);
+        // Without a sum to be observed, the first stage to be stopped after is the linear one.
+        for to in if bare { stage::LINEAR } else { stage::SUM }..stage::END {
+            assert!(run(to) == whole, "{name} {activation:?} {bare}, stopped after stage {to}");
+        }
+    }
+}
+
+#[test]
+fn an_epilogue_that_is_stopped_and_taken_up_gives_the_same_bits() {
+    lab::each_level::<f32>(resumed);
+    lab::each_level::<Half>(resumed);
+}
+
+#[test]
+fn the_sigmoid_is_right_to_some_ulp_down_to_where_it_is_hardly_normal() {
+    for step in -200_000..=200_000 {
+        let x = step as f32 * 1e-3;
+        // SAFETY: plain Rust needs no instruction set.
+        let got = f64::from(unsafe { sigmoid::<Portable>(portable(x)) }[0]);
+        let want = 1.0 / (1.0 + (-f64::from(x)).exp());
+        let allowed = if x > -87.0 { 2.5 * f64::from(f32::EPSILON) * want } else { 2e-38 };
+        assert!((got - want).abs() <= allowed, "{x}: {got}, not {want}");
+    }
+}
+
+/// The same number in all lanes.
+fn portable(x: f32) -> <Portable as cpu::simd::Simd>::V {
+    // SAFETY: plain Rust needs no instruction set.
+    unsafe { <Portable as cpu::simd::Simd>::splat(x) }
+}
