@@ -228,6 +228,24 @@ fn nan_and_infinity_in_a_clip_reach_its_logits_and_no_other_clip() {
 }
 
 #[test]
+fn a_batch_that_does_not_fit_is_refused_with_one_that_does() {
+    let case = Case::new(small(10), 64);
+    let Ok(mut host) = Host::new(FEW) else { return eprintln!("skipped: emulated GPU") };
+    host.memory = 4 << 20;
+    let (model, device) = (case.model.clone(), Box::new(host));
+    let mut cuda = Cuda::new(model, &case.weights, Precision::F32, device).unwrap();
+    let Err(EngineError::OutOfMemory { clips, fits, .. }) = cuda.forward(&case.input, &mut Ignore)
+    else {
+        panic!("64 clips do not fit into 4 MiB");
+    };
+    assert!(clips == 64 && (1..64).contains(&fits), "{fits}");
+    let fitting = Case::new(small(10), fits);
+    assert_eq!(cuda.forward(&fitting.input, &mut Ignore).unwrap().shape, [fits, 7]);
+    let more = Case::new(small(10), fits + 1);
+    assert!(cuda.forward(&more.input, &mut Ignore).is_err(), "{fits} is the most");
+}
+
+#[test]
 fn wrong_shapes_and_precisions_are_refused_in_a_sentence() {
     let case = Case::new(small(10), 1);
     let Some(mut cuda) = case.cuda(Precision::F32, FEW, Schedule::default()) else { return };

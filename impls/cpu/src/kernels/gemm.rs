@@ -47,7 +47,7 @@ pub struct Gemm<E, O> {
     /// Whether the weights come from afar whatever their number: they are read once, and those of the
     /// next product lie behind them.
     pub stream: bool,
-    /// First and last + 1 vector of outputs; the first is a multiple of [`PANEL`].
+    /// First and last + 1 vector of outputs; both are multiples of [`PANEL`], or the last is the end.
     pub vectors: (usize, usize),
     /// What becomes of the sums.
     pub epilogue: Epilogue<O>,

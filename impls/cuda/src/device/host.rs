@@ -55,6 +55,8 @@ pub struct Host {
     pub schedule: Schedule,
     /// Multiprocessors that it claims to have.
     pub processors: usize,
+    /// Bytes that it claims to have free.
+    pub memory: usize,
     /// Reads of `ldmatrix` so far that met in a bank of shared memory.
     pub conflicts: u64,
     /// Changes the sources before they are compiled: to prove that a fault is noticed.
@@ -97,6 +99,7 @@ impl Host {
         Ok(Host {
             schedule: Schedule::default(),
             processors,
+            memory: usize::MAX,
             conflicts: 0,
             edit: None,
             loaded: vec![],
@@ -163,7 +166,7 @@ impl Device for Host {
     }
 
     fn free(&self) -> Result<usize, EngineError> {
-        Ok(usize::MAX)
+        Ok(self.memory)
     }
 
     fn alloc(&mut self, bytes: usize) -> Result<Memory, EngineError> {

@@ -57,7 +57,7 @@ pub trait Device: Send {
     /// Free bytes of memory.
     fn free(&self) -> Result<usize, EngineError>;
 
-    /// Memory of at least one byte, filled with NaN where the device can be seen through.
+    /// Memory of at least one byte; emulated, it is filled with NaN.
     fn alloc(&mut self, bytes: usize) -> Result<Memory, EngineError>;
 
     /// Copies to the device.

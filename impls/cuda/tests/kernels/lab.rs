@@ -133,7 +133,10 @@ fn bytes(device: &mut dyn Device, bytes: &[u8]) -> Memory {
 
 /// Room for so many values in the format of a precision, poisoned.
 pub fn room(device: &mut dyn Device, precision: Precision, count: usize) -> Memory {
-    device.alloc(count * if is_half(precision) { 2 } else { 4 }).unwrap()
+    let memory = device.alloc(count * if is_half(precision) { 2 } else { 4 }).unwrap();
+    // SAFETY: it was just made.
+    unsafe { device.fill(memory.address, memory.bytes, 0xff).unwrap() };
+    memory
 }
 
 /// Values in the format of a precision.
