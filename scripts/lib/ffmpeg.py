@@ -2,8 +2,7 @@
 
     python3 ffmpeg.py ROOT
 
-Run by scripts/setup where no ffmpeg is on PATH, with nothing but the standard library. What it says and how it
-calls pip is libtorch.py's.
+Run by scripts/setup where no ffmpeg is on PATH.
 """
 
 import platform
@@ -12,10 +11,10 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import libtorch
-from libtorch import Failure, discard, download, python_with_pip, say
+import tools
+from libtorch import Failure
 
 BINARY = re.compile(r"imageio_ffmpeg/binaries/ffmpeg-linux-[^/]+")
 
@@ -31,8 +30,9 @@ def check_machine():
         libtorch.PLATFORMS[:] = ["manylinux2014_aarch64"]
 
 
-def take(wheel, binary):
+def take(wheel, folder):
     """Takes the program out of the wheel; it is in place only if it runs."""
+    binary = folder / "ffmpeg"
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if BINARY.fullmatch(name)]
         if len(names) != 1:
@@ -45,37 +45,5 @@ def take(wheel, binary):
         raise Failure("the fetched ffmpeg does not run here; install ffmpeg, or set FFMPEG to one.")
 
 
-def provide(root):
-    target, partial = root / ".tools" / "ffmpeg", root / ".tools" / f"ffmpeg.partial.{libtorch.os.getpid()}"
-    if (target / "ffmpeg").is_file():
-        return
-    check_machine()
-    discard(partial)
-    partial.mkdir(parents=True)
-    try:
-        say("fetching ffmpeg with pip (scripts/requirements/ffmpeg.txt)")
-        python = python_with_pip(partial)
-        wheels = download(python, root / "scripts" / "requirements" / "ffmpeg.txt", partial / "wheels")
-        take(wheels[0], partial / "ffmpeg")
-        discard(partial / "wheels")
-        discard(partial / "venv")
-        discard(target)
-        partial.rename(target)
-    finally:
-        discard(partial)
-
-
-def main(root):
-    try:
-        provide(Path(root))
-    except Failure as failure:
-        say(str(failure))
-        return 2
-    except (OSError, zipfile.BadZipFile) as error:
-        say(f"ffmpeg could not be put into place ({error}); install ffmpeg, or set FFMPEG to one.")
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(tools.main("ffmpeg", "install ffmpeg, or set FFMPEG to one", check_machine, take))

@@ -24,18 +24,18 @@ class Take(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             script = "#!/bin/sh\necho ffmpeg version 7.0.2-static\n"
             made = wheel(folder, {"imageio_ffmpeg/binaries/ffmpeg-linux-x86_64-v7.0.2": script})
-            ffmpeg.take(made, Path(folder) / "ffmpeg")
+            ffmpeg.take(made, Path(folder))
             self.assertTrue((Path(folder) / "ffmpeg").stat().st_mode & 0o100)
 
     def test_what_does_not_run_is_refused(self):
         with tempfile.TemporaryDirectory() as folder:
             made = wheel(folder, {"imageio_ffmpeg/binaries/ffmpeg-linux-x86_64-v7.0.2": "#!/bin/sh\nexit 1\n"})
             with self.assertRaises(Failure):
-                ffmpeg.take(made, Path(folder) / "ffmpeg")
+                ffmpeg.take(made, Path(folder))
 
     def test_a_wheel_without_it_is_refused(self):
         with tempfile.TemporaryDirectory() as folder, self.assertRaises(Failure):
-            ffmpeg.take(wheel(folder, {"imageio_ffmpeg/__init__.py": ""}), Path(folder) / "ffmpeg")
+            ffmpeg.take(wheel(folder, {"imageio_ffmpeg/__init__.py": ""}), Path(folder))
 
 
 if __name__ == "__main__":
