@@ -278,12 +278,13 @@ impl<E: Format> Cpu<E> {
         self.pool.run(&|thread| {
             // A panic in another run has left memory, not data.
             let mut prepared = alone[thread].lock().unwrap_or_else(PoisonError::into_inner);
+            // Also in a thread that comes too late for a clip: the next run then allocates nothing.
+            let layout = prepared.room(plan, 1, 1, kernels.rows);
             loop {
                 let at = next.fetch_add(1, Ordering::Relaxed);
                 if at >= clips {
                     return;
                 }
-                let layout = prepared.room(plan, 1, 1, kernels.rows);
                 if poison {
                     prepared.poison();
                 }
