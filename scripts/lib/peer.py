@@ -177,9 +177,10 @@ class TorchGraph:
         for backend in (torch.backends.cudnn, torch.backends.cuda.matmul):
             backend.allow_tf32 = args.precision == "tf32"
         kinds = {"f32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
-        model = self.model(args).to("cuda", kinds[args.precision], memory_format=torch.channels_last)
+        self.kind = kinds[args.precision]
+        model = self.model(args).to("cuda", self.kind, memory_format=torch.channels_last)
         # [N, 3, T, H, W] as the planes of a channels-last map.
-        planes = torch.from_numpy(self.clip).flatten(1, 2).to("cuda", kinds[args.precision])
+        planes = torch.from_numpy(self.clip).flatten(1, 2).to("cuda", self.kind)
         planes = planes.to(memory_format=torch.channels_last)
         self.record(lambda: model(planes.unflatten(1, (3, -1))))
 
@@ -219,6 +220,25 @@ class TorchGraph:
 
     def profile(self, n):
         raise Refused("a CUDA graph has no profile")
+
+    def peaks(self):
+        """Operations a second of one large product, bytes a second of one large copy, read and written."""
+        torch, kind, side, count = self.torch, self.kind, 8192, 10
+        a, b = (torch.randn(side, side, device="cuda", dtype=kind) for _ in range(2))
+        room, copied = (torch.empty(1 << 30, device="cuda", dtype=torch.uint8) for _ in range(2))
+
+        def seconds(work):
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            for at in range(3 + count):
+                if at == 3:
+                    start.record()
+                work()
+            end.record()
+            torch.cuda.synchronize()
+            return start.elapsed_time(end) / 1e3 / count
+
+        product, copy = seconds(lambda: a @ b), seconds(lambda: copied.copy_(room))
+        return {"gflops": 2 * side**3 / product / 1e9, "gbs": 2 * room.numel() / copy / 1e9}
 
 
 PEERS = {peer.name: peer for peer in (OnnxRuntime, OpenVino, TorchGraph)}
@@ -272,6 +292,8 @@ def main():
                 answer(written=command["path"])
             elif command["cmd"] == "memory":
                 answer(peak_bytes=max(status("VmHWM") - before, 0))
+            elif command["cmd"] == "peaks":
+                answer(**peer.peaks())
             elif command["cmd"] == "profile":
                 answer(layers=peer.profile(max(command["n"], 1)))
             else:

@@ -4,7 +4,8 @@
 //! "first_s"}`; then `{"cmd":"run","n"}` is answered by `{"seconds":[…]}`, `{"cmd":"output","path"}`
 //! by `{"written"}` (the last output as float32 .npy), `{"cmd":"memory"}` by `{"peak_bytes"}` (what
 //! loading and running added to the resident memory), `{"cmd":"profile","n"}` by `{"layers":[{"name",
-//! "kind","ms","gflop","mb"}]}`. What fails answers `{"error":"one sentence"}`, with
+//! "kind","ms","gflop","mb"}]}`, and `{"cmd":"peaks"}`, which only torch-graph is asked, by
+//! `{"gflops","gbs"}`. What fails answers `{"error":"one sentence"}`, with
 //! `"unsupported":true` where nothing is broken: the contestant cannot do what it was asked for.
 
 use std::fs::File;
@@ -58,6 +59,8 @@ struct Answer {
     seconds: Vec<f64>,
     peak_bytes: u64,
     layers: Vec<LayerTime>,
+    gflops: f64,
+    gbs: f64,
 }
 
 impl Contestant {
@@ -163,6 +166,12 @@ impl Contestant {
     /// Bytes that loading and running added to the resident memory, at most.
     pub fn memory(&mut self) -> Result<u64> {
         Ok(self.ask(json!({"cmd": "memory"}))?.peak_bytes)
+    }
+
+    /// What the device does at most, in thousands of millions: operations and bytes a second.
+    pub fn peaks(&mut self) -> Result<(f64, f64)> {
+        let answer = self.ask(json!({"cmd": "peaks"}))?;
+        Ok((answer.gflops, answer.gbs))
     }
 
     /// Where the time goes.

@@ -164,6 +164,7 @@ impl Given<'_> {
                 }
             }
         }
+        let (peak_gflops, peak_gbs) = self.peaks(case, &mut runners);
         let mut entries = vec![];
         for Runner { mut contestant, rounds_s, failed } in runners {
             let entry = match failed {
@@ -182,16 +183,22 @@ impl Given<'_> {
             entries,
             left_out: out.list,
             broken: out.broken,
-            peak_gflops: self
-                .peak(|| cpu::roofline::flops(case.precision, self.args.isa, case.threads)),
-            peak_gbs: self.peak(|| Some(cpu::roofline::bandwidth(case.threads))),
+            peak_gflops,
+            peak_gbs,
         }))
     }
 
-    /// A measured limit of the processor in thousands of millions; a GPU's is not measured.
-    fn peak(&self, measure: impl FnOnce() -> Option<f64>) -> f64 {
-        let on_cpu = self.args.device == "cpu";
-        on_cpu.then(measure).flatten().unwrap_or(f64::NAN) / 1e9
+    /// The measured limits of the machine in thousands of millions: operations and bytes a second. A
+    /// GPU's are what PyTorch reaches with one large product and one large copy; NaN without it.
+    fn peaks(&self, case: Case, runners: &mut [Runner]) -> (f64, f64) {
+        if self.args.device == "cpu" {
+            let flops = cpu::roofline::flops(case.precision, self.args.isa, case.threads);
+            let bandwidth = cpu::roofline::bandwidth(case.threads);
+            return (flops.unwrap_or(f64::NAN) / 1e9, bandwidth / 1e9);
+        }
+        let torch = runners.iter_mut().find(|runner| runner.contestant.name == TORCH_GRAPH);
+        let peaks = torch.and_then(|runner| runner.contestant.peaks().ok());
+        peaks.unwrap_or((f64::NAN, f64::NAN))
     }
 
     fn start(
