@@ -8,6 +8,7 @@ struct ConvArgs {
     float* partial;     // [splits, pixels, pitch], where the depth is split among blocks
     int count;          // sources
     int splits;
+    Pool pool;          // for the mean over the result; not where the depth is split
     Epilogue epilogue;
 };
 
@@ -40,8 +41,9 @@ KERNEL(conv, ConvArgs, THREADS) {
                  if (args.splits > 1) {
                      i64 row = static_cast<i64>(block_z()) * args.extent.pixels + pixel;
                      store_wide(args.partial + row * e.pitch + channel, v);
-                 } else {
-                     finish(e, v, pixel, channel);
+                     return v;
                  }
+                 return finish(e, v, pixel, channel);
              });
+    if (args.pool.sums) pool_rows(args.pool, args.extent, e.pitch, first_pixel, first_output);
 }

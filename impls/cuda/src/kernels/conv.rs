@@ -4,6 +4,7 @@ use bytemuck::{Pod, Zeroable};
 use spec::Precision;
 
 use super::args::{Epilogue, Extent, Source};
+use super::pool::Pool;
 use super::tile::Cut;
 use super::{File, Variant, blocks};
 
@@ -23,6 +24,8 @@ pub struct Args {
     pub count: i32,
     /// Blocks that share each sum; the epilogue is then left to `finish.cu`.
     pub splits: i32,
+    /// For the mean over the result, in tiles of the cut; not where the depth is split.
+    pub pool: Pool,
     /// What becomes of the sums.
     pub epilogue: Epilogue,
 }

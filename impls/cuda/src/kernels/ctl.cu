@@ -41,5 +41,7 @@ KERNEL(ctl, CtlArgs, THREADS) {
     accumulate<GATED>(sums, args.temporal, args.extent, first_pixel, first_output, 0,
                       steps_of(args.temporal));
     each_row(sums, args.extent, args.epilogue.pitch, first_pixel, first_output,
-             [&](const Values& v, int pixel, int channel) { finish(args.epilogue, v, pixel, channel); });
+             [&](const Values& v, int pixel, int channel) {
+                 return finish(args.epilogue, v, pixel, channel);
+             });
 }

@@ -35,8 +35,8 @@ DEVICE void see(const Epilogue& e, int stage, const Values& v, i64 at) {
     if (e.see[stage - 1]) store_wide(e.see[stage - 1] + at, v);
 }
 
-// Takes VEC channels of a pixel (counted over all images) through the stages.
-DEVICE void finish(const Epilogue& e, Values v, int pixel, int channel) {
+// Takes VEC channels of a pixel (counted over all images) through the stages; returns what is stored.
+DEVICE Values finish(const Epilogue& e, Values v, int pixel, int channel) {
     i64 at = static_cast<i64>(pixel) * e.pitch + channel;
     if (e.from < SUM) see(e, SUM, v, at);
     if (e.from < LINEAR) {
@@ -75,8 +75,11 @@ DEVICE void finish(const Epilogue& e, Values v, int pixel, int channel) {
     UNROLL for (int i = 0; i < VEC; i++) {
         if (channel + i >= e.channels) v.v[i] = 0.0f;
     }
-    if (e.wide)
+    if (e.wide) {
         store_wide(static_cast<float*>(e.out) + at, v);
-    else
-        store(static_cast<T*>(e.out) + at, v);
+        return v;
+    }
+    uint4 stored = pack(v);
+    *reinterpret_cast<uint4*>(static_cast<T*>(e.out) + at) = stored;
+    return unpack(stored);
 }

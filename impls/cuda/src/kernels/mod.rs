@@ -1,6 +1,7 @@
 //! The kernels: each `.cu` beside the `.rs` file that launches it.
 
 pub mod args;
+pub mod combine;
 pub mod conv;
 pub mod ctl;
 pub mod dense;
@@ -9,6 +10,7 @@ pub mod finish;
 pub mod import;
 pub mod maxpool;
 pub mod mean;
+pub mod pool;
 pub mod tile;
 
 use sha2::{Digest, Sha256};
@@ -17,17 +19,20 @@ use spec::Precision;
 pub use tile::{Machine, Tile};
 
 /// What the kernels include.
-pub const HEADERS: [(&str, &str); 5] = [
+pub const HEADERS: [(&str, &str); 6] = [
     ("device.cuh", include_str!("device.cuh")),
     ("emulate.hpp", include_str!("emulate.hpp")),
     ("epilogue.cuh", include_str!("epilogue.cuh")),
     ("mainloop.cuh", include_str!("mainloop.cuh")),
+    ("pool.cuh", include_str!("pool.cuh")),
     ("tile.cuh", include_str!("tile.cuh")),
 ];
 
 /// One `.cu` file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum File {
+    /// The mean from sums over tiles.
+    Combine,
     /// Convolution.
     Conv,
     /// The end of a channel-time learning block.
@@ -44,12 +49,21 @@ pub enum File {
     MaxPool,
     /// Mean over the map.
     Mean,
+    /// Sums over tiles of a map.
+    Pool,
 }
 
 /// Name of the file and of the kernel in it, text, bytes of its argument.
 type Entry = (File, &'static str, &'static str, &'static str, usize);
 
-const FILES: [Entry; 8] = [
+const FILES: [Entry; 10] = [
+    (
+        File::Combine,
+        "combine.cu",
+        "combine",
+        include_str!("combine.cu"),
+        size_of::<combine::Args>(),
+    ),
     (File::Conv, "conv.cu", "conv", include_str!("conv.cu"), size_of::<conv::Args>()),
     (File::Ctl, "ctl.cu", "ctl", include_str!("ctl.cu"), size_of::<ctl::Args>()),
     (File::Dense, "dense.cu", "dense", include_str!("dense.cu"), size_of::<dense::Args>()),
@@ -76,6 +90,7 @@ const FILES: [Entry; 8] = [
         size_of::<maxpool::Args>(),
     ),
     (File::Mean, "mean.cu", "mean", include_str!("mean.cu"), size_of::<mean::Args>()),
+    (File::Pool, "pool.cu", "pool_map", include_str!("pool.cu"), size_of::<pool::Args>()),
 ];
 
 /// Each kernel's file with the SHA-256 over it and all that it may include on a GPU: whether a kernel

@@ -3,11 +3,14 @@
 use bytemuck::Zeroable;
 use spec::{EngineError, Precision};
 
-use super::layout::{Action, Layout};
+use super::layout::{Action, Layout, Tiles};
 use crate::device::{Device, Launch};
 use crate::kernels::args::{Epilogue, Extent, Source, stage};
+use crate::kernels::pool::Pool;
 use crate::kernels::tile::{Cut, Tile};
-use crate::kernels::{File, Variant, conv, ctl, dense, depthwise, finish, import, maxpool, mean};
+use crate::kernels::{
+    File, Variant, combine, conv, ctl, dense, depthwise, finish, import, maxpool, mean, pool,
+};
 use crate::plan::constants::Constant;
 use crate::plan::{Block, Conv, Finish, Input, Map, Op, Plan};
 
@@ -75,6 +78,7 @@ impl Bound<'_> {
             Action::Fused(block, tile) => Ok(vec![self.fused(device, block, *tile)?]),
             Action::Step(index, cut) => match (&self.plan.steps[*index].op, cut) {
                 (Op::Conv(conv), Some(cut)) => self.conv(device, conv, *cut, at, seen),
+                (Op::Mean { from, out, .. }, _) => self.mean(device, from, out, at),
                 (op, _) => Ok(vec![self.plain(device, op, seen)?]),
             },
         }
@@ -168,6 +172,11 @@ impl Bound<'_> {
             1 => 0,
             _ => self.arena + self.layout.partial(at) as u64,
         };
+        let next = self.layout.tiles.get(at + 1).copied().flatten();
+        let pool = match next.filter(|_| !self.layout.apart) {
+            Some(tiles) => self.pool(&conv.finish.out, tiles, at + 1),
+            None => Pool::zeroed(),
+        };
         let args = conv::Args {
             sources,
             extent: self.extent(&conv.finish.out),
@@ -175,6 +184,7 @@ impl Bound<'_> {
             partial,
             count: int(conv.inputs.len()),
             splits: int(cut.splits),
+            pool,
             epilogue,
         };
         let gated = conv.inputs.iter().any(|input| input.gate.is_some());
@@ -184,6 +194,43 @@ impl Bound<'_> {
             let out = &conv.finish.out;
             launches.push(self.finish(device, partial, cut.splits, out, epilogue)?);
         }
+        Ok(launches)
+    }
+
+    /// The sums over tiles that the mean of an action reads.
+    fn pool(&self, map: &Map, tiles: Tiles, at: usize) -> Pool {
+        Pool {
+            sums: self.arena + self.layout.partial(at) as u64,
+            image: int(map.pixels()),
+            segments: int(tiles.segments),
+        }
+    }
+
+    /// A mean: from the map itself, or from sums over its tiles.
+    fn mean(
+        &self,
+        device: &mut dyn Device,
+        from: &Map,
+        out: &Map,
+        at: usize,
+    ) -> Result<Vec<Launch>, EngineError> {
+        let variant = |file| Variant::new(file, self.precision);
+        let (clips, pitch) = (self.layout.clips, int(from.pitch));
+        let Some(tiles) = self.layout.tiles[at] else {
+            let pixels = int(from.pixels());
+            let args = mean::Args { x: self.at(from), out: self.at(out), pixels, pitch };
+            let grid = mean::grid(&args, clips, self.precision);
+            return Ok(vec![launch(device, &variant(File::Mean), grid, &args)?]);
+        };
+        let (pool, rows) = (self.pool(from, tiles, at), int(tiles.rows));
+        let mut launches = vec![];
+        if self.layout.apart {
+            let pixels = int(clips * from.pixels());
+            let args = pool::Args { x: self.at(from), pool, pixels, pitch, rows, unused: 0 };
+            launches.push(launch(device, &variant(File::Pool), pool::grid(&args), &args)?);
+        }
+        let args = combine::Args { pool, out: self.at(out), pitch, rows };
+        launches.push(launch(device, &variant(File::Combine), combine::grid(&args, clips), &args)?);
         Ok(launches)
     }
 
@@ -256,12 +303,6 @@ impl Bound<'_> {
                 };
                 launch(device, &variant(File::MaxPool), maxpool::grid(&args, precision), &args)
             }
-            Op::Mean { from, out, .. } => {
-                let (pixels, pitch) = (int(from.pixels()), int(from.pitch));
-                let args = mean::Args { x: self.at(from), out: self.at(out), pixels, pitch };
-                let grid = mean::grid(&args, self.layout.clips, precision);
-                launch(device, &variant(File::Mean), grid, &args)
-            }
             Op::Dense { from, weights, finish } => {
                 let args = dense::Args {
                     x: self.at(from),
@@ -279,7 +320,7 @@ impl Bound<'_> {
                 };
                 launch(device, &variant(File::Dense), dense::grid(&args), &args)
             }
-            Op::Conv(_) => unreachable!("a convolution has a cut"),
+            Op::Conv(_) | Op::Mean { .. } => unreachable!("these have more to be launched with"),
         }
     }
 }

@@ -6,7 +6,7 @@ use spec::{EngineError, Precision};
 use super::arena::{Need, arrange};
 use crate::device::failed;
 use crate::kernels::tile::{Cut, Machine, Product, Tile};
-use crate::kernels::{ctl, is_half, vector};
+use crate::kernels::{ctl, is_half, pool, vector};
 use crate::plan::{Block, Map, Op, Plan};
 
 /// Values in 64 bytes, a step of a product.
@@ -23,12 +23,26 @@ pub enum Action {
     Fused(Block, Tile),
 }
 
+/// Tiles over which a convolution adds up its result for the mean that comes right after it. Where it
+/// could be observed, and replaced, the sums are made from memory, in the same order.
+#[derive(Debug, Clone, Copy)]
+pub struct Tiles {
+    /// Pixels of a tile.
+    pub rows: usize,
+    /// Images that a tile touches at most.
+    pub segments: usize,
+}
+
 /// A batch of some clips.
 pub struct Layout {
     /// Clips.
     pub clips: usize,
     /// In order.
     pub actions: Vec<Action>,
+    /// For each action that is a mean: the tiles of the convolution before it, if that can add up.
+    pub tiles: Vec<Option<Tiles>>,
+    /// Whether every step is launched by itself.
+    pub apart: bool,
     /// Bytes of the arena.
     pub bytes: usize,
     /// Offset of each map, then of the clip, then of each action's partial sums.
@@ -52,6 +66,7 @@ impl Layout {
     pub fn new(plan: &Plan, clips: usize, terms: Terms) -> Result<Self, EngineError> {
         check(plan, clips, terms.precision)?;
         let actions = actions(plan, clips, terms);
+        let tiles: Vec<_> = (0..actions.len()).map(|at| tiles(plan, &actions, at)).collect();
         let mut needs = vec![Need { bytes: 0, life: 0..0 }; plan.buffers + 1];
         let mut touch = |index: usize, bytes: usize, at: usize| {
             let need: &mut Need = &mut needs[index];
@@ -73,12 +88,14 @@ impl Layout {
         // The clip stays, so that a batch can be run again; the output outlives the actions.
         touch(plan.buffers, 0, actions.len());
         touch(plan.output.buffer, 0, actions.len());
-        needs.extend(actions.iter().enumerate().map(|(at, action)| Need {
-            bytes: partial_bytes(plan, action, clips),
-            life: at..at + 1,
+        needs.extend(actions.iter().enumerate().map(|(at, action)| match &tiles[at] {
+            Some(tiles) => {
+                Need { bytes: tiles_bytes(plan, action, tiles, clips), life: at - 1..at + 1 }
+            }
+            None => Need { bytes: partial_bytes(plan, action, clips), life: at..at + 1 },
         }));
         let (offsets, bytes) = arrange(&needs);
-        Ok(Layout { clips, actions, bytes, offsets, maps: plan.buffers })
+        Ok(Layout { clips, actions, tiles, apart: terms.apart, bytes, offsets, maps: plan.buffers })
     }
 
     /// Offset of a map.
@@ -91,7 +108,7 @@ impl Layout {
         self.offsets[self.maps]
     }
 
-    /// Offset of the partial sums of an action.
+    /// Offset of the partial sums of an action, or of the sums over tiles that it reads.
     pub fn partial(&self, action: usize) -> usize {
         self.offsets[self.maps + 1 + action]
     }
@@ -170,6 +187,29 @@ fn touched(plan: &Plan, action: &Action) -> (Vec<Map>, Map) {
             (reads, plan.steps[block.temporal].op.out())
         }
     }
+}
+
+/// The tiles of the convolution before a mean. The end of a block may be a kernel of its own, which does
+/// not add up.
+fn tiles(plan: &Plan, actions: &[Action], at: usize) -> Option<Tiles> {
+    let [Action::Step(before, Some(cut)), Action::Step(index, _)] =
+        actions.get(at.checked_sub(1)?..=at)?
+    else {
+        return None;
+    };
+    let Op::Mean { from, .. } = &plan.steps[*index].op else { return None };
+    let ends_block = plan.blocks.iter().any(|block| block.temporal == *before);
+    let makes = plan.steps[*before].op.out().buffer == from.buffer;
+    let rows = cut.tile.pixels;
+    let tiles = Tiles { rows, segments: pool::segments(rows, from.pixels()) };
+    (makes && cut.splits == 1 && !ends_block).then_some(tiles)
+}
+
+fn tiles_bytes(plan: &Plan, action: &Action, tiles: &Tiles, clips: usize) -> usize {
+    let Action::Step(index, _) = action else { return 0 };
+    let Op::Mean { from, .. } = &plan.steps[*index].op else { return 0 };
+    let count = (clips * from.pixels()).div_ceil(tiles.rows);
+    count * tiles.segments * from.pitch * size_of::<f32>()
 }
 
 fn partial_bytes(plan: &Plan, action: &Action, clips: usize) -> usize {

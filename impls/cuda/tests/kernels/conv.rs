@@ -3,8 +3,9 @@
 use cuda::device::host::SCHEDULES;
 use cuda::device::{Device, Memory};
 use cuda::kernels::args::{Activation, Epilogue, Extent, Source, stage};
+use cuda::kernels::pool::{self, Pool};
 use cuda::kernels::tile::{CTL_TILES, Cut, TILES};
-use cuda::kernels::{File, Variant, conv, ctl, finish};
+use cuda::kernels::{File, Variant, combine, conv, ctl, finish};
 use spec::Precision;
 
 use crate::lab::{self, Lab, PRECISIONS};
@@ -156,6 +157,19 @@ pub fn outputs(
     (source, other): (Source, Option<Source>),
     epilogue: impl FnOnce(Epilogue) -> Epilogue,
 ) -> Result<Vec<f64>, spec::EngineError> {
+    let none = bytemuck::Zeroable::zeroed();
+    pooled_outputs(device, case, precision, cut, (source, other, none), epilogue)
+}
+
+/// As [`outputs`], with sums for the mean over the result.
+fn pooled_outputs(
+    device: &mut dyn Device,
+    case: &Case,
+    precision: Precision,
+    cut: Cut,
+    (source, other, pool): (Source, Option<Source>, Pool),
+    epilogue: impl FnOnce(Epilogue) -> Epilogue,
+) -> Result<Vec<f64>, spec::EngineError> {
     let pitch = lab::pitch(precision, case.outputs);
     let out = lab::room(device, precision, case.pixels() * pitch);
     let (height, width) = case.out_size();
@@ -173,6 +187,7 @@ pub fn outputs(
         partial: if cut.splits > 1 { partial.address } else { 0 },
         count: if other.is_some() { 2 } else { 1 },
         splits: cut.splits as i32,
+        pool,
         epilogue,
     };
     let variant = conv::variant(precision, cut, case.gated);
@@ -412,6 +427,70 @@ fn the_fused_block_is_right_over_edge_shapes() {
                 lab::run(lab.device(), &variant, ctl::grid(&args, tile), &args).unwrap();
                 let got = lab::values(lab.device(), precision, &out);
                 lab::compare(&what, &got, &want, outputs, pitch);
+            }
+        }
+    }
+}
+
+/// The mean over a result, added up by the convolution and from memory: right, and the same bits.
+#[test]
+fn means_of_a_result_do_not_depend_on_who_adds_up() {
+    let Some(mut lab) = Lab::open() else { return };
+    for precision in PRECISIONS {
+        // Many images in a tile, some, one; a tile in many images.
+        for (images, size) in [(40, (1, 1)), (7, (3, 5)), (3, (11, 9)), (2, (17, 20))] {
+            let case = Case { images, size, inputs: 5, outputs: 37, ..CASE };
+            let values = Values::new(&case, precision);
+            let placed = place(lab.device(), &case, precision, &values);
+            let (pixels, pitch) = (case.pixels(), lab::pitch(precision, case.outputs));
+            let image = pixels / images;
+            for tile in [TILES[0], TILES[2], TILES[5]] {
+                let (rows, cut) = (tile.pixels, Cut { tile, splits: 1 });
+                let segments = pool::segments(rows, image);
+                let count = pixels.div_ceil(rows) * segments * pitch;
+                let pool_of = |device: &mut dyn Device| {
+                    let sums = lab::room(device, Precision::F32, count);
+                    let (at, image, segments) = (sums.address, image as i32, segments as i32);
+                    (sums, Pool { sums: at, image, segments })
+                };
+                let mean = |device: &mut dyn Device, pool: Pool| {
+                    let out = lab::room(device, Precision::F32, images * pitch);
+                    let (pitch, rows) = (pitch as i32, rows as i32);
+                    let args = combine::Args { pool, out: out.address, pitch, rows };
+                    let variant = Variant::new(File::Combine, precision);
+                    lab::run(device, &variant, combine::grid(&args, images), &args).unwrap();
+                    lab::wide_values(device, &out)
+                };
+                let (_sums, pool) = pool_of(lab.device());
+                let sources = (placed.source, None, pool);
+                let got = pooled_outputs(lab.device(), &case, precision, cut, sources, |e| e);
+                let got = got.unwrap();
+                let by_conv = mean(lab.device(), pool);
+                let map = lab::narrow(lab.device(), precision, &got);
+                let (_sums, pool) = pool_of(lab.device());
+                let args = pool::Args {
+                    x: map.address,
+                    pool,
+                    pixels: pixels as i32,
+                    pitch: pitch as i32,
+                    rows: rows as i32,
+                    unused: 0,
+                };
+                let variant = Variant::new(File::Pool, precision);
+                lab::run(lab.device(), &variant, pool::grid(&args), &args).unwrap();
+                let from_memory = mean(lab.device(), pool);
+                let what = format!("{precision} {case:?} {tile:?}");
+                assert_eq!(by_conv, from_memory, "{what}");
+                let want: Vec<(f64, f64)> = (0..images * case.outputs)
+                    .map(|at| {
+                        let (i, c) = (at / case.outputs, at % case.outputs);
+                        let all = (0..image).map(|p| got[(i * image + p) * pitch + c]);
+                        let size = all.clone().map(f64::abs).sum::<f64>() / image as f64;
+                        let mean = all.sum::<f64>() / image as f64;
+                        (mean, lab::allowed(Precision::F32, image, size, mean))
+                    })
+                    .collect();
+                lab::compare(&what, &by_conv, &want, case.outputs, pitch);
             }
         }
     }
