@@ -54,7 +54,7 @@ impl Gpu {
             #[cfg(feature = "cuda")]
             Gpu::Emulated => Ok(cuda::device::Host::new(EMULATED).map(drop)?),
             #[cfg(not(feature = "cuda"))]
-            _ => bail!("this harness was built without CUDA; use --device cpu"),
+            _ => bail!("--device cuda: this harness was built without CUDA; use --device cpu"),
         }
     }
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use spec::weights::Weights;
-use spec::{Engine, EngineError, Ignore, Model, Precision, Tap, Tensor};
+use spec::{Engine, EngineError, Frames, Ignore, Model, Precision, Tap, Tensor};
 
-use crate::device::{Device, Gpu, Memory, Recording, failed};
-use crate::kernels::{Tile, Variant, is_half};
+use crate::device::{Device, Gpu, Launch, Memory, Recording, failed};
+use crate::kernels::{File, Tile, Variant, is_half, normalize};
 use crate::plan::build::plan;
 use crate::plan::{Input, Op, Plan};
 use crate::run::bind::{Bound, UNSEEN};
@@ -27,6 +27,7 @@ pub struct Cuda {
     // Dropped in this order: what was recorded, then memory, then the device.
     prepared: Vec<Prepared>,
     arena: Option<Memory>,
+    frames: Option<Memory>,
     constants: Memory,
     device: Box<dyn Device>,
     /// Fills the arena with NaN before each run: a value that is read before it is written shows.
@@ -86,8 +87,18 @@ impl Cuda {
         let constants = device.alloc(bytes.len())?;
         // SAFETY: it was just made for them.
         unsafe { device.write(constants.address, &bytes)? };
-        let (prepared, arena) = (vec![], None);
-        Ok(Cuda { model, precision, plan, prepared, arena, constants, device, poison: false })
+        let (prepared, arena, frames) = (vec![], None, None);
+        Ok(Cuda {
+            model,
+            precision,
+            plan,
+            prepared,
+            arena,
+            frames,
+            constants,
+            device,
+            poison: false,
+        })
     }
 
     /// The device.
@@ -163,6 +174,51 @@ impl Cuda {
 
     fn arena(&self) -> Result<u64, EngineError> {
         self.arena.as_ref().map(|arena| arena.address).ok_or_else(|| failed("there is no arena"))
+    }
+
+    /// Brings frames to the device and normalises them into the arena.
+    fn begin_frames(&mut self, at: usize, frames: &Frames<'_>) -> Result<(), EngineError> {
+        if self.frames.as_ref().is_none_or(|memory| memory.bytes < frames.rgb.len()) {
+            self.frames = None;
+            self.frames = Some(self.device.alloc(frames.rgb.len())?);
+        }
+        let rgb = self.frames.as_ref().map_or(0, |memory| memory.address);
+        let (arena, layout) = (self.arena()?, &self.prepared[at].layout);
+        let [images, frame_count, height, width] = frames.shape.map(|extent| extent as i32);
+        let args = normalize::Args {
+            rgb,
+            clip: arena + layout.clip() as u64,
+            mean: frames.mean,
+            std: frames.std,
+            images,
+            frames: frame_count,
+            pixels: height * width,
+            unused: 0,
+        };
+        let kernel = self.device.kernel(&Variant::new(File::Normalize, self.precision))?;
+        let (grid, args) = (normalize::grid(&args), bytemuck::bytes_of(&args).to_vec());
+        // SAFETY: the frames fit their memory, and the clip has its place in the arena.
+        unsafe {
+            self.device.write(rgb, frames.rgb)?;
+            self.device.launch(&Launch { kernel, grid, args })
+        }
+    }
+
+    /// As [`Engine::forward_frames`].
+    fn run_frames(&mut self, frames: &Frames<'_>) -> Result<Tensor, EngineError> {
+        let [clips, count, height, width] = frames.shape;
+        let expected = self.model.input_shape(clips);
+        let got = vec![clips, 3, count, height, width];
+        if got != expected || frames.rgb.len() != got.iter().product::<usize>() {
+            return Err(EngineError::Shape { what: "input".to_owned(), expected, got });
+        }
+        if clips == 0 {
+            return self.forward(&Tensor::f32(got, vec![]), &mut Ignore);
+        }
+        let at = self.prepare(clips, false)?;
+        self.begin_frames(at, frames)?;
+        self.replay(at)?;
+        self.output(clips, at)
     }
 
     /// The device, and a layout with its addresses.
@@ -368,5 +424,9 @@ impl Engine for Cuda {
             false => self.replay(at)?,
         }
         self.output(clips, at)
+    }
+
+    fn forward_frames(&mut self, frames: &Frames<'_>) -> Option<Result<Tensor, EngineError>> {
+        Some(self.run_frames(frames))
     }
 }

@@ -8,7 +8,9 @@ use cuda::device::host::SCHEDULES;
 use cuda::device::{Host, Schedule};
 use scalar::Scalar;
 use spec::weights::{Weights, formula};
-use spec::{Config, Engine, EngineError, Flow, Ignore, Model, ModuleId, Precision, Tap, Tensor};
+use spec::{
+    Config, Engine, EngineError, Flow, Frames, Ignore, Model, ModuleId, Precision, Tap, Tensor,
+};
 
 /// Multiprocessors of the emulated GPU: with few of them blocks are fused, with many sums are split.
 const FEW: usize = 2;
@@ -255,4 +257,27 @@ fn wrong_shapes_and_precisions_are_refused_in_a_sentence() {
     let device = Box::new(Host::new(1).unwrap());
     let refused = Cuda::new(case.model.clone(), &case.weights, Precision::F64, device).map(drop);
     assert!(refused.unwrap_err().to_string().contains("not in f64"));
+}
+
+#[test]
+fn frames_are_normalised_on_the_device_bit_for_bit() {
+    let case = Case::new(small(10), 2);
+    let Some(mut cuda) = case.cuda(Precision::F32, FEW, Schedule::default()) else { return };
+    let (mean, std) = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375]);
+    let (shape, pixels) = ([2, 3, 45, 37], 45 * 37);
+    let rgb: Vec<u8> = (0..2 * 3 * pixels * 3).map(|at| (at * 7919 % 256) as u8).collect();
+    let mut clip = vec![0.0; rgb.len()];
+    for (at, pixel) in rgb.chunks(3).enumerate() {
+        let (image, time, place) = (at / pixels / 3, at / pixels % 3, at % pixels);
+        for colour in 0..3 {
+            let value = (f32::from(pixel[colour]) - mean[colour]) / std[colour];
+            clip[((image * 3 + colour) * 3 + time) * pixels + place] = value;
+        }
+    }
+    let want = cuda.forward(&Tensor::f32([2, 3, 3, 45, 37], clip), &mut Ignore).unwrap();
+    let frames = Frames { shape, rgb: &rgb, mean, std };
+    assert_eq!(cuda.forward_frames(&frames).unwrap().unwrap(), want);
+    let short = Frames { rgb: &rgb[1..], ..frames };
+    let refused = cuda.forward_frames(&short).unwrap();
+    assert!(matches!(refused, Err(EngineError::Shape { .. })), "{refused:?}");
 }

@@ -168,6 +168,19 @@ pub enum EngineError {
     },
 }
 
+/// Clips as decoded frames.
+#[derive(Debug, Clone, Copy)]
+pub struct Frames<'a> {
+    /// N, T, H, W.
+    pub shape: [usize; 4],
+    /// Bytes [N, T, H, W, 3]: red, green, blue.
+    pub rgb: &'a [u8],
+    /// Mean of each colour.
+    pub mean: [f32; 3],
+    /// Standard deviation of each colour.
+    pub std: [f32; 3],
+}
+
 /// An implementation of the network, loaded with a model and its weights.
 pub trait Engine: Send {
     /// Name, precision and device in words, such as `scalar f32 on cpu`.
@@ -179,4 +192,10 @@ pub trait Engine: Send {
     /// Runs a clip [N, 3, T, H, W] (N may be 0) and returns the logits [N, classes], or the pooled
     /// features [N, C] of a model without a head. Observing does not change the result.
     fn forward(&mut self, input: &Tensor, tap: &mut dyn Tap) -> Result<Tensor, EngineError>;
+
+    /// Runs decoded frames, which the engine normalises itself, (x - mean) / std in float32: on a GPU a
+    /// quarter of the bytes have to get there. None from an engine that takes normalised clips only.
+    fn forward_frames(&mut self, _: &Frames<'_>) -> Option<Result<Tensor, EngineError>> {
+        None
+    }
 }

@@ -14,7 +14,7 @@ pub mod tensor;
 pub mod weights;
 
 pub use config::{Config, ConfigError, PosEmbed, Semantics};
-pub use engine::{Engine, EngineError, Flow, Ignore, Precision, Tap};
+pub use engine::{Engine, EngineError, Flow, Frames, Ignore, Precision, Tap};
 pub use model::Model;
 pub use module::{Kind, Module, ModuleId, Selection, SelectionError};
 pub use tensor::{Data, Tensor};

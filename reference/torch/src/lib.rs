@@ -14,7 +14,7 @@ pub mod train;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use spec::{Engine, EngineError, Kind, Model, Precision, Tap, Tensor};
+use spec::{Engine, EngineError, Frames, Ignore, Kind, Model, Precision, Tap, Tensor};
 
 pub use device::{Device, threads};
 
@@ -70,5 +70,22 @@ impl Engine for Torch {
     fn forward(&mut self, input: &Tensor, tap: &mut dyn Tap) -> Result<Tensor, EngineError> {
         let _no_grad = tch::no_grad_guard();
         network::Run::new(&self.model, &self.weights, self.precision, self.device, tap).run(input)
+    }
+
+    fn forward_frames(&mut self, frames: &Frames<'_>) -> Option<Result<Tensor, EngineError>> {
+        // On the processor a table does it faster; see `video::normalize`.
+        matches!(self.device, Device::Cuda(_)).then(|| self.run_frames(frames))
+    }
+}
+
+impl Torch {
+    /// As [`Engine::forward_frames`], on any device.
+    pub fn run_frames(&self, frames: &Frames<'_>) -> Result<Tensor, EngineError> {
+        let _no_grad = tch::no_grad_guard();
+        let clip = tensors::normalised(frames, self.precision, self.device)?;
+        let mut ignore = Ignore;
+        let run =
+            network::Run::new(&self.model, &self.weights, self.precision, self.device, &mut ignore);
+        run.run_clip(clip, frames.shape[0])
     }
 }

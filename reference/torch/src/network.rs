@@ -45,11 +45,16 @@ impl<'a> Run<'a> {
         Run { model, weights, precision: Precision::F32, device, tap, training: true }
     }
 
-    pub(crate) fn run(mut self, input: &spec::Tensor) -> Result<spec::Tensor> {
+    pub(crate) fn run(self, input: &spec::Tensor) -> Result<spec::Tensor> {
         let model = self.model;
         let batch = input.shape.first().copied().unwrap_or(0);
         check_shape("input", &model.input_shape(batch), &input.shape)?;
         let clip = to_torch(input, kind(self.precision), self.device)?;
+        self.run_clip(clip, batch)
+    }
+
+    /// Runs a clip [N, 3, T, H, W] that is in libtorch already.
+    pub(crate) fn run_clip(mut self, clip: Tensor, batch: usize) -> Result<spec::Tensor> {
         from_torch(&self.walk(clip, batch)?)
     }
 

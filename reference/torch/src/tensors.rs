@@ -1,6 +1,6 @@
 //! Values in and out of libtorch.
 
-use spec::{Data, EngineError, Precision, Tensor};
+use spec::{Data, EngineError, Frames, Precision, Tensor};
 use tch::{Kind, TchError};
 
 use crate::Device;
@@ -54,6 +54,26 @@ pub(crate) fn to_torch(
             .and_then(|t| t.f_to_kind(kind))
             .map_err(failed),
     }
+}
+
+/// Frames [N, T, H, W, 3] as the network's input [N, 3, T, H, W]: (x - mean) / std in float32.
+pub(crate) fn normalised(
+    frames: &Frames<'_>,
+    precision: Precision,
+    device: Device,
+) -> Result<tch::Tensor, EngineError> {
+    let [n, t, h, w] = frames.shape;
+    let colours = |values: [f32; 3]| tch::Tensor::from_slice(&values).to_device(device.into());
+    tch::Tensor::f_from_slice(frames.rgb)
+        .and_then(|rgb| rgb.f_view(extents(&[n, t, h, w, 3]).as_slice()))
+        .and_then(|rgb| rgb.f_to_device(device.into()))
+        .and_then(|rgb| rgb.f_to_kind(Kind::Float))
+        .and_then(|rgb| rgb.f_sub(&colours(frames.mean)))
+        .and_then(|rgb| rgb.f_div(&colours(frames.std)))
+        .and_then(|rgb| rgb.f_permute([0, 4, 1, 2, 3]))
+        .and_then(|clip| clip.f_contiguous())
+        .and_then(|clip| clip.f_to_kind(kind(precision)))
+        .map_err(failed)
 }
 
 /// Copies a libtorch tensor out: float64 stays, the rest becomes float32, which is exact.

@@ -4,14 +4,17 @@
 mod common;
 
 use common::{Record, engine};
-use spec::{Config, Engine, EngineError, Flow, Ignore, Kind, ModuleId, Precision, Tap, Tensor};
+use spec::{
+    Config, Engine, EngineError, Flow, Frames, Ignore, Kind, ModuleId, Precision, Tap, Tensor,
+};
 use torch::Device;
 
 fn small() -> Config {
     Config { depth: 18, width: 0.125, frames: 4, size: (40, 33), classes: 5, ..Config::default() }
 }
 
-const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::F64, Precision::Bf16];
+const PRECISIONS: [Precision; 5] =
+    [Precision::F32, Precision::F64, Precision::Bf16, Precision::Tf32, Precision::F16];
 
 #[test]
 fn observing_does_not_change_the_result() {
@@ -128,4 +131,23 @@ fn devices_are_parsed() {
     for bad in ["gpu", "cuda:", "cuda:x", "cuda3", ""] {
         assert!(bad.parse::<Device>().is_err(), "{bad}");
     }
+}
+
+#[test]
+fn frames_are_normalised_as_by_hand() {
+    let (_, mut torch, input) = engine(small(), Precision::F32, 1);
+    let [n, _, t, h, w] = input.shape[..] else { panic!("{:?}", input.shape) };
+    let (mean, std) = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375]);
+    let rgb: Vec<u8> = (0..n * t * h * w * 3).map(|at| (at * 7919 % 256) as u8).collect();
+    let mut clip = vec![0.0; rgb.len()];
+    for (at, pixel) in rgb.chunks(3).enumerate() {
+        for colour in 0..3 {
+            let value = (f32::from(pixel[colour]) - mean[colour]) / std[colour];
+            clip[colour * t * h * w + at] = value;
+        }
+    }
+    let want = torch.forward(&Tensor::f32(input.shape, clip), &mut Ignore).unwrap();
+    let frames = Frames { shape: [n, t, h, w], rgb: &rgb, mean, std };
+    assert_eq!(torch.run_frames(&frames).unwrap(), want);
+    assert!(torch.forward_frames(&frames).is_none(), "on the processor a table does it");
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use reports::record::Video;
-use spec::{Engine, EngineError, Ignore, Tensor};
+use spec::{Engine, EngineError, Frames, Ignore, Tensor};
 use video::views::{self, Views};
 use video::{VideoError, normalize};
 
@@ -32,17 +32,19 @@ impl Contestant {
     }
 
     /// Runs so many views, at most `batch` at a time, and fewer where the device's memory is too small
-    /// for that; `clip` makes the input of some of them. The logits of all.
+    /// for that; `rgb` makes the frames [T, H, W, 3] of some of them. The logits of all.
     fn forward(
         &mut self,
         views: usize,
         batch: usize,
-        clip: impl Fn(Range<usize>) -> Tensor,
+        [frames, height, width]: [usize; 3],
+        rgb: impl Fn(Range<usize>) -> Vec<u8>,
     ) -> Result<Vec<f32>> {
         let (mut logits, mut at) = (vec![], 0);
         while at < views {
             let some = at..views.min(at + batch.min(self.fits).max(1));
-            match self.engine.forward(&clip(some.clone()), &mut Ignore) {
+            let shape = [some.len(), frames, height, width];
+            match self.run(shape, &rgb(some.clone())) {
                 Ok(output) => {
                     logits.extend(output.to_f32());
                     at = some.end;
@@ -58,6 +60,20 @@ impl Contestant {
             }
         }
         Ok(logits)
+    }
+
+    /// Normalised by the engine, if it does that, or here.
+    fn run(&mut self, shape: [usize; 4], rgb: &[u8]) -> Result<Tensor, EngineError> {
+        let (mean, std) = (normalize::MEAN, normalize::STD);
+        if let Some(output) = self.engine.forward_frames(&Frames { shape, rgb, mean, std }) {
+            return output;
+        }
+        let [views, frames, height, width] = shape;
+        let mut clip = vec![];
+        let view = frames * height * width * 3;
+        rgb.chunks(view).for_each(|view| normalize::append(view, &mut clip));
+        let clip = Tensor::f32([views, 3, frames, height, width], clip);
+        self.engine.forward(&clip, &mut Ignore)
     }
 }
 
@@ -156,16 +172,14 @@ fn forward(
 ) -> Result<Vec<f32>> {
     let (frames, side) = (videos.protocol.frames, videos.protocol.crop);
     let order = videos.order.of(frames, place);
-    contestant.forward(views.len(), batch, |some| {
-        let mut input = Vec::new();
-        for view in some.clone() {
+    contestant.forward(views.len(), batch, [frames, side, side], |some| {
+        let mut rgb = Vec::new();
+        for view in some {
             let pixels = views.pixels(view);
             let size = pixels.len() / frames;
-            let shown: Vec<u8> =
-                order.iter().flat_map(|&t| pixels[t * size..][..size].iter().copied()).collect();
-            normalize::append(&shown, &mut input);
+            order.iter().for_each(|&t| rgb.extend_from_slice(&pixels[t * size..][..size]));
         }
-        Tensor::f32([some.len(), 3, frames, side, side], input)
+        rgb
     })
 }
 
@@ -175,7 +189,7 @@ mod tests {
 
     use super::*;
 
-    /// Holds two clips, and answers each with its first value.
+    /// Holds two clips of one pixel, and answers each with its red.
     struct Small(Vec<usize>);
 
     impl Engine for Small {
@@ -192,7 +206,10 @@ mod tests {
             self.0.push(clips);
             let device = String::new();
             match clips {
-                0..=2 => Ok(input.clone()),
+                0..=2 => {
+                    let red = input.to_f32().into_iter().step_by(3).collect();
+                    Ok(Tensor::f32([clips, 1], red))
+                }
                 clips => {
                     Err(EngineError::OutOfMemory { device, clips, needed: 9, free: 5, fits: 2 })
                 }
@@ -203,11 +220,13 @@ mod tests {
     #[test]
     fn a_batch_that_does_not_fit_is_lowered_once_and_nothing_is_lost() {
         let mut contestant = Contestant::new("small".to_owned(), Box::new(Small(vec![])));
-        let clip = |some: Range<usize>| {
-            Tensor::f32([some.len(), 1], some.map(|view| view as f32).collect())
+        let rgb = |some: Range<usize>| some.flat_map(|view| [view as u8, 0, 0]).collect();
+        let red = |views: usize| -> Vec<f32> {
+            let (mean, std) = (normalize::MEAN[0], normalize::STD[0]);
+            (0..views).map(|view| (view as f32 - mean) / std).collect()
         };
-        assert_eq!(contestant.forward(5, 4, clip).unwrap(), [0.0, 1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(contestant.forward(5, 4, [1, 1, 1], rgb).unwrap(), red(5));
         assert_eq!(contestant.fits, 2);
-        assert_eq!(contestant.forward(3, 4, clip).unwrap(), [0.0, 1.0, 2.0]);
+        assert_eq!(contestant.forward(3, 4, [1, 1, 1], rgb).unwrap(), red(3));
     }
 }

@@ -10,6 +10,7 @@ pub mod finish;
 pub mod import;
 pub mod maxpool;
 pub mod mean;
+pub mod normalize;
 pub mod pool;
 pub mod tile;
 
@@ -49,6 +50,8 @@ pub enum File {
     MaxPool,
     /// Mean over the map.
     Mean,
+    /// Decoded frames to the clip.
+    Normalize,
     /// Sums over tiles of a map.
     Pool,
 }
@@ -56,7 +59,7 @@ pub enum File {
 /// Name of the file and of the kernel in it, text, bytes of its argument.
 type Entry = (File, &'static str, &'static str, &'static str, usize);
 
-const FILES: [Entry; 10] = [
+const FILES: [Entry; 11] = [
     (
         File::Combine,
         "combine.cu",
@@ -90,6 +93,13 @@ const FILES: [Entry; 10] = [
         size_of::<maxpool::Args>(),
     ),
     (File::Mean, "mean.cu", "mean", include_str!("mean.cu"), size_of::<mean::Args>()),
+    (
+        File::Normalize,
+        "normalize.cu",
+        "normalize",
+        include_str!("normalize.cu"),
+        size_of::<normalize::Args>(),
+    ),
     (File::Pool, "pool.cu", "pool_map", include_str!("pool.cu"), size_of::<pool::Args>()),
 ];
 
