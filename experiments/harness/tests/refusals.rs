@@ -49,7 +49,7 @@ fn cuda_without_a_gpu_is_one_sentence() {
         let run = h.run(&[command, &["--device", "cuda"]].concat());
         run.refuses(&["no NVIDIA driver", "--device cpu"]);
     }
-    h.diff(&[&SMALL[..], &["--candidate", "cuda"]].concat()).refuses(&["--device c"]);
+    h.diff(&[&SMALL[..], &["--candidate", "cuda"]].concat()).refuses(&["engine cpu"]);
     h.diff(&[&SMALL[..], &["--device", "gpu"]].concat()).code(2);
 }
 
