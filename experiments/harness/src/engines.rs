@@ -122,7 +122,7 @@ pub fn load(
             Precision::F64 => Ok(Box::new(scalar::Scalar::<f64>::new(model, weights)?)),
             other => bail!("the engine `scalar` computes in f32 or f64, not in {other}"),
         },
-        Participant::Cpu => Ok(cpu::load(model, weights, precision, device.cpu)?),
+        Participant::Cpu => Ok(cpu::load(model, weights.clone(), precision, device.cpu)?),
         Participant::Cuda => load_cuda(model, weights, precision, device),
         Participant::Torch => load_torch(model, weights, precision, device),
         Participant::Npz(path) => {

@@ -30,7 +30,7 @@ fn run<E: Format>(batch: usize, options: Options) {
     let shape = model.input_shape(batch);
     let input = Tensor::f32(shape.clone(), formula::input(shape.iter().product(), 0));
     let start = Instant::now();
-    let mut engine = Cpu::<E>::new(model, &weights, options).expect("the engine");
+    let mut engine = Cpu::<E>::new(model, weights, options).expect("the engine");
     println!("{}: load {:.3} s", engine.describe(), start.elapsed().as_secs_f64());
     let start = Instant::now();
     engine.forward(&input, &mut Ignore).expect("a run");

@@ -144,7 +144,7 @@ fn together(threads: usize) -> usize {
 /// Loads the engine in a precision: f32 or bf16.
 pub fn load(
     model: Arc<Model>,
-    weights: &Weights,
+    weights: Weights,
     precision: Precision,
     options: Options,
 ) -> Result<Box<dyn Engine>, EngineError> {
@@ -173,14 +173,11 @@ impl Format for Bf16 {
 }
 
 impl<E: Format> Cpu<E> {
-    /// Plans the network and packs the weights. A missing tensor is
+    /// Plans the network and packs the weights, which are let go one by one: a clone that shares the
+    /// values keeps them. A missing tensor is
     /// [`EngineError::MissingWeight`], one of another shape [`EngineError::Shape`], an instruction
     /// set that the machine lacks [`EngineError::Device`].
-    pub fn new(
-        model: Arc<Model>,
-        weights: &Weights,
-        options: Options,
-    ) -> Result<Self, EngineError> {
+    pub fn new(model: Arc<Model>, weights: Weights, options: Options) -> Result<Self, EngineError> {
         let level = match options.isa {
             None => Level::best(),
             Some(isa) => isa.detect().ok_or_else(|| {

@@ -17,7 +17,7 @@ pub const ALIGN: usize = 64;
 /// prefetching does not stop every 4 KiB.
 const LARGE: usize = 2 << 20;
 
-/// A block of zeroed, aligned bytes, in large pages where it is large.
+/// A block of aligned bytes, zeroed unless it is a store's, in large pages where it is large.
 pub struct Memory {
     start: NonNull<u8>,
     layout: Layout,
@@ -31,6 +31,13 @@ unsafe impl Sync for Memory {}
 impl Memory {
     /// At least so many bytes.
     pub fn new(bytes: usize) -> Self {
+        let mut memory = Memory::untouched(bytes);
+        memory.fill(0);
+        memory
+    }
+
+    /// Bytes that nobody has written yet, so that the system need not have provided them either.
+    fn untouched(bytes: usize) -> Self {
         let align = if bytes >= LARGE { LARGE } else { ALIGN };
         let layout = Layout::from_size_align(bytes.max(1).next_multiple_of(ALIGN), align);
         let layout = layout.expect("sizes were checked when the model was described");
@@ -40,8 +47,6 @@ impl Memory {
         if align == LARGE {
             large_pages(start, layout.size());
         }
-        // SAFETY: the block was just allocated with this size.
-        unsafe { start.write_bytes(0, layout.size()) };
         Memory { start, layout }
     }
 
@@ -113,16 +118,17 @@ impl Store {
             Some(chunk) if self.used + bytes <= chunk.len() => chunk,
             _ => {
                 self.used = 0;
-                Arc::new(Memory::new(bytes.max(CHUNK)))
+                Arc::new(Memory::untouched(bytes.max(CHUNK)))
             }
         };
         let offset = self.used;
         self.used += bytes;
         // SAFETY: this part of the chunk is handed out once, so that nobody else reads or writes it
-        // while it is filled; it is aligned for `E` and zeroed.
+        // while it is filled; it is aligned for `E`, lies in the chunk and is zeroed first.
         let values = unsafe {
-            let start = chunk.start.as_ptr().add(offset).cast::<E>();
-            std::slice::from_raw_parts_mut(start, len)
+            let start = chunk.start.as_ptr().add(offset);
+            start.write_bytes(0, bytes);
+            std::slice::from_raw_parts_mut(start.cast::<E>(), len)
         };
         fill(values);
         self.chunk = Some(chunk.clone());

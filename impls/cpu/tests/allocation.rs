@@ -1,11 +1,12 @@
-//! Once an engine has run a batch size, another run allocates its answer and nothing in the network.
-//! A test of its own, for the allocator counts for the whole process.
+//! Once an engine has run a batch size, another run allocates its answer and nothing in the network;
+//! and loading does not hold all weights twice. A file of its own, for the allocator counts for the
+//! whole process.
 
 #![allow(unsafe_code, reason = "an allocator that counts")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use cpu::Options;
 use spec::weights::{Weights, formula};
@@ -14,17 +15,27 @@ use spec::{Config, Engine, Ignore, Model, Precision, Tensor};
 /// Allocations so far, of all threads.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
+/// Bytes that are held now, and the most since [`watch`].
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+/// One test at a time counts.
+static ALONE: Mutex<()> = Mutex::new(());
+
 struct Counting;
 
 // SAFETY: hands everything on to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.fetch_add(1, Ordering::Relaxed);
+        let live = LIVE.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        PEAK.fetch_max(live, Ordering::Relaxed);
         // SAFETY: the caller's.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
         // SAFETY: the caller's.
         unsafe { System.dealloc(at, layout) }
     }
@@ -37,7 +48,7 @@ fn engine(config: &Config, precision: Precision, threads: usize) -> (Box<dyn Eng
     let model = Arc::new(Model::new(config.clone()).unwrap());
     let weights = Weights::formula(model.parameters(), 0);
     let options = Options { threads, ..Options::default() };
-    (cpu::load(model.clone(), &weights, precision, options).unwrap(), model)
+    (cpu::load(model.clone(), weights, precision, options).unwrap(), model)
 }
 
 /// Allocations of a run after two others.
@@ -54,6 +65,23 @@ fn allocations(config: &Config, precision: Precision, threads: usize, clips: usi
 }
 
 #[test]
+fn a_model_is_not_held_twice_while_it_is_packed() {
+    let _alone = ALONE.lock().unwrap();
+    let model = Arc::new(Model::new(Config::default()).unwrap());
+    let start = LIVE.load(Ordering::Relaxed);
+    let weights = Weights::formula(model.parameters(), 0);
+    let held = LIVE.load(Ordering::Relaxed) - start;
+    PEAK.store(0, Ordering::Relaxed);
+    let options = Options { threads: 1, ..Options::default() };
+    let engine = cpu::load(model, weights, Precision::F32, options).unwrap();
+    let packed = LIVE.load(Ordering::Relaxed) - start;
+    let peak = PEAK.load(Ordering::Relaxed) - start;
+    eprintln!("{held} bytes of weights, {packed} packed, {peak} at most");
+    assert!(held > 50 << 20 && peak < packed + held / 4, "{held}, {packed}, {peak}");
+    drop(engine);
+}
+
+#[test]
 fn a_run_allocates_for_its_answer_and_not_for_the_network() {
     let config = |depth| Config {
         depth,
@@ -63,6 +91,7 @@ fn a_run_allocates_for_its_answer_and_not_for_the_network() {
         classes: 7,
         ..Config::default()
     };
+    let _alone = ALONE.lock().unwrap();
     for precision in [Precision::F32, Precision::Bf16] {
         for threads in [1, 2] {
             for clips in [1, 3, 8] {

@@ -24,7 +24,7 @@ impl Case {
     }
 
     fn cpu(&self, precision: Precision, options: Options) -> Box<dyn Engine> {
-        cpu::load(self.model.clone(), &self.weights, precision, options).unwrap()
+        cpu::load(self.model.clone(), self.weights.clone(), precision, options).unwrap()
     }
 
     fn truth(&self) -> Tensor {
@@ -211,7 +211,8 @@ fn what_an_observer_puts_in_place_is_used() {
 #[test]
 fn what_is_not_there_is_refused_in_a_sentence() {
     let case = Case::new(small(10), 1);
-    let error = cpu::load(case.model.clone(), &case.weights, Precision::F64, Options::default());
+    let error =
+        cpu::load(case.model.clone(), case.weights.clone(), Precision::F64, Options::default());
     assert!(error.err().unwrap().to_string().contains("f32 or bf16"));
     let mut engine = case.cpu(Precision::F32, Options::default());
     let wrong = Tensor::f32(vec![1, 3], vec![0.0; 3]);

@@ -35,7 +35,7 @@ enum Loaded {
 }
 
 impl Loaded {
-    fn new(args: &WorkerArgs, model: Arc<Model>, weights: &Weights) -> Result<Self> {
+    fn new(args: &WorkerArgs, model: Arc<Model>, weights: Weights) -> Result<Self> {
         if args.engine == "cpu" {
             let (isa, threads) = (args.isa, args.threads);
             let options = cpu::Options { isa, threads, ..cpu::Options::default() };
@@ -50,12 +50,12 @@ impl Loaded {
         let device = crate::engines::open_device(&on)?;
         #[cfg(feature = "cuda")]
         if args.engine == "cuda" {
-            let engine = crate::engines::open_cuda(model, weights, args.precision, device)?;
+            let engine = crate::engines::open_cuda(model, &weights, args.precision, device)?;
             return Ok(Loaded::Cuda(Box::new(engine), None));
         }
         let engine = args.engine.parse().map_err(anyhow::Error::msg)?;
         let model = (*model).clone();
-        let engine = crate::engines::load(&engine, model, weights, args.precision, device)?;
+        let engine = crate::engines::load(&engine, model, &weights, args.precision, device)?;
         Ok(Loaded::Other(engine))
     }
 
@@ -166,8 +166,7 @@ fn serve(args: &WorkerArgs) -> Result<()> {
     let before = resident("VmRSS:");
     let start = Instant::now();
     let (model, weights) = crate::commands::model_and_weights(&args.model, &args.weights)?;
-    let mut engine = Loaded::new(args, Arc::new(model), &weights)?;
-    drop(weights);
+    let mut engine = Loaded::new(args, Arc::new(model), weights)?;
     let load_s = start.elapsed().as_secs_f64();
     let start = Instant::now();
     let mut output = engine.run(&input)?;

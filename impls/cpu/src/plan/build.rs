@@ -22,7 +22,7 @@ pub struct Target {
 /// Makes the plan of a network.
 pub fn plan<E: Tabled>(
     model: &Model,
-    weights: &Weights,
+    weights: Weights,
     kernels: &Kernels<E>,
     target: Target,
 ) -> Result<Plan<E>, EngineError> {
@@ -51,7 +51,7 @@ pub fn plan<E: Tabled>(
 /// A plan in the making.
 pub struct Builder<'a, E> {
     pub(super) model: &'a Model,
-    pub(super) params: Params<'a>,
+    pub(super) params: Params,
     kernels: &'a Kernels<E>,
     target: Target,
     steps: Vec<Step<E>>,
@@ -60,7 +60,7 @@ pub struct Builder<'a, E> {
 }
 
 /// A convolution, its weights and what becomes of it.
-pub(super) type Wanted<'c> = (&'c Conv, &'c Kernel<'c>, Finish);
+pub(super) type Wanted<'c> = (&'c Conv, &'c Kernel, Finish);
 
 impl<E: Tabled> Builder<'_, E> {
     pub(super) fn lanes(&self) -> usize {
@@ -99,7 +99,7 @@ impl<E: Tabled> Builder<'_, E> {
     }
 
     /// A result with the bias of a convolution.
-    pub(super) fn biased(&self, out: Map, kernel: &Kernel<'_>) -> Finish {
+    pub(super) fn biased(&self, out: Map, kernel: &Kernel) -> Finish {
         let bias = padded((0..out.channels).map(|o| kernel.bias(o)), self.lanes());
         Finish { bias: Some(bias), ..Finish::to(out) }
     }
@@ -142,7 +142,7 @@ impl<E: Tabled> Builder<'_, E> {
         &mut self,
         conv: &Conv,
         kind: &'static str,
-        kernel: &Kernel<'_>,
+        kernel: &Kernel,
         x: Map,
         gate: Option<Map>,
         finish: Finish,
@@ -174,7 +174,7 @@ impl<E: Tabled> Builder<'_, E> {
         &mut self,
         conv: &Conv,
         kind: &'static str,
-        kernel: &Kernel<'_>,
+        kernel: &Kernel,
         x: Map,
         finish: Finish,
     ) {
@@ -389,15 +389,11 @@ impl<E: Tabled> Builder<'_, E> {
     }
 
     fn linear(&mut self, fc: &Linear, features: Map) -> Result<Map, EngineError> {
-        let leaf = |name: &str| self.params.get(&format!("{}.{name}", fc.name));
-        let (weight, bias) = (leaf("weight")?, leaf("bias")?);
+        let kernel = self.params.dense(fc)?;
         let out = self.map(fc.out_features, (1, 1));
-        let bias = padded(bias.iter().map(|&b| f64::from(b)), self.lanes());
-        let finish = Finish { bias: Some(bias), ..Finish::to(out) }.show(DONE, fc.id);
+        let finish = self.biased(out, &kernel).show(DONE, fc.id);
         let (shape, lanes) = ([fc.in_features, fc.out_features], self.lanes());
-        let weights = Packed::matrix(&mut self.store, shape, lanes, |o, c| {
-            f64::from(weight[o * fc.in_features + c])
-        });
+        let weights = Packed::matrix(&mut self.store, shape, lanes, |o, c| kernel.at(o, c, 0));
         let source = self.source(features, 1, None, weights);
         self.gemm(&fc.name, "head", fc.id, source, None, finish);
         Ok(out)

@@ -1,25 +1,27 @@
 //! Learned values as the plan needs them, in f64 until they are rounded once.
 
-use spec::model::{BatchNorm, Conv};
-use spec::weights::Weights;
+use std::sync::Arc;
+
+use spec::model::{BatchNorm, Conv, Linear};
+use spec::weights::{Param, Weights};
 use spec::{EngineError, Model};
 
-/// The weights of a model, checked.
-pub struct Params<'a>(&'a Weights);
+/// The weights of a model, checked. Those of convolutions leave as they are packed, so that a large
+/// model is not held twice.
+pub struct Params(Weights);
 
 /// A convolution's weight [out, in, k, k] and bias.
-#[derive(Clone, Copy)]
-pub struct Kernel<'a> {
-    weight: &'a [f32],
-    bias: Option<&'a [f32]>,
+pub struct Kernel {
+    weight: Arc<Param>,
+    bias: Option<Arc<Param>>,
     taps: usize,
     inner: usize,
 }
 
-impl Kernel<'_> {
+impl Kernel {
     /// Weight of an output, an input channel and a tap (row-major).
     pub fn at(&self, output: usize, channel: usize, tap: usize) -> f64 {
-        f64::from(self.weight[(output * self.inner + channel) * self.taps + tap])
+        f64::from(self.weight.data[(output * self.inner + channel) * self.taps + tap])
     }
 
     /// A 3x3 kernel.
@@ -29,7 +31,7 @@ impl Kernel<'_> {
 
     /// The bias of an output, 0 where there is none.
     pub fn bias(&self, output: usize) -> f64 {
-        self.bias.map_or(0.0, |bias| f64::from(bias[output]))
+        self.bias.as_ref().map_or(0.0, |bias| f64::from(bias.data[output]))
     }
 }
 
@@ -41,9 +43,9 @@ pub struct Affine {
     pub shift: Vec<f64>,
 }
 
-impl<'a> Params<'a> {
+impl Params {
     /// Refuses weights that lack a tensor of the model or have it in another shape.
-    pub fn new(model: &Model, weights: &'a Weights) -> Result<Self, EngineError> {
+    pub fn new(model: &Model, weights: Weights) -> Result<Self, EngineError> {
         for wanted in model.parameters() {
             let missing = || EngineError::MissingWeight(wanted.name.clone());
             let found = weights.get(&wanted.name).ok_or_else(missing)?;
@@ -59,20 +61,31 @@ impl<'a> Params<'a> {
     }
 
     /// A tensor by name.
-    pub fn get(&self, name: &str) -> Result<&'a [f32], EngineError> {
+    pub fn get(&self, name: &str) -> Result<&[f32], EngineError> {
         let found = self.0.get(name).ok_or_else(|| EngineError::MissingWeight(name.to_owned()))?;
         Ok(&found.data)
     }
 
-    /// A convolution's.
-    pub fn kernel(&self, conv: &Conv) -> Result<Kernel<'a>, EngineError> {
+    /// A convolution's, which can be had once.
+    pub fn kernel(&mut self, conv: &Conv) -> Result<Kernel, EngineError> {
         let bias = match conv.bias {
-            true => Some(self.get(&format!("{}.bias", conv.name))?),
+            true => Some(self.take(&format!("{}.bias", conv.name))?),
             false => None,
         };
-        let weight = self.get(&format!("{}.weight", conv.name))?;
+        let weight = self.take(&format!("{}.weight", conv.name))?;
         let inner = conv.in_channels / conv.groups;
         Ok(Kernel { weight, bias, taps: conv.kernel * conv.kernel, inner })
+    }
+
+    /// A dense layer's, as that of a 1x1 convolution.
+    pub fn dense(&mut self, fc: &Linear) -> Result<Kernel, EngineError> {
+        let bias = Some(self.take(&format!("{}.bias", fc.name))?);
+        let weight = self.take(&format!("{}.weight", fc.name))?;
+        Ok(Kernel { weight, bias, taps: 1, inner: fc.in_features })
+    }
+
+    fn take(&mut self, name: &str) -> Result<Arc<Param>, EngineError> {
+        self.0.take(name).ok_or_else(|| EngineError::MissingWeight(name.to_owned()))
     }
 
     /// A normalisation as scale and shift.
@@ -89,7 +102,7 @@ impl<'a> Params<'a> {
     }
 
     /// A normalisation of a convolution's output, with the convolution's bias taken in.
-    pub fn affine_of(&self, kernel: &Kernel<'_>, bn: &BatchNorm) -> Result<Affine, EngineError> {
+    pub fn affine_of(&self, kernel: &Kernel, bn: &BatchNorm) -> Result<Affine, EngineError> {
         let mut affine = self.affine(bn)?;
         for (c, shift) in affine.shift.iter_mut().enumerate() {
             *shift += kernel.bias(c) * affine.scale[c];

@@ -121,6 +121,12 @@ impl Weights {
         self.params.get_mut(name).map(Arc::make_mut)
     }
 
+    /// Takes a tensor out. With its last owner its memory goes: a program that makes something else
+    /// of every tensor need not hold both.
+    pub fn take(&mut self, name: &str) -> Option<Arc<Param>> {
+        self.params.remove(name)
+    }
+
     /// Official names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.params.keys().map(String::as_str)
