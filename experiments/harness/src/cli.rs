@@ -158,7 +158,8 @@ pub struct DeviceArgs {
     /// Threads of every engine; 0 is all cores.
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
-    /// Instruction set of the engine cpu: portable, avx2, avx512 or avx512bf16 [default: the best].
+    /// Instruction set of the engine cpu: portable, avx2, avx512, avx512bf16, amx, neon or
+    /// amx-emulated [default: the best].
     #[arg(long)]
     pub isa: Option<cpu::Isa>,
 }

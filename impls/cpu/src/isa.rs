@@ -6,44 +6,64 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::element::{Bf16, Element};
-use crate::kernels::gemm::{self, Gemm};
+use crate::kernels::gemm::{self, Gemm, Sums};
 use crate::kernels::import::{self, Import};
-use crate::kernels::peak;
 use crate::kernels::spatial::{self, Depthwise, Gather, MaxPool, Mean, Resume};
+use crate::kernels::tiles::Matrix;
+use crate::kernels::vectors::Vectors;
 use crate::kernels::winograd::{self, Input, Output};
 use crate::simd::Simd;
+use crate::simd::amx;
 
 /// The instruction sets for which kernels are compiled, from the plainest on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Isa {
+    /// The matrix unit of [`Isa::Amx`] in plain Rust: slow, for machines that have none.
+    AmxEmulated,
     /// Plain Rust.
     Portable,
+    /// 64-bit Arm.
+    Neon,
     /// x86-64 with AVX2 and FMA.
     Avx2,
     /// x86-64 with AVX-512 F, BW and VL.
     Avx512,
     /// AVX-512 with bfloat16 dot products.
     Avx512Bf16,
+    /// The same, and in bfloat16 the matrix unit AMX for products.
+    Amx,
 }
 
 impl Isa {
     /// All of them.
-    pub const ALL: [Isa; 4] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16];
+    pub const ALL: [Isa; 7] = [
+        Isa::AmxEmulated,
+        Isa::Portable,
+        Isa::Neon,
+        Isa::Avx2,
+        Isa::Avx512,
+        Isa::Avx512Bf16,
+        Isa::Amx,
+    ];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
+            Isa::AmxEmulated => "amx-emulated",
             Isa::Portable => "portable",
+            Isa::Neon => "neon",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
             Isa::Avx512Bf16 => "avx512bf16",
+            Isa::Amx => "amx",
         }
     }
 
     /// Proof that this machine has it, or None.
     pub fn detect(self) -> Option<Level> {
         let there = match self {
-            Isa::Portable => true,
+            Isa::AmxEmulated | Isa::Portable => true,
+            Isa::Neon => cfg!(target_arch = "aarch64"),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(target_arch = "x86_64")]
@@ -56,6 +76,8 @@ impl Isa {
             Isa::Avx512Bf16 => {
                 Isa::Avx512.detect().is_some() && is_x86_feature_detected!("avx512bf16")
             }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => Isa::Avx512Bf16.detect().is_some() && amx::available(),
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         };
@@ -75,7 +97,8 @@ impl FromStr for Isa {
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Isa::ALL.into_iter().find(|isa| isa.name() == text);
         found.ok_or_else(|| {
-            format!("`{text}` is no instruction set; use portable, avx2, avx512 or avx512bf16")
+            let names = Isa::ALL.map(Isa::name).join(", ");
+            format!("`{text}` is no instruction set; use one of {names}")
         })
     }
 }
@@ -105,7 +128,7 @@ impl Level {
 #[allow(missing_docs, reason = "the kernels' own names")]
 pub struct Kernels<E> {
     pub lanes: usize,
-    pub dot: bool,
+    pub depth: usize,
     pub rows: usize,
     pub gemm: unsafe fn(&Gemm<E, E>),
     pub gemm_planes: unsafe fn(&Gemm<E, f32>),
@@ -118,6 +141,7 @@ pub struct Kernels<E> {
     pub resume: unsafe fn(&Resume<E>),
     pub import: unsafe fn(&Import<E>),
     pub peak: unsafe fn(usize) -> f32,
+    pub peak_work: usize,
 }
 
 /// A format for which tables exist.
@@ -127,21 +151,22 @@ pub trait Tabled: Element {
 }
 
 macro_rules! compile {
-    ($module:ident, $simd:ty, $element:ty $(, $features:literal)?) => {
+    ($module:ident, $simd:ty, $element:ty, $sums:ty $(, $features:literal)?) => {
         mod $module {
             use super::*;
             type S = $simd;
             type E = $element;
+            type M = $sums;
 
             $(#[target_feature(enable = $features)])?
             unsafe fn gemm(g: &Gemm<E, E>) {
                 // SAFETY: the caller's; the instruction set is there (`Level`).
-                unsafe { gemm::run::<S, E, E>(g) }
+                unsafe { gemm::run::<S, E, E, M>(g) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn gemm_planes(g: &Gemm<E, f32>) {
                 // SAFETY: as above.
-                unsafe { gemm::run::<S, E, f32>(g) }
+                unsafe { gemm::run::<S, E, f32, M>(g) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn winograd_input(i: &Input<E>, row: usize, column: usize, index: usize) {
@@ -186,13 +211,13 @@ macro_rules! compile {
             $(#[target_feature(enable = $features)])?
             unsafe fn peak(rounds: usize) -> f32 {
                 // SAFETY: as above.
-                unsafe { peak::run::<S, E>(rounds) }
+                unsafe { <M as Sums<S, E>>::peak(rounds) }
             }
 
             pub const KERNELS: Kernels<E> = Kernels {
                 lanes: <S as Simd>::LANES,
-                dot: <S as Simd>::DOT,
-                rows: <S as Simd>::ROWS,
+                depth: <M as Sums<S, E>>::DEPTH,
+                rows: <M as Sums<S, E>>::ROWS,
                 gemm,
                 gemm_planes,
                 winograd_input,
@@ -204,36 +229,59 @@ macro_rules! compile {
                 resume,
                 import,
                 peak,
+                peak_work: <M as Sums<S, E>>::PEAK_WORK,
             };
         }
     };
 }
 
-compile!(portable_f32, crate::simd::portable::Portable, f32);
-compile!(portable_bf16, crate::simd::portable::Portable, Bf16);
+compile!(portable_f32, crate::simd::portable::Portable<4>, f32, Vectors);
+compile!(portable_bf16, crate::simd::portable::Portable<4>, Bf16, Vectors);
+compile!(emulated_bf16, crate::simd::portable::Portable<16>, Bf16, Matrix<amx::Software>);
+#[cfg(target_arch = "aarch64")]
+compile!(neon_f32, crate::simd::neon::Neon, f32, Vectors);
+#[cfg(target_arch = "aarch64")]
+compile!(neon_bf16, crate::simd::neon::Neon, Bf16, Vectors);
 #[cfg(target_arch = "x86_64")]
-compile!(avx2_f32, crate::simd::avx2::Avx2, f32, "avx2,fma");
+compile!(avx2_f32, crate::simd::avx2::Avx2, f32, Vectors, "avx2,fma");
 #[cfg(target_arch = "x86_64")]
-compile!(avx2_bf16, crate::simd::avx2::Avx2, Bf16, "avx2,fma");
+compile!(avx2_bf16, crate::simd::avx2::Avx2, Bf16, Vectors, "avx2,fma");
 #[cfg(target_arch = "x86_64")]
-compile!(avx512_f32, crate::simd::avx512::Avx512<false>, f32, "avx512f,avx512bw,avx512vl");
+compile!(avx512_f32, crate::simd::avx512::Avx512<false>, f32, Vectors, "avx512f,avx512bw,avx512vl");
 #[cfg(target_arch = "x86_64")]
-compile!(avx512_bf16, crate::simd::avx512::Avx512<false>, Bf16, "avx512f,avx512bw,avx512vl");
+compile!(
+    avx512_bf16,
+    crate::simd::avx512::Avx512<false>,
+    Bf16,
+    Vectors,
+    "avx512f,avx512bw,avx512vl"
+);
 #[cfg(target_arch = "x86_64")]
 compile!(
     avx512bf16_bf16,
     crate::simd::avx512::Avx512<true>,
     Bf16,
+    Vectors,
+    "avx512f,avx512bw,avx512vl,avx512bf16"
+);
+#[cfg(target_arch = "x86_64")]
+compile!(
+    amx_bf16,
+    crate::simd::avx512::Avx512<true>,
+    Bf16,
+    Matrix<amx::Hardware>,
     "avx512f,avx512bw,avx512vl,avx512bf16"
 );
 
 impl Tabled for f32 {
     fn kernels(level: Level) -> Kernels<f32> {
         match level.0 {
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => neon_f32::KERNELS,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => avx2_f32::KERNELS,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx512Bf16 => avx512_f32::KERNELS,
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => avx512_f32::KERNELS,
             _ => portable_f32::KERNELS,
         }
     }
@@ -242,12 +290,17 @@ impl Tabled for f32 {
 impl Tabled for Bf16 {
     fn kernels(level: Level) -> Kernels<Bf16> {
         match level.0 {
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => neon_bf16::KERNELS,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => avx2_bf16::KERNELS,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => avx512_bf16::KERNELS,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 => avx512bf16_bf16::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => amx_bf16::KERNELS,
+            Isa::AmxEmulated => emulated_bf16::KERNELS,
             _ => portable_bf16::KERNELS,
         }
     }

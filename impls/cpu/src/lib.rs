@@ -1,8 +1,8 @@
 //! The SqueezeTime forward pass on the processor, made to be shipped: planned once at load, run
 //! without allocating, from kernels of our own.
 //!
-//! Where to look: [`kernels::gemm`] is the hot path; [`kernels::winograd`] wraps it for 3x3
-//! convolutions; [`plan`] turns the network into steps; [`run`] runs them; [`isa`] compiles every
+//! Where to look: [`kernels::gemm`] is the hot path, with its sums in [`kernels::vectors`] and
+//! [`kernels::tiles`]; [`kernels::winograd`] wraps it for 3x3 convolutions; [`plan`] turns the network into steps; [`run`] runs them; [`isa`] compiles every
 //! kernel for every instruction set.
 
 pub mod element;

@@ -4,17 +4,19 @@
 #![allow(unsafe_code, reason = "calls a kernel")]
 
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use spec::Precision;
 
 use crate::element::Bf16;
 use crate::isa::{Isa, Level, Tabled};
-use crate::kernels::peak;
 use crate::pool::Pool;
 
 /// Bytes that are read: far more than any cache holds.
 const BYTES: usize = 256 << 20;
+
+/// How long a measurement of multiply-adds takes at least.
+const LONG_ENOUGH: Duration = Duration::from_millis(100);
 
 /// Multiply-adds count as two operations, per second, over so many threads; the best of three.
 /// None for formats in which the engine does not compute, or without the instruction set.
@@ -29,18 +31,25 @@ pub fn flops(precision: Precision, isa: Option<Isa>, threads: usize) -> Option<f
 
 fn flops_of<E: Tabled>(level: Level, threads: usize) -> f64 {
     let kernels = E::kernels(level);
-    let rounds = 4_000_000;
     let mut pool = Pool::new(threads);
-    let threads = pool.threads() as f64;
-    let mut best = 0.0_f64;
-    for _ in 0..3 {
+    let threads = pool.threads();
+    let mut run = |rounds: usize| {
         let start = Instant::now();
         pool.run(&|_| {
             // SAFETY: the level proves that the instruction set is there.
             std::hint::black_box(unsafe { (kernels.peak)(rounds) });
         });
-        let work = 2.0 * threads * (rounds * peak::work(kernels.lanes, E::GROUP)) as f64;
-        best = best.max(work / start.elapsed().as_secs_f64());
+        start.elapsed()
+    };
+    // A round is some thousand times as much work in one instruction set as in another.
+    let mut rounds = 1;
+    while run(rounds) < LONG_ENOUGH {
+        rounds *= 2;
+    }
+    let work = 2.0 * (threads * rounds * kernels.peak_work) as f64;
+    let mut best = 0.0_f64;
+    for _ in 0..3 {
+        best = best.max(work / run(rounds).as_secs_f64());
     }
     best
 }

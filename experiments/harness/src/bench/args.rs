@@ -52,7 +52,8 @@ pub struct BenchArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 600,
           value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub patience: u64,
-    /// Instruction set of the engine cpu: portable, avx2, avx512 or avx512bf16 [default: the best].
+    /// Instruction set of the engine cpu: portable, avx2, avx512, avx512bf16, amx, neon or
+    /// amx-emulated [default: the best].
     #[arg(long)]
     pub isa: Option<cpu::Isa>,
     /// Weights: formula:SEED, or a checkpoint.

@@ -1,11 +1,5 @@
-//! The hot path: rows of pixels times packed weights.
-//!
-//! A tile is `ROWS` pixels times two vectors of output channels. Each step of the inner loop loads
-//! two vectors of weights, splats one channel of each pixel and makes 2 * ROWS multiply-adds: 14 x 2
-//! on AVX-512 needs 28 accumulators, 2 weights and a splat of 32 registers, and 16 loads for 28
-//! FMAs, so that the FMA units and not the load ports are the bound. Every output is one chain of
-//! FMAs over the channels in order, whatever the tile: results depend neither on threads nor on the
-//! split into tiles.
+//! The hot path: rows of pixels times packed weights, cut into tiles, and what becomes of the sums.
+//! The sums of a tile are made in [`super::vectors`] or, by a matrix unit, in [`super::tiles`].
 
 use crate::element::Element;
 use crate::kernels::epilogue::Epilogue;
@@ -15,7 +9,7 @@ use crate::simd::Simd;
 pub const PANEL: usize = 2;
 
 /// Largest LANES * ROWS * PANEL over all instruction sets: f32 in a spilled tile.
-const SPILL: usize = 16 * 14 * PANEL;
+const SPILL: usize = 16 * 32 * PANEL;
 
 /// One product: pixels [rows, stride] times weights [channels, outputs]. Weights are packed in
 /// panels of [`PANEL`] vectors of outputs (see [`crate::pack`]).
@@ -65,19 +59,23 @@ const RESIDENT: usize = 256 * 1024;
 /// The contract of [`Simd`]; operands hold `rows` and `vectors` as said, the epilogue's pointers all
 /// their pixels.
 #[inline(always)]
-pub unsafe fn run<S: Simd, E: Element, O: Element>(g: &Gemm<E, O>) {
+pub unsafe fn run<S: Simd, E: Element, O: Element, M: Sums<S, E>>(g: &Gemm<E, O>) {
     let k = g.first.k + g.second.map_or(0, |second| second.k);
     let weights = k * (g.vectors.1 - g.vectors.0) * S::LANES * size_of::<E>();
-    let (tiles, panels) = (g.rows.div_ceil(S::ROWS), (g.vectors.1 - g.vectors.0).div_ceil(PANEL));
+    let (tiles, panels) = (g.rows.div_ceil(M::ROWS), (g.vectors.1 - g.vectors.0).div_ceil(PANEL));
     let stream = g.stream || weights > RESIDENT;
+    let mut unit = M::ready();
     for at in 0..tiles * panels {
         let (tile, panel) = match stream {
             true => (at % tiles, at / tiles),
             false => (at / panels, at % panels),
         };
-        let place = Place { tile, tiles, vector: g.vectors.0 + panel * PANEL, stream };
+        let (row, height) = rows_of(g.rows, tiles, tile);
+        let vector = g.vectors.0 + panel * PANEL;
+        let width = PANEL.min(g.vectors.1 - vector);
+        let place = Place { tile, tiles, row, height, vector, width, stream };
         // SAFETY: handed on from the caller; the tiles cover rows and vectors exactly.
-        unsafe { tile_at::<S, E, O>(g, &place) };
+        unsafe { tile_at::<S, E, O, M>(g, &place, &mut unit) };
     }
 }
 
@@ -88,141 +86,84 @@ fn rows_of(rows: usize, tiles: usize, tile: usize) -> (usize, usize) {
     (tile * low + tile.min(more), low + usize::from(tile < more))
 }
 
-/// A tile: the how manieth of how many along the rows, and its first vector of outputs.
-struct Place {
-    tile: usize,
-    tiles: usize,
-    vector: usize,
+/// A tile.
+pub struct Place {
+    /// The how manieth along the rows, of how many.
+    pub tile: usize,
+    /// Tiles along the rows.
+    pub tiles: usize,
+    /// First row.
+    pub row: usize,
+    /// Rows.
+    pub height: usize,
+    /// First vector of outputs.
+    pub vector: usize,
+    /// Vectors, up to [`PANEL`].
+    pub width: usize,
     /// Whether the next panel has to come from afar.
-    stream: bool,
+    pub stream: bool,
+}
+
+/// How the sums of a tile are made.
+///
+/// # Safety
+/// The contract of [`Simd`], and the machine has what the implementation needs.
+#[allow(clippy::missing_safety_doc, reason = "said once, above")]
+pub trait Sums<S: Simd, E: Element> {
+    /// Rows of the largest tile.
+    const ROWS: usize;
+    /// Channels of a vector of outputs that are multiplied in the time of one vector instruction.
+    const DEPTH: usize;
+    /// Multiply-adds of a round of [`Sums::peak`].
+    const PEAK_WORK: usize;
+
+    /// Made once for each product; what it holds is let go when it is dropped.
+    fn ready() -> Self;
+    /// The sums over both operands, stored as f32 at `out` with `stride` from row to row.
+    unsafe fn sums(
+        &mut self,
+        first: &Operand<E>,
+        second: Option<&Operand<E>>,
+        place: &Place,
+        out: *mut f32,
+        stride: usize,
+    );
+    /// So many rounds of multiply-adds without memory, and a number that depends on all of them.
+    unsafe fn peak(rounds: usize) -> f32;
 }
 
 /// One tile with its epilogue.
 #[inline(always)]
-unsafe fn tile_at<S: Simd, E: Element, O: Element>(g: &Gemm<E, O>, place: &Place) {
-    let (row, height) = rows_of(g.rows, place.tiles, place.tile);
-    let vector = place.vector;
-    let width = PANEL.min(g.vectors.1 - vector);
-    let pixel = g.pixel + row;
+unsafe fn tile_at<S: Simd, E: Element, O: Element, M: Sums<S, E>>(
+    g: &Gemm<E, O>,
+    place: &Place,
+    unit: &mut M,
+) {
+    let pixel = g.pixel + place.row;
     let mut spill = std::mem::MaybeUninit::<[f32; SPILL]>::uninit();
     let spill = spill.as_mut_ptr().cast::<f32>();
+    let second = g.second.as_ref();
     // SAFETY: the caller's; SPILL covers the largest tile.
     unsafe {
         if g.epilogue.is_plain() && O::IS_F32 {
-            let at = pixel * g.epilogue.stride + vector * S::LANES;
+            let at = pixel * g.epilogue.stride + place.vector * S::LANES;
             let out = g.epilogue.out.add(at).cast::<f32>();
-            return sums::<S, E, O>(g, place, (row, height), width, out, g.epilogue.stride);
+            return unit.sums(&g.first, second, place, out, g.epilogue.stride);
         }
         // Maps of bfloat16 are half as large and come in time: measured, asking costs more there.
-        for i in 0..if O::IS_F32 { height } else { 0 } {
-            let at = (pixel + i) * g.epilogue.stride + vector * S::LANES;
-            g.epilogue.prefetch::<S>(at, width);
+        for i in 0..if O::IS_F32 { place.height } else { 0 } {
+            let at = (pixel + i) * g.epilogue.stride + place.vector * S::LANES;
+            g.epilogue.prefetch::<S>(at, place.width);
         }
-        sums::<S, E, O>(g, place, (row, height), width, spill, PANEL * S::LANES);
-        for j in 0..width {
-            let channel = (vector + j) * S::LANES;
+        unit.sums(&g.first, second, place, spill, PANEL * S::LANES);
+        for j in 0..place.width {
+            let channel = (place.vector + j) * S::LANES;
             let affine = g.epilogue.affine::<S>(channel);
-            for i in 0..height {
+            for i in 0..place.height {
                 let v = S::load(spill.add((i * PANEL + j) * S::LANES));
-                let place = g.place + row + i;
-                g.epilogue.finish_with::<S>(v, affine, pixel + i, place, channel);
+                let row = g.place + place.row + i;
+                g.epilogue.finish_with::<S>(v, affine, pixel + i, row, channel);
             }
-        }
-    }
-}
-
-/// The sums of one tile, stored as f32 at `out` with `stride` from row to row.
-#[inline(always)]
-unsafe fn sums<S: Simd, E: Element, O: Element>(
-    g: &Gemm<E, O>,
-    place: &Place,
-    (row, height): (usize, usize),
-    width: usize,
-    out: *mut f32,
-    stride: usize,
-) {
-    // Heights that an instruction set has no registers for are compiled to nothing.
-    macro_rules! tiles {
-        ($width:literal: $($height:literal)*) => {
-            match height {
-                // SAFETY: the caller's; rows row..row + height are there.
-                $($height if S::ROWS >= $height => unsafe {
-                    tile::<S, E, O, $height, $width>(g, place, row, out, stride)
-                },)*
-                _ => {}
-            }
-        };
-    }
-    match width {
-        1 => tiles!(1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
-        _ => tiles!(2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
-    }
-}
-
-#[inline(always)]
-unsafe fn tile<S: Simd, E: Element, O: Element, const M: usize, const N: usize>(
-    g: &Gemm<E, O>,
-    place: &Place,
-    row: usize,
-    out: *mut f32,
-    stride: usize,
-) {
-    // SAFETY: the caller's.
-    unsafe {
-        let mut acc = [[S::splat(0.0); N]; M];
-        accumulate::<S, E, M, N>(&mut acc, &g.first, place, row);
-        if let Some(second) = &g.second {
-            accumulate::<S, E, M, N>(&mut acc, second, place, row);
-        }
-        for i in 0..M {
-            for j in 0..N {
-                S::store(out.add(i * stride + j * S::LANES), acc[i][j]);
-            }
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn accumulate<S: Simd, E: Element, const M: usize, const N: usize>(
-    acc: &mut [[S::V; N]; M],
-    operand: &Operand<E>,
-    place: &Place,
-    row: usize,
-) {
-    // SAFETY: the caller's; a panel holds k * N * LANES weights.
-    unsafe {
-        let a = operand.a.add(row * operand.stride);
-        let mut b = operand.b.add(place.vector * S::LANES * operand.k);
-        // While the tiles of a panel are computed, the next panel comes in: each tile asks for its
-        // share. The addresses may lie beyond the weights, so they are made without `add`'s rules.
-        let step = N * S::LANES * E::GROUP * size_of::<E>();
-        let other = if place.tiles == 1 && N > 1 { 64 } else { 0 };
-        let (mut next, share) = match place.stream {
-            true => {
-                let panel = step * (operand.k / E::GROUP);
-                let share = step / place.tiles;
-                (b.cast::<u8>().wrapping_add(panel + panel / place.tiles * place.tile), share)
-            }
-            // What is in the first level already: asking for it costs nothing.
-            false => (b.cast::<u8>(), step),
-        };
-        let mut k = 0;
-        while k < operand.k {
-            let mut weights = [E::weights::<S>(b); N];
-            for j in 1..N {
-                weights[j] = E::weights::<S>(b.add(j * S::LANES * E::GROUP));
-            }
-            for i in 0..M {
-                let x = E::splat::<S>(a.add(i * operand.stride + k));
-                for j in 0..N {
-                    acc[i][j] = E::multiply::<S>(acc[i][j], x, weights[j]);
-                }
-            }
-            S::prefetch(next);
-            S::prefetch(next.wrapping_add(other));
-            next = next.wrapping_add(share);
-            b = b.add(N * S::LANES * E::GROUP);
-            k += E::GROUP;
         }
     }
 }

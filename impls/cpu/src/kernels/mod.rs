@@ -10,4 +10,6 @@ pub mod gemm;
 pub mod import;
 pub mod peak;
 pub mod spatial;
+pub mod tiles;
+pub mod vectors;
 pub mod winograd;

@@ -32,6 +32,6 @@ pub unsafe fn run<S: Simd, E: Element>(rounds: usize) -> f32 {
 }
 
 /// Multiply-adds of a round.
-pub fn work(lanes: usize, group: usize) -> usize {
+pub const fn work(lanes: usize, group: usize) -> usize {
     CHAINS * lanes * group
 }

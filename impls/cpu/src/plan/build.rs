@@ -163,7 +163,7 @@ impl<E: Tabled> Builder<'_, E> {
             outputs,
             size: x.size,
             lanes: self.lanes(),
-            group: if self.kernels.dot { E::GROUP } else { 1 },
+            depth: self.kernels.depth,
             bytes: size_of::<E>(),
         };
         layer.choose(self.target.convolution)

@@ -13,8 +13,9 @@ pub struct Layer {
     pub size: (usize, usize),
     /// f32 in a vector.
     pub lanes: usize,
-    /// Channels that one multiplication takes: 2 with bfloat16 dot products.
-    pub group: usize,
+    /// Channels that are multiplied in the time of one vector instruction: 2 with bfloat16 dot
+    /// products, more with a matrix unit.
+    pub depth: usize,
     /// Bytes of a weight.
     pub bytes: usize,
 }
@@ -44,7 +45,7 @@ impl Layer {
     /// Cycles of a multiplication per clip, of a bound by weights, and of transforms.
     fn cycles(&self, planes: usize, rows: usize, transforms: f64) -> f64 {
         let vectors = self.outputs.div_ceil(self.lanes) as f64;
-        let products = (planes * rows * self.channels) as f64 * vectors / self.group as f64;
+        let products = (planes * rows * self.channels) as f64 * vectors / self.depth as f64;
         let weights = planes * self.channels * self.outputs * self.bytes;
         products.max(weights as f64 / BYTES_PER_CYCLE) + transforms
     }

@@ -5,10 +5,13 @@
 
 #![allow(unsafe_code, reason = "CPU intrinsics")]
 
+pub mod amx;
 #[cfg(target_arch = "x86_64")]
 pub mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub mod neon;
 pub mod portable;
 
 /// One instruction set.

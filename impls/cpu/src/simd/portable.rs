@@ -2,115 +2,113 @@
 
 use super::{Simd, bf16_bits, bf16_value};
 
-/// Four lanes of plain Rust; products and sums are rounded one by one.
+/// L lanes of plain Rust; products and sums are rounded one by one.
 #[derive(Clone, Copy)]
-pub struct Portable;
-
-type V = [f32; 4];
+pub struct Portable<const L: usize>;
 
 #[inline(always)]
-fn map(a: V, b: V, f: impl Fn(f32, f32) -> f32) -> V {
-    [f(a[0], b[0]), f(a[1], b[1]), f(a[2], b[2]), f(a[3], b[3])]
+fn map<const L: usize>(a: [f32; L], b: [f32; L], f: impl Fn(f32, f32) -> f32) -> [f32; L] {
+    std::array::from_fn(|lane| f(a[lane], b[lane]))
 }
 
-impl Simd for Portable {
-    type V = V;
-    type Pairs = [V; 2];
-    const LANES: usize = 4;
+impl<const L: usize> Simd for Portable<L> {
+    type V = [f32; L];
+    type Pairs = [[f32; L]; 2];
+    const LANES: usize = L;
     const DOT: bool = false;
     const ROWS: usize = 4;
 
     #[inline(always)]
-    unsafe fn splat(x: f32) -> V {
-        [x; 4]
+    unsafe fn splat(x: f32) -> Self::V {
+        [x; L]
     }
     #[inline(always)]
-    unsafe fn load(p: *const f32) -> V {
+    unsafe fn load(p: *const f32) -> Self::V {
         // SAFETY: the caller gives a pointer to LANES values.
-        unsafe { p.cast::<V>().read_unaligned() }
+        unsafe { p.cast::<Self::V>().read_unaligned() }
     }
     #[inline(always)]
-    unsafe fn store(p: *mut f32, v: V) {
+    unsafe fn store(p: *mut f32, v: Self::V) {
         // SAFETY: the caller gives a pointer to LANES values.
-        unsafe { p.cast::<V>().write_unaligned(v) }
+        unsafe { p.cast::<Self::V>().write_unaligned(v) }
     }
     #[inline(always)]
     unsafe fn prefetch(_: *const u8) {}
     #[inline(always)]
-    unsafe fn add(a: V, b: V) -> V {
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
         map(a, b, |a, b| a + b)
     }
     #[inline(always)]
-    unsafe fn sub(a: V, b: V) -> V {
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V {
         map(a, b, |a, b| a - b)
     }
     #[inline(always)]
-    unsafe fn mul(a: V, b: V) -> V {
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
         map(a, b, |a, b| a * b)
     }
     #[inline(always)]
-    unsafe fn div(a: V, b: V) -> V {
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V {
         map(a, b, |a, b| a / b)
     }
     #[inline(always)]
-    unsafe fn fma(a: V, b: V, c: V) -> V {
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         map(map(a, b, |a, b| a * b), c, |p, c| p + c)
     }
     #[inline(always)]
-    unsafe fn fnma(a: V, b: V, c: V) -> V {
+    unsafe fn fnma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         map(map(a, b, |a, b| a * b), c, |p, c| c - p)
     }
     #[inline(always)]
-    unsafe fn max(a: V, b: V) -> V {
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
         map(a, b, |a, b| if a > b { a } else { b })
     }
     #[inline(always)]
-    unsafe fn min(a: V, b: V) -> V {
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V {
         map(a, b, |a, b| if a < b { a } else { b })
     }
     #[inline(always)]
-    unsafe fn max_nan(a: V, b: V) -> V {
+    unsafe fn max_nan(a: Self::V, b: Self::V) -> Self::V {
         map(a, b, |a, b| if a > b || a.is_nan() { a } else { b })
     }
     #[inline(always)]
-    unsafe fn pow2(shifted: V) -> V {
+    unsafe fn pow2(shifted: Self::V) -> Self::V {
         map(shifted, shifted, |t, _| f32::from_bits((t.to_bits().wrapping_add(127)) << 23))
     }
     #[inline(always)]
-    unsafe fn transpose(rows: &mut [V]) {
-        let from: [V; 4] = [rows[0], rows[1], rows[2], rows[3]];
+    unsafe fn transpose(rows: &mut [Self::V]) {
+        let from: [Self::V; L] = std::array::from_fn(|at| rows[at]);
         for (at, row) in rows.iter_mut().enumerate() {
             *row = from.map(|r| r[at]);
         }
     }
     #[inline(always)]
-    unsafe fn load_bf16(p: *const u16) -> V {
+    unsafe fn load_bf16(p: *const u16) -> Self::V {
         // SAFETY: the caller gives a pointer to LANES values.
-        unsafe { p.cast::<[u16; 4]>().read_unaligned() }.map(bf16_value)
+        unsafe { p.cast::<[u16; L]>().read_unaligned() }.map(bf16_value)
     }
     #[inline(always)]
-    unsafe fn store_bf16(p: *mut u16, v: V) {
+    unsafe fn store_bf16(p: *mut u16, v: Self::V) {
         // SAFETY: the caller gives a pointer to LANES values.
-        unsafe { p.cast::<[u16; 4]>().write_unaligned(v.map(bf16_bits)) }
+        unsafe { p.cast::<[u16; L]>().write_unaligned(v.map(bf16_bits)) }
     }
     #[inline(always)]
-    unsafe fn round_bf16(v: V) -> V {
+    unsafe fn round_bf16(v: Self::V) -> Self::V {
         v.map(|x| bf16_value(bf16_bits(x)))
     }
     #[inline(always)]
-    unsafe fn pairs(p: *const u16) -> [V; 2] {
+    unsafe fn pairs(p: *const u16) -> Self::Pairs {
         // SAFETY: the caller gives a pointer to LANES pairs.
-        let p = unsafe { p.cast::<[[u16; 2]; 4]>().read_unaligned() };
+        let p = unsafe { p.cast::<[[u16; 2]; L]>().read_unaligned() };
         [p.map(|pair| bf16_value(pair[0])), p.map(|pair| bf16_value(pair[1]))]
     }
     #[inline(always)]
-    unsafe fn splat_pair(p: *const u16) -> [V; 2] {
+    unsafe fn splat_pair(p: *const u16) -> Self::Pairs {
         // SAFETY: the caller gives a pointer to one pair.
         let pair = unsafe { p.cast::<[u16; 2]>().read_unaligned() };
-        [[bf16_value(pair[0]); 4], [bf16_value(pair[1]); 4]]
+        [[bf16_value(pair[0]); L], [bf16_value(pair[1]); L]]
     }
     #[inline(always)]
-    unsafe fn dot(acc: V, a: [V; 2], b: [V; 2]) -> V {
+    unsafe fn dot(acc: Self::V, a: Self::Pairs, b: Self::Pairs) -> Self::V {
         // SAFETY: plain Rust needs nothing of the machine.
         unsafe { Self::fma(a[1], b[1], Self::fma(a[0], b[0], acc)) }
     }

@@ -10,7 +10,7 @@ use cpu::simd::portable::Portable;
 use crate::lab::{self, EDGES, Edge, Guarded, Half};
 
 /// Rows, channels, outputs, channels of a second product.
-const SHAPES: [(usize, usize, usize, usize); 8] = [
+const SHAPES: [(usize, usize, usize, usize); 10] = [
     (1, 1, 1, 0),
     (1, 3, 5, 0),
     (7, 16, 16, 0),
@@ -18,6 +18,8 @@ const SHAPES: [(usize, usize, usize, usize); 8] = [
     (14, 19, 40, 5),
     (29, 40, 33, 64),
     (15, 100, 70, 1),
+    (45, 70, 48, 33),
+    (67, 66, 24, 0),
     (0, 4, 4, 0),
 ];
 
@@ -271,7 +273,7 @@ fn the_sigmoid_is_right_to_some_ulp_down_to_where_it_is_hardly_normal() {
     for step in -200_000..=200_000 {
         let x = step as f32 * 1e-3;
         // SAFETY: plain Rust needs no instruction set.
-        let got = f64::from(unsafe { sigmoid::<Portable>(portable(x)) }[0]);
+        let got = f64::from(unsafe { sigmoid::<Portable<4>>(portable(x)) }[0]);
         let want = 1.0 / (1.0 + (-f64::from(x)).exp());
         let allowed = if x > -87.0 { 2.5 * f64::from(f32::EPSILON) * want } else { 2e-38 };
         assert!((got - want).abs() <= allowed, "{x}: {got}, not {want}");
@@ -279,7 +281,7 @@ fn the_sigmoid_is_right_to_some_ulp_down_to_where_it_is_hardly_normal() {
 }
 
 /// The same number in all lanes.
-fn portable(x: f32) -> <Portable as cpu::simd::Simd>::V {
+fn portable(x: f32) -> <Portable<4> as cpu::simd::Simd>::V {
     // SAFETY: plain Rust needs no instruction set.
-    unsafe { <Portable as cpu::simd::Simd>::splat(x) }
+    unsafe { <Portable<4> as cpu::simd::Simd>::splat(x) }
 }

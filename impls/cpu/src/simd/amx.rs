@@ -1,0 +1,325 @@
+//! The matrix unit AMX: eight tiles of up to 16 rows of 64 bytes, and one instruction that multiplies
+//! two of them. [`Hardware`] is the unit itself, [`Software`] does in plain Rust what Intel's manual
+//! says of each instruction, so that a kernel can be proven on any machine.
+
+use super::bf16_value;
+
+/// Tiles.
+pub const TILES: usize = 8;
+/// Most rows of a tile, and f32 in a row.
+pub const SIDE: usize = 16;
+/// Most bytes of a row.
+pub const ROW: usize = 64;
+
+/// Rows and bytes of a row of each tile; 0 and 0 for a tile that is not used.
+pub type Shapes = [(u8, u16); TILES];
+
+/// What the kernels need of the unit. A tile's number is a constant, for it stands in the instruction.
+///
+/// # Safety
+/// For [`Hardware`] the machine has the unit ([`available`]). Tiles that are used have a shape, the
+/// pointers are valid for the tile's rows at that distance in bytes, and the factors of a product fit
+/// together: A has the rows, B the columns of C, and B as many rows as A has pairs in a row.
+#[allow(clippy::missing_safety_doc, reason = "said once, above")]
+pub trait Tiles {
+    /// All tiles without a shape.
+    fn new() -> Self;
+    /// Gives every tile a shape and fills it with zeros.
+    unsafe fn configure(&mut self, shapes: &Shapes);
+    /// Fills a tile with zeros.
+    unsafe fn zero<const T: usize>(&mut self);
+    /// Reads a tile.
+    unsafe fn load<const T: usize>(&mut self, from: *const u8, stride: usize);
+    /// Writes a tile.
+    unsafe fn store<const T: usize>(&mut self, to: *mut u8, stride: usize);
+    /// C += A * B: f32 sums of products of bfloat16, which lie in pairs along the rows of A and, for
+    /// each column, side by side in B.
+    unsafe fn dot<const C: usize, const A: usize, const B: usize>(&mut self);
+}
+
+/// Whether this process may use the unit: the processor has it, and the system lets it.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub fn available() -> bool {
+    use std::arch::x86_64::{__cpuid, __cpuid_count};
+    const AMX_BF16: u32 = 1 << 22;
+    const AMX_TILE: u32 = 1 << 24;
+    const OSXSAVE: u32 = 1 << 27;
+    /// Both parts of the tiles' state, in XCR0.
+    const TILE_STATE: u32 = 0b11 << 17;
+    /// Linux gives a process the large state only when it asks; threads inherit it.
+    const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
+    const XFEATURE_XTILEDATA: libc::c_long = 18;
+
+    let has = __cpuid(0).eax >= 7
+        && __cpuid_count(7, 0).edx & (AMX_BF16 | AMX_TILE) == AMX_BF16 | AMX_TILE
+        && __cpuid(1).ecx & OSXSAVE != 0;
+    if !has {
+        return false;
+    }
+    let enabled: u32;
+    // SAFETY: OSXSAVE says that the instruction is there; it reads a register.
+    unsafe {
+        std::arch::asm!("xgetbv", in("ecx") 0, out("eax") enabled, out("edx") _,
+            options(nomem, nostack, preserves_flags));
+    }
+    // SAFETY: the call changes what this process may use, and no memory.
+    let asked =
+        || unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) };
+    enabled & TILE_STATE == TILE_STATE && asked() == 0
+}
+
+/// Other systems are not asked for it.
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+pub fn available() -> bool {
+    false
+}
+
+/// The unit itself. Its state belongs to the thread; dropping this gives it back.
+#[cfg(target_arch = "x86_64")]
+pub struct Hardware(());
+
+/// What LDTILECFG reads.
+#[cfg(target_arch = "x86_64")]
+#[repr(C, align(64))]
+struct Palette {
+    number: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    row_bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Tiles for Hardware {
+    fn new() -> Self {
+        Hardware(())
+    }
+
+    #[inline(always)]
+    unsafe fn configure(&mut self, shapes: &Shapes) {
+        let (mut row_bytes, mut rows) = ([0; 16], [0; 16]);
+        for (at, &(height, bytes)) in shapes.iter().enumerate() {
+            (rows[at], row_bytes[at]) = (height, bytes);
+        }
+        let palette = Palette { number: 1, start_row: 0, reserved: [0; 14], row_bytes, rows };
+        // SAFETY: the trait's contract; 64 bytes are read.
+        unsafe {
+            std::arch::asm!("ldtilecfg [{}]", in(reg) &raw const palette,
+                options(nostack, readonly, preserves_flags));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn zero<const T: usize>(&mut self) {
+        // SAFETY: the trait's contract.
+        unsafe {
+            std::arch::asm!("tilezero tmm{t}", t = const T,
+                options(nomem, nostack, preserves_flags));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load<const T: usize>(&mut self, from: *const u8, stride: usize) {
+        // SAFETY: the trait's contract.
+        unsafe {
+            std::arch::asm!("tileloadd tmm{t}, [{from} + {stride}*1]", t = const T,
+                from = in(reg) from, stride = in(reg) stride,
+                options(nostack, readonly, preserves_flags));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store<const T: usize>(&mut self, to: *mut u8, stride: usize) {
+        // SAFETY: the trait's contract.
+        unsafe {
+            std::arch::asm!("tilestored [{to} + {stride}*1], tmm{t}", t = const T,
+                to = in(reg) to, stride = in(reg) stride, options(nostack, preserves_flags));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn dot<const C: usize, const A: usize, const B: usize>(&mut self) {
+        // SAFETY: the trait's contract.
+        unsafe {
+            std::arch::asm!("tdpbf16ps tmm{c}, tmm{a}, tmm{b}",
+                c = const C, a = const A, b = const B, options(nomem, nostack, preserves_flags));
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Drop for Hardware {
+    fn drop(&mut self) {
+        // SAFETY: whoever made this has the unit, or made nothing of it.
+        unsafe { std::arch::asm!("tilerelease", options(nomem, nostack, preserves_flags)) };
+    }
+}
+
+/// The unit in plain Rust. What the unit would refuse (a tile without a shape, factors that do not
+/// fit) panics.
+pub struct Software {
+    shapes: Shapes,
+    tiles: [[[u8; ROW]; SIDE]; TILES],
+}
+
+/// Subnormals count as zero, in factors and in sums.
+fn flush(x: f32) -> f32 {
+    if x.is_subnormal() { 0.0_f32.copysign(x) } else { x }
+}
+
+impl Software {
+    fn shape(&self, tile: usize) -> (usize, usize) {
+        let (rows, bytes) = self.shapes[tile];
+        assert!(rows > 0 && bytes > 0, "tile {tile} has no shape");
+        (usize::from(rows), usize::from(bytes))
+    }
+
+    fn word<const N: usize>(&self, tile: usize, row: usize, at: usize) -> [u8; N] {
+        std::array::from_fn(|byte| self.tiles[tile][row][at * N + byte])
+    }
+
+    fn sum(&self, tile: usize, row: usize, column: usize) -> f32 {
+        f32::from_le_bytes(self.word(tile, row, column))
+    }
+
+    fn half(&self, tile: usize, row: usize, at: usize) -> f32 {
+        flush(bf16_value(u16::from_le_bytes(self.word(tile, row, at))))
+    }
+}
+
+impl Tiles for Software {
+    fn new() -> Self {
+        Software { shapes: [(0, 0); TILES], tiles: [[[0; ROW]; SIDE]; TILES] }
+    }
+
+    unsafe fn configure(&mut self, shapes: &Shapes) {
+        for (rows, bytes) in shapes {
+            assert!((*rows == 0) == (*bytes == 0), "a tile of {rows} rows of {bytes} bytes");
+            assert!(usize::from(*rows) <= SIDE && usize::from(*bytes) <= ROW && bytes % 4 == 0);
+        }
+        *self = Software { shapes: *shapes, ..Software::new() };
+    }
+
+    unsafe fn zero<const T: usize>(&mut self) {
+        self.shape(T);
+        self.tiles[T] = [[0; ROW]; SIDE];
+    }
+
+    unsafe fn load<const T: usize>(&mut self, from: *const u8, stride: usize) {
+        let (rows, bytes) = self.shape(T);
+        self.tiles[T] = [[0; ROW]; SIDE];
+        for (row, to) in self.tiles[T][..rows].iter_mut().enumerate() {
+            // SAFETY: the trait's contract.
+            unsafe { from.add(row * stride).copy_to_nonoverlapping(to.as_mut_ptr(), bytes) };
+        }
+    }
+
+    unsafe fn store<const T: usize>(&mut self, to: *mut u8, stride: usize) {
+        let (rows, bytes) = self.shape(T);
+        for (row, from) in self.tiles[T][..rows].iter().enumerate() {
+            // SAFETY: the trait's contract.
+            unsafe { to.add(row * stride).copy_from_nonoverlapping(from.as_ptr(), bytes) };
+        }
+    }
+
+    /// TDPBF16PS as Intel's Software Developer's Manual writes it: the first and the second numbers
+    /// of the pairs have sums of their own, which are added to each other and then to C. Products of
+    /// bfloat16 are exact in f32, so that a product and a sum are one fused multiply-add.
+    unsafe fn dot<const C: usize, const A: usize, const B: usize>(&mut self) {
+        let [(rows, bytes), (a_rows, a_bytes), (b_rows, b_bytes)] =
+            [C, A, B].map(|t| self.shape(t));
+        assert!(a_rows == rows && b_bytes == bytes && b_rows * 4 == a_bytes, "factors do not fit");
+        let columns = bytes / 4;
+        for row in 0..rows {
+            let mut sums = [[0.0_f32; SIDE]; 2];
+            for pair in 0..b_rows {
+                for (place, sums) in sums.iter_mut().enumerate() {
+                    let a = self.half(A, row, 2 * pair + place);
+                    for (column, sum) in sums[..columns].iter_mut().enumerate() {
+                        *sum = flush(*sum + a * self.half(B, pair, 2 * column + place));
+                    }
+                }
+            }
+            for column in 0..columns {
+                let both = flush(sums[0][column] + sums[1][column]);
+                let total = flush(flush(self.sum(C, row, column)) + both);
+                self.tiles[C][row][4 * column..][..4].copy_from_slice(&total.to_le_bytes());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::bf16_bits;
+
+    /// 3 x 10 times 10 x 5, in 5 pairs.
+    const SHAPES: Shapes = [(3, 20), (3, 20), (5, 20), (0, 0), (0, 0), (0, 0), (0, 0), (0, 0)];
+
+    fn stored(values: &[f32]) -> Vec<u8> {
+        values.iter().flat_map(|&v| bf16_bits(v).to_le_bytes()).collect()
+    }
+
+    /// C after C += A * B, with C at first 1 everywhere.
+    fn product(a: impl Fn(usize, usize) -> f32, b: impl Fn(usize, usize) -> f32) -> Vec<f32> {
+        let a: Vec<f32> = (0..30).map(|at| a(at / 10, at % 10)).collect();
+        // Row `pair`, column, place in the pair.
+        let b: Vec<f32> = (0..50).map(|at| b(at / 10 * 2 + at % 2, at % 10 / 2)).collect();
+        let (a, b, mut c) = (stored(&a), stored(&b), [1.0_f32; 15]);
+        let mut unit = Software::new();
+        // SAFETY: the shapes fit, and the arrays are as large as they say.
+        unsafe {
+            unit.configure(&SHAPES);
+            unit.load::<0>(c.as_ptr().cast(), 20);
+            unit.load::<1>(a.as_ptr(), 20);
+            unit.load::<2>(b.as_ptr(), 20);
+            unit.dot::<0, 1, 2>();
+            unit.store::<0>(c.as_mut_ptr().cast(), 20);
+        }
+        c.to_vec()
+    }
+
+    #[test]
+    fn a_product_of_small_integers_is_exact() {
+        let a = |row: usize, k: usize| (row * 7 + k * 3) as f32 - 12.0;
+        let b = |k: usize, column: usize| (k * 5 % 7) as f32 - column as f32;
+        let want: Vec<f32> = (0..15)
+            .map(|at| 1.0 + (0..10).map(|k| a(at / 5, k) * b(k, at % 5)).sum::<f32>())
+            .collect();
+        assert_eq!(product(a, b), want);
+    }
+
+    #[test]
+    fn subnormals_count_as_zero_and_nan_stays_in_its_row() {
+        let tiny = f32::from_bits(1 << 16);
+        assert_eq!(product(|_, _| tiny, |_, _| 1e30), [1.0; 15]);
+        // 2^-63 * 2^-70 is no normal number; five of them are not either.
+        assert_eq!(product(|_, _| 2.0_f32.powi(-63), |_, _| 2.0_f32.powi(-70)), [1.0; 15]);
+        let got = product(|row, _| if row == 1 { f32::NAN } else { 1.0 }, |_, _| 1.0);
+        assert!(got[5..10].iter().all(|x| x.is_nan()));
+        assert!(got[..5].iter().chain(&got[10..]).all(|&x| x == 11.0));
+    }
+
+    #[test]
+    #[should_panic(expected = "factors do not fit")]
+    fn factors_that_do_not_fit_are_noticed() {
+        let mut unit = Software::new();
+        // SAFETY: nothing outside the unit is touched.
+        unsafe {
+            unit.configure(&SHAPES);
+            unit.dot::<0, 2, 1>();
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "no shape")]
+    fn a_tile_without_a_shape_is_noticed() {
+        let mut unit = Software::new();
+        // SAFETY: as above.
+        unsafe {
+            unit.configure(&SHAPES);
+            unit.zero::<3>();
+        }
+    }
+}
