@@ -1,5 +1,7 @@
 //! Weights in the order in which the kernels read them.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::element::Element;
@@ -8,18 +10,40 @@ use crate::kernels::winograd::Tile;
 use crate::memory::{Block, Store};
 
 /// Weights [channels, outputs] in panels of [`PANEL`] vectors of outputs (the last panel may have
-/// fewer): panel, group of channels, vector, lane, channel of the group. What pads is zero. A
-/// Winograd layer has one such matrix for each plane.
+/// fewer): panel, group of channels, vector, lane, channel of the group. What pads is zero.
 pub struct Packed<E> {
-    /// Everything, one plane after the other.
+    /// Everything.
     pub data: Block<E>,
     /// Channels, rounded up to whole groups.
     pub k: usize,
     /// Vectors of outputs.
     pub vectors: usize,
-    /// Elements of a plane.
-    pub plane: usize,
 }
+
+/// The weights of a Winograd layer: a matrix for each plane, packed as [`Packed`], one behind the other.
+pub struct Planes<E> {
+    /// Everything.
+    pub data: Block<E>,
+    /// Vectors of outputs.
+    pub vectors: usize,
+    /// Of each plane.
+    pub planes: Vec<Plane>,
+}
+
+/// One plane of a Winograd layer.
+#[derive(Debug, Clone, Copy)]
+pub struct Plane {
+    /// Where its weights begin.
+    pub offset: usize,
+    /// The first channel that it multiplies, the beginning of a group.
+    pub channel: usize,
+    /// Channels that it multiplies, whole groups.
+    pub k: usize,
+}
+
+/// Channels of a 3x3 convolution whose kernels have a last row, and those that have a last column: the
+/// weights of the others are zero in the planes at infinity, which then are not multiplied.
+pub type Thirds = [Range<usize>; 2];
 
 /// Channels rounded up to what one multiplication takes.
 pub fn grouped<E: Element>(channels: usize) -> usize {
@@ -63,10 +87,6 @@ impl Shape {
         let first = panel * PANEL * self.lanes;
         first..outputs.min(first + PANEL * self.lanes)
     }
-
-    fn packed<E>(&self, data: Block<E>) -> Packed<E> {
-        Packed { data, k: self.k, vectors: self.vectors, plane: self.plane() }
-    }
 }
 
 impl<E: Element> Packed<E> {
@@ -88,44 +108,72 @@ impl<E: Element> Packed<E> {
                 }
             });
         });
-        shape.packed(data)
+        Packed { data, k: shape.k, vectors: shape.vectors }
     }
+}
 
+impl<E: Element> Planes<E> {
     /// The planes of 3x3 kernels, kernel(output, channel) being [3, 3], transformed in f64.
-    pub fn winograd(
+    pub fn new(
         store: &mut Store,
         tile: Tile,
         [channels, outputs]: [usize; 2],
         lanes: usize,
+        thirds: &Thirds,
         kernel: impl Fn(usize, usize) -> [f64; 9] + Sync,
     ) -> Self {
-        let shape = Shape::new::<E>(channels, outputs, lanes);
+        let shape = |k| Shape::new::<E>(k, outputs, lanes);
+        let (mut planes, mut end) = (vec![], 0);
+        for plane in 0..tile.planes() {
+            let used = used(tile, plane, channels, thirds);
+            let channel = used.start / E::GROUP * E::GROUP;
+            let shape = shape(used.end.saturating_sub(channel));
+            planes.push(Plane { offset: end, channel, k: shape.k });
+            end += shape.plane();
+        }
         let transform = tile.weight_transform();
-        let data = store.array(tile.planes() * shape.plane(), |data: &mut [E]| {
+        let data = store.array(end, |mut data: &mut [E]| {
             // A panel of all planes is written at once: threads share out the panels.
-            let mut panels: Vec<Vec<&mut [E]>> = vec![];
-            for plane in data.chunks_mut(shape.plane().max(1)) {
-                for (index, panel) in plane.chunks_mut(shape.panel()).enumerate() {
+            let mut panels: Vec<Vec<(Plane, &mut [E])>> = vec![];
+            for plane in &planes {
+                let shape = shape(plane.k);
+                let (matrix, rest) = data.split_at_mut(shape.plane());
+                data = rest;
+                for (index, panel) in matrix.chunks_mut(shape.panel()).enumerate() {
                     if panels.len() <= index {
                         panels.push(vec![]);
                     }
-                    panels[index].push(panel);
+                    panels[index].push((*plane, panel));
                 }
             }
+            let outputs_of = |index| shape(channels).outputs(index, outputs);
             panels.into_par_iter().enumerate().for_each(|(index, mut planes)| {
-                for output in shape.outputs(index, outputs) {
+                for output in outputs_of(index) {
                     for channel in 0..channels {
-                        let place = shape.place(channel, output);
                         let values = transform.apply(&kernel(output, channel));
-                        for (panel, value) in planes.iter_mut().zip(values) {
-                            panel[place] = E::from_f32(value as f32);
+                        for ((plane, panel), value) in planes.iter_mut().zip(values) {
+                            if (plane.channel..plane.channel + plane.k).contains(&channel) {
+                                let place = shape(plane.k).place(channel - plane.channel, output);
+                                panel[place] = E::from_f32(value as f32);
+                            }
                         }
                     }
                 }
             });
         });
-        shape.packed(data)
+        Planes { data, vectors: shape(channels).vectors, planes }
     }
+}
+
+/// Channels whose weights are not all zero in a plane.
+fn used(tile: Tile, plane: usize, channels: usize, [rows, columns]: &Thirds) -> Range<usize> {
+    let last = tile.side() + 1;
+    let (row, column) = (plane / (last + 1), plane % (last + 1));
+    let mut used = 0..channels;
+    for (_, range) in [(row, rows), (column, columns)].into_iter().filter(|(at, _)| *at == last) {
+        used = used.start.max(range.start)..used.end.min(range.end);
+    }
+    used
 }
 
 /// One f32 for each channel, padded with zeros to whole vectors.

@@ -3,9 +3,17 @@
 use crate::element::Element;
 use crate::simd::Simd;
 
+/// Row and column of the pixels of a cell, in their order. The 3x3 kernels have a last row on the
+/// first two, a last column on the second and third: both are neighbours, so that the others can be
+/// left out.
+pub const CELL: [(usize, usize); 4] = [(0, 1), (0, 0), (1, 0), (1, 1)];
+
+/// Places in the order of [`CELL`], by row and column.
+const PLACE: [[usize; 2]; 2] = [[1, 0], [2, 3]];
+
 /// A clip [3 T, H, W] of f32 becomes a map [ceil(H / 2), ceil(W / 2), 4 * 3 T]: the pixels of each
-/// 2x2 cell side by side, channel = (dy * 2 + dx) * 3 T + plane. On it the stem's 5x5 convolution of
-/// stride 2 and padding 2 is a 3x3 convolution of stride 1 and padding 1.
+/// 2x2 cell side by side in the order of [`CELL`], channel = place in it * 3 T + plane. On it the
+/// stem's 5x5 convolution of stride 2 and padding 2 is a 3x3 convolution of stride 1 and padding 1.
 #[derive(Clone, Copy)]
 pub struct Import<E> {
     /// The clip.
@@ -52,7 +60,7 @@ pub unsafe fn import<S: Simd, E: Element>(i: &Import<E>) {
 unsafe fn half_row<S: Simd, E: Element>(i: &Import<E>, y: usize, dy: usize, out: *mut E) {
     let (height, width) = i.size;
     let whole = |length: usize| length / S::LANES * S::LANES;
-    let place = |x: usize| (x / 2) * i.stride + (dy * 2 + x % 2) * i.planes;
+    let place = |x: usize| (x / 2) * i.stride + PLACE[dy][x % 2] * i.planes;
     for x0 in (0..whole(width)).step_by(S::LANES) {
         for p0 in (0..whole(i.planes)).step_by(S::LANES) {
             // SAFETY: planes, y and pixels lie in the clip, the cells in the output's row. 16 is the

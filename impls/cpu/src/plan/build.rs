@@ -9,8 +9,9 @@ use super::fold::{Affine, Kernel, Params};
 use super::{Arm, BufferId, DONE, Finish, Map, Op, Plan, Source, Step, Winograd};
 use crate::isa::{Kernels, Tabled};
 use crate::kernels::epilogue::{Activation, stage};
+use crate::kernels::import::CELL;
 use crate::memory::Store;
-use crate::pack::{Packed, grouped, padded};
+use crate::pack::{Packed, Planes, grouped, padded};
 
 /// What a plan is made for.
 #[derive(Debug, Clone, Copy)]
@@ -221,7 +222,8 @@ impl<E: Tabled> Builder<'_, E> {
     ) -> Arm<E> {
         let taps = |output, channel| kernel.taps(output, channel);
         let (shape, lanes) = ([x.channels, conv.out_channels], self.lanes());
-        let weights = Packed::winograd(&mut self.store, tile, shape, lanes, taps);
+        let thirds = [0..x.channels, 0..x.channels];
+        let weights = Planes::new(&mut self.store, tile, shape, lanes, &thirds, taps);
         Arm { weights, finish }
     }
 
@@ -248,8 +250,8 @@ impl<E: Tabled> Builder<'_, E> {
             .affine(out, &self.params.affine_of(&kernel, &stem.bn)?)
             .show(stage::LINEAR, stem.bn.id);
         let tap = |output: usize, channel: usize, ty: usize, tx: usize| {
-            let (cell, plane) = (channel / planes, channel % planes);
-            let (y, x) = (2 * ty + cell / 2, 2 * tx + cell % 2);
+            let ((dy, dx), plane) = (CELL[channel / planes], channel % planes);
+            let (y, x) = (2 * ty + dy, 2 * tx + dx);
             if y < 5 && x < 5 { kernel.at(output, plane, y * 5 + x) } else { 0.0 }
         };
         let (lanes, outputs) = (self.lanes(), stem.conv.out_channels);
@@ -257,7 +259,9 @@ impl<E: Tabled> Builder<'_, E> {
             Some(tile) => {
                 let taps = |o: usize, c: usize| std::array::from_fn(|t| tap(o, c, t / 3, t % 3));
                 let shape = [4 * planes, outputs];
-                let weights = Packed::winograd(&mut self.store, tile, shape, lanes, taps);
+                // The fifth row and column lie in these pixels of a cell.
+                let thirds = [0..2 * planes, planes..3 * planes];
+                let weights = Planes::new(&mut self.store, tile, shape, lanes, &thirds, taps);
                 let main = Arm { weights, finish };
                 let room = std::array::from_fn(|_| self.buffer());
                 let op = Winograd { tile, from: cells, gate: None, main, second: None, room };

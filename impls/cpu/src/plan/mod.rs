@@ -14,7 +14,7 @@ use spec::ModuleId;
 
 use crate::kernels::epilogue::{Activation, stage};
 use crate::kernels::winograd::Tile;
-use crate::pack::Packed;
+use crate::pack::{Packed, Planes};
 
 /// f32 in a cache line.
 pub const LINE: usize = 16;
@@ -138,7 +138,7 @@ impl<E> Source<E> {
 /// One set of outputs of a Winograd layer.
 pub struct Arm<E> {
     /// A matrix for each plane.
-    pub weights: Packed<E>,
+    pub weights: Planes<E>,
     /// What becomes of the sums.
     pub finish: Finish,
 }

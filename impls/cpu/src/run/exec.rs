@@ -357,16 +357,19 @@ impl<E: Tabled> Frame<'_, E> {
         let arms = std::iter::once((&layer.main, t.room[0], 0))
             .chain(layer.second.as_ref().map(|arm| (arm, gated, layer.main.finish.out.stride)));
         for (arm, tiles, channel) in arms {
+            let matrix = arm.weights.planes[plane];
             // SAFETY: room for the tiles and their products is there.
             unsafe {
                 let out =
                     t.room[2].cast::<f32>().add(plane * plane_stride(t.capacity, width) + channel);
                 (self.kernels.gemm_planes)(&Gemm {
                     first: Operand {
-                        a: tiles.cast::<E>().add(plane * plane_stride(t.capacity, stride)),
+                        a: tiles
+                            .cast::<E>()
+                            .add(plane * plane_stride(t.capacity, stride) + matrix.channel),
                         stride,
-                        k: arm.weights.k,
-                        b: arm.weights.data.as_ptr().add(plane * arm.weights.plane),
+                        k: matrix.k,
+                        b: arm.weights.data.as_ptr().add(matrix.offset),
                     },
                     second: None,
                     rows: t.last - t.first,

@@ -1,7 +1,7 @@
 //! The small steps: import, gathering, depthwise convolution, max-pool, mean.
 
 use cpu::isa::{Kernels, Tabled};
-use cpu::kernels::import::Import;
+use cpu::kernels::import::{CELL, Import};
 use cpu::kernels::spatial::{Depthwise, Gather, Image, MaxPool, Mean};
 use cpu::pack::grouped;
 
@@ -236,8 +236,8 @@ fn imports<E: Tabled>(name: &str, kernels: &Kernels<E>) {
             let places = (0..rows * columns).flat_map(|p| (0..4 * planes).map(move |c| (p, c)));
             let want: Vec<(f64, f64)> = places
                 .map(|(p, c)| {
-                    let (cell, plane) = (c / planes, c % planes);
-                    let (y, x) = (p / columns * 2 + cell / 2, p % columns * 2 + cell % 2);
+                    let ((dy, dx), plane) = (CELL[c / planes], c % planes);
+                    let (y, x) = (p / columns * 2 + dy, p % columns * 2 + dx);
                     let inside = y < height && x < width;
                     let value = if inside { values[(plane * height + y) * width + x] } else { 0.0 };
                     (f64::from(E::from_f32(value as f32).to_f32()), 0.0)
