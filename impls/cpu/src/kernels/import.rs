@@ -54,6 +54,9 @@ pub unsafe fn import<S: Simd, E: Element>(i: &Import<E>) {
     }
 }
 
+/// Pixels that are asked for ahead: the next row follows in the plane.
+const AHEAD: usize = 64;
+
 /// One row of pixels of the clip, spread over the cells: blocks of LANES planes and pixels are
 /// transposed in registers, the rest goes one by one.
 #[inline(always)]
@@ -69,7 +72,11 @@ unsafe fn half_row<S: Simd, E: Element>(i: &Import<E>, y: usize, dy: usize, out:
                 let mut block = [S::splat(0.0); 16];
                 let block = &mut block[..S::LANES];
                 for (plane, row) in block.iter_mut().enumerate() {
-                    *row = S::load(i.clip.add(((p0 + plane) * height + y) * width + x0));
+                    let from = i.clip.add(((p0 + plane) * height + y) * width + x0);
+                    // More planes are read side by side than a prefetcher follows. The address may
+                    // lie beyond the clip.
+                    S::prefetch(from.wrapping_add(AHEAD).cast());
+                    *row = S::load(from);
                 }
                 S::transpose(block);
                 for (x, values) in block.iter().enumerate() {

@@ -231,7 +231,13 @@ unsafe fn input_tile<S: Simd, E: Element, L: Lines>(
             for dx in 0..n {
                 let mut line = [zero; 6];
                 for dy in 0..n {
-                    line[dy] = E::load::<S>(sources[dy][dx].add(c));
+                    let source = sources[dy][dx].add(c);
+                    line[dy] = E::load::<S>(source);
+                    // What the next tile reads beside that, for which no prefetcher has as many
+                    // streams: the address may lie beyond the map.
+                    if dx >= 2 {
+                        S::prefetch(source.wrapping_add(L::M * i.stride).cast());
+                    }
                 }
                 columns[dx] = L::input::<S>(line);
             }
