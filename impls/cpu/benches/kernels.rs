@@ -11,7 +11,7 @@ use cpu::isa::{Kernels, Tabled};
 use cpu::kernels::epilogue::{Activation, Epilogue, stage};
 use cpu::kernels::gemm::{Gemm, Operand};
 use cpu::kernels::import::Import;
-use cpu::kernels::spatial::{Depthwise, Gather, Image, MaxPool, Mean};
+use cpu::kernels::spatial::{Band, Depthwise, Image, MaxPool, Mean};
 use cpu::kernels::winograd::{Input, Output, Tile};
 use cpu::memory::Store;
 use cpu::pack::Packed;
@@ -50,7 +50,7 @@ fn products<E: Tabled>(group: &mut Group<'_>, kernels: &Kernels<E>) {
         (o * 7 + c) as f64 * 1e-5
     });
     let gemm = Gemm {
-        first: Operand { a: a.as_ptr(), stride: CHANNELS, k: packed.k, b: packed.data.as_ptr() },
+        first: Operand::rows(a.as_ptr(), CHANNELS, packed.k, packed.data.as_ptr()),
         second: None,
         rows: PIXELS,
         pixel: 0,
@@ -122,19 +122,18 @@ fn maps<E: Tabled>(group: &mut Group<'_>, kernels: &Kernels<E>) {
     let (gate, weights) = (values::<E>(CHANNELS), values::<f32>(4 * CHANNELS));
     let (mut out, bias) = (values::<E>(PIXELS * CHANNELS), values::<f32>(CHANNELS));
     let vectors = CHANNELS / kernels.lanes;
-    let mut rows = values::<E>(PIXELS * 9 * CHANNELS + 16);
-    let gather = Gather {
+    let mut lines = values::<E>((SIDE + 6) * (SIDE + 6) * CHANNELS + 16);
+    let band = Band {
         image,
         channels: CHANNELS,
-        kernel: 3,
+        border: 3,
         gate: gate.as_ptr(),
-        pixels: (0, PIXELS),
-        out: rows.as_mut_ptr(),
-        row: 9 * CHANNELS,
+        lines: (0, SIDE),
+        out: lines.as_mut_ptr(),
     };
     group.throughput(Throughput::Bytes((PIXELS * CHANNELS * size_of::<E>()) as u64));
     // SAFETY: all memory is as the kernels ask for.
-    group.bench_function("gather 3x3", |b| b.iter(|| unsafe { (kernels.gather)(&gather) }));
+    group.bench_function("band 7x7", |b| b.iter(|| unsafe { (kernels.band)(&band) }));
     let depthwise = Depthwise {
         image,
         weights: weights.as_ptr(),

@@ -411,7 +411,7 @@ fn algorithm<E>(op: &Op<E>) -> &'static str {
             2 => "Winograd F(2x2)",
             _ => "Winograd F(4x4)",
         },
-        Op::Gemm { first, .. } if first.kernel > 1 => "im2col",
+        Op::Gemm { first, .. } if first.kernel > 1 => "implicit GEMM",
         Op::Gemm { .. } => "GEMM",
         _ => "direct",
     }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use crate::element::{Bf16, Element};
 use crate::kernels::gemm::{self, Gemm, Sums};
 use crate::kernels::import::{self, Import};
-use crate::kernels::spatial::{self, Depthwise, Gather, MaxPool, Mean, Resume};
+use crate::kernels::spatial::{self, Band, Depthwise, MaxPool, Mean, Resume};
 use crate::kernels::tiles::Matrix;
 use crate::kernels::vectors::Vectors;
 use crate::kernels::winograd::{self, Input, Output};
@@ -134,7 +134,7 @@ pub struct Kernels<E> {
     pub gemm_planes: unsafe fn(&Gemm<E, f32>),
     pub winograd_input: unsafe fn(&Input<E>, usize, usize, usize),
     pub winograd_output: unsafe fn(&Output<E>, usize, usize, usize),
-    pub gather: unsafe fn(&Gather<E>),
+    pub band: unsafe fn(&Band<E>),
     pub depthwise: unsafe fn(&Depthwise<E>),
     pub max_pool: unsafe fn(&MaxPool<E>),
     pub mean: unsafe fn(&Mean<E>),
@@ -179,9 +179,9 @@ macro_rules! compile {
                 unsafe { winograd::output::<S, E>(o, row, column, index) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn gather(g: &Gather<E>) {
+            unsafe fn band(b: &Band<E>) {
                 // SAFETY: as above.
-                unsafe { spatial::gather::<S, E>(g) }
+                unsafe { spatial::band::<S, E>(b) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn depthwise(d: &Depthwise<E>) {
@@ -222,7 +222,7 @@ macro_rules! compile {
                 gemm_planes,
                 winograd_input,
                 winograd_output,
-                gather,
+                band,
                 depthwise,
                 max_pool,
                 mean,

@@ -11,7 +11,7 @@ pub const PANEL: usize = 2;
 /// Largest LANES * ROWS * PANEL over all instruction sets: f32 in a spilled tile.
 const SPILL: usize = 16 * 32 * PANEL;
 
-/// One product: pixels [rows, stride] times weights [channels, outputs]. Weights are packed in
+/// One product: pixels [rows, stride] times weights [parts, channels, outputs]. Weights are packed in
 /// panels of [`PANEL`] vectors of outputs (see [`crate::pack`]).
 #[derive(Clone, Copy)]
 pub struct Operand<E> {
@@ -19,10 +19,26 @@ pub struct Operand<E> {
     pub a: *const E,
     /// Elements from one row to the next.
     pub stride: usize,
-    /// Channels, a multiple of the element's group.
+    /// Channels of a part, a multiple of the element's group.
     pub k: usize,
+    /// Parts: stretches of channels, such as the lines that a kernel reads.
+    pub parts: usize,
+    /// Elements from one part of a row to the next.
+    pub part: usize,
     /// Packed weights from output 0 on.
     pub b: *const E,
+}
+
+impl<E> Operand<E> {
+    /// Rows in one part.
+    pub fn rows(a: *const E, stride: usize, k: usize, b: *const E) -> Self {
+        Operand { a, stride, k, parts: 1, part: 0, b }
+    }
+
+    /// Channels of all parts.
+    pub fn channels(&self) -> usize {
+        self.parts * self.k
+    }
 }
 
 /// out[row, vector] = epilogue(sum over both operands), for some rows and vectors of outputs.
@@ -60,7 +76,7 @@ const RESIDENT: usize = 256 * 1024;
 /// their pixels.
 #[inline(always)]
 pub unsafe fn run<S: Simd, E: Element, O: Element, M: Sums<S, E>>(g: &Gemm<E, O>) {
-    let k = g.first.k + g.second.map_or(0, |second| second.k);
+    let k = g.first.channels() + g.second.map_or(0, |second| second.channels());
     let weights = k * (g.vectors.1 - g.vectors.0) * S::LANES * size_of::<E>();
     let (tiles, panels) = (g.rows.div_ceil(M::ROWS), (g.vectors.1 - g.vectors.0).div_ceil(PANEL));
     let stream = g.stream || weights > RESIDENT;

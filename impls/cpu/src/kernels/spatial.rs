@@ -1,4 +1,4 @@
-//! The small steps between the products: gathering, pooling, depthwise convolution.
+//! The small steps between the products: bands with a border, pooling, depthwise convolution.
 
 use crate::element::Element;
 use crate::kernels::epilogue::Epilogue;
@@ -15,70 +15,55 @@ pub struct Image<E> {
     pub size: (usize, usize),
 }
 
-/// Gathers what a convolution reads for some output pixels of one image (im2col): rows of
-/// [kernel * kernel, channels].
+/// Copies lines of a map of one image into a band with a border of zeros: what a convolution reads for
+/// an output pixel is then one stretch of channels for each line of its kernel.
 #[derive(Clone, Copy)]
-pub struct Gather<E> {
+pub struct Band<E> {
     /// The input.
     pub image: Image<E>,
-    /// Channels of a tap, a multiple of the element's group.
+    /// Channels of a pixel of the band, a multiple of the element's group.
     pub channels: usize,
-    /// Side of the kernel; stride 1, padded to keep the size.
-    pub kernel: usize,
+    /// Pixels of the border on each side.
+    pub border: usize,
     /// The gate of each channel, or null.
     pub gate: *const E,
-    /// First and last + 1 output pixel.
-    pub pixels: (usize, usize),
-    /// [pixels, row]; a row is padded to whole vectors.
+    /// First and last + 1 output line: the input's, without the border.
+    pub lines: (usize, usize),
+    /// [lines + 2 border, width + 2 border, channels].
     pub out: *mut E,
-    /// Elements of a row.
-    pub row: usize,
 }
 
-/// Gathers all rows.
+/// Fills the band.
 ///
 /// # Safety
-/// The contract of [`Simd`]; pointers hold what [`Gather`] says, the image and the gate whole
-/// vectors of channels, and `out` one vector more.
+/// The contract of [`Simd`]; pointers hold what [`Band`] says, the image and the gate whole vectors of
+/// channels, and `out` one vector more.
 #[inline(always)]
-pub unsafe fn gather<S: Simd, E: Element>(g: &Gather<E>) {
-    let (height, width) = g.image.size;
-    let pad = g.kernel / 2;
-    for pixel in g.pixels.0..g.pixels.1 {
-        let (y, x) = (pixel / width, pixel % width);
-        let mut at = (pixel - g.pixels.0) * g.row;
-        for ky in 0..g.kernel {
-            for kx in 0..g.kernel {
-                let (sy, sx) = (y + ky, x + kx);
-                let inside = (pad..height + pad).contains(&sy) && (pad..width + pad).contains(&sx);
-                // SAFETY: the source lies in the map; the caller gives room for the row.
-                unsafe {
-                    let to = g.out.add(at);
-                    if inside {
-                        let from = (sy - pad) * width + sx - pad;
-                        tap::<S, E>(g, g.image.data.add(from * g.image.stride), to);
-                    } else {
-                        to.write_bytes(0, g.channels);
-                    }
-                }
-                at += g.channels;
-            }
-        }
-    }
-}
-
-/// Whole vectors are copied, beyond the tap's channels: the next tap writes over the rest.
-#[inline(always)]
-unsafe fn tap<S: Simd, E: Element>(g: &Gather<E>, from: *const E, to: *mut E) {
-    let mut c = 0;
-    while c < g.channels {
-        // SAFETY: the caller's.
+pub unsafe fn band<S: Simd, E: Element>(b: &Band<E>) {
+    let (height, width) = b.image.size;
+    let (edge, line) = (b.border * b.channels, (width + 2 * b.border) * b.channels);
+    for (at, y) in (b.lines.0..b.lines.1 + 2 * b.border).enumerate() {
+        // SAFETY: the source lies in the map; the caller gives room for the lines. What a copy writes
+        // beyond its channels, the next writes over.
         unsafe {
-            let v = E::load::<S>(from.add(c));
-            let v = if g.gate.is_null() { v } else { S::mul(v, E::load::<S>(g.gate.add(c))) };
-            E::store::<S>(to.add(c), v);
+            let to = b.out.add(at * line);
+            if !(b.border..height + b.border).contains(&y) {
+                to.write_bytes(0, line);
+                continue;
+            }
+            let from = b.image.data.add((y - b.border) * width * b.image.stride);
+            to.write_bytes(0, edge);
+            for x in 0..width {
+                let (from, to) = (from.add(x * b.image.stride), to.add(edge + x * b.channels));
+                for c in (0..b.channels).step_by(S::LANES) {
+                    let v = E::load::<S>(from.add(c));
+                    let gated = !b.gate.is_null();
+                    let v = if gated { S::mul(v, E::load::<S>(b.gate.add(c))) } else { v };
+                    E::store::<S>(to.add(c), v);
+                }
+            }
+            to.add(line - edge).write_bytes(0, edge);
         }
-        c += S::LANES;
     }
 }
 

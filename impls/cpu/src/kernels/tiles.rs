@@ -2,8 +2,8 @@
 //!
 //! Up to 32 pixels times two vectors of 16 outputs: four tiles of sums, two of pixels and two of
 //! weights, so that four loads serve four products. The weights lie as [`crate::pack`] lays them for
-//! vectors: a row of a tile is a pair of channels of 16 outputs. What is left of the channels after
-//! whole tiles of 32 is a narrower tile: nothing beyond a pixel's channels is read.
+//! vectors: a row of a tile is a pair of channels of 16 outputs. Channels that do not fill tiles of 32
+//! go in narrower ones: nothing beyond a pixel's channels is read.
 
 use super::gemm::{Operand, Place, Sums};
 use crate::element::Bf16;
@@ -37,6 +37,16 @@ impl Shape {
         }
         shapes[6..].fill((self.pairs as u8, ROW as u16));
         shapes
+    }
+}
+
+/// Pairs of channels in steps that a tile holds: the first pair, steps and pairs of a step, of the
+/// same size if that can be, for another size costs a new shape.
+fn cut(pairs: usize) -> [(usize, usize, usize); 2] {
+    let steps = pairs.div_ceil(PAIRS).max(1);
+    match pairs.is_multiple_of(steps) {
+        true => [(0, steps, pairs / steps), (0, 0, 0)],
+        false => [(0, steps - 1, PAIRS), ((steps - 1) * PAIRS, 1, pairs - (steps - 1) * PAIRS)],
     }
 }
 
@@ -76,13 +86,14 @@ impl<S: Simd, T: Tiles> Sums<S, Bf16> for Matrix<T> {
         let out = Out { start: out, stride, wide: place.width == 2 };
         // SAFETY: the caller's; the parts below cover all channels.
         unsafe {
-            self.begin(Shape { heights, pairs: PAIRS });
+            self.begin(Shape { heights, pairs: cut(first.k / 2)[0].2.max(1) });
             for operand in std::iter::once(first).chain(second) {
-                let (whole, rest) = (operand.k / (2 * PAIRS), operand.k % (2 * PAIRS) / 2);
-                for (from, steps, pairs) in [(0, whole, PAIRS), (whole, 1, rest)] {
-                    if steps * pairs > 0 {
-                        self.reshape(Shape { heights, pairs }, &out);
-                        self.multiply::<S>(operand, place, (from, steps));
+                for part in 0..operand.parts {
+                    for (from, steps, pairs) in cut(operand.k / 2) {
+                        if steps * pairs > 0 {
+                            self.reshape(Shape { heights, pairs }, &out);
+                            self.multiply::<S>(operand, place, part, (from, steps, pairs));
+                        }
                     }
                 }
             }
@@ -201,30 +212,33 @@ impl<T: Tiles> Matrix<T> {
         }
     }
 
-    /// Some steps of whole tiles, or one of what is left, from a step on.
+    /// Some steps of so many pairs, from a pair of a part on.
     #[inline(always)]
     unsafe fn multiply<S: Simd>(
         &mut self,
         operand: &Operand<Bf16>,
         place: &Place,
-        (from, steps): (usize, usize),
+        part: usize,
+        (from, steps, pairs): (usize, usize, usize),
     ) {
         let (wide, tall) = (place.width == 2, self.tall());
         let upper = self.shape.map_or(0, |shape| shape.heights[0]);
         // Bytes: of a row of pixels, of a row of weights, of the weights of a step and of a panel.
         let row = operand.stride * 2;
         let weights = place.width * ROW;
-        let (step, panel) = (PAIRS * weights, operand.k / 2 * weights);
+        let (step, panel) = (pairs * weights, operand.channels() / 2 * weights);
+        let before = (part * operand.k / 2 + from) * weights;
         // SAFETY: the caller's: rows and panel are there, and the steps lie in their channels. What is
         // asked for ahead may lie beyond the weights.
         unsafe {
-            let mut a = operand.a.add(place.row * operand.stride + from * 2 * PAIRS).cast::<u8>();
+            let first = place.row * operand.stride + part * operand.part + 2 * from;
+            let mut a = operand.a.add(first).cast::<u8>();
             let lower = upper * row;
-            let panel_start = operand.b.add(place.vector * SIDE * operand.k).cast::<u8>();
-            let mut b = panel_start.add(from * step);
+            let start = operand.b.add(place.vector * SIDE * operand.channels()).cast::<u8>();
+            let mut b = start.add(before);
             // While the tiles of a panel are computed, the next panel comes in.
             let share = if place.stream { step / place.tiles } else { 0 };
-            let mut next = panel_start.wrapping_add(panel + panel / place.tiles * place.tile);
+            let mut next = start.wrapping_add(panel + (panel * place.tile + before) / place.tiles);
             for _ in 0..steps {
                 self.unit.load::<4>(a, row);
                 self.unit.load::<6>(b, weights);
@@ -244,7 +258,7 @@ impl<T: Tiles> Matrix<T> {
                     S::prefetch(next.wrapping_add(line * ROW));
                 }
                 next = next.wrapping_add(share);
-                (a, b) = (a.wrapping_add(ROW), b.wrapping_add(step));
+                (a, b) = (a.wrapping_add(4 * pairs), b.wrapping_add(step));
             }
         }
     }

@@ -88,40 +88,43 @@ unsafe fn accumulate<S: Simd, E: Element, const M: usize, const N: usize>(
     operand: &Operand<E>,
     place: &Place,
 ) {
-    // SAFETY: the caller's; a panel holds k * N * LANES weights.
+    // SAFETY: the caller's; a panel holds the weights of all channels for N * LANES outputs.
     unsafe {
-        let a = operand.a.add(place.row * operand.stride);
-        let mut b = operand.b.add(place.vector * S::LANES * operand.k);
+        let rows = operand.a.add(place.row * operand.stride);
+        let mut b = operand.b.add(place.vector * S::LANES * operand.channels());
         // While the tiles of a panel are computed, the next panel comes in: each tile asks for its
         // share. The addresses may lie beyond the weights, so they are made without `add`'s rules.
         let step = N * S::LANES * E::GROUP * size_of::<E>();
         let other = if place.tiles == 1 && N > 1 { 64 } else { 0 };
         let (mut next, share) = match place.stream {
             true => {
-                let panel = step * (operand.k / E::GROUP);
+                let panel = step * (operand.channels() / E::GROUP);
                 let share = step / place.tiles;
                 (b.cast::<u8>().wrapping_add(panel + panel / place.tiles * place.tile), share)
             }
             // What is in the first level already: asking for it costs nothing.
             false => (b.cast::<u8>(), step),
         };
-        let mut k = 0;
-        while k < operand.k {
-            let mut weights = [E::weights::<S>(b); N];
-            for j in 1..N {
-                weights[j] = E::weights::<S>(b.add(j * S::LANES * E::GROUP));
-            }
-            for i in 0..M {
-                let x = E::splat::<S>(a.add(i * operand.stride + k));
-                for j in 0..N {
-                    acc[i][j] = E::multiply::<S>(acc[i][j], x, weights[j]);
+        for part in 0..operand.parts {
+            let a = rows.add(part * operand.part);
+            let mut k = 0;
+            while k < operand.k {
+                let mut weights = [E::weights::<S>(b); N];
+                for j in 1..N {
+                    weights[j] = E::weights::<S>(b.add(j * S::LANES * E::GROUP));
                 }
+                for i in 0..M {
+                    let x = E::splat::<S>(a.add(i * operand.stride + k));
+                    for j in 0..N {
+                        acc[i][j] = E::multiply::<S>(acc[i][j], x, weights[j]);
+                    }
+                }
+                S::prefetch(next);
+                S::prefetch(next.wrapping_add(other));
+                next = next.wrapping_add(share);
+                b = b.add(N * S::LANES * E::GROUP);
+                k += E::GROUP;
             }
-            S::prefetch(next);
-            S::prefetch(next.wrapping_add(other));
-            next = next.wrapping_add(share);
-            b = b.add(N * S::LANES * E::GROUP);
-            k += E::GROUP;
         }
     }
 }

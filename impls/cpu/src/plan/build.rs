@@ -138,7 +138,7 @@ impl<E: Tabled> Builder<'_, E> {
         self.push(Op::Gemm { first, second, finish }, name, kind, macs);
     }
 
-    /// A convolution of stride 1 as a product of gathered rows.
+    /// A convolution of stride 1 as a product.
     pub(super) fn conv(
         &mut self,
         conv: &Conv,

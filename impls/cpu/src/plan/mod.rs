@@ -129,9 +129,19 @@ pub struct Source<E> {
 }
 
 impl<E> Source<E> {
-    /// Whether rows must be gathered, because they do not lie in the map as they are needed.
-    pub fn gathers(&self) -> bool {
+    /// Whether it reads a band with a border or a gate instead of the map itself.
+    pub fn banded(&self) -> bool {
         self.kernel > 1 || self.gate.is_some()
+    }
+
+    /// Channels of a pixel of the band.
+    pub fn channels(&self) -> usize {
+        self.weights.k / (self.kernel * self.kernel)
+    }
+
+    /// Elements of a line of the band.
+    pub fn line(&self) -> usize {
+        (self.from.size.1 + self.kernel - 1) * self.channels()
     }
 }
 
@@ -176,7 +186,7 @@ pub enum Op<E> {
     Gemm {
         /// The product.
         first: Source<E>,
-        /// Another one into the same sums; neither gathers then.
+        /// Another one into the same sums; neither is banded then.
         second: Option<Source<E>>,
         /// What becomes of the sums.
         finish: Finish,

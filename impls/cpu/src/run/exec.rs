@@ -6,7 +6,7 @@ use crate::isa::{Kernels, Tabled};
 use crate::kernels::epilogue::{Epilogue, stage};
 use crate::kernels::gemm::{Gemm, Operand};
 use crate::kernels::import::Import;
-use crate::kernels::spatial::{Depthwise, Gather, Image, MaxPool, Mean, Resume};
+use crate::kernels::spatial::{Band, Depthwise, Image, MaxPool, Mean, Resume};
 use crate::kernels::winograd::{Input, Output};
 use crate::plan::{BufferId, Finish, Map, Op, Source, Winograd};
 use crate::run::layout::{Layout, outputs, plane_stride, room};
@@ -240,53 +240,64 @@ impl<E: Tabled> Frame<'_, E> {
     ) {
         let product = self.product(first, finish);
         let (image, rows, vectors) = product.task(index, first.weights.vectors);
-        // SAFETY: the layout's; rows lie in the map, or were gathered just before.
+        // SAFETY: the layout's; rows lie in the map, or in the band that was made just before.
         unsafe {
-            let direct = |source: &Source<E>| Operand {
-                a: self.at(source.from.buffer).add(rows.0 * source.from.stride).cast_const(),
-                stride: source.from.stride,
-                k: source.weights.k,
-                b: source.weights.data.as_ptr(),
+            let direct = |source: &Source<E>| {
+                let a = self.at(source.from.buffer).add(rows.0 * source.from.stride).cast_const();
+                Operand::rows(a, source.from.stride, source.weights.k, source.weights.data.as_ptr())
             };
-            let operand = match first.gathers() {
-                true => self.gathered(first, image, rows, thread),
+            let whole = match first.banded() {
+                true => self.band(first, image, rows, thread),
                 false => direct(first),
             };
-            (self.kernels.gemm)(&Gemm {
-                first: operand,
-                second: second.map(direct),
-                rows: rows.1 - rows.0,
-                pixel: image * finish.out.pixels() + rows.0,
-                place: rows.0,
-                stream: false,
-                vectors,
-                epilogue: self.epilogue(finish, ends[0]),
-            });
+            // Between the lines of a band lies its border.
+            let (count, line) = match first.kernel > 1 {
+                true => (finish.out.size.1, first.line()),
+                false => (rows.1 - rows.0, 0),
+            };
+            for (at, from) in (rows.0..rows.1).step_by(count.max(1)).enumerate() {
+                (self.kernels.gemm)(&Gemm {
+                    first: Operand { a: whole.a.add(at * line), ..whole },
+                    second: second.map(direct),
+                    rows: count,
+                    pixel: image * finish.out.pixels() + from,
+                    place: from,
+                    stream: false,
+                    vectors,
+                    epilogue: self.epilogue(finish, ends[0]),
+                });
+            }
         }
     }
 
-    unsafe fn gathered(
+    /// The lines of some pixels, with their border and gate.
+    unsafe fn band(
         &self,
         source: &Source<E>,
         image: usize,
         pixels: (usize, usize),
         thread: usize,
     ) -> Operand<E> {
-        let (out, row) = (self.scratch[thread].cast::<E>(), split::row(source));
-        let channels = source.weights.k / (source.kernel * source.kernel);
-        // SAFETY: the layout gives scratch memory for the largest block of rows.
+        let (out, width) = (self.scratch[thread].cast::<E>(), source.from.size.1);
+        // SAFETY: the layout gives scratch memory for the largest band.
         unsafe {
-            (self.kernels.gather)(&Gather {
+            (self.kernels.band)(&Band {
                 image: self.image(&source.from, image),
-                channels,
-                kernel: source.kernel,
+                channels: source.channels(),
+                border: source.kernel / 2,
                 gate: self.gate(source.gate, image),
-                pixels,
+                lines: (pixels.0 / width, pixels.1.div_ceil(width)),
                 out,
-                row,
             });
         }
-        Operand { a: out, stride: row, k: source.weights.k, b: source.weights.data.as_ptr() }
+        Operand {
+            a: out,
+            stride: source.channels(),
+            k: source.kernel * source.channels(),
+            parts: source.kernel,
+            part: source.line(),
+            b: source.weights.data.as_ptr(),
+        }
     }
 
     /// Some tiles through all of a Winograd layer, in scratch memory.
@@ -362,15 +373,11 @@ impl<E: Tabled> Frame<'_, E> {
             unsafe {
                 let out =
                     t.room[2].cast::<f32>().add(plane * plane_stride(t.capacity, width) + channel);
+                let place = plane * plane_stride(t.capacity, stride) + matrix.channel;
+                let a = tiles.cast::<E>().add(place).cast_const();
+                let b = arm.weights.data.as_ptr().add(matrix.offset);
                 (self.kernels.gemm_planes)(&Gemm {
-                    first: Operand {
-                        a: tiles
-                            .cast::<E>()
-                            .add(plane * plane_stride(t.capacity, stride) + matrix.channel),
-                        stride,
-                        k: matrix.k,
-                        b: arm.weights.data.as_ptr().add(matrix.offset),
-                    },
+                    first: Operand::rows(a, stride, matrix.k, b),
                     second: None,
                     rows: t.last - t.first,
                     pixel: 0,

@@ -8,13 +8,13 @@ use crate::run::layout::room;
 /// Tasks for each thread, so that they end at about the same time.
 const TASKS: usize = 4;
 
-/// Bytes of gathered rows that a task works on: they stay in the second cache level.
-const GATHERED: usize = 256 * 1024;
+/// Bytes of a band that a task works on: they stay in the second cache level.
+const BAND: usize = 256 * 1024;
 
 /// A product in blocks of rows and groups of panels.
 #[derive(Debug, Clone, Copy)]
 pub struct Product {
-    /// Rows that are cut into blocks: of all images, or of one image where rows are gathered.
+    /// Rows that are cut into blocks: of all images, or of one image where there are bands.
     pub rows: usize,
     /// How many such sets of rows there are.
     pub images: usize,
@@ -37,16 +37,15 @@ impl Product {
         threads: usize,
         tile: usize,
     ) -> Self {
-        let (images, rows) = if first.gathers() { (clips, pixels) } else { (1, clips * pixels) };
-        let largest = match first.gathers() {
-            true => GATHERED / (first.weights.k * size_of::<E>()).max(1) / tile * tile,
-            false => usize::MAX,
+        let (images, rows) = if first.banded() { (clips, pixels) } else { (1, clips * pixels) };
+        let block = match first.banded() {
+            true => first.from.size.1 * lines(first, tile),
+            false => 4 * tile,
         };
-        let block = (4 * tile).min(largest).max(tile);
         let blocks = rows.div_ceil(block);
         let panels = first.weights.vectors.div_ceil(PANEL);
         let wanted = (TASKS * threads).div_ceil((images * blocks).max(1));
-        // Gathering again for each group costs more than waiting for the last task.
+        // A band for each group costs more than waiting for the last task.
         let wanted = if first.kernel > 1 { wanted.min(2) } else { wanted };
         let group = panels.div_ceil(wanted.clamp(1, panels.max(1))).max(1) * PANEL;
         let groups = first.weights.vectors.div_ceil(group);
@@ -69,10 +68,11 @@ impl Product {
     }
 }
 
-/// Elements of a gathered row: whole vectors of 16. What the last copy writes too much has room behind
-/// all rows ([`scratch`]).
-pub fn row<E: Element>(source: &Source<E>) -> usize {
-    source.weights.k.next_multiple_of(16)
+/// Output lines of a band.
+fn lines<E: Element>(source: &Source<E>, tile: usize) -> usize {
+    let within = BAND / (source.line() * size_of::<E>()).max(1);
+    let wanted = 4 * tile / source.from.size.1.max(1);
+    wanted.min(within.saturating_sub(source.kernel - 1)).max(1)
 }
 
 /// Tiles of a batch.
@@ -107,10 +107,10 @@ pub fn share(items: usize, threads: usize) -> usize {
 /// Bytes of scratch memory that a task of a step needs.
 pub fn scratch<E: Element>(op: &Op<E>, clips: usize, threads: usize, tile: usize) -> usize {
     match op {
-        Op::Gemm { first, finish, .. } if first.gathers() => {
-            let product = Product::new(first, finish.out.pixels(), clips, threads, tile);
-            // One vector more: the last copy of a row may write beyond it.
-            (product.block * row(first) + 16) * size_of::<E>()
+        Op::Gemm { first, .. } if first.banded() => {
+            let lines = lines(first, tile) + first.kernel - 1;
+            // One vector more: the last copy may write beyond the band.
+            (lines * first.line() + 16) * size_of::<E>()
         }
         Op::Winograd(layer) if in_blocks(layer, clips, threads, tile) => {
             room(layer, block(tile)).iter().sum()

@@ -1,8 +1,8 @@
-//! The small steps: import, gathering, depthwise convolution, max-pool, mean.
+//! The small steps: import, bands, depthwise convolution, max-pool, mean.
 
 use cpu::isa::{Kernels, Tabled};
 use cpu::kernels::import::{CELL, Import};
-use cpu::kernels::spatial::{Depthwise, Gather, Image, MaxPool, Mean};
+use cpu::kernels::spatial::{Band, Depthwise, Image, MaxPool, Mean};
 use cpu::pack::grouped;
 
 use crate::lab::{self, EDGES, Edge, Half};
@@ -23,7 +23,8 @@ fn image<E: Tabled>(
     (memory, image)
 }
 
-fn gathers<E: Tabled>(name: &str, kernels: &Kernels<E>) {
+/// Every element of some lines with their border and gate.
+fn bands<E: Tabled>(name: &str, kernels: &Kernels<E>) {
     for edge in EDGES {
         for shape in SHAPES {
             let (height, width, channels) = shape;
@@ -31,42 +32,37 @@ fn gathers<E: Tabled>(name: &str, kernels: &Kernels<E>) {
             let gates = lab::numbers::<E>(channels, 2);
             let (_memory, image) = image::<E>(edge, &x, shape, kernels.lanes);
             let gate = lab::stored::<E>(edge, &lab::spread(&gates, channels, image.stride));
-            for (kernel, gated) in [(1, true), (3, false), (3, true), (7, false)] {
-                let taps = grouped::<E>(channels);
-                let row = (kernel * kernel * taps).next_multiple_of(16);
-                let pixels = height * width;
-                // One vector more: the last copy of a row may write beyond it.
-                let out = lab::room::<E>(edge, pixels * row + 16);
-                let gather = Gather {
-                    image,
-                    channels: taps,
-                    kernel,
-                    gate: if gated { gate.ptr() } else { std::ptr::null() },
-                    pixels: (0, pixels),
-                    out: out.mut_ptr(),
-                    row,
-                };
-                // SAFETY: all memory is as `Gather` says; what leaves it is noticed.
-                unsafe { (kernels.gather)(&gather) };
-                for at in 0..pixels * kernel * kernel * channels {
-                    let (pixel, rest) =
-                        (at / (kernel * kernel * channels), at % (kernel * kernel * channels));
-                    let (tap, c) = (rest / channels, rest % channels);
-                    let place = |side: usize, tap: usize, end: usize| {
-                        (side + tap).checked_sub(kernel / 2).filter(|&at| at < end)
+            for (border, gated) in [(0, true), (1, false), (1, true), (3, false)] {
+                for lines in [(0, height), (height / 2, height), (0, height.div_ceil(2))] {
+                    let inner = grouped::<E>(channels);
+                    let line = width + 2 * border;
+                    let pixels = (lines.1 - lines.0 + 2 * border) * line;
+                    // One vector more: the last copy may write beyond the band.
+                    let out = lab::room::<E>(edge, pixels * inner + 16);
+                    let band = Band {
+                        image,
+                        channels: inner,
+                        border,
+                        gate: if gated { gate.ptr() } else { std::ptr::null() },
+                        lines,
+                        out: out.mut_ptr(),
                     };
-                    let y = place(pixel / width, tap / kernel, height);
-                    let x0 = place(pixel % width, tap % kernel, width);
-                    let value = match (y, x0) {
-                        (Some(y), Some(x0)) => x[(y * width + x0) * channels + c],
-                        _ => 0.0,
-                    };
-                    let want = if gated { (value * gates[c]) as f32 } else { value as f32 };
-                    let want = E::from_f32(want).to_f32();
-                    let got = out.values()[pixel * row + tap * taps + c].to_f32();
-                    let what =
-                        format!("{name} {edge:?} {shape:?} {kernel} pixel {pixel} tap {tap}");
-                    assert!(got == want, "{what} channel {c}: {got}, not {want}");
+                    // SAFETY: all memory is as `Band` says; what leaves it is noticed.
+                    unsafe { (kernels.band)(&band) };
+                    for at in 0..pixels * channels {
+                        let (pixel, c) = (at / channels, at % channels);
+                        let inside = |at: usize, end| at.checked_sub(border).filter(|at| *at < end);
+                        let y = inside(lines.0 + pixel / line, height);
+                        let value = match (y, inside(pixel % line, width)) {
+                            (Some(y), Some(x0)) => x[(y * width + x0) * channels + c],
+                            _ => 0.0,
+                        };
+                        let want = if gated { (value * gates[c]) as f32 } else { value as f32 };
+                        let want = E::from_f32(want).to_f32();
+                        let got = out.values()[pixel * inner + c].to_f32();
+                        let what = format!("{name} {edge:?} {shape:?} {border} {lines:?} {pixel}");
+                        assert!(got == want, "{what} channel {c}: {got}, not {want}");
+                    }
                 }
             }
         }
@@ -74,9 +70,9 @@ fn gathers<E: Tabled>(name: &str, kernels: &Kernels<E>) {
 }
 
 #[test]
-fn gathering_is_exact() {
-    lab::each_level::<f32>(gathers);
-    lab::each_level::<Half>(gathers);
+fn a_band_is_the_map_with_a_border() {
+    lab::each_level::<f32>(bands);
+    lab::each_level::<Half>(bands);
 }
 
 fn depthwise<E: Tabled>(name: &str, kernels: &Kernels<E>) {

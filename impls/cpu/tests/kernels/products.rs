@@ -50,7 +50,7 @@ impl<E: Tabled> Product<E> {
 
     fn operand(&self) -> Operand<E> {
         let b = self.packed.data.as_ptr();
-        Operand { a: self.a.ptr(), stride: self.stride, k: self.packed.k, b }
+        Operand::rows(self.a.ptr(), self.stride, self.packed.k, b)
     }
 
     fn sum(&self, row: usize, output: usize) -> (f64, f64) {
@@ -169,6 +169,65 @@ fn check<E: Tabled>(name: &str, kernels: &Kernels<E>) {
             }
         }
     }
+}
+
+/// Width, channels, outputs.
+const LINES: [(usize, usize, usize); 4] = [(1, 2, 3), (5, 16, 17), (19, 30, 33), (33, 36, 16)];
+
+/// One line of a 3x3 convolution over three lines with a border: rows in three parts, which overlap.
+fn parts<E: Tabled>(name: &str, kernels: &Kernels<E>) {
+    for edge in EDGES {
+        for (width, channels, outputs) in LINES {
+            let (line, stride) = ((width + 2) * channels, outputs.next_multiple_of(kernels.lanes));
+            let lines = lab::numbers::<E>(3 * line, 1);
+            let weights = lab::numbers::<E>(outputs * 9 * channels, 2);
+            let a = lab::stored::<E>(edge, &lines);
+            let shape = [9 * channels, outputs];
+            let packed = Packed::matrix(&mut Store::default(), shape, kernels.lanes, |o, k| {
+                weights[o * 9 * channels + k]
+            });
+            let out = lab::room::<E>(edge, width * stride);
+            let gemm = Gemm {
+                first: Operand {
+                    a: a.ptr(),
+                    stride: channels,
+                    k: 3 * channels,
+                    parts: 3,
+                    part: line,
+                    b: packed.data.as_ptr(),
+                },
+                second: None,
+                rows: width,
+                pixel: 0,
+                place: 0,
+                stream: false,
+                vectors: (0, packed.vectors),
+                epilogue: lab::store(&out, stride),
+            };
+            // SAFETY: all memory is as `Gemm` says; what leaves it is noticed.
+            unsafe { (kernels.gemm)(&gemm) };
+            let places = (0..width).flat_map(|x| (0..outputs).map(move |o| (x, o)));
+            let want: Vec<(f64, f64)> = places
+                .map(|(x, o)| {
+                    let terms = (0..9 * channels).map(|k| {
+                        let (part, within) = (k / (3 * channels), k % (3 * channels));
+                        lines[part * line + x * channels + within] * weights[o * 9 * channels + k]
+                    });
+                    let size: f64 = terms.clone().map(f64::abs).sum();
+                    let sum: f64 = terms.sum();
+                    (sum, lab::allowed::<E>(9 * channels, size, sum))
+                })
+                .collect();
+            let what = format!("{name} {edge:?} {width} {channels} {outputs}");
+            lab::compare(&what, &out, &want, outputs, stride);
+        }
+    }
+}
+
+#[test]
+fn rows_in_parts_are_a_convolution() {
+    lab::each_level::<f32>(parts);
+    lab::each_level::<Half>(parts);
 }
 
 #[test]

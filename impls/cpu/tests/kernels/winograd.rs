@@ -202,7 +202,7 @@ fn run<E: Tabled>(
                 let a = source.ptr().add(plane * tiles * stride + matrix.channel);
                 let out = products.mut_ptr().add(plane * tiles * width);
                 (kernels.gemm_planes)(&Gemm {
-                    first: Operand { a, stride, k: matrix.k, b },
+                    first: Operand::rows(a, stride, matrix.k, b),
                     second: None,
                     rows: tiles,
                     pixel: 0,
