@@ -26,7 +26,9 @@ fn main() {
 
 fn run<E: Format>(batch: usize, options: Options) {
     let model = Arc::new(Model::new(Config::default()).expect("the default model"));
+    let start = Instant::now();
     let weights = Weights::formula(model.parameters(), 0);
+    println!("weights {:.3} s", start.elapsed().as_secs_f64());
     let shape = model.input_shape(batch);
     let input = Tensor::f32(shape.clone(), formula::input(shape.iter().product(), 0));
     let start = Instant::now();

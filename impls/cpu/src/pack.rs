@@ -146,15 +146,23 @@ impl<E: Element> Planes<E> {
                     panels[index].push((*plane, panel));
                 }
             }
-            let outputs_of = |index| shape(channels).outputs(index, outputs);
+            let whole = shape(channels);
             panels.into_par_iter().enumerate().for_each(|(index, mut planes)| {
-                for output in outputs_of(index) {
+                let outputs = whole.outputs(index, outputs);
+                // What lies before the first channel of each plane is left out.
+                let before: Vec<usize> = planes
+                    .iter()
+                    .map(|(plane, _)| whole.place(plane.channel, outputs.start))
+                    .collect();
+                for output in outputs {
                     for channel in 0..channels {
+                        let place = whole.place(channel, output);
                         let values = transform.apply(&kernel(output, channel));
-                        for ((plane, panel), value) in planes.iter_mut().zip(values) {
+                        for (((plane, panel), before), value) in
+                            planes.iter_mut().zip(&before).zip(values)
+                        {
                             if (plane.channel..plane.channel + plane.k).contains(&channel) {
-                                let place = shape(plane.k).place(channel - plane.channel, output);
-                                panel[place] = E::from_f32(value as f32);
+                                panel[place - before] = E::from_f32(value as f32);
                             }
                         }
                     }

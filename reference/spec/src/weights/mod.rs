@@ -31,6 +31,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 pub use self::error::WeightsError;
 pub use self::format::Format;
 pub use self::inspect::{Inspection, TensorInfo, Verdict, inspect, inspect_bytes};
@@ -73,7 +75,7 @@ impl Weights {
             let data = formula::param(&spec.name, &spec.shape, seed);
             (spec.name.clone(), Arc::new(Param { shape: spec.shape.clone(), data }))
         };
-        let params: BTreeMap<_, _> = specs.iter().map(param).collect();
+        let params: BTreeMap<_, _> = specs.par_iter().map(param).collect();
         let dtypes = BTreeMap::from([("float32".to_owned(), params.len())]);
         let source = Source::Formula(seed).to_string();
         Weights { params, provenance: Provenance { source, dtypes, ..Provenance::default() } }
