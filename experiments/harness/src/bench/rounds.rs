@@ -1,5 +1,6 @@
 //! The rounds of one setting: who takes part, their turns, and whether what they computed is right.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub struct Given<'a> {
     pub config: String,
     /// Model flags for workers.
     pub model_flags: Vec<String>,
+    /// Whether the contestants have loaded once already.
+    pub warm: Cell<bool>,
 }
 
 /// Python of the peers and their script, set by `scripts/bench`.
@@ -146,6 +149,11 @@ impl Given<'_> {
         said: &dyn Fn(String),
         go_on: &dyn Fn() -> bool,
     ) -> Result<Option<Setting>> {
+        // Who loads first pays for files and memory that the system has put away: that load does not
+        // count.
+        if !self.warm.replace(true) {
+            self.start(case, input, said, &mut LeftOut::default(), go_on);
+        }
         let mut out = LeftOut::default();
         let Some(mut runners) = self.start(case, input, said, &mut out, go_on) else {
             return Ok(None);

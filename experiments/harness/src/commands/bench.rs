@@ -1,5 +1,6 @@
 //! `harness bench`: latency of our engines beside libtorch and other runtimes.
 
+use std::cell::Cell;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -140,6 +141,7 @@ impl<'a> Bench<'a> {
             onnx,
             config: serde_json::to_string(&config)?,
             model_flags: flags(&args.model),
+            warm: Cell::new(false),
         };
         Ok(Bench { args, given, model, weights, config, macs })
     }
