@@ -54,6 +54,8 @@ with open("starts", "a+") as starts:
 if signals and count <= 2:
     say(error="later", unsupported=True)
     sys.exit(2)
+if how == "worn" and count == 3:
+    sys.exit("the cable is worn")
 if how == "late":
     time.sleep(1000)
 say(ready=True, name=me, version="1", load_s=0.1, first_s=0.1)
@@ -96,9 +98,11 @@ impl Bench {
 
     /// Exit code, stdout and stderr of a bench with peers that behave as `how` says.
     fn run(&self, how: &str, arguments: &[&str]) -> (i32, String, String) {
+        let once: &[&str] = if arguments.contains(&"--starts") { &[] } else { &["--starts", "1"] };
         let output = Command::new(env!("CARGO_BIN_EXE_harness"))
             .args(["bench", "--out", "out"])
             .args(SMALL)
+            .args(once)
             .args(arguments)
             .current_dir(self.path())
             .env("HARNESS_PEERS", "python3")
@@ -158,6 +162,30 @@ fn who_dies_is_left_out_with_its_last_words_and_the_others_stay() {
         assert_eq!(setting["entries"][0]["name"], "cpu", "{how}");
         assert!(setting["left_out"][0][1].as_str().unwrap().contains(words), "{setting}");
     }
+}
+
+#[test]
+fn a_contestant_runs_in_several_processes() {
+    let bench = Bench::new();
+    let (code, out, err) = bench.run("", &["--engines", "onnxruntime,openvino", "--starts", "2"]);
+    assert_eq!(code, 1, "the peers are wrong: {out}{err}");
+    let lines = |file: &str| {
+        let text = std::fs::read_to_string(bench.path().join(file)).unwrap();
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (a, b) = ("onnxruntime", "openvino");
+    assert_eq!(lines("starts"), [a, b, a, b, a, b], "one start does not count");
+    assert_eq!(lines("log"), [a, b, b, a, a, b], "the order moves on all the same");
+    for entry in bench.record()["settings"][0]["entries"].as_array().unwrap() {
+        assert_eq!(entry["rounds_s"].as_array().unwrap().len(), 3, "{entry}");
+    }
+
+    let bench = Bench::new();
+    let (code, out, err) = bench.run("worn", &["--engines", "cpu,onnxruntime", "--starts", "2"]);
+    assert_eq!(code, 1, "{out}{err}");
+    let setting = &bench.record()["settings"][0];
+    assert_eq!(setting["entries"][0]["rounds_s"].as_array().unwrap().len(), 3, "{setting}");
+    assert!(setting["left_out"][0][1].as_str().unwrap().contains("worn"), "{setting}");
 }
 
 #[test]

@@ -151,14 +151,22 @@ impl Given<'_> {
     ) -> Result<Option<Setting>> {
         // Who loads first pays for files and memory that the system has put away: that load does not
         // count.
+        let engines = &self.args.engines;
         if !self.warm.replace(true) {
-            self.start(case, input, said, &mut LeftOut::default(), go_on);
+            self.start(engines, case, input, said, &mut LeftOut::default(), go_on);
         }
         let mut out = LeftOut::default();
-        let Some(mut runners) = self.start(case, input, said, &mut out, go_on) else {
+        let Some(mut runners) = self.start(engines, case, input, said, &mut out, go_on) else {
             return Ok(None);
         };
+        let share = self.args.rounds.div_ceil(self.args.starts as usize);
         for round in 0..self.args.rounds {
+            if round > 0 && round.is_multiple_of(share) {
+                let Some(again) = self.restart(runners, case, input, said, &mut out, go_on) else {
+                    return Ok(None);
+                };
+                runners = again;
+            }
             // The order moves on with the round; who failed has no turn any more.
             let count = runners.len();
             for turn in 0..count {
@@ -209,8 +217,37 @@ impl Given<'_> {
         peaks.unwrap_or((f64::NAN, f64::NAN))
     }
 
+    /// Ends all processes and starts those anew that have not failed; their times stay.
+    fn restart(
+        &self,
+        runners: Vec<Runner>,
+        case: Case,
+        input: &Path,
+        said: &dyn Fn(String),
+        out: &mut LeftOut,
+        go_on: &dyn Fn() -> bool,
+    ) -> Option<Vec<Runner>> {
+        let (mut names, mut times) = (vec![], vec![]);
+        for Runner { contestant, rounds_s, failed } in runners {
+            match failed {
+                Some(error) => out.failed(&contestant.name, &error),
+                None => {
+                    names.push(contestant.name.clone());
+                    times.push(rounds_s);
+                }
+            }
+        }
+        let mut again = self.start(&names, case, input, said, out, go_on)?;
+        for runner in &mut again {
+            let at = names.iter().position(|name| *name == runner.contestant.name);
+            runner.rounds_s = at.map(|at| std::mem::take(&mut times[at])).unwrap_or_default();
+        }
+        Some(again)
+    }
+
     fn start(
         &self,
+        engines: &[String],
         case: Case,
         input: &Path,
         said: &dyn Fn(String),
@@ -219,7 +256,7 @@ impl Given<'_> {
     ) -> Option<Vec<Runner>> {
         let mut runners = vec![];
         let patience = Duration::from_secs(self.args.patience);
-        for engine in &self.args.engines {
+        for engine in engines {
             if !go_on() {
                 return None;
             }

@@ -115,7 +115,7 @@ fn steps(device: &str) -> Vec<Step> {
         &format!("eval mini --device {device} --engine cuda,cpu"),
     ));
     let bench = |name: &str, words: &str| {
-        let words = format!("bench --device {device} --threads 1 {words}");
+        let words = format!("bench --device {device} --threads 1 --starts 1 {words}");
         Step::harness(name, "speed beside libtorch's fastest setting, in one run", 120, &words)
     };
     steps.push(bench(
