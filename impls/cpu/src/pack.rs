@@ -134,19 +134,20 @@ impl<E: Element> Planes<E> {
         let transform = tile.weight_transform();
         let data = store.array(end, |mut data: &mut [E]| {
             // A panel of all planes is written at once: threads share out the panels.
+            let whole = shape(channels);
             let mut panels: Vec<Vec<(Plane, &mut [E])>> = vec![];
+            panels.resize_with(whole.vectors.div_ceil(PANEL), Vec::new);
             for plane in &planes {
                 let shape = shape(plane.k);
-                let (matrix, rest) = data.split_at_mut(shape.plane());
+                let (mut matrix, rest) = data.split_at_mut(shape.plane());
                 data = rest;
-                for (index, panel) in matrix.chunks_mut(shape.panel()).enumerate() {
-                    if panels.len() <= index {
-                        panels.push(vec![]);
-                    }
-                    panels[index].push((*plane, panel));
+                // Every panel gets every plane, be it one without channels.
+                for panels in &mut panels {
+                    let (panel, rest) = matrix.split_at_mut(shape.panel().min(matrix.len()));
+                    matrix = rest;
+                    panels.push((*plane, panel));
                 }
             }
-            let whole = shape(channels);
             panels.into_par_iter().enumerate().for_each(|(index, mut planes)| {
                 let outputs = whole.outputs(index, outputs);
                 // What lies before the first channel of each plane is left out.
