@@ -45,7 +45,7 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 15)]
     pub rounds: usize,
     /// Processes that a contestant runs in, one after the other, a share of the rounds each: one may
-    /// be slow all its life, for where its memory happens to lie.
+    /// happen to be slow all its life.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub starts: u32,
     /// Runs in a turn that count; one more before them does not.
