@@ -89,6 +89,19 @@ pub struct DiffRecord {
     /// Names in a dump that could not be matched with a module.
     #[serde(default)]
     pub unmatched: Vec<String>,
+    /// What became of every array of the dumps.
+    #[serde(default)]
+    pub ledger: Vec<LedgerEntry>,
+    /// What was found out about a dump, or taken for granted, in sentences: which weights and which
+    /// clip were used and why, the order of dimensions, the number format, what its hooks recorded.
+    #[serde(default)]
+    pub remarks: Vec<String>,
+    /// Known mistakes that would have changed no compared value in this run.
+    #[serde(default)]
+    pub not_exercised: Vec<NotExercised>,
+    /// The same comparison in a small configuration that exercises what this one does not.
+    #[serde(default)]
+    pub edge: Option<Edge>,
     /// The steps before the network, where the input is a video and the dump holds them.
     #[serde(default)]
     pub preprocessing: Vec<Stage>,
@@ -97,6 +110,91 @@ pub struct DiffRecord {
     pub heatmap: Option<Heatmap>,
     /// How the run was made.
     pub run: Run,
+}
+
+/// What became of an array of a dump.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerEntry {
+    /// Its name in the file.
+    pub array: String,
+    /// The module that it is named after, if any.
+    pub module: Option<String>,
+    /// What became of it.
+    pub state: ArrayState,
+    /// More on it: the reason of a refusal, the array whose bits it has, the module that it shows.
+    #[serde(default)]
+    pub detail: Option<String>,
+}
+
+/// What became of an array of a dump. The verdict is "pass" only if no array is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ArrayState {
+    /// It was compared with its module.
+    Compared,
+    /// It has the same bits as another array of its module.
+    Same,
+    /// Its module is fused into another one in the program that wrote it, and it was compared there.
+    Fused,
+    /// It is the clip that the networks were given.
+    Clip,
+    /// The user has not asked for its layer.
+    NotSelected,
+    /// No module has its name.
+    Unknown,
+    /// It bears the name of a module and could not be compared.
+    Refused,
+}
+
+impl ArrayState {
+    /// The name in JSON and in tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ArrayState::Compared => "compared",
+            ArrayState::Same => "same",
+            ArrayState::Fused => "fused",
+            ArrayState::Clip => "clip",
+            ArrayState::NotSelected => "not_selected",
+            ArrayState::Unknown => "unknown",
+            ArrayState::Refused => "refused",
+        }
+    }
+}
+
+/// A known mistake that would have changed no compared value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotExercised {
+    /// The mistake in words: "align_corners off".
+    pub what: String,
+    /// A `--size` at which it would show.
+    #[serde(default)]
+    pub try_size: Option<String>,
+}
+
+/// A second comparison, of the same weights at a frame size with edge cases.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Edge {
+    /// Height and width of a frame.
+    pub size: [u64; 2],
+    /// Its verdict, which is part of the run's.
+    pub verdict: Verdict,
+    /// Modules that were compared.
+    pub compared: u64,
+    /// Largest budget ratio that a module introduces.
+    #[serde(with = "float")]
+    pub worst: f64,
+    /// Full name of the first module that diverged there.
+    #[serde(default)]
+    pub first_divergent: Option<String>,
+    /// The first divergence in words, with the mistake that explains it.
+    #[serde(default)]
+    pub culprit: Option<Culprit>,
+    /// Known mistakes that are not exercised there either.
+    #[serde(default)]
+    pub not_exercised: Vec<NotExercised>,
+    /// How long it took.
+    #[serde(with = "float")]
+    pub seconds: f64,
 }
 
 /// A step before the network: which frames, their pixels, resized, cropped.
@@ -149,6 +247,12 @@ pub struct Culprit {
     pub composite: Option<String>,
     /// One sentence: where the error was first introduced.
     pub text: String,
+    /// The last module before it that was compared, where others between them were not.
+    #[serde(default)]
+    pub after: Option<String>,
+    /// The modules between [`Culprit::after`] and this one, which were not compared.
+    #[serde(default)]
+    pub unseen: Vec<String>,
     /// What the evidence suggests, where it suggests something.
     pub explanation: Option<String>,
     /// Known mistakes that were tried as an explanation, the best first.

@@ -259,6 +259,10 @@ pub struct DiffArgs {
     /// Make a mistake in the candidate on purpose: FAULT or FAULT@LAYER.
     #[arg(long, value_name = "FAULT")]
     pub inject: Option<String>,
+    /// Leave out the second, small comparison at a frame size with edge cases, which runs where this
+    /// size leaves known mistakes unexercised.
+    #[arg(long)]
+    pub no_edge: bool,
     /// Where the results go.
     #[command(flatten)]
     pub out: OutputArgs,

@@ -179,6 +179,8 @@ pub fn culprit(stages: &[Stage]) -> Option<Culprit> {
         alias: None,
         composite: None,
         text: format!("first introduced before the network, at {}: {}", stage.name, stage.detail),
+        after: None,
+        unseen: vec![],
         explanation: None,
         hypotheses: vec![],
     })

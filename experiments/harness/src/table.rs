@@ -2,8 +2,8 @@
 
 use console::style;
 use reports::record::{
-    AblateRecord, Ablation, DiffRecord, Errors, EvalRecord, Layer, LayerVerdict, Paired, Rate,
-    Verdict,
+    AblateRecord, Ablation, ArrayState, DiffRecord, Edge, Errors, EvalRecord, Layer, LayerVerdict,
+    NotExercised, Paired, Rate, Verdict,
 };
 
 const WIDTH: usize = 100;
@@ -161,6 +161,15 @@ fn verdict(record: &DiffRecord) -> Vec<String> {
     if missing > 0 {
         counts += &format!(", {missing} not compared");
     }
+    let refused = record.ledger.iter().filter(|e| e.state == ArrayState::Refused).count();
+    if refused > 0 {
+        counts += &format!(", {refused} arrays refused");
+    }
+    if !record.not_exercised.is_empty() {
+        let count = record.not_exercised.len();
+        let noun = if count == 1 { "mistake" } else { "mistakes" };
+        counts += &format!("; {count} known {noun} not exercised");
+    }
     let word = record.verdict.as_str();
     let mark = match record.verdict {
         Verdict::Pass => style(word.to_uppercase()).green().bold(),
@@ -189,14 +198,47 @@ fn verdict(record: &DiffRecord) -> Vec<String> {
             logits.rel_l2, logits.max_abs, logits.cosine
         ));
     }
-    if !record.unmatched.is_empty() {
-        let shown: Vec<&str> = record.unmatched.iter().take(3).map(String::as_str).collect();
-        let more = record.unmatched.len() - shown.len();
-        let more =
-            if more > 0 { format!(" and {more} more (see the report)") } else { String::new() };
-        lines.push(format!("not matched in the dump: {}{more}", shown.join(", ")));
+    lines.extend(record.edge.iter().map(edge_line));
+    if let Some(line) = listed("not exercised", record.not_exercised.iter().map(untried)) {
+        lines.push(line);
     }
+    lines.extend(record.remarks.iter().cloned());
+    lines.extend(listed("not matched in the dump", record.unmatched.iter().cloned()));
     lines
+}
+
+/// The second, small configuration in one line.
+fn edge_line(edge: &Edge) -> String {
+    let [height, width] = edge.size;
+    let word = edge.verdict.as_str();
+    let place = match &edge.first_divergent {
+        Some(name) => format!(", first at {name}"),
+        None => String::new(),
+    };
+    format!(
+        "at {height}x{width} as well: {} ({} layers, worst ratio {}{place})",
+        paint(word, word),
+        edge.compared,
+        ratio(edge.worst)
+    )
+}
+
+fn untried(mistake: &NotExercised) -> String {
+    match &mistake.try_size {
+        Some(size) => format!("{} (--size {size} exercises it)", mistake.what),
+        None => mistake.what.clone(),
+    }
+}
+
+/// The first three of a list; the report has them all.
+fn listed(what: &str, items: impl Iterator<Item = String>) -> Option<String> {
+    let items: Vec<String> = items.collect();
+    let shown = items.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match items.len() {
+        0 => None,
+        1..=3 => Some(format!("{what}: {shown}")),
+        n => Some(format!("{what}: {shown} and {} more (see the report)", n - 3)),
+    }
 }
 
 /// The table of an evaluation: a line for each engine, then what is the matter.

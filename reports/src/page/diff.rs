@@ -10,7 +10,7 @@ use crate::blocks::{Block, blocks};
 use crate::error::Result;
 use crate::level::Level;
 use crate::plot::{Data, RATIO, REL_L2, Span, draw};
-use crate::record::{DiffRecord, ErrorKind};
+use crate::record::{ArrayState, DiffRecord, Edge, ErrorKind, LedgerEntry, NotExercised};
 use crate::rows::{Row, rows};
 use crate::table::layers_table;
 use crate::{format, heatmap, network};
@@ -30,6 +30,11 @@ pub(super) struct View {
     verdicts: Vec<VerdictCount>,
     blocks: Vec<BlockView>,
     unmatched: Vec<String>,
+    remarks: Vec<String>,
+    not_exercised: Vec<Untried>,
+    edge: Option<EdgeView>,
+    ledger: Vec<ArrayView>,
+    ledger_counts: Vec<StateCount>,
     bound: String,
     provenance: Provenance,
 }
@@ -39,6 +44,40 @@ struct StageView {
     name: String,
     verdict: &'static str,
     detail: String,
+}
+
+/// A mistake that this run could not have seen.
+#[derive(Serialize)]
+struct Untried {
+    what: String,
+    size: Option<String>,
+}
+
+#[derive(Serialize)]
+struct EdgeView {
+    size: String,
+    verdict: &'static str,
+    compared: u64,
+    worst: String,
+    culprit: Option<String>,
+    explanation: Option<String>,
+    seconds: String,
+}
+
+/// One array of a dump.
+#[derive(Serialize)]
+struct ArrayView {
+    name: String,
+    module: String,
+    state: &'static str,
+    words: String,
+    detail: String,
+}
+
+#[derive(Serialize)]
+struct StateCount {
+    label: String,
+    count: usize,
 }
 
 #[derive(Serialize)]
@@ -100,6 +139,11 @@ pub(super) fn view(diff: &DiffRecord) -> Result<View> {
         verdicts: verdicts(&rows),
         blocks: blocks.iter().map(|block| layers::block_view(block, diff.bound)).collect(),
         unmatched: diff.unmatched.clone(),
+        remarks: diff.remarks.clone(),
+        not_exercised: untried(&diff.not_exercised),
+        edge: diff.edge.as_ref().map(edge),
+        ledger: diff.ledger.iter().map(array).collect(),
+        ledger_counts: states(&diff.ledger),
         bound: format!("{}", diff.bound),
         provenance: provenance::of(&diff.run),
     })
@@ -130,6 +174,45 @@ fn spans<'a>(blocks: &[Block<'a>]) -> Vec<Span<'a>> {
         Some(Span { name: stage.first()?.stage(), depths: first..last + 1 })
     });
     spans.collect()
+}
+
+fn untried(mistakes: &[NotExercised]) -> Vec<Untried> {
+    let view = |m: &NotExercised| Untried { what: m.what.clone(), size: m.try_size.clone() };
+    mistakes.iter().map(view).collect()
+}
+
+fn edge(edge: &Edge) -> EdgeView {
+    let culprit = edge.culprit.as_ref();
+    EdgeView {
+        size: format!("{} x {}", edge.size[0], edge.size[1]),
+        verdict: edge.verdict.as_str(),
+        compared: edge.compared,
+        worst: format::short(edge.worst),
+        culprit: culprit.map(|culprit| culprit.text.clone()),
+        explanation: culprit.and_then(|culprit| culprit.explanation.clone()),
+        seconds: format!("{:.1}", edge.seconds),
+    }
+}
+
+fn array(entry: &LedgerEntry) -> ArrayView {
+    ArrayView {
+        name: entry.array.clone(),
+        module: entry.module.clone().unwrap_or_default(),
+        state: entry.state.as_str(),
+        words: format::words(entry.state.as_str()),
+        detail: entry.detail.clone().unwrap_or_default(),
+    }
+}
+
+/// How many arrays ended in which state, the most urgent first.
+fn states(ledger: &[LedgerEntry]) -> Vec<StateCount> {
+    use ArrayState::{Clip, Compared, Fused, NotSelected, Refused, Same, Unknown};
+    let order = [Refused, Unknown, NotSelected, Compared, Same, Fused, Clip];
+    let counted = order.iter().map(|state| StateCount {
+        label: format::words(state.as_str()),
+        count: ledger.iter().filter(|entry| entry.state == *state).count(),
+    });
+    counted.filter(|state| state.count > 0).collect()
 }
 
 fn heat_view(diff: &DiffRecord) -> Option<HeatView> {

@@ -1,10 +1,10 @@
 //! From errors to verdicts, and to the one layer to look at first.
 
-use reports::record::{Culprit, Errors, Layer, LayerKind, LayerVerdict, Verdict};
+use reports::record::{Culprit, Layer, LayerKind, LayerVerdict, Verdict};
 use spec::{Kind, Model, Module, ModuleId, Selection};
 
 use super::Measured;
-use super::measure::passes;
+use super::measure::within;
 
 /// The verdict on a run and on each of its layers.
 pub struct Findings {
@@ -32,7 +32,7 @@ pub fn judge(
         .enumerate()
         .map(|(at, m)| match own_verdict(&measured[m.id.0]) {
             Some(verdict) => (verdict, None),
-            None => match covered_by(&chosen[at..], measured, fused) {
+            None => match covered_by(model, &chosen[at..], measured, fused) {
                 Some(other) => (LayerVerdict::Covered, Some(other)),
                 None => (LayerVerdict::NotCompared, None),
             },
@@ -55,7 +55,6 @@ pub fn judge(
 }
 
 fn own_verdict(measured: &Measured) -> Option<LayerVerdict> {
-    let within = |errors: &Errors| passes(errors.ratio) && errors.nan == 0;
     let inherited = measured.inherited.as_ref()?;
     Some(match &measured.introduced {
         Some(introduced) if !within(introduced) => LayerVerdict::Diverged,
@@ -65,15 +64,26 @@ fn own_verdict(measured: &Measured) -> Option<LayerVerdict> {
     })
 }
 
-/// The next compared module, if the first of `rest` (which was not compared) is a part of it.
-fn covered_by<'a>(rest: &[&'a Module], measured: &[Measured], fused: bool) -> Option<&'a Module> {
+/// The next compared module, if the first of `rest` (which was not compared) is a part of it, or the
+/// module that its array shows.
+fn covered_by<'a>(
+    model: &'a Model,
+    rest: &[&'a Module],
+    measured: &[Measured],
+    fused: bool,
+) -> Option<&'a Module> {
     let (module, later) = rest.split_first()?;
+    if let Some(shown_at) = measured[module.id.0].shown_at {
+        return measured[shown_at.0].inherited.is_some().then(|| model.module(shown_at));
+    }
     if module.kind.has_weights() && !fused {
         return None;
     }
-    let next = later
-        .iter()
-        .find(|m| measured[m.id.0].inherited.is_some() || (m.kind.has_weights() && !fused))?;
+    let next = later.iter().find(|m| {
+        let Measured { inherited, shown_at, .. } = &measured[m.id.0];
+        let lacking = m.kind.has_weights() && !fused && shown_at.is_none();
+        inherited.is_some() || lacking
+    })?;
     // A block's output, or the input, is read by the next block; anything else stays in its own.
     let crosses = matches!(module.kind, Kind::Block | Kind::Input | Kind::Pool);
     let near = next.block == module.block || crosses;
@@ -121,8 +131,9 @@ fn layer_kind(kind: Kind) -> LayerKind {
 }
 
 /// The culprit in words: `first introduced at layer4.0.conv2.spatial_conv (ctl14): pos_embed`.
-/// `introduced` is false where no single layer introduces too much.
-pub fn culprit(model: &Model, id: ModuleId, introduced: bool) -> Culprit {
+/// `introduced` is false where no single layer introduces too much. Modules before it that were not
+/// compared are as suspect as it is: with `measured`, the whole span is named.
+pub fn culprit(model: &Model, id: ModuleId, introduced: bool, measured: &[Measured]) -> Culprit {
     let name = &model.module(id).name;
     let (composite, leaf) = split(model, name);
     let alias = model
@@ -136,15 +147,46 @@ pub fn culprit(model: &Model, id: ModuleId, introduced: bool) -> Culprit {
         (Some(composite), leaf) => format!("{composite}{shown_alias}: {leaf}"),
         (None, leaf) => format!("{leaf}{shown_alias}"),
     };
-    let text = match introduced {
-        true => format!("first introduced at {place}"),
-        false => format!(
+    let unseen = unseen_before(model, id, measured);
+    let after = unseen.first().map(|first| match first.0.checked_sub(1) {
+        Some(last) => model.modules()[last].name.clone(),
+        None => "the clip".to_owned(),
+    });
+    let text = match (introduced, &after) {
+        (true, None) => format!("first introduced at {place}"),
+        (true, Some(after)) => format!(
+            "first introduced between {after} and {place}; {} not compared",
+            match unseen.len() {
+                1 => "1 module between them was".to_owned(),
+                n => format!("{n} modules between them were"),
+            }
+        ),
+        (false, _) => format!(
             "no layer introduces too much by itself; the error grows beyond the bound first at \
              {place}"
         ),
     };
-    let hypotheses = vec![];
-    Culprit { name: name.clone(), alias, composite, text, explanation: None, hypotheses }
+    Culprit {
+        name: name.clone(),
+        alias,
+        composite,
+        text,
+        after,
+        unseen: unseen.iter().map(|id| model.module(*id).name.clone()).collect(),
+        explanation: None,
+        hypotheses: vec![],
+    }
+}
+
+/// The modules right before one that nobody has seen: not compared, nor shown by another's array.
+fn unseen_before(model: &Model, id: ModuleId, measured: &[Measured]) -> Vec<ModuleId> {
+    let is_unseen = |id: &ModuleId| {
+        measured.get(id.0).is_some_and(|m| m.inherited.is_none() && m.shown_at.is_none())
+    };
+    let before = model.modules()[..id.0].iter().rev().map(|m| m.id);
+    let mut unseen: Vec<ModuleId> = before.take_while(is_unseen).collect();
+    unseen.reverse();
+    unseen
 }
 
 /// The closest composite module that a module belongs to, and the rest of its name.
@@ -250,15 +292,37 @@ mod tests {
         measured[bad - 1].inherited = errors(5.0);
         let found = judged(&m, &measured, false);
         assert_eq!((found.verdict, found.culprit), (Verdict::Diverged, Some(ModuleId(bad))));
-        let text = culprit(&m, ModuleId(bad), true).text;
+        let text = culprit(&m, ModuleId(bad), true, &[]).text;
         let expected = "first introduced at layer1.0.conv2.spatial_conv (ctl2): glo_conv.3";
         assert_eq!(text, expected);
     }
 
     #[test]
+    fn what_nobody_has_seen_is_as_suspect_as_the_first_that_is_wrong() {
+        let m = model();
+        let mut measured = vec![good(); m.modules().len()];
+        let bad = at(&m, "layer1.0.conv1.param_conv.0");
+        measured[bad - 1] = Measured::default();
+        let found = culprit(&m, ModuleId(bad), true, &measured);
+        let expected = "first introduced between bn1 and layer1.0.conv1 (ctl1): param_conv.0; \
+                        1 module between them was not compared";
+        assert_eq!(found.text, expected);
+        assert_eq!(found.unseen, ["maxpool"]);
+        // With nothing but logits, everything is suspect and nothing is accused.
+        let mut measured = vec![Measured::default(); m.modules().len()];
+        measured[at(&m, "fc")] = good();
+        let found = culprit(&m, m.output(), true, &measured);
+        assert!(
+            found.text.starts_with("first introduced between the clip and fc"),
+            "{}",
+            found.text
+        );
+    }
+
+    #[test]
     fn culprits_outside_a_ctl_are_named_too() {
         let m = model();
-        let text = |name: &str| culprit(&m, m.find(name).unwrap().id, true).text;
+        let text = |name: &str| culprit(&m, m.find(name).unwrap().id, true, &[]).text;
         assert_eq!(text("conv1"), "first introduced at conv1");
         assert_eq!(text("layer1.0.bn1"), "first introduced at layer1.0: bn1");
         assert_eq!(text("layer1.0.conv2"), "first introduced at layer1.0 (ctl2): conv2");

@@ -17,6 +17,11 @@ pub fn passes(ratio: f64) -> bool {
     ratio <= BOUND
 }
 
+/// Whether a layer's error is within the bound, and free of NaN.
+pub fn within(errors: &Errors) -> bool {
+    passes(errors.ratio) && errors.nan == 0
+}
+
 /// The factor n before eps in the budget of a layer whose sums have `reduction` terms.
 ///
 /// Rounding s_1, s_2, …, s_K of a sequential sum independently (a random walk, Higham and Mary

@@ -4,18 +4,23 @@
 //! runs through: a layer's error is what it inherited and what it added. In the *forced* pass every
 //! layer is fed the same input, taken from the reference (or from a dump, which cannot be fed): the
 //! error is what the layer itself introduces. `measure` is the rule for "equal", `judge` turns
-//! errors into verdicts, `explain` looks for the mistake behind a divergence.
+//! errors into verdicts, `readings` finds out what a dump's arrays show, `explain` looks for the
+//! mistake behind a divergence.
 
 mod explain;
 pub mod judge;
 pub mod lockstep;
 pub mod measure;
+pub mod readings;
+
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 use reports::record::{ErrorKind, Errors, Heatmap};
 use spec::{Engine, Flow, Kind, Model, ModuleId, Precision, Selection, Tensor};
 
-use crate::dump::Dump;
+use crate::dump::chain::{Cause, Reading};
+use crate::dump::{Dump, Fate, Offered};
 use crate::faults::AFTER_RELU;
 use lockstep::Runner;
 use measure::{Budget, Distance};
@@ -65,6 +70,8 @@ pub struct Measured {
     pub inherited: Option<Errors>,
     /// The budget of the forced pass, for trying explanations.
     pub budget: Option<Budget>,
+    /// The module where this one was compared, because its array shows that one.
+    pub shown_at: Option<ModuleId>,
     /// A remark for the reader.
     pub note: Option<String>,
 }
@@ -73,22 +80,73 @@ pub struct Measured {
 pub struct Measurements {
     /// One entry for each module, in order.
     pub layers: Vec<Measured>,
+    /// What was found at each array of the dump that is the candidate.
+    pub fates: BTreeMap<usize, Fate>,
+    /// The same for the dump that is the reference.
+    pub reference_fates: BTreeMap<usize, Fate>,
+    /// What the arrays of dumps show instead of the modules that they are named after.
+    pub readings: BTreeMap<ModuleId, Reading>,
     /// Where the first divergent layer, or else the worst one, is wrong.
     pub heatmap: Option<Heatmap>,
+}
+
+impl Measurements {
+    fn new(model: &Model) -> Self {
+        Measurements {
+            layers: vec![Measured::default(); model.modules().len()],
+            fates: BTreeMap::new(),
+            reference_fates: BTreeMap::new(),
+            readings: BTreeMap::new(),
+            heatmap: None,
+        }
+    }
 }
 
 impl Comparison {
     /// Runs both passes. `progress` is told after every module.
     pub fn measure(&mut self, progress: &dyn Fn()) -> Result<Measurements> {
-        let mut layers = vec![Measured::default(); self.model.modules().len()];
+        let mut found = Measurements::new(&self.model);
+        self.read_dumps(&mut found)?;
         let mut worst = WorstMap::default();
-        self.pass(ErrorKind::Inherited, &mut layers, &mut worst, progress)?;
+        self.pass(ErrorKind::Inherited, &mut found, &mut worst, progress)?;
         if !self.both_recorded() {
             // The map of what a layer introduces tells more than that of what it inherited.
             worst = WorstMap::default();
-            self.pass(ErrorKind::Introduced, &mut layers, &mut worst, progress)?;
+            self.pass(ErrorKind::Introduced, &mut found, &mut worst, progress)?;
         }
-        Ok(Measurements { layers, heatmap: worst.map })
+        found.heatmap = worst.map;
+        Ok(found)
+    }
+
+    /// Finds out what the arrays of dumps show, and files them under it.
+    fn read_dumps(&mut self, found: &mut Measurements) -> Result<()> {
+        let (model, input, truth) = (&self.model, &self.input, self.truth.as_mut());
+        let recorded = match &mut self.candidate {
+            Side::Dump(dump) => Some(dump),
+            Side::Engine { .. } => None,
+        };
+        for dump in recorded.into_iter().chain(self.reference.as_mut()) {
+            let readings = readings::detect(truth, model, dump, input)?;
+            dump.show(model, &readings);
+            for (id, reading) in readings {
+                let layer = &mut found.layers[id.0];
+                let note = match reading.cause {
+                    Cause::InPlace if reading.module == id => AFTER_RELU.to_owned(),
+                    Cause::InPlace => format!(
+                        "the array holds what a later in-place operation left: {}",
+                        model.module(reading.module).name
+                    ),
+                    Cause::Folded => format!(
+                        "folded or fused: the array shows {}",
+                        model.module(reading.module).name
+                    ),
+                };
+                layer.note = Some(note);
+                layer.shown_at = (reading.module != id).then_some(reading.module);
+                found.readings.insert(id, reading);
+            }
+        }
+        Ok(())
     }
 
     /// How often `progress` will be told.
@@ -105,7 +163,7 @@ impl Comparison {
     fn pass(
         &mut self,
         kind: ErrorKind,
-        layers: &mut [Measured],
+        found: &mut Measurements,
         worst: &mut WorstMap,
         progress: &dyn Fn(),
     ) -> Result<()> {
@@ -129,31 +187,42 @@ impl Comparison {
         let step = |id: ModuleId, mut values: Vec<Option<Tensor>>| {
             let own = values.pop().flatten();
             let Some(truth) = values.pop().flatten() else { return Flow::Continue };
-            let candidate = match recorded {
-                Some(dump) => dump.get(id),
-                None => values.pop().flatten(),
+            let selected = self.selection.contains(id);
+            let offered = match recorded {
+                Some(dump) if selected => dump.offered(id),
+                Some(_) => vec![],
+                None => values.pop().flatten().map(Offered::engine).into_iter().collect(),
             };
             let target = match &self.reference {
-                Some(dump) => dump.get(id),
-                None => Some(truth.clone()),
+                Some(dump) => Target::recorded(dump, id, &mut found.reference_fates),
+                None => Some(Target::of(truth.clone())),
             };
-            if let (Some(candidate), Some(target), Some(own)) = (candidate, target, own)
-                && self.selection.contains(id)
+            if let (false, Some(target), Some(own), true) =
+                (offered.is_empty(), target, own, selected)
             {
                 let granted = roundings[id.0].hypot(unseen.take(model, id));
                 let budget = budget(precision, granted, &truth, &own);
-                let from_dump = recorded.is_some() || self.reference.is_some();
-                let compared = Compared::new(model, id, precision, target, candidate, from_dump);
-                let layer = &mut layers[id.0];
-                let errors = budget.errors(&compared.distance);
-                worst.offer(&model.module(id).name, kind, &errors, &compared);
-                layer.note = compared.note;
-                match kind {
-                    ErrorKind::Introduced => {
-                        layer.introduced = Some(errors);
+                let mut earlier: Vec<(usize, Tensor)> = vec![];
+                for offered in offered {
+                    let same = earlier.iter().find(|(_, value)| same_bits(value, &offered.value));
+                    if let Some((other, _)) = same {
+                        found.fates.insert(offered.array, Fate::same(id, *other));
+                        continue;
+                    }
+                    let array = offered.array;
+                    earlier.push((array, offered.value.clone()));
+                    let compared = Compared::new(precision, &target, offered);
+                    let errors = budget.errors(&compared.distance);
+                    worst.offer(&model.module(id).name, kind, &errors, &compared);
+                    let layer = &mut found.layers[id.0];
+                    if kind == ErrorKind::Introduced {
                         layer.budget = Some(budget);
                     }
-                    ErrorKind::Inherited => layer.inherited = Some(errors),
+                    layer.keep(kind, errors);
+                    if recorded.is_some() {
+                        let within = measure::within(&errors);
+                        found.fates.entry(array).or_insert(Fate::compared(id)).judge(within);
+                    }
                 }
             } else if forced {
                 unseen.add(model, id, roundings[id.0]);
@@ -222,35 +291,71 @@ fn budget(precision: Precision, roundings: f64, truth: &Tensor, own: &Tensor) ->
     }
 }
 
+/// What a candidate's value is compared with.
+struct Target {
+    value: Tensor,
+    /// Whether a ReLU was applied, as in a dump whose hooks kept references.
+    after_relu: bool,
+}
+
+impl Target {
+    fn of(value: Tensor) -> Self {
+        Target { value, after_relu: false }
+    }
+
+    /// The reference's array of a module; further arrays of that module have to be the same.
+    fn recorded(dump: &Dump, id: ModuleId, fates: &mut BTreeMap<usize, Fate>) -> Option<Self> {
+        let mut offered = dump.offered(id).into_iter();
+        let first = offered.next()?;
+        fates.insert(first.array, Fate::compared(id));
+        for other in offered {
+            let same = same_bits(&first.value, &other.value);
+            let mut fate = Fate::same(id, first.array);
+            fate.judge(same);
+            fates.insert(other.array, fate);
+        }
+        Some(Target { value: first.value, after_relu: first.after_relu })
+    }
+}
+
+/// Whether two arrays hold the same numbers, bit for bit once widened.
+fn same_bits(a: &Tensor, b: &Tensor) -> bool {
+    a.shape == b.shape && a.iter().zip(b.iter()).all(|(x, y)| x.to_bits() == y.to_bits())
+}
+
 /// A candidate's value beside its target.
 struct Compared {
     distance: Distance,
     target: Tensor,
     candidate: Tensor,
-    note: Option<String>,
 }
 
 impl Compared {
-    fn new(
-        model: &Model,
-        id: ModuleId,
-        precision: Precision,
-        target: Tensor,
-        candidate: Tensor,
-        from_dump: bool,
-    ) -> Self {
+    fn new(precision: Precision, target: &Target, offered: Offered) -> Self {
+        // Where one side was recorded after its ReLU, the other is compared as it is after it.
+        let relu = |value: Tensor, already: bool, other: bool| match (already, other) {
+            (false, true) => crate::faults::relu(value),
+            _ => value,
+        };
+        let candidate = relu(offered.value, offered.after_relu, target.after_relu);
+        let target = relu(target.value.clone(), target.after_relu, offered.after_relu);
         let distance = measure::distance(&target, &candidate, precision);
-        // A hook on a BN reads the value after the ReLU where that runs in place. The network is
-        // right then, only the recording is late: compare it with what it is.
-        if from_dump && model.module(id).kind == Kind::BatchNorm && distance.rel_l2 > 1e-3 {
-            let late = crate::faults::relu(target.clone());
-            let again = measure::distance(&late, &candidate, precision);
-            if again.rel_l2 < distance.rel_l2 * 1e-2 {
-                let note = Some(AFTER_RELU.to_owned());
-                return Compared { distance: again, target: late, candidate, note };
-            }
+        Compared { distance, target, candidate }
+    }
+}
+
+impl Measured {
+    /// Keeps the worse of the errors of several arrays of one module.
+    fn keep(&mut self, kind: ErrorKind, errors: Errors) {
+        let slot = match kind {
+            ErrorKind::Introduced => &mut self.introduced,
+            ErrorKind::Inherited => &mut self.inherited,
+        };
+        let worse =
+            |old: &Errors| errors.nan > 0 || errors.ratio.is_nan() || errors.ratio > old.ratio;
+        if slot.as_ref().is_none_or(worse) {
+            *slot = Some(errors);
         }
-        Compared { distance, target, candidate, note: None }
     }
 }
 

@@ -1,51 +1,95 @@
 //! Activations in npz files: other people's, read with their names and layouts, and our own,
 //! written.
+//!
+//! Reading order: `names` (which module an array is named after), `survey` (batch, order of
+//! dimensions and number format, which are properties of the whole dump), `chain` (what an array
+//! may show instead of its module), `ledger` (what became of each array).
 
+pub mod chain;
 mod layout;
+mod ledger;
+mod names;
 mod npz;
+mod survey;
 mod write;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Result, anyhow, bail};
-use spec::weights::names::canonical_module;
+use anyhow::{Result, bail};
 use spec::{Model, ModuleId, Precision, Tensor};
 
-pub use layout::Order;
-pub use npz::Npz;
-pub use write::{Naming, Writer};
+use chain::{Reading, Through};
+use names::{Meaning, meaning};
 
-/// Array names that mean the clip.
-const INPUT_NAMES: [&str; 2] = ["input", "x"];
+pub use layout::Order;
+pub use ledger::{Closing, Fate, ledger, summary};
+pub use npz::Npz;
+pub use survey::MapOrder;
+pub use write::{Naming, Writer};
 
 /// Activations that an implementation has left in a file. Arrays are read when they are asked for.
 #[derive(Debug)]
 pub struct Dump {
     npz: Npz,
-    found: BTreeMap<ModuleId, Found>,
-    /// What could not be matched with the model, and why.
-    pub unmatched: Vec<String>,
-    /// Precision of the arrays: f64 if all are, else f32.
-    pub precision: Precision,
+    /// Every array of the file, in the file's order.
+    pub arrays: Vec<Array>,
+    /// Which arrays show which module: those with the module's own name come first.
+    shown: BTreeMap<ModuleId, Vec<Shown>>,
+    /// What the values are, and how many of how many arrays have this format.
+    pub format: (Precision, usize, usize),
     /// Clips in the batch.
     pub batch: usize,
+    /// The order of dimensions of maps.
+    pub order: MapOrder,
     /// Whether it also holds the steps before the network.
     pub before_network: bool,
-    /// Arrays that a module has the name of, but not the shape.
-    misfits: usize,
 }
 
-/// The array of a module.
+/// An array of a dump.
 #[derive(Debug)]
-struct Found {
-    name: String,
-    /// How it is laid out.
-    order: Order,
-    /// The shape that the model gives it.
-    expected: Vec<usize>,
-    /// Whether it has the module's own name, not that of a container that ends in the module.
-    exact: bool,
+pub struct Array {
+    /// As the file names it.
+    pub name: String,
+    /// What the name means.
+    meaning: Meaning,
+    /// What became of it.
+    state: State,
+}
+
+/// How an array fits the model.
+#[derive(Debug)]
+enum State {
+    /// It can be compared.
+    Fits {
+        /// How it is laid out.
+        order: Order,
+        /// The shape that the model gives it.
+        expected: Vec<usize>,
+    },
+    /// A step before the network.
+    Step,
+    /// No module has its name.
+    Unknown,
+    /// It bears the name of a module and cannot be compared, for this reason.
+    Refused(String),
+}
+
+/// An array that shows a module.
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    array: usize,
+    through: Through,
+}
+
+/// A candidate's value for a module.
+pub struct Offered {
+    /// Which array it is.
+    pub array: usize,
+    /// The values, in the model's layout.
+    pub value: Tensor,
+    /// Whether a ReLU was applied to them, so that it has to be applied to the target, too.
+    pub after_relu: bool,
 }
 
 impl Dump {
@@ -60,145 +104,237 @@ impl Dump {
                 path.display()
             );
         }
-        let batch = batch_size(&npz, &names, model)?.unwrap_or(batch);
+        let shapes = names.iter().map(|name| npz.shape(name)).collect::<Result<Vec<_>>>()?;
+        let mut meanings: Vec<Meaning> = names.iter().map(|name| meaning(model, name)).collect();
+        adopt_clip(model, &shapes, &mut meanings);
+        let named: Vec<(ModuleId, Vec<usize>)> = meanings
+            .iter()
+            .zip(&shapes)
+            .filter_map(|(meaning, shape)| Some((meaning.module()?, shape.clone())))
+            .collect();
+        let batch = survey::batch(model, &named).unwrap_or(batch);
+        if batch == 0 {
+            bail!(
+                "{}: its arrays have a batch of 0, so that there is nothing to compare; dump at \
+                 least one clip",
+                path.display()
+            );
+        }
+        let voters = meanings.iter().zip(&shapes).zip(&names);
+        let voters = voters.filter_map(|((meaning, shape), name)| {
+            Some((meaning.module()?, shape.as_slice(), name.as_str()))
+        });
+        let order = survey::map_order(model, batch, voters);
+        let before_network = meanings.contains(&Meaning::Step);
         let mut dump = Dump {
             npz,
-            found: BTreeMap::new(),
-            unmatched: vec![],
-            precision: Precision::F64,
+            arrays: vec![],
+            shown: BTreeMap::new(),
+            format: (Precision::F32, 0, 0),
             batch,
-            before_network: false,
-            misfits: 0,
+            order,
+            before_network,
         };
-        for name in names {
-            dump.match_array(model, &name)?;
+        let mut formats = survey::Formats::default();
+        for ((name, meaning), shape) in names.into_iter().zip(meanings).zip(shapes) {
+            let state = dump.fit(model, &name, meaning, &shape, &mut formats)?;
+            dump.arrays.push(Array { name, meaning, state });
         }
-        if dump.misfits > dump.found.len() || dump.found.is_empty() {
-            bail!("{}: {}", path.display(), dump.of_another_model());
-        }
+        dump.format = formats.most();
+        dump.check_it_is_of_this_model(path, model)?;
+        dump.show(model, &BTreeMap::new());
         Ok(dump)
     }
 
-    fn match_array(&mut self, model: &Model, name: &str) -> Result<()> {
-        if crate::preprocessing::NAMES.contains(&name) {
-            self.before_network = true;
-            return Ok(());
-        }
-        let Some((id, exact)) = module_of(model, name) else {
-            self.unmatched.push(format!("{name} (no module has this name)"));
-            return Ok(());
+    /// Fits an array to its module and reads it once.
+    fn fit(
+        &self,
+        model: &Model,
+        name: &str,
+        meaning: Meaning,
+        shape: &[usize],
+        formats: &mut survey::Formats,
+    ) -> Result<State> {
+        let id = match meaning {
+            Meaning::Step => return Ok(State::Step),
+            Meaning::Unknown => return Ok(State::Unknown),
+            Meaning::Module(id) | Meaning::Container(id) => id,
         };
         let expected = model.module(id).batch_shape(self.batch);
-        let limit = expected.iter().product::<usize>();
-        let shape = self.npz.shape(name)?;
-        let Some(order) = Order::detect(&shape, &expected, self.channels_last(name)) else {
-            self.misfits += 1;
-            self.unmatched.push(format!("{name} (shape {shape:?}, the model has {expected:?})"));
-            return Ok(());
+        let channels_last = self.order == MapOrder::Nhwc;
+        let Some(order) = Order::detect(shape, &expected, channels_last) else {
+            return Ok(State::Refused(format!("shape {shape:?}, the model has {expected:?}")));
         };
-        let array = self.npz.read(name, limit)?;
-        if matches!(array.data, spec::Data::F32(_)) {
-            self.precision = Precision::F32;
+        match self.npz.read(name, expected.iter().product())? {
+            Ok(array) => {
+                if id != model.input {
+                    formats.count(&array);
+                }
+                Ok(State::Fits { order, expected })
+            }
+            Err(dtype) => Ok(State::Refused(format!(
+                "dtype {dtype}; save it as float32, float64, float16 or bfloat16"
+            ))),
         }
-        match self.found.get(&id) {
-            // A container gives what its last member gives, which is there too.
-            Some(_) if !exact => {}
-            Some(other) if other.exact => {
-                self.unmatched.push(format!("{name} (the same module as {})", other.name));
-            }
-            _ => {
-                let name = name.to_owned();
-                self.found.insert(id, Found { name, order, expected, exact });
-            }
+    }
+
+    /// Refuses a dump whose shapes are those of another configuration, with the flag that is wrong
+    /// where one can be named.
+    fn check_it_is_of_this_model(&self, path: &Path, model: &Model) -> Result<()> {
+        if let Some(fc) = &model.fc
+            && let Some(classes) = self.classes(model, fc.id)
+            && classes != fc.out_features
+        {
+            bail!(
+                "{}: the logits have {classes} classes, the model {}; give --classes {classes}",
+                path.display(),
+                fc.out_features
+            );
+        }
+        let fits = self.arrays.iter().filter(|a| matches!(a.state, State::Fits { .. })).count();
+        let misfits: Vec<String> = self
+            .arrays
+            .iter()
+            .filter_map(|array| match &array.state {
+                State::Refused(why) => Some(format!("{} ({why})", array.name)),
+                State::Unknown => Some(format!("{} (no module has this name)", array.name)),
+                _ => None,
+            })
+            .collect();
+        let refused = self.arrays.iter().filter(|a| matches!(a.state, State::Refused(_))).count();
+        if refused > fits || fits == 0 {
+            let some: Vec<&str> = misfits.iter().take(3).map(String::as_str).collect();
+            bail!(
+                "{}: only {fits} of its {} arrays fit the model: {}; check the names, and \
+                 --depth, --width, --frames, --size and --classes",
+                path.display(),
+                fits + misfits.len(),
+                some.join(", ")
+            );
         }
         Ok(())
     }
 
-    /// Flax names mean NHWC where a shape would allow both orders.
-    fn channels_last(&self, name: &str) -> bool {
-        name.contains('/')
+    /// The last extent of the logits, where they have the shape of logits but for the classes.
+    fn classes(&self, model: &Model, fc: ModuleId) -> Option<usize> {
+        let of_head = |array: &&Array| array.meaning.module() == Some(fc);
+        let refused = |array: &&Array| matches!(array.state, State::Refused(_));
+        let array = self.arrays.iter().filter(of_head).find(refused)?;
+        let shape = self.npz.shape(&array.name).ok()?;
+        match shape[..] {
+            [n, classes] if n == self.batch => Some(classes),
+            [classes] if self.batch == 1 => Some(classes),
+            _ => None,
+        }
+        .filter(|&classes| classes > 0 && !model.module(fc).shape.contains(&classes))
     }
 
-    fn of_another_model(&self) -> String {
-        let some: Vec<&str> = self.unmatched.iter().take(3).map(String::as_str).collect();
-        format!(
-            "only {} of its {} arrays fit the model: {}; check the names, and --depth, --width, \
-             --frames, --size and --classes",
-            self.found.len(),
-            self.found.len() + self.unmatched.len(),
-            some.join(", ")
-        )
-    }
-
-    /// Whether the dump has this module.
-    pub fn has(&self, id: ModuleId) -> bool {
-        self.found.contains_key(&id)
-    }
-
-    /// The activation of a module in the model's layout, None where the dump lacks it.
-    pub fn get(&self, id: ModuleId) -> Option<Tensor> {
-        let Found { name, order, expected, .. } = self.found.get(&id)?;
-        // `open` has read every matched array once; a file that changed since counts as lacking.
-        let array = self.npz.read(name, expected.iter().product()).ok()?;
-        Some(order.apply(array, expected))
-    }
-
-    /// The clip, where the dump holds it.
-    pub fn input(&self, model: &Model) -> Option<Tensor> {
-        self.get(model.input)
-    }
-}
-
-/// The module that an array's name means, and whether it is the module's own name.
-fn module_of(model: &Model, name: &str) -> Option<(ModuleId, bool)> {
-    if INPUT_NAMES.contains(&name) {
-        return Some((model.input, true));
-    }
-    if name == "logits" {
-        return model.fc.as_ref().map(|fc| (fc.id, true));
-    }
-    let canonical = canonical_module(name);
-    if let Some(module) = model.find(&canonical) {
-        // `logits` is the head's own name; a dump may hold it as `fc`, too.
-        return Some((module.id, Some(module.id) != model.fc.as_ref().map(|fc| fc.id)));
-    }
-    // A Sequential gives what its last member gives, a stage what its last block does.
-    let members = ["7", "5", "1"].map(|last| format!("{canonical}.{last}"));
-    let sequential = members.iter().find_map(|name| model.find(name));
-    let stage = || {
-        let mut blocks =
-            model.blocks.iter().filter(|b| b.name.starts_with(&format!("{canonical}.")));
-        blocks.next_back().map(|block| model.module(block.id))
-    };
-    sequential.or_else(stage).map(|module| (module.id, false))
-}
-
-/// Clips in the batch: the first extent of the clip, the logits or the first convolution.
-fn batch_size(npz: &Npz, names: &[String], model: &Model) -> Result<Option<usize>> {
-    let stem = [model.input, model.output(), model.stem.conv.id];
-    for wanted in stem {
-        let Some(name) =
-            names.iter().find(|name| module_of(model, name).is_some_and(|(id, _)| id == wanted))
-        else {
-            continue;
-        };
-        let shape = npz.shape(name)?;
-        let dimensions = model.module(wanted).shape.len();
-        if shape.len() > dimensions || (wanted == model.input && shape.len() >= 4) {
-            return match shape[0] {
-                n if n <= 65_536 => Ok(Some(n)),
-                n => Err(anyhow!("{name}: a batch of {n} clips is larger than 65536")),
+    /// Files every array under the module that it shows: its own, or what `readings` say.
+    pub fn show(&mut self, model: &Model, readings: &BTreeMap<ModuleId, Reading>) {
+        self.shown.clear();
+        for (index, array) in self.arrays.iter().enumerate() {
+            let (State::Fits { .. }, Some(own)) = (&array.state, array.meaning.module()) else {
+                continue;
             };
+            let reading = readings.get(&own);
+            let module = reading.map_or(own, |reading| reading.module);
+            let through = reading.map_or(Through::AsIs, |reading| reading.through);
+            self.shown.entry(module).or_default().push(Shown { array: index, through });
+        }
+        for (id, shown) in &mut self.shown {
+            // `logits` is the head's own name; a dump may hold it as `fc`, too.
+            let is_head = model.fc.as_ref().is_some_and(|fc| fc.id == *id);
+            shown.sort_by_key(|shown| {
+                let array = &self.arrays[shown.array];
+                let own = array.meaning == Meaning::Module(*id);
+                (shown.through != Through::AsIs, !own, is_head && array.name != "logits")
+            });
         }
     }
-    Ok(None)
+
+    /// The array's own module, for one that can be compared.
+    pub fn module_of(&self, array: usize) -> Option<ModuleId> {
+        let array = &self.arrays[array];
+        matches!(array.state, State::Fits { .. }).then(|| array.meaning.module()).flatten()
+    }
+
+    /// Whether the dump shows this module.
+    pub fn has(&self, id: ModuleId) -> bool {
+        self.shown.contains_key(&id)
+    }
+
+    /// The activation of a module in the model's layout, None where the dump does not show it.
+    pub fn get(&self, id: ModuleId) -> Option<Tensor> {
+        let shown = self.shown.get(&id)?.first()?;
+        self.offer(*shown).map(|offered| offered.value)
+    }
+
+    /// Everything that the dump shows of a module.
+    pub fn offered(&self, id: ModuleId) -> Vec<Offered> {
+        let shown = self.shown.get(&id).map(Vec::as_slice).unwrap_or_default();
+        shown.iter().filter_map(|shown| self.offer(*shown)).collect()
+    }
+
+    fn offer(&self, shown: Shown) -> Option<Offered> {
+        let value = self.value(shown.array)?;
+        let value = match shown.through {
+            Through::BeforeRelu => crate::faults::relu(value),
+            _ => value,
+        };
+        let after_relu = shown.through == Through::AfterRelu;
+        Some(Offered { array: shown.array, value, after_relu })
+    }
+
+    /// The values of an array in the model's layout.
+    pub fn value(&self, array: usize) -> Option<Tensor> {
+        let array = self.arrays.get(array)?;
+        let State::Fits { order, expected } = &array.state else { return None };
+        // `open` has read every matched array once; a file that changed since counts as lacking.
+        let value = self.npz.read(&array.name, expected.iter().product()).ok()?.ok()?;
+        Some(order.apply(value, expected))
+    }
+
+    /// The clip, and the name of its array, where the dump holds it.
+    pub fn input(&self, model: &Model) -> Option<(Tensor, &str)> {
+        let shown = self.shown.get(&model.input)?.first()?;
+        Some((self.value(shown.array)?, &self.arrays[shown.array].name))
+    }
 }
 
-/// Reads the array `input` of an npz file as a clip of the model.
+/// Without an array that has a name for the clip, the only one that has a clip's shape is taken.
+fn adopt_clip(model: &Model, shapes: &[Vec<usize>], meanings: &mut [Meaning]) {
+    if meanings.contains(&Meaning::Module(model.input)) {
+        return;
+    }
+    let is_clip = |at: &usize| {
+        let shape = &shapes[*at];
+        meanings[*at] == Meaning::Unknown && shape.len() >= 4 && clip_order(model, shape).is_some()
+    };
+    let alike: Vec<usize> = (0..shapes.len()).filter(is_clip).collect();
+    if let [only] = alike[..] {
+        meanings[only] = Meaning::Module(model.input);
+    }
+}
+
+/// How an array holds clips, and how many; None where its shape is not that of clips.
+fn clip_order(model: &Model, shape: &[usize]) -> Option<(Order, Vec<usize>)> {
+    let batch = survey::batch(model, &[(model.input, shape.to_vec())])?;
+    let expected = model.input_shape(batch);
+    Order::detect(shape, &expected, false).map(|order| (order, expected))
+}
+
+/// Reads the clip of an npz file: the array with a name for it, or the only one with its shape.
 pub fn read_input(path: &Path, model: &Model) -> Result<Tensor> {
     let npz = Npz::open(path)?;
     let names = npz.names();
-    let Some(name) = names.iter().find(|name| INPUT_NAMES.contains(&name.as_str())) else {
+    let shapes = names.iter().map(|name| npz.shape(name)).collect::<Result<Vec<_>>>()?;
+    let named = names.iter().position(|name| names::is_clip(name));
+    let shaped = || {
+        let all = (0..names.len()).filter(|&at| clip_order(model, &shapes[at]).is_some());
+        let all: Vec<usize> = all.collect();
+        if let [only] = all[..] { Some(only) } else { None }
+    };
+    let Some(at) = named.or_else(shaped) else {
         bail!(
             "{}: there is no array `input` among its {} arrays; save the clip [N, 3, T, H, W] \
              under that name",
@@ -206,16 +342,18 @@ pub fn read_input(path: &Path, model: &Model) -> Result<Tensor> {
             names.len()
         );
     };
-    let shape = npz.shape(name)?;
-    let batch = shape.first().copied().unwrap_or(0);
-    let expected = model.input_shape(batch);
-    let Some(order) = Order::detect(&shape, &expected, false) else {
+    let (name, shape) = (&names[at], &shapes[at]);
+    let Some((order, expected)) = clip_order(model, shape) else {
         bail!(
-            "{}: `{name}` has shape {shape:?}, the model takes {expected:?}; check --frames and \
-             --size",
-            path.display()
+            "{}: `{name}` has shape {shape:?}, the model takes {:?}; check --frames and --size",
+            path.display(),
+            model.input_shape(shape.first().copied().unwrap_or(0).max(1))
         );
     };
-    let array = npz.read(name, expected.iter().product())?;
-    Ok(order.apply(array, &expected))
+    match npz.read(name, expected.iter().product())? {
+        Ok(array) => Ok(order.apply(array, &expected)),
+        Err(dtype) => {
+            bail!("{}: `{name}` has dtype {dtype}; save it as float32 or float64", path.display())
+        }
+    }
 }

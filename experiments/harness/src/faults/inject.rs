@@ -217,3 +217,27 @@ pub(super) fn conv_by_id(model: &Model, id: spec::ModuleId) -> Option<&Conv> {
     }
     all.into_iter().find(|conv| conv.id == id)
 }
+
+/// Sizes at which what another size leaves out has a place.
+const EDGE_SIZES: [&str; 3] = ["57x65", "64x64", "225x225"];
+
+/// Mistakes that would change no compared value of this model.
+pub fn not_exercised(
+    model: &Model,
+    _compared: &dyn Fn(spec::ModuleId) -> bool,
+) -> Vec<reports::record::NotExercised> {
+    let missing = Fault::ALL.iter().filter(|fault| fault.places(model).is_empty());
+    let sized = |fault: &Fault| {
+        let has_place = |size: &&&str| {
+            let Ok(spec::config::FrameSize(h, w)) = size.parse() else { return false };
+            let config = spec::Config { size: (h, w), ..model.config.clone() };
+            Model::new(config).is_ok_and(|model| !fault.places(&model).is_empty())
+        };
+        EDGE_SIZES.iter().find(has_place).map(|size| (*size).to_owned())
+    };
+    let entry = |fault: &Fault| reports::record::NotExercised {
+        what: fault.what.to_owned(),
+        try_size: sized(fault),
+    };
+    missing.map(entry).collect()
+}

@@ -9,4 +9,4 @@ mod inject;
 
 pub use edit::{Change, Edited, relu};
 pub use hypotheses::{AFTER_RELU, hypotheses};
-pub use inject::{Fault, choose, parse};
+pub use inject::{Fault, choose, not_exercised, parse};

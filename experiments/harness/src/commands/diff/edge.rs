@@ -1,0 +1,87 @@
+//! The second configuration: at the default size no embedding is resized and no map has one pixel,
+//! so that the mistakes that ports make there would pass. The same weights are compared once more
+//! on small frames of odd size.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use reports::record::{DiffRecord, Edge, Verdict};
+use spec::config::FrameSize;
+use spec::{ModuleId, Precision};
+
+use super::findings::culprit;
+use super::loaded::Loaded;
+use super::remarks::second_dump;
+use crate::cli::{DiffArgs, InputSource, Participant};
+use crate::compare::{Side, judge};
+use crate::{faults, input};
+
+/// Adds the second configuration to a comparison of engines whose first one left mistakes
+/// unexercised; for a dump, the command that makes the second dump.
+pub(super) fn add(args: &DiffArgs, loaded: &Loaded, diff: &mut DiffRecord) -> Result<()> {
+    let size = diff.not_exercised.iter().find_map(|mistake| mistake.try_size.clone());
+    let Some(size) = size else { return Ok(()) };
+    let recorded = [&args.candidate(), &args.reference]
+        .into_iter()
+        .any(|side| matches!(side, Participant::Npz(_)));
+    if recorded {
+        diff.remarks.extend(second_dump(args, &size));
+        return Ok(());
+    }
+    if args.no_edge {
+        return Ok(());
+    }
+    let Ok(FrameSize(height, width)) = size.parse() else { return Ok(()) };
+    let edge = compare(args, &loaded.at_size((height, width))?)?;
+    diff.verdict = worse(diff.verdict, edge.verdict);
+    if diff.first_divergent.is_none() {
+        diff.first_divergent.clone_from(&edge.first_divergent);
+        diff.culprit.clone_from(&edge.culprit);
+    }
+    // What the small configuration exercises has been exercised.
+    diff.not_exercised.retain(|mistake| edge.not_exercised.contains(mistake));
+    diff.edge = Some(edge);
+    Ok(())
+}
+
+fn worse(a: Verdict, b: Verdict) -> Verdict {
+    match (a, b) {
+        (Verdict::Diverged, _) | (_, Verdict::Diverged) => Verdict::Diverged,
+        (Verdict::Incomplete, _) | (_, Verdict::Incomplete) => Verdict::Incomplete,
+        _ => Verdict::Pass,
+    }
+}
+
+/// Compares one clip of the small configuration.
+fn compare(args: &DiffArgs, loaded: &Loaded) -> Result<Edge> {
+    let start = Instant::now();
+    let precision = args.precision.unwrap_or(Precision::F32);
+    let source = match args.data.input {
+        Some(InputSource::Formula(seed)) => InputSource::Formula(seed),
+        _ => InputSource::Formula(0),
+    };
+    let clip = precision.round(input::load(&source, &loaded.model, 1)?);
+    let candidate = loaded.live(args, clip.clone(), precision)?;
+    let from = source.to_string();
+    let (mut comparison, _) = loaded.compare(args, candidate, None, (clip, from), precision)?;
+    let measured = comparison.measure(&|| ())?;
+    let live = matches!(comparison.candidate, Side::Engine { .. });
+    let found = judge(&comparison.model, &comparison.selection, &measured.layers, 1, live);
+    let culprit = match found.culprit {
+        Some(id) => Some(culprit(&mut comparison, loaded, &measured, id)?),
+        None => None,
+    };
+    let compared = |id: ModuleId| measured.layers[id.0].inherited.is_some();
+    let ratios = measured.layers.iter().filter_map(|layer| Some(layer.introduced?.ratio));
+    let (height, width) = loaded.model.config.size;
+    Ok(Edge {
+        size: [height as u64, width as u64],
+        verdict: found.verdict,
+        compared: measured.layers.iter().filter(|layer| layer.inherited.is_some()).count() as u64,
+        worst: ratios.fold(0.0, |a: f64, b| if b.is_nan() { b } else { a.max(b) }),
+        first_divergent: culprit.as_ref().map(|culprit| culprit.name.clone()),
+        culprit,
+        not_exercised: faults::not_exercised(&comparison.model, &compared),
+        seconds: start.elapsed().as_secs_f64(),
+    })
+}

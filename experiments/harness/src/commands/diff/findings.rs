@@ -1,0 +1,137 @@
+//! From measurements to the record: verdict, culprit, ledger.
+
+use anyhow::{Context, Result};
+use reports::record::{ArrayState, Culprit, DiffRecord, LedgerEntry, Run, Stage, Verdict};
+use spec::weights::Weights;
+use spec::{ModuleId, Precision};
+
+use super::loaded::Loaded;
+use super::remarks;
+use crate::cli::DiffArgs;
+use crate::compare::measure::{BOUND, passes};
+use crate::compare::{Comparison, Measurements, Side, explain, judge, judge::culprit as in_words};
+use crate::dump::{Closing, Dump, ledger};
+use crate::{engines, faults, preprocessing};
+
+/// Judges what was measured and explains the first divergence.
+pub(super) fn findings(
+    args: &DiffArgs,
+    comparison: &mut Comparison,
+    loaded: &Loaded,
+    measured: &Measurements,
+    steps: Vec<Stage>,
+    run: Run,
+) -> Result<DiffRecord> {
+    let live = matches!(comparison.candidate, Side::Engine { .. });
+    let batch = comparison.input.shape[0];
+    let found = judge(&comparison.model, &comparison.selection, &measured.layers, batch, live);
+    let culprit = match found.culprit {
+        Some(id) => Some(culprit(comparison, loaded, measured, id)?),
+        None => None,
+    };
+    let before = preprocessing::culprit(&steps);
+    let ledger = ledgers(args, comparison, measured, !steps.is_empty());
+    let differ = measured.reference_fates.values().any(|fate| !fate.passed());
+    let refused = ledger.iter().any(|entry| entry.state == ArrayState::Refused);
+    let verdict = match found.verdict {
+        _ if before.is_some() || differ => Verdict::Diverged,
+        Verdict::Pass if refused => Verdict::Incomplete,
+        other => other,
+    };
+    let culprit = before.or(culprit);
+    let compared = |id: ModuleId| measured.layers[id.0].inherited.is_some();
+    let output = comparison.model.output();
+    let mut diff = DiffRecord {
+        verdict,
+        first_divergent: culprit.as_ref().map(|c| c.name.clone()),
+        culprit,
+        logits: measured.layers[output.0].inherited,
+        bound: BOUND,
+        layers: found.layers,
+        unmatched: unmatched(&ledger),
+        ledger,
+        remarks: vec![],
+        not_exercised: faults::not_exercised(&comparison.model, &compared),
+        edge: None,
+        preprocessing: steps,
+        heatmap: measured.heatmap.clone(),
+        run,
+    };
+    diff.remarks = remarks::remarks(args, comparison, measured, &diff);
+    Ok(diff)
+}
+
+/// The ledgers of both sides, the candidate's first.
+fn ledgers(
+    args: &DiffArgs,
+    comparison: &Comparison,
+    measured: &Measurements,
+    steps_compared: bool,
+) -> Vec<LedgerEntry> {
+    let recorded = match &comparison.candidate {
+        Side::Dump(dump) => Some(dump),
+        Side::Engine { .. } => None,
+    };
+    let clip_asked_for = args.data.input.is_some();
+    let close = |dump: &Dump, fates, first: bool| {
+        let closing = Closing {
+            fates,
+            readings: &measured.readings,
+            selection: &comparison.selection,
+            gave_clip: first && !clip_asked_for,
+            steps_compared,
+        };
+        ledger(dump, &comparison.model, &closing)
+    };
+    let mut entries = vec![];
+    if let Some(dump) = recorded {
+        entries.extend(close(dump, &measured.fates, true));
+    }
+    if let Some(dump) = &comparison.reference {
+        entries.extend(close(dump, &measured.reference_fates, recorded.is_none()));
+    }
+    entries
+}
+
+/// Names that could not be matched, with the reason.
+fn unmatched(ledger: &[LedgerEntry]) -> Vec<String> {
+    let worded = ledger.iter().filter_map(|entry| match entry.state {
+        ArrayState::Unknown => Some(format!("{} (no module has this name)", entry.array)),
+        ArrayState::Refused => {
+            let why = entry.detail.as_deref().unwrap_or("it cannot be compared");
+            Some(format!("{} ({why})", entry.array))
+        }
+        _ => None,
+    });
+    worded.collect()
+}
+
+/// The first divergence in words, with the mistake that explains it where one does.
+pub(super) fn culprit(
+    comparison: &mut Comparison,
+    loaded: &Loaded,
+    measured: &Measurements,
+    id: ModuleId,
+) -> Result<Culprit> {
+    let layer = &measured.layers[id.0];
+    let introduced = layer.introduced.as_ref().is_none_or(|e| !passes(e.ratio) || e.nan > 0);
+    let mut culprit = in_words(&comparison.model, id, introduced, &measured.layers);
+    let Some(budget) = layer.budget.filter(|_| introduced) else { return Ok(culprit) };
+    let dump_has: Vec<bool> = match &comparison.candidate {
+        Side::Dump(dump) => comparison.model.modules().iter().map(|m| dump.has(m.id)).collect(),
+        Side::Engine { .. } => measured.layers.iter().map(|l| l.introduced.is_some()).collect(),
+    };
+    let load = |model, weights: Weights| {
+        engines::load(&loaded.truth, model, &weights, Precision::F64, loaded.device)
+    };
+    let shown = |id: ModuleId| dump_has[id.0];
+    let (hypotheses, site) = explain(comparison, &loaded.weights, id, &budget, &shown, &load)
+        .context("while looking for an explanation")?;
+    if let Some(site) = site {
+        culprit = in_words(&comparison.model, site, true, &[]);
+        let best = &hypotheses[0].what;
+        culprit.explanation = Some(format!("The values fit this mistake: {best}."));
+    }
+    culprit.hypotheses = hypotheses;
+    Ok(culprit)
+}

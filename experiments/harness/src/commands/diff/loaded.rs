@@ -1,0 +1,199 @@
+//! Model, weights, dumps and engines of a comparison.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail};
+use spec::weights::{Source, Weights};
+use spec::{Config, Engine, Model, Precision, Selection, Tensor};
+
+use crate::cli::{DiffArgs, InputSource, Participant};
+use crate::compare::{Comparison, Side};
+use crate::dump::Dump;
+use crate::engines::{self, Device};
+use crate::faults::{self, Edited};
+use crate::input;
+use crate::machine::Sides;
+
+/// Model and weights, read before anything is run.
+pub(super) struct Loaded {
+    pub(super) model: Model,
+    pub(super) weights: Weights,
+    pub(super) truth: Participant,
+    pub(super) device: Device,
+}
+
+impl Loaded {
+    pub(super) fn new(args: &DiffArgs, device: Device) -> Result<Self> {
+        let (model, weights) = super::super::model_and_weights(&args.model, &args.data.weights)?;
+        // A dump cannot be run: the truth then comes from libtorch, or from our own loops.
+        let truth = match &args.reference {
+            Participant::Npz(_) => {
+                crate::cli::DEFAULT_REFERENCE.parse().map_err(anyhow::Error::msg)?
+            }
+            engine => engine.clone(),
+        };
+        Ok(Loaded { model, weights, truth, device })
+    }
+
+    /// The same network for frames of another size; no parameter depends on it.
+    pub(super) fn at_size(&self, size: (usize, usize)) -> Result<Self> {
+        let config = Config { size, ..self.model.config.clone() };
+        let model = match self.weights.has_head() {
+            true => Model::new(config)?,
+            false => Model::backbone(config)?,
+        };
+        let (weights, truth) = (self.weights.clone(), self.truth.clone());
+        Ok(Loaded { model, weights, truth, device: self.device })
+    }
+
+    pub(super) fn selection(&self, args: &DiffArgs) -> Result<Selection> {
+        let modules = self.model.modules();
+        match args.layer.is_empty() {
+            true => Ok(Selection::all(modules)),
+            false => Ok(Selection::by_names(modules, args.layer.iter().map(String::as_str))?),
+        }
+    }
+
+    pub(super) fn comparison(&self, args: &DiffArgs) -> Result<(Comparison, Sides)> {
+        let model = &self.model;
+        let batch = args.model.batch_size;
+        if batch == 0 {
+            bail!("--batch-size 0: a batch of 0 clips compares nothing; give at least 1");
+        }
+        let open = |participant: &Participant| match participant {
+            Participant::Npz(path) => Dump::open(path, model, batch).map(Some),
+            _ => Ok(None),
+        };
+        let (recorded, reference) = (open(&args.candidate())?, open(&args.reference)?);
+        let dump = recorded.as_ref().or(reference.as_ref());
+        let batch = dump.map_or(batch, |dump| dump.batch);
+        let own = recorded.as_ref().map_or(Precision::F32, |dump| dump.format.0);
+        let precision = args.precision.unwrap_or(own);
+        let (clip, clip_from) = self.clip(args, dump, batch)?;
+        let clip = precision.round(clip);
+        let candidate = match recorded {
+            Some(dump) => self.recorded(args, dump)?,
+            None => self.live(args, clip.clone(), precision)?,
+        };
+        self.compare(args, candidate, reference, (clip, clip_from), precision)
+    }
+
+    /// The comparison of a candidate with the truth, or with a dump.
+    pub(super) fn compare(
+        &self,
+        args: &DiffArgs,
+        candidate: Side,
+        reference: Option<Dump>,
+        (clip, clip_from): (Tensor, String),
+        precision: Precision,
+    ) -> Result<(Comparison, Sides)> {
+        let yardstick = if precision == Precision::F64 { Precision::F32 } else { precision };
+        let truth = self.load(Precision::F64)?;
+        let yardstick = self.load(yardstick)?;
+        let sides = Sides {
+            candidate: match &candidate {
+                Side::Engine { engine, .. } => engine.describe(),
+                Side::Dump(_) => named(&args.candidate()),
+            },
+            reference: match &reference {
+                Some(_) => named(&args.reference),
+                None => truth.describe(),
+            },
+            yardstick: yardstick.describe(),
+            weights: args.data.weights.to_string(),
+            input: clip_from,
+            seeds: seeds(args),
+            batch: clip.shape[0],
+        };
+        let selection = self.selection(args)?;
+        let comparison = Comparison {
+            model: self.model.clone(),
+            candidate,
+            reference,
+            truth,
+            yardstick,
+            input: clip,
+            precision,
+            selection,
+        };
+        Ok((comparison, sides))
+    }
+
+    fn load(&self, precision: Precision) -> Result<Box<dyn Engine>> {
+        engines::load(&self.truth, self.model.clone(), &self.weights, precision, self.device)
+    }
+
+    /// The clip and where it comes from: what was asked for, or what the dump holds, or formula:0.
+    fn clip(&self, args: &DiffArgs, dump: Option<&Dump>, batch: usize) -> Result<(Tensor, String)> {
+        if let Some(source) = &args.data.input {
+            let clip = input::load(source, &self.model, batch)?;
+            if clip.shape[0] != batch && dump.is_some() {
+                bail!(
+                    "--input {source} holds {} clips, the dump {batch}; give the clip that the \
+                     dump was made from",
+                    clip.shape[0]
+                );
+            }
+            return Ok((clip, source.to_string()));
+        }
+        let Some(dump) = dump else {
+            let source = InputSource::Formula(0);
+            return Ok((input::load(&source, &self.model, batch)?, source.to_string()));
+        };
+        match dump.input(&self.model) {
+            Some((clip, name)) => Ok((clip, format!("the array `{name}` of the dump"))),
+            None => bail!(
+                "none of the dump's {} arrays is the clip; save it as `input` {:?} beside the \
+                 others, or say with --input which clip the dump was made from (--input formula:0 \
+                 for the default one)",
+                dump.arrays.len(),
+                self.model.input_shape(batch)
+            ),
+        }
+    }
+
+    fn recorded(&self, args: &DiffArgs, dump: Dump) -> Result<Side> {
+        if let Some(fault) = &args.inject {
+            bail!("--inject {fault}: faults are made in an engine, and the candidate is a dump");
+        }
+        Ok(Side::Dump(dump))
+    }
+
+    /// The candidate's engine, with the mistake of `--inject` in it.
+    pub(super) fn live(&self, args: &DiffArgs, clip: Tensor, precision: Precision) -> Result<Side> {
+        let (mut model, mut weights) = (self.model.clone(), self.weights.clone());
+        let change = args.inject.as_ref().map(|text| faults::parse(&model, text)).transpose()?;
+        if let Some(change) = &change {
+            change.apply(&mut model, &mut weights);
+            eprintln!("injected at {}: {}", model.module(change.site).name, change.what);
+        }
+        let engine = engines::load(&args.candidate(), model, &weights, precision, self.device)?;
+        let engine: Box<dyn Engine> = match change {
+            Some(change) => Box::new(Edited { engine, change }),
+            None => engine,
+        };
+        Ok(Side::Engine { engine, input: clip })
+    }
+}
+
+/// What a side is called in records and on the terminal.
+pub(super) fn named(participant: &Participant) -> String {
+    match participant {
+        Participant::Npz(path) => format!("npz:{}", path.display()),
+        Participant::Scalar => "scalar".to_owned(),
+        Participant::Cpu => "cpu".to_owned(),
+        Participant::Cuda => "cuda".to_owned(),
+        Participant::Torch => "libtorch".to_owned(),
+    }
+}
+
+fn seeds(args: &DiffArgs) -> BTreeMap<String, u64> {
+    let mut seeds = BTreeMap::new();
+    if let Source::Formula(seed) = args.data.weights {
+        seeds.insert("weights".to_owned(), seed);
+    }
+    if let Some(InputSource::Formula(seed)) = args.data.input {
+        seeds.insert("input".to_owned(), seed);
+    }
+    seeds
+}

@@ -1,0 +1,70 @@
+//! `harness diff`: a candidate against a reference, layer by layer, into a report.
+//!
+//! Reading order: `loaded` (model, weights and both sides), `findings` (verdict and culprit),
+//! `edge` (the second, small configuration), `remarks` (what was found out or taken for granted).
+
+mod edge;
+mod findings;
+mod loaded;
+mod remarks;
+
+use anyhow::Result;
+use reports::record::{Record, Stage, Verdict};
+use spec::Model;
+
+use crate::Outcome;
+use crate::cli::{DiffArgs, Participant};
+use crate::compare::{Comparison, Side};
+use crate::machine::Started;
+use crate::{engines, input, preprocessing, progress, table};
+use loaded::{Loaded, named};
+
+/// Compares, prints the table and writes record and report.
+pub fn run(args: &DiffArgs) -> Result<Outcome> {
+    let started = Started::now();
+    let device = engines::open_device(&args.data.on)?;
+    let loaded = Loaded::new(args, device)?;
+    let (mut comparison, sides) = loaded.comparison(args)?;
+    let bar = progress::bar("comparing", comparison.steps());
+    let measured = comparison.measure(&|| bar.inc(1))?;
+    bar.finish_and_clear();
+    let steps = steps(args, &loaded.model, &comparison)?;
+    let run = started.finish(&comparison.model.config, sides);
+    let mut diff = findings::findings(args, &mut comparison, &loaded, &measured, steps, run)?;
+    edge::add(args, &loaded, &mut diff)?;
+    let candidate = args.candidate();
+    if candidate == args.reference && !matches!(candidate, Participant::Npz(_)) {
+        let name = named(&candidate);
+        eprintln!("note: {name} is compared with itself; a mistake of its own cannot show");
+    }
+    let (text, verdict) = (table::diff(&diff), diff.verdict);
+    let record = Record::Diff(Box::new(diff));
+    super::publish(&record, &started.folder("diff"), &args.out)?;
+    super::print(&text);
+    Ok(if verdict == Verdict::Pass { Outcome::Passed } else { Outcome::Failed })
+}
+
+/// The steps before the network, where the candidate has left them and the input is a video.
+fn steps(args: &DiffArgs, model: &Model, comparison: &Comparison) -> Result<Vec<Stage>> {
+    let (Participant::Npz(path), Side::Dump(dump)) = (&args.candidate(), &comparison.candidate)
+    else {
+        return Ok(vec![]);
+    };
+    if !dump.before_network {
+        return Ok(vec![]);
+    }
+    let views = match &args.data.input {
+        Some(source) => input::views(source, model)?,
+        None => None,
+    };
+    match views {
+        Some(views) => preprocessing::compare(path, &views),
+        None => {
+            let shown = path.display();
+            eprintln!(
+                "{shown}: holds the steps from a video to the clip; --input VIDEO compares them"
+            );
+            Ok(vec![])
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What a reader has to know to believe a verdict: what was used, what was found out about the
+//! dump, what was taken for granted.
+
+use reports::record::{DiffRecord, Verdict};
+use spec::Precision;
+use spec::weights::Source;
+
+use crate::cli::{DiffArgs, Participant};
+use crate::compare::{Comparison, Measurements, Side, readings};
+use crate::dump::{Dump, summary};
+
+/// The remarks of a comparison, in sentences.
+pub(super) fn remarks(
+    args: &DiffArgs,
+    comparison: &Comparison,
+    measured: &Measurements,
+    diff: &DiffRecord,
+) -> Vec<String> {
+    let mut remarks = vec![used(args, comparison, diff)];
+    if !diff.ledger.is_empty() {
+        remarks.push(summary(&diff.ledger));
+    }
+    let recorded = match &comparison.candidate {
+        Side::Dump(dump) => Some(dump),
+        Side::Engine { .. } => None,
+    };
+    if let Some(dump) = recorded.or(comparison.reference.as_ref()) {
+        remarks.extend(of_dump(args, dump, comparison.precision));
+    }
+    remarks.extend(readings::in_words(&comparison.model, &measured.readings));
+    if diff.verdict == Verdict::Diverged {
+        remarks.extend(hints(args, recorded.is_some()));
+    }
+    remarks
+}
+
+/// Weights, clip, classes and precision in one line.
+fn used(args: &DiffArgs, comparison: &Comparison, diff: &DiffRecord) -> String {
+    let head = match &comparison.model.fc {
+        Some(fc) => format!("{} classes", fc.out_features),
+        None => "no classifier".to_owned(),
+    };
+    format!(
+        "weights {}, input {}, {head}, judged in {}",
+        args.data.weights, diff.run.input, comparison.precision
+    )
+}
+
+fn of_dump(args: &DiffArgs, dump: &Dump, precision: Precision) -> Option<String> {
+    let (format, count, total) = dump.format;
+    let judged = match args.precision {
+        Some(asked) if asked != format => {
+            format!("judged in {precision}, as --precision asks")
+        }
+        _ => format!("judged in {precision}"),
+    };
+    Some(format!(
+        "the dump: batch {}, maps {}, {count} of {total} arrays hold {format} values, {judged}",
+        dump.batch, dump.order
+    ))
+}
+
+/// What most often is wrong with the question, where the answer is a divergence.
+fn hints(args: &DiffArgs, recorded: bool) -> Option<String> {
+    let reproducible = matches!(args.data.weights, Source::Formula(_));
+    (recorded && reproducible).then(|| {
+        let weights = &args.data.weights;
+        format!(
+            "the weights were {weights}; if the port has trained ones, give its checkpoint with \
+             --weights"
+        )
+    })
+}
+
+/// The command that compares a second dump, of frames of another size.
+pub(super) fn second_dump(args: &DiffArgs, size: &str) -> Option<String> {
+    let Participant::Npz(path) = args.candidate() else { return None };
+    Some(format!(
+        "make a second dump at --size {size} and compare it too: harness diff --candidate \
+         npz:{} … --size {size}",
+        path.with_extension(format!("{size}.npz")).display()
+    ))
+}

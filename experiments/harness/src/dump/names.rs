@@ -1,0 +1,123 @@
+//! What the name of an array means.
+
+use spec::weights::names::canonical_module;
+use spec::{Model, ModuleId};
+
+/// Names that people give the clip.
+const CLIP: [&str; 17] = [
+    "input",
+    "clip",
+    "x",
+    "data",
+    "video",
+    "inputs",
+    "input.1",
+    "input_1",
+    "input.0",
+    "input_0",
+    "inputs.0",
+    "inputs_0",
+    "images",
+    "imgs",
+    "frames",
+    "pixel_values",
+    "args_0",
+];
+
+/// What the name of an array means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// The output of a module.
+    Module(ModuleId),
+    /// The output of a container, which is that of its last member.
+    Container(ModuleId),
+    /// A step before the network.
+    Step,
+    /// No module has this name.
+    Unknown,
+}
+
+impl Meaning {
+    /// The module whose output it is.
+    pub fn module(self) -> Option<ModuleId> {
+        match self {
+            Meaning::Module(id) | Meaning::Container(id) => Some(id),
+            Meaning::Step | Meaning::Unknown => None,
+        }
+    }
+}
+
+/// The meaning of an array's name in a model.
+pub fn meaning(model: &Model, name: &str) -> Meaning {
+    if crate::preprocessing::NAMES.contains(&name) {
+        return Meaning::Step;
+    }
+    if is_clip(name) {
+        return Meaning::Module(model.input);
+    }
+    if name == "logits"
+        && let Some(fc) = &model.fc
+    {
+        return Meaning::Module(fc.id);
+    }
+    let canonical = canonical_module(name);
+    match model.find(&canonical) {
+        Some(module) => Meaning::Module(module.id),
+        None => container(model, &canonical).map_or(Meaning::Unknown, Meaning::Container),
+    }
+}
+
+/// Whether a name is one that people give the clip.
+pub fn is_clip(name: &str) -> bool {
+    CLIP.iter().any(|clip| clip.eq_ignore_ascii_case(name))
+}
+
+/// A Sequential gives what its last member gives, a stage what its last block does.
+fn container(model: &Model, canonical: &str) -> Option<ModuleId> {
+    let below = format!("{canonical}.");
+    let sequential = || {
+        let member = |m: &&spec::Module| {
+            let leaf = m.name.strip_prefix(&below)?;
+            leaf.parse::<usize>().ok().map(|index| (index, m.id))
+        };
+        let members = model.modules().iter().filter_map(|m| member(&m));
+        members.max_by_key(|(index, _)| *index).map(|(_, id)| id)
+    };
+    let stage = || {
+        let mut blocks = model.blocks.iter().filter(|block| block.name.starts_with(&below));
+        blocks.next_back().map(|block| block.id)
+    };
+    match canonical.is_empty() {
+        true => None,
+        false => stage().or_else(sequential),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use spec::Config;
+
+    use super::*;
+
+    #[test]
+    fn containers_mean_their_last_member() {
+        let model = Model::new(Config { depth: 18, width: 0.125, ..Config::default() }).unwrap();
+        let cases = [
+            ("layer1", "layer1.1"),
+            ("backbone.net.layer4", "layer4.1"),
+            ("layer1.0.conv1.param_conv", "layer1.0.conv1.param_conv.5"),
+            ("layer1.0/conv1/spatial_conv/glo_conv", "layer1.0.conv1.spatial_conv.glo_conv.7"),
+            ("layer2.0.downsample", "layer2.0.downsample.1"),
+            ("layer2.0.shortcut_conv", "layer2.0.shortcut_conv.1"),
+        ];
+        for (name, expected) in cases {
+            let id = model.find(expected).unwrap().id;
+            assert_eq!(meaning(&model, name), Meaning::Container(id), "{name}");
+        }
+        assert_eq!(meaning(&model, "Clip"), Meaning::Module(model.input));
+        assert_eq!(meaning(&model, "logits"), meaning(&model, "cls_head.fc_cls"));
+        for unknown in ["", "layer9", "relu", "layer1.0.relu", "optimizer"] {
+            assert_eq!(meaning(&model, unknown), Meaning::Unknown, "{unknown}");
+        }
+    }
+}

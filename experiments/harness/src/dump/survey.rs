@@ -1,0 +1,211 @@
+//! What a dump as a whole is like: its batch, its order of dimensions, its number format. A program
+//! is consistent about these, so all arrays vote, and those that could be read in two ways follow.
+
+use half::{bf16, f16};
+use spec::{Data, Model, ModuleId, Precision, Tensor};
+
+/// Most clips in a batch.
+const MOST_CLIPS: usize = 65_536;
+
+/// The order of the dimensions of maps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MapOrder {
+    /// Channels before height and width.
+    Nchw,
+    /// Channels last.
+    Nhwc,
+}
+
+impl std::fmt::Display for MapOrder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            MapOrder::Nchw => "NCHW",
+            MapOrder::Nhwc => "NHWC",
+        })
+    }
+}
+
+fn squeezed(shape: &[usize]) -> Vec<usize> {
+    shape.iter().copied().filter(|&extent| extent != 1).collect()
+}
+
+/// The shape of a map [C, H, W] with its channels last; anything else as it is.
+fn channels_last(shape: &[usize]) -> Vec<usize> {
+    match shape {
+        &[c, h, w] => vec![h, w, c],
+        other => other.to_vec(),
+    }
+}
+
+/// The batch that the arrays agree on, if any of them has a shape that a module has: the batch that
+/// most of them have. A shape without a batch axis counts as one clip.
+pub fn batch(model: &Model, arrays: &[(ModuleId, Vec<usize>)]) -> Option<usize> {
+    let mut votes = std::collections::BTreeMap::<usize, usize>::new();
+    for (id, shape) in arrays {
+        let module = model.module(*id);
+        if !module.batched {
+            continue;
+        }
+        let count = if *id == model.input { clip_batch(model, shape) } else { None };
+        let of_module = || {
+            let own = &module.shape;
+            let is_own = |rest: &[usize]| {
+                squeezed(rest) == squeezed(own) || squeezed(rest) == squeezed(&channels_last(own))
+            };
+            match shape.split_first() {
+                // A map of one pixel and one clip may lack any axis of 1: it tells nothing more.
+                _ if is_own(shape) => Some(1),
+                Some((&n, rest)) if is_own(rest) => Some(n),
+                _ => None,
+            }
+        };
+        if let Some(n) = count.or_else(of_module).filter(|&n| n <= MOST_CLIPS) {
+            *votes.entry(n).or_default() += 1;
+        }
+    }
+    votes.into_iter().max_by_key(|&(_, votes)| votes).map(|(n, _)| n)
+}
+
+/// Clips in an array of a clip's shape: of rank 5, stacked, or a single clip without a batch axis.
+fn clip_batch(model: &Model, shape: &[usize]) -> Option<usize> {
+    let single =
+        |shape: &[usize]| super::Order::detect(shape, &model.input_shape(1), false).is_some();
+    match shape.split_first() {
+        _ if single(shape) => Some(1),
+        Some((&n, rest)) if single(rest) || n == 0 => Some(n),
+        _ => None,
+    }
+}
+
+/// The order that the maps agree on: that of most arrays whose shape allows one only. Without such
+/// arrays, names with slashes (Flax) mean channels last.
+pub fn map_order<'n>(
+    model: &Model,
+    batch: usize,
+    arrays: impl Iterator<Item = (ModuleId, &'n [usize], &'n str)>,
+) -> MapOrder {
+    let (mut first, mut last, mut slashes, mut names) = (0, 0, 0, 0);
+    for (id, shape, name) in arrays {
+        let expected = model.module(id).batch_shape(batch);
+        if expected.len() != 4 {
+            continue;
+        }
+        let nhwc = [expected[0], expected[2], expected[3], expected[1]];
+        let fits = |wanted: &[usize]| squeezed(shape) == squeezed(wanted);
+        match (fits(&expected), fits(&nhwc)) {
+            (true, false) => first += 1,
+            (false, true) => last += 1,
+            _ => {}
+        }
+        names += 1;
+        slashes += usize::from(name.contains('/'));
+    }
+    match last.cmp(&first) {
+        std::cmp::Ordering::Greater => MapOrder::Nhwc,
+        std::cmp::Ordering::Equal if 2 * slashes > names => MapOrder::Nhwc,
+        _ => MapOrder::Nchw,
+    }
+}
+
+/// How many arrays hold values of which number format.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Formats {
+    f64: usize,
+    f32: usize,
+    f16: usize,
+    bf16: usize,
+}
+
+impl Formats {
+    /// Counts an array by the coarsest format that holds all of its values. Values that every
+    /// format holds, such as zeros, tell nothing.
+    pub fn count(&mut self, array: &Tensor) {
+        let holds = |format: fn(f64) -> f64| {
+            array.iter().all(|x| !x.is_finite() || format(x).to_bits() == x.to_bits())
+        };
+        if matches!(array.data, Data::F64(_)) && !holds(|x| f64::from(x as f32)) {
+            self.f64 += 1;
+            return;
+        }
+        let in_bf16 = holds(|x| bf16::from_f64(x).to_f64());
+        let in_f16 = holds(|x| f16::from_f64(x).to_f64());
+        match (in_bf16, in_f16) {
+            (true, true) => {}
+            (true, false) => self.bf16 += 1,
+            (false, true) => self.f16 += 1,
+            (false, false) => self.f32 += 1,
+        }
+    }
+
+    /// The format that most arrays have, and how many of how many have it.
+    pub fn most(&self) -> (Precision, usize, usize) {
+        // The finer format comes last, so that it wins a tie.
+        let all = [
+            (Precision::Bf16, self.bf16),
+            (Precision::F16, self.f16),
+            (Precision::F64, self.f64),
+            (Precision::F32, self.f32),
+        ];
+        let total = all.iter().map(|(_, count)| count).sum();
+        let most = all.into_iter().max_by_key(|(_, count)| *count);
+        most.map_or((Precision::F32, 0, 0), |(precision, count)| (precision, count, total))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use spec::Config;
+
+    use super::*;
+
+    fn model() -> Model {
+        let config = Config { depth: 10, width: 0.125, size: (64, 64), ..Config::default() };
+        Model::new(config).unwrap()
+    }
+
+    #[test]
+    fn most_arrays_decide_the_batch() {
+        let m = model();
+        let id = |name: &str| m.find(name).unwrap().id;
+        let arrays = vec![
+            (id("conv1"), vec![2, 8, 32, 32]),
+            (id("bn1"), vec![2, 32, 32, 8]),
+            (id("maxpool"), vec![3, 8, 16, 16]),
+            (id("fc"), vec![2, 400]),
+        ];
+        assert_eq!(batch(&m, &arrays), Some(2));
+        assert_eq!(batch(&m, &[(m.input, vec![3, 16, 64, 64])]), Some(1));
+        assert_eq!(batch(&m, &[(m.input, vec![5, 3, 16, 64, 64])]), Some(5));
+        assert_eq!(batch(&m, &[(m.input, vec![5, 48, 64, 64])]), Some(5));
+        assert_eq!(batch(&m, &[(id("conv1"), vec![0, 8, 32, 32])]), Some(0));
+        assert_eq!(batch(&m, &[(id("conv1"), vec![7])]), None);
+    }
+
+    #[test]
+    fn ambiguous_maps_follow_the_others() {
+        let m = model();
+        let id = |name: &str| m.find(name).unwrap().id;
+        let square = (id("layer1.0.conv1.spatial_conv.glo_conv.0"), &[1, 16, 16, 16][..], "a");
+        let nhwc = (id("conv1"), &[1, 32, 32, 8][..], "b");
+        let nchw = (id("conv1"), &[1, 8, 32, 32][..], "b");
+        assert_eq!(map_order(&m, 1, [square, nhwc].into_iter()), MapOrder::Nhwc);
+        assert_eq!(map_order(&m, 1, [square, nchw].into_iter()), MapOrder::Nchw);
+        assert_eq!(map_order(&m, 1, [square].into_iter()), MapOrder::Nchw);
+        let flax = (square.0, square.1, "layer1.0/conv1");
+        assert_eq!(map_order(&m, 1, [flax].into_iter()), MapOrder::Nhwc);
+    }
+
+    #[test]
+    fn the_values_tell_the_format_not_the_container() {
+        let count = |values: Vec<f64>| {
+            let mut formats = Formats::default();
+            formats.count(&Tensor::f64(vec![values.len()], values));
+            formats.most().0
+        };
+        assert_eq!(count(vec![0.1]), Precision::F64);
+        assert_eq!(count(vec![f64::from(0.1f32), f64::NAN]), Precision::F32);
+        assert_eq!(count(vec![bf16::from_f64(1e-9).to_f64()]), Precision::Bf16);
+        assert_eq!(count(vec![f16::from_f64(0.1).to_f64()]), Precision::F16);
+        assert_eq!(Formats::default().most(), (Precision::F32, 0, 0));
+    }
+}
