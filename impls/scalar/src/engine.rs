@@ -1,6 +1,5 @@
 //! The engine that the harness runs.
 
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use spec::weights::Weights;
@@ -16,8 +15,7 @@ use crate::tap::Probe;
 #[derive(Debug, Clone)]
 pub struct Scalar<T> {
     model: Arc<Model>,
-    params: Params,
-    precision: PhantomData<T>,
+    params: Params<T>,
 }
 
 impl<T: Real> Scalar<T> {
@@ -25,7 +23,7 @@ impl<T: Real> Scalar<T> {
     /// [`EngineError::MissingWeight`], one of another shape [`EngineError::Shape`].
     pub fn new(model: Arc<Model>, weights: &Weights) -> Result<Self, EngineError> {
         let params = Params::new(&model, weights)?;
-        Ok(Scalar { model, params, precision: PhantomData })
+        Ok(Scalar { model, params })
     }
 
     /// A clip [N, 3, T, H, W] as maps [N, 3 T, H, W]: the same values in the same order, so that

@@ -15,15 +15,15 @@ use crate::tap::Probe;
 type Step<T> = Result<Map<T>, EngineError>;
 
 /// One run of the network.
-pub struct Walk<'a> {
+pub struct Walk<'a, W> {
     model: &'a Model,
-    params: &'a Params,
+    params: &'a Params<W>,
     probe: Probe<'a>,
 }
 
-impl<'a> Walk<'a> {
+impl<'a, W: Real> Walk<'a, W> {
     /// A run with these learned values, seen by this probe.
-    pub fn new(model: &'a Model, params: &'a Params, probe: Probe<'a>) -> Self {
+    pub fn new(model: &'a Model, params: &'a Params<W>, probe: Probe<'a>) -> Self {
         Walk { model, params, probe }
     }
 
@@ -125,7 +125,7 @@ impl<'a> Walk<'a> {
     /// The embedding [1, 16, p, p] at the size of the map, [1, 16, H, W].
     fn pos_embed<T: Real>(&mut self, embedding: &PosEmbedding, semantics: PosEmbed) -> Step<T> {
         let learned = self.params.pos_embed(embedding)?;
-        let learned: Vec<T> = learned.iter().map(|&v| T::from_f64(f64::from(v))).collect();
+        let learned: Vec<T> = learned.iter().map(|&v| T::from_f64(v.to_f64())).collect();
         let from = (embedding.dim, embedding.dim);
         let channels = learned.len() / (from.0 * from.1);
         let shape = [1, channels, embedding.size.0, embedding.size.1];

@@ -7,13 +7,14 @@ use spec::weights::Weights;
 use spec::{EngineError, Model};
 
 use crate::ops::{conv, linear, norm};
+use crate::real::Real;
 
-/// Every tensor of the model's state dict under its official name, as float32; widening to f64 is
-/// exact, so one copy serves both precisions.
+/// Every tensor of the model's state dict under its official name, in the engine's precision: what a
+/// checkpoint stores as float64 stays so in f64.
 #[derive(Debug, Clone)]
-pub struct Params(HashMap<String, Vec<f32>>);
+pub struct Params<T>(HashMap<String, Vec<T>>);
 
-impl Params {
+impl<T: Real> Params<T> {
     /// Copies what the model needs and refuses what is missing or has another shape.
     pub fn new(model: &Model, weights: &Weights) -> Result<Self, EngineError> {
         let mut params = HashMap::new();
@@ -27,22 +28,22 @@ impl Params {
                     got: found.shape.clone(),
                 });
             }
-            params.insert(wanted.name.clone(), found.data.clone());
+            params.insert(wanted.name.clone(), T::param(found));
         }
         Ok(Params(params))
     }
 
-    fn get(&self, name: &str) -> Result<&[f32], EngineError> {
+    fn get(&self, name: &str) -> Result<&[T], EngineError> {
         let found = self.0.get(name).ok_or_else(|| EngineError::MissingWeight(name.to_owned()))?;
         Ok(found)
     }
 
-    fn leaf(&self, module: &str, leaf: &str) -> Result<&[f32], EngineError> {
+    fn leaf(&self, module: &str, leaf: &str) -> Result<&[T], EngineError> {
         self.get(&format!("{module}.{leaf}"))
     }
 
     /// The convolution that a module describes.
-    pub fn conv(&self, module: &Conv) -> Result<conv::Conv<'_>, EngineError> {
+    pub fn conv(&self, module: &Conv) -> Result<conv::Conv<'_, T>, EngineError> {
         let bias = module.bias.then(|| self.leaf(&module.name, "bias")).transpose()?;
         Ok(conv::Conv {
             weight: self.leaf(&module.name, "weight")?,
@@ -56,7 +57,7 @@ impl Params {
     }
 
     /// The normalisation that a module describes.
-    pub fn batch_norm(&self, module: &BatchNorm) -> Result<norm::BatchNorm<'_>, EngineError> {
+    pub fn batch_norm(&self, module: &BatchNorm) -> Result<norm::BatchNorm<'_, T>, EngineError> {
         Ok(norm::BatchNorm {
             weight: self.leaf(&module.name, "weight")?,
             bias: self.leaf(&module.name, "bias")?,
@@ -67,7 +68,7 @@ impl Params {
     }
 
     /// The dense layer that a module describes.
-    pub fn linear(&self, module: &Linear) -> Result<linear::Linear<'_>, EngineError> {
+    pub fn linear(&self, module: &Linear) -> Result<linear::Linear<'_, T>, EngineError> {
         Ok(linear::Linear {
             weight: self.leaf(&module.name, "weight")?,
             bias: self.leaf(&module.name, "bias")?,
@@ -75,7 +76,7 @@ impl Params {
     }
 
     /// The positional embedding [1, 16, p, p] as it was learned.
-    pub fn pos_embed(&self, module: &PosEmbedding) -> Result<&[f32], EngineError> {
+    pub fn pos_embed(&self, module: &PosEmbedding) -> Result<&[T], EngineError> {
         self.get(&module.name)
     }
 }

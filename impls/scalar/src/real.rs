@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Debug;
 use std::ops::{Add, Div, Mul, Sub};
 
+use spec::weights::Param;
 use spec::{Precision, Tensor};
 
 /// What is asked of a number format; `f32` and `f64` have it, and nothing else can.
@@ -55,6 +56,10 @@ pub trait Real:
 
     /// The values of a tensor, rounded to this format where it is the narrower one.
     fn values(tensor: &Tensor) -> Vec<Self>;
+
+    /// The values of a tensor of weights: float32 as every engine has them, or in f64 those that
+    /// the checkpoint stores.
+    fn param(param: &Param) -> Vec<Self>;
 
     /// All values widened to f64; f64 itself is not copied.
     fn widen(values: &[Self]) -> Cow<'_, [f64]>;
@@ -108,6 +113,10 @@ impl Real for f32 {
         tensor.to_f32()
     }
 
+    fn param(param: &Param) -> Vec<f32> {
+        param.data.clone()
+    }
+
     fn widen(values: &[f32]) -> Cow<'_, [f64]> {
         Cow::Owned(values.iter().map(|&x| f64::from(x)).collect())
     }
@@ -153,6 +162,10 @@ impl Real for f64 {
 
     fn values(tensor: &Tensor) -> Vec<f64> {
         tensor.to_f64()
+    }
+
+    fn param(param: &Param) -> Vec<f64> {
+        param.to_f64()
     }
 
     fn widen(values: &[f64]) -> Cow<'_, [f64]> {

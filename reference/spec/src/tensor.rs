@@ -9,6 +9,37 @@ pub enum Data {
     F64(Vec<f64>),
 }
 
+impl Data {
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        match self {
+            Data::F32(v) => v.len(),
+            Data::F64(v) => v.len(),
+        }
+    }
+
+    /// Whether there are no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The values as float64, which is exact.
+    pub fn to_f64(&self) -> Vec<f64> {
+        match self {
+            Data::F32(v) => v.iter().map(|&x| f64::from(x)).collect(),
+            Data::F64(v) => v.clone(),
+        }
+    }
+
+    /// The values rounded once to float32.
+    pub fn to_f32(&self) -> Vec<f32> {
+        match self {
+            Data::F32(v) => v.clone(),
+            Data::F64(v) => v.iter().map(|&x| x as f32).collect(),
+        }
+    }
+}
+
 /// A dense tensor, row-major; activations are [N, C, H, W], the input is [N, 3, T, H, W].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor {
@@ -35,10 +66,7 @@ impl Tensor {
 
     /// Number of values.
     pub fn len(&self) -> usize {
-        match &self.data {
-            Data::F32(v) => v.len(),
-            Data::F64(v) => v.len(),
-        }
+        self.data.len()
     }
 
     /// Whether there are no values, as in a batch of 0.
@@ -61,17 +89,11 @@ impl Tensor {
 
     /// The values as float64.
     pub fn to_f64(&self) -> Vec<f64> {
-        match &self.data {
-            Data::F32(v) => v.iter().map(|&x| f64::from(x)).collect(),
-            Data::F64(v) => v.clone(),
-        }
+        self.data.to_f64()
     }
 
     /// The values rounded once to float32.
     pub fn to_f32(&self) -> Vec<f32> {
-        match &self.data {
-            Data::F32(v) => v.clone(),
-            Data::F64(v) => v.iter().map(|&x| x as f32).collect(),
-        }
+        self.data.to_f32()
     }
 }

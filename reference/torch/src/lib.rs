@@ -51,7 +51,7 @@ impl Torch {
                 Precision::F16 if !normalisation => tch::Kind::Half,
                 _ => tch::Kind::Float,
             };
-            let tensor = tensors::upload(&param.shape, &param.data, kind, device)?;
+            let tensor = tensors::of_param(param, kind, device)?;
             tensors.insert(wanted.name.clone(), tensor);
         }
         Ok(Torch { model, weights: tensors, precision, device })

@@ -1,5 +1,6 @@
 //! Values in and out of libtorch.
 
+use spec::weights::Param;
 use spec::{Data, EngineError, Frames, Precision, Tensor};
 use tch::{Kind, TchError};
 
@@ -38,6 +39,20 @@ pub(crate) fn upload(
         .and_then(|t| t.f_to_device(device.into()))
         .and_then(|t| t.f_to_kind(kind))
         .map_err(failed)
+}
+
+/// Copies a tensor of weights to the device: in float64 the values that the checkpoint stores.
+pub(crate) fn of_param(
+    param: &Param,
+    kind: Kind,
+    device: Device,
+) -> Result<tch::Tensor, EngineError> {
+    match kind {
+        Kind::Double if param.is_double() => {
+            to_torch(&Tensor::f64(param.shape.clone(), param.to_f64()), kind, device)
+        }
+        _ => upload(&param.shape, &param.data, kind, device),
+    }
 }
 
 /// Copies a tensor of ours to the device.

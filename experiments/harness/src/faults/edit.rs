@@ -1,11 +1,14 @@
 //! How a mistake is made.
 
 use half::bf16;
-use spec::weights::{Param, Weights};
+use spec::weights::Weights;
 use spec::{Data, Engine, EngineError, Flow, Model, ModuleId, Precision, Semantics, Tap, Tensor};
 
 /// Rewrites a tensor.
 pub type Rewrite = fn(Tensor) -> Tensor;
+
+/// Rewrites the values of a tensor of weights, given its shape.
+pub type WeightRewrite = fn(&[usize], &mut [f64]);
 
 /// One edit that turns a healthy network into one with a mistake.
 #[derive(Debug, Clone)]
@@ -15,7 +18,7 @@ pub enum Edit {
     /// Another eps in one batch normalisation.
     Eps(ModuleId, f64),
     /// Rewrites one tensor of the weights.
-    Weight(String, fn(&mut Param)),
+    Weight(String, WeightRewrite),
     /// Exchanges two tensors of equal shape.
     Swap(String, String),
     /// Rewrites the clip [N, 3, T, H, W] before the network sees it.
@@ -52,7 +55,7 @@ impl Change {
                 }
                 Edit::Weight(name, rewrite) => {
                     if let Some(param) = weights.get_mut(name) {
-                        rewrite(param);
+                        param.edit(rewrite);
                     }
                 }
                 Edit::Swap(a, b) => {
@@ -137,14 +140,14 @@ pub fn to_bf16(tensor: Tensor) -> Tensor {
 }
 
 /// Rounds weights to bfloat16 and back.
-pub fn weight_to_bf16(param: &mut Param) {
-    param.data.iter_mut().for_each(|x| *x = bf16::from_f32(*x).to_f32());
+pub fn weight_to_bf16(_: &[usize], values: &mut [f64]) {
+    values.iter_mut().for_each(|x| *x = bf16::from_f64(*x).to_f64());
 }
 
 /// Exchanges height and width of a kernel [O, I, k, k].
-pub fn transpose_kernel(param: &mut Param) {
-    let side = param.shape[3];
-    for kernel in param.data.chunks_exact_mut(side * side) {
+pub fn transpose_kernel(shape: &[usize], values: &mut [f64]) {
+    let side = shape[3];
+    for kernel in values.chunks_exact_mut(side * side) {
         for y in 0..side {
             for x in y + 1..side {
                 kernel.swap(y * side + x, x * side + y);
@@ -154,30 +157,30 @@ pub fn transpose_kernel(param: &mut Param) {
 }
 
 /// Turns a kernel [O, I, k, k] by 180 degrees: convolution instead of cross-correlation.
-pub fn turn_kernel(param: &mut Param) {
-    let side = param.shape[3];
-    param.data.chunks_exact_mut(side * side).for_each(<[f32]>::reverse);
+pub fn turn_kernel(shape: &[usize], values: &mut [f64]) {
+    let side = shape[3];
+    values.chunks_exact_mut(side * side).for_each(<[f64]>::reverse);
 }
 
 /// Reads every input channel one too late; a kernel with one input channel (depthwise) is given to
 /// the wrong output channel instead.
-pub fn channel_off(param: &mut Param) {
-    let [out, inner, ..] = param.shape[..] else { return };
-    let kernel = param.data.len() / (out * inner).max(1);
+pub fn channel_off(shape: &[usize], values: &mut [f64]) {
+    let [out, inner, ..] = shape[..] else { return };
+    let kernel = values.len() / (out * inner).max(1);
     match inner {
-        1 => param.data.rotate_right(kernel),
-        _ => param.data.chunks_exact_mut(inner * kernel).for_each(|o| o.rotate_right(kernel)),
+        1 => values.rotate_right(kernel),
+        _ => values.chunks_exact_mut(inner * kernel).for_each(|o| o.rotate_right(kernel)),
     }
 }
 
 /// A tensor that was never loaded: zeros.
-pub fn zero(param: &mut Param) {
-    param.data.fill(0.0);
+pub fn zero(_: &[usize], values: &mut [f64]) {
+    values.fill(0.0);
 }
 
 /// A tensor that was never loaded: ones.
-pub fn one(param: &mut Param) {
-    param.data.fill(1.0);
+pub fn one(_: &[usize], values: &mut [f64]) {
+    values.fill(1.0);
 }
 
 /// max(x, 0), with NaN left as it is.

@@ -3,7 +3,7 @@
 use spec::model::Ctl;
 use spec::{Kind, Model, Module, ModuleId, PosEmbed, Semantics};
 
-use super::edit::{self, Change, Edit, Rewrite};
+use super::edit::{self, Change, Edit, Rewrite, WeightRewrite};
 use super::inject::{Fault, conv_by_id};
 
 /// Mistakes whose effect would first be seen at the output of this module, when it and everything
@@ -40,12 +40,7 @@ pub fn hypotheses(model: &Model, at: ModuleId, unseen: &dyn Fn(ModuleId) -> bool
     changes
 }
 
-fn weight(
-    module: &Module,
-    leaf: &str,
-    what: &str,
-    rewrite: fn(&mut spec::weights::Param),
-) -> Change {
+fn weight(module: &Module, leaf: &str, what: &str, rewrite: WeightRewrite) -> Change {
     let name = format!("{}.{leaf}", module.name);
     Change { what: what.into(), site: module.id, edits: vec![Edit::Weight(name, rewrite)] }
 }
@@ -75,7 +70,9 @@ fn linear(module: &Module) -> Vec<Change> {
 }
 
 fn batch_norm(module: &Module) -> Vec<Change> {
-    let reset = |leaf: &str, rewrite| Edit::Weight(format!("{}.{leaf}", module.name), rewrite);
+    let reset = |leaf: &str, rewrite: WeightRewrite| {
+        Edit::Weight(format!("{}.{leaf}", module.name), rewrite)
+    };
     vec![
         Change {
             what: "the running statistics were not loaded (mean 0, variance 1)".into(),

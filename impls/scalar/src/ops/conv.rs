@@ -11,11 +11,11 @@ use crate::real::Real;
 /// `y[n, o, i, j]` = `bias[o]` + the sum over c, ky, kx of `weight[o, c, ky, kx]` *
 /// `x[n, c, s i + ky - p, s j + kx - p]`, where x is 0 outside the map.
 #[derive(Debug, Clone, Copy)]
-pub struct Conv<'a> {
+pub struct Conv<'a, W = f32> {
     /// `[out, in / groups, k, k]`.
-    pub weight: &'a [f32],
+    pub weight: &'a [W],
     /// `[out]`.
-    pub bias: Option<&'a [f32]>,
+    pub bias: Option<&'a [W]>,
     /// Output channels.
     pub out_channels: usize,
     /// k, the side of the kernel.
@@ -28,7 +28,7 @@ pub struct Conv<'a> {
     pub groups: usize,
 }
 
-impl Conv<'_> {
+impl<W: Real> Conv<'_, W> {
     /// Convolves [N, C, H, W]. The terms of each sum are added in f64 in the order c, ky, kx.
     pub fn apply<T: Real>(&self, x: &Map<T>) -> Map<T> {
         self.check(x.c);
@@ -50,7 +50,7 @@ impl Conv<'_> {
 
     /// One output plane: channel o of one clip [C, H, W].
     fn sum_plane(&self, scan: &Scan, clip: &[f64], o: usize, sums: &mut [f64]) {
-        sums.fill(self.bias.map_or(0.0, |bias| f64::from(bias[o])));
+        sums.fill(self.bias.map_or(0.0, |bias| bias[o].to_f64()));
         let taps = self.kernel * self.kernel;
         let plane = scan.plane();
         let (inputs, outputs) = (clip.len() / plane / self.groups, self.out_channels / self.groups);
@@ -60,7 +60,7 @@ impl Conv<'_> {
             let kernel = &self.weight[(o * inputs + i) * taps..][..taps];
             for ky in 0..self.kernel {
                 for kx in 0..self.kernel {
-                    let weight = f64::from(kernel[ky * self.kernel + kx]);
+                    let weight = kernel[ky * self.kernel + kx].to_f64();
                     scan.add(sums, source, (ky, kx), weight);
                 }
             }
@@ -98,7 +98,7 @@ struct Scan {
 }
 
 impl Scan {
-    fn new(conv: &Conv, input: (usize, usize), output: (usize, usize)) -> Self {
+    fn new<W>(conv: &Conv<'_, W>, input: (usize, usize), output: (usize, usize)) -> Self {
         let (stride, padding) = (conv.stride, conv.padding);
         // A 1x1 kernel sees no neighbours, so that the whole plane is one long row.
         let pointwise = (conv.kernel, stride, padding) == (1, 1, 0);

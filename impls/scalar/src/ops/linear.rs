@@ -7,14 +7,14 @@ use crate::real::Real;
 
 /// y = W x + b.
 #[derive(Debug, Clone, Copy)]
-pub struct Linear<'a> {
+pub struct Linear<'a, W = f32> {
     /// `[out, in]`.
-    pub weight: &'a [f32],
+    pub weight: &'a [W],
     /// `[out]`.
-    pub bias: &'a [f32],
+    pub bias: &'a [W],
 }
 
-impl Linear<'_> {
+impl<W: Real> Linear<'_, W> {
     /// Features [N, in, 1, 1] to outputs [N, out, 1, 1].
     pub fn apply<T: Real>(&self, x: &Map<T>) -> Map<T> {
         assert_eq!((x.h, x.w), (1, 1), "a dense layer reads a vector per clip");
@@ -26,8 +26,8 @@ impl Linear<'_> {
             let (n, o) = (index / outputs, index % outputs);
             let features = &wide[n * x.c..][..x.c];
             let row = &self.weight[o * x.c..][..x.c];
-            let products = features.iter().zip(row).map(|(&v, &w)| v * f64::from(w));
-            *y = T::from_f64(f64::from(self.bias[o]) + products.sum::<f64>());
+            let products = features.iter().zip(row).map(|(&v, &w)| v * w.to_f64());
+            *y = T::from_f64(self.bias[o].to_f64() + products.sum::<f64>());
         });
         out
     }

@@ -5,31 +5,31 @@ use crate::real::Real;
 
 /// (x - running_mean) / sqrt(running_var + eps) * weight + bias, per channel.
 #[derive(Debug, Clone, Copy)]
-pub struct BatchNorm<'a> {
+pub struct BatchNorm<'a, W = f32> {
     /// `[C]`.
-    pub weight: &'a [f32],
+    pub weight: &'a [W],
     /// `[C]`.
-    pub bias: &'a [f32],
+    pub bias: &'a [W],
     /// `[C]`.
-    pub running_mean: &'a [f32],
+    pub running_mean: &'a [W],
     /// `[C]`.
-    pub running_var: &'a [f32],
+    pub running_var: &'a [W],
     /// Keeps the root away from 0.
     pub eps: f64,
 }
 
-impl BatchNorm<'_> {
+impl<W: Real> BatchNorm<'_, W> {
     /// Normalises [N, C, H, W], in f64.
     pub fn apply<T: Real>(&self, x: &Map<T>) -> Map<T> {
         let channels = self.weight.len();
         assert_eq!(x.c, channels, "channels of a batch normalisation");
         let scale: Vec<f64> = (self.weight.iter().zip(self.running_var))
-            .map(|(&w, &var)| f64::from(w) / (f64::from(var) + self.eps).sqrt())
+            .map(|(&w, &var)| w.to_f64() / (var.to_f64() + self.eps).sqrt())
             .collect();
         x.mapped_planes(|plane, v| {
             let c = plane % channels;
-            let centred = v.to_f64() - f64::from(self.running_mean[c]);
-            T::from_f64(centred * scale[c] + f64::from(self.bias[c]))
+            let centred = v.to_f64() - self.running_mean[c].to_f64();
+            T::from_f64(centred * scale[c] + self.bias[c].to_f64())
         })
     }
 }

@@ -1,6 +1,8 @@
-//! Number formats that checkpoints come in, and their way to float32.
+//! Number formats that checkpoints come in, and their way to floats.
 
 use half::{bf16, f16};
+
+use crate::tensor::Data;
 
 /// Most dimensions that a tensor is read with. The network's have at most four.
 pub(super) const MAX_RANK: usize = 8;
@@ -108,19 +110,20 @@ impl DType {
         matches!(self, DType::F64 | DType::F32 | DType::F16 | DType::BF16)
     }
 
-    /// The numbers of whole elements, rounded to float32 once; none for integers.
-    pub(super) fn decode(self, bytes: &[u8], endian: Endian) -> Vec<f32> {
-        match self {
-            DType::F64 => values(bytes, endian, |b| f64::from_le_bytes(b) as f32),
+    /// The numbers of whole elements: float64 as they are, narrower ones as float32, which is
+    /// exact; none for integers.
+    pub(super) fn decode(self, bytes: &[u8], endian: Endian) -> Data {
+        Data::F32(match self {
+            DType::F64 => return Data::F64(values(bytes, endian, f64::from_le_bytes)),
             DType::F32 => values(bytes, endian, f32::from_le_bytes),
             DType::F16 => values(bytes, endian, |b| f16::from_le_bytes(b).to_f32()),
             DType::BF16 => values(bytes, endian, |b| bf16::from_le_bytes(b).to_f32()),
             _ => Vec::new(),
-        }
+        })
     }
 }
 
-fn values<const N: usize>(bytes: &[u8], endian: Endian, one: fn([u8; N]) -> f32) -> Vec<f32> {
+fn values<T, const N: usize>(bytes: &[u8], endian: Endian, one: fn([u8; N]) -> T) -> Vec<T> {
     let (elements, _) = bytes.as_chunks::<N>();
     match endian {
         Endian::Little => elements.iter().map(|&bytes| one(bytes)).collect(),
@@ -153,11 +156,12 @@ mod tests {
     fn every_float_becomes_the_same_float32() {
         for x in [0.0f32, -1.5, 0.15625, 240.0] {
             let f64s = f64::from(x).to_le_bytes();
-            assert_eq!(DType::F64.decode(&f64s, Endian::Little), [x]);
-            assert_eq!(DType::F32.decode(&x.to_be_bytes(), Endian::Big), [x]);
-            assert_eq!(DType::F16.decode(&f16::from_f32(x).to_le_bytes(), Endian::Little), [x]);
-            assert_eq!(DType::BF16.decode(&bf16::from_f32(x).to_be_bytes(), Endian::Big), [x]);
+            assert_eq!(DType::F64.decode(&f64s, Endian::Little), Data::F64(vec![x.into()]));
+            let single = Data::F32(vec![x]);
+            assert_eq!(DType::F32.decode(&x.to_be_bytes(), Endian::Big), single);
+            assert_eq!(DType::F16.decode(&f16::from_f32(x).to_le_bytes(), Endian::Little), single);
+            assert_eq!(DType::BF16.decode(&bf16::from_f32(x).to_be_bytes(), Endian::Big), single);
         }
-        assert_eq!(DType::F32.decode(&[0; 7], Endian::Little), [0.0]);
+        assert_eq!(DType::F32.decode(&[0; 7], Endian::Little), Data::F32(vec![0.0]));
     }
 }

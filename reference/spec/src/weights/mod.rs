@@ -3,7 +3,8 @@
 //! [`Weights::load`] takes `formula:SEED` or a file: safetensors, npz, PyTorch (zip and legacy),
 //! MindSpore, or a pickle of numpy arrays as Flax programs write. The format is told by the
 //! content. Names and orders of dimensions become those of the authors' PyTorch code ([`names`]),
-//! numbers become float32. Nothing in a file is executed, and no size that it states is believed
+//! numbers become float32, beside which float64 ones are kept as they are ([`Param::to_f64`]).
+//! Nothing in a file is executed, and no size that it states is believed
 //! before the bytes have been seen; what the model misses, does not know or cannot compute with is
 //! an error that names the tensor.
 //!
@@ -19,6 +20,7 @@ mod error;
 mod file;
 mod format;
 mod inspect;
+mod param;
 mod pickle;
 mod provenance;
 mod read;
@@ -37,6 +39,7 @@ pub use self::error::WeightsError;
 pub use self::format::Format;
 pub use self::inspect::{Inspection, TensorInfo, Verdict, inspect, inspect_bytes};
 pub use self::names::Naming;
+pub use self::param::Param;
 pub use self::provenance::Provenance;
 pub use self::source::Source;
 pub use self::write::{OutFormat, write};
@@ -52,15 +55,6 @@ pub struct ParamSpec {
     pub shape: Vec<usize>,
 }
 
-/// A tensor of weights.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Param {
-    /// Shape in PyTorch's order: OIHW, dense [out, in], positional embedding [1, T, h, w].
-    pub shape: Vec<usize>,
-    /// The values, row-major.
-    pub data: Vec<f32>,
-}
-
 /// The weights of a network by their official names. A clone shares the values.
 #[derive(Debug, Clone, Default)]
 pub struct Weights {
@@ -73,7 +67,7 @@ impl Weights {
     pub fn formula(specs: &[ParamSpec], seed: u64) -> Weights {
         let param = |spec: &ParamSpec| {
             let data = formula::param(&spec.name, &spec.shape, seed);
-            (spec.name.clone(), Arc::new(Param { shape: spec.shape.clone(), data }))
+            (spec.name.clone(), Arc::new(Param::new(spec.shape.clone(), data)))
         };
         let params: BTreeMap<_, _> = specs.par_iter().map(param).collect();
         let dtypes = BTreeMap::from([("float32".to_owned(), params.len())]);

@@ -81,7 +81,7 @@ impl<'a, 's> Survey<'a, 's> {
     pub(super) fn look(&self, raw: &RawTensor<'a>) -> Verdict {
         match self.checkpoint.values(raw) {
             Err(fault) => Verdict::Unreadable { why: fault.what().to_owned() },
-            Ok(values) => finite(&values),
+            Ok(values) => finite(&values.to_f32()),
         }
     }
 
@@ -123,13 +123,13 @@ impl<'a, 's> Survey<'a, 's> {
     }
 
     fn param(&self, entry: &Entry<'a>) -> Result<(String, Arc<Param>), Fault> {
-        let data = self.checkpoint.values(&entry.raw)?;
-        match finite(&data) {
+        let param = Param::of(entry.raw.canonical_shape(), self.checkpoint.values(&entry.raw)?);
+        match finite(&param.data) {
             Verdict::Used => {}
             verdict => return Err(fault(&entry.raw, &verdict, 0)),
         }
         let name = entry.canonical.clone().unwrap_or_default();
-        Ok((name, Arc::new(Param { shape: entry.raw.canonical_shape(), data })))
+        Ok((name, Arc::new(param)))
     }
 
     fn incomplete(&self, first: &ParamSpec, others: usize) -> Fault {

@@ -15,6 +15,7 @@ use self::archive::Archive;
 use super::error::Fault;
 use super::format::Format;
 use super::tensor::RawTensor;
+use crate::tensor::Data;
 
 /// What a reader found.
 #[derive(Debug)]
@@ -43,8 +44,8 @@ impl<'a> Checkpoint<'a> {
         Checkpoint { tensors, section: None, archive: None }
     }
 
-    /// The values of one of the tensors, as float32 in PyTorch's order.
-    pub(super) fn values(&self, tensor: &RawTensor<'a>) -> Result<Vec<f32>, Fault> {
+    /// The values of one of the tensors in PyTorch's order: float64 or, exactly, float32.
+    pub(super) fn values(&self, tensor: &RawTensor<'a>) -> Result<Data, Fault> {
         tensor.values(|index, skip, len| match &self.archive {
             Some(archive) => archive.borrow_mut().inflate(index, skip, len),
             None => Err(Fault::damaged("it is no archive")),
