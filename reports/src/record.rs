@@ -447,8 +447,38 @@ impl ErrorKind {
 pub struct SelftestRecord {
     /// One entry for each kind of fault.
     pub faults: Vec<Fault>,
+    /// Changed files, by the kind of change.
+    #[serde(default)]
+    pub mutations: Vec<Mutation>,
     /// How the run was made.
     pub run: Run,
+}
+
+/// Files that were right before one array was changed, and how they fared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mutation {
+    /// `dump` or `checkpoint`.
+    pub file: String,
+    /// How an array was changed: "scaled by 1.001".
+    pub what: String,
+    /// Files that were made.
+    pub made: u64,
+    /// Files that were refused.
+    pub refused: u64,
+    /// Files that diverged, or of which not everything was compared.
+    pub noticed: u64,
+    /// Files that lack an array for which the next module answers.
+    pub covered: u64,
+    /// The arrays whose change passed unnoticed.
+    pub passed: Vec<String>,
+}
+
+impl Mutation {
+    /// No files so far.
+    pub fn new(file: &str, what: &str) -> Self {
+        let (file, what) = (file.to_owned(), what.to_owned());
+        Mutation { file, what, made: 0, refused: 0, noticed: 0, covered: 0, passed: vec![] }
+    }
 }
 
 /// One kind of fault, injected at several places.

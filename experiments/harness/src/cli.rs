@@ -336,6 +336,10 @@ pub struct SelftestArgs {
     /// Random places for each fault.
     #[arg(long, default_value_t = 20)]
     pub places: usize,
+    /// Arrays of a right dump and of a right checkpoint that are changed in each of ten ways; a large
+    /// number changes all of them.
+    #[arg(long, default_value_t = crate::commands::mutations::DEFAULT)]
+    pub mutations: usize,
     /// Seed of the places.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,

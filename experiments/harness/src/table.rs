@@ -199,12 +199,18 @@ fn verdict(record: &DiffRecord) -> Vec<String> {
         ));
     }
     lines.extend(record.edge.iter().map(edge_line));
-    if let Some(line) = listed("not exercised", record.not_exercised.iter().map(untried)) {
-        lines.push(line);
-    }
-    lines.extend(record.remarks.iter().cloned());
-    lines.extend(listed("not matched in the dump", record.unmatched.iter().cloned()));
+    let mut sentences = vec![];
+    sentences.extend(listed("not exercised", record.not_exercised.iter().map(untried)));
+    sentences.extend(record.remarks.iter().cloned());
+    sentences.extend(listed("not matched in the dump", record.unmatched.iter().cloned()));
+    lines.extend(sentences.iter().flat_map(|sentence| wrapped(sentence)));
     lines
+}
+
+/// A sentence in lines of at most [`WIDTH`] columns.
+fn wrapped(sentence: &str) -> Vec<String> {
+    let options = textwrap::Options::new(WIDTH).subsequent_indent("  ").break_words(false);
+    textwrap::wrap(sentence, options).into_iter().map(String::from).collect()
 }
 
 /// The second, small configuration in one line.

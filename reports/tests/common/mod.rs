@@ -346,7 +346,7 @@ pub fn selftest() -> SelftestRecord {
         fault("eps 1e-3", 20, 19),
         fault("bf16 in one layer", 18, 17),
     ];
-    SelftestRecord { faults, run: run("selftest") }
+    SelftestRecord { faults, mutations: vec![], run: run("selftest") }
 }
 
 fn place(index: usize, detected: bool, right: bool) -> Place {

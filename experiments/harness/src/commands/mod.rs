@@ -9,6 +9,7 @@ pub mod export;
 #[cfg(feature = "cuda")]
 pub mod gpu_check;
 pub mod info;
+pub mod mutations;
 pub mod report;
 pub mod selftest;
 #[cfg(feature = "libtorch")]

@@ -7,6 +7,7 @@ use reports::record::{Fault as FaultRecord, Place, Record, SelftestRecord, Verdi
 use spec::weights::Weights;
 use spec::{Config, Model, Precision, Selection, Tensor};
 
+use super::mutations;
 use crate::Outcome;
 use crate::cli::{InputSource, SelftestArgs};
 use crate::compare::{Comparison, Side, judge};
@@ -48,11 +49,15 @@ pub fn run(args: &SelftestArgs) -> Result<Outcome> {
     }
     bar.finish_and_clear();
     super::print(&table(&faults));
-    let passed = faults
-        .iter()
-        .all(|f| f.detected == f.injected && f.named as f64 >= NAMED * f.injected as f64);
+    let mutations = mutations::run(args.mutations, args.seed, &args.reference, device)?;
+    super::print(&format!("\n{}", mutations::table(&mutations)));
+    let unnoticed = mutations.iter().any(|mutation| !mutation.passed.is_empty());
+    let passed = !unnoticed
+        && faults
+            .iter()
+            .all(|f| f.detected == f.injected && f.named as f64 >= NAMED * f.injected as f64);
     let run = started.finish(&bench.comparison.model.config, bench.sides(args));
-    let record = Record::Selftest(Box::new(SelftestRecord { faults, run }));
+    let record = Record::Selftest(Box::new(SelftestRecord { faults, mutations, run }));
     super::publish(&record, &started.folder("selftest"), &args.out)?;
     Ok(if passed { Outcome::Passed } else { Outcome::Failed })
 }

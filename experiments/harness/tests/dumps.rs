@@ -1,0 +1,277 @@
+//! Dumps as people have them: what a right one looks like in their program, and what a wrong one
+//! hides. The files of ../shared/cases are tried where they are; the same kinds are made here.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+
+use common::{Harness, Run};
+use ndarray::{ArrayD, Axis, IxDyn};
+use ndarray_npy::{NpzReader, NpzWriter};
+
+const SMALL: [&str; 8] = ["--depth", "10", "--width", "0.125", "--classes", "7", "--size", "64"];
+
+type Arrays = BTreeMap<String, ArrayD<f32>>;
+
+/// A right dump of every module.
+fn right(h: &Harness) -> Arrays {
+    let out = h.path("right.npz");
+    h.run(&[&["dump", "--engine", "scalar", "--out", &out], &SMALL[..]].concat()).code(0);
+    let mut npz = NpzReader::new(File::open(out).unwrap()).unwrap();
+    let names = npz.names().unwrap();
+    let array = |name: String| (name.trim_end_matches(".npy").to_owned(), name);
+    names.into_iter().map(array).map(|(short, name)| (short, npz.by_name(&name).unwrap())).collect()
+}
+
+fn diff(h: &Harness, arrays: &Arrays, more: &[&str]) -> Run {
+    let path = h.path("changed.npz");
+    let mut out = NpzWriter::new(File::create(&path).unwrap());
+    for (name, array) in arrays {
+        out.add_array(name, array).unwrap();
+    }
+    out.finish().unwrap();
+    let candidate = format!("npz:{path}");
+    h.diff(&[&["--candidate", &candidate], &SMALL[..], more].concat())
+}
+
+fn relu(array: &ArrayD<f32>) -> ArrayD<f32> {
+    array.mapv(|x| x.max(0.0))
+}
+
+fn has_remark(record: &serde_json::Value, words: &str) -> bool {
+    let remarks = record["remarks"].as_array().unwrap();
+    remarks.iter().any(|remark| remark.as_str().unwrap().contains(words))
+}
+
+fn states(record: &serde_json::Value, state: &str) -> usize {
+    let ledger = record["ledger"].as_array().unwrap();
+    ledger.iter().filter(|entry| entry["state"] == state).count()
+}
+
+/// Blocks of depth 10, whose last normalisation is bn2.
+const BLOCKS: [&str; 4] = ["layer1.0", "layer2.0", "layer3.0", "layer4.0"];
+
+#[test]
+fn every_array_of_a_right_dump_is_in_the_ledger_once() {
+    let h = Harness::new();
+    let arrays = right(&h);
+    let record = diff(&h, &arrays, &[]).passes();
+    assert_eq!(record["ledger"].as_array().unwrap().len(), arrays.len());
+    assert_eq!((states(&record, "clip"), states(&record, "refused")), (1, 0));
+    assert!(has_remark(&record, "judged in f32"), "{}", record["remarks"]);
+}
+
+#[test]
+fn hooks_that_keep_references_are_understood() {
+    let h = Harness::new();
+    let mut arrays = right(&h);
+    for block in BLOCKS {
+        let bn1 = relu(&arrays[&format!("{block}.bn1")]);
+        arrays.insert(format!("{block}.bn1"), bn1);
+        arrays.insert(format!("{block}.bn2"), arrays[block].clone());
+        for ctl in ["conv1", "conv2"] {
+            for (bn, after) in [("param_conv.2", "param_conv.3")] {
+                let late = arrays[&format!("{block}.{ctl}.{after}")].clone();
+                arrays.insert(format!("{block}.{ctl}.{bn}"), late);
+            }
+        }
+    }
+    let record = diff(&h, &arrays, &[]).passes();
+    assert!(has_remark(&record, "hooks kept references"), "{}", record["remarks"]);
+}
+
+#[test]
+fn a_sum_that_was_added_in_place_is_understood_without_its_relu() {
+    let h = Harness::new();
+    let mut arrays = right(&h);
+    // Before the block's ReLU the sum is anything below zero where the block gives zero.
+    for block in BLOCKS {
+        let sum = arrays[block].mapv(|x| if x > 0.0 { x } else { -0.5 });
+        arrays.insert(format!("{block}.bn2"), sum);
+    }
+    let record = diff(&h, &arrays, &[]).passes();
+    assert!(has_remark(&record, "bn2 of a block"), "{}", record["remarks"]);
+}
+
+#[test]
+fn a_relu_where_the_network_has_none_is_wrong_in_one_place_or_in_all() {
+    let h = Harness::new();
+    for places in [&["layer2.0"][..], &["layer2.0", "layer3.0", "layer4.0"]] {
+        for name in ["downsample.1", "shortcut_conv.1"] {
+            let mut arrays = right(&h);
+            for block in places {
+                let name = format!("{block}.{name}");
+                let late = relu(&arrays[&name]);
+                arrays.insert(name, late);
+            }
+            let record = diff(&h, &arrays, &[]).fails();
+            assert_eq!(record["first_divergent"], format!("layer2.0.{name}"));
+        }
+    }
+}
+
+#[test]
+fn folded_batch_normalisation_is_understood_and_still_checked() {
+    let h = Harness::new();
+    let mut arrays = right(&h);
+    let pairs: Vec<(String, String)> = arrays
+        .keys()
+        .filter_map(|name| {
+            let (path, leaf) = name.rsplit_once('.').unwrap_or(("", name));
+            let bn = match (path.rsplit('.').next().unwrap_or(""), leaf) {
+                ("", "conv1") => "bn1".to_owned(),
+                ("param_conv", "1") => format!("{path}.2"),
+                ("glo_conv", "0") => format!("{path}.1"),
+                ("glo_conv", "3") => format!("{path}.4"),
+                ("downsample" | "shortcut_conv", "0") => format!("{path}.1"),
+                _ => return None,
+            };
+            Some((name.clone(), bn))
+        })
+        .collect();
+    for (conv, bn) in &pairs {
+        let folded = arrays.remove(bn).unwrap();
+        arrays.insert(conv.clone(), folded);
+    }
+    let record = diff(&h, &arrays, &[]).passes();
+    assert!(has_remark(&record, "BatchNorm is folded"), "{}", record["remarks"]);
+    assert_eq!(states(&record, "fused"), pairs.len());
+    let wrong = &pairs[3].0;
+    let scaled = arrays[wrong].mapv(|x| x * 1.001);
+    arrays.insert(wrong.clone(), scaled);
+    let record = diff(&h, &arrays, &[]).fails();
+    assert_eq!(record["verdict"], "diverged");
+}
+
+#[test]
+fn containers_second_arrays_and_both_names_of_the_logits_are_checked() {
+    let h = Harness::new();
+    let healthy = right(&h);
+    let wrong = |name: &str, of: &str| {
+        let mut arrays = healthy.clone();
+        arrays.insert(name.to_owned(), healthy[of].clone());
+        let record = diff(&h, &arrays, &[]).passes();
+        assert_eq!(states(&record, "same"), 1, "{name}");
+        arrays.insert(name.to_owned(), healthy[of].mapv(|x| x * 1.01));
+        let record = diff(&h, &arrays, &[]).fails();
+        assert_eq!(record["verdict"], "diverged", "{name}");
+    };
+    for (name, of) in [
+        ("layer1", "layer1.0"),
+        ("layer2.0.conv1.spatial_conv.glo_conv", "layer2.0.conv1.spatial_conv.glo_conv.7"),
+        ("layer3.0.downsample", "layer3.0.downsample.1"),
+        ("fc", "logits"),
+        ("backbone.net.conv1", "conv1"),
+    ] {
+        wrong(name, of);
+    }
+}
+
+#[test]
+fn an_impossible_shape_is_incomplete_and_an_empty_batch_is_refused() {
+    let h = Harness::new();
+    let healthy = right(&h);
+    let mut arrays = healthy.clone();
+    let name = "layer1.0.conv1.spatial_conv.glo_conv.2";
+    arrays.insert(name.to_owned(), ArrayD::zeros(IxDyn(&[1, 5, 3])));
+    let record = diff(&h, &arrays, &[]).fails();
+    assert_eq!(record["verdict"], "incomplete");
+    assert_eq!(states(&record, "refused"), 1);
+    let nothing = |array: &ArrayD<f32>| {
+        let mut shape = array.shape().to_vec();
+        shape[0] = 0;
+        ArrayD::zeros(IxDyn(&shape))
+    };
+    let empty: Arrays = healthy.iter().map(|(n, a)| (n.clone(), nothing(a))).collect();
+    diff(&h, &empty, &[]).refuses(&["batch of 0", "nothing to compare"]);
+}
+
+#[test]
+fn channels_last_is_a_property_of_the_whole_dump() {
+    let h = Harness::new();
+    let turned = |array: &ArrayD<f32>| match array.ndim() {
+        4 => array.view().permuted_axes(IxDyn(&[0, 2, 3, 1])).as_standard_layout().into_owned(),
+        _ => array.clone(),
+    };
+    let arrays: Arrays = right(&h).iter().map(|(n, a)| (n.clone(), turned(a))).collect();
+    let record = diff(&h, &arrays, &[]).passes();
+    assert!(has_remark(&record, "maps NHWC"), "{}", record["remarks"]);
+}
+
+#[test]
+fn a_clip_is_found_by_its_shape_and_may_lack_a_batch_axis() {
+    let h = Harness::new();
+    let healthy = right(&h);
+    let single: Arrays =
+        healthy.iter().map(|(n, a)| (n.clone(), a.index_axis(Axis(0), 0).to_owned())).collect();
+    diff(&h, &single, &[]).passes();
+    let mut arrays = healthy.clone();
+    let clip = arrays.remove("input").unwrap();
+    arrays.insert("what.the.camera.saw".to_owned(), clip);
+    let record = diff(&h, &arrays, &[]).passes();
+    assert_eq!(states(&record, "clip"), 1);
+    arrays.remove("what.the.camera.saw");
+    diff(&h, &arrays, &[]).refuses(&["the clip", "--input"]);
+    diff(&h, &arrays, &["--input", "formula:0"]).passes();
+}
+
+#[test]
+fn other_classes_are_refused_before_anything_is_computed() {
+    let h = Harness::new();
+    let mut arrays = right(&h);
+    arrays.insert("logits".to_owned(), ArrayD::zeros(IxDyn(&[1, 10])));
+    diff(&h, &arrays, &[]).refuses(&["10 classes", "--classes 10"]);
+}
+
+#[test]
+fn with_names_of_its_own_nothing_is_accused_whose_input_was_not_compared() {
+    let h = Harness::new();
+    let healthy = right(&h);
+    let mut arrays: Arrays = healthy
+        .iter()
+        .filter(|(name, _)| ["input", "logits"].contains(&name.as_str()))
+        .map(|(name, array)| (name.clone(), array.clone()))
+        .collect();
+    arrays.insert("logits".to_owned(), healthy["logits"].mapv(|x| x * 1.5));
+    arrays.insert("stem/Conv_0".to_owned(), healthy["conv1"].clone());
+    let record = diff(&h, &arrays, &[]).fails();
+    let text = record["culprit"]["text"].as_str().unwrap();
+    assert!(text.contains("between input and fc"), "{text}");
+}
+
+#[test]
+fn the_files_of_the_shared_cases_give_what_they_must() {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/cases");
+    let Ok(list) = std::fs::read_to_string(cases.join("expected.tsv")) else {
+        eprintln!("skipped: ../shared/cases is not there");
+        return;
+    };
+    let h = Harness::new();
+    let model = &SMALL[..6];
+    let mut wrong = vec![];
+    for line in list.lines().filter(|line| !line.starts_with('#')) {
+        let mut fields = line.split('\t');
+        let (kind, file, expected) = (fields.next(), fields.next(), fields.next());
+        let (Some("diff"), Some(file), Some(expected)) = (kind, file, expected) else { continue };
+        let more = fields.next().unwrap_or("").replace('@', &format!("{}/", cases.display()));
+        let more: Vec<&str> = more.split_whitespace().collect();
+        let candidate = format!("npz:{}", cases.join("dumps").join(file).display());
+        let fixed = ["--candidate", &candidate, "--size", "64"];
+        let run = h.diff(&[&fixed, model, &more].concat());
+        let mut words = expected.split(' ');
+        let codes: Vec<i32> =
+            words.next().unwrap().split('|').map(|code| code.parse().unwrap()).collect();
+        let code = run.code;
+        let mut right = codes.contains(&code);
+        if let Some(layer) = words.next() {
+            let named = run.fails()["first_divergent"].as_str().unwrap_or("").to_owned();
+            right &= named.starts_with(layer);
+        }
+        if !right {
+            wrong.push(format!("{file}: expected {expected}, got {code}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
