@@ -27,6 +27,20 @@ pub(super) enum DType {
     I8,
     U8,
     Bool,
+    U16,
+    U32,
+    U64,
+    C32,
+    C64,
+    C128,
+    F8E4M3,
+    F8E5M2,
+    F8E4M3Z,
+    F8E5M2Z,
+    F8E8M0,
+    QI8,
+    QU8,
+    QI32,
 }
 
 /// What each framework calls a format.
@@ -34,34 +48,85 @@ struct Row {
     dtype: DType,
     size: usize,
     name: &'static str,
-    numpy: &'static str,
+    /// numpy's code without its order of bytes, then what else numpy takes.
+    numpy: &'static [&'static str],
     storage: &'static str,
-    safetensors: safetensors::Dtype,
+    safetensors: Option<safetensors::Dtype>,
 }
 
 const fn row(
     dtype: DType,
     size: usize,
     name: &'static str,
-    numpy: &'static str,
+    numpy: &'static [&'static str],
     storage: &'static str,
-    safetensors: safetensors::Dtype,
+    safetensors: Option<safetensors::Dtype>,
 ) -> Row {
     Row { dtype, size, name, numpy, storage, safetensors }
 }
 
-/// `V2` is what numpy makes of a bfloat16 of ml_dtypes.
-const ROWS: [Row; 10] = [
-    row(DType::F64, 8, "float64", "f8", "DoubleStorage", safetensors::Dtype::F64),
-    row(DType::F32, 4, "float32", "f4", "FloatStorage", safetensors::Dtype::F32),
-    row(DType::F16, 2, "float16", "f2", "HalfStorage", safetensors::Dtype::F16),
-    row(DType::BF16, 2, "bfloat16", "V2", "BFloat16Storage", safetensors::Dtype::BF16),
-    row(DType::I64, 8, "int64", "i8", "LongStorage", safetensors::Dtype::I64),
-    row(DType::I32, 4, "int32", "i4", "IntStorage", safetensors::Dtype::I32),
-    row(DType::I16, 2, "int16", "i2", "ShortStorage", safetensors::Dtype::I16),
-    row(DType::I8, 1, "int8", "i1", "CharStorage", safetensors::Dtype::I8),
-    row(DType::U8, 1, "uint8", "u1", "ByteStorage", safetensors::Dtype::U8),
-    row(DType::Bool, 1, "bool", "b1", "BoolStorage", safetensors::Dtype::BOOL),
+/// `V2` is what numpy makes of a bfloat16 of ml_dtypes. What is no float is known by its size, so
+/// that it can stand beside weights.
+const ROWS: [Row; 24] = [
+    row(
+        DType::F64,
+        8,
+        "float64",
+        &["f8", "d", "double", "float"],
+        "DoubleStorage",
+        Some(safetensors::Dtype::F64),
+    ),
+    row(
+        DType::F32,
+        4,
+        "float32",
+        &["f4", "f", "single"],
+        "FloatStorage",
+        Some(safetensors::Dtype::F32),
+    ),
+    row(
+        DType::F16,
+        2,
+        "float16",
+        &["f2", "e", "half"],
+        "HalfStorage",
+        Some(safetensors::Dtype::F16),
+    ),
+    row(DType::BF16, 2, "bfloat16", &["V2"], "BFloat16Storage", Some(safetensors::Dtype::BF16)),
+    row(
+        DType::I64,
+        8,
+        "int64",
+        &["i8", "q", "l", "int"],
+        "LongStorage",
+        Some(safetensors::Dtype::I64),
+    ),
+    row(DType::I32, 4, "int32", &["i4", "i"], "IntStorage", Some(safetensors::Dtype::I32)),
+    row(DType::I16, 2, "int16", &["i2", "h"], "ShortStorage", Some(safetensors::Dtype::I16)),
+    row(DType::I8, 1, "int8", &["i1", "b"], "CharStorage", Some(safetensors::Dtype::I8)),
+    row(DType::U8, 1, "uint8", &["u1", "B"], "ByteStorage", Some(safetensors::Dtype::U8)),
+    row(DType::Bool, 1, "bool", &["b1", "?"], "BoolStorage", Some(safetensors::Dtype::BOOL)),
+    row(DType::U16, 2, "uint16", &["u2", "H"], "", Some(safetensors::Dtype::U16)),
+    row(DType::U32, 4, "uint32", &["u4", "I"], "", Some(safetensors::Dtype::U32)),
+    row(DType::U64, 8, "uint64", &["u8", "Q", "L"], "", Some(safetensors::Dtype::U64)),
+    row(DType::C32, 4, "complex32", &[], "ComplexHalfStorage", None),
+    row(
+        DType::C64,
+        8,
+        "complex64",
+        &["c8", "F"],
+        "ComplexFloatStorage",
+        Some(safetensors::Dtype::C64),
+    ),
+    row(DType::C128, 16, "complex128", &["c16", "D"], "ComplexDoubleStorage", None),
+    row(DType::F8E4M3, 1, "float8_e4m3fn", &[], "", Some(safetensors::Dtype::F8_E4M3)),
+    row(DType::F8E5M2, 1, "float8_e5m2", &[], "", Some(safetensors::Dtype::F8_E5M2)),
+    row(DType::F8E4M3Z, 1, "float8_e4m3fnuz", &[], "", None),
+    row(DType::F8E5M2Z, 1, "float8_e5m2fnuz", &[], "", None),
+    row(DType::F8E8M0, 1, "float8_e8m0fnu", &[], "", Some(safetensors::Dtype::F8_E8M0)),
+    row(DType::QI8, 1, "qint8", &[], "QInt8Storage", None),
+    row(DType::QU8, 1, "quint8", &[], "QUInt8Storage", None),
+    row(DType::QI32, 4, "qint32", &[], "QInt32Storage", None),
 ];
 
 fn find(matches: impl Fn(&Row) -> bool) -> Option<DType> {
@@ -76,17 +141,17 @@ impl DType {
 
     /// From numpy's code without its order of bytes: `f4`; ml_dtypes writes `bfloat16`.
     pub(super) fn by_code(code: &str) -> Option<DType> {
-        find(|row| row.numpy == code || row.name == code)
+        find(|row| row.numpy.contains(&code) || row.name == code)
     }
 
     /// From a storage class of PyTorch.
     pub(super) fn by_storage(class: &str) -> Option<DType> {
-        find(|row| row.storage == class)
+        find(|row| !class.is_empty() && row.storage == class)
     }
 
     /// From the safetensors crate.
     pub(super) fn by_safetensors(dtype: safetensors::Dtype) -> Option<DType> {
-        find(|row| row.safetensors == dtype)
+        find(|row| row.safetensors == Some(dtype))
     }
 
     fn row(self) -> &'static Row {
@@ -110,16 +175,37 @@ impl DType {
         matches!(self, DType::F64 | DType::F32 | DType::F16 | DType::BF16)
     }
 
-    /// The numbers of whole elements: float64 as they are, narrower ones as float32, which is
-    /// exact; none for integers.
+    /// Whether numbers of this format are floats, integers or bool.
+    pub(super) fn is_real(self) -> bool {
+        self.is_float() || self.is_whole()
+    }
+
+    /// Whether numbers of this format are integers or bool.
+    pub(super) fn is_whole(self) -> bool {
+        (DType::I64 as usize..=DType::U64 as usize).contains(&(self as usize))
+    }
+
+    /// The numbers of whole elements. float64 stays as it is; narrower floats and integers of up to
+    /// 16 bits become float32, wider integers float64; exact but for integers beyond 2^53. None for
+    /// what is not real.
     pub(super) fn decode(self, bytes: &[u8], endian: Endian) -> Data {
-        Data::F32(match self {
-            DType::F64 => return Data::F64(values(bytes, endian, f64::from_le_bytes)),
-            DType::F32 => values(bytes, endian, f32::from_le_bytes),
-            DType::F16 => values(bytes, endian, |b| f16::from_le_bytes(b).to_f32()),
-            DType::BF16 => values(bytes, endian, |b| bf16::from_le_bytes(b).to_f32()),
-            _ => Vec::new(),
-        })
+        let single = |values| Data::F32(values);
+        let double = |values| Data::F64(values);
+        match self {
+            DType::F64 => double(values(bytes, endian, f64::from_le_bytes)),
+            DType::F32 => single(values(bytes, endian, f32::from_le_bytes)),
+            DType::F16 => single(values(bytes, endian, |b| f16::from_le_bytes(b).to_f32())),
+            DType::BF16 => single(values(bytes, endian, |b| bf16::from_le_bytes(b).to_f32())),
+            DType::I64 => double(values(bytes, endian, |b| i64::from_le_bytes(b) as f64)),
+            DType::I32 => double(values(bytes, endian, |b| i32::from_le_bytes(b).into())),
+            DType::I16 => single(values(bytes, endian, |b| i16::from_le_bytes(b).into())),
+            DType::I8 => single(values(bytes, endian, |b| i8::from_le_bytes(b).into())),
+            DType::U64 => double(values(bytes, endian, |b| u64::from_le_bytes(b) as f64)),
+            DType::U32 => double(values(bytes, endian, |b| u32::from_le_bytes(b).into())),
+            DType::U16 => single(values(bytes, endian, |b| u16::from_le_bytes(b).into())),
+            DType::U8 | DType::Bool => single(values(bytes, endian, |[b]| b.into())),
+            _ => single(Vec::new()),
+        }
     }
 }
 
@@ -146,9 +232,11 @@ mod tests {
         for (at, row) in ROWS.iter().enumerate() {
             assert_eq!(row.dtype as usize, at, "{}", row.name);
             assert_eq!(DType::by_name(row.name), Some(row.dtype));
-            assert_eq!(DType::by_code(row.numpy), Some(row.dtype));
-            assert_eq!(DType::by_storage(row.storage), Some(row.dtype));
-            assert_eq!(DType::by_safetensors(row.safetensors), Some(row.dtype));
+            assert!(row.numpy.iter().all(|code| DType::by_code(code) == Some(row.dtype)));
+            let storage = DType::by_storage(row.storage);
+            assert!(row.storage.is_empty() || storage == Some(row.dtype), "{}", row.name);
+            let same = |dtype| DType::by_safetensors(dtype) == Some(row.dtype);
+            assert!(row.safetensors.is_none_or(same), "{}", row.name);
         }
     }
 

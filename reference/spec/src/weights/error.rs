@@ -51,6 +51,11 @@ impl Fault {
         self
     }
 
+    /// What is wrong with a piece of a file, as a sentence of its own.
+    pub(super) fn sentence(&self) -> String {
+        format!("{}; {}", self.what, self.advice)
+    }
+
     /// What is wrong, without the advice.
     pub(super) fn what(&self) -> &str {
         &self.what

@@ -13,6 +13,7 @@
 
 pub mod formula;
 pub mod names;
+pub mod npy;
 
 mod cursor;
 mod dtype;

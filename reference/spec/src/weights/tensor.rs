@@ -17,6 +17,16 @@ pub(super) enum Number {
 }
 
 impl Number {
+    /// From numpy's code with its order of bytes: `<f4`.
+    pub(super) fn by_code(code: &str) -> Number {
+        let endian = if code.starts_with('>') { Endian::Big } else { Endian::Little };
+        let plain = code.strip_prefix(['<', '>', '|', '=']).unwrap_or(code);
+        match DType::by_code(plain) {
+            Some(dtype) => Number::Known(dtype, endian),
+            None => Number::Other(quoted(code)),
+        }
+    }
+
     /// `float32`, or what the file says.
     pub(super) fn name(&self) -> &str {
         match self {
@@ -121,7 +131,7 @@ impl View {
     }
 
     /// The bytes of the values in row-major order. `bytes` reaches to `end`.
-    fn gather<'b>(&self, bytes: &'b [u8], size: usize) -> Option<Cow<'b, [u8]>> {
+    pub(super) fn gather<'b>(&self, bytes: &'b [u8], size: usize) -> Option<Cow<'b, [u8]>> {
         let count = self.count().ok()?;
         if count == 0 {
             return Some(Cow::Borrowed(&[]));
