@@ -1,6 +1,6 @@
 //! Drives the pages in headless Chromium: sorting, filtering, links, width, light and dark.
 //!
-//! Without a browser the test says so aloud and passes; `scripts/test` shows the line.
+//! Without a browser the tests say so aloud and pass; `scripts/test` ends with the line.
 
 mod common;
 
@@ -34,7 +34,7 @@ struct Session {
 impl Session {
     fn start() -> Option<Session> {
         let Some(browser) = browser() else {
-            eprintln!("skipped: chromium is not here (install it to test the pages in a browser)");
+            skip::skip!(Chromium, "no browser to open the pages in");
             return None;
         };
         Some(Session { browser, folder: tempfile::tempdir().expect("a folder") })

@@ -31,10 +31,14 @@ def harness(program, *arguments):
 
 
 def infer(model, arrays, output):
-    """Runs a file in ONNX Runtime on arrays of the names of its inputs; the outputs go into an npz beside `input`."""
+    """Runs a file in ONNX Runtime on arrays of the names of its inputs; the outputs go into an npz beside `input`.
+
+    `arrays` is what gives them by name: a dictionary, or the path of an npz.
+    """
     import numpy
     import onnxruntime
 
+    arrays = numpy.load(arrays) if isinstance(arrays, str) else arrays
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
     feeds = {wanted.name: arrays[wanted.name] for wanted in session.get_inputs()}
     names = [given.name for given in session.get_outputs()]
@@ -59,13 +63,11 @@ def facts(model):
 
 def check(program, opset, flags, folder):
     """One row of the table, and whether all is well."""
-    import numpy
-
     model, clip, output, record = (str(folder / name) for name in ("m.onnx", "clip.npz", "ort.npz", "record.json"))
     harness(program, "export", "onnx", "--opset", opset, "--out", model, *flags)
     harness(program, "dump", "--engine", "scalar", "--layer", "input", "--out", clip, *flags)
     cells = facts(model)
-    infer(model, numpy.load(clip), output)
+    infer(model, clip, output)
     report = str(folder / "report.html")
     ends = ["--candidate", f"npz:{output}", "--layer", "fc", "--json", record, "--html", report]
     agreed = harness(program, "diff", *ends, *flags) == 0

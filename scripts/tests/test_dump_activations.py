@@ -23,7 +23,7 @@ if has("numpy"):
     import numpy as np
 
 
-@unittest.skipUnless(has("numpy"), "numpy is not installed")
+@unittest.skipUnless(has("numpy"), "numpy: dump_activations.py and formula.py need it")
 class Formula(unittest.TestCase):
     def test_input(self):
         expected = np.array([[-1.6087267398834229, 0.6094415187835693, -1.1855030059814453]], np.float32)
@@ -38,7 +38,7 @@ class Formula(unittest.TestCase):
         self.assertEqual(formula.official_name("bn1.bias"), "backbone.net.bn1.bias")
 
 
-@unittest.skipUnless(has("numpy"), "numpy is not installed")
+@unittest.skipUnless(has("numpy"), "numpy: dump_activations.py and formula.py need it")
 class Refusals(unittest.TestCase):
     def refused(self, *arguments):
         said = io.StringIO()
@@ -80,7 +80,7 @@ class Refusals(unittest.TestCase):
                 dump_activations.load_flax_checkpoint(path)
 
 
-@unittest.skipUnless(has("numpy") and has("torch"), "torch is not installed")
+@unittest.skipUnless(has("numpy") and has("torch"), "pytorch: the hooks of dump_activations.py need it")
 class TorchHooks(unittest.TestCase):
     def test_a_relu_in_place_does_not_overwrite_the_norm(self):
         import torch

@@ -271,7 +271,7 @@ fn what_no_bench_can_be_made_of_is_refused_before_anything_is_done() {
             assert_eq!((code, err.lines().count()), (2, 1), "{err}");
             assert!(err.contains("this processor does not have it"), "{err}");
         }
-        None => println!("skipped: this processor has every instruction set"),
+        None => skip::skip!(Isa, "the refusal of --isa: this processor has all"),
     }
     assert!(!bench.path().join("out").exists());
 }

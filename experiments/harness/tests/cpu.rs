@@ -12,7 +12,7 @@ const SMALL: [&str; 8] =
 fn levels() -> Vec<cpu::Isa> {
     let there = |isa: &cpu::Isa| {
         if isa.detect().is_none() {
-            eprintln!("skipped: {isa}");
+            skip::skip!(Isa, "this processor has no {isa}");
         }
         isa.detect().is_some()
     };

@@ -21,7 +21,7 @@ const SMALL: [&str; 10] = [
 /// Whether there can be an emulated GPU; if not, it is said aloud.
 fn emulated() -> bool {
     let host = cuda::device::Host::new(1);
-    host.inspect_err(|error| eprintln!("skipped: emulated GPU: {error}")).is_ok()
+    host.inspect_err(|error| skip::skip!(Gxx, "{error}")).is_ok()
 }
 
 #[test]

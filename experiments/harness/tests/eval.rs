@@ -8,28 +8,12 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use common::{Harness, json_of};
+use common::{Harness, ffmpeg, json_of};
 use serde_json::Value;
 
 /// A small network, so that 224 pixels cost little.
 const SMALL: [&str; 8] =
     ["--depth", "10", "--width", "0.125", "--classes", "10", "--weights", "formula:0"];
-
-/// Whether there is an ffmpeg; says aloud where there is none.
-fn ffmpeg() -> Option<String> {
-    let candidates =
-        [std::env::var("FFMPEG").ok(), Some("ffmpeg".into()), std::env::var("HARNESS_FFMPEG").ok()];
-    let runs = |path: &String| {
-        let quiet = || Stdio::null();
-        let run = Command::new(path).arg("-version").stdout(quiet()).stderr(quiet()).status();
-        run.is_ok_and(|status| status.success())
-    };
-    let found = candidates.into_iter().flatten().find(runs);
-    if found.is_none() {
-        eprintln!("skipped: no ffmpeg; run scripts/setup or set FFMPEG");
-    }
-    found
-}
 
 /// A folder with twelve videos and a list, made once: one with a space in its name.
 fn videos() -> Option<&'static Path> {

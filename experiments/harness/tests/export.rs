@@ -194,7 +194,7 @@ fn a_backbone_ends_in_features_and_has_no_probabilities() {
 /// The Python that has ONNX Runtime, if one is set.
 fn python() -> Option<Command> {
     let Some(python) = std::env::var_os("HARNESS_PEERS") else {
-        println!("skipped: onnxruntime (set HARNESS_PEERS to a Python that has it)");
+        skip::skip!(Onnxruntime, "HARNESS_PEERS names no Python that has ONNX Runtime");
         return None;
     };
     Some(Command::new(python))

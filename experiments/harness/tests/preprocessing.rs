@@ -6,7 +6,7 @@ mod common;
 use std::fs::File;
 use std::process::Command;
 
-use common::Harness;
+use common::{Harness, ffmpeg};
 use ndarray::{Array1, Array4};
 use ndarray_npy::{NpzReader, NpzWriter};
 
@@ -15,16 +15,13 @@ const SMALL: [&str; 4] = ["--depth", "10", "--width", "0.125"];
 /// A dump of a video with its steps, changed by `change`.
 fn diff(change: impl Fn(&mut Array1<i64>, [&mut Array4<u8>; 3])) -> Option<(i32, String)> {
     let harness = Harness::new();
-    let ffmpeg = std::env::var("FFMPEG").unwrap_or_else(|_| "ffmpeg".to_owned());
+    let ffmpeg = ffmpeg()?;
     let video = harness.path("clip.avi");
     let source = "testsrc2=size=80x60:rate=25:duration=4";
     let made = Command::new(ffmpeg)
         .args(["-v", "error", "-f", "lavfi", "-i", source, "-c:v", "mpeg4", &video])
         .status();
-    if !made.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: no ffmpeg; run scripts/setup or set FFMPEG");
-        return None;
-    }
+    assert!(made.is_ok_and(|status| status.success()), "{source}");
     let (dump, changed) = (harness.path("dump.npz"), harness.path("changed.npz"));
     let layers = ["--layer", "input,conv1,fc"];
     let all = ["dump", "--engine", "torch", "--input", &video, "--out", &dump];

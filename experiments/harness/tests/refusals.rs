@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::Path;
 
 use common::{Harness, golden};
+use skip::skip;
 
 const SMALL: [&str; 8] = ["--depth", "18", "--width", "0.125", "--classes", "7", "--size", "64"];
 
@@ -35,7 +36,7 @@ fn models_that_cannot_be_are_refused() {
 #[test]
 fn cuda_without_a_gpu_is_one_sentence() {
     if Path::new("/dev/nvidia0").exists() {
-        println!("skipped: this machine has a GPU");
+        skip!(Gpu, "cuda_without_a_gpu_is_one_sentence: this machine has a GPU");
         return;
     }
     let h = Harness::new();
@@ -43,7 +44,11 @@ fn cuda_without_a_gpu_is_one_sentence() {
         .refuses(&["--device cuda", "--device cpu"]);
     for command in [&["eval", "mini"][..], &["bench"], &["gpu-check"]] {
         if !cfg!(feature = "cuda") {
-            println!("skipped: {command:?}: built without CUDA");
+            skip!(
+                Feature,
+                "the refusal of --device cuda in {}: built without CUDA",
+                command.join(" ")
+            );
             continue;
         }
         let run = h.run(&[command, &["--device", "cuda"]].concat());

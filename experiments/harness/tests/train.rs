@@ -19,7 +19,7 @@ fn a_killed_training_goes_on_to_the_same_bits() {
     let (whole, killed) = (harness.path("whole"), harness.path("killed"));
     let run = harness.run(&[&fixed[..], &["--out", &whole]].concat());
     if run.stderr.contains("no ffmpeg was found") {
-        return eprintln!("skipped: no ffmpeg; run scripts/setup or set FFMPEG");
+        return skip::skip!(Ffmpeg, "no ffmpeg was found");
     }
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
     let mut child = Command::new(env!("CARGO_BIN_EXE_harness"))

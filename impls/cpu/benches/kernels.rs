@@ -173,7 +173,7 @@ fn import<E: Tabled>(group: &mut Group<'_>, kernels: &Kernels<E>) {
 fn format<E: Tabled>(criterion: &mut Criterion, name: &str) {
     for isa in Isa::ALL {
         let Some(level) = isa.detect() else {
-            eprintln!("skipped: {isa}");
+            skip::skip!(Isa, "this processor has no {isa}");
             continue;
         };
         let kernels = E::kernels(level);

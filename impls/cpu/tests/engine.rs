@@ -78,7 +78,7 @@ fn configs() -> Vec<Config> {
 fn levels() -> Vec<Isa> {
     let there = |isa: &Isa| {
         if isa.detect().is_none() {
-            eprintln!("skipped: {isa}");
+            skip::skip!(Isa, "this processor has no {isa}");
         }
         isa.detect().is_some()
     };

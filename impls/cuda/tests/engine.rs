@@ -7,6 +7,7 @@ use cuda::Cuda;
 use cuda::device::host::SCHEDULES;
 use cuda::device::{Host, Schedule};
 use scalar::Scalar;
+use skip::skip;
 use spec::weights::{Weights, formula};
 use spec::{
     Config, Engine, EngineError, Flow, Frames, Ignore, Model, ModuleId, Precision, Tap, Tensor,
@@ -36,7 +37,7 @@ impl Case {
         let mut host = match Host::new(processors) {
             Ok(host) => host,
             Err(error) => {
-                eprintln!("skipped: emulated GPU: {error}");
+                skip!(Gxx, "{error}");
                 return None;
             }
         };
@@ -232,7 +233,10 @@ fn nan_and_infinity_in_a_clip_reach_its_logits_and_no_other_clip() {
 #[test]
 fn a_batch_that_does_not_fit_is_refused_with_one_that_does() {
     let case = Case::new(small(10), 64);
-    let Ok(mut host) = Host::new(FEW) else { return eprintln!("skipped: emulated GPU") };
+    let mut host = match Host::new(FEW) {
+        Ok(host) => host,
+        Err(error) => return skip!(Gxx, "{error}"),
+    };
     host.memory = 4 << 20;
     let (model, device) = (case.model.clone(), Box::new(host));
     let mut cuda = Cuda::new(model, &case.weights, Precision::F32, device).unwrap();

@@ -114,7 +114,7 @@ fn a_clip_of_the_wrong_shape_is_one_sentence() {
 #[test]
 fn cuda_without_a_gpu_is_one_sentence() {
     match Device::Cuda(0).open() {
-        Ok(_) => println!("skipped: this machine has a GPU"),
+        Ok(_) => skip::skip!(Gpu, "cuda_without_a_gpu_is_one_sentence: this machine has a GPU"),
         Err(error) => {
             let text = error.to_string();
             assert!(text.starts_with("--device cuda: "), "{text}");

@@ -4,15 +4,32 @@
 
 use std::cell::RefCell;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use skip::skip;
 use tempfile::TempDir;
 
 /// A file in the folder of goldens.
 pub fn golden(name: &str) -> String {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../reference/goldens");
     root.join(name).display().to_string()
+}
+
+/// Where there is an ffmpeg that runs, by the rule of the program; says aloud where there is none.
+pub fn ffmpeg() -> Option<String> {
+    let candidates =
+        [std::env::var("FFMPEG").ok(), Some("ffmpeg".into()), std::env::var("HARNESS_FFMPEG").ok()];
+    let runs = |path: &String| {
+        let quiet = || Stdio::null();
+        let run = Command::new(path).arg("-version").stdout(quiet()).stderr(quiet()).status();
+        run.is_ok_and(|status| status.success())
+    };
+    let found = candidates.into_iter().flatten().find(runs);
+    if found.is_none() {
+        skip!(Ffmpeg, "no ffmpeg was found");
+    }
+    found
 }
 
 /// The record in a file.

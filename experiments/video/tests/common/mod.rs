@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use sha2::{Digest, Sha256};
+use skip::skip;
 use video::ffmpeg::Ffmpeg;
 
 /// The real clips, or a word on why the test is skipped.
 pub fn clips() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/clips");
     if !folder.is_dir() {
-        eprintln!("skipped: ../shared/clips is not there");
+        skip!(Shared, "../shared/clips is not here");
         return None;
     }
     Some(folder)
@@ -27,7 +28,7 @@ pub fn ffmpeg() -> Option<Ffmpeg> {
             Some(ffmpeg)
         }
         Err(why) => {
-            eprintln!("skipped: {why}");
+            skip!(Ffmpeg, "{why}");
             None
         }
     }

@@ -74,7 +74,7 @@ pub fn each_level<E: Tabled>(check: impl Fn(&str, &Kernels<E>)) {
                 let format = if E::IS_F32 { "f32" } else { "bf16" };
                 check(&format!("{isa} {format}"), &E::kernels(level));
             }
-            None => eprintln!("skipped: {isa}"),
+            None => skip::skip!(Isa, "this processor has no {isa}"),
         }
     }
 }

@@ -50,7 +50,7 @@ impl Lab {
 
 /// An emulated GPU; None, and a word about it, where there cannot be one.
 pub fn emulated() -> Option<Host> {
-    Host::new(4).inspect_err(|error| eprintln!("skipped: emulated GPU: {error}")).ok()
+    Host::new(4).inspect_err(|error| skip::skip!(Gxx, "{error}")).ok()
 }
 
 /// Values that are no round numbers, of both signs, from a seed.

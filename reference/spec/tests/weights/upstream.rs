@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use skip::skip;
 use spec::weights::{ParamSpec, Source, Weights};
 use spec::{Config, Model};
 
@@ -12,7 +13,7 @@ fn folder() -> Option<PathBuf> {
     if folder.is_dir() {
         return Some(folder);
     }
-    eprintln!("skipped: ../shared is not here");
+    skip!(Shared, "../shared/upstream is not here");
     None
 }
 

@@ -1,0 +1,139 @@
+"""The list of skipped tests: how it is written and shown, and which skips .ci/run lets pass."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+LIB = Path(__file__).resolve().parents[1] / "lib"
+ROOT = LIB.parents[1]
+sys.path.insert(0, str(LIB))
+
+import skips  # noqa: E402
+
+
+class WithFolder(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.list = self.folder / "skips"
+
+
+class List(WithFolder):
+    def test_a_line_is_listed_once_and_stays_one_line(self):
+        for sentence in ("cpu kernels: no amx", "cpu kernels: no\n amx", "cpu engine: no amx"):
+            skips.append(self.list, "isa", sentence)
+        self.assertEqual(skips.read(self.list), [("isa", "cpu engine: no amx"), ("isa", "cpu kernels: no amx")])
+
+    def test_it_is_shown_by_kind_with_what_would_make_it_run(self):
+        lines = skips.show([("gxx", "cuda kernels: none"), ("isa", "cpu engine: a"), ("isa", "cpu engine: b")], False)
+        self.assertEqual(lines[0], "skipped on this machine:")
+        self.assertRegex(lines[1], "^  gxx, which would need: .*install g")
+        self.assertEqual(lines[2], "    cuda kernels: none")
+        self.assertRegex(lines[3], "^  isa, which would need: a processor")
+        self.assertEqual(lines[4:], ["    cpu engine: a", "    cpu engine: b"])
+
+    def test_nothing_is_said_to_be_nothing(self):
+        self.assertEqual(skips.show([], False), ["nothing was skipped"])
+        self.assertEqual(skips.show([], True), ["nothing was skipped before the failure"])
+
+
+class Rule(WithFolder):
+    """What .ci/run asks after the tests."""
+
+    def test_what_can_be_had_must_be_there(self):
+        for kind in ("ffmpeg", "nvrtc", "gxx", "numpy", "onnxruntime", "a-new-kind", ""):
+            with self.subTest(kind=kind):
+                (line,) = skips.check([(kind, "cuda kernels: none")])
+                self.assertRegex(line, f"cuda kernels: none: no machine explains the kind '{kind}'; it needs .")
+
+    def test_what_the_machine_lacks_is_explained(self):
+        explained = [("isa", "cpu engine: this processor has no avx512"), ("isa", "harness bench: it has all")]
+        explained += [(kind, "torch engine: some test") for kind in ("gpu", "feature", "chromium", "pytorch")]
+        self.assertEqual(skips.check(explained, flags={"avx2", "fma", "avx512f"}), [])
+
+    def test_an_instruction_set_that_is_there_is_no_excuse(self):
+        for name in ("avx2", "avx512", "avx512bf16"):
+            (line,) = skips.check([("isa", f"cpu engine: this processor has no {name}")], flags=skips.FLAGS[name])
+            self.assertIn("the processor has it", line)
+
+    def test_the_shared_folder_is_excused_only_where_it_is_not(self):
+        skip, root = [("shared", "spec weights: none")], self.folder / "clone"
+        self.assertEqual(skips.check(skip, root=root), [])
+        (self.folder / "shared").mkdir()
+        self.assertIn("shared is there", skips.check(skip, root=root)[0])
+
+    def test_as_a_program(self):
+        def program():
+            command = [sys.executable, str(LIB / "skips.py"), "check", str(self.list)]
+            result = subprocess.run(command, capture_output=True, text=True)
+            return result.returncode, result.stderr
+
+        self.assertEqual(program()[0], 2)
+        skips.append(self.list, "chromium", "reports browser: no browser")
+        self.assertEqual(program(), (0, ""))
+        skips.append(self.list, "nvrtc", "cuda compile: no libnvrtc")
+        code, said = program()
+        self.assertEqual((code, len(said.splitlines())), (1, 1), said)
+        self.assertTrue(said.startswith("skips: cuda compile: no libnvrtc: no machine explains"), said)
+
+
+class PythonTests(WithFolder):
+    def run_tests(self, body):
+        """The exit code of run_tests.py on one file of tests, and what it listed."""
+        tests = self.folder / "tests"
+        tests.mkdir()
+        (tests / "test_some.py").write_text(f"import unittest\nclass Some(unittest.TestCase):\n{body}")
+        environment = {**os.environ, "HARNESS_SKIPS": str(self.list)}
+        command = [sys.executable, str(LIB / "run_tests.py"), str(tests)]
+        code = subprocess.run(command, capture_output=True, env=environment).returncode
+        return code, skips.read(self.list) if self.list.exists() else []
+
+    def test_a_skip_is_listed(self):
+        body = "    @unittest.skip('numpy: it is not here')\n    def test_a(self): pass\n"
+        self.assertEqual(self.run_tests(body), (0, [("numpy", "scripts test_some: it is not here")]))
+
+    def test_a_reason_without_a_kind_is_one_that_no_machine_explains(self):
+        code, found = self.run_tests("    @unittest.skip('not today')\n    def test_a(self): pass\n")
+        self.assertEqual((code, found), (0, [("unknown", "scripts test_some: not today")]))
+        self.assertEqual(len(skips.check(found)), 1)
+
+    def test_failures_and_an_empty_folder_fail(self):
+        self.assertEqual(self.run_tests("    def test_a(self): self.fail()\n"), (1, []))
+
+
+class Stranger(WithFolder):
+    def stranger(self, *command, **environment):
+        everything = {**os.environ, **environment}
+        return subprocess.run(
+            [str(ROOT / "scripts" / "stranger"), *command], capture_output=True, text=True, env=everything
+        )
+
+    def test_nothing_installed_by_hand_is_seen_and_the_exit_code_is_kept(self):
+        site = self.folder / "site"
+        site.mkdir()
+        (site / "by_hand.py").write_text("")
+        code = "import os, sys, pathlib as p; print(list(p.Path.home().iterdir()) == [p.Path(sys.prefix)], "
+        code += "'HARNESS_PEERS' in os.environ, 'PYTHONPATH' in os.environ); import by_hand"
+        result = self.stranger("python3", "-c", code, PYTHONPATH=str(site), HARNESS_PEERS="python3")
+        self.assertEqual((result.returncode, result.stdout), (1, "True False False\n"), result.stderr)
+        self.assertIn("No module named 'by_hand'", result.stderr)
+
+    def test_settings_of_package_clients_stay_and_no_home_is_left_behind(self):
+        command = 'echo "$PIP_DEFAULT_TIMEOUT $CARGO_HOME $SECRET"; [ -d "$HOME/python" ] && echo "$HOME"; exit 7'
+        kept = {"PIP_DEFAULT_TIMEOUT": "77", "CARGO_HOME": "/some/cargo", "SECRET": "x", "TMPDIR": str(self.folder)}
+        result = self.stranger("sh", "-c", command, **kept)
+        first, home = result.stdout.splitlines()
+        self.assertEqual((result.returncode, first.strip()), (7, "77 /some/cargo"), result.stderr)
+        self.assertEqual(list(self.folder.iterdir()), [], home)
+
+    def test_without_a_command_it_says_what_to_do(self):
+        result = self.stranger()
+        self.assertEqual((result.returncode, len(result.stderr.splitlines())), (2, 1), result.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
