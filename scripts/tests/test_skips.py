@@ -1,6 +1,8 @@
 """The list of skipped tests: how it is written and shown, and which skips .ci/run lets pass."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -79,6 +81,56 @@ class Rule(WithFolder):
         code, said = program()
         self.assertEqual((code, len(said.splitlines())), (1, 1), said)
         self.assertTrue(said.startswith("skips: cuda compile: no libnvrtc: no machine explains"), said)
+
+
+class Ci(WithFolder):
+    """.ci/run in a repository whose tests skip what they are told to; cargo and the set-up do nothing."""
+
+    def setUp(self):
+        super().setUp()
+        for name in (".ci/run", "scripts/lib/common.sh", "scripts/lib/skips.py", "scripts/skip/kinds.tsv"):
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, self.folder / name)
+        text = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+        deny = re.search("^DENY_VERSION=(.*)$", text, re.MULTILINE)[1]
+        for name in ("bin/cargo", "scripts/setup", f".tools/cargo-deny-{deny}/bin/cargo-deny"):
+            self.program(name, "exit 0")
+        self.program("scripts/stranger", 'exec "$@"')
+
+    def program(self, name, script):
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    def run_ci(self):
+        environment = {**os.environ, "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}"}
+        environment.pop("CI", None)
+        result = subprocess.run([self.folder / ".ci" / "run"], capture_output=True, text=True, env=environment)
+        return result.returncode, result.stderr
+
+    def test_a_skip_that_the_machine_explains_passes(self):
+        self.program("scripts/test", 'printf "chromium\\treports browser: none\\n" >"$HARNESS_SKIPS"')
+        code, said = self.run_ci()
+        self.assertEqual(code, 0, said)
+        self.assertIn("for: tests --no-libtorch", said)
+
+    def test_another_fails_with_its_sentence(self):
+        self.program("scripts/test", 'printf "gxx\\tcuda kernels: no g++\\n" >"$HARNESS_SKIPS"')
+        code, said = self.run_ci()
+        self.assertEqual((code, said.splitlines()[-1]), (1, "ci: failed: tests"), said)
+        self.assertIn("skips: cuda kernels: no g++: no machine explains", said)
+
+    def test_it_is_asked_without_libtorch_too(self):
+        self.program("scripts/test", 'printf "%s" "${1:+nvrtc\tcuda compile: none}" >"$HARNESS_SKIPS"')
+        code, said = self.run_ci()
+        self.assertEqual((code, said.splitlines()[-1]), (1, "ci: failed: tests --no-libtorch"), said)
+
+    def test_a_list_that_was_not_written_and_tests_that_fail_are_failures(self):
+        for script in ("exit 0", ': >"$HARNESS_SKIPS"; exit 101'):
+            self.program("scripts/test", script)
+            code, said = self.run_ci()
+            self.assertEqual((code, said.splitlines()[-1]), (1, "ci: failed: tests"), said)
 
 
 class PythonTests(WithFolder):
