@@ -8,6 +8,7 @@ kind stands in scripts/skip/kinds.tsv. Nothing but the standard library.
 """
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -71,8 +72,9 @@ def processor_flags(path="/proc/cpuinfo"):
 
 def contradiction(kind, sentence, root=ROOT, flags=None):
     """What on this machine speaks against the explanation of a kind; None where nothing does."""
-    if kind == "shared" and (root.parent / "shared").is_dir():
-        return f"{root.parent / 'shared'} is there"
+    named = re.search(r"\.\./shared\S*", sentence) if kind == "shared" else None
+    if named and (root / named[0]).exists():
+        return f"{named[0]} is there"
     wanted = FLAGS.get(sentence.rsplit(" ", 1)[-1]) if kind == "isa" else None
     if wanted and wanted <= (processor_flags() if flags is None else flags):
         return "the processor has it"
