@@ -6,6 +6,7 @@
 //! machine does not explain. What explains a [`Kind`] stands in `kinds.tsv` beside this crate.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
@@ -80,7 +81,7 @@ macro_rules! skip {
         $crate::note(
             $crate::Kind::$kind,
             concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_CRATE_NAME")),
-            &format!($($text)+),
+            format_args!($($text)+),
         )
     };
 }
@@ -90,8 +91,9 @@ macro_rules! skip {
 /// # Panics
 ///
 /// If the list cannot be written: a skip that nobody hears of is what this crate is against.
-pub fn note(kind: Kind, place: &str, text: &str) {
+pub fn note(kind: Kind, place: &str, text: fmt::Arguments<'_>) {
     static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let text = text.to_string();
     let text = text.lines().next().unwrap_or_default().replace('\t', " ");
     let line = format!("{}\t{place}: {text}\n", kind.name());
     if !SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(line.clone()) {
