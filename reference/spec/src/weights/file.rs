@@ -18,7 +18,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, WeightsError> {
     let failed = |why| Fault::io(path, "read", &why);
     let metadata = std::fs::metadata(path).map_err(failed)?;
     if metadata.is_dir() {
-        return Err(fault("this is a folder", "name a checkpoint file in it"));
+        return Err(super::format::folder(path).at(&name));
     }
     // A device or a pipe may never end.
     if !metadata.is_file() {

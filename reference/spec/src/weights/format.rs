@@ -1,6 +1,7 @@
 //! Which format a file has, by its content.
 
 use std::fmt;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -22,16 +23,19 @@ pub enum Format {
     MindSpore,
     /// A plain pickle of numpy arrays, as Flax programs write.
     Pickle,
+    /// MessagePack with numpy arrays, as `flax.serialization.to_bytes` writes.
+    Msgpack,
 }
 
 /// Formats and what people call them.
-const NAMES: [(Format, &str); 6] = [
+const NAMES: [(Format, &str); 7] = [
     (Format::Safetensors, "safetensors"),
     (Format::Npz, "npz"),
     (Format::TorchZip, "PyTorch zip"),
     (Format::TorchLegacy, "PyTorch legacy"),
     (Format::MindSpore, "MindSpore"),
     (Format::Pickle, "pickle of arrays"),
+    (Format::Msgpack, "Flax msgpack"),
 ];
 
 impl Format {
@@ -48,49 +52,99 @@ impl fmt::Display for Format {
     }
 }
 
-/// PyTorch's magic number, as its legacy format pickles it with protocol 2.
-pub(super) const LEGACY_MAGIC: [u8; 15] =
-    [0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, 0x2e];
-
-/// Things that people hand in by mistake: how they begin, what they are and what to do.
-const STRANGERS: [(&[u8], &str, &str); 8] = [
-    (b"version https://git-lfs", "a pointer of Git LFS, not the file itself", "run `git lfs pull`"),
-    (b"<!DOCTYPE", "a web page", "download the file itself, not the page about it"),
-    (b"<html", "a web page", "download the file itself, not the page about it"),
-    (b"\x89HDF", "an HDF5 file", "save it as safetensors or npz"),
-    (b"\x93NUMPY", "a single array of numpy", "save all tensors with numpy.savez"),
-    (b"\x1f\x8b", "compressed with gzip", "unpack it first"),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it first"),
-    (b"7z\xbc\xaf", "a 7z archive", "unpack it first"),
+/// Things that people hand in by mistake: where and how they begin, what they are and what to do.
+const STRANGERS: [(usize, &[u8], &str, &str); 19] = [
+    (
+        0,
+        b"version https://git-lfs",
+        "a pointer of Git LFS, not the file itself",
+        "run `git lfs pull`",
+    ),
+    (0, b"<!DOCTYPE", "a web page", "download the file itself, not the page about it"),
+    (0, b"<!doctype", "a web page", "download the file itself, not the page about it"),
+    (0, b"<html", "a web page", "download the file itself, not the page about it"),
+    (0, b"\x89HDF", "an HDF5 file", "save it as safetensors or npz"),
+    (0, b"\x93NUMPY", "a single array of numpy", "save all tensors with numpy.savez"),
+    (0, b"\x1f\x8b", "compressed with gzip", UNPACK),
+    (0, b"\x28\xb5\x2f\xfd", "compressed with zstd", UNPACK),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK),
+    (0, b"\xfd7zXZ\x00", "compressed with xz", UNPACK),
+    (0, b"\x5d\x00\x00", "compressed with lzma", UNPACK),
+    (0, b"BZh", "compressed with bzip2", UNPACK),
+    (0, b"\x04\x22\x4d\x18", "compressed with lz4", UNPACK),
+    (0, b"Rar!", "a RAR archive", UNPACK),
+    (257, b"ustar", "a tar archive", UNPACK),
+    (4, b"ET1", "a program of ExecuTorch (.pte)", STATE_DICT),
+    (0, b"GGUF", "a GGUF file", "save it as safetensors or npz"),
+    (4, b"TFL3", "a TensorFlow Lite model", "save the weights that it was made of"),
+    (0, b"\x08", "an ONNX model, or another protobuf", "save the weights that it was made of"),
 ];
 
-/// The format of a whole file.
+const UNPACK: &str = "unpack it first";
+const STATE_DICT: &str =
+    "load it in the program that wrote it and save {'state_dict': model.state_dict()}";
+
+/// The format of a whole file, told by its structure: the signs of the formats exclude each other,
+/// and only what shows none of them is looked up among the strangers.
 pub(super) fn detect(bytes: &[u8]) -> Result<Format, Fault> {
     if bytes.is_empty() {
         return Err(Fault::new("the file is empty", "get the file again"));
     }
-    if let Some((_, what, advice)) = STRANGERS.iter().find(|(start, ..)| bytes.starts_with(start)) {
-        return Err(Fault::new(format!("this is {what}, no checkpoint"), *advice));
-    }
-    let known: [(bool, Format); 4] = [
-        (bytes.starts_with(&LEGACY_MAGIC), Format::TorchLegacy),
-        (matches!(bytes, [0x80, 2..=5, ..]), Format::Pickle),
+    let known: [(bool, Format); 5] = [
         (is_safetensors(bytes), Format::Safetensors),
+        (is_legacy(bytes), Format::TorchLegacy),
+        (matches!(bytes, [0x80, 2..=5, ..]), Format::Pickle),
+        (is_msgpack(bytes), Format::Msgpack),
         (is_mindspore(bytes), Format::MindSpore),
     ];
-    match known.iter().find(|(fits, _)| *fits) {
-        Some((_, format)) => Ok(*format),
-        None if bytes.starts_with(b"PK") => archive(bytes),
-        None => Err(Fault::new(
-            "the content is none of the formats that are read",
-            "give a .safetensors, .npz, PyTorch .pth, MindSpore .ckpt or a Flax .pkl",
-        )),
+    if let Some((_, format)) = known.iter().find(|(fits, _)| *fits) {
+        return Ok(*format);
     }
+    if bytes.starts_with(b"PK") {
+        return archive(bytes);
+    }
+    let begins =
+        |at: usize, sign: &[u8]| bytes.get(at..).is_some_and(|rest| rest.starts_with(sign));
+    if let Some((.., what, advice)) = STRANGERS.iter().find(|(at, sign, ..)| begins(*at, sign)) {
+        return Err(Fault::new(format!("this is {what}, no checkpoint"), *advice));
+    }
+    Err(Fault::new(
+        "the content is none of the formats that are read",
+        "give a .safetensors, .npz, PyTorch .pth, MindSpore .ckpt, or a Flax .pkl or .msgpack",
+    ))
 }
 
-/// Length of the header, then JSON.
+/// Length of the header in 8 bytes, of which a header that fits into memory fills four, then a
+/// JSON object. Whether it is valid is left to the reader, which says what is wrong with it.
 fn is_safetensors(bytes: &[u8]) -> bool {
-    bytes.get(8) == Some(&b'{')
+    let Some((length, header)) = bytes.split_first_chunk::<8>() else { return false };
+    let mut text = header.iter().filter(|byte| !byte.is_ascii_whitespace());
+    let object = text.next() == Some(&b'{') && matches!(text.next(), Some(b'"' | b'}') | None);
+    length[4..] == [0; 4] && object
+}
+
+/// PyTorch's magic number, an integer of 10 bytes, as a pickle of its own: behind the version of the
+/// protocol, and from protocol 4 on behind the length of a frame.
+pub(super) const LEGACY_MAGIC: [u8; 10] =
+    [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+
+fn is_legacy(bytes: &[u8]) -> bool {
+    let Some(rest) = bytes.strip_prefix(&[0x80]) else { return false };
+    let rest = match rest {
+        [4..=u8::MAX, 0x95, framed @ ..] => framed.get(8..).unwrap_or_default(),
+        [_, plain @ ..] => plain,
+        [] => return false,
+    };
+    rest.strip_prefix(&[0x8a, 0x0a]).is_some_and(|number| number.starts_with(&LEGACY_MAGIC))
+}
+
+/// A map that is not empty, whose first key is a text.
+fn is_msgpack(bytes: &[u8]) -> bool {
+    let key = match bytes {
+        [0x81..=0x8f, key, ..] | [0xde, _, _, key, ..] | [0xdf, _, _, _, _, key, ..] => key,
+        _ => return false,
+    };
+    matches!(key, 0xa0..=0xbf | 0xd9..=0xdb)
 }
 
 /// Field 1, a message whose field 1 is the name.
@@ -99,6 +153,23 @@ fn is_mindspore(bytes: &[u8]) -> bool {
     bytes.first() == Some(&0x0a) && after_length == Some(&0x0a)
 }
 
+/// Entries that tell what a zip archive is, by how the name of one ends, what it is where it is no
+/// checkpoint, and what to do. In this order: an exported program holds weights too.
+const ENTRIES: [(&str, Result<Format, (&str, &str)>); 10] = [
+    ("/constants.pkl", Err(("a TorchScript archive", STATE_DICT))),
+    ("serialized_exported_program.json", Err((EXPORTED, STATE_DICT))),
+    ("archive_format", Err((EXPORTED, STATE_DICT))),
+    ("models/model.json", Err((EXPORTED, STATE_DICT))),
+    ("data.pkl", Ok(Format::TorchZip)),
+    (".npy", Ok(Format::Npz)),
+    ("model.weights.h5", Err(("a Keras model", "save its weights as safetensors or npz"))),
+    ("saved_model.pb", Err(("a packed TensorFlow model", "save its weights as npz"))),
+    (".mlmodel", Err(("a packed Core ML model", "save the weights that it was made of"))),
+    (".safetensors", Err(("a packed folder", UNPACK))),
+];
+
+const EXPORTED: &str = "an exported program (.pt2 of torch.export)";
+
 /// PyTorch's archive has a `data.pkl`, numpy's has arrays.
 fn archive(bytes: &[u8]) -> Result<Format, Fault> {
     let archive = super::read::archive::Archive::open(bytes)?;
@@ -106,14 +177,44 @@ fn archive(bytes: &[u8]) -> Result<Format, Fault> {
         return Err(Fault::new("the archive is empty", "save the checkpoint again"));
     }
     let has = |suffix: &str| archive.names().any(|name| name.ends_with(suffix));
-    let formats = [("data.pkl", Format::TorchZip), (".npy", Format::Npz)];
-    let found = formats.iter().find(|(suffix, _)| has(suffix));
-    found.map(|(_, format)| *format).ok_or_else(|| {
-        Fault::new(
+    match ENTRIES.iter().find(|(suffix, _)| has(suffix)) {
+        Some((_, Ok(format))) => Ok(*format),
+        Some((_, Err((what, advice)))) => {
+            Err(Fault::new(format!("this is {what}, no checkpoint"), *advice))
+        }
+        None => Err(Fault::new(
             "this zip archive is neither PyTorch's (no data.pkl) nor numpy's (no .npy)",
             "unpack it if it holds a checkpoint",
-        )
-    })
+        )),
+    }
+}
+
+/// Files that tell what a folder is, what it is and what to do.
+const FOLDERS: [(&str, &str, &str); 8] = [
+    ("_CHECKPOINT_METADATA", ORBAX, MSGPACK),
+    ("manifest.ocdbt", ORBAX, MSGPACK),
+    ("_METADATA", ORBAX, MSGPACK),
+    ("_sharding", ORBAX, MSGPACK),
+    (".metadata", "a distributed checkpoint of PyTorch", DISTRIBUTED),
+    ("latest", "a checkpoint of DeepSpeed", "convert it with its zero_to_fp32.py"),
+    ("saved_model.pb", "a TensorFlow model", "save its weights as npz"),
+    ("model.safetensors", "a model folder", "name the model.safetensors in it"),
+];
+
+const ORBAX: &str = "an Orbax checkpoint";
+const MSGPACK: &str = "restore it and save flax.serialization.to_bytes(variables) to a file";
+const DISTRIBUTED: &str =
+    "make one file of it with torch.distributed.checkpoint.format_utils.dcp_to_torch_save";
+
+/// Why a folder cannot be read as a checkpoint.
+pub(super) fn folder(path: &Path) -> Fault {
+    // Orbax puts the tree into a folder of that name, or of the item's.
+    let places = [path.to_owned(), path.join("default"), path.join("state"), path.join("params")];
+    let has = |name: &str| places.iter().any(|place| place.join(name).exists());
+    match FOLDERS.iter().find(|(name, ..)| has(name)) {
+        Some((_, what, advice)) => Fault::new(format!("this is a folder, {what}"), *advice),
+        None => Fault::new("this is a folder", "name a checkpoint file in it"),
+    }
 }
 
 #[cfg(test)]
@@ -122,12 +223,27 @@ mod tests {
 
     #[test]
     fn strangers_are_told_by_name() {
-        for (start, what, _) in STRANGERS {
-            let text = detect(start).unwrap_err().at("f").to_string();
+        for (at, sign, what, _) in STRANGERS {
+            let text = detect(&[&vec![b'x'; at], sign].concat()).unwrap_err().at("f").to_string();
             assert!(text.contains(what), "{text}");
         }
         for bytes in [&b""[..], b"PK", b"\0", b"hello, world", &[0xff; 64]] {
             assert!(detect(bytes).is_err());
         }
+    }
+
+    #[test]
+    fn formats_are_told_apart_by_structure_whatever_their_first_bytes_are() {
+        // Lengths of a header that begin like a pickle, a zip archive, gzip, msgpack, MindSpore.
+        for length in [0x0380, 0x0480_u64, 0x4b50, 0x8b1f, 0xa682, 0x0a1e_0a0a, 0x080a] {
+            let file = [&length.to_le_bytes()[..], br#"{"fc.bias":"#].concat();
+            assert_eq!(detect(&file).unwrap(), Format::Safetensors, "{length:#x}");
+        }
+        let framed = [&b"\x80\x04\x95\x0d\0\0\0\0\0\0\0\x8a\x0a"[..], &LEGACY_MAGIC].concat();
+        assert_eq!(detect(&framed).unwrap(), Format::TorchLegacy);
+        let plain = [&b"\x80\x03\x8a\x0a"[..], &LEGACY_MAGIC].concat();
+        assert_eq!(detect(&plain).unwrap(), Format::TorchLegacy);
+        assert_eq!(detect(b"\x80\x04}.").unwrap(), Format::Pickle);
+        assert_eq!(detect(b"\x82\xa6params\x80").unwrap(), Format::Msgpack);
     }
 }

@@ -6,9 +6,12 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::error::quoted;
 use super::file;
 use super::format::Format;
 use super::names::Naming;
+use super::provenance::{OtherSet, note};
+use super::read::choose::Wanted;
 use super::survey::Survey;
 use super::{ParamSpec, WeightsError};
 
@@ -22,7 +25,12 @@ pub enum Verdict {
     Ignored,
     /// The model has no such tensor.
     Unknown,
-    /// An earlier tensor of the file has the same official name.
+    /// An earlier tensor of the file has the same official name and the same values.
+    Same {
+        /// The earlier one's name in the file.
+        of: String,
+    },
+    /// An earlier tensor of the file has the same official name and other values.
     Duplicate {
         /// The earlier one's name in the file.
         of: String,
@@ -56,7 +64,7 @@ pub enum Verdict {
 impl Verdict {
     /// Whether a model can be loaded in spite of it.
     pub fn is_fine(&self) -> bool {
-        matches!(self, Verdict::Used | Verdict::Ignored)
+        matches!(self, Verdict::Used | Verdict::Ignored | Verdict::Same { .. })
     }
 }
 
@@ -66,11 +74,17 @@ impl fmt::Display for Verdict {
             Verdict::Used => f.write_str("used"),
             Verdict::Ignored => f.write_str("ignored"),
             Verdict::Unknown => f.write_str("is unknown to this model"),
-            Verdict::Duplicate { of } => write!(f, "is the same tensor as `{of}`"),
+            Verdict::Same { of } => write!(f, "holds the same values as `{of}`"),
+            Verdict::Duplicate { of } => {
+                let of = quoted(of);
+                write!(f, "is the same tensor of the model as `{of}`, with other values")
+            }
             Verdict::WrongShape { expected } => {
                 write!(f, "has a wrong shape, expected {expected:?}")
             }
-            Verdict::NotFloat { dtype } => write!(f, "is stored as {dtype}, which is no float"),
+            Verdict::NotFloat { dtype } => {
+                write!(f, "is stored as {dtype}, {}", not_weights(dtype).0)
+            }
             Verdict::NotFinite { index, value, count: 1 } => write!(f, "has {value} at {index}"),
             Verdict::NotFinite { index, value, count } => {
                 write!(f, "has {value} at {index}, and {} more such values", count - 1)
@@ -78,6 +92,33 @@ impl fmt::Display for Verdict {
             Verdict::Unreadable { why } => write!(f, "cannot be read: {why}"),
         }
     }
+}
+
+/// Why numbers of a format cannot be weights, and what to do, by how its name begins.
+const NOT_WEIGHTS: [(&str, &str, &str); 9] = [
+    (
+        "float8",
+        "whose scale is stored elsewhere",
+        "convert it with .to(torch.float32) and its scale",
+    ),
+    (
+        "float4",
+        "whose scale is stored elsewhere",
+        "convert it with .to(torch.float32) and its scale",
+    ),
+    ("complex", "and weights are real", "save its real part (.real.clone()) if that is meant"),
+    ("q", "a quantised format", "save it with .dequantize()"),
+    ("sparse", "and weights are dense", "save it with .to_dense()"),
+    ("meta", "so that there is nothing to read", "load the values before saving, then save again"),
+    ("nested", "and weights are dense", "save it with .to_padded_tensor(0.0)"),
+    ("wrapped", "in a class of its own", "save the plain tensor (.full_tensor() or .dequantize())"),
+    ("", "which is no float", "save it as float32; a quantised one has to be converted"),
+];
+
+/// What is said of a number format that weights cannot have, and what to do.
+pub(super) fn not_weights(dtype: &str) -> (&'static str, &'static str) {
+    let found = NOT_WEIGHTS.iter().find(|(start, ..)| dtype.starts_with(start));
+    found.map_or(("which is no float", "save it as float32"), |(_, what, advice)| (what, advice))
 }
 
 /// One tensor of a file.
@@ -106,8 +147,10 @@ pub struct Inspection {
     pub format: Format,
     /// Whose names it uses.
     pub naming: Naming,
-    /// The keys that lead to the state dict: `state_dict`.
+    /// The key of the set that was taken: `state_dict`; none where it is the whole file.
     pub section: Option<String>,
+    /// What else the file holds, with other sets of weights first.
+    pub passed_over: Vec<OtherSet>,
     /// SHA-256 of the file in hexadecimal.
     pub sha256: String,
     /// Every tensor, in the file's order.
@@ -133,6 +176,12 @@ impl Inspection {
         self.tensors.iter().filter(|tensor| !tensor.verdict.is_fine())
     }
 
+    /// What was taken of the file and what was passed over, in one sentence; none where the file
+    /// holds nothing else.
+    pub fn note(&self) -> Option<String> {
+        note(self.section.as_deref(), &self.passed_over)
+    }
+
     /// How many tensors are stored in which number format.
     pub fn dtypes(&self) -> BTreeMap<&str, usize> {
         let mut counts = BTreeMap::new();
@@ -146,8 +195,17 @@ impl Inspection {
 /// Reads a checkpoint of any format and holds it against what a model needs (`specs`). Fails only
 /// where the file cannot be read at all; what is wrong with single tensors is in the result.
 pub fn inspect(path: &Path, specs: &[ParamSpec]) -> Result<Inspection, WeightsError> {
+    inspect_set(path, None, specs)
+}
+
+/// Like [`inspect`], of several sets of weights in the file the one with this key.
+pub fn inspect_set(
+    path: &Path,
+    key: Option<&str>,
+    specs: &[ParamSpec],
+) -> Result<Inspection, WeightsError> {
     let bytes = file::read(path)?;
-    inspect_bytes(&bytes, &path.display().to_string(), None, specs)
+    found(&bytes, &path.display().to_string(), None, &Wanted { specs, key })
 }
 
 /// Like [`inspect`], on bytes that messages call `file`, in a given format or the one that the
@@ -158,7 +216,16 @@ pub fn inspect_bytes(
     format: Option<Format>,
     specs: &[ParamSpec],
 ) -> Result<Inspection, WeightsError> {
-    let survey = Survey::new(bytes, format, specs).map_err(|fault| fault.at(file))?;
+    found(bytes, file, format, &Wanted { specs, key: None })
+}
+
+fn found(
+    bytes: &[u8],
+    file: &str,
+    format: Option<Format>,
+    wanted: &Wanted<'_>,
+) -> Result<Inspection, WeightsError> {
+    let survey = Survey::new(bytes, format, wanted).map_err(|fault| fault.at(file))?;
     let tensors = survey.entries.iter().map(|entry| TensorInfo {
         name: entry.raw.name.clone(),
         canonical: entry.canonical.clone(),
@@ -175,6 +242,7 @@ pub fn inspect_bytes(
         format: survey.format,
         naming: survey.naming,
         section: survey.checkpoint.section.clone(),
+        passed_over: survey.checkpoint.others.clone(),
         sha256: file::sha256(bytes),
         tensors: tensors.collect(),
         has_head: survey.has_head,

@@ -1,8 +1,8 @@
 //! Checkpoints: where the numbers of a network come from.
 //!
 //! [`Weights::load`] takes `formula:SEED` or a file: safetensors, npz, PyTorch (zip and legacy),
-//! MindSpore, or a pickle of numpy arrays as Flax programs write. The format is told by the
-//! content. Names and orders of dimensions become those of the authors' PyTorch code ([`names`]),
+//! MindSpore, Flax msgpack, or a pickle of numpy arrays as Flax programs write. The format is told
+//! by the content. Names and orders of dimensions become those of the authors' PyTorch code ([`names`]),
 //! numbers become float32, beside which float64 ones are kept as they are ([`Param::to_f64`]).
 //! Nothing in a file is executed, and no size that it states is believed
 //! before the bytes have been seen; what the model misses, does not know or cannot compute with is
@@ -31,20 +31,20 @@ mod tensor;
 mod write;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
 pub use self::error::WeightsError;
 pub use self::format::Format;
-pub use self::inspect::{Inspection, TensorInfo, Verdict, inspect, inspect_bytes};
+pub use self::inspect::{Inspection, TensorInfo, Verdict, inspect, inspect_bytes, inspect_set};
 pub use self::names::Naming;
 pub use self::param::Param;
-pub use self::provenance::Provenance;
+pub use self::provenance::{OtherSet, Provenance};
 pub use self::source::Source;
 pub use self::write::{OutFormat, write};
 
+use self::read::choose::Wanted;
 use self::survey::Survey;
 
 /// A tensor that a model needs.
@@ -76,23 +76,23 @@ impl Weights {
         Weights { params, provenance: Provenance { source, dtypes, ..Provenance::default() } }
     }
 
-    /// The weights of a model whose tensors are `specs`.
+    /// The weights of a model whose tensors are `specs`. Of several sets of tensors in a file the
+    /// one is taken that fits best, or that whose key is given; [`Provenance::note`] tells.
     ///
     /// Fails, naming the tensor, where one is missing, has another shape, is no float, or holds
-    /// NaN or infinity; where the file has tensors that the model does not know, other than
-    /// bookkeeping (`num_batches_tracked`, the state of an optimiser) or the classifier for a model
-    /// without one; and where the file cannot be read. A classifier that is missing as a whole is
+    /// NaN or infinity; where two stand for the same tensor with different values; where the set
+    /// has tensors that the model does not know, other than bookkeeping (`num_batches_tracked`,
+    /// counters, the state of an optimiser) or the classifier for a model without one; and where
+    /// the file cannot be read. A classifier that is missing as a whole is
     /// no failure: [`Weights::has_head`] tells.
     pub fn load(source: &Source, specs: &[ParamSpec]) -> Result<Weights, WeightsError> {
         match source {
             Source::Formula(seed) => Ok(Weights::formula(specs, *seed)),
-            Source::File(path) => Weights::open(path, specs),
+            Source::File { path, key } => {
+                let wanted = Wanted { specs, key: key.as_deref() };
+                Weights::parse(&file::read(path)?, &source.to_string(), None, &wanted)
+            }
         }
-    }
-
-    fn open(path: &Path, specs: &[ParamSpec]) -> Result<Weights, WeightsError> {
-        let bytes = file::read(path)?;
-        Weights::from_bytes(&bytes, &path.display().to_string(), None, specs)
     }
 
     /// Like [`Weights::load`], from bytes that messages call `file`, in a given format or the one
@@ -103,7 +103,16 @@ impl Weights {
         format: Option<Format>,
         specs: &[ParamSpec],
     ) -> Result<Weights, WeightsError> {
-        let survey = Survey::new(bytes, format, specs).map_err(|fault| fault.at(file))?;
+        Weights::parse(bytes, file, format, &Wanted { specs, key: None })
+    }
+
+    fn parse(
+        bytes: &[u8],
+        file: &str,
+        format: Option<Format>,
+        wanted: &Wanted<'_>,
+    ) -> Result<Weights, WeightsError> {
+        let survey = Survey::new(bytes, format, wanted).map_err(|fault| fault.at(file))?;
         let params = survey.load().map_err(|fault| fault.at(file))?;
         Ok(Weights { params, provenance: survey.provenance(file, bytes) })
     }

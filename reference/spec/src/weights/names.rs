@@ -8,18 +8,28 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// Prefixes that wrappers put before a name; any number of them, in any order.
-const PREFIXES: [&str; 10] = [
+/// Prefixes that programs put before a name; any number of them, in any order.
+const PREFIXES: [&str; 8] = [
     "backbone.net.",
     "backbone.",
     "net.",
-    "module.",
     "model.",
     "params.",
     "batch_stats.",
     "intermediates.",
     "state_dict.",
-    "_orig_mod.",
+];
+
+/// Parts of a path that stand for a wrapper around a module: data parallelism, compilation,
+/// activation checkpoints, sharding, DeepSpeed. They may be anywhere before the last part.
+const WRAPPERS: [&str; 7] = [
+    "module",
+    "_module",
+    "_orig_mod",
+    "_checkpoint_wrapped_module",
+    "_forward_module",
+    "_fsdp_wrapped_module",
+    "_fpw_module",
 ];
 
 /// Names of the head.
@@ -49,7 +59,7 @@ const UNUSED: [&str; 1] = ["num_batches_tracked"];
 /// The official path of a module: `backbone.net.layer1.0.conv1` and `layer1.0/conv1` are
 /// `layer1.0.conv1`. Names that are already official stay as they are.
 pub fn canonical_module(name: &str) -> String {
-    let name = strip_call(name).replace('/', ".");
+    let name = without_wrappers(&strip_call(name).replace('/', "."));
     let mut rest = name.as_str();
     while let Some(shorter) = PREFIXES.iter().find_map(|prefix| rest.strip_prefix(prefix)) {
         rest = shorter;
@@ -62,6 +72,13 @@ pub fn canonical_module(name: &str) -> String {
         }
     }
     numbered_members(rest)
+}
+
+/// A path without the parts that stand for wrappers.
+fn without_wrappers(path: &str) -> String {
+    let Some((parents, last)) = path.rsplit_once('.') else { return path.to_owned() };
+    let kept = parents.split('.').filter(|part| !WRAPPERS.contains(part));
+    kept.chain([last]).collect::<Vec<_>>().join(".")
 }
 
 /// The official name of a tensor, None for one that no forward pass reads.
@@ -191,6 +208,8 @@ mod tests {
             ),
             ("layer1.0/conv2/param_conv/norm1/__call__/0", "layer1.0.conv2.param_conv.2"),
             ("layer2.0/downsample.1/__call__", "layer2.0.downsample.1"),
+            ("layer2.0._checkpoint_wrapped_module.conv1", "layer2.0.conv1"),
+            ("_forward_module.module.net._fsdp_wrapped_module.layer1._orig_mod.0", "layer1.0"),
             ("layer2.0.downsample.0", "layer2.0.downsample.0"),
             ("intermediates/layer1.0/conv1/__call__", "layer1.0.conv1"),
             ("layer1.0.conv2.spatial_conv.glo_conv.0", "layer1.0.conv2.spatial_conv.glo_conv.0"),

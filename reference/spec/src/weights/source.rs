@@ -4,30 +4,54 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// `formula:SEED`, or the path of a checkpoint.
+/// `formula:SEED`, the path of a checkpoint, or `PATH::KEY` for one of several sets in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// Reproducible numbers, see [`super::formula`].
     Formula(u64),
     /// A checkpoint in any of the formats of [`super::Format`].
-    File(PathBuf),
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Which of its sets of weights is meant: `state_dict_ema`; none for the one that fits best.
+        key: Option<String>,
+    },
+}
+
+/// What stands between a path and a key.
+const BETWEEN: &str = "::";
+
+impl Source {
+    /// A checkpoint, and of the sets of weights in it the one that fits best.
+    pub fn file(path: impl Into<PathBuf>) -> Source {
+        Source::File { path: path.into(), key: None }
+    }
 }
 
 impl FromStr for Source {
     type Err = String;
 
+    /// A path that itself holds `::` is written with `::` and no key behind it.
     fn from_str(text: &str) -> Result<Self, String> {
-        let Some(seed) = text.strip_prefix("formula:") else {
-            return match text {
-                "" => Err("no weights are named; give a file or formula:SEED".to_owned()),
-                path => Ok(Source::File(path.into())),
-            };
+        if let Some(seed) = text.strip_prefix("formula:")
+            && !seed.starts_with(':')
+        {
+            return seed.parse().map(Source::Formula).map_err(|_| {
+                format!(
+                    "`{text}` has no usable seed; write formula: and a whole number from 0 to \
+                     2^64 - 1"
+                )
+            });
+        }
+        let (path, key) = match text.rsplit_once(BETWEEN) {
+            Some((path, "")) => (path, None),
+            Some((path, key)) => (path, Some(key.to_owned())),
+            None => (text, None),
         };
-        seed.parse().map(Source::Formula).map_err(|_| {
-            format!(
-                "`{text}` has no usable seed; write formula: and a whole number from 0 to 2^64 - 1"
-            )
-        })
+        match path {
+            "" => Err("no weights are named; give a file or formula:SEED".to_owned()),
+            path => Ok(Source::File { path: path.into(), key }),
+        }
     }
 }
 
@@ -35,7 +59,37 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Source::Formula(seed) => write!(f, "formula:{seed}"),
-            Source::File(path) => write!(f, "{}", path.display()),
+            Source::File { path, key: Some(key) } => {
+                write!(f, "{}{BETWEEN}{key}", path.display())
+            }
+            Source::File { path, key: None } => {
+                let path = path.display().to_string();
+                let end = if path.contains(BETWEEN) { BETWEEN } else { "" };
+                write!(f, "{path}{end}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let cases = [
+            ("formula:7", Source::Formula(7)),
+            ("w.pth", Source::file("w.pth")),
+            ("a/w.pth::ema", Source::File { path: "a/w.pth".into(), key: Some("ema".into()) }),
+            ("C::w.pth::", Source::file("C::w.pth")),
+            ("C::w.pth::ema", Source::File { path: "C::w.pth".into(), key: Some("ema".into()) }),
+        ];
+        for (text, source) in cases {
+            assert_eq!(text.parse(), Ok(source.clone()), "{text}");
+            assert_eq!(source.to_string(), text);
+        }
+        for text in ["", "::", "::ema", "formula:", "formula:x", "formula:-1"] {
+            assert!(text.parse::<Source>().is_err(), "{text}");
         }
     }
 }

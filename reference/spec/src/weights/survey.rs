@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::error::{Fault, counted, first_three};
+use super::error::{Fault, counted, first_three, quoted};
 use super::format::{Format, detect};
-use super::inspect::Verdict;
+use super::inspect::{Verdict, not_weights};
 use super::names::{self, Naming};
 use super::provenance::Provenance;
 use super::read::Checkpoint;
-use super::tensor::RawTensor;
+use super::read::choose::Wanted;
+use super::tensor::{Number, RawTensor};
 use super::{Param, ParamSpec};
 
 /// What trainers keep beside the weights, by how its name begins. Statistics of the clip
@@ -56,17 +57,19 @@ impl<'a, 's> Survey<'a, 's> {
     pub(super) fn new(
         bytes: &'a [u8],
         format: Option<Format>,
-        specs: &'s [ParamSpec],
+        wanted: &Wanted<'s>,
     ) -> Result<Self, Fault> {
+        let specs = wanted.specs;
         let format = format.map_or_else(|| detect(bytes), Ok)?;
-        let mut checkpoint = Checkpoint::read(bytes, format)?;
+        let mut checkpoint = Checkpoint::read(bytes, format, wanted)?;
         let tensors = std::mem::take(&mut checkpoint.tensors);
         let naming = names::naming(tensors.iter().map(|raw| raw.name.as_str()));
         let shapes: HashMap<&str, &ParamSpec> =
             specs.iter().map(|spec| (spec.name.as_str(), spec)).collect();
         let mut found: HashMap<String, String> = HashMap::new();
-        let entries: Vec<_> =
+        let mut entries: Vec<_> =
             tensors.into_iter().map(|raw| Entry::new(raw, &shapes, &mut found)).collect();
+        settle_duplicates(&checkpoint, &mut entries, specs.len());
         let has_head = HEAD.iter().any(|name| found.contains_key(*name));
         let is_missing = |spec: &&ParamSpec| {
             let excused = !has_head && HEAD.contains(&spec.name.as_str());
@@ -110,13 +113,16 @@ impl<'a, 's> Survey<'a, 's> {
         for entry in self.entries.iter().filter(|entry| entry.verdict == Verdict::Used) {
             *dtypes.entry(entry.raw.number.name().to_owned()).or_default() += 1;
         }
-        let ignored = self.entries.iter().filter(|entry| entry.verdict == Verdict::Ignored);
+        let left_out =
+            |verdict: &Verdict| matches!(verdict, Verdict::Ignored | Verdict::Same { .. });
+        let ignored = self.entries.iter().filter(|entry| left_out(&entry.verdict));
         Provenance {
             source: file.to_owned(),
             format: Some(self.format),
             sha256: Some(super::file::sha256(bytes)),
             naming: Some(self.naming),
             section: self.checkpoint.section.clone(),
+            passed_over: self.checkpoint.others.clone(),
             dtypes,
             ignored: ignored.count(),
         }
@@ -204,6 +210,7 @@ impl<'a> Entry<'a> {
         let verdict = match &canonical {
             None => Verdict::Ignored,
             Some(name) => match specs.get(name.as_str()) {
+                None if is_counter(&raw) => Verdict::Ignored,
                 None => stranger(name),
                 Some(spec) => known(&raw, spec, found),
             },
@@ -223,7 +230,7 @@ fn fault(raw: &RawTensor<'_>, verdict: &Verdict, others: usize) -> Fault {
             "give the model flags that the checkpoint was trained with \
              (--depth, --width, --frames, --classes, --pos-dim)"
         }
-        Verdict::NotFloat { .. } => "save it as float32; a quantised one has to be converted",
+        Verdict::NotFloat { dtype } => not_weights(dtype).1,
         Verdict::Duplicate { .. } => "save one of the two",
         Verdict::NotFinite { .. } => "use a checkpoint from before the training diverged",
         _ => "get the file again",
@@ -252,12 +259,52 @@ fn known(raw: &RawTensor<'_>, spec: &ParamSpec, found: &mut HashMap<String, Stri
         return Verdict::Duplicate { of: of.clone() };
     }
     found.insert(spec.name.clone(), raw.name.clone());
-    if raw.canonical_shape() != spec.shape {
-        return Verdict::WrongShape { expected: spec.shape.clone() };
+    if raw.float().is_err() {
+        return Verdict::NotFloat { dtype: quoted(raw.number.name()) };
     }
-    match raw.float() {
-        Ok(_) => Verdict::Used,
-        Err(_) => Verdict::NotFloat { dtype: raw.number.name().to_owned() },
+    match raw.canonical_shape() == spec.shape {
+        true => Verdict::Used,
+        false => Verdict::WrongShape { expected: spec.shape.clone() },
+    }
+}
+
+/// What programs count beside the weights (`n_averaged`, `steps`) and note down (`best_acc1`): one
+/// whole number, or one number with a plain name. The network has no such tensor.
+fn is_counter(raw: &RawTensor<'_>) -> bool {
+    let one = raw.view.shape.iter().all(|&extent| extent == 1);
+    let scalar = raw.view.shape.is_empty() && !raw.name.contains(['.', '/']);
+    match &raw.number {
+        Number::Known(dtype, _) => one && dtype.is_whole() || scalar && dtype.is_float(),
+        Number::Other(_) => false,
+    }
+}
+
+/// Two names for one tensor of the model are no matter where the values are the same.
+/// At most `most` are looked at: a small file may repeat one large tensor without end.
+fn settle_duplicates<'a>(checkpoint: &Checkpoint<'a>, entries: &mut [Entry<'a>], most: usize) {
+    let mut looked_at = 0;
+    for at in 0..entries.len() {
+        let Verdict::Duplicate { of } = &entries[at].verdict else { continue };
+        looked_at += 1;
+        if looked_at > most {
+            return;
+        }
+        let Some(first) = entries[..at].iter().find(|entry| entry.raw.name == *of) else {
+            continue;
+        };
+        if first.verdict != Verdict::Used {
+            continue;
+        }
+        let (first, second) = (&first.raw, &entries[at].raw);
+        let bits = |raw: &RawTensor<'a>| {
+            let values = checkpoint.values(raw).ok()?.to_f64();
+            Some(values.into_iter().map(f64::to_bits).collect::<Vec<_>>())
+        };
+        let same = first.canonical_shape() == second.canonical_shape()
+            && bits(first).is_some_and(|first| Some(first) == bits(second));
+        if same {
+            entries[at].verdict = Verdict::Same { of: of.clone() };
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::dtype::{DType, Endian, MAX_RANK};
 use super::error::{Fault, quoted};
+use super::inspect::not_weights;
 use super::names::{self, Layout};
 use crate::tensor::Data;
 
@@ -190,6 +191,8 @@ pub(super) struct RawTensor<'a> {
     pub(super) number: Number,
     pub(super) view: View,
     pub(super) bytes: Bytes<'a>,
+    /// Whether every value stands for its negative.
+    pub(super) neg: bool,
 }
 
 impl<'a> RawTensor<'a> {
@@ -200,7 +203,7 @@ impl<'a> RawTensor<'a> {
         view: View,
         bytes: Bytes<'a>,
     ) -> Result<Self, Fault> {
-        let tensor = RawTensor { name: name.to_owned(), number, view, bytes };
+        let tensor = RawTensor { name: name.to_owned(), number, view, bytes, neg: false };
         tensor.check().map_err(|fault| fault.of(name))?;
         Ok(tensor)
     }
@@ -229,6 +232,12 @@ impl<'a> RawTensor<'a> {
             ));
         }
         Ok(())
+    }
+
+    /// The same tensor, whose values stand for their negatives if `neg`.
+    pub(super) fn negated_if(mut self, neg: bool) -> Self {
+        self.neg ^= neg;
+        self
     }
 
     /// The official name; none for what no forward pass reads.
@@ -264,7 +273,8 @@ impl<'a> RawTensor<'a> {
         let gathered = self.official().gather(bytes, dtype.size());
         let gathered =
             gathered.ok_or_else(|| Fault::damaged("values are missing").of(&self.name))?;
-        Ok(dtype.decode(&gathered, endian))
+        let values = dtype.decode(&gathered, endian);
+        Ok(if self.neg { negated(values) } else { values })
     }
 
     /// The format, if its numbers can be weights.
@@ -272,11 +282,29 @@ impl<'a> RawTensor<'a> {
         match self.number {
             Number::Known(dtype, endian) if dtype.is_float() => Ok((dtype, endian)),
             _ => Err(Fault::new(
-                format!("is stored as {}, which is no float", quoted(self.number.name())),
-                "save it as float32 (a quantised checkpoint has to be converted first)",
+                format!(
+                    "is stored as {}, {}",
+                    quoted(self.number.name()),
+                    not_weights(self.number.name()).0
+                ),
+                not_weights(self.number.name()).1,
             )
             .of(&self.name)),
         }
+    }
+}
+
+/// The shape in PyTorch's order of dimensions of a tensor with this name in a file.
+pub(super) fn official_shape(name: &str, shape: &[usize]) -> Vec<usize> {
+    let view = View { shape: shape.to_vec(), strides: vec![0; shape.len()], offset: 0 };
+    view.in_layout(names::layout(name)).shape
+}
+
+/// As PyTorch's `resolve_neg` has it: zeros change their sign too.
+fn negated(values: Data) -> Data {
+    match values {
+        Data::F32(values) => Data::F32(values.into_iter().map(|x| -x).collect()),
+        Data::F64(values) => Data::F64(values.into_iter().map(|x| -x).collect()),
     }
 }
 

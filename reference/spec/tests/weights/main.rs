@@ -1,5 +1,6 @@
 //! Checkpoints of every format: what is right is read bit for bit, what is wrong is one sentence.
 
+mod cases;
 mod damage;
 mod fixtures;
 mod formats;

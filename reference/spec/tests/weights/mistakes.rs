@@ -79,9 +79,22 @@ fn strangers_and_doubles_are_errors() {
         text.contains("4 tensors that the model does not know: `extra.a`, `extra.b`, `extra.c`, …"),
         "{text}"
     );
-    let text = refusal(&tensors(&["cls_head.fc_cls.bias"]));
+    let mut twice = formula.get("fc.bias").unwrap().data.clone();
+    let double = |values: &[f32]| {
+        let list = formula.names().map(|n| (n, formula.get(n).unwrap()));
+        let mut list: Vec<_> =
+            list.map(|(n, p)| (n, p.shape.as_slice(), p.data.as_slice())).collect();
+        list.push(("cls_head.fc_cls.bias", &[5], values));
+        safetensors(&list)
+    };
+    assert!(load(&double(&twice)).is_ok(), "the same bits under two names");
+    twice[4] = twice[4].next_up();
+    let text = refusal(&double(&twice));
     assert!(
-        text.contains("tensor `cls_head.fc_cls.bias` is the same tensor as `fc.bias`"),
+        text.contains(
+            "tensor `cls_head.fc_cls.bias` is the same tensor of the model as `fc.bias`, with \
+             other values; save one of the two"
+        ),
         "{text}"
     );
     assert!(load(&tensors(&["optimizer.state.0", "bn1.num_batches_tracked"])).is_ok());
@@ -118,7 +131,7 @@ fn folders_absent_and_empty_files_are_one_sentence_each() {
         (empty, "the file is empty"),
     ];
     for (path, expected) in cases {
-        let text = Weights::load(&Source::File(path.clone()), &specs()).unwrap_err().to_string();
+        let text = Weights::load(&Source::file(path.clone()), &specs()).unwrap_err().to_string();
         assert!(text.contains(expected) && text.contains(&path.display().to_string()), "{text}");
         assert_eq!(inspect(&path, &specs()).unwrap_err().to_string(), text);
     }

@@ -21,7 +21,7 @@ fn every_input_survives_every_output() {
             let path = folder.path().join(name);
             assert_eq!(OutFormat::by_ending(&path), Some(format));
             write(&before, &path, format).unwrap();
-            let after = Weights::load(&Source::File(path), &specs()).unwrap();
+            let after = Weights::load(&Source::file(path), &specs()).unwrap();
             assert_eq!(after.provenance().format, Some(read_as));
             assert!(before.names().eq(after.names()), "{file} as {name}");
             for tensor in before.names() {

@@ -35,7 +35,7 @@ fn checkpoints_of_the_published_programs_are_the_formula_s_bit_for_bit() {
     let formula = Weights::formula(&specs, 0);
     for file in FILES {
         let path = folder.join(format!("tiny_r50_w0125_{file}"));
-        let weights = Weights::load(&Source::File(path), &specs).unwrap();
+        let weights = Weights::load(&Source::file(path), &specs).unwrap();
         for spec in &specs {
             let (found, expected) = (weights.get(&spec.name), formula.get(&spec.name));
             let (found, expected) = (found.unwrap(), expected.unwrap());
@@ -53,7 +53,7 @@ fn another_model_s_flags_are_named_in_the_refusal() {
     let Some(folder) = folder() else { return };
     let path = folder.join("tiny_r50_w0125_mmaction.pth");
     let specs = Model::new(Config::default()).unwrap().parameters().to_vec();
-    let text = Weights::load(&Source::File(path), &specs).unwrap_err().to_string();
+    let text = Weights::load(&Source::file(path), &specs).unwrap_err().to_string();
     assert!(text.contains("has the shape [8, 48, 5, 5], expected [64, 48, 5, 5]"), "{text}");
     assert!(text.contains("--width"), "{text}");
 }

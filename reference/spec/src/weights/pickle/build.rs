@@ -6,7 +6,7 @@ use super::classes::{Class, refusal};
 use super::machine::Machine;
 use super::value::{Array, Obj, Storage, TensorView, Value};
 use crate::weights::dtype::{Endian, MAX_RANK};
-use crate::weights::error::Fault;
+use crate::weights::error::{Fault, quoted};
 
 type Done = Result<(), Fault>;
 
@@ -30,6 +30,8 @@ impl<'a> Machine<'a> {
         };
         match class {
             Class::Dict => self.dictionary(&args),
+            Class::DefaultDict => self.push_object(Obj::Dict(Vec::new())),
+            Class::Strange(kind) => self.push_object(Obj::Strange(kind)),
             Class::Tuple => match args.first() {
                 Some(items) => self.push(items.clone()),
                 None => self.push_object(Obj::Tuple(Vec::new())),
@@ -121,6 +123,12 @@ impl<'a> Machine<'a> {
             return Err(odd("a tensor"));
         };
         let mut storage = *storage;
+        // _v3 has the format before the metadata.
+        let metadata = match rest.get(2) {
+            Some(Value::Class(_)) => rest.get(3),
+            other => other,
+        };
+        let neg = metadata.map_or(Ok(false), |bits| self.math_bits(bits))?;
         // An untyped storage is counted in bytes, and the format stands apart.
         if let Some(Value::Class(Class::Number(dtype))) = rest.get(2) {
             let size = dtype.size() / storage.dtype.size().min(dtype.size());
@@ -130,7 +138,33 @@ impl<'a> Machine<'a> {
         }
         let offset = offset.size().ok_or_else(|| odd("a tensor"))?;
         let (shape, strides) = (self.sizes(shape)?, self.sizes(strides)?);
-        self.push_object(Obj::Tensor(TensorView { storage, offset, shape, strides }))
+        self.push_object(Obj::Tensor(TensorView { storage, offset, shape, strides, neg }))
+    }
+
+    /// The metadata of a tensor: whether it is a negated view. A conjugated one is complex, and so
+    /// no weights anyway.
+    fn math_bits(&self, metadata: &Value<'a>) -> Result<bool, Fault> {
+        let Value::Ref(index) = metadata else {
+            return if matches!(metadata, Value::None) { Ok(false) } else { Err(odd("a tensor")) };
+        };
+        let Some(Obj::Dict(entries)) = self.objects.get(*index) else {
+            return Err(odd("a tensor"));
+        };
+        let mut neg = false;
+        for (key, value) in entries {
+            match (key.text(), value) {
+                (Some("neg"), Value::Bool(bit)) => neg = *bit,
+                (Some("conj"), Value::Bool(_)) => {}
+                (key, _) => {
+                    let key = quoted(key.unwrap_or("a key that is no text"));
+                    return Err(Fault::new(
+                        format!("a tensor in it has the metadata `{key}`, which is not understood"),
+                        "save model.state_dict() with tensors that were cloned",
+                    ));
+                }
+            }
+        }
+        Ok(neg)
     }
 
     /// (function, type, arguments, state) of a tensor subclass: only the tensor matters.
@@ -138,7 +172,7 @@ impl<'a> Machine<'a> {
         let [Value::Class(function), _, inner, ..] = args.as_slice() else {
             return Err(odd("a tensor subclass"));
         };
-        let (Class::RebuildTensor | Class::RebuildParameter) = function else {
+        let (Class::RebuildTensor | Class::RebuildParameter | Class::Strange(_)) = function else {
             return Err(odd("a tensor subclass"));
         };
         let inner = self.sequence(inner, "arguments")?;

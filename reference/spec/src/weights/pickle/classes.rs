@@ -8,10 +8,14 @@ use crate::weights::error::{Fault, quoted};
 pub(in crate::weights) enum Class {
     /// `OrderedDict`, `dict`, `FrozenDict`: all are dictionaries.
     Dict,
+    /// `defaultdict`, whose argument makes what is missing.
+    DefaultDict,
     /// `_rebuild_tensor`, `_v2` and `_v3`.
     RebuildTensor,
     RebuildParameter,
     RebuildFromType,
+    /// A constructor of tensors that cannot be weights as they are.
+    Strange(&'static str),
     /// `FloatStorage` and its kin.
     Storage(DType),
     /// `torch.float32` and its kin, and `ml_dtypes.bfloat16`.
@@ -36,7 +40,8 @@ pub(super) fn resolve(module: &str, name: &str) -> Result<Class, Fault> {
     let found = match module {
         "torch" | "torch.storage" | "torch.cuda" => torch(name),
         "torch._utils" | "torch._tensor" => rebuild(name),
-        "torch.nn.parameter" if name == "Parameter" => Some(Class::Inert),
+        "torch.nn.parameter" if matches!(name, "Parameter" | "Buffer") => Some(Class::Inert),
+        "torch.torch_version" if name == "TorchVersion" => Some(Class::Inert),
         "torch.serialization" if name == "_get_layout" => Some(Class::Inert),
         "collections" => collection(name),
         "builtins" | "__builtin__" => builtin(name),
@@ -50,11 +55,23 @@ pub(super) fn resolve(module: &str, name: &str) -> Result<Class, Fault> {
             Some(Class::Inert)
         }
         "argparse" if name == "Namespace" => Some(Class::Inert),
-        "pathlib" if matches!(name, "PosixPath" | "PurePosixPath") => Some(Class::Inert),
-        "datetime" if matches!(name, "datetime" | "timedelta") => Some(Class::Inert),
+        "pathlib" if name.ends_with("Path") => Some(Class::Inert),
+        "datetime" if matches!(name, "datetime" | "timedelta" | "date") => Some(Class::Inert),
         _ => numpy(module, name),
     };
     found.ok_or_else(|| refusal(module, name))
+}
+
+/// What says that a pickle holds a module itself and not its values: PyTorch's own classes.
+pub(super) const MODULES: &[u8] = b"torch.nn.modules";
+
+/// Why a pickled module is not read.
+pub(super) fn whole_module(module: &str, name: &str) -> Fault {
+    let asked = quoted(&format!("{module}.{name}"));
+    Fault::new(
+        format!("this is a whole module, saved as Python objects ({asked}); nothing was run"),
+        "load it in the program that wrote it and save model.state_dict()",
+    )
 }
 
 /// Why a file is not read further.
@@ -74,6 +91,13 @@ fn torch(name: &str) -> Option<Class> {
         "UntypedStorage" => Some(Class::Storage(DType::U8)),
         "Size" => Some(Class::Tuple),
         "device" | "Tensor" => Some(Class::Inert),
+        // Kinds of quantisation, of memory order and of layout.
+        _ if name.starts_with("per_") || name.ends_with("_format") => Some(Class::Inert),
+        "strided" | "sparse_coo" | "sparse_csr" | "sparse_csc" | "sparse_bsr" | "sparse_bsc" => {
+            Some(Class::Inert)
+        }
+        "QUInt4x2Storage" | "QUInt2x4Storage" => Some(Class::Storage(DType::QU8)),
+        "bits8" | "bits4x2" | "quint4x2" | "quint2x4" => Some(Class::Number(DType::QU8)),
         _ => DType::by_storage(name)
             .map(Class::Storage)
             .or_else(|| DType::by_name(name).map(Class::Number)),
@@ -87,6 +111,13 @@ fn rebuild(name: &str) -> Option<Class> {
         }
         "_rebuild_parameter" | "_rebuild_parameter_with_state" => Some(Class::RebuildParameter),
         "_rebuild_from_type_v2" => Some(Class::RebuildFromType),
+        "_rebuild_qtensor" => Some(Class::Strange("quantised tensor")),
+        "_rebuild_sparse_tensor" | "_rebuild_sparse_csr_tensor" => {
+            Some(Class::Strange("sparse tensor"))
+        }
+        "_rebuild_meta_tensor_no_storage" => Some(Class::Strange("meta tensor, without values")),
+        "_rebuild_nested_tensor" => Some(Class::Strange("nested tensor")),
+        "_rebuild_wrapper_subclass" => Some(Class::Strange("wrapped tensor")),
         _ => None,
     }
 }
@@ -94,7 +125,8 @@ fn rebuild(name: &str) -> Option<Class> {
 fn collection(name: &str) -> Option<Class> {
     match name {
         "OrderedDict" => Some(Class::Dict),
-        "defaultdict" | "deque" | "Counter" => Some(Class::Inert),
+        "defaultdict" => Some(Class::DefaultDict),
+        "deque" | "Counter" => Some(Class::Inert),
         _ => None,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::classes::{Class, resolve};
+use super::classes::{Class, MODULES, resolve, whole_module};
 use super::value::{Obj, Pickle, Value};
 use crate::weights::cursor::Cursor;
 use crate::weights::error::{Fault, quoted};
@@ -29,6 +29,7 @@ pub(super) fn beyond(what: &str, limit: usize) -> Fault {
 /// The state of the machine.
 pub(super) struct Machine<'a> {
     input: Cursor<'a>,
+    bytes: &'a [u8],
     stack: Vec<Value<'a>>,
     marks: Vec<usize>,
     memo: HashMap<usize, Value<'a>>,
@@ -43,6 +44,7 @@ impl<'a> Machine<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Machine {
             input: Cursor::new(bytes),
+            bytes,
             stack: Vec::new(),
             marks: Vec::new(),
             memo: HashMap::new(),
@@ -124,7 +126,7 @@ impl<'a> Machine<'a> {
 
     /// Puts a new object into the arena and its index on the stack.
     pub(super) fn push_object(&mut self, object: Obj<'a>) -> Result<(), Fault> {
-        if matches!(object, Obj::Tensor(_) | Obj::Array(_) | Obj::Storage(_)) {
+        if matches!(object, Obj::Tensor(_) | Obj::Array(_) | Obj::Storage(_) | Obj::Strange(_)) {
             self.tensors += 1;
             if self.tensors > MAX_TENSORS {
                 return Err(beyond("tensors", MAX_TENSORS));
@@ -348,7 +350,8 @@ impl<'a> Machine<'a> {
                 let (Some(module), Some(name)) = (names[0].text(), names[1].text()) else {
                     return Err(Fault::damaged("a constructor's name is no text"));
                 };
-                self.push(Value::Class(resolve(module, name)?))
+                let class = self.resolve(module, name)?;
+                self.push(Value::Class(class))
             }
             b'i' => {
                 let class = self.class_by_line()?;
@@ -380,7 +383,14 @@ impl<'a> Machine<'a> {
     fn class_by_line(&mut self) -> Result<Class, Fault> {
         let module = String::from_utf8_lossy(self.input.line()?);
         let name = String::from_utf8_lossy(self.input.line()?);
-        resolve(&module, &name)
+        self.resolve(&module, &name)
+    }
+
+    fn resolve(&self, module: &str, name: &str) -> Result<Class, Fault> {
+        resolve(module, name).map_err(|refusal| {
+            let is_module = self.bytes.windows(MODULES.len()).any(|window| window == MODULES);
+            if is_module { whole_module(module, name) } else { refusal }
+        })
     }
 
     fn reduce(&mut self, args: Value<'a>) -> Result<(), Fault> {

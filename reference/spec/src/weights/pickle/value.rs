@@ -57,6 +57,8 @@ pub(in crate::weights) struct TensorView<'a> {
     pub(in crate::weights) offset: usize,
     pub(in crate::weights) shape: Vec<usize>,
     pub(in crate::weights) strides: Vec<usize>,
+    /// Whether every value stands for its negative (`torch.Tensor.is_neg`).
+    pub(in crate::weights) neg: bool,
 }
 
 /// A numpy array; `code` is the type's, without its order of bytes.
@@ -78,6 +80,8 @@ pub(in crate::weights) enum Obj<'a> {
     Storage(Storage<'a>),
     Tensor(TensorView<'a>),
     Array(Array<'a>),
+    /// A tensor of a kind that cannot be weights as it is, such as a sparse one.
+    Strange(&'static str),
     /// A numpy number format: type code and order of bytes.
     DType(&'a str, Endian),
     /// Harmless and of no interest.
@@ -95,6 +99,11 @@ pub(in crate::weights) struct Pickle<'a> {
 }
 
 impl<'a> Pickle<'a> {
+    /// What a file describes that is no pickle.
+    pub(in crate::weights) fn of(objects: Vec<Obj<'a>>, root: Value<'a>, end: usize) -> Self {
+        Pickle { objects, root, end }
+    }
+
     /// The object that a value refers to.
     pub(in crate::weights) fn object(&self, value: &Value<'a>) -> Option<&Obj<'a>> {
         match value {

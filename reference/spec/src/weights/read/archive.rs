@@ -14,6 +14,8 @@ pub(in crate::weights) struct Archive<'a> {
     zip: ZipArchive<Cursor<&'a [u8]>>,
     /// Bytes of stored entries that have been handed out.
     handed_out: usize,
+    /// Whether checksums were written; PyTorch can leave them out, and then all are 0.
+    checksums: bool,
 }
 
 fn broken(why: impl std::fmt::Display) -> Fault {
@@ -24,7 +26,17 @@ impl<'a> Archive<'a> {
     /// Reads the directory.
     pub(in crate::weights) fn open(bytes: &'a [u8]) -> Result<Self, Fault> {
         let zip = ZipArchive::new(Cursor::new(bytes)).map_err(broken)?;
-        Ok(Archive { bytes, zip, handed_out: 0 })
+        Ok(Archive { bytes, zip, handed_out: 0, checksums: true })
+    }
+
+    /// Takes the checksums as not computed where every entry has 0.
+    pub(super) fn without_checksums(&mut self) -> Result<(), Fault> {
+        self.checksums = false;
+        for index in 0..self.zip.len() {
+            let entry = self.zip.by_index_raw(index).map_err(broken)?;
+            self.checksums |= entry.crc32() != 0;
+        }
+        Ok(())
     }
 
     pub(in crate::weights) fn is_empty(&self) -> bool {
@@ -62,7 +74,7 @@ impl<'a> Archive<'a> {
         if self.handed_out > self.bytes.len() {
             return Err(broken("its entries overlap"));
         }
-        match crc32fast::hash(bytes) == entry.crc32() {
+        match !self.checksums || crc32fast::hash(bytes) == entry.crc32() {
             true => Ok(bytes),
             false => Err(broken(format!("the entry {name} has another checksum"))),
         }

@@ -18,7 +18,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Checkpoint<'_>, Fault> {
     }
     match tensors.is_empty() {
         true => Err(Fault::new("the npz holds no arrays", "save it again with numpy.savez")),
-        false => Ok(Checkpoint { tensors, section: None, archive: Some(RefCell::new(archive)) }),
+        false => Ok(Checkpoint { archive: Some(RefCell::new(archive)), ..Checkpoint::of(tensors) }),
     }
 }
 

@@ -1,33 +1,18 @@
 //! From a pickle to the tensors of its state dict.
 
+use std::collections::HashMap;
+
 use super::Checkpoint;
+use super::choose::{Leaf, Wanted, choose};
 use crate::weights::dtype::DType;
 use crate::weights::error::{Fault, first_three};
 use crate::weights::pickle::{self, Array, Obj, Pickle, TensorView, Value};
 use crate::weights::tensor::{Bytes, Number, RawTensor, View};
 
-/// Where trainers put the state dict; the first that is there is taken, one inside another too.
-const SECTIONS: [&str; 11] = [
-    "state_dict",
-    "model",
-    "model_state_dict",
-    "net",
-    "network",
-    "module",
-    "variables",
-    "state",
-    "state_dict_ema",
-    "ema_state_dict",
-    "model_ema",
-];
-
-/// The collections of a Flax checkpoint that the network is made of.
-const COLLECTIONS: [&str; 2] = ["params", "batch_stats"];
-
 /// Dictionaries inside each other.
 const MAX_DEPTH: usize = 16;
 /// Entries that are looked at. Shared dictionaries could repeat without end.
-const MAX_ENTRIES: usize = 1 << 16;
+const MAX_ENTRIES: usize = 1 << 17;
 
 /// Bytes in a name. Names are copied for each entry of a dictionary.
 const MAX_NAME: usize = 1024;
@@ -37,9 +22,19 @@ pub(super) type Resolve<'r, 'a> =
     &'r mut dyn FnMut(&str, &TensorView<'a>) -> Result<RawTensor<'a>, Fault>;
 
 /// A pickle of numpy arrays, nothing around it.
-pub(super) fn read_plain(bytes: &[u8]) -> Result<Checkpoint<'_>, Fault> {
-    let pickle = pickle::parse(bytes)?;
-    collect(&pickle, &mut |_, _| {
+pub(super) fn read_plain<'a>(
+    bytes: &'a [u8],
+    wanted: &Wanted<'_>,
+) -> Result<Checkpoint<'a>, Fault> {
+    read_values(&pickle::parse(bytes)?, wanted)
+}
+
+/// Arrays that hold their values themselves.
+pub(super) fn read_values<'a>(
+    values: &Pickle<'a>,
+    wanted: &Wanted<'_>,
+) -> Result<Checkpoint<'a>, Fault> {
+    collect(values, wanted, &mut |_, _| {
         Err(Fault::new(
             "has its numbers outside of the pickle, in no file of PyTorch's",
             "save the checkpoint with torch.save",
@@ -50,52 +45,27 @@ pub(super) fn read_plain(bytes: &[u8]) -> Result<Checkpoint<'_>, Fault> {
 /// Lists the tensors of a pickle's state dict.
 pub(super) fn collect<'a>(
     pickle: &Pickle<'a>,
+    wanted: &Wanted<'_>,
     resolve: Resolve<'_, 'a>,
 ) -> Result<Checkpoint<'a>, Fault> {
-    let (root, section) = locate(pickle)?;
-    let mut walk = Walk { pickle, resolve, tensors: Vec::new(), entries: 0 };
-    let collections = COLLECTIONS.map(|key| (key, pickle.entry(&root, key)));
-    match collections[0].1 {
-        None => walk.dictionary(&root, "", 0)?,
-        Some(_) => {
-            for (key, collection) in collections {
-                if let Some(collection) = collection {
-                    walk.dictionary(collection, key, 0)?;
-                }
-            }
-        }
+    let mut walk = Walk { pickle, leaves: Vec::new(), objects: Vec::new(), entries: 0 };
+    walk.container(&pickle.root, &mut Vec::new(), "")?;
+    if walk.leaves.is_empty() {
+        return Err(no_state_dict(pickle, &pickle.root));
     }
-    if walk.tensors.is_empty() {
-        return Err(no_state_dict(pickle, &root));
-    }
-    let section = (!section.is_empty()).then(|| section.join("."));
-    Ok(Checkpoint { tensors: walk.tensors, section, archive: None })
-}
-
-/// The state dict and the keys that lead to it.
-fn locate<'a>(pickle: &Pickle<'a>) -> Result<(Value<'a>, Vec<&'static str>), Fault> {
-    let mut root = pickle.root.clone();
-    let mut path = Vec::new();
-    while path.len() < MAX_DEPTH {
-        let Some(entries) = pickle.dict(&root) else {
-            return Err(no_state_dict(pickle, &root));
+    let choice = choose(&walk.leaves, wanted)?;
+    let mut tensors = Vec::with_capacity(choice.members.len());
+    for &index in &choice.members {
+        let name = &walk.leaves[index].name[choice.prefix..];
+        let tensor = match walk.objects[index] {
+            Obj::Tensor(view) => resolve(name, view).map(|tensor| tensor.negated_if(view.neg)),
+            Obj::Array(array) => of_array(name, array),
+            Obj::Strange(kind) => strange(name, kind),
+            _ => continue,
         };
-        let is_tensor = |value: &Value<'a>| {
-            matches!(pickle.object(value), Some(Obj::Tensor(_) | Obj::Array(_)))
-        };
-        let collection = pickle.entry(&root, COLLECTIONS[0]).is_some();
-        if collection || entries.iter().any(|(_, value)| is_tensor(value)) {
-            break;
-        }
-        let inner = SECTIONS.iter().find_map(|key| {
-            let value = pickle.entry(&root, key)?;
-            pickle.dict(value).map(|_| (*key, value.clone()))
-        });
-        let Some((key, value)) = inner else { break };
-        path.push(key);
-        root = value;
+        tensors.push(tensor.map_err(|fault| fault.of(name))?);
     }
-    Ok((root, path))
+    Ok(Checkpoint { tensors, section: choice.section, others: choice.others, archive: None })
 }
 
 fn no_state_dict(pickle: &Pickle<'_>, root: &Value<'_>) -> Fault {
@@ -111,41 +81,95 @@ fn no_state_dict(pickle: &Pickle<'_>, root: &Value<'_>) -> Fault {
     Fault::new(format!("the pickle holds no state dict{found}"), advice)
 }
 
+/// The tensors of a pickle, wherever they are in its dictionaries, lists and tuples.
 struct Walk<'w, 'a> {
     pickle: &'w Pickle<'a>,
-    resolve: Resolve<'w, 'a>,
-    tensors: Vec<RawTensor<'a>>,
+    leaves: Vec<Leaf>,
+    /// What each leaf is.
+    objects: Vec<&'w Obj<'a>>,
     entries: usize,
 }
 
 impl<'a> Walk<'_, 'a> {
-    fn dictionary(&mut self, dict: &Value<'a>, path: &str, depth: usize) -> Result<(), Fault> {
+    /// `nodes` are the ends of the keys in `path`.
+    fn container(
+        &mut self,
+        value: &Value<'a>,
+        nodes: &mut Vec<usize>,
+        path: &str,
+    ) -> Result<(), Fault> {
         let pickle = self.pickle;
-        for (key, value) in pickle.dict(dict).unwrap_or_default() {
-            self.entries += 1;
-            let Some(key) = key.text() else { continue };
-            let too_long = path.len().saturating_add(key.len()) > MAX_NAME;
-            if too_long || self.entries > MAX_ENTRIES || depth > MAX_DEPTH {
-                return Err(Fault::new(
-                    "its names are too long, or its dictionaries nest or repeat without end",
-                    "get the checkpoint from another source",
-                ));
-            }
-            let name = if path.is_empty() { key.to_owned() } else { format!("{path}/{key}") };
-            match pickle.object(value) {
-                Some(Obj::Tensor(view)) => {
-                    let tensor = (self.resolve)(&name, view).map_err(|fault| fault.of(&name))?;
-                    self.tensors.push(tensor);
+        match pickle.object(value) {
+            Some(Obj::Dict(entries)) => {
+                // Python keeps the last of several entries with one key, in the first one's place.
+                let mut last: HashMap<&str, &Value<'a>> = HashMap::new();
+                let texts = entries.iter().filter_map(|(key, value)| Some((key.text()?, value)));
+                last.extend(texts);
+                for (key, value) in entries {
+                    match key {
+                        Value::Str(key) => match last.remove(key) {
+                            Some(value) => self.entry(key, value, nodes, path)?,
+                            None => self.entries += 1,
+                        },
+                        Value::Int(number) => {
+                            self.entry(&number.to_string(), value, nodes, path)?
+                        }
+                        _ => self.entries += 1,
+                    }
                 }
-                Some(Obj::Array(array)) => {
-                    self.tensors.push(of_array(&name, array).map_err(|fault| fault.of(&name))?);
-                }
-                Some(Obj::Dict(_)) => self.dictionary(value, &name, depth + 1)?,
-                _ => {}
             }
+            Some(Obj::List(items) | Obj::Tuple(items)) => {
+                for (place, value) in items.iter().enumerate() {
+                    // Lists of numbers are many, and hold nothing.
+                    if matches!(value, Value::Ref(_)) {
+                        self.entry(&place.to_string(), value, nodes, path)?;
+                    }
+                }
+            }
+            _ => {}
         }
         Ok(())
     }
+
+    fn entry(
+        &mut self,
+        key: &str,
+        value: &Value<'a>,
+        nodes: &mut Vec<usize>,
+        path: &str,
+    ) -> Result<(), Fault> {
+        self.entries += 1;
+        let too_long = path.len().saturating_add(key.len()) > MAX_NAME;
+        if too_long || self.entries > MAX_ENTRIES || nodes.len() > MAX_DEPTH {
+            return Err(Fault::new(
+                "its names are too long, or its dictionaries nest or repeat without end",
+                "get the checkpoint from another source",
+            ));
+        }
+        let Some(object) = self.pickle.object(value) else { return Ok(()) };
+        let name = if path.is_empty() { key.to_owned() } else { format!("{path}/{key}") };
+        let shape = match object {
+            Obj::Tensor(view) => &view.shape[..],
+            Obj::Array(array) => &array.shape[..],
+            Obj::Strange(_) => &[],
+            Obj::Dict(_) | Obj::List(_) | Obj::Tuple(_) => {
+                nodes.push(name.len());
+                self.container(value, nodes, &name)?;
+                nodes.pop();
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        self.leaves.push(Leaf { name, shape: shape.to_vec(), nodes: nodes.clone() });
+        self.objects.push(object);
+        Ok(())
+    }
+}
+
+/// A tensor that cannot be weights as it is, which is no matter where none is wanted.
+fn strange<'a>(name: &str, kind: &str) -> Result<RawTensor<'a>, Fault> {
+    let number = Number::Other(kind.to_owned());
+    RawTensor::new(name, number, View::row_major(&[])?, Bytes::Slice(&[]))
 }
 
 /// A numpy array whose bytes are in the pickle.

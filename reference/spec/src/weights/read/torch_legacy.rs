@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use super::Checkpoint;
+use super::choose::Wanted;
 use super::state_dict::collect;
 use crate::weights::cursor::Cursor;
 use crate::weights::dtype::Endian;
@@ -16,10 +17,13 @@ use crate::weights::tensor::{Bytes, Number, RawTensor, View};
 /// The only version there has been.
 const PROTOCOL: usize = 1001;
 
-pub(super) fn read(bytes: &[u8]) -> Result<Checkpoint<'_>, Fault> {
+pub(super) fn read<'a>(bytes: &'a [u8], wanted: &Wanted<'_>) -> Result<Checkpoint<'a>, Fault> {
     let mut cursor = Cursor::new(bytes);
-    if cursor.take(LEGACY_MAGIC.len())? != LEGACY_MAGIC {
-        return Err(Fault::damaged("PyTorch's magic number is missing"));
+    let mut magic = [0; 16];
+    magic[..LEGACY_MAGIC.len()].copy_from_slice(&LEGACY_MAGIC);
+    match next(&mut cursor)?.root {
+        Value::Int(number) if number == i128::from_le_bytes(magic) => {}
+        _ => return Err(Fault::damaged("PyTorch's magic number is missing")),
     }
     let protocol = next(&mut cursor)?.root;
     if protocol.size() != Some(PROTOCOL) {
@@ -33,7 +37,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Checkpoint<'_>, Fault> {
     let pickle = next(&mut cursor)?;
     let keys = next(&mut cursor)?;
     let storages = storages(&mut cursor, &pickle, &keys)?;
-    collect(&pickle, &mut |name, view| tensor(&storages, endian, name, view))
+    collect(&pickle, wanted, &mut |name, view| tensor(&storages, endian, name, view))
 }
 
 fn next<'a>(cursor: &mut Cursor<'a>) -> Result<Pickle<'a>, Fault> {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use super::Checkpoint;
 use super::archive::Archive;
+use super::choose::Wanted;
 use super::state_dict::collect;
 use crate::weights::dtype::Endian;
 use crate::weights::error::{Fault, quoted};
@@ -13,8 +14,9 @@ use crate::weights::tensor::{Bytes, Number, RawTensor, View};
 
 const PICKLE: &str = "data.pkl";
 
-pub(super) fn read(bytes: &[u8]) -> Result<Checkpoint<'_>, Fault> {
+pub(super) fn read<'a>(bytes: &'a [u8], wanted: &Wanted<'_>) -> Result<Checkpoint<'a>, Fault> {
     let mut archive = Archive::open(bytes)?;
+    archive.without_checksums()?;
     let at_root = |name: &str| {
         let folder = name.strip_suffix(PICKLE)?;
         (folder.is_empty() || folder.ends_with('/')).then(|| folder.to_owned())
@@ -25,7 +27,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Checkpoint<'_>, Fault> {
     let program = archive.stored(&format!("{folder}{PICKLE}"))?;
     let pickle = pickle::parse(program)?;
     let mut storages = Storages { archive, folder, endian, known: HashMap::new() };
-    collect(&pickle, &mut |name, view| storages.tensor(name, view))
+    collect(&pickle, wanted, &mut |name, view| storages.tensor(name, view))
 }
 
 /// Archives before PyTorch 2.1 do not say; they are little-endian.

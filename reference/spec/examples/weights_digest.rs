@@ -1,0 +1,52 @@
+//! What the reader makes of checkpoints, in a form that any language can hold itself against.
+//!
+//!     weights_digest DEPTH WIDTH CLASSES FILE[::KEY]…
+//!
+//! One line for each file: `read DIGEST`, or `refused` and the sentence. The digest is the SHA-256
+//! of, for each tensor in the order of its official name: the name, a line feed, the extents as
+//! 8 bytes each, the values as float64, all little-endian.
+
+use std::process::ExitCode;
+
+use sha2::{Digest, Sha256};
+use spec::weights::{ParamSpec, Source, Weights};
+use spec::{Config, Model};
+
+fn digest(weights: &Weights) -> String {
+    let mut sum = Sha256::new();
+    for name in weights.names() {
+        let Some(param) = weights.get(name) else { continue };
+        sum.update(name);
+        sum.update("\n");
+        param.shape.iter().for_each(|&extent| sum.update((extent as u64).to_le_bytes()));
+        param.to_f64().iter().for_each(|x| sum.update(x.to_le_bytes()));
+    }
+    sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn specs(depth: &str, width: &str, classes: &str) -> Option<Vec<ParamSpec>> {
+    let (depth, classes) = (depth.parse().ok()?, classes.parse().ok()?);
+    let config = Config { depth, width: width.parse().ok()?, classes, ..Config::default() };
+    Some(Model::new(config).ok()?.parameters().to_vec())
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [depth, width, classes, files @ ..] = args.as_slice() else {
+        eprintln!("weights_digest: expected DEPTH WIDTH CLASSES FILE…");
+        return ExitCode::from(2);
+    };
+    let Some(specs) = specs(depth, width, classes) else {
+        eprintln!("weights_digest: there is no such model");
+        return ExitCode::from(2);
+    };
+    for file in files {
+        let loaded = file.parse::<Source>().map(|source| Weights::load(&source, &specs));
+        match loaded {
+            Ok(Ok(weights)) => println!("read {}", digest(&weights)),
+            Ok(Err(why)) => println!("refused {why}"),
+            Err(why) => println!("refused {why}"),
+        }
+    }
+    ExitCode::SUCCESS
+}
