@@ -15,6 +15,7 @@ mod eval;
 mod gpu;
 mod index;
 mod layers;
+mod null;
 mod provenance;
 mod selftest;
 mod study;
@@ -50,6 +51,7 @@ pub fn render(record: &Record) -> Result<String> {
         Record::Ablate(record) => page("study.html", &ablate::view(record)?),
         Record::Bench(record) => page("study.html", &bench::view(record)?),
         Record::Gpu(record) => page("study.html", &gpu::view(record)),
+        Record::Null(record) => page("study.html", &null::view(record)?),
     }
 }
 

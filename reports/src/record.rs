@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 mod bench;
 pub mod float;
 mod gpu;
+mod null;
 mod study;
 
 pub use bench::{BenchEntry, BenchRecord, LayerTime, Setting};
 pub use gpu::{GpuRecord, GpuStep, KernelSource};
+pub use null::{Bar, NullCase, NullGroup, NullRecord, Quantiles, Tail};
 pub use study::*;
 
 /// The version of the record's layout that this crate writes and reads.
@@ -40,6 +42,8 @@ pub enum Record {
     Bench(Box<BenchRecord>),
     /// The outcome of `harness gpu-check`.
     Gpu(Box<GpuRecord>),
+    /// `harness selftest --null`: right engines, and how far from the bound they stay.
+    Null(Box<NullRecord>),
 }
 
 impl Record {
@@ -53,6 +57,7 @@ impl Record {
             Record::Ablate(_) => "ablate",
             Record::Bench(_) => "bench",
             Record::Gpu(_) => "gpu",
+            Record::Null(_) => "null",
         }
     }
 
@@ -66,6 +71,7 @@ impl Record {
             Record::Ablate(ablate) => &ablate.run,
             Record::Bench(bench) => &bench.run,
             Record::Gpu(gpu) => &gpu.run,
+            Record::Null(null) => &null.run,
         }
     }
 }

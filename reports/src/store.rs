@@ -11,7 +11,7 @@ use crate::error::{ReportError, Result};
 use crate::record::{DiffRecord, RECORD_FILE, Record, SCHEMA};
 
 /// The kinds of records that a report can be made of.
-const KINDS: [&str; 7] = ["diff", "selftest", "eval", "train", "ablate", "bench", "gpu"];
+const KINDS: [&str; 8] = ["diff", "selftest", "eval", "train", "ablate", "bench", "gpu", "null"];
 
 /// A record as it stands in the file: its version and kind before its body.
 #[derive(Serialize)]
@@ -68,6 +68,7 @@ pub fn parse_record(text: &str, path: &Path) -> Result<Record> {
         Some("eval") => Ok(Record::Eval(Box::new(parse(text, path)?))),
         Some("train") => Ok(Record::Train(Box::new(parse(text, path)?))),
         Some("bench") => Ok(Record::Bench(Box::new(parse(text, path)?))),
+        Some("null") => Ok(Record::Null(Box::new(parse(text, path)?))),
         Some("gpu") => Ok(Record::Gpu(Box::new(parse(text, path)?))),
         Some("ablate") => Ok(Record::Ablate(Box::new(parse(text, path)?))),
         _ => Err(ReportError::Kind {
@@ -127,6 +128,7 @@ pub fn to_json(record: &Record) -> serde_json::Result<String> {
         Record::Ablate(body) => enveloped(kind, body),
         Record::Bench(body) => enveloped(kind, body),
         Record::Gpu(body) => enveloped(kind, body),
+        Record::Null(body) => enveloped(kind, body),
     }?;
     text.push('\n');
     Ok(text)

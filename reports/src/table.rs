@@ -12,7 +12,7 @@ use polars::prelude::{
 use crate::error::Result;
 use crate::record::{
     AblateRecord, Answer, BenchEntry, BenchRecord, DiffRecord, Errors, EvalRecord, GpuRecord,
-    Layer, Place, Record, SelftestRecord, TrainRecord, Video,
+    Layer, NullRecord, Place, Quantiles, Record, SelftestRecord, TrainRecord, Video,
 };
 use crate::store::write_whole;
 
@@ -43,6 +43,7 @@ pub fn to_table(record: &Record) -> Result<DataFrame> {
         Record::Ablate(ablate) => variants_table(ablate),
         Record::Bench(bench) => times_table(bench),
         Record::Gpu(gpu) => steps_table(gpu),
+        Record::Null(null) => ratios_table(null),
     };
     Ok(table?)
 }
@@ -180,6 +181,33 @@ fn steps_table(gpu: &GpuRecord) -> PolarsResult<DataFrame> {
         texts("command", steps, |step| Some(&step.command)),
     ];
     DataFrame::new(steps.len(), columns)
+}
+
+/// One row for each engine, precision, kind of layer, and measure.
+fn ratios_table(null: &NullRecord) -> PolarsResult<DataFrame> {
+    const MEASURES: [&str; 4] =
+        ["introduced_l2", "introduced_largest", "inherited_l2", "inherited_largest"];
+    let groups = null.groups.iter();
+    let rows: Vec<_> = groups
+        .flat_map(|group| {
+            MEASURES.iter().zip(&group.ratios).map(move |(name, q)| (group, *name, q))
+        })
+        .collect();
+    let quantile = |name: &str, of: fn(&Quantiles) -> f64| {
+        column(name, rows.iter().map(|(_, _, q)| of(q)).collect::<Vec<_>>())
+    };
+    let columns = vec![
+        texts("engine", &rows, |(group, ..)| Some(&group.engine)),
+        texts("precision", &rows, |(group, ..)| Some(&group.precision)),
+        texts("layer", &rows, |(group, ..)| Some(&group.layer)),
+        texts("measure", &rows, |(_, name, _)| Some(name)),
+        integers("count", rows.iter().map(|(group, ..)| group.count)),
+        quantile("median", |q| q.median),
+        quantile("p99", |q| q.p99),
+        quantile("p999", |q| q.p999),
+        quantile("largest", |q| q.largest),
+    ];
+    DataFrame::new(rows.len(), columns)
 }
 
 fn variants_table(ablate: &AblateRecord) -> PolarsResult<DataFrame> {

@@ -222,6 +222,18 @@ pub enum Participant {
     Npz(PathBuf),
 }
 
+impl std::fmt::Display for Participant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Participant::Scalar => f.write_str("scalar"),
+            Participant::Cpu => f.write_str("cpu"),
+            Participant::Cuda => f.write_str("cuda"),
+            Participant::Torch => f.write_str("torch"),
+            Participant::Npz(path) => write!(f, "npz:{}", path.display()),
+        }
+    }
+}
+
 impl FromStr for Participant {
     type Err = String;
 
@@ -340,7 +352,14 @@ pub struct SelftestArgs {
     /// number changes all of them.
     #[arg(long, default_value_t = crate::commands::mutations::DEFAULT)]
     pub mutations: usize,
-    /// Seed of the places.
+    /// Instead of faults, this many comparisons of right engines on random networks: how often is there
+    /// a false alarm, and how are the ratios spread?
+    #[arg(long, value_name = "N")]
+    pub null: Option<usize>,
+    /// With --null: the first random network, to make a comparison again.
+    #[arg(long, default_value_t = 0, requires = "null", value_name = "I")]
+    pub first_draw: u64,
+    /// Seed of the places, and of the random networks of --null.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// What is given the faults: scalar or torch.

@@ -20,6 +20,13 @@ pub struct Device {
     gpu: Gpu,
 }
 
+impl Device {
+    /// The same with another instruction set and another algorithm of the engine `cpu`.
+    pub fn with_cpu(self, isa: Option<cpu::Isa>, convolution: cpu::Convolution) -> Self {
+        Device { cpu: cpu::Options { isa, convolution, ..self.cpu }, ..self }
+    }
+}
+
 /// Where the engine `cuda` runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Gpu {
@@ -179,6 +186,28 @@ fn load_torch(
 #[cfg(not(feature = "libtorch"))]
 fn load_torch(_: Arc<Model>, _: &Weights, _: Precision, _: Device) -> Result<Box<dyn Engine>> {
     bail!("this harness was built without libtorch; use scalar, or build with the default features")
+}
+
+/// The engine `torch` with its convolutions as products of unfolded maps.
+#[cfg(feature = "libtorch")]
+pub fn load_unfolded(
+    model: Model,
+    weights: &Weights,
+    precision: Precision,
+    device: Device,
+) -> Result<Box<dyn Engine>> {
+    Ok(Box::new(torch::Torch::new(Arc::new(model), weights, precision, device.torch)?.unfolded()))
+}
+
+/// The engine `torch` with its convolutions as products of unfolded maps.
+#[cfg(not(feature = "libtorch"))]
+pub fn load_unfolded(
+    model: Model,
+    w: &Weights,
+    p: Precision,
+    d: Device,
+) -> Result<Box<dyn Engine>> {
+    load_torch(Arc::new(model), w, p, d)
 }
 
 /// Versions that belong into a record.

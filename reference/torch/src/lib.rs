@@ -27,6 +27,7 @@ pub struct Torch {
     weights: HashMap<String, tch::Tensor>,
     precision: Precision,
     device: Device,
+    unfold: bool,
 }
 
 impl Torch {
@@ -54,7 +55,13 @@ impl Torch {
             let tensor = tensors::of_param(param, kind, device)?;
             tensors.insert(wanted.name.clone(), tensor);
         }
-        Ok(Torch { model, weights: tensors, precision, device })
+        Ok(Torch { model, weights: tensors, precision, device, unfold: false })
+    }
+
+    /// The same with convolutions as products of unfolded maps: libtorch again, but another order of
+    /// sums, which tells how much of a difference is rounding.
+    pub fn unfolded(self) -> Self {
+        Torch { unfold: true, ..self }
     }
 }
 
@@ -69,7 +76,8 @@ impl Engine for Torch {
 
     fn forward(&mut self, input: &Tensor, tap: &mut dyn Tap) -> Result<Tensor, EngineError> {
         let _no_grad = tch::no_grad_guard();
-        network::Run::new(&self.model, &self.weights, self.precision, self.device, tap).run(input)
+        let run = network::Run::new(&self.model, &self.weights, self.precision, self.device, tap);
+        run.unfolded_if(self.unfold).run(input)
     }
 
     fn forward_frames(&mut self, frames: &Frames<'_>) -> Option<Result<Tensor, EngineError>> {

@@ -22,6 +22,8 @@ pub(crate) struct Run<'a> {
     tap: &'a mut dyn Tap,
     /// Whether batch normalisations use the batch's statistics and update their running ones.
     training: bool,
+    /// Whether convolutions are products of unfolded maps.
+    unfold: bool,
 }
 
 impl<'a> Run<'a> {
@@ -32,7 +34,12 @@ impl<'a> Run<'a> {
         device: Device,
         tap: &'a mut dyn Tap,
     ) -> Self {
-        Run { model, weights, precision, device, tap, training: false }
+        Run { model, weights, precision, device, tap, training: false, unfold: false }
+    }
+
+    /// The same with convolutions as products of unfolded maps, or not.
+    pub(crate) fn unfolded_if(self, unfold: bool) -> Self {
+        Run { unfold, ..self }
     }
 
     /// The same walk for training, on float32.
@@ -42,7 +49,8 @@ impl<'a> Run<'a> {
         device: Device,
         tap: &'a mut dyn Tap,
     ) -> Self {
-        Run { model, weights, precision: Precision::F32, device, tap, training: true }
+        let training = true;
+        Run { model, weights, precision: Precision::F32, device, tap, training, unfold: false }
     }
 
     pub(crate) fn run(self, input: &spec::Tensor) -> Result<spec::Tensor> {
@@ -111,8 +119,35 @@ impl<'a> Run<'a> {
         };
         let (s, p) = (conv.stride as i64, conv.padding as i64);
         let (x, weight) = (&self.factor(x)?, &self.factor(weight)?);
+        if self.unfold && conv.groups == 1 {
+            let y = self.product(conv, x, weight, bias)?;
+            return self.see(conv.id, y);
+        }
         let y = x.f_conv2d(weight, bias, [s, s], [p, p], [1, 1], conv.groups as i64);
         self.see(conv.id, ok(y)?)
+    }
+
+    /// A convolution as the product of the weights [out, in k k] and the unfolded map
+    /// [N, in k k, H W].
+    fn product(
+        &self,
+        conv: &Conv,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let (k, s, p) = (conv.kernel as i64, conv.stride as i64, conv.padding as i64);
+        let out = conv.out_channels as i64;
+        // The gate's maps are one pixel whatever the model's size is.
+        let batch = x.size()[0];
+        let (height, width) = (conv.out_size.0 as i64, conv.out_size.1 as i64);
+        let columns = ok(x.f_im2col([k, k], [1, 1], [p, p], [s, s]))?;
+        let y = ok(weight.f_view([out, -1]).and_then(|weight| weight.f_matmul(&columns)))?;
+        let y = ok(y.f_view([batch, out, height, width]))?;
+        match bias {
+            Some(bias) => ok(bias.f_view([1, out, 1, 1]).and_then(|bias| y.f_add(&bias))),
+            None => Ok(y),
+        }
     }
 
     fn batch_norm(&mut self, bn: &BatchNorm, x: &Tensor) -> Result<Tensor> {

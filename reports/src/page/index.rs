@@ -47,6 +47,11 @@ impl IndexEntry {
                 (bench.verdict.as_str(), "bench", format!("{} settings", bench.settings.len()))
             }
             Record::Gpu(gpu) => (gpu.verdict.as_str(), "GPU check", gpu.device.clone()),
+            Record::Null(null) => (
+                null.verdict.as_str(),
+                "false alarms",
+                format!("{} in {} comparisons of right engines", null.alarms, null.comparisons),
+            ),
             Record::Ablate(ablate) => (
                 "pass",
                 "ablation",

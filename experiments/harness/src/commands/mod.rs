@@ -10,6 +10,7 @@ pub mod export;
 pub mod gpu_check;
 pub mod info;
 pub mod mutations;
+pub mod null;
 pub mod report;
 pub mod selftest;
 #[cfg(feature = "libtorch")]
@@ -82,6 +83,7 @@ fn table_name(record: &Record) -> &'static str {
         Record::Ablate(_) => "variants.parquet",
         Record::Bench(_) => "times.parquet",
         Record::Gpu(_) => "steps.parquet",
+        Record::Null(_) => "ratios.parquet",
     }
 }
 

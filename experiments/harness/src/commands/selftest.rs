@@ -21,6 +21,9 @@ const NAMED: f64 = 0.95;
 
 /// Makes the faults, prints how often each was noticed and placed, and writes record and report.
 pub fn run(args: &SelftestArgs) -> Result<Outcome> {
+    if let Some(count) = args.null {
+        return super::null::run(args, count);
+    }
     let started = Started::now();
     let device = engines::open_device(&args.data.on)?;
     let mut bench = Bench::new(args, device)?;

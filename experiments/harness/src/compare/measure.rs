@@ -157,6 +157,12 @@ pub struct Budget {
 impl Budget {
     /// The larger of both budget ratios: of the relative L2 and of the largest error.
     pub fn ratio(&self, candidate: &Distance) -> f64 {
+        let [l2, largest] = self.ratios(candidate.rel_l2, candidate.max_rel);
+        max(l2, largest)
+    }
+
+    /// Both budget ratios: of a relative L2, and of a largest error over the truth's rms.
+    pub fn ratios(&self, rel_l2: f64, max_rel: f64) -> [f64; 2] {
         let floor = self.roundings * self.epsilon;
         // A yardstick that broke down (NaN, infinite) grants nothing beyond the floor.
         let granted = |own: f64, floor: f64| {
@@ -164,9 +170,9 @@ impl Budget {
         };
         let l2 = granted(self.yardstick.rel_l2, floor);
         // The largest value is rounded by half an eps of itself, not of the rms.
-        let peak = if candidate.peak.is_finite() { candidate.peak.max(1.0) } else { 1.0 };
+        let peak = if self.yardstick.peak.is_finite() { self.yardstick.peak.max(1.0) } else { 1.0 };
         let largest = granted(self.yardstick.max_rel, floor * peak);
-        max(over(candidate.rel_l2, l2), over(candidate.max_rel, largest))
+        [over(rel_l2, l2), over(max_rel, largest)]
     }
 
     /// The record of a layer's error.

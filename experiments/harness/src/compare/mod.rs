@@ -72,6 +72,8 @@ pub struct Measured {
     pub budget: Option<Budget>,
     /// The module where this one was compared, because its array shows that one.
     pub shown_at: Option<ModuleId>,
+    /// The budget of the free pass.
+    pub inherited_budget: Option<Budget>,
     /// A remark for the reader.
     pub note: Option<String>,
 }
@@ -219,6 +221,9 @@ impl Comparison {
                         layer.budget = Some(budget);
                     }
                     layer.keep(kind, errors);
+                    if kind == ErrorKind::Inherited {
+                        layer.inherited_budget = Some(budget);
+                    }
                     if recorded.is_some() {
                         let within = measure::within(&errors);
                         found.fates.entry(array).or_insert(Fate::compared(id)).judge(within);

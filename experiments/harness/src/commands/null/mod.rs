@@ -1,0 +1,246 @@
+//! `harness selftest --null N`: how often would the tool accuse a right engine?
+//!
+//! Networks, weights, clips and engines are drawn at random, every candidate is right, and each is
+//! compared as `harness diff` compares: the rate of false alarms is measured, and predicted from the
+//! tail of the ratios.
+
+mod draw;
+mod tail;
+mod tally;
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use reports::record::{NullCase, NullRecord, Record, Verdict};
+use spec::weights::Weights;
+use spec::{Config, Engine, Kind, Model, Precision, Selection, Tensor};
+
+use self::draw::{Candidate, Draw};
+use self::tally::{MEASURES, Ratios, Tally};
+use crate::Outcome;
+use crate::cli::{Participant, SelftestArgs};
+use crate::compare::measure::BOUND;
+use crate::compare::{Comparison, Measured, Side, judge};
+use crate::engines::{self, Device};
+use crate::machine::{Sides, Started};
+use crate::{progress, stop};
+
+/// Compares until so many comparisons are made or somebody asks to stop, prints how the ratios are
+/// spread, and writes record and report.
+pub fn run(args: &SelftestArgs, count: usize) -> Result<Outcome> {
+    let started = Started::now();
+    let device = engines::open_device(&args.data.on)?;
+    stop::listen();
+    let bar = progress::bar("comparing", count as u64);
+    let (mut tally, mut alarms) = (Tally::default(), 0);
+    for number in args.first_draw.. {
+        if tally.comparisons() >= count || stop::asked() {
+            break;
+        }
+        let draw = Draw::new(number, args.seed);
+        tally.largest.push(vec![]);
+        let mut bench = Bench::new(&draw, &args.reference, device)
+            .with_context(|| format!("draw {number} of seed {}", args.seed))?;
+        for candidate in draw.candidates() {
+            if tally.comparisons() >= count || stop::asked() {
+                break;
+            }
+            let case = bench.compare(&candidate, args.seed, &mut tally)?;
+            if case.alarm {
+                alarms += 1;
+                bar.suspend(|| eprintln!("ALARM {}", in_words(&case)));
+            }
+            tally.case(case);
+            bar.inc(1);
+        }
+    }
+    bar.finish_and_clear();
+    let record = record(args, &tally, alarms, &started);
+    super::print(&table(&record));
+    let passed = alarms == 0;
+    super::publish(&Record::Null(Box::new(record)), &started.folder("null"), &args.out)?;
+    Ok(if passed { Outcome::Passed } else { Outcome::Failed })
+}
+
+/// A draw with its engines loaded: the truth once, a yardstick for each precision.
+struct Bench<'a> {
+    draw: &'a Draw,
+    reference: &'a Participant,
+    device: Device,
+    model: Model,
+    weights: Weights,
+    clip: Tensor,
+    comparisons: BTreeMap<String, Comparison>,
+}
+
+impl<'a> Bench<'a> {
+    fn new(draw: &'a Draw, reference: &'a Participant, device: Device) -> Result<Self> {
+        let model = Model::new(draw.config.clone())?;
+        let weights = draw.load_weights(&model)?;
+        let clip = draw.load_clip(&model)?;
+        let comparisons = BTreeMap::new();
+        Ok(Bench { draw, reference, device, model, weights, clip, comparisons })
+    }
+
+    fn reference(&self, precision: Precision) -> Result<Box<dyn Engine>> {
+        engines::load(self.reference, self.model.clone(), &self.weights, precision, self.device)
+    }
+
+    fn candidate(&self, candidate: &Candidate) -> Result<Box<dyn Engine>> {
+        let device = self.device.with_cpu(candidate.isa, candidate.convolution);
+        let (model, weights) = (self.model.clone(), &self.weights);
+        if candidate.unfold {
+            return engines::load_unfolded(model, weights, candidate.precision, device);
+        }
+        engines::load(&candidate.engine, model, weights, candidate.precision, device)
+    }
+
+    /// Compares a candidate as `harness diff` does.
+    fn compare(&mut self, who: &Candidate, seed: u64, tally: &mut Tally) -> Result<NullCase> {
+        let precision = who.precision;
+        let input = precision.round(self.clip.clone());
+        let engine = self.candidate(who)?;
+        let candidate = Side::Engine { engine, input: input.clone() };
+        let key = precision.to_string();
+        // The last comparison of this precision leaves its truth and its yardstick.
+        let comparison = match self.comparisons.remove(&key) {
+            Some(before) => Comparison { candidate, ..before },
+            None => Comparison {
+                candidate,
+                reference: None,
+                truth: self.reference(Precision::F64)?,
+                yardstick: self.reference(match precision {
+                    Precision::F64 => Precision::F32,
+                    other => other,
+                })?,
+                input,
+                precision,
+                selection: Selection::all(self.model.modules()),
+                model: self.model.clone(),
+            },
+        };
+        let comparison = self.comparisons.entry(key.clone()).or_insert(comparison);
+        let measured = comparison.measure(&|| ())?;
+        let selection = &comparison.selection;
+        let found = judge(&self.model, selection, &measured.layers, self.draw.batch, true);
+        let mut worst = (0.0, String::new(), MEASURES[0]);
+        for (module, layer) in self.model.modules().iter().zip(&measured.layers) {
+            let ratios = ratios(layer);
+            let kind = if module.kind == Kind::Conv { conv(module) } else { module.kind.word() };
+            tally.add(&who.name(), &key, kind, ratios);
+            for (ratio, measure) in ratios.into_iter().zip(MEASURES) {
+                if ratio > worst.0 {
+                    worst = (ratio, module.name.clone(), measure);
+                }
+            }
+        }
+        let (mut ratio, module, measure) = worst;
+        let alarm = found.verdict != Verdict::Pass;
+        if alarm && ratio <= BOUND {
+            ratio = f64::NAN;
+        }
+        Ok(NullCase {
+            ratio,
+            module,
+            measure: measure.to_owned(),
+            engine: who.name(),
+            precision: key,
+            alarm,
+            command: self.draw.command(who, seed),
+        })
+    }
+}
+
+/// Convolutions by the length of their sums.
+fn conv(module: &spec::Module) -> &'static str {
+    let map = module.shape.iter().skip(1).product::<usize>() > 1;
+    match (map, module.name.as_str()) {
+        (_, "conv1") => "conv, stem",
+        (false, _) => "conv, one pixel",
+        (true, name) if name.contains("short_conv") => "conv 3x3",
+        (true, name) if name.ends_with("glo_conv.0") || name.ends_with("glo_conv.6") => "conv 3x3",
+        (true, name) if name.ends_with("glo_conv.3") => "conv 7x7",
+        _ => "conv, other",
+    }
+}
+
+/// The four ratios of a module; NaN for what was not measured.
+fn ratios(layer: &Measured) -> Ratios {
+    let of = |errors: &Option<reports::record::Errors>, budget: &Option<_>| {
+        let both = errors.as_ref().zip(budget.as_ref());
+        both.map_or([f64::NAN; 2], |(errors, budget): (_, &crate::compare::measure::Budget)| {
+            budget.ratios(errors.rel_l2, errors.max_rel)
+        })
+    };
+    let [a, b] = of(&layer.introduced, &layer.budget);
+    let [c, d] = of(&layer.inherited, &layer.inherited_budget);
+    [a, b, c, d]
+}
+
+fn record(args: &SelftestArgs, tally: &Tally, alarms: u64, started: &Started) -> NullRecord {
+    let sides = Sides {
+        candidate: "right engines, drawn at random".to_owned(),
+        reference: format!("{} f64", args.reference),
+        yardstick: format!("{} in the candidate's precision", args.reference),
+        weights: "drawn at random".to_owned(),
+        input: "drawn at random".to_owned(),
+        seeds: BTreeMap::from([("draws".to_owned(), args.seed)]),
+        batch: 1,
+    };
+    NullRecord {
+        verdict: if alarms == 0 { Verdict::Pass } else { Verdict::Diverged },
+        bound: BOUND,
+        comparisons: tally.comparisons() as u64,
+        draws: tally.largest.iter().filter(|draw| !draw.is_empty()).count() as u64,
+        alarms,
+        measurements: tally.measurements(),
+        tail: tail::fit(&tally.largest, BOUND, args.seed),
+        histogram: tally.histogram(),
+        groups: tally.groups(),
+        worst: tally.worst().to_vec(),
+        run: started.finish(&Config::default(), sides),
+    }
+}
+
+fn table(record: &NullRecord) -> String {
+    let mut text = format!(
+        "{:24} {:>5} {:16} {:>8}  {}",
+        "engine",
+        "",
+        "layer",
+        "count",
+        "median, 99.9 % and largest ratio: introduced L2, largest; inherited L2, largest"
+    );
+    for group in &record.groups {
+        text += &format!(
+            "\n{:24} {:>5} {:16} {:>8} ",
+            group.engine, group.precision, group.layer, group.count
+        );
+        for q in &group.ratios {
+            text += &format!(" {:4.2} {:4.2} {:4.2} |", q.median, q.p999, q.largest);
+        }
+    }
+    text += "\n\nworst comparisons";
+    for case in &record.worst {
+        text += &format!("\n  {}", in_words(case));
+    }
+    text += &format!(
+        "\n\n{} false alarms in {} comparisons of right engines ({} draws, {} ratios; {} or less passes)",
+        record.alarms, record.comparisons, record.draws, record.measurements, record.bound
+    );
+    if let Some(tail) = &record.tail {
+        text += &format!(
+            "\npredicted from the tail beyond {:.2}: {:.1e} false alarms per comparison (95 % \
+             interval {:.1e} to {:.1e}; shape {:.2})",
+            tail.threshold, tail.rate, tail.low, tail.high, tail.shape
+        );
+    }
+    text
+}
+
+fn in_words(case: &NullCase) -> String {
+    format!(
+        "{:.2} {} at {} ({} {}): {}",
+        case.ratio, case.measure, case.module, case.engine, case.precision, case.command
+    )
+}

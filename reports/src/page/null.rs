@@ -1,0 +1,141 @@
+//! The view of many comparisons of right engines.
+
+use super::provenance;
+use super::study::{Section, View};
+use crate::chart::{Chart, Look, Point, Series};
+use crate::error::Result;
+use crate::format::short;
+use crate::record::{NullCase, NullGroup, NullRecord, Quantiles, Tail};
+
+/// Bars that the histogram shows; what is beyond them is in the last one.
+const BARS: usize = 60;
+
+/// Builds the view.
+pub(super) fn view(null: &NullRecord) -> Result<View> {
+    let (mark, word) = match (null.comparisons, null.alarms) {
+        (0, _) => ("?", "Nothing compared".to_owned()),
+        (_, 0) => ("✓", "No false alarm".to_owned()),
+        (_, 1) => ("✗", "1 false alarm".to_owned()),
+        (_, n) => ("✗", format!("{n} false alarms")),
+    };
+    let sections = vec![
+        Section::new(
+            "Largest ratio of each comparison",
+            "A comparison is a whole run of harness diff with a right engine; beyond the bound it \
+             would be a false alarm. The line is the fitted tail.",
+        )
+        .chart(&histogram(null))?
+        .table(&["Tail", ""], tail_rows(null)),
+        Section::new(
+            "Ratios by engine and kind of layer",
+            "Median, 99.9 % quantile and largest ratio: of the relative L2 and of the largest \
+             error, introduced and inherited.",
+        )
+        .table(
+            &[
+                "Engine",
+                "Precision",
+                "Layer",
+                "Count",
+                "Introduced, L2",
+                "Introduced, largest",
+                "Inherited, L2",
+                "Inherited, largest",
+            ],
+            null.groups.iter().map(group_row).collect(),
+        ),
+        Section::new("The worst comparisons", "Each with the command that makes it again.").table(
+            &["Ratio", "Measure", "Layer", "Engine", "Precision", "Command"],
+            null.worst.iter().map(case_row).collect(),
+        ),
+    ];
+    Ok(View {
+        title: format!("{} comparisons of right engines", null.comparisons),
+        kind: "null",
+        verdict: null.verdict.as_str(),
+        mark,
+        word,
+        sentence: format!(
+            "{} false alarms in {} comparisons of right engines on {} random networks; {} ratios, \
+             of which {} or less passes",
+            null.alarms,
+            null.comparisons,
+            null.draws,
+            null.measurements,
+            short(null.bound)
+        ),
+        warnings: vec![],
+        sections,
+        provenance: provenance::of(&null.run),
+    })
+}
+
+fn histogram(null: &NullRecord) -> Chart {
+    let points = null.histogram.iter().take(BARS);
+    let points = points.map(|bin| Point::at((bin.from + bin.to) / 2.0, bin.count as f64)).collect();
+    let bars = Series { name: "comparisons".to_owned(), look: Look::Joined, points };
+    let mut series = vec![bars];
+    if let (Some(tail), Some(bin)) = (&null.tail, null.histogram.first()) {
+        let width = bin.to - bin.from;
+        let expected = |step: usize| {
+            let x = tail.threshold + (null.bound - tail.threshold).max(0.0) * step as f64 / 40.0;
+            let density = density(tail, x - tail.threshold) * width;
+            Point::at(x, tail.exceedances as f64 * density)
+        };
+        // Less than a hundredth of a comparison is nothing that a bar could show.
+        let points = (0..=40).map(expected).filter(|point| point.y > 1e-2).collect();
+        series.push(Series { name: "fitted tail".to_owned(), look: Look::Line, points });
+    }
+    Chart {
+        name: "null",
+        description: format!("comparisons by their largest ratio; the bound is {}", null.bound),
+        x_label: "largest budget ratio".to_owned(),
+        y_label: "comparisons".to_owned(),
+        series,
+        log_y: true,
+        ..Chart::default()
+    }
+}
+
+/// The density of an exceedance.
+fn density(tail: &Tail, x: f64) -> f64 {
+    if tail.shape.abs() < 1e-9 {
+        return (-x / tail.scale).exp() / tail.scale;
+    }
+    let base = (1.0 + tail.shape * x / tail.scale).max(0.0);
+    base.powf(-1.0 / tail.shape - 1.0) / tail.scale
+}
+
+fn tail_rows(null: &NullRecord) -> Vec<Vec<String>> {
+    let row = |name: &str, value: String| vec![name.to_owned(), value];
+    let Some(tail) = &null.tail else {
+        return vec![row("Predicted false alarms", "too few comparisons to say".to_owned())];
+    };
+    let (rate, low, high) = (short(tail.rate), short(tail.low), short(tail.high));
+    vec![
+        row(
+            "Predicted false alarms per comparison",
+            format!("{rate} (95 % interval {low} to {high})"),
+        ),
+        row("Threshold", format!("{}, exceeded {} times", short(tail.threshold), tail.exceedances)),
+        row(
+            "Generalised Pareto distribution",
+            format!("shape {}, scale {}", short(tail.shape), short(tail.scale)),
+        ),
+    ]
+}
+
+fn group_row(group: &NullGroup) -> Vec<String> {
+    let three =
+        |q: &Quantiles| format!("{} · {} · {}", short(q.median), short(q.p999), short(q.largest));
+    let names = [&group.engine, &group.precision, &group.layer].map(Clone::clone);
+    let mut row: Vec<String> = names.to_vec();
+    row.push(group.count.to_string());
+    row.extend(group.ratios.iter().map(three));
+    row
+}
+
+fn case_row(case: &NullCase) -> Vec<String> {
+    let texts = [&case.measure, &case.module, &case.engine, &case.precision, &case.command];
+    std::iter::once(short(case.ratio)).chain(texts.map(Clone::clone)).collect()
+}
