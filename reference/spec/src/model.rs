@@ -2,10 +2,13 @@
 //! section 3, and the table of modules in the README.
 
 mod build;
+mod tiled;
 
 use crate::config::{Config, ConfigError, Semantics};
 use crate::module::{Module, ModuleId};
 use crate::weights::ParamSpec;
+
+pub use tiled::Tiled;
 
 /// Variance offset of every batch normalisation.
 pub const BN_EPS: f64 = 1e-5;

@@ -105,7 +105,7 @@ fn layer(
         shape: module.batch_shape(batch).into_iter().map(|extent| extent as u64).collect(),
         params: module.params,
         macs: module.macs,
-        n: measured.budget.map_or(1.0, |budget| budget.roundings),
+        n: measured.budget.map_or(1.0, |budget| budget.roundings.l2),
         introduced: measured.introduced,
         inherited: measured.inherited,
         verdict,

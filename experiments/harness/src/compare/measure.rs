@@ -1,12 +1,16 @@
 //! How far two tensors are apart, and how far they may be.
 //!
 //! The rule (see the README, "When two layers agree"): with e = error against the float64 truth,
-//! a layer passes when e(candidate) / max(e(libtorch in the candidate's precision), n * eps) is at
-//! most [`BOUND`], both as relative L2 and as the largest error over the truth's rms.
+//! a layer passes when e(candidate) / max(a * e(libtorch in the candidate's precision), n * eps) is at
+//! most [`BOUND`], both as relative L2 and as the largest error over the truth's rms. n and a are
+//! derived in [`super::allowed`]; `harness selftest --null` counts how often a right engine fails.
 
 use half::{bf16, f16};
 use reports::record::Errors;
-use spec::{Model, Precision, Tensor};
+use spec::{Precision, Tensor};
+
+pub use super::allowed::roundings;
+use super::allowed::{self, Granted};
 
 /// A layer passes at a budget ratio of at most this.
 pub const BOUND: f64 = 4.0;
@@ -22,42 +26,6 @@ pub fn within(errors: &Errors) -> bool {
     passes(errors.ratio) && errors.nan == 0
 }
 
-/// The factor n before eps in the budget of a layer whose sums have `reduction` terms.
-///
-/// Rounding s_1, s_2, …, s_K of a sequential sum independently (a random walk, Higham and Mary
-/// 2019) gives a standard error of sqrt(K / 6) u for terms of random sign and of sqrt(K) / 3 u for
-/// terms of one sign, relative to the result; u = eps / 2. sqrt(K) / 4 eps covers both. A layer
-/// that only rounds its output is granted one eps. Engines of fewer bits sum in float32, so that
-/// only the rounding of the output, or in TF32 of the factors, is left.
-pub fn granted_roundings(reduction: usize, precision: Precision) -> f64 {
-    summing(reduction, precision).max(1.0)
-}
-
-fn summing(reduction: usize, precision: Precision) -> f64 {
-    match precision {
-        Precision::Bf16 | Precision::Tf32 | Precision::F16 => 0.0,
-        _ if reduction <= 1 => 0.0,
-        _ => (reduction as f64).sqrt() / 4.0,
-    }
-}
-
-/// n for every module. Fed the reference's input, a module answers for its own sums. Where the
-/// network runs through, the errors of all modules up to it have come together: independent, they
-/// add in quadrature, each with what its sums and the rounding of its output (eps / sqrt(12) where
-/// every place between two numbers is equally likely) give.
-pub fn roundings(model: &Model, precision: Precision, own: bool) -> Vec<f64> {
-    let modules = model.modules().iter();
-    if own {
-        return modules.map(|m| granted_roundings(m.reduction, precision)).collect();
-    }
-    let squares = modules.map(|m| summing(m.reduction, precision).powi(2) + 1.0 / 12.0);
-    let sums = squares.scan(0.0, |sum, square| {
-        *sum += square;
-        Some(*sum)
-    });
-    sums.map(|sum: f64| sum.sqrt().max(1.0)).collect()
-}
-
 /// The raw distances between a candidate and the truth.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Distance {
@@ -69,6 +37,12 @@ pub struct Distance {
     pub max_rel: f64,
     /// max |t| / rms(t): how far the largest value stands out, which scales its own rounding.
     pub peak: f64,
+    /// rms(t).
+    pub rms: f64,
+    /// Values.
+    pub count: f64,
+    /// How many values carry the relative L2, and how many the largest error.
+    pub carriers: [f64; 2],
     /// Cosine of the angle between both.
     pub cosine: f64,
     /// Largest distance in units of the last place, at the candidate's precision.
@@ -106,18 +80,41 @@ pub fn distance(truth: &Tensor, candidate: &Tensor, precision: Precision) -> Dis
         nan += u64::from(c.is_nan());
         inf += u64::from(c.is_infinite());
     }
-    let rms = (truth2 / truth.len().max(1) as f64).sqrt();
+    let count = truth.len().max(1) as f64;
+    let rms = (truth2 / count).sqrt();
     let same_direction = error2 == 0.0;
     Distance {
         rel_l2: over(error2.sqrt(), truth2.sqrt()),
         max_abs,
         max_rel: over(max_abs, rms),
         peak: over(peak, rms),
+        rms,
+        count,
+        carriers: carriers(truth, candidate, max_abs),
         cosine: if same_direction { 1.0 } else { dot / (truth2 * candidate2).sqrt() },
         ulp,
         nan,
         inf,
     }
+}
+
+/// How many values carry an error: all of them where they are normal with one variance, few where few
+/// are much larger than the rest. For normal errors (sum e^2)^2 / sum e^4 is a third of their number
+/// (Satterthwaite's degrees of freedom), (sum e^4)^2 / sum e^8 is 3^2 / 105 of it; the second
+/// gives the weight to the largest.
+fn carriers(truth: &Tensor, candidate: &Tensor, max_abs: f64) -> [f64; 2] {
+    if !(max_abs > 0.0 && max_abs.is_finite()) {
+        return [truth.len() as f64; 2];
+    }
+    let (mut second, mut fourth, mut eighth) = (0.0, 0.0, 0.0);
+    for (t, c) in truth.iter().zip(candidate.iter()) {
+        let square = ((c - t) / max_abs).powi(2);
+        second += square;
+        fourth += square * square;
+        eighth += square.powi(4);
+    }
+    let most = truth.len() as f64;
+    [3.0 * second * second / fourth, 105.0 / 9.0 * fourth * fourth / eighth].map(|n| n.min(most))
 }
 
 /// Distance in representable numbers of the precision between the truth, rounded to it, and the
@@ -140,6 +137,16 @@ fn ulps(truth: f64, candidate: f64, precision: Precision) -> u64 {
     u64::try_from(place(truth).abs_diff(place(candidate))).unwrap_or(u64::MAX)
 }
 
+/// The smallest normal number of a precision.
+fn smallest_normal(precision: Precision) -> f64 {
+    match precision {
+        Precision::F64 => f64::MIN_POSITIVE,
+        Precision::F32 | Precision::Tf32 => f64::from(f32::MIN_POSITIVE),
+        Precision::Bf16 => bf16::MIN_POSITIVE.to_f64(),
+        Precision::F16 => f16::MIN_POSITIVE.to_f64(),
+    }
+}
+
 /// What a layer's error is held against.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
@@ -148,10 +155,10 @@ pub struct Budget {
     /// Rounding errors of the yardstick are scaled by this: 1, or eps(f64) / eps(f32) where the
     /// candidate computes in float64 and the yardstick cannot be more exact than the truth.
     pub scale: f64,
-    /// n.
-    pub roundings: f64,
-    /// eps of the candidate's precision.
-    pub epsilon: f64,
+    /// n, and how much more than plain sums the allowed algorithms are granted.
+    pub roundings: Granted,
+    /// The candidate's precision.
+    pub precision: Precision,
 }
 
 impl Budget {
@@ -163,16 +170,30 @@ impl Budget {
 
     /// Both budget ratios: of a relative L2, and of a largest error over the truth's rms.
     pub fn ratios(&self, rel_l2: f64, max_rel: f64) -> [f64; 2] {
-        let floor = self.roundings * self.epsilon;
-        // A yardstick that broke down (NaN, infinite) grants nothing beyond the floor.
-        let granted = |own: f64, floor: f64| {
-            if own.is_finite() { (own * self.scale).max(floor) } else { floor }
-        };
-        let l2 = granted(self.yardstick.rel_l2, floor);
-        // The largest value is rounded by half an eps of itself, not of the rms.
-        let peak = if self.yardstick.peak.is_finite() { self.yardstick.peak.max(1.0) } else { 1.0 };
-        let largest = granted(self.yardstick.max_rel, floor * peak);
+        let [l2, largest] = self.granted();
         [over(rel_l2, l2), over(max_rel, largest)]
+    }
+
+    /// What is granted to a relative L2, and to a largest error over the truth's rms.
+    fn granted(&self) -> [f64; 2] {
+        let (own, n, eps) = (&self.yardstick, &self.roundings, self.precision.epsilon());
+        // Below the smallest normal number errors are absolute (Higham 2002, section 2.8), and an
+        // engine may flush to zero.
+        let smallest = smallest_normal(self.precision) / own.rms;
+        let underflow = if smallest.is_finite() { smallest } else { 0.0 };
+        // A yardstick that broke down (NaN, infinite) grants nothing beyond the floor.
+        let granted = |error: f64, algorithm: f64, carriers: f64, floor: f64| {
+            let error = error * self.scale * (algorithm / n.direct) * allowed::scatter(carriers);
+            if error.is_finite() { error.max(floor) } else { floor }
+        };
+        // The largest value is rounded by half an eps of itself, not of the rms; where the values are
+        // alike, errors of sums still are spread like normal ones.
+        let peak = if own.peak.is_finite() { own.peak.max(1.0) } else { 1.0 };
+        let spread = if n.sums { peak.max(allowed::extreme(own.count)) } else { peak };
+        let [for_l2, for_largest] = own.carriers;
+        let l2 = granted(own.rel_l2, n.l2, for_l2, n.l2 * eps);
+        let largest = granted(own.max_rel, n.largest, for_largest, n.largest * eps * spread);
+        [l2 + underflow, largest + underflow]
     }
 
     /// The record of a layer's error.
@@ -223,8 +244,8 @@ mod tests {
     fn budget(yardstick: f64) -> Budget {
         let exact = at(&[1.0], &[1.0]);
         let yardstick = Distance { rel_l2: yardstick, max_rel: yardstick, ..exact };
-        let epsilon = Precision::F32.epsilon();
-        Budget { yardstick, scale: 1.0, roundings: 1.0, epsilon }
+        let roundings = Granted { direct: 1.0, l2: 1.0, largest: 1.0, sums: false };
+        Budget { yardstick, scale: 1.0, roundings, precision: Precision::F32 }
     }
 
     #[test]

@@ -7,11 +7,13 @@
 //! errors into verdicts, `readings` finds out what a dump's arrays show, `explain` looks for the
 //! mistake behind a divergence.
 
+mod allowed;
 mod explain;
 pub mod judge;
 pub mod lockstep;
 pub mod measure;
 pub mod readings;
+mod winograd;
 
 use std::collections::BTreeMap;
 
@@ -22,6 +24,7 @@ use spec::{Engine, Flow, Kind, Model, ModuleId, Precision, Selection, Tensor};
 use crate::dump::chain::{Cause, Reading};
 use crate::dump::{Dump, Fate, Offered};
 use crate::faults::AFTER_RELU;
+use allowed::Granted;
 use lockstep::Runner;
 use measure::{Budget, Distance};
 
@@ -199,6 +202,8 @@ impl Comparison {
                 Some(dump) => Target::recorded(dump, id, &mut found.reference_fates),
                 None => Some(Target::of(truth.clone())),
             };
+            let has = recorded.map_or(!offered.is_empty(), |dump| dump.has(id));
+            let shown = has && target.is_some();
             if let (false, Some(target), Some(own), true) =
                 (offered.is_empty(), target, own, selected)
             {
@@ -236,6 +241,9 @@ impl Comparison {
             match (id == last, forced) {
                 (true, _) => Flow::Stop,
                 (_, false) => Flow::Continue,
+                // What is not shown is judged as part of the next module that is: its errors, and
+                // what that module makes of them, are then in the yardstick's, too.
+                (_, true) if !shown => Flow::Continue,
                 (_, true) => {
                     let value = driver.and_then(|dump| dump.get(id)).unwrap_or(truth);
                     Flow::Replace(precision.round(value))
@@ -250,14 +258,14 @@ impl Comparison {
 #[derive(Default)]
 struct Unseen {
     /// By the next module.
-    next: f64,
+    next: Granted,
     /// By the module that they are part of: a convolution that another one follows, which reads
     /// something else, as the temporal convolution of a CTL.
-    parent: Vec<(ModuleId, f64)>,
+    parent: Vec<(ModuleId, Granted)>,
 }
 
 impl Unseen {
-    fn add(&mut self, model: &Model, id: ModuleId, roundings: f64) {
+    fn add(&mut self, model: &Model, id: ModuleId, roundings: Granted) {
         let follows = model.modules().get(id.0 + 1).map(|next| next.kind);
         if model.module(id).kind == Kind::Conv && follows == Some(Kind::Conv) {
             self.parent.push((id, roundings));
@@ -266,7 +274,7 @@ impl Unseen {
         }
     }
 
-    fn take(&mut self, model: &Model, id: ModuleId) -> f64 {
+    fn take(&mut self, model: &Model, id: ModuleId) -> Granted {
         let parent = format!("{}.", model.module(id).name);
         let mut granted = std::mem::take(&mut self.next);
         self.parent.retain(|(child, roundings)| {
@@ -281,19 +289,14 @@ impl Unseen {
 }
 
 /// The budget of a layer, from the yardstick's own error there.
-fn budget(precision: Precision, roundings: f64, truth: &Tensor, own: &Tensor) -> Budget {
+fn budget(precision: Precision, roundings: Granted, truth: &Tensor, own: &Tensor) -> Budget {
     // A float64 candidate is held against a float64 truth, whose own error cannot be seen; rounding
     // errors scale with eps, so the float32 yardstick tells how large it is.
     let scale = match precision {
         Precision::F64 => Precision::F64.epsilon() / Precision::F32.epsilon(),
         _ => 1.0,
     };
-    Budget {
-        yardstick: measure::distance(truth, own, precision),
-        scale,
-        roundings,
-        epsilon: precision.epsilon(),
-    }
+    Budget { yardstick: measure::distance(truth, own, precision), scale, roundings, precision }
 }
 
 /// What a candidate's value is compared with.

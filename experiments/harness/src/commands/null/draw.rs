@@ -1,6 +1,7 @@
 //! Random comparisons whose candidates are right: networks, weights, clips, engines.
 
 use anyhow::Result;
+use cpu::kernels::winograd::Tile;
 use cpu::{Convolution, Isa};
 use spec::config::FrameSize;
 use spec::weights::{Format, Weights, formula};
@@ -12,7 +13,7 @@ use crate::input;
 
 /// Frame sizes: even and odd, square and not, down to maps of one pixel.
 const SIZES: [(usize, usize); 8] =
-    [(57, 65), (64, 64), (29, 31), (96, 72), (40, 33), (17, 80), (32, 32), (45, 77)];
+    [(57, 65), (64, 64), (29, 31), (96, 72), (40, 33), (30, 80), (32, 32), (45, 77)];
 const DEPTHS: [usize; 5] = [10, 18, 18, 34, 50];
 const WIDTHS: [f64; 4] = [0.125, 0.1875, 0.25, 0.3];
 const FRAMES: [usize; 5] = [4, 5, 8, 12, 16];
@@ -22,7 +23,7 @@ const FRAMES: [usize; 5] = [4, 5, 8, 12, 16];
 pub enum Style {
     /// `formula:SEED`, which any program can make.
     Formula,
-    /// Normalisations whose factors differ by up to 16 from channel to channel.
+    /// Normalisations whose factors differ by up to 4 times more from channel to channel.
     Gammas,
     /// Normalisations with negative offsets, so that most activations are zero.
     Sparse,
@@ -117,7 +118,7 @@ impl Draw {
                 (Style::Gammas, true, Some("weight")) => {
                     let dice = dice();
                     for (value, u) in param.data.iter_mut().zip(dice) {
-                        *value *= (4.0 * u - 2.0).exp2();
+                        *value *= (2.0 * u - 1.2).exp2();
                     }
                 }
                 (Style::Sparse, true, Some("bias")) => {
@@ -206,8 +207,6 @@ impl Draw {
         )
     }
 }
-
-use cpu::kernels::winograd::Tile;
 
 const ALGORITHMS: [Convolution; 3] =
     [Convolution::Direct, Convolution::Winograd(Tile::F2), Convolution::Winograd(Tile::F4)];

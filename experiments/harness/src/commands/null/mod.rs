@@ -11,7 +11,7 @@ mod tally;
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use reports::record::{NullCase, NullRecord, Record, Verdict};
+use reports::record::{NullCase, NullGroup, NullRecord, Quantiles, Record, Verdict};
 use spec::weights::Weights;
 use spec::{Config, Engine, Kind, Model, Precision, Selection, Tensor};
 
@@ -202,22 +202,29 @@ fn record(args: &SelftestArgs, tally: &Tally, alarms: u64, started: &Started) ->
     }
 }
 
+/// Ratios of each engine, of the kind of layer where they are largest; the report has all kinds.
 fn table(record: &NullRecord) -> String {
     let mut text = format!(
-        "{:24} {:>5} {:16} {:>8}  {}",
+        "{:24} {:>5} {:>9}  {}\n{:41} {}",
         "engine",
         "",
-        "layer",
-        "count",
-        "median, 99.9 % and largest ratio: introduced L2, largest; inherited L2, largest"
+        "layers",
+        "99.9 % quantile and largest ratio in the worst kind of layer:",
+        "",
+        MEASURES.map(|measure| format!("{measure:>21}")).concat()
     );
+    let mut engines: BTreeMap<(&str, &str), Vec<&NullGroup>> = BTreeMap::new();
     for group in &record.groups {
-        text += &format!(
-            "\n{:24} {:>5} {:16} {:>8} ",
-            group.engine, group.precision, group.layer, group.count
-        );
-        for q in &group.ratios {
-            text += &format!(" {:4.2} {:4.2} {:4.2} |", q.median, q.p999, q.largest);
+        engines.entry((&group.engine, &group.precision)).or_default().push(group);
+    }
+    for ((engine, precision), groups) in engines {
+        let layers: u64 = groups.iter().map(|group| group.count).sum();
+        text += &format!("\n{engine:24} {precision:>5} {layers:>9}  ");
+        for at in 0..MEASURES.len() {
+            let worst = |of: fn(&Quantiles) -> f64| {
+                groups.iter().map(|group| of(&group.ratios[at])).fold(0.0, f64::max)
+            };
+            text += &format!("{:14.2} {:6.2}", worst(|q| q.p999), worst(|q| q.largest));
         }
     }
     text += "\n\nworst comparisons";

@@ -81,7 +81,7 @@ impl Tally {
             let count = values.iter().map(Vec::len).max().unwrap_or(0) as u64;
             NullGroup { engine, precision, layer, count, ratios: values.each_ref().map(quantiles) }
         };
-        self.groups.iter().map(group).collect()
+        self.groups.iter().map(group).filter(|group| group.count > 0).collect()
     }
 
     /// How many comparisons have their largest ratio in each interval.

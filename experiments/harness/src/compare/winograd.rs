@@ -1,0 +1,211 @@
+//! How much larger than those of a plain sum the rounding errors of a Winograd convolution may be.
+//!
+//! Winograd's F(m x m, 3 x 3) computes a tile of m x m outputs as A^T [(G g G^T) . (B^T d B)] A, with
+//! one product for each of (m + 2)^2 planes and pair of channels (Lavin and Gray, arXiv 1509.09308).
+//! The planes are larger than the outputs and cancel, so that errors grow by a factor that depends on
+//! the points that A, B and G are made from (Vincent, Stephano, Frumkin, Ginsburg and Demouth 2017,
+//! "On improving the numerical stability of Winograd convolutions"; Barabasz, Anderson, Soodhalter and
+//! Gregg, arXiv 1803.10986).
+//!
+//! The factor here is the statistical one. Let the kernel and the map have independent values of
+//! variance 1. Plane (p, q) of the transformed kernel then has the variance |G_p|^2 |G_q|^2, of the
+//! transformed map |B_p|^2 |B_q|^2; an error of relative size s in each plane, independent of the
+//! others, reaches output (i, j) with the variance s^2 times the sum over p and q of (A_ip A_jq)^2
+//! |G_p|^2 |G_q|^2 |B_p|^2 |B_q|^2 = 3^2 a_i a_j, where 3 a_i = sum over p of A_ip^2 |G_p|^2 |B_p|^2; the
+//! output itself has the variance 3^2. So the relative error is s sqrt(a_i a_j): as root mean square
+//! over the tile s mean(a), at its worst output s max(a).
+
+/// Points of the algorithms that a comparison has to allow for: F(2x2) and F(4x4) of Lavin and Gray,
+/// which most runtimes have.
+pub const USUAL: [&[f64]; 2] = [&[0.0, 1.0, -1.0], &[0.0, 1.0, -1.0, 2.0, -2.0]];
+
+/// Points for planes in a half format. With the usual ones F(4x4) is not usable there (31 roundings
+/// of 3 decimal digits); these are near the best ones (Barabasz et al., table 2, have 1/2 and 3/2).
+pub const CAREFUL: [&[f64]; 2] = [&[0.0, 1.0, -1.0], &[0.0, 0.75, -0.75, 1.5, -1.5]];
+
+/// What an algorithm does to errors.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Amplification {
+    /// Root mean square over the outputs of a tile.
+    pub l2: f64,
+    /// At the worst output.
+    pub largest: f64,
+    /// Roundings of the three transforms, of a kernel, a map and a tile of outputs.
+    pub transforms: f64,
+}
+
+/// A^T, G and B^T for some finite points and infinity, by rows.
+struct Matrices {
+    a: Vec<Vec<f64>>,
+    g: Vec<Vec<f64>>,
+    b: Vec<Vec<f64>>,
+}
+
+/// Coefficients, the constant first, of the product of (x - q) over all q.
+fn polynomial(roots: impl Iterator<Item = f64>) -> Vec<f64> {
+    roots.fold(vec![1.0], |product, q| {
+        let mut next = vec![0.0; product.len() + 1];
+        for (power, c) in product.iter().enumerate() {
+            next[power] -= q * c;
+            next[power + 1] += c;
+        }
+        next
+    })
+}
+
+impl Matrices {
+    /// By Toom and Cook's construction: a row of B^T holds the product of (x - q) over the other
+    /// points q, a row of G the powers of a point over its product of (p - q), a column of A^T its
+    /// powers; the last is infinity.
+    fn new(points: &[f64]) -> Self {
+        let (n, m) = (points.len() + 1, points.len() - 1);
+        let others = |p: f64| points.iter().copied().filter(move |&q| q != p);
+        let mut b: Vec<Vec<f64>> = points.iter().map(|&p| polynomial(others(p))).collect();
+        b.push(polynomial(points.iter().copied()));
+        b.iter_mut().for_each(|row| row.resize(n, 0.0));
+        let mut g: Vec<Vec<f64>> = points
+            .iter()
+            .map(|&p| {
+                let norm: f64 = others(p).map(|q| p - q).product();
+                (0..3).map(|power| p.powi(power) / norm).collect()
+            })
+            .collect();
+        g.push(vec![0.0, 0.0, 1.0]);
+        let row = |power: usize| {
+            let last = if power + 1 == m { 1.0 } else { 0.0 };
+            points.iter().map(|p| p.powi(power as i32)).chain([last]).collect()
+        };
+        Matrices { a: (0..m).map(row).collect(), g, b }
+    }
+}
+
+/// The amplification of the algorithm with these points. `taps` are the taps that are not zero, for
+/// each kind of input channels: [3], or [3, 2] for a 5x5 kernel of stride 2 on cells.
+pub fn amplification(points: &[f64], taps: &[usize]) -> Amplification {
+    let Matrices { a, g, b } = Matrices::new(points);
+    let square = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>();
+    let plane: Vec<f64> = g
+        .iter()
+        .zip(&b)
+        .map(|(g, b)| taps.iter().map(|&taps| square(&g[..taps])).sum::<f64>() * square(b))
+        .collect();
+    let all = taps.iter().sum::<usize>() as f64;
+    let each: Vec<f64> = a
+        .iter()
+        .map(|row| row.iter().zip(&plane).map(|(a, plane)| a * a * plane).sum::<f64>() / all)
+        .collect();
+    // A transform of a tile is two products with the matrix; each of their sums rounds once for
+    // each of its terms.
+    let terms = |rows: &[Vec<f64>]| {
+        rows.iter().map(|row| row.iter().filter(|x| **x != 0.0).count()).max().unwrap_or(0)
+    };
+    Amplification {
+        l2: each.iter().sum::<f64>() / each.len() as f64,
+        largest: each.iter().copied().fold(0.0, f64::max),
+        transforms: 2.0 * (terms(&a) + terms(&g) + terms(&b)) as f64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spec::weights::formula;
+
+    /// Standard normal numbers, about: sums of twelve.
+    fn normal(name: &str, n: usize) -> Vec<f64> {
+        let u = formula::uniform(name, 12 * n, 0);
+        u.chunks(12).map(|c| c.iter().map(|&x| f64::from(x)).sum::<f64>() - 6.0).collect()
+    }
+
+    /// rows x X x rows^T for a square X.
+    fn both(rows: &[Vec<f64>], x: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let times = |x: &[Vec<f64>]| -> Vec<Vec<f64>> {
+            let column = |j: usize| x.iter().map(move |row| row[j]);
+            let cell = |row: &Vec<f64>, j| row.iter().zip(column(j)).map(|(a, b)| a * b).sum();
+            rows.iter().map(|row| (0..x[0].len()).map(|j| cell(row, j)).collect()).collect()
+        };
+        let turned = |x: Vec<Vec<f64>>| -> Vec<Vec<f64>> {
+            (0..x[0].len()).map(|j| x.iter().map(|row| row[j]).collect()).collect()
+        };
+        turned(times(&turned(times(x))))
+    }
+
+    fn square(values: &[f64]) -> Vec<Vec<f64>> {
+        let side = values.len().isqrt();
+        values.chunks(side).map(<[f64]>::to_vec).collect()
+    }
+
+    /// Root mean square error, relative to that of the outputs, of outputs whose planes are disturbed
+    /// by relative errors of 1: over the tile, and at its worst output.
+    fn measured(points: &[f64]) -> (f64, f64) {
+        let Matrices { a, g, b } = Matrices::new(points);
+        let (n, m) = (points.len() + 1, points.len() - 1);
+        let (trials, channels) = (400, 8);
+        let (mut errors, mut outputs) = (vec![0.0; m * m], 0.0);
+        for trial in 0..trials {
+            let mut planes = vec![vec![0.0; n]; n];
+            let mut direct = vec![0.0; m * m];
+            for channel in 0..channels {
+                let kernel = square(&normal(&format!("k{trial} {channel}"), 9));
+                let map = square(&normal(&format!("m{trial} {channel}"), n * n));
+                let (u, v) = (both(&g, &kernel), both(&b, &map));
+                for (p, row) in planes.iter_mut().enumerate() {
+                    for (q, plane) in row.iter_mut().enumerate() {
+                        *plane += u[p][q] * v[p][q];
+                    }
+                }
+                for (at, sum) in direct.iter_mut().enumerate() {
+                    for (y, row) in kernel.iter().enumerate() {
+                        for (x, weight) in row.iter().enumerate() {
+                            *sum += weight * map[at / m + y][at % m + x];
+                        }
+                    }
+                }
+            }
+            let right = both(&a, &planes);
+            let noise = normal(&format!("noise {trial}"), n * n);
+            for (at, plane) in planes.iter_mut().flatten().enumerate() {
+                *plane *= 1.0 + noise[at];
+            }
+            let disturbed = both(&a, &planes);
+            for (at, sum) in direct.iter().enumerate() {
+                let output = right[at / m][at % m];
+                assert!((output - sum).abs() < 1e-9 * (1.0 + sum.abs()), "the algorithm is right");
+                errors[at] += (disturbed[at / m][at % m] - output).powi(2);
+                outputs += output * output;
+            }
+        }
+        let mean = outputs / (m * m) as f64;
+        let rms = (errors.iter().sum::<f64>() / outputs).sqrt();
+        (rms, errors.iter().copied().fold(0.0, |a: f64, b| a.max((b / mean).sqrt())))
+    }
+
+    #[test]
+    fn amplification_agrees_with_a_monte_carlo_estimate() {
+        for points in USUAL.into_iter().chain(CAREFUL) {
+            let derived = amplification(points, &[3]);
+            let (l2, largest) = measured(points);
+            assert!((l2 / derived.l2 - 1.0).abs() < 0.1, "{points:?}: {l2}, {derived:?}");
+            let off = largest / derived.largest - 1.0;
+            assert!(off.abs() < 0.2, "{points:?}: {largest}, {derived:?}");
+        }
+    }
+
+    #[test]
+    fn the_careful_points_are_those_of_our_engine_and_better_than_the_usual_ones() {
+        let (p, q) = (f64::from(cpu::kernels::winograd::P), f64::from(cpu::kernels::winograd::Q));
+        assert_eq!(CAREFUL[1], [0.0, p, -p, q, -q]);
+        let [usual, careful] = [USUAL[1], CAREFUL[1]].map(|points| amplification(points, &[3]));
+        assert!(careful.l2 < 0.5 * usual.l2 && careful.largest < 0.3 * usual.largest);
+    }
+
+    #[test]
+    fn lavin_and_grays_own_matrices() {
+        let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12);
+        let f4 = Matrices::new(USUAL[1]);
+        assert!(close(&f4.b[0], &[4.0, 0.0, -5.0, 0.0, 1.0, 0.0]));
+        assert!(close(&f4.g[3], &[1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0]));
+        assert!(close(&f4.a[3], &[0.0, 1.0, -1.0, 8.0, -8.0, 1.0]));
+        assert!((amplification(USUAL[0], &[3]).l2 - 5.0 / 3.0).abs() < 1e-12);
+    }
+}
