@@ -456,6 +456,10 @@ pub struct SelftestRecord {
     /// Changed files, by the kind of change.
     #[serde(default)]
     pub mutations: Vec<Mutation>,
+    /// The mistake that was planted against the one that was named; one entry for each kind of fault
+    /// and each setting.
+    #[serde(default)]
+    pub confusion: Vec<Confusion>,
     /// How the run was made.
     pub run: Run,
 }
@@ -484,6 +488,38 @@ impl Mutation {
     pub fn new(file: &str, what: &str) -> Self {
         let (file, what) = (file.to_owned(), what.to_owned());
         Mutation { file, what, made: 0, refused: 0, noticed: 0, covered: 0, passed: vec![] }
+/// What became of one kind of fault in one setting. The counts add up to what was planted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confusion {
+    /// The fault in words: "swapped weights".
+    pub planted: String,
+    /// Whether it is in the catalogue. One that is not has to be located, and must not be named.
+    pub known: bool,
+    /// Where it was planted: "engine", "dump" or "flax dump".
+    pub setting: String,
+    /// Named as itself, alone or among mistakes that give the same values there.
+    pub itself: u64,
+    /// Named as something else.
+    pub another: u64,
+    /// Found, and not named.
+    pub located: u64,
+    /// Not found.
+    pub missed: u64,
+    /// What it was named as instead, and how often.
+    #[serde(default)]
+    pub others: BTreeMap<String, u64>,
+}
+
+impl Confusion {
+    /// How often it was planted.
+    pub fn planted_times(&self) -> u64 {
+        let counts = [self.itself, self.another, self.located, self.missed];
+        counts.into_iter().fold(0, u64::saturating_add)
+    }
+
+    /// How often it came out as it should: named as itself, or, if it is in no catalogue, located.
+    pub fn right(&self) -> u64 {
+        if self.known { self.itself } else { self.located }
     }
 }
 
@@ -512,6 +548,15 @@ pub struct Place {
     pub detected: bool,
     /// The module that was named as the culprit.
     pub named: Option<String>,
+    /// Where it was planted: "engine", "dump" or "flax dump".
+    #[serde(default)]
+    pub setting: String,
+    /// Frame size of the model, HxW.
+    #[serde(default)]
+    pub size: String,
+    /// The mistake that was named, in words.
+    #[serde(default)]
+    pub explanation: Option<String>,
     /// Largest budget ratio that was seen.
     #[serde(with = "float")]
     pub ratio: f64,

@@ -30,7 +30,7 @@ pub enum Command {
     Diff(DiffArgs),
     /// Write the activations of an engine to an npz file.
     Dump(DumpArgs),
-    /// Inject every fault at random places and count how often it is noticed and placed.
+    /// Plant every known mistake at random places and count how often it is noticed, placed and named.
     Selftest(SelftestArgs),
     /// Print the modules of a model with shapes, parameters and multiply-accumulates.
     Info(InfoArgs),
@@ -345,8 +345,8 @@ pub struct GpuCheckArgs {
 /// `harness selftest`.
 #[derive(Debug, Args)]
 pub struct SelftestArgs {
-    /// Random places for each fault.
-    #[arg(long, default_value_t = 20)]
+    /// Random places for each mistake; each is planted in an engine and in two kinds of dumps.
+    #[arg(long, default_value_t = 2)]
     pub places: usize,
     /// Arrays of a right dump and of a right checkpoint that are changed in each of ten ways; a large
     /// number changes all of them.

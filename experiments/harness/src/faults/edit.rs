@@ -1,14 +1,16 @@
 //! How a mistake is made.
 
-use half::bf16;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
 use spec::weights::Weights;
 use spec::{Data, Engine, EngineError, Flow, Model, ModuleId, Precision, Semantics, Tap, Tensor};
 
-/// Rewrites a tensor.
-pub type Rewrite = fn(Tensor) -> Tensor;
+use super::expr::{Expr, Gap, Scope};
+use super::map::Map;
 
-/// Rewrites the values of a tensor of weights, given its shape.
-pub type WeightRewrite = fn(&[usize], &mut [f64]);
+/// Rewrites the values of a tensor of weights of this shape.
+pub type Rewrite = fn(&[usize], &mut [f64]);
 
 /// One edit that turns a healthy network into one with a mistake.
 #[derive(Debug, Clone)]
@@ -18,21 +20,26 @@ pub enum Edit {
     /// Another eps in one batch normalisation.
     Eps(ModuleId, f64),
     /// Rewrites one tensor of the weights.
-    Weight(String, WeightRewrite),
+    Weight(String, Rewrite),
     /// Exchanges two tensors of equal shape.
     Swap(String, String),
-    /// Rewrites the clip [N, 3, T, H, W] before the network sees it.
-    Input(Rewrite),
-    /// Rewrites the output of one module.
-    Output(ModuleId, Rewrite),
+    /// Rewrites the clip before the network sees it.
+    Clip(Expr),
+    /// Computes one module again, of its own output or of what other modules gave before it.
+    Compute(ModuleId, Expr),
 }
 
 /// A mistake at a place.
 #[derive(Debug, Clone)]
 pub struct Change {
-    /// The mistake in words: `eps 1e-3 instead of 1e-5`.
+    /// The word of its kind in the catalogue.
+    pub word: &'static str,
+    /// The mistake wherever it is made: `a ReLU is missing`. With the word it tells what belongs
+    /// together where a whole program makes the mistake.
+    pub variant: &'static str,
+    /// The mistake in words at this place: `the ReLU after bn1 is missing`.
     pub what: String,
-    /// The module that it is a mistake of.
+    /// The module that it is a mistake of: the first that it changes.
     pub site: ModuleId,
     /// How it is made.
     pub edits: Vec<Edit>,
@@ -65,10 +72,73 @@ impl Change {
                         weights.get_mut(b).into_iter().for_each(|slot| *slot = pa.clone());
                     }
                 }
-                Edit::Input(_) | Edit::Output(..) => {}
+                Edit::Clip(_) | Edit::Compute(..) => {}
             }
         }
     }
+
+    /// The modules whose own output it changes, in order of execution.
+    pub fn touches(&self, model: &Model) -> BTreeSet<ModuleId> {
+        self.edits.iter().flat_map(|edit| touched(edit, model)).collect()
+    }
+
+    /// What a module computes instead, where that is not an edit of description or weights.
+    pub fn computes(&self, model: &Model, id: ModuleId) -> Option<&Expr> {
+        self.edits.iter().find_map(|edit| match edit {
+            Edit::Compute(at, expr) if *at == id => Some(expr),
+            Edit::Clip(expr) if id == model.input => Some(expr),
+            _ => None,
+        })
+    }
+
+    /// The format that it rounds outputs to: a value half-way between two numbers may then come out
+    /// as either.
+    pub fn rounds(&self) -> Option<Precision> {
+        self.edits.iter().find_map(|edit| match edit {
+            Edit::Compute(_, Expr::Rounded(of, precision)) if **of == Expr::Own => Some(*precision),
+            _ => None,
+        })
+    }
+
+    /// The same mistake at all of these places at once.
+    pub fn throughout(places: &[Change]) -> Option<Change> {
+        let first = places.first()?;
+        Some(Change {
+            what: everywhere(first.variant, places.len()),
+            edits: places.iter().flat_map(|place| place.edits.clone()).collect(),
+            ..first.clone()
+        })
+    }
+}
+
+/// A mistake of a program, in words.
+pub fn everywhere(variant: &str, places: usize) -> String {
+    format!("{variant}, in all {places} places")
+}
+
+fn touched(edit: &Edit, model: &Model) -> Vec<ModuleId> {
+    match edit {
+        Edit::Semantics(number, semantics) => {
+            let Some(ctl) = model.ctls().find(|ctl| ctl.number == *number) else { return vec![] };
+            let (old, ioi) = (ctl.semantics, &ctl.spatial_conv);
+            let parts = [
+                (old.tfc != semantics.tfc, ctl.gate.sigmoid),
+                (old.pos_embed != semantics.pos_embed, ioi.pos_embed.id),
+                (old.ioi != semantics.ioi, ioi.id),
+            ];
+            parts.into_iter().filter(|(differs, _)| *differs).map(|(_, id)| id).collect()
+        }
+        Edit::Eps(id, _) | Edit::Compute(id, _) => vec![*id],
+        Edit::Weight(name, _) => owner(model, name).into_iter().collect(),
+        Edit::Swap(a, b) => [a, b].into_iter().filter_map(|name| owner(model, name)).collect(),
+        Edit::Clip(_) => vec![model.input],
+    }
+}
+
+/// The module that a tensor of the weights belongs to; an embedding has the name of its module.
+fn owner(model: &Model, name: &str) -> Option<ModuleId> {
+    let module = name.rsplit_once('.').map_or(name, |(module, _)| module);
+    model.find(name).or_else(|| model.find(module)).map(|module| module.id)
 }
 
 /// An engine whose input and outputs are rewritten by a [`Change`].
@@ -77,6 +147,8 @@ pub struct Edited {
     pub engine: Box<dyn Engine>,
     /// The change.
     pub change: Change,
+    /// The changed weights.
+    pub weights: Weights,
 }
 
 impl Engine for Edited {
@@ -89,138 +161,126 @@ impl Engine for Edited {
     }
 
     fn forward(&mut self, input: &Tensor, tap: &mut dyn Tap) -> Result<Tensor, EngineError> {
+        let (precision, weights) = (self.engine.precision(), &self.weights);
         let mut input = input.clone();
-        let mut outputs = vec![];
+        let mut outputs = HashMap::new();
         for edit in &self.change.edits {
             match edit {
-                Edit::Input(rewrite) => input = rewrite(input),
-                Edit::Output(id, rewrite) => outputs.push((*id, *rewrite)),
+                Edit::Clip(expr) => {
+                    let clip = Arc::new(Map::of(&input));
+                    let own = || Ok(clip.clone());
+                    let scope = Scope { weights, values: &|_| None, own: &own };
+                    let value = expr.evaluate(&scope).map_err(|_| not_shown())?;
+                    input = as_tensor(&value, &input, precision);
+                }
+                Edit::Compute(id, expr) => {
+                    outputs.insert(*id, expr);
+                }
                 _ => {}
             }
         }
-        self.engine.forward(&input, &mut Rewriting { tap, outputs })
+        let kept = outputs.values().flat_map(|expr| expr.reads()).collect();
+        let mut rewriting = Rewriting {
+            tap,
+            weights,
+            precision,
+            kept,
+            values: HashMap::new(),
+            left: outputs.keys().copied().collect(),
+            outputs,
+            failed: false,
+        };
+        let output = self.engine.forward(&input, &mut rewriting)?;
+        match rewriting.failed || !rewriting.left.is_empty() {
+            true => Err(not_shown()),
+            false => Ok(output),
+        }
     }
 }
 
+/// An engine that fuses layers cannot be given a mistake between them.
+fn not_shown() -> EngineError {
+    EngineError::Backend {
+        engine: "--inject",
+        message: "this engine fuses a layer that this mistake is computed from; make it in an \
+                  engine that shows every layer, with --candidate scalar"
+            .to_owned(),
+    }
+}
+
+/// Values as a tensor of this one's shape, in the precision that an engine computes in.
+fn as_tensor(value: &Map, like: &Tensor, precision: Precision) -> Tensor {
+    let tensor = value.tensor(like.shape.clone(), precision);
+    match like.data {
+        Data::F32(_) => Tensor::f32(tensor.shape.clone(), tensor.to_f32()),
+        Data::F64(_) => tensor,
+    }
+}
+
+/// Stands between an engine and an observer and computes modules again.
 struct Rewriting<'a> {
     tap: &'a mut dyn Tap,
-    outputs: Vec<(ModuleId, Rewrite)>,
+    weights: &'a Weights,
+    precision: Precision,
+    outputs: HashMap<ModuleId, &'a Expr>,
+    /// What the expressions read.
+    kept: BTreeSet<ModuleId>,
+    values: HashMap<ModuleId, Arc<Map>>,
+    /// What has not been computed again yet.
+    left: BTreeSet<ModuleId>,
+    failed: bool,
+}
+
+impl Rewriting<'_> {
+    /// The value with the mistake, None where this module is right.
+    fn rewritten(&mut self, id: ModuleId, value: &Tensor) -> Option<Tensor> {
+        let expr = self.outputs.get(&id)?;
+        let own = || Ok(Arc::new(Map::of(value)));
+        let values = |id| self.values.get(&id).cloned();
+        let scope = Scope { weights: self.weights, values: &values, own: &own };
+        match expr.evaluate(&scope) {
+            Ok(wrong) if wrong.data.len() == value.len() => {
+                self.left.remove(&id);
+                Some(as_tensor(&wrong, value, self.precision))
+            }
+            Ok(_) | Err(Gap::Module(_) | Gap::Tensor(_)) => {
+                self.failed = true;
+                None
+            }
+        }
+    }
 }
 
 impl Tap for Rewriting<'_> {
     fn wants(&self, id: ModuleId) -> bool {
-        self.outputs.iter().any(|(at, _)| *at == id) || self.tap.wants(id)
+        self.outputs.contains_key(&id) || self.kept.contains(&id) || self.tap.wants(id)
     }
 
     fn see(&mut self, id: ModuleId, value: Tensor) -> Flow {
-        let Some((_, rewrite)) = self.outputs.iter().find(|(at, _)| *at == id) else {
-            return self.tap.see(id, value);
-        };
-        let value = rewrite(value);
-        let seen = match self.tap.wants(id) {
+        let wrong = self.rewritten(id, &value);
+        let changed = wrong.is_some();
+        let value = wrong.unwrap_or(value);
+        let flow = match self.tap.wants(id) {
             true => self.tap.see(id, value.clone()),
             false => Flow::Continue,
         };
-        if seen == Flow::Continue { Flow::Replace(value) } else { seen }
-    }
-}
-
-/// Applies a function to every value, in the tensor's own precision.
-pub fn map(mut tensor: Tensor, f: fn(f64) -> f64) -> Tensor {
-    match &mut tensor.data {
-        Data::F32(values) => values.iter_mut().for_each(|x| *x = f(f64::from(*x)) as f32),
-        Data::F64(values) => values.iter_mut().for_each(|x| *x = f(*x)),
-    }
-    tensor
-}
-
-/// Rounds to bfloat16 and back.
-pub fn to_bf16(tensor: Tensor) -> Tensor {
-    map(tensor, |x| bf16::from_f64(x).to_f64())
-}
-
-/// Rounds weights to bfloat16 and back.
-pub fn weight_to_bf16(_: &[usize], values: &mut [f64]) {
-    values.iter_mut().for_each(|x| *x = bf16::from_f64(*x).to_f64());
-}
-
-/// Exchanges height and width of a kernel [O, I, k, k].
-pub fn transpose_kernel(shape: &[usize], values: &mut [f64]) {
-    let side = shape[3];
-    for kernel in values.chunks_exact_mut(side * side) {
-        for y in 0..side {
-            for x in y + 1..side {
-                kernel.swap(y * side + x, x * side + y);
-            }
+        if self.kept.contains(&id) {
+            // What the network goes on with, not what it had computed.
+            let next = if let Flow::Replace(other) = &flow { other } else { &value };
+            self.values.insert(id, Arc::new(Map::of(next)));
+        }
+        match flow {
+            Flow::Continue if changed => Flow::Replace(value),
+            flow => flow,
         }
     }
-}
-
-/// Turns a kernel [O, I, k, k] by 180 degrees: convolution instead of cross-correlation.
-pub fn turn_kernel(shape: &[usize], values: &mut [f64]) {
-    let side = shape[3];
-    values.chunks_exact_mut(side * side).for_each(<[f64]>::reverse);
-}
-
-/// Reads every input channel one too late; a kernel with one input channel (depthwise) is given to
-/// the wrong output channel instead.
-pub fn channel_off(shape: &[usize], values: &mut [f64]) {
-    let [out, inner, ..] = shape[..] else { return };
-    let kernel = values.len() / (out * inner).max(1);
-    match inner {
-        1 => values.rotate_right(kernel),
-        _ => values.chunks_exact_mut(inner * kernel).for_each(|o| o.rotate_right(kernel)),
-    }
-}
-
-/// A tensor that was never loaded: zeros.
-pub fn zero(_: &[usize], values: &mut [f64]) {
-    values.fill(0.0);
-}
-
-/// A tensor that was never loaded: ones.
-pub fn one(_: &[usize], values: &mut [f64]) {
-    values.fill(1.0);
 }
 
 /// max(x, 0), with NaN left as it is.
-pub fn relu(tensor: Tensor) -> Tensor {
-    map(tensor, |x| if x < 0.0 { 0.0 } else { x })
-}
-
-/// Softmax over the last dimension of [N, classes].
-pub fn softmax(tensor: Tensor) -> Tensor {
-    let classes = tensor.shape.last().copied().unwrap_or(1).max(1);
-    let mut values = tensor.to_f64();
-    for row in values.chunks_exact_mut(classes) {
-        let top = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        row.iter_mut().for_each(|x| *x = (*x - top).exp());
-        let sum: f64 = row.iter().sum();
-        row.iter_mut().for_each(|x| *x /= sum);
+pub fn relu(mut tensor: Tensor) -> Tensor {
+    match &mut tensor.data {
+        Data::F32(values) => values.iter_mut().filter(|x| **x < 0.0).for_each(|x| *x = 0.0),
+        Data::F64(values) => values.iter_mut().filter(|x| **x < 0.0).for_each(|x| *x = 0.0),
     }
-    Tensor::f64(tensor.shape, values)
-}
-
-/// Builds a new clip [N, 3, T, H, W] whose plane (colour, frame) is the old one's plane
-/// `from(colour, frame, T)`.
-pub fn planes(clip: Tensor, from: fn(usize, usize, usize) -> (usize, usize)) -> Tensor {
-    let [n, colours, frames, height, width] = clip.shape[..] else { return clip };
-    let area = height * width;
-    let mut order = Vec::with_capacity(n * colours * frames);
-    for clip in 0..n {
-        for colour in 0..colours {
-            for frame in 0..frames {
-                let (c, t) = from(colour, frame, frames);
-                order.push((clip * colours + c) * frames + t);
-            }
-        }
-    }
-    fn pick<T: Copy>(values: &[T], order: &[usize], area: usize) -> Vec<T> {
-        order.iter().flat_map(|&p| &values[p * area..(p + 1) * area]).copied().collect()
-    }
-    let data = match &clip.data {
-        Data::F32(values) => Data::F32(pick(values, &order, area)),
-        Data::F64(values) => Data::F64(pick(values, &order, area)),
-    };
-    Tensor { shape: clip.shape, data }
+    tensor
 }

@@ -9,12 +9,12 @@ use reports::record::{DiffRecord, Edge, Verdict};
 use spec::config::FrameSize;
 use spec::{ModuleId, Precision};
 
-use super::findings::culprit;
+use super::findings::{culprit, not_exercised};
 use super::loaded::Loaded;
 use super::remarks::second_dump;
 use crate::cli::{DiffArgs, InputSource, Participant};
 use crate::compare::{Side, judge};
-use crate::{faults, input};
+use crate::input;
 
 /// Adds the second configuration to a comparison of engines whose first one left mistakes
 /// unexercised; for a dump, the command that makes the second dump.
@@ -81,7 +81,7 @@ fn compare(args: &DiffArgs, loaded: &Loaded) -> Result<Edge> {
         worst: ratios.fold(0.0, |a: f64, b| if b.is_nan() { b } else { a.max(b) }),
         first_divergent: culprit.as_ref().map(|culprit| culprit.name.clone()),
         culprit,
-        not_exercised: faults::not_exercised(&comparison.model, &compared),
+        not_exercised: not_exercised(&comparison.model, &compared),
         seconds: start.elapsed().as_secs_f64(),
     })
 }

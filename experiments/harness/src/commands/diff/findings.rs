@@ -1,9 +1,11 @@
 //! From measurements to the record: verdict, culprit, ledger.
 
 use anyhow::{Context, Result};
-use reports::record::{ArrayState, Culprit, DiffRecord, LedgerEntry, Run, Stage, Verdict};
+use reports::record::{
+    ArrayState, Culprit, DiffRecord, LedgerEntry, NotExercised, Run, Stage, Verdict,
+};
 use spec::weights::Weights;
-use spec::{ModuleId, Precision};
+use spec::{Model, ModuleId, Precision};
 
 use super::loaded::Loaded;
 use super::remarks;
@@ -51,7 +53,7 @@ pub(super) fn findings(
         unmatched: unmatched(&ledger),
         ledger,
         remarks: vec![],
-        not_exercised: faults::not_exercised(&comparison.model, &compared),
+        not_exercised: not_exercised(&comparison.model, &compared),
         edge: None,
         preprocessing: steps,
         heatmap: measured.heatmap.clone(),
@@ -59,6 +61,15 @@ pub(super) fn findings(
     };
     diff.remarks = remarks::remarks(args, comparison, measured, &diff);
     Ok(diff)
+}
+
+/// Known mistakes that would have changed no compared value.
+pub(super) fn not_exercised(
+    model: &Model,
+    compared: &dyn Fn(ModuleId) -> bool,
+) -> Vec<NotExercised> {
+    let found = faults::not_exercised(model, compared).into_iter();
+    found.map(|m| NotExercised { what: m.what.to_owned(), try_size: m.try_size }).collect()
 }
 
 /// The ledgers of both sides, the candidate's first.

@@ -169,7 +169,7 @@ impl Loaded {
         }
         let engine = engines::load(&args.candidate(), model, &weights, precision, self.device)?;
         let engine: Box<dyn Engine> = match change {
-            Some(change) => Box::new(Edited { engine, change }),
+            Some(change) => Box::new(Edited { engine, change, weights }),
             None => engine,
         };
         Ok(Side::Engine { engine, input: clip })

@@ -1,0 +1,228 @@
+//! A comparison whose candidate is exchanged for every mistake.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail};
+use reports::record::{Place, Verdict};
+use spec::weights::Weights;
+use spec::{Config, Engine, Flow, Model, ModuleId, Precision, Selection, Tap, Tensor};
+use tempfile::TempDir;
+
+use crate::cli::{InputSource, SelftestArgs};
+use crate::compare::{Comparison, Explanation, Side, explanation, judge, matter};
+use crate::dump::{Dump, Naming, Writer};
+use crate::engines::{self, Device};
+use crate::faults::{Change, Edited};
+use crate::input;
+use crate::machine::Sides;
+
+/// Where a mistake is planted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Setting {
+    /// In an engine that runs beside the others.
+    Engine,
+    /// In a dump that shows every module.
+    Dump,
+    /// In a dump that shows no ReLU, sigmoid, pooling or embedding.
+    Flax,
+}
+
+/// All settings.
+pub const SETTINGS: [Setting; 3] = [Setting::Engine, Setting::Dump, Setting::Flax];
+
+impl Setting {
+    /// The word in records and tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            Setting::Engine => "engine",
+            Setting::Dump => "dump",
+            Setting::Flax => "flax dump",
+        }
+    }
+}
+
+/// What came of a mistake.
+pub struct Planted {
+    /// For the record.
+    pub place: Place,
+    /// The word of the mistake in the catalogue.
+    pub word: &'static str,
+    /// What was found out.
+    pub found: Explanation,
+}
+
+/// A comparison whose candidate is exchanged for every mistake.
+pub struct Bench<'a> {
+    args: &'a SelftestArgs,
+    device: Device,
+    weights: Weights,
+    clip: Tensor,
+    folder: TempDir,
+    /// The candidate without a mistake.
+    described: String,
+    /// The comparison.
+    pub comparison: Comparison,
+}
+
+impl<'a> Bench<'a> {
+    /// Loads model, weights and engines, and makes sure that without a mistake all is well.
+    pub fn new(args: &'a SelftestArgs, device: Device, size: (usize, usize)) -> Result<Self> {
+        let config = Config { depth: args.depth, width: args.width, size, ..Config::default() };
+        let model = Model::new(config)?;
+        let weights = Weights::load(&args.data.weights, model.parameters())?;
+        let source = args.data.input.clone().unwrap_or(InputSource::Formula(0));
+        let clip = input::load(&source, &model, 1)?;
+        let load = |who, precision| engines::load(who, model.clone(), &weights, precision, device);
+        let comparison = Comparison {
+            candidate: Side::Engine {
+                engine: load(&args.candidate, Precision::F32)?,
+                input: clip.clone(),
+            },
+            reference: None,
+            truth: load(&args.reference, Precision::F64)?,
+            yardstick: load(&args.reference, Precision::F32)?,
+            input: clip.clone(),
+            precision: Precision::F32,
+            selection: Selection::all(model.modules()),
+            model,
+        };
+        let folder = TempDir::new().context("a folder for dumps cannot be made")?;
+        let described = match &comparison.candidate {
+            Side::Engine { engine, .. } => engine.describe(),
+            Side::Dump(_) => String::new(),
+        };
+        let mut bench = Bench { args, device, weights, clip, folder, described, comparison };
+        for setting in SETTINGS {
+            bench.check_healthy(setting)?;
+        }
+        Ok(bench)
+    }
+
+    fn check_healthy(&mut self, setting: Setting) -> Result<()> {
+        self.candidate(None, setting)?;
+        let (verdict, culprit, _) = self.verdict()?;
+        let named = culprit.map(|id| self.comparison.model.module(id).name.clone());
+        if verdict != Verdict::Pass {
+            bail!(
+                "without any mistake the verdict on the {} is `{}` at {}; find that divergence \
+                 with harness diff before mistakes are tried",
+                setting.word(),
+                verdict.as_str(),
+                named.as_deref().unwrap_or("no layer")
+            );
+        }
+        Ok(())
+    }
+
+    /// Of these changes those that alter a value beyond its budget.
+    pub fn that_matter(&mut self, changes: Vec<Change>) -> Result<Vec<Change>> {
+        self.candidate(None, Setting::Engine)?;
+        let matters = matter(&mut self.comparison, &self.weights, &changes)?;
+        Ok(changes.into_iter().zip(matters).filter(|(_, m)| *m).map(|(c, _)| c).collect())
+    }
+
+    /// Makes the candidate: an engine with this mistake, or what it leaves in a dump.
+    fn candidate(&mut self, change: Option<&Change>, setting: Setting) -> Result<()> {
+        let (mut model, mut weights) = (self.comparison.model.clone(), self.weights.clone());
+        change.iter().for_each(|change| change.apply(&mut model, &mut weights));
+        let engine =
+            engines::load(&self.args.candidate, model, &weights, Precision::F32, self.device)?;
+        let mut engine: Box<dyn Engine> = match change.cloned() {
+            Some(change) => Box::new(Edited { engine, change, weights }),
+            None => engine,
+        };
+        let input = self.clip.clone();
+        self.comparison.candidate = match setting {
+            Setting::Engine => Side::Engine { engine, input },
+            Setting::Dump => Side::Dump(self.dump(engine.as_mut(), Naming::Torch)?),
+            Setting::Flax => Side::Dump(self.dump(engine.as_mut(), Naming::Flax)?),
+        };
+        Ok(())
+    }
+
+    fn dump(&self, engine: &mut dyn Engine, naming: Naming) -> Result<Dump> {
+        let path = self.folder.path().join("planted.npz");
+        let model = &self.comparison.model;
+        let mut tap = Recorder { model, writer: Writer::create(&path, naming)?, failed: Ok(()) };
+        engine.forward(&self.clip, &mut tap)?;
+        tap.failed?;
+        tap.writer.finish()?;
+        Dump::open(&path, model, 1)
+    }
+
+    /// The verdict on the candidate, the layer that is named, and what was measured.
+    fn verdict(&mut self) -> Result<(Verdict, Option<ModuleId>, crate::compare::Measurements)> {
+        let measured = self.comparison.measure(&|| ())?;
+        let live = matches!(self.comparison.candidate, Side::Engine { .. });
+        let Comparison { model, selection, .. } = &self.comparison;
+        let found = judge(model, selection, &measured.layers, 1, live);
+        Ok((found.verdict, found.culprit, measured))
+    }
+
+    /// Plants a mistake and looks for it.
+    pub fn plant(&mut self, change: &Change, setting: Setting) -> Result<Planted> {
+        self.candidate(Some(change), setting)?;
+        let (verdict, culprit, measured) = self.verdict()?;
+        let ratios = measured.layers.iter().filter_map(|l| l.introduced.map(|e| e.ratio));
+        let ratio = ratios.fold(0.0, |a: f64, b| if b.is_nan() { b } else { a.max(b) });
+        let model = self.comparison.model.clone();
+        let shown: Vec<bool> = match &self.comparison.candidate {
+            Side::Dump(dump) => model.modules().iter().map(|m| dump.has(m.id)).collect(),
+            Side::Engine { .. } => measured.layers.iter().map(|l| l.introduced.is_some()).collect(),
+        };
+        let mut found = Explanation::default();
+        if let Some(at) = culprit
+            && let Some(budget) = measured.layers[at.0].budget
+        {
+            let load = |model, weights: Weights| {
+                let (who, device) = (&self.args.reference, self.device);
+                engines::load(who, model, &weights, Precision::F64, device)
+            };
+            let shown = |id: ModuleId| shown[id.0];
+            found = explanation(&mut self.comparison, &self.weights, at, &budget, &shown, &load)?;
+        }
+        let name = |id: ModuleId| model.module(id).name.clone();
+        let (height, width) = model.config.size;
+        let place = Place {
+            module: name(change.site),
+            detected: verdict == Verdict::Diverged,
+            named: found.site.or(culprit).map(name),
+            setting: setting.word().to_owned(),
+            size: format!("{height}x{width}"),
+            explanation: found.tried.first().filter(|best| best.fits).map(|h| h.what.clone()),
+            ratio,
+        };
+        Ok(Planted { place, word: change.word, found })
+    }
+
+    /// Who is compared with whom.
+    pub fn sides(&self, args: &SelftestArgs) -> Sides {
+        Sides {
+            candidate: self.described.clone(),
+            reference: self.comparison.truth.describe(),
+            yardstick: self.comparison.yardstick.describe(),
+            weights: args.data.weights.to_string(),
+            input: args.data.input.as_ref().map_or("formula:0".into(), ToString::to_string),
+            seeds: BTreeMap::from([("places".to_owned(), args.seed)]),
+            batch: 1,
+        }
+    }
+}
+
+/// Writes every module as it is made.
+struct Recorder<'a> {
+    model: &'a Model,
+    writer: Writer,
+    failed: Result<()>,
+}
+
+impl Tap for Recorder<'_> {
+    fn wants(&self, _: ModuleId) -> bool {
+        true
+    }
+
+    fn see(&mut self, id: ModuleId, value: Tensor) -> Flow {
+        self.failed = self.writer.add(self.model, id, value);
+        if self.failed.is_ok() { Flow::Continue } else { Flow::Stop }
+    }
+}
