@@ -488,6 +488,9 @@ impl Mutation {
     pub fn new(file: &str, what: &str) -> Self {
         let (file, what) = (file.to_owned(), what.to_owned());
         Mutation { file, what, made: 0, refused: 0, noticed: 0, covered: 0, passed: vec![] }
+    }
+}
+
 /// What became of one kind of fault in one setting. The counts add up to what was planted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confusion {

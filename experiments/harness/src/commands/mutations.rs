@@ -209,7 +209,7 @@ impl Lab {
     fn try_checkpoint(&self, arrays: &Arrays, right: &Arrays) -> Result<Fate> {
         let path = self.folder.path().join("weights.npz");
         write(&path, arrays)?;
-        let Ok(weights) = Weights::load(&Source::File(path), self.model.parameters()) else {
+        let Ok(weights) = Weights::load(&Source::file(path), self.model.parameters()) else {
             return Ok(Fate::Refused);
         };
         let path = self.folder.path().join("right.npz");

@@ -22,10 +22,10 @@ mod unknown;
 
 pub use catalogue::{Fault, choose, parse, throughout};
 pub use edit::{Change, Edited, everywhere, relu};
-pub use exercised::{NotExercised, SIZES, not_exercised, try_size};
+pub use exercised::{SIZES, not_exercised, try_size};
 pub use expr::round;
 pub use ground::Ground;
-pub use hypotheses::{LATE_HOOK, hypotheses};
+pub use hypotheses::hypotheses;
 pub use map::Map;
 pub use places::activation::AFTER_RELU;
 pub use reach::{Trial, Values};
