@@ -2,7 +2,8 @@
 //!
 //!     weights_digest DEPTH WIDTH CLASSES FILE[::KEY]…
 //!
-//! One line for each file: `read DIGEST`, or `refused` and the sentence. The digest is the SHA-256
+//! Without a file it lists the model's tensors: `tensor NAME 16x48x5x5`. With files, one line for
+//! each of them: `read DIGEST`, or `refused` and the sentence. The digest is the SHA-256
 //! of, for each tensor in the order of its official name: the name, a line feed, the extents as
 //! 8 bytes each, the values as float64, all little-endian.
 
@@ -40,6 +41,10 @@ fn main() -> ExitCode {
         eprintln!("weights_digest: there is no such model");
         return ExitCode::from(2);
     };
+    for spec in specs.iter().filter(|_| files.is_empty()) {
+        let extents: Vec<String> = spec.shape.iter().map(usize::to_string).collect();
+        println!("tensor {} {}", spec.name, extents.join("x"));
+    }
     for file in files {
         let loaded = file.parse::<Source>().map(|source| Weights::load(&source, &specs));
         match loaded {

@@ -52,7 +52,7 @@ fn refuse_place(out: &Path, weights: &Source) -> Result<()> {
     if out.file_name().is_none() {
         bail!("--out `{place}`: this names no file; name one, such as squeezetime.onnx");
     }
-    if let Source::File(file) = weights
+    if let Source::File { path: file, .. } = weights
         && let (Ok(out), Ok(file)) = (out.canonicalize(), file.canonicalize())
         && out == file
     {

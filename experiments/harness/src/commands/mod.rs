@@ -22,7 +22,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use reports::Record;
-use spec::weights::{Source, Weights};
+use spec::weights::{ParamSpec, Source, Weights};
 use spec::{Config, Model};
 
 use crate::cli::{ModelArgs, OutputArgs};
@@ -32,12 +32,21 @@ use crate::cli::{ModelArgs, OutputArgs};
 pub fn model_and_weights(args: &ModelArgs, source: &Source) -> Result<(Model, Weights)> {
     let config = args.config()?;
     let model = Model::new(config.clone())?;
-    let weights = Weights::load(source, model.parameters())?;
+    let weights = load(source, model.parameters())?;
     if weights.has_head() {
         return Ok((model, weights));
     }
     eprintln!("{source}: a backbone without a classifier; its features are compared, not logits");
     Ok((Model::backbone(config)?, weights))
+}
+
+/// Weights, and a word on stderr where the file holds others beside them.
+fn load(source: &Source, specs: &[ParamSpec]) -> Result<Weights> {
+    let weights = Weights::load(source, specs)?;
+    if let Some(note) = weights.provenance().note() {
+        eprintln!("{source}: {note}");
+    }
+    Ok(weights)
 }
 
 /// What `harness train mini` has made of it: see `experiments/mini/README.md`.

@@ -1,10 +1,10 @@
 //! `harness weights`: what is in a checkpoint, and the same weights in another format.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use spec::Model;
-use spec::weights::{self, Inspection, OutFormat, ParamSpec, Source, TensorInfo, Weights};
+use spec::weights::{self, Inspection, OtherSet, OutFormat, ParamSpec, Source, TensorInfo};
 
 use crate::Outcome;
 use crate::cli::{ModelArgs, WeightsCommand};
@@ -23,9 +23,20 @@ fn parameters(model: &ModelArgs) -> Result<Vec<ParamSpec>> {
 
 /// Lists the tensors; exit code 1 where the model could not be loaded from them.
 fn inspect(file: &Path, model: &ModelArgs) -> Result<Outcome> {
-    let found = weights::inspect(file, &parameters(model)?)?;
+    let (path, key) = set(file)?;
+    let found = weights::inspect_set(&path, key.as_deref(), &parameters(model)?)?;
     super::print(&listing(&found));
     Ok(if found.is_loadable() { Outcome::Passed } else { Outcome::Failed })
+}
+
+/// The file and the key of `FILE::KEY`.
+fn set(file: &Path) -> Result<(PathBuf, Option<String>)> {
+    // A name that is no text can have no key.
+    match file.to_str().filter(|_| !file.exists()).map(str::parse) {
+        Some(Ok(Source::File { path, key })) => Ok((path, key)),
+        Some(Err(why)) => bail!("{why}"),
+        _ => Ok((file.to_owned(), None)),
+    }
 }
 
 fn listing(found: &Inspection) -> String {
@@ -44,6 +55,8 @@ fn listing(found: &Inspection) -> String {
         found.naming
     ));
     lines.push(format!("sha256 {}", found.sha256));
+    lines.extend(found.note());
+    lines.extend(several("passed over", found.passed_over.iter().map(other).collect()));
     if !found.has_head {
         lines.push("no classifier: a backbone alone, which serves for features only".to_owned());
     }
@@ -51,6 +64,18 @@ fn listing(found: &Inspection) -> String {
     let problem = |tensor: &TensorInfo| format!("{} {}", tensor.name, tensor.verdict);
     lines.extend(several("not usable", found.problems().map(problem).collect()));
     lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
+}
+
+/// A set that was passed over: `ema (119 tensors, 119 of them the model's)`.
+fn other(set: &OtherSet) -> String {
+    let count = match set.tensors {
+        1 => "1 tensor".to_owned(),
+        n => format!("{n} tensors"),
+    };
+    match set.fits {
+        0 => format!("{} ({count})", set.key),
+        fits => format!("{} ({count}, {fits} as the model has them)", set.key),
+    }
 }
 
 fn extents(shape: &[usize]) -> String {
@@ -75,7 +100,7 @@ fn several(what: &str, items: Vec<String>) -> Vec<String> {
 
 /// Writes the weights in the format that the ending of the file names.
 fn convert(file: &Source, out: &Path, model: &ModelArgs) -> Result<Outcome> {
-    if let Source::File(from) = file
+    if let Source::File { path: from, .. } = file
         && from == out
     {
         bail!("--out {} is the checkpoint itself; name another file", out.display());
@@ -83,7 +108,7 @@ fn convert(file: &Source, out: &Path, model: &ModelArgs) -> Result<Outcome> {
     let format = OutFormat::by_ending(out).with_context(|| {
         format!("--out {}: the ending is not .safetensors, .npz or .pth", out.display())
     })?;
-    let weights = Weights::load(file, &parameters(model)?)?;
+    let weights = super::load(file, &parameters(model)?)?;
     weights::write(&weights, out, format)?;
     super::print(&format!("{} tensors in {}", weights.names().count(), out.display()));
     Ok(Outcome::Passed)

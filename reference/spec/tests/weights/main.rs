@@ -6,5 +6,8 @@ mod fixtures;
 mod formats;
 mod hostile;
 mod mistakes;
+mod mutations;
+mod people;
 mod round_trip;
 mod upstream;
+mod writers;
