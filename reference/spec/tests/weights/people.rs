@@ -55,7 +55,8 @@ fn negated_views_give_the_values_that_torch_load_gives() {
     assert_plain("neg", &body(b"}X\x03\x00\x00\x00neg\x88s"));
     let plain = load(&body(b"}X\x03\x00\x00\x00neg\x89s")).unwrap();
     assert_eq!(plain.get("fc.bias").unwrap().data[0], -last.2[0]);
-    assert_eq!(plain, load(&body(b"N")).unwrap());
+    let none = load(&body(b"N")).unwrap();
+    assert_eq!(plain.get("fc.bias"), none.get("fc.bias"));
     let text = refusal(&body(b"}X\x04\x00\x00\x00zero\x88s"));
     assert!(text.contains("the metadata `zero`, which is not understood"), "{text}");
     refusal(&body(b"K\x01"));
@@ -89,7 +90,9 @@ fn the_legacy_format_is_read_with_every_protocol() {
         state.state(&named(), 0);
         let mut keys = Pickle::default();
         keys.ops(b"](");
-        (0..named().len()).for_each(|key| drop(keys.text(&key.to_string())));
+        for key in 0..named().len() {
+            keys.text(&key.to_string());
+        }
         keys.ops(b"e");
         let magic = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19";
         let mut file =

@@ -55,7 +55,9 @@ impl Pickle {
 
     fn numbers(&mut self, numbers: &[usize]) -> &mut Self {
         self.ops(b"(");
-        numbers.iter().for_each(|&n| drop(self.number(n)));
+        for &n in numbers {
+            self.number(n);
+        }
         self.ops(b"t")
     }
 
@@ -153,7 +155,9 @@ impl Msgpack {
 
     pub fn array(&mut self, shape: &[usize], dtype: &str, bytes: &[u8]) -> &mut Self {
         let mut content = Msgpack(vec![0x93, 0x90 | shape.len() as u8]);
-        shape.iter().for_each(|&n| drop(content.number(n)));
+        for &n in shape {
+            content.number(n);
+        }
         content.text(dtype).0.push(0xc6);
         content.0.extend((bytes.len() as u32).to_be_bytes());
         content.0.extend(bytes);

@@ -97,7 +97,9 @@ pub(super) fn choose(leaves: &[Leaf], wanted: &Wanted<'_>) -> Result<Choice, Fau
         Some(wanted) => by_key(leaves, &sets, wanted)?,
         None => best(&sets).map_or_else(|| crowded(leaves), |set| set.prefix.to_owned()),
     };
-    Ok(Contents { leaves, sets: &sets, prefix: &taken, specs: wanted.specs }.choice())
+    let parts = wanted.specs.iter().filter_map(|spec| spec.name.split('.').next()).collect();
+    let needed = wanted.specs.len();
+    Ok(Contents { leaves, sets: &sets, prefix: &taken, parts, needed }.choice())
 }
 
 /// Every set: for each dictionary the tensors in it that the model has, apart by what stands before
@@ -204,7 +206,9 @@ struct Contents<'c, 'l> {
     leaves: &'c [Leaf],
     sets: &'c [Set<'l>],
     prefix: &'c str,
-    specs: &'c [ParamSpec],
+    /// First parts of the names of the model's tensors.
+    parts: HashSet<&'c str>,
+    needed: usize,
 }
 
 impl Contents<'_, '_> {
@@ -217,7 +221,14 @@ impl Contents<'_, '_> {
                 (0, all.filter(|&at| self.leaves[at].name.starts_with(self.prefix)).collect())
             }
         };
-        let (mut others, beside) = self.other_sets(fits, &core);
+        let (sets, beside) = self.other_sets(&core);
+        let other = |set: &&Set<'_>| OtherSet {
+            key: quoted(&set.key()),
+            tensors: set.members.len(),
+            fits: set.fits,
+            ties: set.fits == fits,
+        };
+        let mut others: Vec<OtherSet> = sets.iter().map(other).collect();
         let used: HashSet<&str> = core.iter().filter_map(|&index| self.child(index)).collect();
         let is_member = |index: &usize| {
             let inside = self.leaves[*index].name.starts_with(self.prefix);
@@ -230,8 +241,14 @@ impl Contents<'_, '_> {
         let inside: HashSet<usize> = members.iter().copied().collect();
         let mut rest: BTreeMap<String, usize> = BTreeMap::new();
         for index in 0..self.leaves.len() {
-            if !inside.contains(&index) && !beside.contains(&index) {
-                *rest.entry(self.label(index)).or_default() += 1;
+            if inside.contains(&index) || beside.contains(&index) {
+                continue;
+            }
+            // A set's own bookkeeping.
+            let name = &self.leaves[index].name;
+            match sets.iter().position(|set| name.starts_with(set.prefix)) {
+                Some(at) => others[at].tensors += 1,
+                None => *rest.entry(self.label(index)).or_default() += 1,
             }
         }
         others.extend(rest.into_iter().map(|(key, tensors)| OtherSet {
@@ -246,9 +263,9 @@ impl Contents<'_, '_> {
     }
 
     /// Sets with most of the model's tensors and none of those that were taken.
-    fn other_sets(&self, fits: usize, core: &HashSet<usize>) -> (Vec<OtherSet>, HashSet<usize>) {
+    fn other_sets(&self, core: &HashSet<usize>) -> (Vec<&Set<'_>>, HashSet<usize>) {
         let mut large: Vec<&Set<'_>> =
-            self.sets.iter().filter(|set| set.names.len() * 2 >= self.specs.len().max(1)).collect();
+            self.sets.iter().filter(|set| set.names.len() * 2 >= self.needed.max(1)).collect();
         // Dictionaries around a set after it; sorting keeps the file's order otherwise.
         large.sort_by_key(|set| (set.members.len(), Reverse(set.prefix.len())));
         large.sort_by_key(|set| Reverse(set.fits));
@@ -259,12 +276,7 @@ impl Contents<'_, '_> {
                 continue;
             }
             beside.extend(set.members.iter().copied());
-            others.push(OtherSet {
-                key: quoted(&set.key()),
-                tensors: set.members.len(),
-                fits: set.fits,
-                ties: set.fits == fits,
-            });
+            others.push(set);
         }
         (others, beside)
     }
@@ -280,7 +292,7 @@ impl Contents<'_, '_> {
     fn is_layer(&self, path: &str) -> bool {
         let name = names::canonical_module(&path[self.prefix.len()..]);
         let part = name.split('.').next().unwrap_or_default();
-        self.specs.iter().any(|spec| spec.name.split('.').next() == Some(part))
+        self.parts.contains(part)
     }
 
     /// What a tensor outside belongs to: the outermost dictionary that the set is not in.
