@@ -9,6 +9,7 @@ use reports::record::*;
 
 pub mod bench;
 pub mod gpu;
+pub mod null;
 pub mod study;
 
 /// Blocks in each stage of depth 50.
@@ -379,5 +380,8 @@ pub fn all() -> Vec<(&'static str, Record)> {
         ("bench-empty", Record::Bench(Box::new(bench::empty()))),
         ("gpu", Record::Gpu(Box::new(gpu::checked()))),
         ("gpu-hostile", Record::Gpu(Box::new(gpu::hostile()))),
+        ("null", Record::Null(Box::new(null::healthy()))),
+        ("null-stopped", Record::Null(Box::new(null::stopped()))),
+        ("null-hostile", Record::Null(Box::new(null::hostile()))),
     ]
 }

@@ -7,7 +7,7 @@
 
 use half::{bf16, f16};
 use reports::record::Errors;
-use spec::{Precision, Tensor};
+use spec::{Kind, Precision, Tensor};
 
 pub use super::allowed::roundings;
 use super::allowed::{self, Granted};
@@ -41,8 +41,8 @@ pub struct Distance {
     pub rms: f64,
     /// Values.
     pub count: f64,
-    /// How many values carry the relative L2, and how many the largest error.
-    pub carriers: [f64; 2],
+    /// Root mean square of c - t.
+    pub rms_error: f64,
     /// Cosine of the angle between both.
     pub cosine: f64,
     /// Largest distance in units of the last place, at the candidate's precision.
@@ -76,7 +76,9 @@ pub fn distance(truth: &Tensor, candidate: &Tensor, precision: Precision) -> Dis
         dot += t * c;
         max_abs = max(max_abs, error.abs());
         peak = max(peak, t.abs());
-        ulp = ulp.max(ulps(t, c, precision));
+        if t != c {
+            ulp = ulp.max(ulps(t, c, precision));
+        }
         nan += u64::from(c.is_nan());
         inf += u64::from(c.is_infinite());
     }
@@ -90,7 +92,7 @@ pub fn distance(truth: &Tensor, candidate: &Tensor, precision: Precision) -> Dis
         peak: over(peak, rms),
         rms,
         count,
-        carriers: carriers(truth, candidate, max_abs),
+        rms_error: (error2 / count).sqrt(),
         cosine: if same_direction { 1.0 } else { dot / (truth2 * candidate2).sqrt() },
         ulp,
         nan,
@@ -123,10 +125,10 @@ fn ulps(truth: f64, candidate: f64, precision: Precision) -> u64 {
     if truth.is_nan() || candidate.is_nan() {
         return u64::MAX;
     }
-    // Sign-magnitude bits become integers in the order of the numbers.
+    // Sign-magnitude bits become numbers in the order of the values, zero in the middle.
     let ordered = |bits: u64, sign: u64| {
-        let magnitude = (bits & (sign - 1)) as i128;
-        if bits & sign != 0 { -magnitude } else { magnitude }
+        let magnitude = bits & (sign - 1);
+        if bits & sign != 0 { (1 << 63) - magnitude } else { (1 << 63) + magnitude }
     };
     let place = |x: f64| match precision {
         Precision::F64 => ordered(x.to_bits(), 1 << 63),
@@ -134,7 +136,7 @@ fn ulps(truth: f64, candidate: f64, precision: Precision) -> u64 {
         Precision::F16 => ordered(u64::from(f16::from_f64(x).to_bits()), 1 << 15),
         Precision::Bf16 => ordered(u64::from(bf16::from_f64(x).to_bits()), 1 << 15),
     };
-    u64::try_from(place(truth).abs_diff(place(candidate))).unwrap_or(u64::MAX)
+    place(truth).abs_diff(place(candidate))
 }
 
 /// The smallest normal number of a precision.
@@ -159,28 +161,42 @@ pub struct Budget {
     pub roundings: Granted,
     /// The candidate's precision.
     pub precision: Precision,
+    /// How many values carry the yardstick's relative L2, and how many its largest error.
+    pub carriers: [f64; 2],
+    /// Granted in any case, absolutely: to the root mean square and to the largest error.
+    pub carried: [f64; 2],
 }
 
 impl Budget {
+    /// The budget of a layer from the yardstick's own error there.
+    pub fn new(precision: Precision, roundings: Granted, truth: &Tensor, own: &Tensor) -> Self {
+        // A float64 candidate is held against a float64 truth, whose own error cannot be seen;
+        // rounding errors scale with eps, so the float32 yardstick tells how large it is.
+        let scale = match precision {
+            Precision::F64 => Precision::F64.epsilon() / Precision::F32.epsilon(),
+            _ => 1.0,
+        };
+        let yardstick = distance(truth, own, precision);
+        let carriers = carriers(truth, own, yardstick.max_abs);
+        Budget { yardstick, scale, roundings, precision, carriers, carried: [0.0; 2] }
+    }
+
     /// The larger of both budget ratios: of the relative L2 and of the largest error.
     pub fn ratio(&self, candidate: &Distance) -> f64 {
-        let [l2, largest] = self.ratios(candidate.rel_l2, candidate.max_rel);
+        let [l2, largest] = self.ratios(candidate);
         max(l2, largest)
     }
 
-    /// Both budget ratios: of a relative L2, and of a largest error over the truth's rms.
-    pub fn ratios(&self, rel_l2: f64, max_rel: f64) -> [f64; 2] {
+    /// Both budget ratios: of the relative L2, and of the largest error.
+    pub fn ratios(&self, candidate: &Distance) -> [f64; 2] {
         let [l2, largest] = self.granted();
-        [over(rel_l2, l2), over(max_rel, largest)]
+        [over(candidate.rms_error, l2), over(candidate.max_abs, largest)]
     }
 
-    /// What is granted to a relative L2, and to a largest error over the truth's rms.
+    /// What is granted to the root mean square and to the largest error, absolutely: where the truth is
+    /// zero everywhere, nothing is relative to it.
     fn granted(&self) -> [f64; 2] {
         let (own, n, eps) = (&self.yardstick, &self.roundings, self.precision.epsilon());
-        // Below the smallest normal number errors are absolute (Higham 2002, section 2.8), and an
-        // engine may flush to zero.
-        let smallest = smallest_normal(self.precision) / own.rms;
-        let underflow = if smallest.is_finite() { smallest } else { 0.0 };
         // A yardstick that broke down (NaN, infinite) grants nothing beyond the floor.
         let granted = |error: f64, algorithm: f64, carriers: f64, floor: f64| {
             let error = error * self.scale * (algorithm / n.direct) * allowed::scatter(carriers);
@@ -190,10 +206,14 @@ impl Budget {
         // alike, errors of sums still are spread like normal ones.
         let peak = if own.peak.is_finite() { own.peak.max(1.0) } else { 1.0 };
         let spread = if n.sums { peak.max(allowed::extreme(own.count)) } else { peak };
-        let [for_l2, for_largest] = own.carriers;
-        let l2 = granted(own.rel_l2, n.l2, for_l2, n.l2 * eps);
-        let largest = granted(own.max_rel, n.largest, for_largest, n.largest * eps * spread);
-        [l2 + underflow, largest + underflow]
+        let [for_l2, for_largest] = self.carriers;
+        let l2 = granted(own.rms_error, n.l2, for_l2, n.l2 * eps * own.rms);
+        let floor = n.largest * eps * spread * own.rms;
+        let largest = granted(own.max_abs, n.largest, for_largest, floor);
+        // Below the smallest normal number errors are absolute (Higham 2002, section 2.8), and an
+        // engine may flush to zero.
+        let underflow = smallest_normal(self.precision);
+        [l2.max(self.carried[0]) + underflow, largest.max(self.carried[1]) + underflow]
     }
 
     /// The record of a layer's error.
@@ -208,6 +228,27 @@ impl Budget {
             e_ref: self.yardstick.rel_l2 * self.scale,
             nan: candidate.nan,
             inf: candidate.inf,
+        }
+    }
+}
+
+/// What a module can only pass on, where the network runs through.
+///
+/// max(x, 0) and a mean make values small, but not the error that came with them: |max(a, 0) -
+/// max(b, 0)| <= |a - b|. In a map where a ReLU leaves next to nothing the relative error has no
+/// bound, and where it leaves nothing there is none. So a ReLU, a pooled map and a convolution of
+/// them (which, with weights that keep the variance, keeps the error's, too) are granted at least the
+/// absolute error that is granted to the normalisation before them.
+#[derive(Debug, Default)]
+pub struct Carried([f64; 2]);
+
+impl Carried {
+    /// Takes note of the budget of the next module, and adds to it what it is granted so.
+    pub fn carry(&mut self, kind: Kind, budget: &mut Budget) {
+        match kind {
+            Kind::BatchNorm => self.0 = budget.granted(),
+            Kind::Relu | Kind::Pool | Kind::Conv => budget.carried = self.0,
+            _ => {}
         }
     }
 }
@@ -243,9 +284,17 @@ mod tests {
 
     fn budget(yardstick: f64) -> Budget {
         let exact = at(&[1.0], &[1.0]);
-        let yardstick = Distance { rel_l2: yardstick, max_rel: yardstick, ..exact };
+        let yardstick = Distance { rms_error: yardstick, max_abs: yardstick, ..exact };
         let roundings = Granted { direct: 1.0, l2: 1.0, largest: 1.0, sums: false };
-        Budget { yardstick, scale: 1.0, roundings, precision: Precision::F32 }
+        let precision = Precision::F32;
+        Budget {
+            scale: 1.0,
+            carriers: [1e6; 2],
+            carried: [0.0; 2],
+            yardstick,
+            roundings,
+            precision,
+        }
     }
 
     #[test]
@@ -287,6 +336,43 @@ mod tests {
     #[test]
     fn any_error_on_an_all_zero_truth_fails() {
         assert!(!passes(budget(1e-7).ratio(&at(&[0.0, 0.0], &[0.0, 1e-30]))));
+    }
+
+    #[test]
+    fn a_relu_that_leaves_nothing_is_granted_the_error_of_its_input() {
+        let tensor = |v: &[f64]| Tensor::f64(vec![v.len()], v.to_vec());
+        let new = |truth: &[f64], own: &[f64]| {
+            let roundings = Granted { direct: 1.0, l2: 1.0, largest: 1.0, sums: false };
+            Budget::new(Precision::Bf16, roundings, &tensor(truth), &tensor(own))
+        };
+        let mut carried = Carried::default();
+        let mut before = new(&[-1e-3, -1.0], &[-2e-3, -1.0]);
+        carried.carry(Kind::BatchNorm, &mut before);
+        // The truth is -0.001, the candidate 0.001: zero and 0.001 after the ReLU.
+        let mut after = new(&[0.0, 0.0], &[0.0, 0.0]);
+        assert!(!passes(after.ratio(&at(&[0.0, 0.0], &[1e-3, 0.0]))));
+        carried.carry(Kind::Relu, &mut after);
+        assert!(passes(after.ratio(&at(&[0.0, 0.0], &[1e-3, 0.0]))));
+        assert!(!passes(after.ratio(&at(&[0.0, 0.0], &[2.0, 0.0]))));
+        assert!(!passes(after.ratio(&at(&[0.0, 0.0], &[f64::NAN, 0.0]))));
+    }
+
+    #[test]
+    fn few_values_are_granted_more_than_many() {
+        let tensor = |v: &[f64]| Tensor::f64(vec![v.len()], v.to_vec());
+        let roundings = Granted { direct: 1.0, l2: 1.0, largest: 1.0, sums: false };
+        let ratio = |count: usize| {
+            let truth = vec![1.0; count];
+            let off = |by: f64| (0..count).map(|i| if i % 2 == 0 { 1.0 + by } else { 1.0 - by });
+            let own: Vec<f64> = off(1e-5).collect();
+            let candidate: Vec<f64> = off(1e-4).collect();
+            let (truth, own) = (tensor(&truth), tensor(&own));
+            let budget = Budget::new(Precision::F32, roundings, &truth, &own);
+            budget.ratio(&distance(&truth, &tensor(&candidate), Precision::F32))
+        };
+        assert!((ratio(10_000) - 10.0).abs() < 1e-6);
+        assert!(passes(ratio(4)) && !passes(ratio(40)));
+        assert_eq!(ratio(1), ratio(4), "one value is granted what four are");
     }
 
     #[test]

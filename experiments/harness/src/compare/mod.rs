@@ -26,7 +26,7 @@ use crate::dump::{Dump, Fate, Offered};
 use crate::faults::AFTER_RELU;
 use allowed::Granted;
 use lockstep::Runner;
-use measure::{Budget, Distance};
+use measure::{Budget, Carried, Distance};
 
 pub use explain::{Explanation, explain, explanation, matter};
 pub use judge::judge;
@@ -75,8 +75,8 @@ pub struct Measured {
     pub budget: Option<Budget>,
     /// The module where this one was compared, because its array shows that one.
     pub shown_at: Option<ModuleId>,
-    /// The budget of the free pass.
-    pub inherited_budget: Option<Budget>,
+    /// Both budget ratios, of the relative L2 and of the largest error, introduced and inherited.
+    pub ratios: [Option<[f64; 2]>; 2],
     /// A remark for the reader.
     pub note: Option<String>,
 }
@@ -189,6 +189,7 @@ impl Comparison {
         let roundings = measure::roundings(model, precision, forced);
         let driver = recorded.or(self.reference.as_ref());
         let mut unseen = Unseen::default();
+        let mut carried = Carried::default();
         let step = |id: ModuleId, mut values: Vec<Option<Tensor>>| {
             let own = values.pop().flatten();
             let Some(truth) = values.pop().flatten() else { return Flow::Continue };
@@ -208,7 +209,10 @@ impl Comparison {
                 (offered.is_empty(), target, own, selected)
             {
                 let granted = roundings[id.0].hypot(unseen.take(model, id));
-                let budget = budget(precision, granted, &truth, &own);
+                let mut budget = Budget::new(precision, granted, &truth, &own);
+                if !forced {
+                    carried.carry(model.module(id).kind, &mut budget);
+                }
                 let mut earlier: Vec<(usize, Tensor)> = vec![];
                 for offered in offered {
                     let same = earlier.iter().find(|(_, value)| same_bits(value, &offered.value));
@@ -226,9 +230,7 @@ impl Comparison {
                         layer.budget = Some(budget);
                     }
                     layer.keep(kind, errors);
-                    if kind == ErrorKind::Inherited {
-                        layer.inherited_budget = Some(budget);
-                    }
+                    layer.ratios[usize::from(!forced)] = Some(budget.ratios(&compared.distance));
                     if recorded.is_some() {
                         let within = measure::within(&errors);
                         found.fates.entry(array).or_insert(Fate::compared(id)).judge(within);
@@ -286,17 +288,6 @@ impl Unseen {
         });
         granted
     }
-}
-
-/// The budget of a layer, from the yardstick's own error there.
-fn budget(precision: Precision, roundings: Granted, truth: &Tensor, own: &Tensor) -> Budget {
-    // A float64 candidate is held against a float64 truth, whose own error cannot be seen; rounding
-    // errors scale with eps, so the float32 yardstick tells how large it is.
-    let scale = match precision {
-        Precision::F64 => Precision::F64.epsilon() / Precision::F32.epsilon(),
-        _ => 1.0,
-    };
-    Budget { yardstick: measure::distance(truth, own, precision), scale, roundings, precision }
 }
 
 /// What a candidate's value is compared with.

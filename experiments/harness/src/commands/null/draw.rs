@@ -14,7 +14,7 @@ use crate::input;
 /// Frame sizes: even and odd, square and not, down to maps of one pixel.
 const SIZES: [(usize, usize); 8] =
     [(57, 65), (64, 64), (29, 31), (96, 72), (40, 33), (30, 80), (32, 32), (45, 77)];
-const DEPTHS: [usize; 5] = [10, 18, 18, 34, 50];
+const DEPTHS: [usize; 6] = [10, 10, 18, 18, 34, 50];
 const WIDTHS: [f64; 4] = [0.125, 0.1875, 0.25, 0.3];
 const FRAMES: [usize; 5] = [4, 5, 8, 12, 16];
 
@@ -122,7 +122,7 @@ impl Draw {
                     }
                 }
                 (Style::Sparse, true, Some("bias")) => {
-                    param.data.iter_mut().for_each(|value| *value -= 0.7);
+                    param.data.iter_mut().for_each(|value| *value -= 0.5);
                 }
                 (Style::Heavy, false, Some("weight")) => {
                     // The same variance: u^3 has 1/7 of it where u has 1/3.

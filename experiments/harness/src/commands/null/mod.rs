@@ -166,14 +166,7 @@ fn conv(module: &spec::Module) -> &'static str {
 
 /// The four ratios of a module; NaN for what was not measured.
 fn ratios(layer: &Measured) -> Ratios {
-    let of = |errors: &Option<reports::record::Errors>, budget: &Option<_>| {
-        let both = errors.as_ref().zip(budget.as_ref());
-        both.map_or([f64::NAN; 2], |(errors, budget): (_, &crate::compare::measure::Budget)| {
-            budget.ratios(errors.rel_l2, errors.max_rel)
-        })
-    };
-    let [a, b] = of(&layer.introduced, &layer.budget);
-    let [c, d] = of(&layer.inherited, &layer.inherited_budget);
+    let [[a, b], [c, d]] = layer.ratios.map(|both| both.unwrap_or([f64::NAN; 2]));
     [a, b, c, d]
 }
 
