@@ -79,9 +79,11 @@ fn faults_table(selftest: &SelftestRecord) -> PolarsResult<DataFrame> {
         .collect();
     let columns = vec![
         texts("fault", &rows, |(fault, _)| Some(fault)),
+        texts("setting", &rows, |(_, place)| Some(&place.setting)),
         texts("module", &rows, |(_, place)| Some(&place.module)),
         column("detected", rows.iter().map(|(_, place)| place.detected).collect::<Vec<_>>()),
         texts("named", &rows, |(_, place)| place.named.as_deref()),
+        texts("explanation", &rows, |(_, place)| place.explanation.as_deref()),
         column("ratio", rows.iter().map(|(_, place)| place.ratio).collect::<Vec<_>>()),
     ];
     DataFrame::new(rows.len(), columns)

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{HOSTILE, all};
+use reports::record::SelftestRecord;
 use reports::{IndexEntry, Record, render, render_index};
 
 fn page(name: &str) -> String {
@@ -142,6 +143,26 @@ fn a_selftest_shows_each_fault() {
     for text in ["Faults missed", "58 of 60 injected", "swapped weights", "90 %", "other layer"] {
         assert!(html.contains(text), "{text}");
     }
+}
+
+#[test]
+fn a_selftest_shows_what_was_planted_against_what_was_named() {
+    let html = page("selftest");
+    for text in [
+        "150 of 160 are on the diagonal, 93.8 %",
+        "engine: 2 as eps 0 &lt;instead&gt; of 1e-5",
+        "(in no catalogue)",
+        "the bias is missing",
+    ] {
+        assert!(html.contains(text), "{text}");
+    }
+}
+
+#[test]
+fn a_selftest_of_before_the_matrix_makes_a_page() {
+    let old = SelftestRecord { confusion: vec![], ..common::selftest() };
+    let html = render(&Record::Selftest(Box::new(old))).expect("a page");
+    assert!(html.contains("swapped weights") && !html.contains("on the diagonal"));
 }
 
 #[test]

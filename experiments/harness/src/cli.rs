@@ -348,6 +348,10 @@ pub struct SelftestArgs {
     /// Random places for each mistake; each is planted in an engine and in two kinds of dumps.
     #[arg(long, default_value_t = 2)]
     pub places: usize,
+    /// Only these mistakes, by their words for --inject, separated by commas; scaled and noise are
+    /// in no catalogue.
+    #[arg(long, value_delimiter = ',', value_name = "FAULT")]
+    pub only: Vec<String>,
     /// Arrays of a right dump and of a right checkpoint that are changed in each of ten ways; a large
     /// number changes all of them.
     #[arg(long, default_value_t = crate::commands::mutations::DEFAULT)]

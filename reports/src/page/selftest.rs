@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::provenance::{self, Provenance};
 use crate::format::short;
-use crate::record::{Fault, Place, SelftestRecord};
+use crate::record::{Confusion, Fault, Place, SelftestRecord};
 
 /// Everything that the template shows, formatted.
 #[derive(Serialize)]
@@ -14,6 +14,9 @@ pub(super) struct View {
     mark: &'static str,
     word: &'static str,
     sentence: String,
+    settings: Vec<String>,
+    matrix: Vec<RowView>,
+    diagonal: Option<String>,
     faults: Vec<FaultView>,
     provenance: Provenance,
 }
@@ -38,9 +41,34 @@ struct Share {
     tone: &'static str,
 }
 
+/// A row of the confusion matrix.
+#[derive(Serialize)]
+struct RowView {
+    planted: String,
+    known: bool,
+    /// One for each setting.
+    cells: Vec<CellView>,
+    /// What it was named as instead.
+    others: Vec<String>,
+}
+
+/// One kind of mistake in one setting.
+#[derive(Serialize)]
+struct CellView {
+    itself: u64,
+    another: u64,
+    located: u64,
+    missed: u64,
+    /// Whether all of them came out as they should.
+    right: bool,
+}
+
 #[derive(Serialize)]
 struct PlaceView {
     module: String,
+    setting: String,
+    size: String,
+    explanation: Option<String>,
     detected: bool,
     named: Option<String>,
     right: bool,
@@ -66,9 +94,63 @@ pub(super) fn view(selftest: &SelftestRecord) -> View {
         sentence: format!(
             "{detected} of {injected} injected faults were detected, and for {named} the right layer was named"
         ),
+        settings: settings(&selftest.confusion),
+        matrix: matrix(&selftest.confusion),
+        diagonal: diagonal(&selftest.confusion),
         faults: selftest.faults.iter().enumerate().map(fault_view).collect(),
         provenance: provenance::of(&selftest.run),
     }
+}
+
+/// Where mistakes were planted, in the order of the record.
+fn settings(confusion: &[Confusion]) -> Vec<String> {
+    let mut settings: Vec<String> = vec![];
+    for counts in confusion {
+        if !settings.contains(&counts.setting) {
+            settings.push(counts.setting.clone());
+        }
+    }
+    settings
+}
+
+fn matrix(confusion: &[Confusion]) -> Vec<RowView> {
+    let settings = settings(confusion);
+    let rows = confusion.chunk_by(|a, b| a.planted == b.planted);
+    rows.map(|row| RowView {
+        planted: row[0].planted.clone(),
+        known: row[0].known,
+        cells: settings
+            .iter()
+            .map(|setting| cell(row.iter().find(|counts| counts.setting == *setting)))
+            .collect(),
+        others: row
+            .iter()
+            .flat_map(|counts| {
+                let line = |(other, times)| format!("{}: {times} as {other}", counts.setting);
+                counts.others.iter().map(line)
+            })
+            .collect(),
+    })
+    .collect()
+}
+
+fn cell(counts: Option<&Confusion>) -> CellView {
+    let of = |part: fn(&Confusion) -> u64| counts.map_or(0, part);
+    CellView {
+        itself: of(|c| c.itself),
+        another: of(|c| c.another),
+        located: of(|c| c.located),
+        missed: of(|c| c.missed),
+        right: counts.is_none_or(|c| c.right() == c.planted_times()),
+    }
+}
+
+/// How much of the matrix is on its diagonal, in words; none for a record without a matrix.
+fn diagonal(confusion: &[Confusion]) -> Option<String> {
+    let total = |of: fn(&Confusion) -> u64| confusion.iter().map(of).fold(0, u64::saturating_add);
+    let (right, planted) = (total(Confusion::right), total(Confusion::planted_times));
+    let percent = 100.0 * right as f64 / planted as f64;
+    (planted > 0).then(|| format!("{right} of {planted} are on the diagonal, {percent:.1} %"))
 }
 
 fn fault_view((index, fault): (usize, &Fault)) -> FaultView {
@@ -101,6 +183,9 @@ fn tone(part: f64) -> &'static str {
 fn place_view(place: &Place) -> PlaceView {
     PlaceView {
         module: place.module.clone(),
+        setting: place.setting.clone(),
+        size: place.size.clone(),
+        explanation: place.explanation.clone(),
         detected: place.detected,
         right: place.named.as_deref() == Some(place.module.as_str()),
         named: place.named.clone(),

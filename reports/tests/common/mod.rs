@@ -347,7 +347,31 @@ pub fn selftest() -> SelftestRecord {
         fault("eps 1e-3", 20, 19),
         fault("bf16 in one layer", 18, 17),
     ];
-    SelftestRecord { faults, mutations: vec![], run: run("selftest") }
+    let confusion = vec![
+        confusion("swapped weights", true, [20, 0, 0, 0]),
+        confusion("eps 1e-3", true, [18, 2, 0, 0]),
+        confusion("bf16 in one layer", true, [17, 0, 1, 2]),
+        confusion("one layer scaled by 1.01", false, [0, 0, 20, 0]),
+    ];
+    SelftestRecord { faults, mutations: vec![], confusion: confusion.concat(), run: run("selftest") }
+}
+
+/// The same counts in an engine and in a dump.
+fn confusion(planted: &str, known: bool, counts: [u64; 4]) -> Vec<Confusion> {
+    let [itself, another, located, missed] = counts;
+    let others = (another > 0).then(|| ("eps 0 <instead> of 1e-5".to_owned(), another));
+    ["engine", "dump"]
+        .map(|setting| Confusion {
+            planted: planted.into(),
+            known,
+            setting: setting.into(),
+            itself,
+            another,
+            located,
+            missed,
+            others: others.clone().into_iter().collect(),
+        })
+        .to_vec()
 }
 
 fn place(index: usize, detected: bool, right: bool) -> Place {
@@ -357,6 +381,9 @@ fn place(index: usize, detected: bool, right: bool) -> Place {
         named: detected.then_some(named),
         module,
         detected,
+        setting: "engine".into(),
+        size: "72x88".into(),
+        explanation: (index == 0).then(|| "the bias is missing".to_owned()),
         ratio: if index == 3 { f64::NAN } else { 1e3 * noise(index) },
     }
 }

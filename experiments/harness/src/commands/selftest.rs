@@ -9,12 +9,13 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use reports::record::{Record, SelftestRecord};
+use spec::Model;
 
 use super::mutations;
 use crate::Outcome;
 use crate::cli::SelftestArgs;
 use crate::engines;
-use crate::faults::{Change, Fault, SIZES, Unknown, choose, throughout};
+use crate::faults::{Change, Fault, SIZES, Unknown, choose, not_exercised, throughout};
 use crate::machine::Started;
 use crate::progress;
 use bench::{Bench, SETTINGS};
@@ -31,9 +32,10 @@ pub fn run(args: &SelftestArgs) -> Result<Outcome> {
     }
     let device = engines::open_device(&args.data.on)?;
     let mut benches = Benches { args, device, by_size: BTreeMap::new() };
-    let bar = progress::bar("planting", (plan().len() * args.places * SETTINGS.len()) as u64);
+    let plan = plan(&args.only)?;
+    let bar = progress::bar("planting", (plan.len() * args.places * SETTINGS.len()) as u64);
     let mut rows = vec![];
-    for (number, kind) in plan().iter().enumerate() {
+    for (number, kind) in plan.iter().enumerate() {
         let Some((bench, places)) = benches.places(kind)? else { continue };
         let mut row = Row::new(kind.what(), kind.is_known());
         let seed = args.seed.wrapping_add(number as u64);
@@ -56,6 +58,9 @@ pub fn run(args: &SelftestArgs) -> Result<Outcome> {
     let noticed = mutations.iter().all(|mutation| mutation.passed.is_empty());
     let passed = noticed && matrix::passes(&rows, NAMED);
     let main = benches.main()?;
+    if let Some(line) = elsewhere(&main.comparison.model, &plan) {
+        super::print(&line);
+    }
     let run = started.finish(&main.comparison.model.config, main.sides(args));
     let confusion = rows.iter().flat_map(Row::confusion).collect();
     let faults = rows.into_iter().map(Row::fault).collect();
@@ -74,14 +79,44 @@ enum Kind {
     Unknown(Unknown),
 }
 
-fn plan() -> Vec<Kind> {
+/// All rows, or those of the words that were asked for.
+fn plan(only: &[String]) -> Result<Vec<Kind>> {
     let single = Fault::ALL.iter().map(|fault| Kind::Single(*fault));
     let programs = Fault::ALL.iter().filter(|fault| fault.is_throughout());
     let programs = programs.map(|fault| Kind::Throughout(*fault));
-    single.chain(programs).chain(Unknown::ALL.map(Kind::Unknown)).collect()
+    let mut plan: Vec<Kind> =
+        single.chain(programs).chain(Unknown::ALL.map(Kind::Unknown)).collect();
+    if let Some(word) = only.iter().find(|word| plan.iter().all(|kind| kind.word() != **word)) {
+        let mut known: Vec<&str> = plan.iter().map(Kind::word).collect();
+        known.sort_unstable();
+        known.dedup();
+        bail!("--only {word}: no mistake is called so; use some of {}", known.join(", "));
+    }
+    plan.retain(|kind| only.is_empty() || only.iter().any(|word| kind.word() == *word));
+    Ok(plan)
+}
+
+/// What has no place at the size that was asked for, and where it was planted instead.
+fn elsewhere(model: &Model, plan: &[Kind]) -> Option<String> {
+    let planted = |word: &str| plan.iter().any(|kind| kind.word() == word);
+    let places: Vec<String> = not_exercised(model, &|_| true)
+        .into_iter()
+        .filter(|fault| planted(fault.word))
+        .filter_map(|fault| Some(format!("{} at {}", fault.what, fault.try_size?)))
+        .collect();
+    let (height, width) = model.config.size;
+    let line = format!("no place at {height}x{width}, planted elsewhere: {}", places.join(", "));
+    (!places.is_empty()).then_some(line)
 }
 
 impl Kind {
+    fn word(&self) -> &'static str {
+        match self {
+            Kind::Single(fault) | Kind::Throughout(fault) => fault.word,
+            Kind::Unknown(unknown) => unknown.word,
+        }
+    }
+
     fn what(&self) -> String {
         match self {
             Kind::Single(fault) => fault.what.to_owned(),
@@ -102,8 +137,10 @@ impl Kind {
         let model = bench.comparison.model.clone();
         match self {
             Kind::Unknown(unknown) => Ok(unknown.places(&model)),
-            Kind::Single(fault) if fault.is_by_value() => bench.that_matter(fault.places(&model)),
-            Kind::Single(fault) | Kind::Throughout(fault) => Ok(fault.places(&model)),
+            Kind::Single(fault) | Kind::Throughout(fault) => match fault.is_by_value() {
+                true => bench.that_matter(fault.places(&model)),
+                false => Ok(fault.places(&model)),
+            },
         }
     }
 }

@@ -171,7 +171,7 @@ impl Engine for Edited {
                     let own = || Ok(clip.clone());
                     let scope = Scope { weights, values: &|_| None, own: &own };
                     let value = expr.evaluate(&scope).map_err(|_| not_shown())?;
-                    input = as_tensor(&value, &input, precision);
+                    input = value.tensor(input.shape, precision);
                 }
                 Edit::Compute(id, expr) => {
                     outputs.insert(*id, expr);
@@ -208,15 +208,6 @@ fn not_shown() -> EngineError {
     }
 }
 
-/// Values as a tensor of this one's shape, in the precision that an engine computes in.
-fn as_tensor(value: &Map, like: &Tensor, precision: Precision) -> Tensor {
-    let tensor = value.tensor(like.shape.clone(), precision);
-    match like.data {
-        Data::F32(_) => Tensor::f32(tensor.shape.clone(), tensor.to_f32()),
-        Data::F64(_) => tensor,
-    }
-}
-
 /// Stands between an engine and an observer and computes modules again.
 struct Rewriting<'a> {
     tap: &'a mut dyn Tap,
@@ -241,7 +232,7 @@ impl Rewriting<'_> {
         match expr.evaluate(&scope) {
             Ok(wrong) if wrong.data.len() == value.len() => {
                 self.left.remove(&id);
-                Some(as_tensor(&wrong, value, self.precision))
+                Some(wrong.tensor(value.shape.clone(), self.precision))
             }
             Ok(_) | Err(Gap::Module(_) | Gap::Tensor(_)) => {
                 self.failed = true;

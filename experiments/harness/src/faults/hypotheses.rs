@@ -10,7 +10,7 @@ use super::places::activation;
 use super::reach::reach;
 
 /// The word of a recording that came too late, which is no mistake of a network.
-pub const LATE_HOOK: &str = "late-hook";
+const LATE_HOOK: &str = "late-hook";
 
 /// Mistakes whose effect is first seen at the output of this module, when everything that `shown`
 /// tells is fed the right input: made at the module itself, or anywhere between what was compared

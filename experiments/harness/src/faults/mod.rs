@@ -30,3 +30,6 @@ pub use map::Map;
 pub use places::activation::AFTER_RELU;
 pub use reach::{Trial, Values};
 pub use unknown::Unknown;
+
+#[cfg(test)]
+mod tests;

@@ -41,7 +41,6 @@ pub struct Trial {
     pub change: Change,
     /// The modules that are compared and that it alters, in order of execution.
     pub shows: Vec<ModuleId>,
-    altered: BTreeSet<ModuleId>,
     hidden: BTreeSet<ModuleId>,
     model: Model,
     network: Network,
@@ -65,7 +64,7 @@ impl Trial {
         let network = Network::new(&model);
         let shows = altered.iter().copied().filter(|id| shown(*id)).collect();
         let hidden = altered.iter().copied().filter(|id| !shown(*id)).collect();
-        Trial { change, shows, altered, hidden, model, network, weights }
+        Trial { change, shows, hidden, model, network, weights }
     }
 
     /// The modules whose values it reads to tell what `at` would give.
@@ -130,10 +129,5 @@ impl Trial {
         let value = value.ok()?;
         computed.borrow_mut().insert(at, value.clone());
         Some(value)
-    }
-
-    /// Whether it alters a module.
-    pub fn alters(&self, id: ModuleId) -> bool {
-        self.altered.contains(&id)
     }
 }

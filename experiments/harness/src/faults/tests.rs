@@ -1,0 +1,203 @@
+//! The catalogue against the engines: its expressions are the network, and what an engine gives with
+//! a mistake is what the expressions say.
+
+use std::sync::Arc;
+
+use spec::weights::Weights;
+use spec::{Config, Engine, Flow, Model, ModuleId, PosEmbed, Semantics, Tap, Tensor};
+
+use super::expr::{Gap, Scope};
+use super::reach::reach;
+use super::*;
+
+/// Keeps what every module gives.
+#[derive(Default)]
+struct Everything(Values);
+
+impl Tap for Everything {
+    fn wants(&self, _: ModuleId) -> bool {
+        true
+    }
+
+    fn see(&mut self, id: ModuleId, value: Tensor) -> Flow {
+        self.0.insert(id, Arc::new(Map::of(&value)));
+        Flow::Continue
+    }
+}
+
+struct Bench {
+    model: Model,
+    weights: Weights,
+    clip: Tensor,
+}
+
+impl Bench {
+    fn new(depth: usize, size: (usize, usize), semantics: Semantics) -> Bench {
+        let config = Config {
+            depth,
+            width: 0.125,
+            size,
+            frames: 4,
+            classes: 7,
+            semantics,
+            ..Config::default()
+        };
+        let model = Model::new(config).unwrap();
+        let weights = Weights::formula(model.parameters(), 3);
+        let shape = model.input_shape(2);
+        let count = shape.iter().product();
+        let clip = Tensor::f32(shape, spec::weights::formula::input(count, 5));
+        Bench { model, weights, clip }
+    }
+
+    /// What every module gives, in the scalar engine in float64, with a mistake or without.
+    fn run(&self, change: Option<&Change>) -> Values {
+        let (mut model, mut weights) = (self.model.clone(), self.weights.clone());
+        change.iter().for_each(|change| change.apply(&mut model, &mut weights));
+        let engine = scalar::Scalar::<f64>::new(Arc::new(model), &weights).unwrap();
+        let mut engine: Box<dyn Engine> = Box::new(engine);
+        if let Some(change) = change.cloned() {
+            engine = Box::new(Edited { engine, change, weights });
+        }
+        let mut all = Everything::default();
+        engine.forward(&self.clip, &mut all).unwrap();
+        all.0
+    }
+}
+
+/// The largest difference over the root mean square.
+fn apart(a: &Map, b: &Map) -> f64 {
+    assert_eq!(a.shape, b.shape);
+    let squares: f64 = a.data.iter().map(|x| x * x).sum();
+    let rms = (squares / a.data.len() as f64).sqrt();
+    let most = a.data.iter().zip(&b.data).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    if most == 0.0 { 0.0 } else { most / rms }
+}
+
+/// Models that between them have a place for everything in the catalogue.
+fn benches() -> Vec<Bench> {
+    let half = Semantics { pos_embed: PosEmbed::HalfPixel, ..Semantics::default() };
+    vec![
+        Bench::new(50, (72, 88), Semantics::default()),
+        Bench::new(10, (57, 65), Semantics::default()),
+        Bench::new(10, (40, 48), half),
+    ]
+}
+
+#[test]
+fn the_expressions_are_the_network() {
+    let off = Semantics { tfc: false, ioi: false, pos_embed: PosEmbed::Off };
+    for bench in benches().into_iter().chain([Bench::new(10, (32, 32), off)]) {
+        let values = bench.run(None);
+        let ground = Ground::new(&bench.model);
+        for module in bench.model.modules() {
+            let own = || Ok(values[&module.id].clone());
+            let of = |id: ModuleId| values.get(&id).cloned();
+            let scope = Scope { weights: &bench.weights, values: &of, own: &own };
+            let value = ground.network.expr(module.id).evaluate(&scope).unwrap();
+            let error = apart(&values[&module.id], &value);
+            assert!(error < 1e-12, "{}: {error:e}", module.name);
+        }
+    }
+}
+
+#[test]
+fn every_mistake_has_a_place_changes_it_and_is_what_an_engine_gives_with_it() {
+    let benches = benches();
+    let truths: Vec<Values> = benches.iter().map(|bench| bench.run(None)).collect();
+    for fault in Fault::ALL {
+        let found = benches.iter().zip(&truths).find_map(|(bench, truth)| {
+            let places = fault.places(&bench.model);
+            (!places.is_empty()).then_some((bench, truth, places))
+        });
+        let (bench, truth, places) = found.unwrap_or_else(|| panic!("no place: {}", fault.word));
+        let last = places.len() - 1;
+        let ground = Ground::new(&bench.model);
+        for change in [&places[0], &places[last]] {
+            assert_eq!(change.word, fault.word);
+            let at = *reach(&ground, change, &|_| true).first().unwrap();
+            assert_eq!(at, change.site, "{}", fault.word);
+            let trial = Trial::new(&ground, &bench.weights, change.clone(), &|_| true);
+            let clip = Arc::new(Map::of(&bench.clip));
+            let expected = trial.value(at, truth, &clip).unwrap();
+            let change_is_seen = apart(&truth[&at], &expected) > 1e-6;
+            assert!(change_is_seen || fault.is_by_value(), "{} changes nothing", fault.word);
+            // Nothing before the site is altered, so the engine may run through up to it.
+            let made = bench.run(Some(change));
+            // An engine rounds a tensor of float32 weights where the expression rounds in float64.
+            let error = apart(&expected, &made[&at]);
+            assert!(error < 1e-12, "{} at {}: {error:e}", fault.word, ground.name(at));
+        }
+    }
+}
+
+#[test]
+fn what_is_not_shown_moves_a_mistake_to_the_next_module_that_is() {
+    let bench = Bench::new(50, (72, 88), Semantics::default());
+    let ground = Ground::new(&bench.model);
+    let id = |name: &str| bench.model.find(name).unwrap().id;
+    let shown = |module: ModuleId| module != id("maxpool");
+    let words = |at: &str| -> Vec<&str> {
+        hypotheses(&ground, id(at), &shown).iter().map(|change| change.word).collect()
+    };
+    let at_conv = words("layer1.0.conv1");
+    for word in ["max-pool-same", "relu-missing", "relu6"] {
+        assert!(at_conv.contains(&word), "{word} in {at_conv:?}");
+    }
+    assert!(!words("bn1").contains(&"max-pool-same"));
+}
+
+#[test]
+fn a_kernel_of_one_pixel_is_never_turned() {
+    let bench = Bench::new(10, (57, 65), Semantics::default());
+    let ground = Ground::new(&bench.model);
+    for module in bench.model.modules() {
+        let side = ground.weight_shape(module).get(3).copied().unwrap_or(0);
+        let area = module.shape.iter().skip(1).product::<usize>();
+        for change in hypotheses(&ground, module.id, &|_| true) {
+            let of_kernel = ["turned-kernel", "transposed-kernel"].contains(&change.word);
+            let possible = side > 1 && area > 1;
+            assert!(!of_kernel || possible, "{} at {}", change.word, module.name);
+        }
+    }
+}
+
+#[test]
+fn a_default_model_at_224_does_not_exercise_the_resize() {
+    let model = |size| Model::new(Config { size, ..Config::default() }).unwrap();
+    let unseen = not_exercised(&model((224, 224)), &|_| true);
+    for word in ["align-corners", "resize-antialias", "resize-flax"] {
+        let found = unseen.iter().find(|fault| fault.word == word);
+        let size = found.and_then(|fault| fault.try_size.as_deref());
+        assert_eq!(size, Some("57x65"), "{word}: {unseen:?}");
+    }
+    assert!(unseen.iter().all(|fault| fault.word != "max-pool-same"));
+    let odd = not_exercised(&model((57, 65)), &|_| true);
+    assert!(odd.iter().all(|fault| !fault.word.starts_with("align")), "{odd:?}");
+    let pool = odd.iter().find(|fault| fault.word == "max-pool-same").unwrap();
+    assert_eq!(pool.try_size.as_deref(), Some("64x64"));
+}
+
+#[test]
+fn what_was_not_compared_was_not_exercised() {
+    let model = Model::new(Config { depth: 10, size: (57, 65), ..Config::default() }).unwrap();
+    let stem = |id: ModuleId| model.module(id).block == "stem";
+    let unseen = not_exercised(&model, &stem);
+    let gate = unseen.iter().find(|fault| fault.word == "missing-gate").unwrap();
+    assert_eq!(gate.try_size, None, "another size is of no use");
+    assert!(unseen.iter().all(|fault| fault.word != "bgr"));
+    // The logits alone show every mistake before them.
+    let output = model.output();
+    let unseen = not_exercised(&model, &|id| id == output);
+    assert!(unseen.iter().all(|fault| fault.try_size.is_some()), "{unseen:?}");
+}
+
+#[test]
+fn a_gap_is_named() {
+    let bench = Bench::new(10, (32, 32), Semantics::default());
+    let ground = Ground::new(&bench.model);
+    let conv = ground.network.expr(bench.model.stem.conv.id);
+    let own = || Err(Gap::Module(bench.model.input));
+    let scope = Scope { weights: &bench.weights, values: &|_| None, own: &own };
+    assert_eq!(conv.evaluate(&scope), Err(Gap::Module(bench.model.input)));
+}
