@@ -5,7 +5,7 @@ use spec::{Config, Model, ModuleId};
 use super::catalogue::Fault;
 use super::edit::Change;
 use super::ground::Ground;
-use super::reach::reach;
+use super::reach::first_shown;
 
 /// A mistake that would have changed no compared value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub const SIZES: [(usize, usize); 6] =
 /// that this network cannot have at any size (align_corners on, where it is) is left out.
 pub fn not_exercised(model: &Model, compared: &dyn Fn(ModuleId) -> bool) -> Vec<NotExercised> {
     let ground = Ground::new(model);
-    let seen = |change: &Change| reach(&ground, change, compared).into_iter().any(compared);
+    let seen = |change: &Change| first_shown(&ground, change, compared).is_some();
     let mut found = vec![];
     for fault in Fault::ALL {
         let places = fault.places_on(&ground);

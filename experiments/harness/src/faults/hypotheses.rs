@@ -7,7 +7,7 @@ use super::catalogue::Fault;
 use super::edit::Change;
 use super::ground::Ground;
 use super::places::activation;
-use super::reach::reach;
+use super::reach::first_shown;
 
 /// The word of a recording that came too late, which is no mistake of a network.
 const LATE_HOOK: &str = "late-hook";
@@ -19,8 +19,7 @@ pub fn hypotheses(ground: &Ground, at: ModuleId, shown: &dyn Fn(ModuleId) -> boo
     let catalogue = Fault::ALL.iter().flat_map(|fault| fault.places_on(ground));
     let hooks = activation::late_hook(ground).into_iter();
     let hooks = hooks.map(|change| Change { word: LATE_HOOK, ..change });
-    let first_seen =
-        |change: &Change| reach(ground, change, shown).into_iter().find(|id| shown(*id));
+    let first_seen = |change: &Change| first_shown(ground, change, shown);
     let mut found: Vec<Change> =
         catalogue.chain(hooks).filter(|change| first_seen(change) == Some(at)).collect();
     // The same mistake may be made in the clip or where it is read; one of them is enough.

@@ -20,6 +20,25 @@ pub fn reach(
     change: &Change,
     shown: &dyn Fn(ModuleId) -> bool,
 ) -> BTreeSet<ModuleId> {
+    spread(ground, change, shown, &|_| false)
+}
+
+/// The first module that is shown and that a change alters.
+pub fn first_shown(
+    ground: &Ground,
+    change: &Change,
+    shown: &dyn Fn(ModuleId) -> bool,
+) -> Option<ModuleId> {
+    spread(ground, change, shown, shown).into_iter().find(|id| shown(*id))
+}
+
+/// [`reach`], up to the first module that is enough.
+fn spread(
+    ground: &Ground,
+    change: &Change,
+    shown: &dyn Fn(ModuleId) -> bool,
+    enough: &dyn Fn(ModuleId) -> bool,
+) -> BTreeSet<ModuleId> {
     let mut altered = change.touches(ground.model);
     let Some(first) = altered.first().copied() else { return altered };
     for id in (first.0..ground.model.modules().len()).map(ModuleId) {
@@ -30,6 +49,9 @@ pub fn reach(
         };
         if reads {
             altered.insert(id);
+        }
+        if altered.contains(&id) && enough(id) {
+            break;
         }
     }
     altered

@@ -64,7 +64,8 @@ pub fn survey(
 ) -> Result<Best> {
     let kind = |trial: &Trial| (trial.change.word, trial.change.variant);
     let kinds: BTreeSet<Kind> = fits.iter().map(|trial| kind(trial)).collect();
-    let places = Fault::ALL.iter().flat_map(|fault| fault.places_on(ground));
+    let faults = Fault::ALL.iter().filter(|fault| kinds.iter().any(|kind| kind.0 == fault.word));
+    let places = faults.flat_map(|fault| fault.places_on(ground));
     let others: Vec<Trial> = places
         .filter(|change| kinds.contains(&(change.word, change.variant)))
         .map(|change| Trial::new(ground, weights, change, shown))
