@@ -382,7 +382,7 @@ pub struct SelftestArgs {
     #[arg(long, default_value_t = 50)]
     pub depth: usize,
     /// Width of the model.
-    #[arg(long, default_value_t = 0.25)]
+    #[arg(long, default_value_t = 0.125)]
     pub width: f64,
     /// Frame size; a size that makes the positional embedding be resized.
     #[arg(long, default_value = "72x88")]
