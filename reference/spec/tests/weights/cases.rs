@@ -23,7 +23,7 @@ fn bits(weights: &Weights) -> Vec<(&str, &[usize], Vec<u32>)> {
 fn files_as_people_have_them_give_torch_load_s_values() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/cases");
     let Ok(expected) = std::fs::read_to_string(folder.join("expected.tsv")) else {
-        eprintln!("skipped: ../shared is not here");
+        skip::skip!(Shared, "../shared/cases is not here");
         return;
     };
     let specs = specs();
@@ -49,7 +49,7 @@ fn which_set_was_taken_is_told_and_another_can_be_named() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/cases/weights");
     let path = folder.join("ema_beside_raw.pth");
     if !path.is_file() {
-        eprintln!("skipped: ../shared is not here");
+        skip::skip!(Shared, "../shared/cases is not here");
         return;
     }
     let specs = specs();

@@ -8,8 +8,8 @@ use anyhow::Result;
 use spec::weights::Weights;
 use spec::{ModuleId, Tensor};
 
-use super::super::measure::{self, passes};
-use super::super::{Comparison, Unseen, budget};
+use super::super::measure::{self, Budget, passes};
+use super::super::{Comparison, Unseen};
 use super::{ratio, value, walk};
 use crate::faults::{Fault, Ground, Map, Trial, Values, everywhere};
 
@@ -137,7 +137,7 @@ fn run(
             return;
         };
         let granted = roundings[id.0].hypot(unseen.take(&model, id));
-        let budget = budget(precision, granted, seen.truth, own);
+        let budget = Budget::new(precision, granted, seen.truth, own);
         right.insert(id, passes(ratio(seen.truth, candidate, &budget, None, precision)));
         for (trial, outcome) in trials.iter().zip(&mut outcomes) {
             if trial.shows.contains(&id) {
