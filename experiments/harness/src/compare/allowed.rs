@@ -86,7 +86,8 @@ pub fn roundings(model: &Model, precision: Precision, own: bool) -> Vec<Granted>
     for conv in model.convs() {
         let Some(tiled) = conv.tiled() else { continue };
         let granted = &mut each[conv.id.0];
-        for algorithm in algorithms(precision, tiled.taps) {
+        for points in winograd::POINTS {
+            let algorithm = winograd::amplification(points, tiled.taps);
             let s = plane_error(tiled.channels, precision, &algorithm);
             granted.l2 = granted.l2.max(s * algorithm.l2);
             granted.largest = granted.largest.max(s * algorithm.largest);
@@ -102,13 +103,6 @@ pub fn roundings(model: &Model, precision: Precision, own: bool) -> Vec<Granted>
         Some(*sum)
     });
     together.map(Granted::least).collect()
-}
-
-/// The Winograd algorithms that are allowed. Runtimes that keep the planes in a half format have to
-/// choose their points with care.
-fn algorithms(precision: Precision, taps: &[usize]) -> [Amplification; 2] {
-    let points = if half(precision) { winograd::CAREFUL } else { winograd::USUAL };
-    points.map(|points| winograd::amplification(points, taps))
 }
 
 /// The relative error of a plane, in eps: of a sum over the channels, and of the transforms, each of
@@ -165,7 +159,7 @@ mod tests {
         let wide = at("layer1.0.conv1.spatial_conv.glo_conv.0");
         // 16 channels: sqrt(144) / 4 one after the other.
         assert_eq!(wide.direct, 3.0);
-        assert!(wide.l2 > 3.0 * wide.direct && wide.largest > 2.0 * wide.l2, "{wide:?}");
+        assert!(wide.l2 > 2.0 * wide.direct && wide.largest > 1.5 * wide.l2, "{wide:?}");
         let seven = at("layer1.0.conv1.spatial_conv.glo_conv.3");
         assert_eq!((seven.l2, seven.largest), (seven.direct, seven.direct));
         let relu = at("layer1.0.conv1.spatial_conv.glo_conv.2");

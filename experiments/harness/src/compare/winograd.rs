@@ -15,13 +15,11 @@
 //! output itself has the variance 3^2. So the relative error is s sqrt(a_i a_j): as root mean square
 //! over the tile s mean(a), at its worst output s max(a).
 
-/// Points of the algorithms that a comparison has to allow for: F(2x2) and F(4x4) of Lavin and Gray,
-/// which most runtimes have.
-pub const USUAL: [&[f64]; 2] = [&[0.0, 1.0, -1.0], &[0.0, 1.0, -1.0, 2.0, -2.0]];
-
-/// Points for planes in a half format. With the usual ones F(4x4) is not usable there (31 roundings
-/// of 3 decimal digits); these are near the best ones (Barabasz et al., table 2, have 1/2 and 3/2).
-pub const CAREFUL: [&[f64]; 2] = [&[0.0, 1.0, -1.0], &[0.0, 0.75, -0.75, 1.5, -1.5]];
+/// Points of the algorithms that a comparison allows for, F(2x2) and F(4x4): those that are near the
+/// best for F(4x4) (Barabasz et al., table 2, have 1/2 and 3/2; oneDNN has 5/8 and 3/2, our engine 3/4
+/// and 3/2). Lavin and Gray's 1 and 2 have 2.1 times their error and at the worst output 3.6 times,
+/// which the bound of 4 still has room for.
+pub const POINTS: [&[f64]; 2] = [&[0.0, 1.0, -1.0], &[0.0, 0.75, -0.75, 1.5, -1.5]];
 
 /// What an algorithm does to errors.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -111,6 +109,9 @@ mod tests {
     use super::*;
     use spec::weights::formula;
 
+    /// Lavin and Gray's.
+    const USUAL: [&[f64]; 2] = [&[0.0, 1.0, -1.0], &[0.0, 1.0, -1.0, 2.0, -2.0]];
+
     /// Standard normal numbers, about: sums of twelve.
     fn normal(name: &str, n: usize) -> Vec<f64> {
         let u = formula::uniform(name, 12 * n, 0);
@@ -182,7 +183,7 @@ mod tests {
 
     #[test]
     fn amplification_agrees_with_a_monte_carlo_estimate() {
-        for points in USUAL.into_iter().chain(CAREFUL) {
+        for points in USUAL.into_iter().chain(POINTS) {
             let derived = amplification(points, &[3]);
             let (l2, largest) = measured(points);
             assert!((l2 / derived.l2 - 1.0).abs() < 0.1, "{points:?}: {l2}, {derived:?}");
@@ -192,11 +193,13 @@ mod tests {
     }
 
     #[test]
-    fn the_careful_points_are_those_of_our_engine_and_better_than_the_usual_ones() {
+    fn the_points_are_those_of_our_engine_and_the_bound_has_room_for_the_usual_ones() {
+        use crate::compare::measure::BOUND;
         let (p, q) = (f64::from(cpu::kernels::winograd::P), f64::from(cpu::kernels::winograd::Q));
-        assert_eq!(CAREFUL[1], [0.0, p, -p, q, -q]);
-        let [usual, careful] = [USUAL[1], CAREFUL[1]].map(|points| amplification(points, &[3]));
-        assert!(careful.l2 < 0.5 * usual.l2 && careful.largest < 0.3 * usual.largest);
+        assert_eq!(POINTS[1], [0.0, p, -p, q, -q]);
+        let [usual, ours] = [USUAL[1], POINTS[1]].map(|points| amplification(points, &[3]));
+        assert!(usual.l2 > 2.0 * ours.l2 && usual.l2 < BOUND * ours.l2);
+        assert!(usual.largest > 3.0 * ours.largest && usual.largest < BOUND * ours.largest);
     }
 
     #[test]
