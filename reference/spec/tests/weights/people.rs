@@ -136,8 +136,18 @@ fn the_state_dict_is_found_wherever_it_is_and_what_is_beside_it_is_told() {
     }
     let mut deep = Pickle::default();
     deep.ops(b"]K\x01a}").text("a").ops(b"}").text("b").state(&named(), 0).ops(b"ssa");
-    let weights = assert_plain("deep", &pth(&deep, &storages(&named())));
+    let deep = pth(&deep, &storages(&named()));
+    let weights = assert_plain("deep", &deep);
     assert_eq!(weights.provenance().section.as_deref(), Some("1.a.b"));
+    // A key may stand for the dictionary around a set.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.pth");
+    std::fs::write(&path, deep).unwrap();
+    for key in ["1", "1.a", "1/a/b"] {
+        let source = Source::File { path: path.clone(), key: Some(key.to_owned()) };
+        let found = Weights::load(&source, &specs()).unwrap();
+        assert_eq!(found.provenance().section.as_deref(), Some("1.a.b"), "{key}");
+    }
 }
 
 #[test]
@@ -358,4 +368,27 @@ fn tensors_that_cannot_be_weights_are_told_with_the_way_out() {
         assert!(text.contains(&format!("tensor `fc.bias` is stored as {class}")), "{text}");
         assert!(!text.contains("damaged"), "{text}");
     }
+}
+
+/// A seed of the oracle: averages must not step in for weights of which one is wrong.
+#[test]
+fn averages_are_not_taken_because_one_of_the_weights_is_wrong() {
+    let mut wrong = named();
+    let last = wrong.len() - 1;
+    (wrong[last].1, wrong[last].2) = (vec![4], vec![0.0; 4]);
+    let text = refusal(&trainer("model", &wrong, Some(("ema", &averaged()))));
+    assert!(text.contains("tensor `fc.bias` has the shape [4], expected [5]"), "{text}");
+    wrong.pop();
+    let text = refusal(&trainer("model", &wrong, Some(("ema", &averaged()))));
+    assert!(text.contains("tensor `fc.bias`") && text.contains("missing"), "{text}");
+    // A set for another network is no better for being the first.
+    let other: Vec<Named> = named()
+        .into_iter()
+        .map(|(name, shape, values)| {
+            let values = [values.as_slice(), &values].concat();
+            (name, [&[2], shape.as_slice()].concat(), values)
+        })
+        .collect();
+    let weights = assert_plain("large", &trainer("large", &other, Some(("small", &named()))));
+    assert_eq!(weights.provenance().section.as_deref(), Some("small"));
 }

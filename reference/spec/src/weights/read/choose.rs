@@ -95,7 +95,7 @@ pub(super) fn choose(leaves: &[Leaf], wanted: &Wanted<'_>) -> Result<Choice, Fau
     let sets = sets(leaves, &shapes)?;
     let taken = match wanted.key {
         Some(wanted) => by_key(leaves, &sets, wanted)?,
-        None => best(&sets).map_or_else(|| crowded(leaves), |set| set.prefix.to_owned()),
+        None => best(sets.iter()).map_or_else(|| crowded(leaves), |set| set.prefix.to_owned()),
     };
     let parts = wanted.specs.iter().filter_map(|spec| spec.name.split('.').next()).collect();
     let needed = wanted.specs.len();
@@ -151,16 +151,28 @@ fn meaning(name: &str, shapes: &HashMap<&str, &[usize]>) -> Option<(usize, Strin
     })
 }
 
-/// The set that fits best: by shapes, then by names; of several, weights before averages, one
-/// without doubles, in the innermost dictionary, the first.
-fn best<'s, 'l>(sets: &'s [Set<'l>]) -> Option<&'s Set<'l>> {
+/// Of ten tensors, how many may be wrong or missing in a set that is meant all the same: weights of
+/// which one is damaged must be refused, not averages be taken instead.
+const NEARLY: usize = 9;
+
+/// The set that fits best: one that nearly has all names that any has, nearly all in the right shape;
+/// of several, weights before averages, then the one with most tensors that fit, without doubles, in
+/// the innermost dictionary, the first.
+fn best<'s, 'l: 's>(
+    sets: impl DoubleEndedIterator<Item = &'s Set<'l>> + Clone,
+) -> Option<&'s Set<'l>> {
+    let most = sets.clone().map(|set| set.names.len()).max()?;
+    let nearly = |part: usize, whole: usize| part * 10 >= whole * NEARLY;
     let order = |set: &Set<'_>| {
-        (set.fits, set.names.len(), Reverse(set.rank()), Reverse(set.members.len()))
+        let names = set.names.len();
+        let whole = (nearly(names, most) && nearly(set.fits, names), nearly(names, most));
+        let counts = (set.fits, names, Reverse(set.members.len()));
+        (whole, Reverse(set.rank()), counts)
     };
     // The last of several maxima is taken, hence the reversal.
-    let first = sets.iter().rev().max_by_key(|set| order(set))?;
+    let first = sets.clone().rev().max_by_key(|set| order(set))?;
     // Dictionaries that hold nothing else around a set have the same members.
-    let same = sets.iter().filter(|set| set.members == first.members);
+    let same = sets.filter(|set| set.members == first.members);
     same.max_by_key(|set| set.prefix.len())
 }
 
@@ -175,7 +187,8 @@ fn crowded(leaves: &[Leaf]) -> String {
     most.map_or_else(String::new, |(node, _)| (*node).to_owned())
 }
 
-/// The prefix that a key means: any dictionary, or any beginning of names.
+/// The prefix that a key means: that of a set, the best one in a dictionary of sets, or else any
+/// beginning of names.
 fn by_key(leaves: &[Leaf], sets: &[Set<'_>], wanted: &str) -> Result<String, Fault> {
     let wanted = key(wanted);
     let behind = |leaf: &&Leaf| {
@@ -183,7 +196,16 @@ fn by_key(leaves: &[Leaf], sets: &[Set<'_>], wanted: &str) -> Result<String, Fau
         rest.starts_with(['.', '/']) && key(&leaf.name[..wanted.len()]) == wanted
     };
     match leaves.iter().find(behind) {
-        Some(leaf) => Ok(leaf.name[..=wanted.len()].to_owned()),
+        Some(leaf) => {
+            let behind = &leaf.name[..=wanted.len()];
+            let exact = |set: &Set<'_>| set.prefix == behind;
+            let inside = |set: &&Set<'_>| set.prefix.starts_with(behind);
+            let best = match sets.iter().any(exact) {
+                true => None,
+                false => best(sets.iter().filter(inside)),
+            };
+            Ok(best.map_or(behind, |set| set.prefix).to_owned())
+        }
         None => {
             let mut known: Vec<&Set<'_>> =
                 sets.iter().filter(|set| !set.prefix.is_empty()).collect();
