@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use common::{Case, Record, assert_within, bits, relative_l2, small_config};
 use scalar::{Real, Scalar};
-use spec::weights::Weights;
+use spec::weights::{Param, Weights};
 use spec::{
-    Config, Engine, EngineError, Flow, Ignore, Kind, Model, ModuleId, PosEmbed, Precision, Tap,
-    Tensor,
+    Config, Data, Engine, EngineError, Flow, Ignore, Kind, Model, ModuleId, PosEmbed, Precision,
+    Tap, Tensor,
 };
 
 fn small(depth: usize, clips: usize) -> Case {
@@ -57,6 +57,21 @@ fn engines_say_what_they_are() {
         (double.describe().as_str(), double.precision()),
         ("scalar f64 on cpu", Precision::F64)
     );
+}
+
+/// What a checkpoint stores as float64 counts in float64 and nowhere else.
+#[test]
+fn float64_weights_count_in_float64_only() {
+    let plain = small(10, 1);
+    let mut exact = small(10, 1);
+    let bias = exact.weights.get_mut("fc.bias").unwrap();
+    let values = bias.to_f64().iter().map(|x| x + 1e-12).collect();
+    *bias = Param::of(bias.shape.clone(), Data::F64(values));
+    assert_eq!(bits(&plain.run::<f32>()), bits(&exact.run::<f32>()));
+    let (plain, exact) = (plain.run::<f64>().to_f64(), exact.run::<f64>().to_f64());
+    for (a, b) in plain.iter().zip(exact) {
+        assert!((b - a - 1e-12).abs() < 1e-15, "{a} and {b}");
+    }
 }
 
 /// Every module once, in the model's order, in the model's shape and the engine's precision.

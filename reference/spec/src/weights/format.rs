@@ -153,9 +153,12 @@ fn is_mindspore(bytes: &[u8]) -> bool {
     bytes.first() == Some(&0x0a) && after_length == Some(&0x0a)
 }
 
+/// A format, or what a file is that has none and what to do.
+type Content = Result<Format, (&'static str, &'static str)>;
+
 /// Entries that tell what a zip archive is, by how the name of one ends, what it is where it is no
 /// checkpoint, and what to do. In this order: an exported program holds weights too.
-const ENTRIES: [(&str, Result<Format, (&str, &str)>); 10] = [
+const ENTRIES: [(&str, Content); 10] = [
     ("/constants.pkl", Err(("a TorchScript archive", STATE_DICT))),
     ("serialized_exported_program.json", Err((EXPORTED, STATE_DICT))),
     ("archive_format", Err((EXPORTED, STATE_DICT))),

@@ -95,23 +95,24 @@ impl fmt::Display for Verdict {
 }
 
 /// Why numbers of a format cannot be weights, and what to do, by how its name begins.
-const NOT_WEIGHTS: [(&str, &str, &str); 9] = [
-    (
-        "float8",
-        "whose scale is stored elsewhere",
-        "convert it with .to(torch.float32) and its scale",
-    ),
-    (
-        "float4",
-        "whose scale is stored elsewhere",
-        "convert it with .to(torch.float32) and its scale",
-    ),
+const NOT_WEIGHTS: [(&str, &str, &str); 10] = [
+    ("float8", "whose scale stands apart", "convert it with .to(torch.float32) and its scale"),
+    ("float4", "whose scale stands apart", "convert it with .to(torch.float32) and its scale"),
     ("complex", "and weights are real", "save its real part (.real.clone()) if that is meant"),
-    ("q", "a quantised format", "save it with .dequantize()"),
-    ("sparse", "and weights are dense", "save it with .to_dense()"),
-    ("meta", "so that there is nothing to read", "load the values before saving, then save again"),
-    ("nested", "and weights are dense", "save it with .to_padded_tensor(0.0)"),
-    ("wrapped", "in a class of its own", "save the plain tensor (.full_tensor() or .dequantize())"),
+    ("q", "whose scale stands apart", "save it with .dequantize()"),
+    ("a quantised", "whose scale stands apart", "save it with .dequantize()"),
+    ("a sparse", "and weights are dense", "save it with .to_dense()"),
+    (
+        "a meta",
+        "so that there is nothing to read",
+        "load the values before saving, then save again",
+    ),
+    ("a nested", "and weights are dense", "save it with .to_padded_tensor(0.0)"),
+    (
+        "a wrapped",
+        "in a class of its own",
+        "save the plain tensor (.full_tensor() or .dequantize())",
+    ),
     ("", "which is no float", "save it as float32; a quantised one has to be converted"),
 ];
 

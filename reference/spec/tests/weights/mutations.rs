@@ -7,8 +7,16 @@ use crate::fixtures::safetensors;
 use crate::writers::{Named, bare_pth, npz};
 
 fn specs() -> Vec<ParamSpec> {
-    let config =
-        Config { depth: 10, width: 0.125, classes: 7, size: (64, 64), ..Config::default() };
+    // Small: it is read some ten thousand times.
+    let config = Config {
+        depth: 10,
+        width: 0.0625,
+        frames: 2,
+        size: (40, 33),
+        classes: 5,
+        pos_dim: [5, 4, 3, 2],
+        ..Config::default()
+    };
     Model::new(config).unwrap().parameters().to_vec()
 }
 

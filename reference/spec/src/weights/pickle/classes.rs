@@ -43,6 +43,9 @@ pub(super) fn resolve(module: &str, name: &str) -> Result<Class, Fault> {
         "torch.nn.parameter" if matches!(name, "Parameter" | "Buffer") => Some(Class::Inert),
         "torch.torch_version" if name == "TorchVersion" => Some(Class::Inert),
         "torch.serialization" if name == "_get_layout" => Some(Class::Inert),
+        "torch.nested._internal.nested_tensor" if name == "_rebuild_njt" => {
+            Some(Class::Strange("a nested tensor"))
+        }
         "collections" => collection(name),
         "builtins" | "__builtin__" => builtin(name),
         "_codecs" if name == "encode" => Some(Class::Encode),
@@ -111,13 +114,13 @@ fn rebuild(name: &str) -> Option<Class> {
         }
         "_rebuild_parameter" | "_rebuild_parameter_with_state" => Some(Class::RebuildParameter),
         "_rebuild_from_type_v2" => Some(Class::RebuildFromType),
-        "_rebuild_qtensor" => Some(Class::Strange("quantised tensor")),
+        "_rebuild_qtensor" => Some(Class::Strange("a quantised tensor")),
         "_rebuild_sparse_tensor" | "_rebuild_sparse_csr_tensor" => {
-            Some(Class::Strange("sparse tensor"))
+            Some(Class::Strange("a sparse tensor"))
         }
-        "_rebuild_meta_tensor_no_storage" => Some(Class::Strange("meta tensor, without values")),
-        "_rebuild_nested_tensor" => Some(Class::Strange("nested tensor")),
-        "_rebuild_wrapper_subclass" => Some(Class::Strange("wrapped tensor")),
+        "_rebuild_meta_tensor_no_storage" => Some(Class::Strange("a meta tensor")),
+        "_rebuild_nested_tensor" => Some(Class::Strange("a nested tensor")),
+        "_rebuild_wrapper_subclass" => Some(Class::Strange("a wrapped tensor")),
         _ => None,
     }
 }
