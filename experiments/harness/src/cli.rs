@@ -268,7 +268,7 @@ pub struct DiffArgs {
     /// The candidate's precision: f32, f64, bf16, and for cuda tf32 and f16. For a dump the default is that of its arrays.
     #[arg(long)]
     pub precision: Option<Precision>,
-    /// Make a mistake in the candidate on purpose: FAULT or FAULT@LAYER.
+    /// Make a mistake in the candidate on purpose: FAULT, FAULT@LAYER or FAULT@everywhere.
     #[arg(long, value_name = "FAULT")]
     pub inject: Option<String>,
     /// Leave out the second, small comparison at a frame size with edge cases, which runs where this

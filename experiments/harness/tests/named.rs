@@ -99,3 +99,15 @@ fn a_mistake_without_a_place_names_a_size_that_has_one() {
     ]);
     h.run(&["selftest", "--only", "eps,typo"]).refuses(&["typo", "relu-missing", "scaled"]);
 }
+
+#[test]
+fn a_mistake_between_layers_that_an_engine_fuses_is_refused() {
+    let h = Harness::new();
+    let inject = |candidate: &str| {
+        let words = ["--candidate", candidate, "--inject", "residual-after-relu"];
+        h.diff(&[&SMALL[..], &words].concat())
+    };
+    inject("scalar").fails();
+    let run = inject("cpu").code(2);
+    assert!(run.stderr.contains("--candidate scalar"), "{}", run.stderr);
+}

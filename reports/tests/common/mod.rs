@@ -347,7 +347,7 @@ pub fn selftest() -> SelftestRecord {
         fault("eps 1e-3", 20, 19),
         fault("bf16 in one layer", 18, 17),
     ];
-    let confusion = vec![
+    let confusion = [
         confusion("swapped weights", true, [20, 0, 0, 0]),
         confusion("eps 1e-3", true, [18, 2, 0, 0]),
         confusion("bf16 in one layer", true, [17, 0, 1, 2]),

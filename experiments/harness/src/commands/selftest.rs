@@ -133,14 +133,17 @@ impl Kind {
         matches!(self, Kind::Throughout(_))
     }
 
-    fn places(&self, bench: &mut Bench) -> Result<Vec<Change>> {
-        let model = bench.comparison.model.clone();
+    fn is_by_value(&self) -> bool {
         match self {
-            Kind::Unknown(unknown) => Ok(unknown.places(&model)),
-            Kind::Single(fault) | Kind::Throughout(fault) => match fault.is_by_value() {
-                true => bench.that_matter(fault.places(&model)),
-                false => Ok(fault.places(&model)),
-            },
+            Kind::Single(fault) | Kind::Throughout(fault) => fault.is_by_value(),
+            Kind::Unknown(_) => false,
+        }
+    }
+
+    fn places(&self, model: &Model) -> Vec<Change> {
+        match self {
+            Kind::Single(fault) | Kind::Throughout(fault) => fault.places(model),
+            Kind::Unknown(unknown) => unknown.places(model),
         }
     }
 }
@@ -171,9 +174,13 @@ impl<'a> Benches<'a> {
 
     /// The places of a mistake, at the size asked for or else at the first at which it has some.
     fn places(&mut self, kind: &Kind) -> Result<Option<(&mut Bench<'a>, Vec<Change>)>> {
-        let size = self.args.size;
+        let (size, args) = (self.args.size, self.args);
         for size in std::iter::once((size.0, size.1)).chain(SIZES) {
-            let places = kind.places(self.at(size)?)?;
+            // The shapes tell already, in all but a few cases, and cost nothing.
+            let mut places = kind.places(&bench::model(args, size)?);
+            if kind.is_by_value() && !places.is_empty() {
+                places = self.at(size)?.that_matter(places)?;
+            }
             if !places.is_empty() {
                 return Ok(Some((self.at(size)?, places)));
             }

@@ -74,7 +74,7 @@ pub fn explanation(
     let changes = hypotheses(&ground, at, shown);
     let trials: Vec<Trial> =
         changes.into_iter().map(|change| Trial::new(&ground, weights, change, shown)).collect();
-    let (mut ratios, scale) = screen(comparison, &trials, at, budget, shown)?;
+    let (mut ratios, observed) = screen(comparison, &trials, at, budget, shown)?;
     // The engine of the truth makes what fits, too.
     let fits: Vec<usize> = ratios.iter().filter(|(_, r)| passes(**r)).map(|(i, _)| *i).collect();
     for some in fits.chunks(AT_ONCE) {
@@ -91,7 +91,7 @@ pub fn explanation(
         true => Best::default(),
         false => survey(comparison, &ground, weights, &fits, shown)?,
     };
-    Ok(summary(&trials, &ratios, &best, scale))
+    Ok(summary(&trials, &ratios, &best, observed))
 }
 
 /// For each change, whether it alters a module beyond its budget.
@@ -120,7 +120,7 @@ fn summary(
     trials: &[Trial],
     ratios: &BTreeMap<usize, f64>,
     best: &Best,
-    scale: Option<String>,
+    observed: Option<Hypothesis>,
 ) -> Explanation {
     let mut tried: Vec<(Hypothesis, &Trial)> = ratios
         .iter()
@@ -136,9 +136,7 @@ fn summary(
     let least = tried.iter().find(|(h, t)| h.fits && is_best(&t.change)).map(|(h, _)| h.ratio);
     let Some(least) = least else {
         let mut tried: Vec<Hypothesis> = tried.into_iter().map(|(h, _)| h).collect();
-        if let Some(what) = scale {
-            tried.insert(0, Hypothesis { what, ratio: f64::NAN, fits: false });
-        }
+        tried.splice(0..0, observed);
         return Explanation { tried, ..Explanation::default() };
     };
     let limit = AS_GOOD.0.max(AS_GOOD.1 * least);
@@ -236,31 +234,31 @@ fn walk(
 }
 
 /// Budget ratio of the candidate against each changed truth, for the changes that alter the module
-/// beyond its budget; and whether the candidate is a multiple of the truth.
+/// beyond its budget; and whether the candidate is a multiple of the truth, as an observation.
 fn screen(
     comparison: &mut Comparison,
     trials: &[Trial],
     at: ModuleId,
     budget: &Budget,
     shown: &dyn Fn(ModuleId) -> bool,
-) -> Result<(BTreeMap<usize, f64>, Option<String>)> {
+) -> Result<(BTreeMap<usize, f64>, Option<Hypothesis>)> {
     let until = trials.iter().flat_map(|trial| trial.needs(at)).map(|read| (read, at)).collect();
     let clip = Arc::new(Map::of(&comparison.input));
     let precision = comparison.precision;
-    let (mut ratios, mut scale) = (BTreeMap::new(), None);
+    let (mut ratios, mut observed) = (BTreeMap::new(), None);
     walk(comparison, &mut [], false, at, shown, &until, |id, seen, values| {
         let (true, Some(candidate)) = (id == at, seen.candidate) else { return };
-        scale = multiple(seen.truth, candidate, budget, precision);
+        observed = affine(seen.truth, candidate, budget, precision);
         for (i, trial) in trials.iter().enumerate() {
-            if let Some(made) = value(trial, id, values, &clip, seen.truth) {
-                if !passes(ratio(seen.truth, &made, budget, None, precision)) {
-                    let rounds = trial.change.rounds();
-                    ratios.insert(i, ratio(&made, candidate, budget, rounds, precision));
-                }
+            if let Some(made) = value(trial, id, values, &clip, seen.truth)
+                && !passes(ratio(seen.truth, &made, budget, None, precision))
+            {
+                let rounds = trial.change.rounds();
+                ratios.insert(i, ratio(&made, candidate, budget, rounds, precision));
             }
         }
     })?;
-    Ok((ratios, scale))
+    Ok((ratios, observed))
 }
 
 /// What a change gives at a module, in the shape of the truth.
@@ -333,26 +331,38 @@ fn snapped(made: &Tensor, candidate: &Tensor, format: Precision) -> Option<Tenso
     (steps <= 2 + made.len() / HALF_WAY).then(|| Tensor::f64(candidate.shape.clone(), values))
 }
 
-/// Whether the candidate is the truth times one factor, in words.
-fn multiple(
+/// Whether the candidate is the truth times one factor, or that and one offset: an observation, which
+/// no mistake is needed for. With the ratio that remains.
+fn affine(
     truth: &Tensor,
     candidate: &Tensor,
     budget: &Budget,
     precision: Precision,
-) -> Option<String> {
+) -> Option<Hypothesis> {
     if truth.len() != candidate.len() {
         return None;
     }
-    let dot: f64 = truth.iter().zip(candidate.iter()).map(|(t, c)| t * c).sum();
-    let square: f64 = truth.iter().map(|t| t * t).sum();
-    let factor = dot / square;
-    if !factor.is_finite() || factor == 0.0 {
-        return None;
-    }
-    let values = truth.iter().map(|t| t * factor).collect();
-    let scaled = Tensor::f64(truth.shape.clone(), values);
-    let fits = passes(ratio(&scaled, candidate, budget, None, precision));
-    fits.then(|| {
-        format!("no known mistake, but all values are {factor:.6} times the expected ones")
+    let sum = |of: &dyn Fn(f64, f64) -> f64| -> f64 {
+        truth.iter().zip(candidate.iter()).map(|(t, c)| of(t, c)).sum()
+    };
+    let (dot, square) = (sum(&|t, c| t * c), sum(&|t, _| t * t));
+    let count = truth.len() as f64;
+    let (mean_t, mean_c) = (sum(&|t, _| t) / count, sum(&|_, c| c) / count);
+    let slope = (dot - count * mean_t * mean_c) / (square - count * mean_t * mean_t);
+    let fits = [(dot / square, 0.0), (slope, mean_c - slope * mean_t)];
+    fits.into_iter().find_map(|(factor, offset)| {
+        let values = truth.iter().map(|t| t * factor + offset).collect();
+        let scaled = Tensor::f64(truth.shape.clone(), values);
+        let ratio = ratio(&scaled, candidate, budget, None, precision);
+        let plus = match offset {
+            0.0 => String::new(),
+            offset => format!(", plus {offset:.3e}"),
+        };
+        let what = format!(
+            "no known mistake, but all values are {factor:.6} times the expected ones{plus}"
+        );
+        // Two values always lie on a line.
+        let says_something = factor.is_finite() && factor != 0.0 && truth.len() > 3;
+        (passes(ratio) && says_something).then_some(Hypothesis { what, ratio, fits: false })
     })
 }

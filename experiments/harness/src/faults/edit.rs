@@ -188,12 +188,14 @@ impl Engine for Edited {
             values: HashMap::new(),
             left: outputs.keys().copied().collect(),
             outputs,
+            reached: None,
             failed: false,
         };
-        let output = self.engine.forward(&input, &mut rewriting)?;
-        match rewriting.failed || !rewriting.left.is_empty() {
+        let output = self.engine.forward(&input, &mut rewriting);
+        let passed_by = |id: &ModuleId| output.is_ok() || Some(*id) < rewriting.reached;
+        match rewriting.failed || rewriting.left.iter().any(passed_by) {
             true => Err(not_shown()),
-            false => Ok(output),
+            false => output,
         }
     }
 }
@@ -219,6 +221,8 @@ struct Rewriting<'a> {
     values: HashMap<ModuleId, Arc<Map>>,
     /// What has not been computed again yet.
     left: BTreeSet<ModuleId>,
+    /// The module that was shown last: an observer may stop the engine there.
+    reached: Option<ModuleId>,
     failed: bool,
 }
 
@@ -248,6 +252,7 @@ impl Tap for Rewriting<'_> {
     }
 
     fn see(&mut self, id: ModuleId, value: Tensor) -> Flow {
+        self.reached = Some(id);
         let wrong = self.rewritten(id, &value);
         let changed = wrong.is_some();
         let value = wrong.unwrap_or(value);

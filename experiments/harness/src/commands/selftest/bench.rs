@@ -51,6 +51,12 @@ pub struct Planted {
     pub found: Explanation,
 }
 
+/// The model of a frame size.
+pub fn model(args: &SelftestArgs, size: (usize, usize)) -> Result<Model> {
+    let config = Config { depth: args.depth, width: args.width, size, ..Config::default() };
+    Ok(Model::new(config)?)
+}
+
 /// A comparison whose candidate is exchanged for every mistake.
 pub struct Bench<'a> {
     args: &'a SelftestArgs,
@@ -67,8 +73,7 @@ pub struct Bench<'a> {
 impl<'a> Bench<'a> {
     /// Loads model, weights and engines, and makes sure that without a mistake all is well.
     pub fn new(args: &'a SelftestArgs, device: Device, size: (usize, usize)) -> Result<Self> {
-        let config = Config { depth: args.depth, width: args.width, size, ..Config::default() };
-        let model = Model::new(config)?;
+        let model = model(args, size)?;
         let weights = Weights::load(&args.data.weights, model.parameters())?;
         let source = args.data.input.clone().unwrap_or(InputSource::Formula(0));
         let clip = input::load(&source, &model, 1)?;
