@@ -92,7 +92,8 @@ fn the_flax_port_diverges_at_the_embedding_of_a_one_pixel_map_only() {
     let h = Harness::new();
     let of = |size: &str| {
         let dump = format!("npz:{}", golden(&format!("dumps/flax_r18_w0125_t16_{size}.npz")));
-        h.diff(&[without_size(), &["--size", size, "--candidate", &dump]].concat())
+        let flags = ["--size", size, "--candidate", &dump, "--input", "formula:0"];
+        h.diff(&[without_size(), &flags].concat())
     };
     let record = of("57x65").fails();
     assert_eq!(record["verdict"], "diverged");
@@ -102,7 +103,10 @@ fn the_flax_port_diverges_at_the_embedding_of_a_one_pixel_map_only() {
         "first introduced at layer4.0.conv1.spatial_conv (ctl13): pos_embed"
     );
     let explanation = record["culprit"]["explanation"].as_str().unwrap();
-    assert!(explanation.contains("positional embedding is dropped"), "{explanation}");
+    assert!(
+        explanation.contains("drops the embedding on 1-pixel maps, in all 4 places"),
+        "{explanation}"
+    );
     let record = of("64").passes();
     assert_eq!(record["unmatched"].as_array().unwrap().len(), 0, "{}", record["unmatched"]);
 }
@@ -111,7 +115,8 @@ fn the_flax_port_diverges_at_the_embedding_of_a_one_pixel_map_only() {
 fn a_pytorch_hook_dump_passes() {
     let h = Harness::new();
     let dump = format!("npz:{}", golden("dumps/torch_r18_w0125_t16_64.npz"));
-    let record = h.diff(&[&SMALL[..], &["--candidate", &dump]].concat()).passes();
+    let flags = ["--candidate", &dump, "--input", "formula:0"];
+    let record = h.diff(&[&SMALL[..], &flags].concat()).passes();
     assert_eq!(record["unmatched"].as_array().unwrap().len(), 0, "{}", record["unmatched"]);
 }
 
@@ -150,10 +155,10 @@ fn a_partial_dump_is_incomplete_never_a_pass() {
     let some = ["dump", "--engine", "scalar", "--layer", "layer1,fc", "--out", &out];
     h.run(&[&some, &SMALL[..]].concat()).code(0);
     let npz = format!("npz:{out}");
-    let record = h.diff(&[&SMALL[..], &["--candidate", &npz]].concat()).fails();
+    let given = [&SMALL[..], &["--candidate", &npz, "--input", "formula:0"]].concat();
+    let record = h.diff(&given).fails();
     assert_eq!(record["verdict"], "incomplete");
-    let chosen = [&SMALL[..], &["--candidate", &npz, "--layer", "layer1"]].concat();
-    h.diff(&chosen).passes();
+    h.diff(&[&given[..], &["--layer", "layer1"]].concat()).passes();
 }
 
 #[test]

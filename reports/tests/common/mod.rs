@@ -353,7 +353,12 @@ pub fn selftest() -> SelftestRecord {
         confusion("bf16 in one layer", true, [17, 0, 1, 2]),
         confusion("one layer scaled by 1.01", false, [0, 0, 20, 0]),
     ];
-    SelftestRecord { faults, mutations: vec![], confusion: confusion.concat(), run: run("selftest") }
+    SelftestRecord {
+        faults,
+        mutations: vec![],
+        confusion: confusion.concat(),
+        run: run("selftest"),
+    }
 }
 
 /// The same counts in an engine and in a dump.

@@ -181,16 +181,6 @@ impl Dump {
     /// Refuses a dump whose shapes are those of another configuration, with the flag that is wrong
     /// where one can be named.
     fn check_it_is_of_this_model(&self, path: &Path, model: &Model) -> Result<()> {
-        if let Some(fc) = &model.fc
-            && let Some(classes) = self.classes(model, fc.id)
-            && classes != fc.out_features
-        {
-            bail!(
-                "{}: the logits have {classes} classes, the model {}; give --classes {classes}",
-                path.display(),
-                fc.out_features
-            );
-        }
         let fits = self.arrays.iter().filter(|a| matches!(a.state, State::Fits { .. })).count();
         let misfits: Vec<String> = self
             .arrays
@@ -210,6 +200,16 @@ impl Dump {
                 path.display(),
                 fits + misfits.len(),
                 some.join(", ")
+            );
+        }
+        if let Some(fc) = &model.fc
+            && let Some(classes) = self.classes(model, fc.id)
+            && classes != fc.out_features
+        {
+            bail!(
+                "{}: the logits have {classes} classes, the model {}; give --classes {classes}",
+                path.display(),
+                fc.out_features
             );
         }
         Ok(())

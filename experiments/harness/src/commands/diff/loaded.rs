@@ -60,6 +60,9 @@ impl Loaded {
         if batch == 0 {
             bail!("--batch-size 0: a batch of 0 clips compares nothing; give at least 1");
         }
+        if let (Some(fault), Participant::Npz(_)) = (&args.inject, &args.candidate()) {
+            bail!("--inject {fault}: faults are made in an engine, and the candidate is a dump");
+        }
         let open = |participant: &Participant| match participant {
             Participant::Npz(path) => Dump::open(path, model, batch).map(Some),
             _ => Ok(None),
@@ -72,7 +75,7 @@ impl Loaded {
         let (clip, clip_from) = self.clip(args, dump, batch)?;
         let clip = precision.round(clip);
         let candidate = match recorded {
-            Some(dump) => self.recorded(args, dump)?,
+            Some(dump) => Side::Dump(dump),
             None => self.live(args, clip.clone(), precision)?,
         };
         self.compare(args, candidate, reference, (clip, clip_from), precision)
@@ -150,13 +153,6 @@ impl Loaded {
                 self.model.input_shape(batch)
             ),
         }
-    }
-
-    fn recorded(&self, args: &DiffArgs, dump: Dump) -> Result<Side> {
-        if let Some(fault) = &args.inject {
-            bail!("--inject {fault}: faults are made in an engine, and the candidate is a dump");
-        }
-        Ok(Side::Dump(dump))
     }
 
     /// The candidate's engine, with the mistake of `--inject` in it.
