@@ -175,6 +175,9 @@ pub struct NotExercised {
     /// A `--size` at which it would show.
     #[serde(default)]
     pub try_size: Option<String>,
+    /// Whether the second, small configuration of this run exercises it.
+    #[serde(default)]
+    pub at_edge: bool,
 }
 
 /// A second comparison, of the same weights at a frame size with edge cases.

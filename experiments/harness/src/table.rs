@@ -165,10 +165,10 @@ fn verdict(record: &DiffRecord) -> Vec<String> {
     if refused > 0 {
         counts += &format!(", {refused} arrays refused");
     }
-    if !record.not_exercised.is_empty() {
-        let count = record.not_exercised.len();
-        let noun = if count == 1 { "mistake" } else { "mistakes" };
-        counts += &format!("; {count} known {noun} not exercised");
+    let untested = record.not_exercised.iter().filter(|mistake| !mistake.at_edge).count();
+    if untested > 0 {
+        let noun = if untested == 1 { "mistake" } else { "mistakes" };
+        counts += &format!("; {untested} known {noun} not exercised");
     }
     let word = record.verdict.as_str();
     let mark = match record.verdict {
@@ -200,7 +200,13 @@ fn verdict(record: &DiffRecord) -> Vec<String> {
     }
     lines.extend(record.edge.iter().map(edge_line));
     let mut sentences = vec![];
-    sentences.extend(listed("not exercised", record.not_exercised.iter().map(untried)));
+    let (at_edge, untested): (Vec<_>, Vec<_>) =
+        record.not_exercised.iter().partition(|mistake| mistake.at_edge);
+    sentences.extend(listed(
+        "not exercised at this size, only in the small configuration",
+        at_edge.into_iter().map(|mistake| mistake.what.clone()),
+    ));
+    sentences.extend(listed("not exercised", untested.into_iter().map(untried)));
     sentences.extend(record.remarks.iter().cloned());
     sentences.extend(listed("not matched in the dump", record.unmatched.iter().cloned()));
     lines.extend(sentences.iter().flat_map(|sentence| wrapped(sentence)));

@@ -51,6 +51,7 @@ struct StageView {
 struct Untried {
     what: String,
     size: Option<String>,
+    at_edge: bool,
 }
 
 #[derive(Serialize)]
@@ -177,7 +178,11 @@ fn spans<'a>(blocks: &[Block<'a>]) -> Vec<Span<'a>> {
 }
 
 fn untried(mistakes: &[NotExercised]) -> Vec<Untried> {
-    let view = |m: &NotExercised| Untried { what: m.what.clone(), size: m.try_size.clone() };
+    let view = |m: &NotExercised| Untried {
+        what: m.what.clone(),
+        size: m.try_size.clone(),
+        at_edge: m.at_edge,
+    };
     mistakes.iter().map(view).collect()
 }
 

@@ -25,7 +25,7 @@ pub(super) fn add(args: &DiffArgs, loaded: &Loaded, diff: &mut DiffRecord) -> Re
         .into_iter()
         .any(|side| matches!(side, Participant::Npz(_)));
     if recorded {
-        diff.remarks.extend(second_dump(args, &size));
+        diff.remarks.push(second_dump(&size));
         return Ok(());
     }
     if args.no_edge {
@@ -38,8 +38,9 @@ pub(super) fn add(args: &DiffArgs, loaded: &Loaded, diff: &mut DiffRecord) -> Re
         diff.first_divergent.clone_from(&edge.first_divergent);
         diff.culprit.clone_from(&edge.culprit);
     }
-    // What the small configuration exercises has been exercised.
-    diff.not_exercised.retain(|mistake| edge.not_exercised.contains(mistake));
+    for mistake in &mut diff.not_exercised {
+        mistake.at_edge = edge.not_exercised.iter().all(|other| other.what != mistake.what);
+    }
     diff.edge = Some(edge);
     Ok(())
 }

@@ -69,7 +69,9 @@ pub(super) fn not_exercised(
     compared: &dyn Fn(ModuleId) -> bool,
 ) -> Vec<NotExercised> {
     let found = faults::not_exercised(model, compared).into_iter();
-    found.map(|m| NotExercised { what: m.what.to_owned(), try_size: m.try_size }).collect()
+    let worded =
+        |what: &str, try_size| NotExercised { what: what.into(), try_size, at_edge: false };
+    found.map(|m| worded(m.what, m.try_size)).collect()
 }
 
 /// The ledgers of both sides, the candidate's first.

@@ -5,7 +5,7 @@ use reports::record::{DiffRecord, Verdict};
 use spec::Precision;
 use spec::weights::Source;
 
-use crate::cli::{DiffArgs, Participant};
+use crate::cli::DiffArgs;
 use crate::compare::{Comparison, Measurements, Side, readings};
 use crate::dump::{Dump, summary};
 
@@ -72,12 +72,10 @@ fn hints(args: &DiffArgs, recorded: bool) -> Option<String> {
     })
 }
 
-/// The command that compares a second dump, of frames of another size.
-pub(super) fn second_dump(args: &DiffArgs, size: &str) -> Option<String> {
-    let Participant::Npz(path) = args.candidate() else { return None };
-    Some(format!(
-        "make a second dump at --size {size} and compare it too: harness diff --candidate \
-         npz:{} … --size {size}",
-        path.with_extension(format!("{size}.npz")).display()
-    ))
+/// How to compare a second dump, of frames of another size.
+pub(super) fn second_dump(size: &str) -> String {
+    format!(
+        "a second dump at {size} exercises more: make it with --size {size}, then harness diff \
+         --candidate npz:SECOND.npz --size {size} (the other flags as here)"
+    )
 }
