@@ -17,9 +17,11 @@ pub fn check(format: Format, bytes: &[u8]) {
     if specs.is_empty() {
         return;
     }
-    let found = inspect_bytes(bytes, "FILE", Some(format), &specs).expect("it was listed before");
+    // Of several sets in the file another one may fit these tensors better, and be damaged.
+    let found = inspect_bytes(bytes, "FILE", Some(format), &specs).map_err(one_line);
     let loaded = Weights::from_bytes(bytes, "FILE", Some(format), &specs).map_err(one_line);
-    assert_eq!(found.is_loadable(), loaded.is_ok(), "{:?}", loaded.err());
+    let loadable = found.is_ok_and(|found| found.is_loadable());
+    assert_eq!(loadable, loaded.is_ok(), "{:?}", loaded.err());
     if let Ok(weights) = loaded {
         specs.iter().for_each(|spec| sound(&weights, spec));
     }

@@ -44,7 +44,7 @@ pub(super) struct Choice {
 /// Parts of a name that a set may be behind.
 const MAX_PARTS: usize = 8;
 /// Bytes of names that are looked at: each stands in all dictionaries around it.
-const MAX_WORK: usize = 1 << 26;
+const MAX_WORK: usize = 1 << 24;
 /// Other sets that are told.
 const MAX_OTHERS: usize = 32;
 
