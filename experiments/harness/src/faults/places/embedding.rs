@@ -75,7 +75,7 @@ pub fn antialiased(ground: &Ground) -> Vec<Change> {
 pub fn flax(ground: &Ground) -> Vec<Change> {
     each(
         ground,
-        "the Flax port's align_corners, which drops the embedding on 1-pixel maps",
+        "the positional embedding is dropped on 1-pixel maps, as in the Flax port",
         |ctl| {
             let p = &ctl.spatial_conv.pos_embed;
             let vanishes = p.size.0 == 1 || p.size.1 == 1;
