@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::provenance::{self, Provenance};
 use crate::format::short;
-use crate::record::{Confusion, Fault, Place, SelftestRecord};
+use crate::record::{Confusion, Fault, Mutation, Place, SelftestRecord};
 
 /// Everything that the template shows, formatted.
 #[derive(Serialize)]
@@ -18,6 +18,7 @@ pub(super) struct View {
     matrix: Vec<RowView>,
     diagonal: Option<String>,
     faults: Vec<FaultView>,
+    mutations: Vec<Mutation>,
     provenance: Provenance,
 }
 
@@ -80,7 +81,8 @@ pub(super) fn view(selftest: &SelftestRecord) -> View {
     let total = |of: fn(&Fault) -> u64| selftest.faults.iter().map(of).fold(0, u64::saturating_add);
     let (injected, detected, named) =
         (total(|f| f.injected), total(|f| f.detected), total(|f| f.named));
-    let whole = injected > 0 && detected == injected;
+    let unnoticed = selftest.mutations.iter().any(|mutation| !mutation.passed.is_empty());
+    let whole = injected > 0 && detected == injected && !unnoticed;
     let (verdict, mark, word) = match (injected, whole) {
         (0, _) => ("incomplete", "?", "Nothing injected"),
         (_, true) => ("pass", "✓", "Every fault detected"),
@@ -98,6 +100,7 @@ pub(super) fn view(selftest: &SelftestRecord) -> View {
         matrix: matrix(&selftest.confusion),
         diagonal: diagonal(&selftest.confusion),
         faults: selftest.faults.iter().enumerate().map(fault_view).collect(),
+        mutations: selftest.mutations.clone(),
         provenance: provenance::of(&selftest.run),
     }
 }

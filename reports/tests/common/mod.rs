@@ -361,6 +361,10 @@ pub fn selftest() -> SelftestRecord {
     }
 }
 
+fn mutation() -> Mutation {
+    Mutation { made: 12, noticed: 8, covered: 4, ..Mutation::new("dump", "dropped") }
+}
+
 /// The same counts in an engine and in a dump.
 fn confusion(planted: &str, known: bool, counts: [u64; 4]) -> Vec<Confusion> {
     let [itself, another, located, missed] = counts;
