@@ -96,7 +96,7 @@ pub fn roundings(model: &Model, precision: Precision, own: bool) -> Vec<Granted>
         let granted = &mut each[conv.id.0];
         for points in winograd::POINTS {
             let algorithm = winograd::amplification(points, tiled.taps);
-            let s = plane_error(tiled.channels, precision, &algorithm) / ORDERS;
+            let s = plane_error(tiled.channels, precision, &algorithm);
             // The worst output of a tile is one among many: there are fewer of them.
             let fewer = extreme(values / algorithm.outputs) / extreme(values);
             granted.l2 = granted.l2.max(s * algorithm.l2);
@@ -117,13 +117,14 @@ pub fn roundings(model: &Model, precision: Precision, own: bool) -> Vec<Granted>
 
 /// The relative error of a plane, in eps: of a sum over the channels (terms of random sign, whose partial
 /// sums have half the mean square of the result), and of the transforms, each of whose roundings counts
-/// for one of the result. In a half format the planes of kernel and map are rounded once each, and sums
-/// are in float32.
+/// for one of the result; the bound has room for half of it. In a half format the planes of kernel and
+/// map are rounded once each, with any mantissa. The direct convolution rounds no map at all, and sums
+/// are in float32, whatever their order: none of the bound is meant for it.
 fn plane_error(channels: usize, precision: Precision, algorithm: &Amplification) -> f64 {
     if half(precision) {
-        return (2.0 * TYPICAL).sqrt();
+        return (2.0 * ROUNDING).sqrt();
     }
-    ((channels as f64 / 2.0 + algorithm.transforms) * TYPICAL).sqrt()
+    ((channels as f64 / 2.0 + algorithm.transforms) * TYPICAL).sqrt() / ORDERS
 }
 
 /// The expected size of the largest of so many independent normal errors, in standard deviations, is
