@@ -17,21 +17,31 @@ type Arrays = BTreeMap<String, ArrayD<f32>>;
 
 /// A right dump of every module.
 fn right(h: &Harness) -> Arrays {
+    dumped(h, "formula:0")
+}
+
+/// Every module, computed with these weights.
+fn dumped(h: &Harness, weights: &str) -> Arrays {
     let out = h.path("right.npz");
-    h.run(&[&["dump", "--engine", "scalar", "--out", &out], &SMALL[..]].concat()).code(0);
+    let fixed = ["dump", "--engine", "scalar", "--weights", weights, "--out", &out];
+    h.run(&[&fixed, &SMALL[..]].concat()).code(0);
     let mut npz = NpzReader::new(File::open(out).unwrap()).unwrap();
     let names = npz.names().unwrap();
     let array = |name: String| (name.trim_end_matches(".npy").to_owned(), name);
     names.into_iter().map(array).map(|(short, name)| (short, npz.by_name(&name).unwrap())).collect()
 }
 
-fn diff(h: &Harness, arrays: &Arrays, more: &[&str]) -> Run {
-    let path = h.path("changed.npz");
-    let mut out = NpzWriter::new(File::create(&path).unwrap());
+fn write(path: &str, arrays: &Arrays) {
+    let mut out = NpzWriter::new(File::create(path).unwrap());
     for (name, array) in arrays {
         out.add_array(name, array).unwrap();
     }
     out.finish().unwrap();
+}
+
+fn diff(h: &Harness, arrays: &Arrays, more: &[&str]) -> Run {
+    let path = h.path("changed.npz");
+    write(&path, arrays);
     let candidate = format!("npz:{path}");
     h.diff(&[&["--candidate", &candidate], &SMALL[..], more].concat())
 }
@@ -78,6 +88,31 @@ fn hooks_that_keep_references_are_understood() {
     }
     let record = diff(&h, &arrays, &[]).passes();
     assert!(has_remark(&record, "hooks kept references"), "{}", record["remarks"]);
+}
+
+#[test]
+fn a_mistake_is_named_in_a_dump_whose_hooks_kept_references() {
+    let h = Harness::new();
+    let out = h.path("w.npz");
+    h.run(&[&["weights", "convert", "formula:0", "--out", &out], &SMALL[..6]].concat()).code(0);
+    let mut npz = NpzReader::new(File::open(&out).unwrap()).unwrap();
+    let mut weights: Arrays = BTreeMap::new();
+    for name in npz.names().unwrap() {
+        weights.insert(name.trim_end_matches(".npy").to_owned(), npz.by_name(&name).unwrap());
+    }
+    weights.get_mut("layer2.0.bn1.running_mean").unwrap().fill(0.0);
+    weights.get_mut("layer2.0.bn1.running_var").unwrap().fill(1.0);
+    let broken = h.path("broken.npz");
+    write(&broken, &weights);
+    let mut arrays = dumped(&h, &broken);
+    for block in BLOCKS {
+        let bn1 = relu(&arrays[&format!("{block}.bn1")]);
+        arrays.insert(format!("{block}.bn1"), bn1);
+    }
+    let record = diff(&h, &arrays, &[]).fails();
+    assert_eq!(record["first_divergent"], "layer2.0.bn1");
+    let explanation = record["culprit"]["explanation"].as_str().unwrap_or("");
+    assert!(explanation.contains("running statistics"), "{}", record["culprit"]);
 }
 
 #[test]

@@ -176,6 +176,9 @@ struct Seen<'a> {
     candidate: Option<&'a Tensor>,
     yardstick: Option<&'a Tensor>,
     others: &'a [Option<Tensor>],
+    /// Whether the candidate's array was recorded after the ReLU that follows, as hooks do that keep
+    /// references: everything here is what it is after that ReLU.
+    late: bool,
 }
 
 /// Runs the truth, fed what is shown, beside the candidate and other engines up to a module. `step`
@@ -211,9 +214,17 @@ fn walk(
         let Some(truth) = values[live].as_ref() else { return Flow::Continue };
         let read = recorded.and_then(|dump| dump.get(id));
         let candidate = read.as_ref().or_else(|| values[..live].first()?.as_ref());
-        let yardstick = if with_yardstick { values[live + 1].as_ref() } else { None };
-        let seen = Seen { truth, candidate, yardstick, others: &values[more..] };
-        step(id, seen, &kept);
+        let late = recorded.is_some_and(|dump| dump.is_late(id));
+        let rectified: Vec<Option<Tensor>> = match late {
+            true => values.iter().map(|value| value.clone().map(faults::relu)).collect(),
+            false => vec![],
+        };
+        let visible = if late { &rectified } else { &values };
+        if let Some(truth) = visible[live].as_ref() {
+            let yardstick = if with_yardstick { visible[live + 1].as_ref() } else { None };
+            let seen = Seen { truth, candidate, yardstick, others: &visible[more..], late };
+            step(id, seen, &kept);
+        }
         if id == last {
             return Flow::Stop;
         }
@@ -250,7 +261,7 @@ fn screen(
         let (true, Some(candidate)) = (id == at, seen.candidate) else { return };
         observed = affine(seen.truth, candidate, budget, precision);
         for (i, trial) in trials.iter().enumerate() {
-            if let Some(made) = value(trial, id, values, &clip, seen.truth)
+            if let Some(made) = value(trial, id, values, &clip, &seen)
                 && !passes(ratio(seen.truth, &made, budget, None, precision))
             {
                 let rounds = trial.change.rounds();
@@ -261,16 +272,18 @@ fn screen(
     Ok((ratios, observed))
 }
 
-/// What a change gives at a module, in the shape of the truth.
+/// What a change gives at a module, in the shape of the truth and recorded as the candidate's is.
 fn value(
     trial: &Trial,
     at: ModuleId,
     values: &Values,
     clip: &Arc<Map>,
-    truth: &Tensor,
+    seen: &Seen,
 ) -> Option<Tensor> {
     let made = trial.value(at, values, clip)?;
-    (made.data.len() == truth.len()).then(|| Tensor::f64(truth.shape.clone(), made.data.clone()))
+    let of_shape = made.data.len() == seen.truth.len();
+    let made = of_shape.then(|| Tensor::f64(seen.truth.shape.clone(), made.data.clone()))?;
+    Some(if seen.late { faults::relu(made) } else { made })
 }
 
 /// Budget ratio of the candidate against each engine at one module, all fed alike.

@@ -180,7 +180,8 @@ mod tests {
             list.iter().map(|(name, through)| ((*name).to_owned(), *through)).collect()
         };
         use Through::{AfterRelu, AsIs, BeforeRelu};
-        let cases: [(usize, &str, &[(&str, Through)]); 8] = [
+        type Case<'a> = (usize, &'a str, &'a [(&'a str, Through)]);
+        let cases: [Case; 8] = [
             (50, "bn1", &[("bn1", AfterRelu)]),
             (50, "layer1.0.bn1", &[("layer1.0.bn1", AfterRelu)]),
             (50, "layer1.0.bn3", &[("layer1.0", BeforeRelu), ("layer1.0", AsIs)]),

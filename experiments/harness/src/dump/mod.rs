@@ -269,6 +269,12 @@ impl Dump {
         self.offer(*shown).map(|offered| offered.value)
     }
 
+    /// Whether [`Dump::get`] gives the module's output after the ReLU that follows it.
+    pub fn is_late(&self, id: ModuleId) -> bool {
+        let first = self.shown.get(&id).and_then(|shown| shown.first());
+        first.is_some_and(|shown| shown.through == Through::AfterRelu)
+    }
+
     /// Everything that the dump shows of a module.
     pub fn offered(&self, id: ModuleId) -> Vec<Offered> {
         let shown = self.shown.get(&id).map(Vec::as_slice).unwrap_or_default();

@@ -141,7 +141,7 @@ fn run(
         right.insert(id, passes(ratio(seen.truth, candidate, &budget, None, precision)));
         for (trial, outcome) in trials.iter().zip(&mut outcomes) {
             if trial.shows.contains(&id) {
-                let made = value(trial, id, values, &clip, seen.truth);
+                let made = value(trial, id, values, &clip, &seen);
                 let of = |made: &Tensor, candidate: &Tensor, rounds| {
                     ratio(made, candidate, &budget, rounds, precision)
                 };
