@@ -186,8 +186,8 @@ fn verdict(record: &DiffRecord) -> Vec<String> {
         lines.insert(0, format!("{:18} {} ({})", stage.name, paint(word, word), stage.detail));
     }
     if let Some(culprit) = &record.culprit {
-        lines.push(style(&culprit.text).bold().to_string());
-        lines.extend(culprit.explanation.iter().cloned());
+        lines.extend(wrapped(&culprit.text).iter().map(|line| style(line).bold().to_string()));
+        lines.extend(culprit.explanation.iter().flat_map(|text| wrapped(text)));
     }
     if let Some(logits) = &record.logits {
         // A backbone alone ends in its pooled features.

@@ -116,19 +116,6 @@ fn a_mistake_is_named_in_a_dump_whose_hooks_kept_references() {
 }
 
 #[test]
-fn a_sum_that_was_added_in_place_is_understood_without_its_relu() {
-    let h = Harness::new();
-    let mut arrays = right(&h);
-    // Before the block's ReLU the sum is anything below zero where the block gives zero.
-    for block in BLOCKS {
-        let sum = arrays[block].mapv(|x| if x > 0.0 { x } else { -0.5 });
-        arrays.insert(format!("{block}.bn2"), sum);
-    }
-    let record = diff(&h, &arrays, &[]).passes();
-    assert!(has_remark(&record, "bn2 of a block"), "{}", record["remarks"]);
-}
-
-#[test]
 fn a_relu_where_the_network_has_none_is_wrong_in_one_place_or_in_all() {
     let h = Harness::new();
     for places in [&["layer2.0"][..], &["layer2.0", "layer3.0", "layer4.0"]] {
@@ -306,4 +293,103 @@ fn the_files_of_the_shared_cases_give_what_they_must() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn what_is_below_zero_before_a_relu_is_checked_too() {
+    let h = Harness::new();
+    let healthy = right(&h);
+    // The sum of every block, as `out += identity` leaves it in the array of bn2.
+    let identity = |block: &str| {
+        let shortcut = healthy.get(&format!("{block}.shortcut_conv.1"));
+        shortcut.unwrap_or(&healthy["maxpool"]).clone()
+    };
+    let mut sums = healthy.clone();
+    for block in BLOCKS {
+        let sum = &healthy[&format!("{block}.bn2")] + &identity(block);
+        sums.insert(format!("{block}.bn2"), sum);
+    }
+    let record = diff(&h, &sums, &[]).passes();
+    assert!(has_remark(&record, "bn2 of a block"), "{}", record["remarks"]);
+    let wrong = sums["layer3.0.bn2"].mapv(|x| if x < 0.0 { 5.0 * x } else { x });
+    sums.insert("layer3.0.bn2".to_owned(), wrong);
+    let record = diff(&h, &sums, &[]).fails();
+    assert_eq!(record["verdict"], "diverged");
+}
+
+#[test]
+fn sums_that_are_written_over_the_identity_are_understood() {
+    let h = Harness::new();
+    let healthy = right(&h);
+    let mut arrays = healthy.clone();
+    arrays.insert("maxpool".to_owned(), healthy["layer1.0"].clone());
+    for block in &BLOCKS[1..] {
+        arrays.insert(format!("{block}.shortcut_conv.1"), healthy[*block].clone());
+    }
+    diff(&h, &arrays, &[]).passes();
+}
+
+#[test]
+fn bfloat16_values_are_judged_as_such_and_finer_ones_are_not_loosened() {
+    let h = Harness::new();
+    let healthy = right(&h);
+    let coarse = |array: &ArrayD<f32>| {
+        array.mapv(|x| f32::from_bits(x.to_bits().wrapping_add(0x8000) & 0xffff_0000))
+    };
+    let all: Arrays = healthy.iter().map(|(n, a)| (n.clone(), coarse(a))).collect();
+    let record = diff(&h, &all, &[]).passes();
+    assert!(has_remark(&record, "judged in bf16"), "{}", record["remarks"]);
+    let mut part: Arrays = all.clone();
+    for (name, array) in healthy.iter().filter(|(name, _)| name.starts_with("layer2")) {
+        part.insert(name.clone(), array.clone());
+    }
+    part.insert("conv1".to_owned(), healthy["conv1"].mapv(|x| x * 1.001));
+    let record = diff(&h, &part, &[]).fails();
+    assert!(has_remark(&record, "judged in f32"), "{}", record["remarks"]);
+}
+
+#[test]
+fn nothing_compared_is_refused() {
+    let h = Harness::new();
+    let healthy = right(&h);
+    let only: Arrays = [("input".to_owned(), healthy["input"].clone())].into();
+    diff(&h, &only, &[]).refuses(&["nothing was compared"]);
+    diff(&h, &healthy, &["--layer", "input"]).refuses(&["nothing was compared"]);
+    let path = h.path("empty.npz");
+    let empty = ArrayD::zeros(IxDyn(&[0, 3, 16, 64, 64]));
+    write(&path, &[("input".to_owned(), empty)].into());
+    h.diff(&[&SMALL[..], &["--input", &path]].concat()).refuses(&["batch of 0"]);
+}
+
+#[test]
+fn an_array_that_is_there_twice_is_refused() {
+    use std::io::Write;
+    let h = Harness::new();
+    let (path, array) = (h.path("twice.npz"), ArrayD::<f32>::zeros(IxDyn(&[1])));
+    let mut bytes = vec![];
+    ndarray_npy::WriteNpyExt::write_npy(&array, &mut bytes).unwrap();
+    let mut zip = zip::ZipWriter::new(File::create(&path).unwrap());
+    for name in ["conv1.npy", "conv1"] {
+        zip.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+        zip.write_all(&bytes).unwrap();
+    }
+    zip.finish().unwrap();
+    let candidate = format!("npz:{path}");
+    h.diff(&[&SMALL[..], &["--candidate", &candidate]].concat()).refuses(&["two entries `conv1`"]);
+}
+
+#[test]
+fn a_wrong_array_of_a_reference_is_found_where_the_engine_has_fused_its_layer() {
+    let h = Harness::new();
+    let mut arrays = right(&h);
+    let path = h.path("reference.npz");
+    let reference = format!("npz:{path}");
+    let flags = ["--candidate", "cpu", "--reference", &reference];
+    write(&path, &arrays);
+    h.diff(&[&SMALL[..], &flags].concat()).passes();
+    let broken = arrays["layer2.0.downsample.0"].mapv(|_| f32::NAN);
+    arrays.insert("layer2.0.downsample.0".to_owned(), broken);
+    write(&path, &arrays);
+    let record = h.diff(&[&SMALL[..], &flags].concat()).fails();
+    assert_eq!(record["first_divergent"], "layer2.0.downsample.0");
 }

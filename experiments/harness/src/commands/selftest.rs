@@ -27,6 +27,9 @@ const NAMED: f64 = 0.95;
 /// Plants the mistakes, prints the matrix, and writes record and report.
 pub fn run(args: &SelftestArgs) -> Result<Outcome> {
     let started = Started::now();
+    if args.null == Some(0) || args.places == 0 {
+        bail!("--null 0 and --places 0 test nothing; give at least 1");
+    }
     if let Some(count) = args.null {
         return super::null::run(args, count);
     }

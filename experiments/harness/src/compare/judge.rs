@@ -1,5 +1,7 @@
 //! From errors to verdicts, and to the one layer to look at first.
 
+use std::collections::BTreeSet;
+
 use reports::record::{Culprit, Layer, LayerKind, LayerVerdict, Verdict};
 use spec::{Kind, Model, Module, ModuleId, Selection};
 
@@ -76,6 +78,14 @@ fn covered_by<'a>(
     if let Some(shown_at) = measured[module.id.0].shown_at {
         return measured[shown_at.0].inherited.is_some().then(|| model.module(shown_at));
     }
+    // The normalisation right after a convolution is the only module that reads it.
+    if module.kind == Kind::Conv
+        && let Some(bn) = model.modules().get(module.id.0 + 1)
+        && bn.kind == Kind::BatchNorm
+        && measured[bn.id.0].inherited.is_some()
+    {
+        return Some(bn);
+    }
     if module.kind.has_weights() && !fused {
         return None;
     }
@@ -147,19 +157,16 @@ pub fn culprit(model: &Model, id: ModuleId, introduced: bool, measured: &[Measur
         (Some(composite), leaf) => format!("{composite}{shown_alias}: {leaf}"),
         (None, leaf) => format!("{leaf}{shown_alias}"),
     };
-    let unseen = unseen_before(model, id, measured);
-    let after = unseen.first().map(|first| match first.0.checked_sub(1) {
-        Some(last) => model.modules()[last].name.clone(),
+    let (unseen, last) = unseen_before(model, id, measured);
+    let after = (!unseen.is_empty()).then(|| match last {
+        Some(last) => model.module(last).name.clone(),
         None => "the clip".to_owned(),
     });
     let text = match (introduced, &after) {
         (true, None) => format!("first introduced at {place}"),
         (true, Some(after)) => format!(
-            "first introduced between {after} and {place}; {} not compared",
-            match unseen.len() {
-                1 => "1 module between them was".to_owned(),
-                n => format!("{n} modules between them were"),
-            }
+            "first introduced between {after} and {place}; not compared between them: {}",
+            some_of(model, &unseen)
         ),
         (false, _) => format!(
             "no layer introduces too much by itself; the error grows beyond the bound first at \
@@ -178,15 +185,35 @@ pub fn culprit(model: &Model, id: ModuleId, introduced: bool, measured: &[Measur
     }
 }
 
-/// The modules right before one that nobody has seen: not compared, nor shown by another's array.
-fn unseen_before(model: &Model, id: ModuleId, measured: &[Measured]) -> Vec<ModuleId> {
-    let is_unseen = |id: &ModuleId| {
-        measured.get(id.0).is_some_and(|m| m.inherited.is_none() && m.shown_at.is_none())
-    };
-    let before = model.modules()[..id.0].iter().rev().map(|m| m.id);
-    let mut unseen: Vec<ModuleId> = before.take_while(is_unseen).collect();
-    unseen.reverse();
-    unseen
+/// The first names of a list, and how many more there are.
+fn some_of(model: &Model, modules: &[ModuleId]) -> String {
+    const SHOWN: usize = 3;
+    let names: Vec<&str> =
+        modules.iter().take(SHOWN).map(|id| model.module(*id).name.as_str()).collect();
+    match modules.len().saturating_sub(SHOWN) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
+    }
+}
+
+/// The modules that were not compared and whose values reach this one without passing through one
+/// that was, in order of execution; and the last of those that were.
+fn unseen_before(
+    model: &Model,
+    id: ModuleId,
+    measured: &[Measured],
+) -> (Vec<ModuleId>, Option<ModuleId>) {
+    let ground = crate::faults::Ground::new(model);
+    let (mut unseen, mut last) = (BTreeSet::new(), None);
+    let mut queue = ground.reads(id).to_vec();
+    while let Some(read) = queue.pop() {
+        match measured.get(read.0) {
+            Some(m) if m.inherited.is_some() => last = last.max(Some(read)),
+            Some(_) if unseen.insert(read) => queue.extend(ground.reads(read)),
+            _ => {}
+        }
+    }
+    (unseen.into_iter().collect(), last)
 }
 
 /// The closest composite module that a module belongs to, and the rest of its name.
@@ -260,6 +287,18 @@ mod tests {
     }
 
     #[test]
+    fn a_convolution_is_covered_by_its_normalisation() {
+        let m = model();
+        let mut measured = vec![good(); m.modules().len()];
+        let conv = at(&m, "layer1.0.conv1.spatial_conv.glo_conv.0");
+        measured[conv] = Measured::default();
+        let found = judged(&m, &measured, false);
+        assert_eq!(found.verdict, Verdict::Pass);
+        let by = found.layers[conv].covered_by.as_deref();
+        assert_eq!(by, Some("layer1.0.conv1.spatial_conv.glo_conv.1"));
+    }
+
+    #[test]
     fn a_relu_that_a_dump_lacks_is_covered_by_the_next_convolution() {
         let m = model();
         let mut measured = vec![good(); m.modules().len()];
@@ -305,7 +344,7 @@ mod tests {
         measured[bad - 1] = Measured::default();
         let found = culprit(&m, ModuleId(bad), true, &measured);
         let expected = "first introduced between bn1 and layer1.0.conv1 (ctl1): param_conv.0; \
-                        1 module between them was not compared";
+                        not compared between them: maxpool";
         assert_eq!(found.text, expected);
         assert_eq!(found.unseen, ["maxpool"]);
         // With nothing but logits, everything is suspect and nothing is accused.

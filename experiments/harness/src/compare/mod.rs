@@ -133,6 +133,9 @@ impl Comparison {
         for dump in recorded.into_iter().chain(self.reference.as_mut()) {
             let readings = readings::detect(truth, model, dump, input)?;
             dump.show(model, &readings);
+            for (id, shown_at) in readings::passed_over(model, &readings) {
+                found.layers[id.0].shown_at = Some(shown_at);
+            }
             for (id, reading) in readings {
                 let layer = &mut found.layers[id.0];
                 let note = match reading.cause {
@@ -188,6 +191,8 @@ impl Comparison {
         let (model, precision) = (&self.model, self.precision);
         let roundings = measure::roundings(model, precision, forced);
         let driver = recorded.or(self.reference.as_ref());
+        let operands = recorded.map(Dump::operands).unwrap_or_default();
+        let mut kept: BTreeMap<ModuleId, Tensor> = BTreeMap::new();
         let mut unseen = Unseen::default();
         let mut carried = Carried::default();
         let step = |id: ModuleId, mut values: Vec<Option<Tensor>>| {
@@ -200,18 +205,21 @@ impl Comparison {
                 None => values.pop().flatten().map(Offered::engine).into_iter().collect(),
             };
             let target = match &self.reference {
-                Some(dump) => Target::recorded(dump, id, &mut found.reference_fates),
+                Some(dump) => Target::recorded(dump, id),
                 None => Some(Target::of(truth.clone())),
             };
             let has = recorded.map_or(!offered.is_empty(), |dump| dump.has(id));
             let shown = has && target.is_some();
             if let (false, Some(target), Some(own), true) =
-                (offered.is_empty(), target, own, selected)
+                (offered.is_empty(), target, own.as_ref(), selected)
             {
                 let granted = roundings[id.0].hypot(unseen.take(model, id));
-                let mut budget = Budget::new(precision, granted, &truth, &own);
+                let mut budget = Budget::new(precision, granted, &truth, own);
                 if !forced {
                     carried.carry(model.module(id).kind, &mut budget);
+                }
+                if let Some(dump) = &self.reference {
+                    judge_reference(dump, id, &target.value, &budget, &mut found.reference_fates);
                 }
                 let mut earlier: Vec<(usize, Tensor)> = vec![];
                 for offered in offered {
@@ -222,6 +230,8 @@ impl Comparison {
                     }
                     let array = offered.array;
                     earlier.push((array, offered.value.clone()));
+                    let sum = offered.sum.and_then(|(a, b)| added(kept.get(&a)?, kept.get(&b)?));
+                    let target = sum.map(Target::of).as_ref().unwrap_or(&target).clone();
                     let compared = Compared::new(precision, &target, offered);
                     let errors = budget.errors(&compared.distance);
                     worst.offer(&model.module(id).name, kind, &errors, &compared);
@@ -238,8 +248,17 @@ impl Comparison {
                 }
             } else if forced {
                 unseen.add(model, id, roundings[id.0]);
+            } else if let (Some(dump), Some(own), true) = (&self.reference, own.as_ref(), selected)
+            {
+                // Where the candidate shows nothing, the reference's array is held against the truth.
+                let budget = Budget::new(precision, roundings[id.0], &truth, own);
+                judge_reference(dump, id, &truth, &budget, &mut found.reference_fates);
             }
             progress();
+            if operands.contains(&id) {
+                let fed = driver.filter(|_| forced && shown).and_then(|dump| dump.get(id));
+                kept.insert(id, fed.unwrap_or_else(|| truth.clone()));
+            }
             match (id == last, forced) {
                 (true, _) => Flow::Stop,
                 (_, false) => Flow::Continue,
@@ -291,6 +310,7 @@ impl Unseen {
 }
 
 /// What a candidate's value is compared with.
+#[derive(Clone)]
 struct Target {
     value: Tensor,
     /// Whether a ReLU was applied, as in a dump whose hooks kept references.
@@ -302,19 +322,49 @@ impl Target {
         Target { value, after_relu: false }
     }
 
-    /// The reference's array of a module; further arrays of that module have to be the same.
-    fn recorded(dump: &Dump, id: ModuleId, fates: &mut BTreeMap<usize, Fate>) -> Option<Self> {
-        let mut offered = dump.offered(id).into_iter();
-        let first = offered.next()?;
-        fates.insert(first.array, Fate::compared(id));
-        for other in offered {
-            let same = same_bits(&first.value, &other.value);
-            let mut fate = Fate::same(id, first.array);
-            fate.judge(same);
-            fates.insert(other.array, fate);
-        }
-        Some(Target { value: first.value, after_relu: first.after_relu })
+    /// The reference's array of a module.
+    fn recorded(dump: &Dump, id: ModuleId) -> Option<Self> {
+        let first = dump.offered(id).into_iter().next()?;
+        let value = match first.sum {
+            Some(_) => crate::faults::relu(first.value),
+            None => first.value,
+        };
+        Some(Target { value, after_relu: first.after_relu })
     }
+}
+
+/// Judges the arrays that a dump, which is the reference, has of a module: against its first one
+/// where that is what the candidate is compared with, else against the truth.
+fn judge_reference(
+    dump: &Dump,
+    id: ModuleId,
+    against: &Tensor,
+    budget: &Budget,
+    fates: &mut BTreeMap<usize, Fate>,
+) {
+    let mut earlier: Vec<(usize, Tensor)> = vec![];
+    for Offered { array, value, after_relu, sum } in dump.offered(id) {
+        if let Some((other, _)) = earlier.iter().find(|(_, seen)| same_bits(seen, &value)) {
+            fates.insert(array, Fate::same(id, *other));
+            continue;
+        }
+        let rectified = after_relu || sum.is_some();
+        let of = |tensor: &Tensor| match rectified {
+            true => crate::faults::relu(tensor.clone()),
+            false => tensor.clone(),
+        };
+        let distance = measure::distance(&of(against), &of(&value), budget.precision);
+        let mut fate = Fate::compared(id);
+        fate.judge(measure::within(&budget.errors(&distance)));
+        fates.insert(array, fate);
+        earlier.push((array, value));
+    }
+}
+
+/// The sum of two tensors of one shape.
+fn added(a: &Tensor, b: &Tensor) -> Option<Tensor> {
+    let sum = a.iter().zip(b.iter()).map(|(x, y)| x + y).collect();
+    (a.shape == b.shape).then(|| Tensor::f64(a.shape.clone(), sum))
 }
 
 /// Whether two arrays hold the same numbers, bit for bit once widened.

@@ -16,6 +16,9 @@ use crate::faults::relu;
 /// An array further away than this from everything that it may show does not vote.
 const UNLIKE: f64 = 0.5;
 
+/// A block's array is what the next block is fed if it is as near as this to the truth.
+const NEAR: f64 = 0.1;
+
 /// An array that fits nothing well still votes for what it is this many times closer to.
 const CLOSER: f64 = 5.0;
 
@@ -40,8 +43,13 @@ pub fn detect(
         for ballot in &mut ballots {
             ballot.see(dump, id, &value);
         }
+        // An array that shows something else would spoil what follows.
+        let near = |own: &Tensor| {
+            own.iter().all(f64::is_finite)
+                && measure::distance(&value, own, Precision::F64).rel_l2 < NEAR
+        };
         let block = matches!(model.module(id).kind, Kind::Block);
-        match dump.get(id).filter(|value| block && value.iter().all(f64::is_finite)) {
+        match dump.get(id).filter(|own| block && near(own)) {
             Some(own) => Flow::Replace(precision.round(own)),
             None => Flow::Continue,
         }
@@ -90,7 +98,9 @@ impl Ballot {
                 *slot = match reading.through {
                     Through::AsIs => distance(truth, &value),
                     Through::AfterRelu => distance(&relu(truth.clone()), &value),
-                    Through::BeforeRelu => distance(truth, &relu(value.clone())),
+                    // Without values below zero the ReLU has been there already.
+                    Through::Sum(..) if value.iter().all(|x| x >= 0.0) => f64::INFINITY,
+                    Through::Sum(..) => distance(truth, &relu(value.clone())),
                 };
             }
         }
@@ -132,6 +142,23 @@ fn elect(sites: &[Site], ballots: &[Ballot], precision: Precision) -> BTreeMap<M
         Some((ballot.own, *ballot.readings.get(won.checked_sub(1)?)?))
     });
     elected.collect()
+}
+
+/// The modules between those that arrays are named after and those that they show, such as the BN
+/// between a convolution and the ReLU that is fused into it, each with the module that is shown.
+pub fn passed_over(
+    model: &Model,
+    readings: &BTreeMap<ModuleId, Reading>,
+) -> Vec<(ModuleId, ModuleId)> {
+    let sites = sites(model);
+    let between = |(id, reading): (&ModuleId, &Reading)| {
+        let site = sites.iter().find(|site| site.module == *id)?;
+        let until = site.readings.iter().position(|other| other == reading)?;
+        let passed = site.readings[..until].iter().map(|other| other.module);
+        let passed = passed.filter(|module| *module != *id && *module != reading.module);
+        Some(passed.map(|module| (module, reading.module)).collect::<Vec<_>>())
+    };
+    readings.iter().filter_map(between).flatten().collect()
 }
 
 /// What the readings say of the program that wrote the dump, in sentences.

@@ -6,7 +6,7 @@
 //! operations of the network, and from nothing else: no ReLU follows `downsample.1`, so that an
 //! array of `downsample.1` without negative values is wrong.
 
-use spec::model::{Block, Body, Conv, ConvBn, Ctl};
+use spec::model::{Block, Body, ConvBn, Ctl};
 use spec::{Model, ModuleId};
 
 /// How an array's values relate to the output of a module.
@@ -16,8 +16,9 @@ pub enum Through {
     AsIs,
     /// They are max(output, 0), where a ReLU follows that is not a module of its own.
     AfterRelu,
-    /// The module's output is max(values, 0): a block before its last ReLU.
-    BeforeRelu,
+    /// The module is a block, and they are the sum before its last ReLU: of its last normalisation
+    /// and of its shortcut.
+    Sum(ModuleId, ModuleId),
 }
 
 /// Who has made an array show something later than its module.
@@ -57,8 +58,10 @@ pub fn sites(model: &Model) -> Vec<Site> {
     let mut sites = Sites(vec![]);
     let relu = Next::Relu(model.stem.bn.id);
     sites.conv_bn(["conv1 of the stem", "bn1 of the stem"], &model.stem, &[relu]);
+    let mut before = ("maxpool", model.maxpool);
     for block in &model.blocks {
-        sites.block(block);
+        sites.block(block, before);
+        before = ("a block", block.id);
     }
     let Sites(mut sites) = sites;
     sites.sort_by_key(|site| site.module);
@@ -72,8 +75,8 @@ enum Next {
     Relu(ModuleId),
     /// A module of its own: a ReLU, a sigmoid, a sum or a product.
     Module(ModuleId),
-    /// The addition of the shortcut; the block's own ReLU comes after it.
-    Add(ModuleId),
+    /// The addition of the shortcut, of the last two, in a block; its own ReLU comes after it.
+    Add(ModuleId, ModuleId, ModuleId),
 }
 
 impl Next {
@@ -81,7 +84,7 @@ impl Next {
         let (module, through) = match self {
             Next::Relu(bn) => (bn, Through::AfterRelu),
             Next::Module(module) => (module, Through::AsIs),
-            Next::Add(block) => (block, Through::BeforeRelu),
+            Next::Add(block, bn, identity) => (block, Through::Sum(bn, identity)),
         };
         Reading { module, through, cause }
     }
@@ -110,15 +113,26 @@ impl Sites {
         }
     }
 
-    /// A convolution without normalisation, and the operation that may write over it.
-    fn conv(&mut self, role: &'static str, conv: &Conv, next: ModuleId) {
-        self.add(conv.id, role, vec![Next::Module(next).reading(Cause::InPlace)]);
+    /// A module that later operations may write over, one after the other.
+    fn overwritten(&mut self, role: &'static str, module: ModuleId, by: &[ModuleId]) {
+        let readings = by.iter().map(|by| Next::Module(*by).reading(Cause::InPlace)).collect();
+        self.add(module, role, readings);
     }
 
-    fn block(&mut self, block: &Block) {
-        let last = [Next::Add(block.id), Next::Module(block.id)];
+    /// `before` is what the block reads.
+    fn block(&mut self, block: &Block, before: (&'static str, ModuleId)) {
+        let last_bn = match &block.body {
+            Body::Bottleneck { expand, .. } => expand.bn.id,
+            Body::Basic { bn2, .. } => bn2.id,
+        };
+        let downsampled = block.downsample.as_ref().map(|d| ("downsample.1", d.bn.id));
+        let shortcut = block.shortcut.as_ref().map(|s| ("shortcut_conv.1", s.bn.id));
+        let (role, identity) = shortcut.or(downsampled).unwrap_or(before);
+        // The sum may be written over either of its operands.
+        let last = [Next::Add(block.id, last_bn, identity), Next::Module(block.id)];
         if let Some(downsample) = &block.downsample {
-            self.conv_bn(["downsample.0", "downsample.1"], downsample, &[]);
+            let next = if block.shortcut.is_none() { &last[..] } else { &[] };
+            self.conv_bn(["downsample.0", "downsample.1"], downsample, next);
         }
         match &block.body {
             Body::Bottleneck { reduce, ctl, bn2, expand } => {
@@ -135,8 +149,12 @@ impl Sites {
                 self.bn("bn2 of a block", bn2.id, &last);
             }
         }
-        if let Some(shortcut) = &block.shortcut {
-            self.conv_bn(["shortcut_conv.0", "shortcut_conv.1"], shortcut, &[]);
+        match &block.shortcut {
+            Some(shortcut) => {
+                self.conv_bn(["shortcut_conv.0", "shortcut_conv.1"], shortcut, &last);
+            }
+            None if downsampled.is_none() => self.bn(role, identity, &last),
+            None => {}
         }
     }
 
@@ -145,17 +163,16 @@ impl Sites {
         let relu = Next::Module(gate.relu);
         let reduce = ConvBn { conv: gate.conv1.clone(), bn: gate.bn.clone() };
         self.conv_bn(["param_conv.1", "param_conv.2"], &reduce, &[relu]);
-        self.conv("param_conv.4", &gate.conv2, gate.sigmoid);
-        self.conv("temporal_conv", &ctl.temporal_conv, ctl.id);
+        self.overwritten("param_conv.4", gate.conv2.id, &[gate.sigmoid]);
         let ioi = &ctl.spatial_conv;
-        self.conv("short_conv", &ioi.short_conv, ioi.id);
+        // The product and the sum of a CTL may be written over either of their operands.
+        self.overwritten("temporal_conv", ctl.temporal_conv.id, &[ctl.id]);
+        self.overwritten("short_conv", ioi.short_conv.id, &[ioi.id, ctl.id]);
         self.conv_bn(["glo_conv.0", "glo_conv.1"], &ioi.glo_in, &[Next::Module(ioi.glo_in_relu)]);
         self.conv_bn(["glo_conv.3", "glo_conv.4"], &ioi.glo_mid, &[Next::Module(ioi.glo_mid_relu)]);
-        self.conv("glo_conv.6", &ioi.glo_out, ioi.glo_sigmoid);
-        // The product and the sum of a CTL may be written over either of their operands.
-        let written = |over: ModuleId| vec![Next::Module(over).reading(Cause::InPlace)];
-        self.add(ioi.glo_sigmoid, "glo_conv.7", written(ioi.id));
-        self.add(ioi.id, "spatial_conv", written(ctl.id));
+        self.overwritten("glo_conv.6", ioi.glo_out.id, &[ioi.glo_sigmoid, ioi.id, ctl.id]);
+        self.overwritten("glo_conv.7", ioi.glo_sigmoid, &[ioi.id, ctl.id]);
+        self.overwritten("spatial_conv", ioi.id, &[ctl.id]);
     }
 }
 
@@ -165,45 +182,46 @@ mod tests {
 
     use super::*;
 
-    fn readings(depth: usize, name: &str) -> Vec<(String, Through)> {
+    fn readings(depth: usize, name: &str) -> Vec<String> {
         let config = Config { depth, width: 0.125, ..Config::default() };
         let model = Model::new(config).unwrap();
         let id = model.find(name).unwrap().id;
+        let name = |id: ModuleId| model.module(id).name.clone();
+        let shown = |r: &Reading| match r.through {
+            Through::AsIs => name(r.module),
+            Through::AfterRelu => format!("relu({})", name(r.module)),
+            Through::Sum(a, b) => format!("{} + {}", name(a), name(b)),
+        };
         let site = sites(&model).into_iter().find(|site| site.module == id);
-        let shown = |r: &Reading| (model.module(r.module).name.clone(), r.through);
         site.map_or(vec![], |site| site.readings.iter().map(shown).collect())
     }
 
     #[test]
     fn readings_follow_from_the_order_of_operations() {
-        let owned = |list: &[(&str, Through)]| -> Vec<(String, Through)> {
-            list.iter().map(|(name, through)| ((*name).to_owned(), *through)).collect()
-        };
-        use Through::{AfterRelu, AsIs, BeforeRelu};
-        type Case<'a> = (usize, &'a str, &'a [(&'a str, Through)]);
-        let cases: [Case; 8] = [
-            (50, "bn1", &[("bn1", AfterRelu)]),
-            (50, "layer1.0.bn1", &[("layer1.0.bn1", AfterRelu)]),
-            (50, "layer1.0.bn3", &[("layer1.0", BeforeRelu), ("layer1.0", AsIs)]),
-            (18, "layer1.0.bn2", &[("layer1.0", BeforeRelu), ("layer1.0", AsIs)]),
-            (50, "conv1", &[("bn1", AsIs), ("bn1", AfterRelu)]),
+        let cases: [(usize, &str, &[&str]); 10] = [
+            (50, "bn1", &["relu(bn1)"]),
+            (50, "layer1.0.bn1", &["relu(layer1.0.bn1)"]),
+            (50, "layer1.0.bn3", &["layer1.0.bn3 + layer1.0.shortcut_conv.1", "layer1.0"]),
+            (50, "layer1.1.bn3", &["layer1.1.bn3 + layer1.0", "layer1.1"]),
+            (18, "layer1.0.bn2", &["layer1.0.bn2 + maxpool", "layer1.0"]),
+            (18, "maxpool", &["layer1.0.bn2 + maxpool", "layer1.0"]),
+            (50, "conv1", &["bn1", "relu(bn1)"]),
             (50, "layer2.0.downsample.1", &[]),
-            (50, "layer1.0.shortcut_conv.1", &[]),
-            (50, "layer2.0.downsample.0", &[("layer2.0.downsample.1", AsIs)]),
+            (50, "layer2.0.downsample.0", &["layer2.0.downsample.1"]),
+            (50, "layer1.0.conv2.temporal_conv", &["layer1.0.conv2"]),
         ];
         for (depth, name, expected) in cases {
-            assert_eq!(readings(depth, name), owned(expected), "{name} at depth {depth}");
+            assert_eq!(readings(depth, name), expected, "{name} at depth {depth}");
         }
     }
 
     #[test]
-    fn every_normalisation_before_a_relu_is_a_site_and_no_other() {
+    fn every_normalisation_but_the_downsampled_input_s_is_a_site() {
         let model = Model::new(Config { depth: 50, width: 0.125, ..Config::default() }).unwrap();
         let sites = sites(&model);
         for module in model.modules().iter().filter(|m| m.kind == Kind::BatchNorm) {
-            let shortcut = module.name.contains("downsample") || module.name.contains("shortcut");
             let is_site = sites.iter().any(|site| site.module == module.id);
-            assert_eq!(is_site, !shortcut, "{}", module.name);
+            assert_eq!(is_site, !module.name.contains("downsample"), "{}", module.name);
         }
     }
 }

@@ -36,6 +36,11 @@ impl Fate {
         self.within &= within;
     }
 
+    /// The module that it was compared at.
+    pub fn module(&self) -> ModuleId {
+        self.module
+    }
+
     /// Whether it was within the bound each time.
     pub fn passed(&self) -> bool {
         self.within
@@ -45,7 +50,7 @@ impl Fate {
 impl Offered {
     /// What an engine shows of a module.
     pub fn engine(value: Tensor) -> Self {
-        Offered { array: 0, value, after_relu: false }
+        Offered { array: 0, value, after_relu: false, sum: None }
     }
 }
 

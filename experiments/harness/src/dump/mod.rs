@@ -28,6 +28,9 @@ pub use npz::Npz;
 pub use survey::MapOrder;
 pub use write::{Naming, Writer};
 
+/// Classes that a model may have.
+const MOST_CLASSES: usize = 1_000_000;
+
 /// Activations that an implementation has left in a file. Arrays are read when they are asked for.
 #[derive(Debug)]
 pub struct Dump {
@@ -90,6 +93,8 @@ pub struct Offered {
     pub value: Tensor,
     /// Whether a ReLU was applied to them, so that it has to be applied to the target, too.
     pub after_relu: bool,
+    /// The two modules whose sum they are, instead of the output of the module.
+    pub sum: Option<(ModuleId, ModuleId)>,
 }
 
 impl Dump {
@@ -104,8 +109,18 @@ impl Dump {
                 path.display()
             );
         }
-        let shapes = names.iter().map(|name| npz.shape(name)).collect::<Result<Vec<_>>>()?;
-        let mut meanings: Vec<Meaning> = names.iter().map(|name| meaning(model, name)).collect();
+        let arrays: Vec<bool> = names.iter().map(|name| npz.is_array(name)).collect();
+        let shape = |(name, array): (&String, &bool)| match array {
+            true => npz.shape(name),
+            false => Ok(vec![]),
+        };
+        let shapes = names.iter().zip(&arrays).map(shape).collect::<Result<Vec<_>>>()?;
+        let meaning_of = |(name, array): (&String, &bool)| match array {
+            true => meaning(model, name),
+            false => Meaning::Unknown,
+        };
+        let mut meanings: Vec<Meaning> = names.iter().zip(&arrays).map(meaning_of).collect();
+        disown_clips(model, &names, &shapes, &mut meanings);
         adopt_clip(model, &shapes, &mut meanings);
         let named: Vec<(ModuleId, Vec<usize>)> = meanings
             .iter()
@@ -172,6 +187,8 @@ impl Dump {
                 }
                 Ok(State::Fits { order, expected })
             }
+            // Frames in bytes beside the clip that was made of them.
+            Err(_) if id == model.input && name != "input" => Ok(State::Unknown),
             Err(dtype) => Ok(State::Refused(format!(
                 "dtype {dtype}; save it as float32, float64, float16 or bfloat16"
             ))),
@@ -218,7 +235,10 @@ impl Dump {
     /// The last extent of the logits, where they have the shape of logits but for the classes.
     fn classes(&self, model: &Model, fc: ModuleId) -> Option<usize> {
         let of_head = |array: &&Array| array.meaning.module() == Some(fc);
-        let refused = |array: &&Array| matches!(array.state, State::Refused(_));
+        let refused = |array: &&Array| match &array.state {
+            State::Refused(why) => why.starts_with("shape"),
+            _ => false,
+        };
         let array = self.arrays.iter().filter(of_head).find(refused)?;
         let shape = self.npz.shape(&array.name).ok()?;
         match shape[..] {
@@ -226,7 +246,9 @@ impl Dump {
             [classes] if self.batch == 1 => Some(classes),
             _ => None,
         }
-        .filter(|&classes| classes > 0 && !model.module(fc).shape.contains(&classes))
+        .filter(|&classes| {
+            (1..=MOST_CLASSES).contains(&classes) && !model.module(fc).shape.contains(&classes)
+        })
     }
 
     /// Files every array under the module that it shows: its own, or what `readings` say.
@@ -266,7 +288,12 @@ impl Dump {
     /// The activation of a module in the model's layout, None where the dump does not show it.
     pub fn get(&self, id: ModuleId) -> Option<Tensor> {
         let shown = self.shown.get(&id)?.first()?;
-        self.offer(*shown).map(|offered| offered.value)
+        let value = self.value(shown.array)?;
+        // A block's output is its sum after the ReLU.
+        Some(match shown.through {
+            Through::Sum(..) => crate::faults::relu(value),
+            _ => value,
+        })
     }
 
     /// Whether [`Dump::get`] gives the module's output after the ReLU that follows it.
@@ -282,13 +309,22 @@ impl Dump {
     }
 
     fn offer(&self, shown: Shown) -> Option<Offered> {
-        let value = self.value(shown.array)?;
-        let value = match shown.through {
-            Through::BeforeRelu => crate::faults::relu(value),
-            _ => value,
+        let sum = match shown.through {
+            Through::Sum(a, b) => Some((a, b)),
+            _ => None,
         };
         let after_relu = shown.through == Through::AfterRelu;
-        Some(Offered { array: shown.array, value, after_relu })
+        Some(Offered { array: shown.array, value: self.value(shown.array)?, after_relu, sum })
+    }
+
+    /// The modules whose values are needed until later ones are compared: the operands of sums.
+    pub fn operands(&self) -> std::collections::BTreeSet<ModuleId> {
+        let shown = self.shown.values().flatten();
+        let operands = shown.filter_map(|shown| match shown.through {
+            Through::Sum(a, b) => Some([a, b]),
+            _ => None,
+        });
+        operands.flatten().collect()
     }
 
     /// The values of an array in the model's layout.
@@ -300,10 +336,32 @@ impl Dump {
         Some(order.apply(value, expected))
     }
 
+    /// Why the array that has the clip's name is not the clip, where there is one.
+    pub fn why_no_input(&self, model: &Model) -> Option<String> {
+        let array = self.arrays.iter().find(|array| array.meaning.module() == Some(model.input))?;
+        match &array.state {
+            State::Refused(why) => Some(format!("`{}` has {why}", array.name)),
+            _ => None,
+        }
+    }
+
     /// The clip, and the name of its array, where the dump holds it.
     pub fn input(&self, model: &Model) -> Option<(Tensor, &str)> {
         let shown = self.shown.get(&model.input)?.first()?;
         Some((self.value(shown.array)?, &self.arrays[shown.array].name))
+    }
+}
+
+/// An array beside the clip that merely has one of its many names, such as the number of `frames`, is
+/// no clip.
+fn disown_clips(model: &Model, names: &[String], shapes: &[Vec<usize>], meanings: &mut [Meaning]) {
+    let clip = Meaning::Module(model.input);
+    let fits = |at: usize| clip_order(model, &shapes[at]).is_some();
+    let fitting = (0..names.len()).any(|at| meanings[at] == clip && fits(at));
+    for at in 0..names.len() {
+        if fitting && meanings[at] == clip && names[at] != "input" && !fits(at) {
+            meanings[at] = Meaning::Unknown;
+        }
     }
 }
 

@@ -55,13 +55,15 @@ pub fn meaning(model: &Model, name: &str) -> Meaning {
     if is_clip(name) {
         return Meaning::Module(model.input);
     }
-    if name == "logits"
-        && let Some(fc) = &model.fc
-    {
-        return Meaning::Module(fc.id);
-    }
     let canonical = canonical_module(name);
-    match model.find(&canonical) {
+    let head = model.fc.as_ref().map(|fc| fc.id);
+    match (canonical.as_str(), head) {
+        ("logits", Some(fc)) => return Meaning::Module(fc),
+        ("cls_head", Some(fc)) => return Meaning::Container(fc),
+        _ => {}
+    }
+    let aliased = model.modules().iter().find(|m| m.alias.as_deref() == Some(name));
+    match model.find(&canonical).or(aliased) {
         Some(module) => Meaning::Module(module.id),
         None => container(model, &canonical).map_or(Meaning::Unknown, Meaning::Container),
     }
@@ -116,6 +118,8 @@ mod tests {
         }
         assert_eq!(meaning(&model, "Clip"), Meaning::Module(model.input));
         assert_eq!(meaning(&model, "logits"), meaning(&model, "cls_head.fc_cls"));
+        assert_eq!(meaning(&model, "logits"), meaning(&model, "module.logits"));
+        assert_eq!(meaning(&model, "ctl3"), meaning(&model, "layer1.1.conv1"));
         for unknown in ["", "layer9", "relu", "layer1.0.relu", "optimizer"] {
             assert_eq!(meaning(&model, unknown), Meaning::Unknown, "{unknown}");
         }

@@ -1,14 +1,25 @@
 //! An npz file of unknown origin: sizes are checked before anything is allocated.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, anyhow, bail};
 use spec::Tensor;
+use spec::weights::announced_entries;
 use spec::weights::npy::{self, Header};
 use zip::ZipArchive;
+
+/// The last bytes of a file, in which a zip archive says what it holds: 22 and a comment.
+fn tail(mut file: &File) -> std::io::Result<Vec<u8>> {
+    let from = file.metadata()?.len().saturating_sub(22 + (1 << 16));
+    file.seek(SeekFrom::Start(from))?;
+    let mut bytes = vec![];
+    file.read_to_end(&mut bytes)?;
+    file.seek(SeekFrom::Start(0))?;
+    Ok(bytes)
+}
 
 /// An open npz file.
 #[derive(Debug)]
@@ -24,13 +35,35 @@ impl Npz {
         if path.is_dir() {
             bail!("{}: this is a folder; name an npz file", path.display());
         }
+        let announced = announced_entries(&tail(&file).unwrap_or_default());
         let archive = ZipArchive::new(BufReader::new(file)).map_err(|why| {
             anyhow!(
                 "{}: not a readable npz file ({why}); make it again with numpy.savez",
                 path.display()
             )
         })?;
-        Ok(Npz { path: path.to_owned(), archive: Mutex::new(archive) })
+        let npz = Npz { path: path.to_owned(), archive: Mutex::new(archive) };
+        npz.check_names(announced)?;
+        Ok(npz)
+    }
+
+    /// Refuses an archive that has an array twice: only one of the two could be read.
+    fn check_names(&self, announced: Option<usize>) -> Result<()> {
+        let names = self.names();
+        let mut seen = std::collections::HashSet::new();
+        let twice = names.iter().find(|name| !seen.insert(name.as_str()));
+        let more = announced.is_some_and(|count| count > names.len());
+        match twice {
+            Some(name) => bail!(
+                "{}: there are two entries `{name}`; make the file again, each array once",
+                self.path.display()
+            ),
+            None if more => bail!(
+                "{}: the archive has two entries of one name; make the file again, each array once",
+                self.path.display()
+            ),
+            None => Ok(()),
+        }
     }
 
     /// The names of the arrays, without `.npy`.
@@ -43,6 +76,17 @@ impl Npz {
     /// The shape in an array's header.
     pub fn shape(&self, name: &str) -> Result<Vec<usize>> {
         self.header(name).map(|header| header.shape)
+    }
+
+    /// Whether an entry is an array by its name or by how it begins; a note or a folder is not.
+    pub fn is_array(&self, name: &str) -> bool {
+        let named = || {
+            let archive = self.archive.lock().unwrap_or_else(PoisonError::into_inner);
+            archive.index_for_name(&format!("{name}.npy")).is_some()
+        };
+        let begins = || self.bytes(name, npy::MAGIC.len() as u64, false);
+        !name.starts_with("__MACOSX/")
+            && (named() || begins().is_ok_and(|bytes| bytes == npy::MAGIC))
     }
 
     fn header(&self, name: &str) -> Result<Header> {

@@ -107,6 +107,12 @@ pub fn map_order<'n>(
     }
 }
 
+/// Values other than zero that an array needs to tell its format.
+const TELLING: usize = 4;
+
+/// The share of arrays that a half format needs.
+const NEARLY_ALL: f64 = 0.9;
+
 /// How many arrays hold values of which number format.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Formats {
@@ -127,18 +133,33 @@ impl Formats {
             self.f64 += 1;
             return;
         }
+        // Zeros and a few round numbers are in every format.
+        if array.iter().filter(|x| *x != 0.0).take(TELLING).count() < TELLING {
+            return;
+        }
         let in_bf16 = holds(|x| bf16::from_f64(x).to_f64());
         let in_f16 = holds(|x| f16::from_f64(x).to_f64());
         match (in_bf16, in_f16) {
-            (true, true) => {}
-            (true, false) => self.bf16 += 1,
+            // What both hold has no more bits than bfloat16.
+            (true, _) => self.bf16 += 1,
             (false, true) => self.f16 += 1,
             (false, false) => self.f32 += 1,
         }
     }
 
-    /// The format that most arrays have, and how many of how many have it.
+    /// The format that the arrays have, and how many of how many have it: that of most, and a half
+    /// format only where nearly all have it. A program in a half format may well end in float32
+    /// logits, but a dump of which a part is finer is not to be judged by its coarse part.
     pub fn most(&self) -> (Precision, usize, usize) {
+        let (precision, count, total) = self.majority();
+        let half = matches!(precision, Precision::Bf16 | Precision::F16);
+        match half && (count as f64) < NEARLY_ALL * total as f64 {
+            true => (Precision::F32, self.f32, total),
+            false => (precision, count, total),
+        }
+    }
+
+    fn majority(&self) -> (Precision, usize, usize) {
         // The finer format comes last, so that it wins a tie.
         let all = [
             (Precision::Bf16, self.bf16),
@@ -196,16 +217,28 @@ mod tests {
     }
 
     #[test]
+    fn a_dump_of_which_a_part_is_finer_is_judged_by_that_part() {
+        let many = |halves: usize, singles: usize| {
+            let mut formats = Formats { bf16: halves, f32: singles, ..Formats::default() };
+            formats.count(&Tensor::f64(vec![1], vec![0.0]));
+            formats.most()
+        };
+        assert_eq!(many(99, 1), (Precision::Bf16, 99, 100));
+        assert_eq!(many(80, 20), (Precision::F32, 20, 100));
+    }
+
+    #[test]
     fn the_values_tell_the_format_not_the_container() {
         let count = |values: Vec<f64>| {
             let mut formats = Formats::default();
             formats.count(&Tensor::f64(vec![values.len()], values));
             formats.most().0
         };
-        assert_eq!(count(vec![0.1]), Precision::F64);
-        assert_eq!(count(vec![f64::from(0.1f32), f64::NAN]), Precision::F32);
-        assert_eq!(count(vec![bf16::from_f64(1e-9).to_f64()]), Precision::Bf16);
-        assert_eq!(count(vec![f16::from_f64(0.1).to_f64()]), Precision::F16);
+        assert_eq!(count(vec![0.1; 4]), Precision::F64);
+        assert_eq!(count(vec![f64::from(0.1f32); 5]), Precision::F32);
+        assert_eq!(count(vec![bf16::from_f64(0.1).to_f64(); 4]), Precision::Bf16);
+        assert_eq!(count(vec![f16::from_f64(0.1).to_f64(); 4]), Precision::F16);
+        assert_eq!(count(vec![0.0, 1.0, 2.0, 0.5]), Precision::F32, "round numbers tell nothing");
         assert_eq!(Formats::default().most(), (Precision::F32, 0, 0));
     }
 }

@@ -41,6 +41,7 @@ pub use self::inspect::{Inspection, TensorInfo, Verdict, inspect, inspect_bytes,
 pub use self::names::Naming;
 pub use self::param::Param;
 pub use self::provenance::{OtherSet, Provenance};
+pub use self::read::archive::announced_entries;
 pub use self::source::Source;
 pub use self::write::{OutFormat, write};
 

@@ -40,7 +40,7 @@ pub(super) fn findings(
         Verdict::Pass if refused => Verdict::Incomplete,
         other => other,
     };
-    let culprit = before.or(culprit);
+    let culprit = before.or(culprit).or_else(|| of_reference(comparison, measured));
     let compared = |id: ModuleId| measured.layers[id.0].inherited.is_some();
     let output = comparison.model.output();
     let mut diff = DiffRecord {
@@ -72,6 +72,18 @@ pub(super) fn not_exercised(
     let worded =
         |what: &str, try_size| NotExercised { what: what.into(), try_size, at_edge: false };
     found.map(|m| worded(m.what, m.try_size)).collect()
+}
+
+/// Arrays of a reference's dump that are wrong among themselves, or beside the truth.
+fn of_reference(comparison: &Comparison, measured: &Measurements) -> Option<Culprit> {
+    let dump = comparison.reference.as_ref()?;
+    let (array, fate) = measured.reference_fates.iter().find(|(_, fate)| !fate.passed())?;
+    let mut culprit = in_words(&comparison.model, fate.module(), true, &[]);
+    culprit.text = format!(
+        "the reference's array `{}` is not what {} gives",
+        dump.arrays[*array].name, culprit.name
+    );
+    Some(culprit)
 }
 
 /// The ledgers of both sides, the candidate's first.

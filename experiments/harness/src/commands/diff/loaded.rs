@@ -70,9 +70,20 @@ impl Loaded {
         let (recorded, reference) = (open(&args.candidate())?, open(&args.reference)?);
         let dump = recorded.as_ref().or(reference.as_ref());
         let batch = dump.map_or(batch, |dump| dump.batch);
-        let own = recorded.as_ref().map_or(Precision::F32, |dump| dump.format.0);
-        let precision = args.precision.unwrap_or(own);
+        let precision = args.precision.unwrap_or_else(|| coarser(&recorded, &reference));
+        if let (Some(a), Some(b)) = (&recorded, &reference)
+            && a.batch != b.batch
+        {
+            bail!(
+                "the candidate's dump holds {} clips and the reference's {}; dump the same clips",
+                a.batch,
+                b.batch
+            );
+        }
         let (clip, clip_from) = self.clip(args, dump, batch)?;
+        if clip.is_empty() {
+            bail!("{clip_from}: a batch of 0 clips compares nothing; give at least one clip");
+        }
         let clip = precision.round(clip);
         let candidate = match recorded {
             Some(dump) => Side::Dump(dump),
@@ -145,6 +156,10 @@ impl Loaded {
         };
         match dump.input(&self.model) {
             Some((clip, name)) => Ok((clip, format!("the array `{name}` of the dump"))),
+            None if dump.why_no_input(&self.model).is_some() => bail!(
+                "the dump's clip cannot be read: {}, or say with --input which clip it was made from",
+                dump.why_no_input(&self.model).unwrap_or_default()
+            ),
             None => bail!(
                 "none of the dump's {} arrays is the clip; save it as `input` {:?} beside the \
                  others, or say with --input which clip the dump was made from (--input formula:0 \
@@ -170,6 +185,14 @@ impl Loaded {
         };
         Ok(Side::Engine { engine, input: clip })
     }
+}
+
+/// The coarser of the number formats of two dumps: a copy in fewer bits is no mistake of the other.
+fn coarser(candidate: &Option<Dump>, reference: &Option<Dump>) -> Precision {
+    let dumps = candidate.iter().chain(reference);
+    let formats = dumps.map(|dump| dump.format.0);
+    let coarsest = formats.max_by(|a, b| a.epsilon().total_cmp(&b.epsilon()));
+    coarsest.unwrap_or(Precision::F32)
 }
 
 /// What a side is called in records and on the terminal.

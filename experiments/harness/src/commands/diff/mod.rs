@@ -8,7 +8,7 @@ mod findings;
 mod loaded;
 mod remarks;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use reports::record::{Record, Stage, Verdict};
 use spec::Model;
 
@@ -28,6 +28,14 @@ pub fn run(args: &DiffArgs) -> Result<Outcome> {
     let bar = progress::bar("comparing", comparison.steps());
     let measured = comparison.measure(&|| bar.inc(1))?;
     bar.finish_and_clear();
+    let input = comparison.model.input;
+    let compared = |at: usize| at != input.0 && measured.layers[at].inherited.is_some();
+    if !(0..measured.layers.len()).any(compared) {
+        bail!(
+            "nothing was compared: no array or layer that was asked for is the output of a module \
+             on both sides; check the names in the dump, and --layer"
+        );
+    }
     let steps = steps(args, &loaded.model, &comparison)?;
     let run = started.finish(&comparison.model.config, sides);
     let mut diff = findings::findings(args, &mut comparison, &loaded, &measured, steps, run)?;

@@ -18,6 +18,18 @@ pub(in crate::weights) struct Archive<'a> {
     checksums: bool,
 }
 
+/// How many entries the end of a zip archive announces, from its last bytes; none where the archive
+/// is too large to say it there. A reader that finds fewer has met a name twice.
+pub fn announced_entries(tail: &[u8]) -> Option<usize> {
+    const END: &[u8] = b"PK\x05\x06";
+    let at = tail.windows(END.len()).rposition(|window| window == END)?;
+    let count: [u8; 2] = tail.get(at + 10..at + 12)?.try_into().ok()?;
+    match u16::from_le_bytes(count) {
+        u16::MAX => None,
+        count => Some(usize::from(count)),
+    }
+}
+
 fn broken(why: impl std::fmt::Display) -> Fault {
     Fault::damaged(format!("its zip archive cannot be read ({})", quoted(&why.to_string())))
 }
@@ -26,6 +38,12 @@ impl<'a> Archive<'a> {
     /// Reads the directory.
     pub(in crate::weights) fn open(bytes: &'a [u8]) -> Result<Self, Fault> {
         let zip = ZipArchive::new(Cursor::new(bytes)).map_err(broken)?;
+        if announced_entries(bytes).is_some_and(|count| count > zip.len()) {
+            return Err(Fault::new(
+                "its zip archive has two entries of one name",
+                "save the file again, each array once",
+            ));
+        }
         Ok(Archive { bytes, zip, handed_out: 0, checksums: true })
     }
 

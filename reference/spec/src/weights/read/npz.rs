@@ -12,9 +12,16 @@ pub(super) fn read(bytes: &[u8]) -> Result<Checkpoint<'_>, Fault> {
     let mut archive = Archive::open(bytes)?;
     let names: Vec<String> = archive.names().map(|name| name.into_owned()).collect();
     let mut tensors = Vec::new();
-    for name in names {
+    for name in &names {
         let Some(tensor) = name.strip_suffix(".npy") else { continue };
-        tensors.push(array(&mut archive, &name, tensor).map_err(|fault| fault.of(tensor))?);
+        if names.iter().any(|other| other == tensor) {
+            return Err(Fault::new(
+                "the npz has the entry twice, with and without .npy",
+                "save the file again, each array once",
+            )
+            .of(tensor));
+        }
+        tensors.push(array(&mut archive, name, tensor).map_err(|fault| fault.of(tensor))?);
     }
     match tensors.is_empty() {
         true => Err(Fault::new("the npz holds no arrays", "save it again with numpy.savez")),
