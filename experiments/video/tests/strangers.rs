@@ -35,8 +35,10 @@ fn what_is_no_video_is_refused_in_a_sentence() {
     let gone = folder.path().join("gone.mp4");
     for path in [&text, &empty, &noise, &playlist, &sound, &gone, &folder.path().to_owned()] {
         let said = load(&ffmpeg, path).unwrap_err().to_string();
-        assert!(said.starts_with(&path.display().to_string()), "{said}");
-        assert!(!said.contains('\n') && !said.contains("0x"), "{said}");
+        let why = said.strip_prefix(&path.display().to_string());
+        // The folder's own name is random and may hold anything.
+        let why = why.unwrap_or_else(|| panic!("no path at the start of: {said}"));
+        assert!(!why.contains('\n') && !why.contains("0x"), "{said}");
     }
 }
 
