@@ -15,6 +15,7 @@ mod input;
 mod machine;
 mod preprocessing;
 mod progress;
+mod rounded;
 mod stop;
 mod table;
 #[cfg(feature = "libtorch")]

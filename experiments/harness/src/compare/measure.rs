@@ -236,9 +236,9 @@ impl Budget {
 ///
 /// max(x, 0) and a mean make values small, but not the error that came with them: |max(a, 0) -
 /// max(b, 0)| <= |a - b|. In a map where a ReLU leaves next to nothing the relative error has no
-/// bound, and where it leaves nothing there is none. So a ReLU, a pooled map and a convolution of
-/// them (which, with weights that keep the variance, keeps the error's, too) are granted at least the
-/// absolute error that is granted to the normalisation before them.
+/// bound, and where it leaves nothing there is none. So a ReLU, a block (which ends in one), a pooled map
+/// and a convolution of them (which, with weights that keep the variance, keeps the error's, too) are
+/// granted at least the absolute error that is granted to the normalisation before them.
 #[derive(Debug, Default)]
 pub struct Carried([f64; 2]);
 
@@ -247,7 +247,7 @@ impl Carried {
     pub fn carry(&mut self, kind: Kind, budget: &mut Budget) {
         match kind {
             Kind::BatchNorm => self.0 = budget.granted(),
-            Kind::Relu | Kind::Pool | Kind::Conv => budget.carried = self.0,
+            Kind::Relu | Kind::Block | Kind::Pool | Kind::Conv => budget.carried = self.0,
             _ => {}
         }
     }

@@ -1,0 +1,63 @@
+//! An engine of float32 as one of fewer bits: weights and every module's output are rounded. It is
+//! the yardstick for half-precision dumps where libtorch is not built in.
+
+use spec::weights::Weights;
+use spec::{Data, Engine, EngineError, Flow, ModuleId, Precision, Tap, Tensor};
+
+/// An engine whose outputs are rounded to a half format, each as soon as it is made.
+pub struct Rounded {
+    /// The engine, loaded with rounded weights.
+    pub engine: Box<dyn Engine>,
+    /// bf16 or f16.
+    pub precision: Precision,
+}
+
+/// Rounds every tensor of the weights.
+pub fn weights(weights: &Weights, precision: Precision) -> Weights {
+    let mut rounded = weights.clone();
+    let names: Vec<String> = weights.names().map(str::to_owned).collect();
+    for name in names {
+        if let Some(param) = rounded.get_mut(&name) {
+            param.edit(|shape, values| {
+                let exact = Tensor { shape: shape.to_vec(), data: Data::F64(values.to_vec()) };
+                let coarse = precision.round(exact);
+                values.iter_mut().zip(coarse.iter()).for_each(|(slot, value)| *slot = value);
+            });
+        }
+    }
+    rounded
+}
+
+impl Engine for Rounded {
+    fn describe(&self) -> String {
+        format!("{}, rounded to {}", self.engine.describe(), self.precision)
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    fn forward(&mut self, input: &Tensor, tap: &mut dyn Tap) -> Result<Tensor, EngineError> {
+        self.engine.forward(input, &mut Rounding { tap, precision: self.precision })
+    }
+}
+
+struct Rounding<'a> {
+    tap: &'a mut dyn Tap,
+    precision: Precision,
+}
+
+impl Tap for Rounding<'_> {
+    fn wants(&self, _: ModuleId) -> bool {
+        true
+    }
+
+    fn see(&mut self, id: ModuleId, value: Tensor) -> Flow {
+        let value = self.precision.round(value);
+        let flow = match self.tap.wants(id) {
+            true => self.tap.see(id, value.clone()),
+            false => Flow::Continue,
+        };
+        if flow == Flow::Continue { Flow::Replace(value) } else { flow }
+    }
+}
