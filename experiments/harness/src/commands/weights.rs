@@ -31,7 +31,7 @@ fn inspect(file: &Path, model: &ModelArgs) -> Result<Outcome> {
 
 /// The file and the key of `FILE::KEY`.
 fn set(file: &Path) -> Result<(PathBuf, Option<String>)> {
-    // A name that is no text can have no key.
+    // A path that is not valid UTF-8 cannot carry a `::KEY`.
     match file.to_str().filter(|_| !file.exists()).map(str::parse) {
         Some(Ok(Source::File { path, key })) => Ok((path, key)),
         Some(Err(why)) => bail!("{why}"),

@@ -127,7 +127,7 @@ fn plane_error(channels: usize, precision: Precision, algorithm: &Amplification)
     ((channels as f64 / 2.0 + algorithm.transforms) * TYPICAL).sqrt() / ORDERS
 }
 
-/// The expected size of the largest of so many independent normal errors, in standard deviations, is
+/// The expected size of the largest of `values` independent normal errors, in standard deviations, is
 /// at most this (the union bound over their moment generating function).
 pub fn extreme(values: f64) -> f64 {
     (2.0 * (2.0 * values.max(1.0)).ln()).sqrt()
@@ -139,7 +139,7 @@ const RARE: f64 = 4.265;
 /// Values below which the ratio of two errors has no variance to speak of.
 const FEWEST: f64 = 4.0;
 
-/// By how much the ratio of two errors that are carried by so many values may exceed 2 by accident:
+/// By how much the ratio of two errors that `values` values carry may exceed 2 by chance:
 /// 1 where there are many.
 ///
 /// Two sums of squares of v normal values each have a ratio that follows the F distribution with

@@ -47,21 +47,8 @@ pub struct Explanation {
     pub places: Option<usize>,
 }
 
-/// The explanations tried at a module, the best first, and the module of the mistake that fits.
+/// Looks for the mistakes that explain what a module gives.
 pub fn explain(
-    comparison: &mut Comparison,
-    weights: &Weights,
-    at: ModuleId,
-    budget: &Budget,
-    shown: &dyn Fn(ModuleId) -> bool,
-    load: &Loader,
-) -> Result<(Vec<Hypothesis>, Option<ModuleId>)> {
-    let found = explanation(comparison, weights, at, budget, shown, load)?;
-    Ok((found.tried, found.site))
-}
-
-/// As [`explain`], with everything that was found out.
-pub fn explanation(
     comparison: &mut Comparison,
     weights: &Weights,
     at: ModuleId,
@@ -309,7 +296,7 @@ fn engine_ratios(
 }
 
 /// Budget ratio of a candidate against a changed truth. Where the change rounds to a format, a value
-/// half-way between two numbers may come out as either: one step of the format is no difference,
+/// half-way between two numbers may be rounded either way: one step of the format does not count,
 /// as long as few values differ by one.
 fn ratio(
     made: &Tensor,
@@ -326,7 +313,7 @@ fn ratio(
     budget.ratio(&measure::distance(made, candidate, precision))
 }
 
-/// At most one value in so many may lie half-way between two numbers of a format.
+/// Of this many values at most one may lie half-way between two numbers of a format.
 const HALF_WAY: usize = 256;
 
 fn snapped(made: &Tensor, candidate: &Tensor, format: Precision) -> Option<Tensor> {

@@ -28,7 +28,7 @@ use allowed::Granted;
 use lockstep::Runner;
 use measure::{Budget, Carried, Distance};
 
-pub use explain::{Explanation, explain, explanation, matter};
+pub use explain::{Explanation, explain, matter};
 pub use judge::judge;
 
 /// One side of a comparison.

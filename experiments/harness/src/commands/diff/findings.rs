@@ -74,7 +74,8 @@ pub(super) fn not_exercised(
     found.map(|m| worded(m.what, m.try_size)).collect()
 }
 
-/// Arrays of a reference's dump that are wrong among themselves, or beside the truth.
+/// The first array of a reference dump that disagrees with another array of its module, or with the
+/// truth where the candidate shows nothing.
 fn of_reference(comparison: &Comparison, measured: &Measurements) -> Option<Culprit> {
     let dump = comparison.reference.as_ref()?;
     let (array, fate) = measured.reference_fates.iter().find(|(_, fate)| !fate.passed())?;
@@ -150,13 +151,13 @@ pub(super) fn culprit(
         engines::load(&loaded.truth, model, &weights, Precision::F64, loaded.device)
     };
     let shown = |id: ModuleId| dump_has[id.0];
-    let (hypotheses, site) = explain(comparison, &loaded.weights, id, &budget, &shown, &load)
+    let found = explain(comparison, &loaded.weights, id, &budget, &shown, &load)
         .context("while looking for an explanation")?;
-    if let Some(site) = site {
+    if let Some(site) = found.site {
         culprit = in_words(&comparison.model, site, true, &[]);
-        let best = &hypotheses[0].what;
+        let best = &found.tried[0].what;
         culprit.explanation = Some(format!("The values fit this mistake: {best}."));
     }
-    culprit.hypotheses = hypotheses;
+    culprit.hypotheses = found.tried;
     Ok(culprit)
 }

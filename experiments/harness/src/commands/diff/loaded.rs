@@ -196,7 +196,7 @@ impl Loaded {
     }
 }
 
-/// The coarser of the number formats of two dumps: a copy in fewer bits is no mistake of the other.
+/// The coarser of the number formats of two dumps: rounding to it is not counted as an error.
 fn coarser(candidate: &Option<Dump>, reference: &Option<Dump>) -> Precision {
     let dumps = candidate.iter().chain(reference);
     let formats = dumps.map(|dump| dump.format.0);

@@ -25,7 +25,7 @@ use crate::engines::{self, Device};
 use crate::machine::{Sides, Started};
 use crate::{progress, stop};
 
-/// Compares until so many comparisons are made or somebody asks to stop, prints how the ratios are
+/// Compares until `count` comparisons are made or the user stops the run, prints how the ratios are
 /// spread, and writes record and report.
 pub fn run(args: &SelftestArgs, count: usize) -> Result<Outcome> {
     let started = Started::now();

@@ -9,7 +9,7 @@ use spec::{Config, Engine, Flow, Model, ModuleId, Precision, Selection, Tap, Ten
 use tempfile::TempDir;
 
 use crate::cli::{InputSource, SelftestArgs};
-use crate::compare::{Comparison, Explanation, Side, explanation, judge, matter};
+use crate::compare::{Comparison, Explanation, Side, explain, judge, matter};
 use crate::dump::{Dump, Naming, Writer};
 use crate::engines::{self, Device};
 use crate::faults::{Change, Edited};
@@ -184,7 +184,7 @@ impl<'a> Bench<'a> {
                 engines::load(who, model, &weights, Precision::F64, device)
             };
             let shown = |id: ModuleId| shown[id.0];
-            found = explanation(&mut self.comparison, &self.weights, at, &budget, &shown, &load)?;
+            found = explain(&mut self.comparison, &self.weights, at, &budget, &shown, &load)?;
         }
         let name = |id: ModuleId| model.module(id).name.clone();
         let (height, width) = model.config.size;
