@@ -7,6 +7,7 @@ use spec::weights::Weights;
 use spec::{Engine, Model, Precision};
 
 use crate::cli::{DeviceArgs, Participant};
+use crate::rounded::{self, Rounded};
 
 /// What computes, found usable.
 #[derive(Debug, Clone, Copy)]
@@ -136,6 +137,24 @@ pub fn load(
             bail!("npz:{} is a dump, which cannot be run; name an engine", path.display())
         }
     }
+}
+
+/// Loads an engine as the truth or the yardstick of a comparison: as [`load`] does, but `scalar` has
+/// the half formats too, by rounding the weights and the output of every module.
+pub fn load_reference(
+    name: &Participant,
+    model: Model,
+    weights: &Weights,
+    precision: Precision,
+    device: Device,
+) -> Result<Box<dyn Engine>> {
+    let half = matches!(precision, Precision::Bf16 | Precision::F16);
+    if half && *name == Participant::Scalar {
+        let weights = rounded::weights(weights, precision);
+        let engine = load(name, model, &weights, Precision::F32, device)?;
+        return Ok(Box::new(Rounded { engine, precision }));
+    }
+    load(name, model, weights, precision, device)
 }
 
 #[cfg(feature = "cuda")]

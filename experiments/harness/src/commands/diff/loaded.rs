@@ -13,7 +13,6 @@ use crate::engines::{self, Device};
 use crate::faults::{self, Edited};
 use crate::input;
 use crate::machine::Sides;
-use crate::rounded::{self, Rounded};
 
 /// Model and weights, read before anything is run.
 pub(super) struct Loaded {
@@ -135,15 +134,8 @@ impl Loaded {
     }
 
     fn load(&self, precision: Precision) -> Result<Box<dyn Engine>> {
-        let half = matches!(precision, Precision::Bf16 | Precision::F16);
-        if half && self.truth == Participant::Scalar {
-            let weights = rounded::weights(&self.weights, precision);
-            let single = Precision::F32;
-            let model = self.model.clone();
-            let engine = engines::load(&self.truth, model, &weights, single, self.device)?;
-            return Ok(Box::new(Rounded { engine, precision }));
-        }
-        engines::load(&self.truth, self.model.clone(), &self.weights, precision, self.device)
+        let model = self.model.clone();
+        engines::load_reference(&self.truth, model, &self.weights, precision, self.device)
     }
 
     /// The clip and where it comes from: what was asked for, or what the dump holds, or formula:0.

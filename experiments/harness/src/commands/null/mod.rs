@@ -83,7 +83,8 @@ impl<'a> Bench<'a> {
     }
 
     fn reference(&self, precision: Precision) -> Result<Box<dyn Engine>> {
-        engines::load(self.reference, self.model.clone(), &self.weights, precision, self.device)
+        let model = self.model.clone();
+        engines::load_reference(self.reference, model, &self.weights, precision, self.device)
     }
 
     fn candidate(&self, candidate: &Candidate) -> Result<Box<dyn Engine>> {
