@@ -52,10 +52,10 @@ impl Tap for Rounding<'_> {
         true
     }
 
-    fn see(&mut self, id: ModuleId, value: Tensor) -> Flow {
+    fn observe(&mut self, id: ModuleId, value: Tensor) -> Flow {
         let value = self.precision.round(value);
         let flow = match self.tap.wants(id) {
-            true => self.tap.see(id, value.clone()),
+            true => self.tap.observe(id, value.clone()),
             false => Flow::Continue,
         };
         if flow == Flow::Continue { Flow::Replace(value) } else { flow }

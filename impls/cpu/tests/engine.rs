@@ -165,7 +165,7 @@ impl Tap for Everything {
     fn wants(&self, _: ModuleId) -> bool {
         true
     }
-    fn see(&mut self, id: ModuleId, value: Tensor) -> Flow {
+    fn observe(&mut self, id: ModuleId, value: Tensor) -> Flow {
         self.0.push((id, value));
         Flow::Continue
     }
@@ -199,7 +199,7 @@ fn what_an_observer_puts_in_place_is_used() {
         fn wants(&self, id: ModuleId) -> bool {
             id == self.0
         }
-        fn see(&mut self, _: ModuleId, value: Tensor) -> Flow {
+        fn observe(&mut self, _: ModuleId, value: Tensor) -> Flow {
             Flow::Replace(Tensor::f32(value.shape.clone(), vec![0.0; value.len()]))
         }
     }

@@ -108,7 +108,7 @@ impl Tap for Keep {
         true
     }
 
-    fn see(&mut self, id: ModuleId, value: Tensor) -> Flow {
+    fn observe(&mut self, id: ModuleId, value: Tensor) -> Flow {
         self.seen.push((id, value));
         let other = self.replace.iter().find(|(at, _)| *at == id);
         other.map_or(Flow::Continue, |(_, value)| Flow::Replace(value.clone()))

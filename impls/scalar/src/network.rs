@@ -31,7 +31,7 @@ impl<'a, W: Real> Walk<'a, W> {
     /// [N, classes, 1, 1], or to the pooled features [N, C, 1, 1] of a backbone.
     pub fn run<T: Real>(mut self, clip: Map<T>) -> Step<T> {
         let model = self.model;
-        let x = self.see(model.input, clip)?;
+        let x = self.observe(model.input, clip)?;
         let mut x = self.stem(x)?;
         for block in &model.blocks {
             x = self.block(block, x)?;
@@ -42,7 +42,7 @@ impl<'a, W: Real> Walk<'a, W> {
     /// Time is squeezed into channels: the first convolution reads all frames at once.
     fn stem<T: Real>(&mut self, clip: Map<T>) -> Step<T> {
         let x = self.conv_bn(&self.model.stem, &clip)?;
-        self.see(self.model.maxpool, pool::max_3x3_stride_2(&relu(&x)))
+        self.observe(self.model.maxpool, pool::max_3x3_stride_2(&relu(&x)))
     }
 
     /// ReLU(body(x) + shortcut(x)), where x is halved first in the blocks that begin stages 2 to 4.
@@ -69,7 +69,7 @@ impl<'a, W: Real> Walk<'a, W> {
             Some(shortcut) => self.conv_bn(shortcut, &x)?,
             None => x,
         };
-        self.see(block.id, relu(&combine::add(&h, &shortcut)))
+        self.observe(block.id, relu(&combine::add(&h, &shortcut)))
     }
 
     /// Channel-time learning: CTL(x) = TFC(x) + IOI(x), the temporal-focus convolution on g * x and
@@ -79,22 +79,22 @@ impl<'a, W: Real> Walk<'a, W> {
         let gated = combine::gate(x, &gate);
         let temporal = self.conv(&ctl.temporal_conv, &gated)?;
         let spatial = self.ioi(&ctl.spatial_conv, ctl.semantics, x, &gated)?;
-        self.see(ctl.id, combine::add(&temporal, &spatial))
+        self.observe(ctl.id, combine::add(&temporal, &spatial))
     }
 
     /// g = sigmoid(W2 ReLU(BN(W1 mean(x)))), [N, C, 1, 1]: how much each channel, and so each
     /// moment, matters.
     fn gate<T: Real>(&mut self, gate: &Gate, semantics: Semantics, x: &Map<T>) -> Step<T> {
-        let h = self.see(gate.pool, pool::mean(x))?;
+        let h = self.observe(gate.pool, pool::mean(x))?;
         let h = self.conv(&gate.conv1, &h)?;
         let h = self.batch_norm(&gate.bn, &h)?;
-        let h = self.see(gate.relu, relu(&h))?;
+        let h = self.observe(gate.relu, relu(&h))?;
         let h = self.conv(&gate.conv2, &h)?;
         let g = match semantics.tfc {
             true => sigmoid(&h),
             false => Map::filled(h.shape(), T::ONE),
         };
-        self.see(gate.sigmoid, g)
+        self.observe(gate.sigmoid, g)
     }
 
     /// IOI(x) = conv3x3(x) * sigmoid(conv3x3(ReLU(BN(conv7x7(ReLU(BN(conv3x3(g * x))) + e))))): what
@@ -109,17 +109,17 @@ impl<'a, W: Real> Walk<'a, W> {
     ) -> Step<T> {
         let local = self.conv(&ioi.short_conv, x)?;
         let h = self.conv_bn(&ioi.glo_in, gated)?;
-        let h = self.see(ioi.glo_in_relu, relu(&h))?;
+        let h = self.observe(ioi.glo_in_relu, relu(&h))?;
         let embedding = self.pos_embed(&ioi.pos_embed, semantics.pos_embed)?;
         let h = self.conv_bn(&ioi.glo_mid, &combine::add_to_each(&h, &embedding))?;
-        let h = self.see(ioi.glo_mid_relu, relu(&h))?;
+        let h = self.observe(ioi.glo_mid_relu, relu(&h))?;
         let h = self.conv(&ioi.glo_out, &h)?;
-        let global = self.see(ioi.glo_sigmoid, sigmoid(&h))?;
+        let global = self.observe(ioi.glo_sigmoid, sigmoid(&h))?;
         let product = match semantics.ioi {
             true => combine::multiply(&local, &global),
             false => Map::filled(local.shape(), T::ZERO),
         };
-        self.see(ioi.id, product)
+        self.observe(ioi.id, product)
     }
 
     /// The embedding [1, 16, p, p] at the size of the map, [1, 16, H, W].
@@ -143,16 +143,16 @@ impl<'a, W: Real> Walk<'a, W> {
                 Map::new(shape, resized.map_err(|error| fails_at(&embedding.name, error))?)
             }
         };
-        self.see(embedding.id, value)
+        self.observe(embedding.id, value)
     }
 
     /// Mean over the map, then the classifier, unless this is a backbone.
     fn head<T: Real>(&mut self, x: Map<T>) -> Step<T> {
-        let features = self.see(self.model.avgpool, pool::mean(&x))?;
+        let features = self.observe(self.model.avgpool, pool::mean(&x))?;
         match &self.model.fc {
             Some(fc) => {
                 let logits = self.params.linear(fc)?.apply(&features);
-                self.see(fc.id, logits)
+                self.observe(fc.id, logits)
             }
             None => Ok(features),
         }
@@ -165,16 +165,16 @@ impl<'a, W: Real> Walk<'a, W> {
 
     fn conv<T: Real>(&mut self, conv: &Conv, x: &Map<T>) -> Step<T> {
         let y = self.params.conv(conv)?.apply(x);
-        self.see(conv.id, y)
+        self.observe(conv.id, y)
     }
 
     fn batch_norm<T: Real>(&mut self, bn: &BatchNorm, x: &Map<T>) -> Step<T> {
         let y = self.params.batch_norm(bn)?.apply(x);
-        self.see(bn.id, y)
+        self.observe(bn.id, y)
     }
 
-    fn see<T: Real>(&mut self, id: ModuleId, value: Map<T>) -> Step<T> {
-        self.probe.see(id, value)
+    fn observe<T: Real>(&mut self, id: ModuleId, value: Map<T>) -> Step<T> {
+        self.probe.observe(id, value)
     }
 }
 

@@ -19,14 +19,14 @@ impl<'a> Probe<'a> {
 
     /// Shows the output of a module to the observer if it wants it, and returns what the walk goes
     /// on with: the same value, or the one that the observer put in its place.
-    pub fn see<T: Real>(&mut self, id: ModuleId, value: Map<T>) -> Result<Map<T>, EngineError> {
+    pub fn observe<T: Real>(&mut self, id: ModuleId, value: Map<T>) -> Result<Map<T>, EngineError> {
         if !self.tap.wants(id) {
             return Ok(value);
         }
         let module = self.model.module(id);
         // A positional embedding is one for all clips, and `batch_shape` knows it.
         let shape = module.batch_shape(value.n);
-        match self.tap.see(id, T::tensor(shape.clone(), value.data.clone())) {
+        match self.tap.observe(id, T::tensor(shape.clone(), value.data.clone())) {
             Flow::Continue => Ok(value),
             Flow::Stop => Err(EngineError::Stopped),
             Flow::Replace(other) if other.shape == shape => {

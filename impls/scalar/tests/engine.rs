@@ -34,7 +34,7 @@ impl Tap for Answer {
         id >= self.at
     }
 
-    fn see(&mut self, id: ModuleId, _: Tensor) -> Flow {
+    fn observe(&mut self, id: ModuleId, _: Tensor) -> Flow {
         match self.flow.take() {
             Some(flow) if id == self.at => flow,
             _ => {

@@ -102,7 +102,7 @@ pub trait Tap {
 
     /// Sees the output: [N, C, H, W], or [N, C] for `fc` and `avgpool`, [N, 3, T, H, W] for `input`,
     /// [1, 16, H, W] for a positional embedding.
-    fn see(&mut self, id: ModuleId, value: Tensor) -> Flow;
+    fn observe(&mut self, id: ModuleId, value: Tensor) -> Flow;
 }
 
 /// A tap that wants nothing.
@@ -114,7 +114,7 @@ impl Tap for Ignore {
         false
     }
 
-    fn see(&mut self, _: ModuleId, _: Tensor) -> Flow {
+    fn observe(&mut self, _: ModuleId, _: Tensor) -> Flow {
         Flow::Continue
     }
 }

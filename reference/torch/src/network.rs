@@ -69,7 +69,7 @@ impl<'a> Run<'a> {
     /// From a clip [N, 3, T, H, W] to the logits, without leaving libtorch.
     pub(crate) fn walk(&mut self, clip: Tensor, batch: usize) -> Result<Tensor> {
         let model = self.model;
-        let clip = self.see(model.input, clip)?;
+        let clip = self.observe(model.input, clip)?;
 
         // [N, 3, T, H, W] -> [N, 3T, H, W]: the frames become channels, colour * T + frame.
         let (height, width) = model.config.size;
@@ -77,12 +77,12 @@ impl<'a> Run<'a> {
         let x = ok(clip.f_view([batch as i64, channels, height as i64, width as i64]))?;
         let x = ok(self.conv_bn(&model.stem, &x)?.f_relu())?;
         let x = ok(x.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false))?;
-        let mut x = self.see(model.maxpool, x)?;
+        let mut x = self.observe(model.maxpool, x)?;
         for block in &model.blocks {
             x = self.block(block, x)?;
         }
         let features = ok(x.f_mean_dim([2i64, 3].as_slice(), false, None))?;
-        let features = self.see(model.avgpool, features)?;
+        let features = self.observe(model.avgpool, features)?;
         match &model.fc {
             Some(fc) => self.linear(fc, &features),
             None => Ok(features),
@@ -90,13 +90,13 @@ impl<'a> Run<'a> {
     }
 
     /// Shows a module's output to the observer, who may replace it.
-    fn see(&mut self, id: ModuleId, value: Tensor) -> Result<Tensor> {
+    fn observe(&mut self, id: ModuleId, value: Tensor) -> Result<Tensor> {
         if !self.tap.wants(id) {
             return Ok(value);
         }
         let shown = from_torch(&value)?;
         let shape = shown.shape.clone();
-        match self.tap.see(id, shown) {
+        match self.tap.observe(id, shown) {
             Flow::Continue => Ok(value),
             Flow::Stop => Err(EngineError::Stopped),
             Flow::Replace(other) => {
@@ -121,10 +121,10 @@ impl<'a> Run<'a> {
         let (x, weight) = (&self.factor(x)?, &self.factor(weight)?);
         if self.unfold && conv.groups == 1 {
             let y = self.product(conv, x, weight, bias)?;
-            return self.see(conv.id, y);
+            return self.observe(conv.id, y);
         }
         let y = x.f_conv2d(weight, bias, [s, s], [p, p], [1, 1], conv.groups as i64);
-        self.see(conv.id, ok(y)?)
+        self.observe(conv.id, ok(y)?)
     }
 
     /// A convolution as the product of the weights [out, in k k] and the unfolded map
@@ -162,7 +162,7 @@ impl<'a> Run<'a> {
             bn.eps,
             cudnn,
         );
-        self.see(bn.id, ok(y)?)
+        self.observe(bn.id, ok(y)?)
     }
 
     fn conv_bn(&mut self, pair: &ConvBn, x: &Tensor) -> Result<Tensor> {
@@ -181,7 +181,7 @@ impl<'a> Run<'a> {
             None => x,
         };
         let out = ok(h.f_add(&shortcut).and_then(|sum| sum.f_relu()))?;
-        self.see(block.id, out)
+        self.observe(block.id, out)
     }
 
     fn body(&mut self, body: &Body, x: &Tensor) -> Result<Tensor> {
@@ -208,47 +208,47 @@ impl<'a> Run<'a> {
         let tfc = self.conv(&ctl.temporal_conv, &gated)?;
         let ioi = self.ioi(&ctl.spatial_conv, ctl, x, &gated)?;
         let sum = ok(tfc.f_add(&ioi))?;
-        self.see(ctl.id, sum)
+        self.observe(ctl.id, sum)
     }
 
     fn gate(&mut self, gate: &Gate, on: bool, x: &Tensor) -> Result<Tensor> {
         let mean = ok(x.f_mean_dim([2i64, 3].as_slice(), true, None))?;
-        let mean = self.see(gate.pool, mean)?;
+        let mean = self.observe(gate.pool, mean)?;
         let h = self.conv(&gate.conv1, &mean)?;
         let h = ok(self.batch_norm(&gate.bn, &h)?.f_relu())?;
-        let h = self.see(gate.relu, h)?;
+        let h = self.observe(gate.relu, h)?;
         let h = self.conv(&gate.conv2, &h)?;
         let g = ok(if on { h.f_sigmoid() } else { h.f_ones_like() })?;
-        self.see(gate.sigmoid, g)
+        self.observe(gate.sigmoid, g)
     }
 
     fn ioi(&mut self, ioi: &Ioi, ctl: &Ctl, x: &Tensor, gated: &Tensor) -> Result<Tensor> {
         let short = self.conv(&ioi.short_conv, x)?;
         let h = ok(self.conv_bn(&ioi.glo_in, gated)?.f_relu())?;
-        let h = self.see(ioi.glo_in_relu, h)?;
+        let h = self.observe(ioi.glo_in_relu, h)?;
         let embedding = self
             .weights
             .get(&ioi.pos_embed.name)
             .ok_or_else(|| EngineError::MissingWeight(ioi.pos_embed.name.clone()))?;
         let embedding = resize::embed(embedding, ioi.pos_embed.size, ctl.semantics.pos_embed)?;
-        let embedding = self.see(ioi.pos_embed.id, embedding)?;
+        let embedding = self.observe(ioi.pos_embed.id, embedding)?;
         let h = ok(h.f_add(&embedding))?;
         let h = ok(self.conv_bn(&ioi.glo_mid, &h)?.f_relu())?;
-        let h = self.see(ioi.glo_mid_relu, h)?;
+        let h = self.observe(ioi.glo_mid_relu, h)?;
         let h = ok(self.conv(&ioi.glo_out, &h)?.f_sigmoid())?;
-        let attention = self.see(ioi.glo_sigmoid, h)?;
+        let attention = self.observe(ioi.glo_sigmoid, h)?;
         let product = ok(match ctl.semantics.ioi {
             true => short.f_mul(&attention),
             false => short.f_zeros_like(),
         })?;
-        self.see(ioi.id, product)
+        self.observe(ioi.id, product)
     }
 
     fn linear(&mut self, fc: &Linear, x: &Tensor) -> Result<Tensor> {
         let weight = self.weight(&fc.name, "weight")?;
         let bias = self.weight(&fc.name, "bias")?;
         let y = ok(self.factor(x)?.f_linear(&self.factor(weight)?, Some(bias)))?;
-        self.see(fc.id, y)
+        self.observe(fc.id, y)
     }
 
     /// A factor of a product. For TF32 it is rounded to 10 bits of fraction here, to nearest, so that

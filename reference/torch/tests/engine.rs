@@ -58,7 +58,7 @@ impl Tap for At {
         true
     }
 
-    fn see(&mut self, id: ModuleId, _: Tensor) -> Flow {
+    fn observe(&mut self, id: ModuleId, _: Tensor) -> Flow {
         self.2.push(id);
         if id == self.0 { self.1.clone() } else { Flow::Continue }
     }

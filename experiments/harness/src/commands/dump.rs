@@ -68,7 +68,7 @@ impl Tap for Recorder<'_> {
         self.selection.contains(id)
     }
 
-    fn see(&mut self, id: ModuleId, value: Tensor) -> Flow {
+    fn observe(&mut self, id: ModuleId, value: Tensor) -> Flow {
         self.bar.inc(1);
         if let Err(error) = self.writer.add(self.model, id, value) {
             self.failed = Some(error);

@@ -302,7 +302,7 @@ impl Tap for Keep<'_> {
         true
     }
 
-    fn see(&mut self, id: ModuleId, value: Tensor) -> Flow {
+    fn observe(&mut self, id: ModuleId, value: Tensor) -> Flow {
         let name = match id == self.model.output() {
             true => "logits".to_owned(),
             false => self.model.module(id).name.clone(),

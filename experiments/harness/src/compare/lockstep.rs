@@ -97,7 +97,7 @@ impl Tap for Channel<'_> {
         self.wanted.contains(id)
     }
 
-    fn see(&mut self, id: ModuleId, value: Tensor) -> Flow {
+    fn observe(&mut self, id: ModuleId, value: Tensor) -> Flow {
         if self.to_us.send((id, value)).is_err() {
             return Flow::Stop;
         }
@@ -136,7 +136,7 @@ mod tests {
             for &at in &self.modules {
                 let id = ModuleId(at);
                 if tap.wants(id) {
-                    let flow = tap.see(id, Tensor::f64(vec![1], vec![self.number]));
+                    let flow = tap.observe(id, Tensor::f64(vec![1], vec![self.number]));
                     self.told.push(flow.clone());
                     if flow == Flow::Stop {
                         return Err(EngineError::Stopped);

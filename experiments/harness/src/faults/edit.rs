@@ -251,13 +251,13 @@ impl Tap for Rewriting<'_> {
         self.outputs.contains_key(&id) || self.kept.contains(&id) || self.tap.wants(id)
     }
 
-    fn see(&mut self, id: ModuleId, value: Tensor) -> Flow {
+    fn observe(&mut self, id: ModuleId, value: Tensor) -> Flow {
         self.reached = Some(id);
         let wrong = self.rewritten(id, &value);
         let changed = wrong.is_some();
         let value = wrong.unwrap_or(value);
         let flow = match self.tap.wants(id) {
-            true => self.tap.see(id, value.clone()),
+            true => self.tap.observe(id, value.clone()),
             false => Flow::Continue,
         };
         if self.kept.contains(&id) {

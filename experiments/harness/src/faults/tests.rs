@@ -19,7 +19,7 @@ impl Tap for Everything {
         true
     }
 
-    fn see(&mut self, id: ModuleId, value: Tensor) -> Flow {
+    fn observe(&mut self, id: ModuleId, value: Tensor) -> Flow {
         self.0.insert(id, Arc::new(Map::of(&value)));
         Flow::Continue
     }

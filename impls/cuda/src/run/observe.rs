@@ -67,7 +67,7 @@ pub fn show(
 ) -> Result<Option<Vec<f32>>, EngineError> {
     let module = model.module(id);
     let shape = module.batch_shape(clips);
-    match tap.see(id, Tensor::f32(shape.clone(), value)) {
+    match tap.observe(id, Tensor::f32(shape.clone(), value)) {
         Flow::Continue => Ok(None),
         Flow::Stop => Err(EngineError::Stopped),
         Flow::Replace(other) if other.shape == shape => Ok(Some(other.to_f32())),

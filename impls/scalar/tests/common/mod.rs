@@ -108,7 +108,7 @@ impl Tap for Record {
         true
     }
 
-    fn see(&mut self, id: ModuleId, value: Tensor) -> Flow {
+    fn observe(&mut self, id: ModuleId, value: Tensor) -> Flow {
         self.0.push((id, value));
         Flow::Continue
     }

@@ -226,7 +226,7 @@ impl Tap for Recorder<'_> {
         true
     }
 
-    fn see(&mut self, id: ModuleId, value: Tensor) -> Flow {
+    fn observe(&mut self, id: ModuleId, value: Tensor) -> Flow {
         self.failed = self.writer.add(self.model, id, value);
         if self.failed.is_ok() { Flow::Continue } else { Flow::Stop }
     }
