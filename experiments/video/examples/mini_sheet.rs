@@ -1,4 +1,4 @@
-//! Draws a contact sheet of the embedded data set: a row for each class, a column for each sampled
+//! Draws a contact sheet of the built-in data set, with a row for each class and a column for each sampled
 //! frame. `cargo run --release -p video --example mini_sheet > sheet.ppm`
 
 use std::io::Write;

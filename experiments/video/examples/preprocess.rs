@@ -1,7 +1,7 @@
-//! Times our preprocessing for `scripts/bench_preprocess`, which asks by lines on stdin:
-//! `decode PATH` decodes every frame, `views PATH` resizes, crops and normalises the 16 frames of
-//! the `val` protocol again and again. Each answer is `SECONDS COUNT CHECKSUM`; only the work itself
-//! is timed, on one thread.
+//! Times our preprocessing for `scripts/bench_preprocess`, which sends commands on stdin: `decode PATH`
+//! decodes every frame, and `views PATH` resizes, crops and normalises the 16 frames of the `val` protocol
+//! several times. Each answer is `SECONDS COUNT CHECKSUM`, where COUNT is a number of frames. The work runs
+//! on one thread.
 
 use std::io::{BufRead, Write};
 use std::path::Path;
@@ -12,7 +12,7 @@ use video::decode::{Decoder, Limits};
 use video::ffmpeg::Ffmpeg;
 use video::{crop, normalize, resize, views};
 
-/// Rounds of resizing in one answer.
+/// How often `views` repeats the work.
 const ROUNDS: usize = 5;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

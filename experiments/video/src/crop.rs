@@ -1,21 +1,22 @@
-//! Squares cut out of a frame.
+//! Cuts square crops out of a frame.
 
 use serde::{Deserialize, Serialize};
 
 use crate::Frame;
 
-/// Which squares.
+/// The number and the positions of the crops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Crops {
-    /// One in the middle.
+    /// One crop in the middle.
     Center,
-    /// Three along the longer side: its beginning, its end, its middle (mmaction2's `ThreeCrop`).
+    /// Three crops along the longer side: at its beginning, its end and its middle, in this order
+    /// (mmaction2's `ThreeCrop`).
     Three,
 }
 
 impl Crops {
-    /// How many there are.
+    /// The number of crops.
     pub fn count(self) -> usize {
         match self {
             Crops::Center => 1,
@@ -23,7 +24,7 @@ impl Crops {
         }
     }
 
-    /// Left and top of each square of `side` pixels in a frame of at least that size.
+    /// Left and top of each crop of `side` pixels in a frame, which must be at least that large.
     pub fn corners(self, width: usize, height: usize, side: usize) -> Vec<(usize, usize)> {
         let (dx, dy) = (width.saturating_sub(side), height.saturating_sub(side));
         match self {
@@ -40,7 +41,7 @@ impl Crops {
     }
 }
 
-/// Appends the square at (left, top) to `out`: [side, side, 3].
+/// Appends the crop [side, side, 3] at (left, top) to `out`.
 pub fn copy(frame: &Frame, (left, top): (usize, usize), side: usize, out: &mut Vec<u8>) {
     for row in top..top + side {
         let start = 3 * (row * frame.width + left);
@@ -62,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_square_is_cut_where_it_is() {
+    fn a_crop_has_the_pixels_at_its_corner() {
         let data = (0..3 * 4 * 3).collect();
         let frame = Frame { width: 4, height: 3, data };
         let mut out = vec![];

@@ -1,4 +1,4 @@
-//! The data sets by name: their sizes, lists, protocols and what was published on them.
+//! The data sets: their classes, lists and protocols, and the accuracy that was published on them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,25 +15,25 @@ pub enum Dataset {
     K600,
     /// HMDB51, split 1, validation.
     Hmdb51,
-    /// The one in the program.
+    /// The built-in data set.
     Mini,
 }
 
-/// The two ways to evaluate.
+/// The two official ways to evaluate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// As during training: few views.
+    /// Few views, as for validation during training.
     Val,
-    /// As published: many views.
+    /// Many views, as for the published accuracy.
     Test,
 }
 
 /// Accuracy in percent, as the paper gives it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Published {
-    /// Top-1.
+    /// Top-1 accuracy in percent.
     pub top1: f64,
-    /// Top-5, where it is given.
+    /// Top-5 accuracy in percent, if the paper has it.
     pub top5: Option<f64>,
 }
 
@@ -55,7 +55,7 @@ impl Dataset {
         }
     }
 
-    /// Names under which its list is published; the first is the usual one.
+    /// The names under which the list is published, the usual one first.
     pub fn lists(self) -> &'static [&'static str] {
         match self {
             Dataset::K400 => &["kinetics400_val_list_videos.txt"],
@@ -65,7 +65,7 @@ impl Dataset {
         }
     }
 
-    /// The official protocol (SqueezeTime's published configurations).
+    /// The official protocol, from SqueezeTime's published configurations.
     pub fn protocol(self, mode: Mode) -> Protocol {
         let of = |clips, short_side, crop, crops| Protocol {
             clips,
@@ -84,7 +84,7 @@ impl Dataset {
         }
     }
 
-    /// What the paper gives for SqueezeTime-50 under the `test` protocol.
+    /// The paper's accuracy for SqueezeTime-50 under the `test` protocol.
     pub fn published(self) -> Option<Published> {
         match self {
             Dataset::K400 => Some(Published { top1: 71.64, top5: Some(89.3) }),
@@ -107,7 +107,7 @@ impl FromStr for Dataset {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = ALL.iter().find(|(_, name)| *name == text).map(|(set, _)| *set);
-        found.ok_or_else(|| format!("`{text}` is no data set; use k400, k600, hmdb51 or mini"))
+        found.ok_or_else(|| format!("`{text}` is not a data set; use k400, k600, hmdb51 or mini"))
     }
 }
 
@@ -127,7 +127,7 @@ impl FromStr for Mode {
         match text {
             "val" => Ok(Mode::Val),
             "test" => Ok(Mode::Test),
-            _ => Err(format!("`{text}` is no protocol; use val or test")),
+            _ => Err(format!("`{text}` is not a protocol; use val or test")),
         }
     }
 }

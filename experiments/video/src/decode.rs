@@ -1,9 +1,9 @@
-//! Frames of a video file in order, from an ffmpeg process of its own.
+//! Decodes the frames of a video file in order, with one ffmpeg process per file.
 //!
-//! The command is the one whose pixels are those of decord 0.6.0 on files with an even height
-//! (ffmpeg 5.1 and 7.0): `-fps_mode passthrough` neither drops nor doubles frames, `bilinear` is the
-//! chroma interpolation that decord has, and rotation is applied. Decord's random access is wrong on
-//! packed MPEG-4 in AVI (HMDB51); here every file is decoded in order.
+//! With ffmpeg 5.1 and 7.0, the arguments give the same pixels as decord 0.6.0 on files with an even
+//! height: `-fps_mode passthrough` neither drops nor doubles frames, `bilinear` is decord's chroma
+//! interpolation, and rotation is applied. Decord's random access is wrong on packed MPEG-4 in AVI
+//! (HMDB51); here every file is decoded in order.
 
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -16,55 +16,55 @@ use std::time::{Duration, Instant};
 use crate::ffmpeg::Ffmpeg;
 use crate::{Frame, VideoError, ppm};
 
-/// What one file may cost.
+/// The time and the memory that decoding one file may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Time to decode it once.
+    /// The longest time to decode the file once.
     pub time: Duration,
-    /// Bytes of decoded frames that are kept while it is not known which will be wanted; a file with
-    /// more is decoded a second time.
+    /// The largest number of bytes of decoded frames that are kept until it is known which are needed. A
+    /// file with more is decoded a second time.
     pub memory: usize,
 }
 
 impl Default for Limits {
-    /// Two minutes, 256 MiB: 1000 frames of a Kinetics clip.
+    /// Two minutes, and 256 MiB, which is 1000 frames of a Kinetics clip.
     fn default() -> Self {
         Limits { time: Duration::from_secs(120), memory: 256 << 20 }
     }
 }
 
-/// Containers that videos come in. Playlists and the like, which name other files, are not among
-/// them: a list of a stranger's videos must not read anything else of this machine.
+/// The accepted container formats. Playlists and similar formats, which name other files, are not among
+/// them, so that a video from an untrusted source cannot make ffmpeg read other files of this machine.
 const CONTAINERS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,ogg,\
                           asf,gif,m4v,h264,hevc,ivf,rm,wtv,nut,mxf,dv,swf,y4m,yuv4mpegpipe";
-/// Most that is kept of what ffmpeg says.
-const LONGEST_SPEECH: u64 = 16 << 10;
+/// The number of bytes of ffmpeg's stderr that are kept.
+const MAX_STDERR: u64 = 16 << 10;
 
-/// A file being decoded.
+/// A file that is being decoded.
 pub struct Decoder {
     path: PathBuf,
     limits: Limits,
     child: Arc<Mutex<Child>>,
     frames: BufReader<ChildStdout>,
-    speech: Option<JoinHandle<String>>,
+    stderr: Option<JoinHandle<String>>,
     watchdog: Option<JoinHandle<()>>,
     watch: Arc<Watch>,
     count: usize,
 }
 
-/// What the watchdog waits on.
+/// The state that the decoder and its watchdog share.
 struct Watch {
     ended: Mutex<bool>,
-    bell: Condvar,
-    bitten: AtomicBool,
+    wake: Condvar,
+    timed_out: AtomicBool,
 }
 
 impl Decoder {
-    /// Starts to decode a file.
+    /// Starts to decode a file; fails if it is missing, empty or not a file.
     pub fn open(ffmpeg: &Ffmpeg, path: &Path, limits: Limits) -> Result<Self, VideoError> {
         let meta = std::fs::metadata(path).map_err(|why| VideoError::read(path, why))?;
         if !meta.is_file() {
-            return Err(VideoError::undecodable(path, "this is no file"));
+            return Err(VideoError::undecodable(path, "this is not a file"));
         }
         if meta.len() == 0 {
             return Err(VideoError::undecodable(path, "the file is empty"));
@@ -87,31 +87,31 @@ impl Decoder {
             return Err(VideoError::undecodable(path, "the decoder has no pipe"));
         };
         widen(&frames);
-        let speech = std::thread::spawn(move || listen(stderr));
+        let stderr = std::thread::spawn(move || read_stderr(stderr));
         let child = Arc::new(Mutex::new(child));
         let watch = Arc::new(Watch {
             ended: Mutex::new(false),
-            bell: Condvar::new(),
-            bitten: AtomicBool::new(false),
+            wake: Condvar::new(),
+            timed_out: AtomicBool::new(false),
         });
         let watchdog = {
             let (child, watch) = (child.clone(), watch.clone());
-            std::thread::spawn(move || watch.over(&child, limits.time))
+            std::thread::spawn(move || watch.run(&child, limits.time))
         };
         Ok(Decoder {
             path: path.to_owned(),
             limits,
             child,
             frames: BufReader::with_capacity(1 << 20, frames),
-            speech: Some(speech),
+            stderr: Some(stderr),
             watchdog: Some(watchdog),
             watch,
             count: 0,
         })
     }
 
-    /// The next frame; `None` after the last. Fails if the file gives no frame at all, if ffmpeg
-    /// gives up on it, or if it takes too long.
+    /// The next frame; `None` after the last one. Fails if the file has no frame at all, if ffmpeg fails, or
+    /// if decoding takes too long.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, VideoError> {
         match ppm::read(&mut self.frames) {
             Ok(Some(frame)) => {
@@ -123,21 +123,21 @@ impl Decoder {
         }
     }
 
-    /// What ffmpeg complained about in a file that it has decoded all the same; ask after the end.
+    /// ffmpeg's warning about a file that it has decoded nevertheless. Call it after the last frame.
     pub fn warning(&mut self) -> Option<String> {
-        let said = self.speech.take()?.join().unwrap_or_default();
+        let said = self.stderr.take()?.join().unwrap_or_default();
         (!said.is_empty()).then_some(said)
     }
 
     fn end(&mut self, broken: Option<String>) -> Result<Option<Frame>, VideoError> {
         if broken.is_some() {
-            // It may be waiting for somebody to read.
+            // ffmpeg may be blocked on the pipe, from which nobody reads any more.
             let _ = lock(&self.child).kill();
         }
         let status = lock(&self.child).wait();
         self.stop_watching();
         let fail = |reason: String| Err(VideoError::undecodable(&self.path, reason));
-        if self.watch.bitten.load(Ordering::Acquire) {
+        if self.watch.timed_out.load(Ordering::Acquire) {
             let (count, time) = (self.count, self.limits.time.as_secs_f64());
             return fail(format!("decoding took longer than {time} s ({count} frames by then)"));
         }
@@ -145,19 +145,19 @@ impl Decoder {
         if good && self.count > 0 {
             return Ok(None);
         }
-        let said = self.speech.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
+        let said = self.stderr.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
         fail(match (broken, said.is_empty()) {
             (Some(why), true) => why,
             (_, false) => format!("ffmpeg: {said}"),
-            (None, true) => "it holds no frame of video".to_owned(),
+            (None, true) => "the file holds no video frame".to_owned(),
         })
     }
 
     fn stop_watching(&mut self) {
         *lock(&self.watch.ended) = true;
-        self.watch.bell.notify_all();
+        self.watch.wake.notify_all();
         if let Some(thread) = self.watchdog.take() {
-            // A panic there has been shown already.
+            // A panic of the thread has been printed already.
             let _ = thread.join();
         }
     }
@@ -165,7 +165,7 @@ impl Decoder {
 
 impl Drop for Decoder {
     fn drop(&mut self) {
-        // Both fail where the process has ended, which is the aim.
+        // Both calls fail if the process has ended already, which is fine.
         let _ = lock(&self.child).kill();
         let _ = lock(&self.child).wait();
         self.stop_watching();
@@ -173,28 +173,28 @@ impl Drop for Decoder {
 }
 
 impl Watch {
-    /// Kills the child when the time is over, unless the decoder has come to its end.
-    fn over(&self, child: &Mutex<Child>, time: Duration) {
+    /// Kills the child when the time is over, unless decoding has ended before.
+    fn run(&self, child: &Mutex<Child>, time: Duration) {
         let start = Instant::now();
         let mut ended = lock(&self.ended);
         while !*ended {
             let Some(left) = time.checked_sub(start.elapsed()).filter(|left| !left.is_zero())
             else {
-                self.bitten.store(true, Ordering::Release);
+                self.timed_out.store(true, Ordering::Release);
                 let _ = lock(child).kill();
                 return;
             };
-            ended = self.bell.wait_timeout(ended, left).unwrap_or_else(PoisonError::into_inner).0;
+            ended = self.wake.wait_timeout(ended, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
 
-/// A thread that panicked while it held the lock has left nothing half done here.
+/// Locks a mutex. A panic of another holder is ignored, because it cannot leave the values inconsistent.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// As large as any user may make a pipe; a smaller one only costs time.
+/// Enlarges a pipe to 1 MiB, which Linux allows any user. If it fails, decoding is only slower.
 #[cfg(target_os = "linux")]
 fn widen(pipe: &ChildStdout) {
     let _ = rustix::pipe::fcntl_setpipe_size(pipe, 1 << 20);
@@ -203,15 +203,15 @@ fn widen(pipe: &ChildStdout) {
 #[cfg(not(target_os = "linux"))]
 fn widen(_: &ChildStdout) {}
 
-/// Reads to the end, keeps the beginning, and makes one sentence of it.
-fn listen(mut from: impl Read) -> String {
+/// Reads ffmpeg's stderr to its end, and returns its first message as one sentence.
+fn read_stderr(mut from: impl Read) -> String {
     let mut kept = Vec::new();
-    let _ = from.by_ref().take(LONGEST_SPEECH).read_to_end(&mut kept);
+    let _ = from.by_ref().take(MAX_STDERR).read_to_end(&mut kept);
     let _ = std::io::copy(&mut from, &mut std::io::sink());
     sentence(&String::from_utf8_lossy(&kept))
 }
 
-/// The first line that says something, without the addresses and the path that ffmpeg puts before.
+/// The first line that is not empty, without the addresses and the path that ffmpeg puts before it.
 fn sentence(text: &str) -> String {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("");
     let mut said = line;

@@ -1,33 +1,33 @@
-//! One sentence for every way in which a video or a list can be wrong.
+//! The errors of this crate, one sentence each.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why there are no frames, and what to do about it.
+/// An error while finding, listing, decoding or writing videos.
 #[derive(Debug, thiserror::Error)]
 pub enum VideoError {
-    /// There is no usable ffmpeg.
+    /// No usable ffmpeg was found.
     #[error("{0}")]
     Ffmpeg(String),
-    /// The file gives no frames.
+    /// The file cannot be decoded.
     #[error("{}: {reason}; get the file again, or leave it out of the list", path.display())]
     Undecodable {
         /// The file.
         path: PathBuf,
-        /// What ffmpeg said, or what is the matter.
+        /// ffmpeg's message, or another reason.
         reason: String,
     },
-    /// A list of videos that cannot be understood.
+    /// A line of a list of videos is invalid.
     #[error("{}, line {line}: {reason}", path.display())]
     List {
         /// The list.
         path: PathBuf,
-        /// Its line, from 1 on.
+        /// The number of the line, from 1.
         line: usize,
-        /// What was expected, what was found.
+        /// What was expected and what was found.
         reason: String,
     },
-    /// Something cannot be read.
+    /// A file cannot be read.
     #[error("{}: cannot be read ({why})", path.display())]
     Read {
         /// The file.
@@ -35,7 +35,7 @@ pub enum VideoError {
         /// The system's reason.
         why: io::Error,
     },
-    /// Something cannot be written.
+    /// A file cannot be written.
     #[error("{}: cannot be written ({why})", path.display())]
     Write {
         /// The file.
@@ -43,7 +43,7 @@ pub enum VideoError {
         /// The system's reason.
         why: io::Error,
     },
-    /// Somebody has asked to stop.
+    /// The user has stopped the run.
     #[error("stopped")]
     Stopped,
 }

@@ -1,36 +1,36 @@
-//! Finds an ffmpeg.
+//! Finds the program ffmpeg.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::VideoError;
 
-/// An ffmpeg that answers.
+/// An ffmpeg that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ffmpeg {
-    /// The program.
+    /// Path of the program.
     pub path: PathBuf,
-    /// What it calls its version: `7.0.2-static`.
+    /// Its version, such as `7.0.2-static`.
     pub version: String,
 }
 
 impl Ffmpeg {
-    /// `$FFMPEG` if it is set, else `ffmpeg` on PATH, else `$HARNESS_FFMPEG`, which `scripts/harness`
-    /// points at the one that it has fetched.
+    /// Finds `$FFMPEG` if it is set, else `ffmpeg` on PATH, else `$HARNESS_FFMPEG`, which `scripts/harness`
+    /// sets to the one that `scripts/setup` fetched.
     pub fn find() -> Result<Self, VideoError> {
         if let Some(path) = set("FFMPEG") {
             return Self::at(path.clone()).ok_or_else(|| {
                 let shown = path.display();
                 VideoError::Ffmpeg(format!(
-                    "FFMPEG is '{shown}', which is no ffmpeg that runs; correct it, or unset it"
+                    "FFMPEG is '{shown}', which is not an ffmpeg that runs; correct it, or unset it"
                 ))
             });
         }
         let own = set("HARNESS_FFMPEG").and_then(Self::at);
         Self::at("ffmpeg".into()).or(own).ok_or_else(|| {
             VideoError::Ffmpeg(
-                "no ffmpeg was found, which decodes videos; run scripts/setup to have one \
-                 fetched, or set FFMPEG to one"
+                "no ffmpeg was found, which decoding videos needs; run scripts/setup to fetch one, \
+                 or set FFMPEG to its path"
                     .to_owned(),
             )
         })

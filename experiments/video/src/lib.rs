@@ -1,10 +1,10 @@
-//! From a video file to the network's input, as the official evaluation does it (mmaction2's
-//! decord, OpenCV and numpy pipeline), and the data sets that are evaluated.
+//! Makes the network's input from video files, as the official evaluation does (mmaction2's pipeline of
+//! decord, OpenCV and numpy), and describes the data sets that are evaluated.
 //!
-//! Reading order, which is the order of the work: [`ffmpeg`] finds the decoder, [`decode`] gives
-//! frames in order, [`sample`] says which are wanted, [`resize`] and [`crop`] make views of them,
-//! [`normalize`] makes the network's numbers. [`views`] puts these together after a [`protocol`];
-//! [`dataset`] and [`list`] say which files there are, [`mini`] is a data set in the program.
+//! Reading order, which is the order of the steps: [`ffmpeg`] finds the decoder, [`decode`] returns the
+//! frames in order, [`sample`] chooses some of them, [`resize`] and [`crop`] make views of these, and
+//! [`normalize`] makes the network's input. [`views`] combines the steps for a [`protocol`]. [`dataset`] and
+//! [`list`] describe the data sets and their files, and [`mini`] is a built-in data set.
 
 pub mod crop;
 pub mod dataset;
@@ -22,13 +22,13 @@ pub mod views;
 
 pub use error::VideoError;
 
-/// A picture: RGB, 8 bits a channel, rows from the top, [height, width, 3].
+/// A picture [height, width, 3]: RGB bytes, with the top row first and no padding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// Columns.
+    /// Width in pixels.
     pub width: usize,
-    /// Rows.
+    /// Height in pixels.
     pub height: usize,
-    /// The values, `3 * width * height` of them.
+    /// The `3 * width * height` bytes.
     pub data: Vec<u8>,
 }

@@ -1,27 +1,27 @@
-//! Lists of videos: `path label` on each line, as the data sets are published.
+//! Reads lists of videos, which have `path label` on each line, as the data sets are published.
 
 use std::path::{Component, Path, PathBuf};
 
 use crate::VideoError;
 
-/// No list of videos is larger.
-const LARGEST: u64 = 256 << 20;
+/// The largest list that is read, in bytes.
+const MAX_BYTES: u64 = 256 << 20;
 
-/// A video of a list.
+/// A video in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Path below the data set's folder.
+    /// Path, relative to the data set's folder.
     pub path: String,
-    /// Its class.
+    /// Index of the class.
     pub label: usize,
 }
 
-/// Reads a list. The label is what follows the last space, so a path may hold spaces. `classes` is
-/// the number of classes that there are.
+/// Reads a list. The label follows the last space, so a path may contain spaces. Fails if a label is not
+/// below `classes`, the number of classes.
 pub fn read(path: &Path, classes: usize) -> Result<Vec<Entry>, VideoError> {
     let meta = std::fs::metadata(path).map_err(|why| VideoError::read(path, why))?;
-    if meta.len() > LARGEST {
-        let reason = format!("the list has {} bytes; at most {LARGEST} are read", meta.len());
+    if meta.len() > MAX_BYTES {
+        let reason = format!("the list has {} bytes; at most {MAX_BYTES} are read", meta.len());
         return Err(VideoError::List { path: path.to_owned(), line: 1, reason });
     }
     let bytes = std::fs::read(path).map_err(|why| VideoError::read(path, why))?;
@@ -29,7 +29,7 @@ pub fn read(path: &Path, classes: usize) -> Result<Vec<Entry>, VideoError> {
         |line: usize, reason: String| VideoError::List { path: path.to_owned(), line, reason };
     let text = std::str::from_utf8(&bytes).map_err(|why| {
         let line = 1 + bytes[..why.valid_up_to()].iter().filter(|&&b| b == b'\n').count();
-        fail(line, "this is no text in UTF-8; give a list of lines `path label`".to_owned())
+        fail(line, "this is not UTF-8 text; give a list of lines `path label`".to_owned())
     })?;
     let entries = parse(text.trim_start_matches('\u{feff}'), classes);
     let entries = entries.map_err(|(line, reason)| fail(line, reason))?;
@@ -39,7 +39,7 @@ pub fn read(path: &Path, classes: usize) -> Result<Vec<Entry>, VideoError> {
     Ok(entries)
 }
 
-/// Parses the lines; a fault comes with its line.
+/// Parses the lines; an error comes with the number of its line, from 1.
 fn parse(text: &str, classes: usize) -> Result<Vec<Entry>, (usize, String)> {
     let mut entries = Vec::new();
     for (at, line) in text.lines().enumerate() {
@@ -57,9 +57,9 @@ fn entry(line: &str, classes: usize) -> Result<Entry, String> {
     let (path, label) = line
         .rsplit_once([' ', '\t'])
         .ok_or_else(|| format!("expected `path label`, found `{shown}`; add the label"))?;
-    let label: usize = label
-        .parse()
-        .map_err(|_| format!("the label `{label}` of `{shown}` is no whole number; correct it"))?;
+    let label: usize = label.parse().map_err(|_| {
+        format!("the label `{label}` of `{shown}` is not a whole number; correct it")
+    })?;
     if label >= classes {
         return Err(format!(
             "label {label} of `{shown}` is not below the number of classes, {classes}; check \
@@ -70,19 +70,19 @@ fn entry(line: &str, classes: usize) -> Result<Entry, String> {
     let plain = |part: Component| matches!(part, Component::Normal(_) | Component::CurDir);
     if path.is_empty() || !Path::new(path).components().all(plain) {
         return Err(format!(
-            "`{shown}` does not stay below the data set's folder; paths are relative, without `..`"
+            "`{shown}` is outside of the data set's folder; use relative paths without `..`"
         ));
     }
     Ok(Entry { path: path.to_owned(), label })
 }
 
-/// Which files of a list are not in its folder: their places in the list.
+/// The indexes of the entries whose files are not in the folder.
 pub fn missing(folder: &Path, entries: &[Entry]) -> Vec<usize> {
     let there = |entry: &Entry| folder.join(&entry.path).is_file();
     (0..entries.len()).filter(|&at| !there(&entries[at])).collect()
 }
 
-/// Where a list lies by default: in the folder or beside it.
+/// Finds the list `name` in the data set's folder or in the folder above it.
 pub fn find(folder: &Path, name: &str) -> Option<PathBuf> {
     [Some(folder), folder.parent()]
         .into_iter()

@@ -1,18 +1,18 @@
-//! From bytes to the network's input.
+//! Normalises bytes to the network's input.
 
-/// Mean of red, green, blue over ImageNet, in units of a byte.
+/// Mean of red, green and blue over ImageNet, for values from 0 to 255.
 pub const MEAN: [f32; 3] = [123.675, 116.28, 103.53];
-/// Standard deviation of red, green, blue.
+/// Standard deviation of red, green and blue over ImageNet, for values from 0 to 255.
 pub const STD: [f32; 3] = [58.395, 57.12, 57.375];
 
-/// `(x - mean) / std` in float32, a true division, for each value that a byte can have: bit for bit
-/// what dividing each pixel gives.
+/// `(x - mean) / std` in float32 for each channel and each value of a byte. It divides rather than
+/// multiplying by the inverse, so the bits are those of the official evaluation.
 fn tables() -> [[f32; 256]; 3] {
     let value = |channel: usize, byte: usize| (byte as f32 - MEAN[channel]) / STD[channel];
     std::array::from_fn(|channel| std::array::from_fn(|byte| value(channel, byte)))
 }
 
-/// A view [T, H, W, 3] as the network wants it: appended to `out` as [3, T, H, W].
+/// Normalises a view [T, H, W, 3] and appends it to `out` as [3, T, H, W].
 pub fn append(view: &[u8], out: &mut Vec<f32>) {
     let tables = tables();
     out.reserve(view.len());

@@ -1,13 +1,13 @@
-//! Frames as portable pixmaps, each with its own size: what ffmpeg's pipe carries.
+//! Reads frames from ffmpeg's pipe, which are portable pixmaps (PPM), each with its own size.
 
 use std::io::{self, BufRead, Read};
 
 use crate::Frame;
 
-/// No frame is wider or higher.
-const LONGEST_SIDE: usize = 16_384;
-/// No frame has more pixels: 8192 x 8192.
-const MOST_PIXELS: usize = 1 << 26;
+/// The largest accepted width or height of a frame, in pixels.
+const MAX_SIDE: usize = 16_384;
+/// The largest accepted number of pixels of a frame: 8192 x 8192.
+const MAX_PIXELS: usize = 1 << 26;
 
 /// Reads a frame; `None` at the end of the stream.
 pub(crate) fn read(from: &mut impl BufRead) -> io::Result<Option<Frame>> {
@@ -17,19 +17,19 @@ pub(crate) fn read(from: &mut impl BufRead) -> io::Result<Option<Frame>> {
     let mut magic = [0; 3];
     from.read_exact(&mut magic)?;
     let (width, height, most) = (number(from)?, number(from)?, number(from)?);
-    let sane = |side: usize| (1..=LONGEST_SIDE).contains(&side);
+    let sane = |side: usize| (1..=MAX_SIDE).contains(&side);
     if &magic != b"P6\n" || most != 255 {
-        return Err(invalid("the decoder sent something that is no picture".to_owned()));
+        return Err(invalid("the decoder sent something that is not a PPM picture".to_owned()));
     }
-    if !sane(width) || !sane(height) || width * height > MOST_PIXELS {
-        return Err(invalid(format!("a frame is {width} x {height} pixels, which is too much")));
+    if !sane(width) || !sane(height) || width * height > MAX_PIXELS {
+        return Err(invalid(format!("a frame of {width} x {height} pixels is empty or too large")));
     }
     let mut data = vec![0; 3 * width * height];
     from.read_exact(&mut data)?;
     Ok(Some(Frame { width, height, data }))
 }
 
-/// Digits up to one white space, which is taken too.
+/// Reads a number of at most seven digits and the white space that ends it.
 fn number(from: &mut impl Read) -> io::Result<usize> {
     let mut value = 0usize;
     for _ in 0..8 {
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn no_size_is_believed() {
+    fn bad_headers_are_refused() {
         let streams: [&[u8]; 6] = [
             b"P6\n0 2\n255\n",
             b"P6\n99999 2\n255\n",

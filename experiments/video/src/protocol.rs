@@ -1,28 +1,28 @@
-//! What is made of a video for an evaluation.
+//! The protocol of an evaluation, which says how views are cut from a video.
 
 use serde::{Deserialize, Serialize};
 
 use crate::crop::Crops;
 
-/// How a video becomes views.
+/// The way in which views are cut from a video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Protocol {
-    /// Clips, evenly over the video.
+    /// Number of clips, which are spread evenly over the video.
     pub clips: usize,
-    /// Frames of a clip.
+    /// Number of frames of a clip.
     pub frames: usize,
-    /// Frames of the video from one frame of a clip to the next.
+    /// Distance of two successive frames of a clip, in frames of the video.
     pub interval: usize,
     /// The shorter side after resizing, in pixels.
     pub short_side: usize,
-    /// Side of the squares that the network is given.
+    /// Side of the square crops, in pixels.
     pub crop: usize,
-    /// Which squares.
+    /// Number and position of the crops.
     pub crops: Crops,
 }
 
 impl Protocol {
-    /// Views of each video.
+    /// Number of views of each video.
     pub fn views(&self) -> usize {
         self.clips * self.crops.count()
     }

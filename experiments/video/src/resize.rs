@@ -1,19 +1,20 @@
-//! OpenCV's `INTER_LINEAR` on bytes, bit for bit: fixed point with 11 bits for each weight.
+//! Resizes like OpenCV's `INTER_LINEAR` on bytes, bit for bit: in fixed point with 11 fractional bits for
+//! each weight.
 
 use crate::Frame;
 
-/// One is 2048.
+/// The fixed-point value of one.
 const ONE: f32 = 2048.0;
 
-/// Size with the shorter side at `short` pixels: both sides times `short / min` in float64, rounded
-/// half up (mmcv's `rescale_size`).
+/// The size (width, height) at which the shorter side has `short` pixels: both sides are multiplied by
+/// `short / min` in float64 and rounded half up, as in mmcv's `rescale_size`.
 pub fn target(width: usize, height: usize, short: usize) -> (usize, usize) {
     let factor = short as f64 / width.min(height) as f64;
     let side = |length: usize| (length as f64 * factor + 0.5) as usize;
     (side(width), side(height))
 }
 
-/// Resizes a frame.
+/// Resizes a frame to `width` x `height` pixels.
 pub fn bilinear(frame: &Frame, width: usize, height: usize) -> Frame {
     if (frame.width, frame.height) == (width, height) {
         return frame.clone();
@@ -22,10 +23,10 @@ pub fn bilinear(frame: &Frame, width: usize, height: usize) -> Frame {
         return halved(frame, width, height);
     }
     let columns = Columns::new(frame.width, width);
-    let rows: Vec<Tap> = (0..height).map(|y| Tap::row(y, frame.height, height)).collect();
-    let stride = 3 * frame.width;
+    let rows: Vec<Lerp> = (0..height).map(|y| Lerp::row(y, frame.height, height)).collect();
+    let pitch = 3 * frame.width;
     let mut data = vec![0; 3 * width * height];
-    // The horizontal pass of the two rows in use; going down, most are used twice.
+    // The results of the horizontal pass for two source rows. Most rows are used twice, so they are kept.
     let mut lines = [vec![0; 3 * width], vec![0; 3 * width]];
     let mut held = [usize::MAX; 2];
     for (row, out) in rows.iter().zip(data.chunks_exact_mut(3 * width)) {
@@ -36,7 +37,7 @@ pub fn bilinear(frame: &Frame, width: usize, height: usize) -> Frame {
         }
         for slot in 0..2 {
             if held[slot] != wanted[slot] {
-                let source = &frame.data[stride * wanted[slot]..][..stride];
+                let source = &frame.data[pitch * wanted[slot]..][..pitch];
                 columns.apply(source, &mut lines[slot]);
                 held[slot] = wanted[slot];
             }
@@ -46,16 +47,18 @@ pub fn bilinear(frame: &Frame, width: usize, height: usize) -> Frame {
     Frame { width, height, data }
 }
 
-/// Where a pixel of the result comes from along one axis.
+/// The linear interpolation for one output pixel along one axis: the indexes of two source pixels and their
+/// weights in fixed point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Tap {
+struct Lerp {
     first: usize,
     second: usize,
     weights: [i32; 2],
 }
 
-impl Tap {
-    /// Position in the source, as OpenCV computes it: the product in float64, rounded to float32.
+impl Lerp {
+    /// The position in the source, as a whole number and a fraction. Like OpenCV, it computes the product in
+    /// float64 and rounds it to float32.
     fn position(at: usize, from: usize, to: usize) -> (i64, f32) {
         let scale = 1.0 / (to as f64 / from as f64);
         let position = ((at as f64 + 0.5) * scale - 0.5) as f32;
@@ -65,30 +68,30 @@ impl Tap {
 
     fn weighted(first: usize, second: usize, fraction: f32) -> Self {
         let weight = |part: f32| (part * ONE).round_ties_even() as i32;
-        Tap { first, second, weights: [weight(1.0 - fraction), weight(fraction)] }
+        Lerp { first, second, weights: [weight(1.0 - fraction), weight(fraction)] }
     }
 
-    /// Along x, what lies beyond the edge is the edge itself.
+    /// The interpolation along x, which repeats the pixels of the edge beyond it.
     fn column(at: usize, from: usize, to: usize) -> Self {
-        let (whole, fraction) = Tap::position(at, from, to);
+        let (whole, fraction) = Lerp::position(at, from, to);
         let last = from - 1;
         match usize::try_from(whole) {
-            Err(_) => Tap::weighted(0, 0, 0.0),
-            Ok(whole) if whole >= last => Tap::weighted(last, last, 0.0),
-            Ok(whole) => Tap::weighted(whole, whole + 1, fraction),
+            Err(_) => Lerp::weighted(0, 0, 0.0),
+            Ok(whole) if whole >= last => Lerp::weighted(last, last, 0.0),
+            Ok(whole) => Lerp::weighted(whole, whole + 1, fraction),
         }
     }
 
-    /// Along y, only the rows are clamped; the weights stay.
+    /// The interpolation along y, where OpenCV clamps the rows and keeps the weights.
     fn row(at: usize, from: usize, to: usize) -> Self {
-        let (whole, fraction) = Tap::position(at, from, to);
+        let (whole, fraction) = Lerp::position(at, from, to);
         let clamp = |row: i64| row.clamp(0, from as i64 - 1) as usize;
-        Tap::weighted(clamp(whole), clamp(whole + 1), fraction)
+        Lerp::weighted(clamp(whole), clamp(whole + 1), fraction)
     }
 }
 
-/// The horizontal pass, its places and weights made once for each size: one entry for each value of
-/// a row, so that the loop over a row is plain.
+/// The horizontal pass. Its indexes and weights are computed once for each size and have one entry for each
+/// value of an output row, so that the loop over a row has no branches.
 struct Columns {
     first: Vec<u32>,
     second: Vec<u32>,
@@ -97,12 +100,12 @@ struct Columns {
 
 impl Columns {
     fn new(from: usize, to: usize) -> Self {
-        let taps: Vec<Tap> = (0..to).map(|x| Tap::column(x, from, to)).collect();
-        let each = || taps.iter().flat_map(|tap| (0..3).map(move |channel| (tap, channel)));
+        let lerps: Vec<Lerp> = (0..to).map(|x| Lerp::column(x, from, to)).collect();
+        let each = || lerps.iter().flat_map(|lerp| (0..3).map(move |channel| (lerp, channel)));
         Columns {
-            first: each().map(|(tap, channel)| (3 * tap.first + channel) as u32).collect(),
-            second: each().map(|(tap, channel)| (3 * tap.second + channel) as u32).collect(),
-            weights: each().map(|(tap, _)| tap.weights).collect(),
+            first: each().map(|(lerp, channel)| (3 * lerp.first + channel) as u32).collect(),
+            second: each().map(|(lerp, channel)| (3 * lerp.second + channel) as u32).collect(),
+            weights: each().map(|(lerp, _)| lerp.weights).collect(),
         }
     }
 
@@ -123,13 +126,13 @@ fn vertical(upper: &[i32], lower: &[i32], [b0, b1]: [i32; 2], out: &mut [u8]) {
     }
 }
 
-/// Exactly half in both axes: the mean of four, rounded half up.
+/// Halves both sides: each value is the mean of four, rounded half up.
 fn halved(frame: &Frame, width: usize, height: usize) -> Frame {
-    let stride = 3 * frame.width;
+    let pitch = 3 * frame.width;
     let mut data = Vec::with_capacity(3 * width * height);
     for y in 0..height {
-        let upper = &frame.data[2 * y * stride..][..stride];
-        let lower = &frame.data[(2 * y + 1) * stride..][..stride];
+        let upper = &frame.data[2 * y * pitch..][..pitch];
+        let lower = &frame.data[(2 * y + 1) * pitch..][..pitch];
         for (a, b) in upper.chunks_exact(6).zip(lower.chunks_exact(6)) {
             for channel in 0..3 {
                 let sum: u32 = [a[channel], a[channel + 3], b[channel], b[channel + 3]]
@@ -148,7 +151,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Bilinear interpolation at half-pixel centres in float64, edges repeated.
+    /// Bilinear interpolation with half-pixel centres in float64, with the edges repeated.
     fn exact(frame: &Frame, width: usize, height: usize, x: usize, y: usize, c: usize) -> f64 {
         let along = |at: usize, from: usize, to: usize| {
             let position = (at as f64 + 0.5) * from as f64 / to as f64 - 0.5;
@@ -163,13 +166,13 @@ mod tests {
         upper * (1.0 - fy) + lower * fy
     }
 
-    /// The fixed-point formula pixel by pixel, nothing kept between them.
+    /// The fixed-point formula for each pixel by itself.
     fn plain(frame: &Frame, width: usize, height: usize) -> Vec<u8> {
         let mut out = vec![];
         for y in 0..height {
-            let row = Tap::row(y, frame.height, height);
+            let row = Lerp::row(y, frame.height, height);
             for x in 0..width {
-                let column = Tap::column(x, frame.width, width);
+                let column = Lerp::column(x, frame.width, width);
                 for c in 0..3 {
                     let h = |y: usize| {
                         let at = |x: usize| i32::from(frame.data[3 * (y * frame.width + x) + c]);
@@ -220,7 +223,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_in_use_change_nothing_and_the_result_is_bilinear(
+        fn kept_rows_change_nothing_and_the_result_is_bilinear(
             (w, h) in (1usize..40, 1usize..40), (nw, nh) in (1usize..40, 1usize..40), seed: u64,
         ) {
             let frame = noise(w, h, seed);
@@ -235,7 +238,7 @@ mod tests {
                 for x in 0..nw {
                     for c in 0..3 {
                         let got = f64::from(out.data[3 * (y * nw + x) + c]);
-                        // Rounding to a byte, 11 bits of weight in each axis, three floors.
+                        // The bound covers rounding to a byte, 11-bit weights on each axis, three floors.
                         let error = (got - exact(&frame, nw, nh, x, y, c)).abs();
                         prop_assert!(error <= 1.75, "{x} {y} {c}: {error}");
                     }

@@ -1,7 +1,7 @@
-//! Which frames of a video a clip is made of (mmaction2's `SampleFrames` in test mode).
+//! Chooses the frames of each clip, as mmaction2's `SampleFrames` does in test mode.
 
-/// First frames of the clips. `n` frames in the video, of which a clip spans `span`; with
-/// M = max(n - span, 0), one clip begins at M / 2 rounded down, and of several the k-th begins at
+/// The index of the first frame of each clip, for a video of `n` frames of which a clip spans `span`. With
+/// M = max(n - span, 0), a single clip begins at M / 2, rounded down; of several clips, the k-th begins at
 /// `k * (M / (clips - 1))`, rounded half to even.
 pub fn clip_offsets(n: usize, span: usize, clips: usize) -> Vec<usize> {
     let room = n.saturating_sub(span);
@@ -12,7 +12,8 @@ pub fn clip_offsets(n: usize, span: usize, clips: usize) -> Vec<usize> {
     (0..clips).map(|k| (k as f64 * step).round_ties_even() as usize).collect()
 }
 
-/// Indexes of the frames of each clip: frame t is `(offset + interval * t) mod n`. `n` is at least 1.
+/// The indexes of the frames of each clip, `indexes[clip][t] = (offset + interval * t) mod n`, for a video
+/// of `n` frames.
 pub fn frame_indexes(n: usize, frames: usize, interval: usize, clips: usize) -> Vec<Vec<usize>> {
     let span = frames.saturating_sub(1) * interval + 1;
     let clip = |offset: usize| (0..frames).map(|t| (offset + interval * t) % n.max(1)).collect();
@@ -30,7 +31,7 @@ mod tests {
         assert_eq!(clip_offsets(131, 61, 1), [35]);
         assert_eq!(clip_offsets(10, 61, 1), [0]);
         assert_eq!(clip_offsets(61 + 9, 61, 10), (0..10).collect::<Vec<_>>());
-        // Halves go to the even number: M = 5, 3 clips: 0, 2.5, 5.
+        // Halves are rounded to the even number: with M = 5, 3 clips begin at 0, 2.5 and 5.
         assert_eq!(clip_offsets(66, 61, 3), [0, 2, 5]);
         assert_eq!(clip_offsets(68, 61, 3), [0, 4, 7]);
         assert_eq!(frame_indexes(1, 16, 4, 1), [vec![0; 16]]);

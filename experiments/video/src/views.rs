@@ -1,4 +1,4 @@
-//! A video file as the views that a protocol asks for.
+//! Cuts the views of a protocol from a video file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,29 +8,29 @@ use crate::ffmpeg::Ffmpeg;
 use crate::protocol::Protocol;
 use crate::{Frame, VideoError, crop, normalize, resize, sample};
 
-/// What was made of a video.
+/// The views of a video, with the results of all steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Views {
-    /// Frames in the file.
+    /// Number of frames in the file.
     pub frames: usize,
-    /// Width and height of the decoded frames.
+    /// Width and height of the decoded frames, in pixels.
     pub source: (usize, usize),
-    /// Width and height after resizing.
+    /// Width and height after resizing, in pixels.
     pub resized: (usize, usize),
-    /// Left and top of each crop.
+    /// Left and top of each crop, in pixels of the resized frame.
     pub corners: Vec<(usize, usize)>,
-    /// Indexes of the frames of each clip.
+    /// Indexes of the frames of each clip: `indexes[clip][t]`.
     pub indexes: Vec<Vec<usize>>,
-    /// The sampled frames by their index, as decoded.
+    /// The sampled frames as decoded, by their index.
     pub decoded: BTreeMap<usize, Frame>,
-    /// The sampled frames by their index, resized.
+    /// The sampled frames after resizing, by their index.
     pub small: BTreeMap<usize, Frame>,
-    /// What the decoder complained about, though it gave frames.
+    /// ffmpeg's warning about a file that it has decoded nevertheless.
     pub warning: Option<String>,
     protocol: Protocol,
 }
 
-/// Decodes a file and keeps the frames that the protocol samples, resized.
+/// Decodes a file, and keeps and resizes the frames that the protocol samples.
 pub fn load(
     ffmpeg: &Ffmpeg,
     path: &Path,
@@ -42,7 +42,7 @@ pub fn load(
     let wanted: BTreeSet<usize> = indexes.iter().flatten().copied().collect();
     decoded.retain(|index, _| wanted.contains(index));
     let Some(first) = decoded.values().next() else {
-        return Err(VideoError::undecodable(path, "none of the frames that it should have came"));
+        return Err(VideoError::undecodable(path, "none of the sampled frames could be decoded"));
     };
     let source = (first.width, first.height);
     if decoded.values().any(|frame| (frame.width, frame.height) != source) {
@@ -58,10 +58,11 @@ pub fn load(
     Ok(Views { frames, source, resized, corners, indexes, decoded, small, warning, protocol })
 }
 
+/// The number of frames, the kept frames by their index, and ffmpeg's warning.
 type Gathered = (usize, BTreeMap<usize, Frame>, Option<String>);
 
-/// Which frames are wanted is known only at the end, when their number is. Frames are kept up to
-/// the limit; a larger file is counted first and decoded a second time.
+/// Decodes a file and keeps at least the frames that the protocol samples. Which these are is known only
+/// when all frames are counted, so all are kept up to the memory limit; a larger file is decoded twice.
 fn gather(
     ffmpeg: &Ffmpeg,
     path: &Path,
@@ -94,29 +95,29 @@ fn gather(
         index += 1;
     }
     if index != count {
-        let reason = format!("it gave {count} frames, and {index} when decoded again");
+        let reason = format!("the file gave {count} frames, but {index} when it was decoded again");
         return Err(VideoError::undecodable(path, reason));
     }
     Ok((count, kept, warning))
 }
 
 impl Views {
-    /// What they were made by.
+    /// The protocol of the views.
     pub fn protocol(&self) -> &Protocol {
         &self.protocol
     }
 
-    /// Number of views; view `crop * clips + clip` is the order of the official evaluation.
+    /// The number of views. The index of a view is `crop * clips + clip`, as in the official evaluation.
     pub fn len(&self) -> usize {
         self.corners.len() * self.indexes.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no views.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The pixels of a view: [T, H, W, 3].
+    /// The pixels [T, H, W, 3] of a view as RGB bytes.
     pub fn pixels(&self, view: usize) -> Vec<u8> {
         let (corner, clip) = (view / self.indexes.len(), view % self.indexes.len());
         let side = self.protocol.crop;
@@ -127,7 +128,7 @@ impl Views {
         out
     }
 
-    /// All views as the network wants them: [views, 3, T, H, W], normalised.
+    /// The network's input: all views, normalised, as [views, 3, T, H, W].
     pub fn input(&self) -> Vec<f32> {
         let mut out = Vec::new();
         for view in 0..self.len() {

@@ -1,4 +1,5 @@
-//! Real clips under the official protocols, byte for byte what decord 0.6.0 and OpenCV 4.9 made.
+//! Compares real clips under the official protocols with the results of decord 0.6.0 and OpenCV 4.9, byte
+//! for byte.
 
 mod common;
 
@@ -62,9 +63,9 @@ fn every_view_of_the_other_protocols_is_the_same_bytes() {
     }
 }
 
-/// Numbers of frames as `manifest.json` gives them for ffmpeg.
+/// The numbers of frames are those that `manifest.json` has for ffmpeg.
 #[test]
-fn every_clip_gives_its_frames() {
+fn every_clip_gives_all_of_its_frames() {
     let (Some(clips), Some(ffmpeg)) = (clips(), ffmpeg()) else { return };
     let frames = [
         ("R6llTwEh07w.mp4", 303, (340, 256)),

@@ -1,4 +1,4 @@
-//! The data set in the program as files.
+//! Tests of the built-in data set and its files.
 
 mod common;
 
@@ -35,11 +35,12 @@ fn pixels_are_what_they_were() {
     let mean = |frame: &video::Frame| {
         frame.data.iter().map(|&byte| f64::from(byte)).sum::<f64>() / frame.data.len() as f64
     };
-    // sin and cos may differ in the last place between machines, so a mean and not a hash.
+    // The last bits of sin and cos may differ between machines, so this compares means and not hashes.
     assert!((mean(&frames[0]) - PIXELS.0).abs() < 0.01, "{}", mean(&frames[0]));
     assert!((mean(&frames[60]) - PIXELS.1).abs() < 0.01, "{}", mean(&frames[60]));
 }
 
+/// Mean values of the first and the last frame.
 const PIXELS: (f64, f64) = (90.4018, 87.5354);
 
 #[test]

@@ -1,4 +1,4 @@
-//! Files from strangers: each is decoded right or refused in a sentence.
+//! Files from untrusted sources: each is decoded correctly or refused with a sentence.
 
 mod common;
 
@@ -18,7 +18,7 @@ fn load(ffmpeg: &Ffmpeg, path: &Path) -> Result<Views, VideoError> {
 }
 
 #[test]
-fn what_is_no_video_is_refused_in_a_sentence() {
+fn what_is_not_a_video_is_refused_with_a_sentence() {
     let Some(ffmpeg) = ffmpeg() else { return };
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("text.mp4");
@@ -36,14 +36,14 @@ fn what_is_no_video_is_refused_in_a_sentence() {
     for path in [&text, &empty, &noise, &playlist, &sound, &gone, &folder.path().to_owned()] {
         let said = load(&ffmpeg, path).unwrap_err().to_string();
         let why = said.strip_prefix(&path.display().to_string());
-        // The folder's own name is random and may hold anything.
+        // The path is removed, because the folder's name is random and may contain `0x`.
         let why = why.unwrap_or_else(|| panic!("no path at the start of: {said}"));
         assert!(!why.contains('\n') && !why.contains("0x"), "{said}");
     }
 }
 
 #[test]
-fn odd_names_are_names() {
+fn odd_names_are_accepted() {
     let Some(ffmpeg) = ffmpeg() else { return };
     let folder = tempfile::tempdir().unwrap();
     for name in ["a b;c #1 %d.avi", "-y.avi", "concat:x|y.avi", "é'\".avi"] {
@@ -121,7 +121,7 @@ fn lists_are_read_or_refused_with_the_line() {
         (&b"a.mp4 1\nb.mp4 5\n"[..], "line 2: label 5"),
         (b"a.mp4 1\nb.mp4\n", "line 2: expected `path label`"),
         (b"a.mp4 1\n../b.mp4 1\n", "line 2"),
-        (b"a.mp4 1\n\xff 1\n", "line 2: this is no text"),
+        (b"a.mp4 1\n\xff 1\n", "line 2: this is not UTF-8 text"),
         (b"\n\n", "holds no video"),
     ] {
         let why = read(content).unwrap_err();

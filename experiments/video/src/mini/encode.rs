@@ -1,4 +1,4 @@
-//! Real video files of the data set, made with ffmpeg at first use.
+//! Makes the data set's video files with ffmpeg at first use.
 
 use std::fs;
 use std::io::{self, Write};
@@ -12,16 +12,17 @@ use crate::VideoError;
 use crate::ffmpeg::Ffmpeg;
 use crate::list::Entry;
 
-/// Goes up whenever the same seed gives other pixels.
+/// Version of the data set, which must be increased when the same seed gives other pixels.
 const VERSION: u32 = 1;
 const X264: [&str; 6] = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20"];
 const MPEG4: [&str; 4] = ["-c:v", "mpeg4", "-q:v", "3"];
 
-/// Makes the first `most` files of a part that are not in `folder` yet, and gives their list. `made` is called
-/// after each file, with the number of those still to come known from the first call on.
+/// Makes those of the first `most` files of a part that are not in `folder` yet, and returns the entries of
+/// all of them. `made` is called after each new file, with the number of files made so far and the number
+/// of files to make.
 ///
-/// A folder that an other version of this program or of ffmpeg has filled is filled anew. Files
-/// are written beside their place and renamed, so an interrupted run leaves none half done.
+/// A folder that was filled by another version of this program or of ffmpeg is cleared and filled again.
+/// Each file is written under a temporary name and renamed, so an interrupted run leaves no partial file.
 pub fn provide(
     ffmpeg: &Ffmpeg,
     folder: &Path,
@@ -58,7 +59,7 @@ pub fn provide(
     Ok(entries)
 }
 
-/// H.264 where the ffmpeg has x264, else MPEG-4, which every ffmpeg has.
+/// The arguments for H.264 if this ffmpeg has x264, else for MPEG-4, which every ffmpeg has.
 fn codec(ffmpeg: &Ffmpeg) -> Result<&'static [&'static str], VideoError> {
     static ASKED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
     if let Some(&has_x264) = ASKED.get() {
@@ -73,17 +74,17 @@ fn codec(ffmpeg: &Ffmpeg) -> Result<&'static [&'static str], VideoError> {
     Ok(if *ASKED.get_or_init(|| has_x264) { &X264 } else { &MPEG4 })
 }
 
-/// Makes one video file.
+/// Makes the file of one video.
 pub fn encode(ffmpeg: &Ffmpeg, part: Part, index: usize, path: &Path) -> Result<(), VideoError> {
     let codec = codec(ffmpeg)?;
-    let beside = part_file(path);
+    let temporary = temporary_file(path);
     let mut child = Command::new(&ffmpeg.path)
         .args(["-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-r", "25"])
         .args(["-s", &format!("{WIDTH}x{HEIGHT}"), "-i", "pipe:0", "-an"])
         .args(codec)
         .args(["-threads", "1", "-pix_fmt", "yuv420p", "-fflags", "+bitexact"])
         .args(["-flags:v", "+bitexact", "-f", "mp4"])
-        .arg(&beside)
+        .arg(&temporary)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -92,13 +93,13 @@ pub fn encode(ffmpeg: &Ffmpeg, part: Part, index: usize, path: &Path) -> Result<
     let fed = feed(child.stdin.take(), part, index);
     let output = child.wait_with_output().map_err(|why| VideoError::write(path, why))?;
     if !output.status.success() || fed.is_err() {
-        // Half a file is of no use; that there may be none is no failure.
-        let _ = fs::remove_file(&beside);
+        // A partial file is useless. Removing it fails if it was never made, which is fine.
+        let _ = fs::remove_file(&temporary);
         let said = String::from_utf8_lossy(&output.stderr);
-        let last = said.lines().last().unwrap_or("it ended without a word").to_owned();
+        let last = said.lines().last().unwrap_or("it failed without a message").to_owned();
         return Err(VideoError::write(path, io::Error::other(format!("ffmpeg: {last}"))));
     }
-    fs::rename(&beside, path).map_err(|why| VideoError::write(path, why))
+    fs::rename(&temporary, path).map_err(|why| VideoError::write(path, why))
 }
 
 fn feed(pipe: Option<std::process::ChildStdin>, part: Part, index: usize) -> io::Result<()> {
@@ -106,8 +107,8 @@ fn feed(pipe: Option<std::process::ChildStdin>, part: Part, index: usize) -> io:
     frames(part, index).iter().try_for_each(|frame| pipe.write_all(&frame.data))
 }
 
-/// `.0007.mp4.1234.part`, in the same folder.
-fn part_file(path: &Path) -> PathBuf {
+/// The temporary name in the same folder, such as `.0007.mp4.1234.part`.
+fn temporary_file(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     path.with_file_name(format!(".{name}.{}.part", std::process::id()))
 }

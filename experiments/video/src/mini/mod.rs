@@ -1,8 +1,8 @@
-//! `mini`: a data set in the program, in which only the order of the frames tells the classes apart.
+//! `mini`: a built-in data set in which only the order of the frames tells the classes apart.
 //!
-//! Each class has its time reversal as another. [`schedule`] says why shuffled frames and single
-//! frames tell nothing, [`scene`] draws, [`encode`] makes mp4 files of it at first use. Everything
-//! follows from [`SEED`], the split and the number of the video.
+//! The time reversal of each class is another class. [`schedule`] explains why shuffled frames and single
+//! frames carry no information about the class, [`scene`] draws the frames, and [`encode`] makes mp4 files
+//! of them at first use. [`SEED`], the part and the index of a video determine its frames.
 
 mod encode;
 pub mod rng;
@@ -16,22 +16,22 @@ use crate::list::Entry;
 
 pub use encode::{encode, provide};
 
-/// Everything that is drawn follows from this.
+/// The seed of everything that is drawn.
 pub const SEED: u64 = 240_508_344;
 /// Width of a video in pixels; the scene is the square in its middle.
 pub const WIDTH: usize = 128;
 /// Height of a video in pixels.
 pub const HEIGHT: usize = 96;
-/// Frames of a video: what the protocol spans, 16 frames of every fourth.
+/// Number of frames of a video: the span of the protocol, which samples 16 frames, every fourth.
 pub const FRAMES: usize = (SAMPLED - 1) * INTERVAL + 1;
-/// Frames that the protocol samples.
+/// Number of frames that the protocol samples.
 const SAMPLED: usize = 16;
-/// Frames from one sampled to the next.
+/// Distance of two sampled frames.
 const INTERVAL: usize = 4;
-/// Things that move in a scene.
+/// Number of things that move in a scene.
 const ACTORS: usize = 5;
 
-/// Names of the classes by label; `label ^ 1` is the time reversal.
+/// Names of the classes by label; `label ^ 1` is the label of the time reversal.
 pub const CLASSES: [&str; 2 * ACTORS] = [
     "move_right",
     "move_left",
@@ -45,7 +45,7 @@ pub const CLASSES: [&str; 2 * ACTORS] = [
     "close",
 ];
 
-/// The label that a class has in the mirror: left is right there, and clocks go backwards.
+/// The label of a class after mirroring, which swaps left and right, and the directions of rotation.
 pub fn mirrored(label: usize) -> usize {
     match label / 2 {
         0 | 2 => label ^ 1,
@@ -61,16 +61,16 @@ pub fn reversed(label: usize) -> usize {
 /// A part of the data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Part {
-    /// To train on.
+    /// Videos for training.
     Train,
-    /// To choose settings by.
+    /// Videos for choosing settings.
     Val,
-    /// To be judged by.
+    /// Videos for the final accuracy.
     Test,
 }
 
 impl Part {
-    /// Name of its folder and of its list.
+    /// Name of the part and of its folder.
     pub fn name(self) -> &'static str {
         match self {
             Part::Train => "train",
@@ -79,7 +79,7 @@ impl Part {
         }
     }
 
-    /// Number of its videos, each class equally often.
+    /// Number of videos, the same for each class.
     pub fn videos(self) -> usize {
         match self {
             Part::Train => 2000,
@@ -88,7 +88,7 @@ impl Part {
         }
     }
 
-    /// Paths and labels of its videos.
+    /// Paths and labels of the videos, in order.
     pub fn entries(self) -> Vec<Entry> {
         (0..self.videos())
             .map(|index| {
@@ -100,7 +100,7 @@ impl Part {
     }
 }
 
-/// The frames of one video as they are before encoding.
+/// The frames of one video before encoding.
 pub fn frames(part: Part, index: usize) -> Vec<Frame> {
     let rng = Rng::new(SEED).fork(1 + part as u64).fork(1 + index as u64);
     let schedule = schedule::draw(index % CLASSES.len(), &mut rng.fork(5));

@@ -1,8 +1,9 @@
-//! What a video looks like: a textured ground with distractors, five actors, shake, flicker, noise.
+//! Draws the frames of a video: a textured background with distractors, five actors, shake, flicker and
+//! noise.
 //!
-//! Everything here is drawn independently of the class, and what changes from frame to frame does
-//! so independently in each frame: only the [`schedule`](super::schedule) carries the class.
-//! Positions are in units of the scene's side, a square in the middle of the frame, 0 to 1.
+//! Everything here is drawn independently of the class, and what changes from frame to frame is drawn
+//! independently for each frame: only the [`schedule`](super::schedule) depends on the class. The scene is
+//! the square in the middle of the frame, and positions in it are from 0 to 1.
 
 use super::rng::Rng;
 use super::schedule::Schedule;
@@ -11,12 +12,12 @@ use crate::Frame;
 
 type Rgb = [f32; 3];
 
-/// Corners of the ground's texture along each side.
+/// Number of knots of the background's texture along each side.
 const KNOTS: usize = 7;
-/// Rows and columns of the scene; the mover has a row for itself.
+/// Number of rows and columns of the scene; the actor that moves has a row of its own.
 const CELLS: usize = 3;
 
-/// A scene before anything moves.
+/// Everything in a video that does not depend on the class.
 pub(crate) struct Scene {
     ground: Vec<Rgb>,
     lane: f32,
@@ -51,7 +52,7 @@ impl Scene {
         Scene { ground, lane, places, radius, colours, noise, per_frame: rng.fork(4) }
     }
 
-    /// Renders every frame of a schedule.
+    /// Draws every frame of a schedule.
     pub(crate) fn render(&self, schedule: &Schedule) -> impl Iterator<Item = Frame> {
         schedule.iter().enumerate().map(|(t, states)| self.frame(t, states))
     }
@@ -71,7 +72,7 @@ impl Scene {
                     blend(&mut colour, self.colours[actor], cover);
                 }
                 for channel in colour {
-                    // The sum of two uniform numbers is noise enough.
+                    // The sum of two uniform numbers approximates normal noise well enough.
                     let noise = self.noise * (rng.unit() + rng.unit() - 1.0) * 2.0;
                     data.push(((channel * light + noise).clamp(0.0, 1.0) * 255.0).round() as u8);
                 }
@@ -80,7 +81,7 @@ impl Scene {
         Frame { width: WIDTH, height: HEIGHT, data }
     }
 
-    /// How much of a pixel an actor covers, 0 to 1, in its state `u`.
+    /// The coverage of a pixel by an actor in the state `u`, from 0 to 1.
     fn cover(&self, actor: usize, u: f32, (x, y): (f32, f32)) -> f32 {
         if actor == 0 {
             return edge(self.radius - (x - u).hypot(y - self.lane));
@@ -103,14 +104,14 @@ impl Scene {
     }
 }
 
-/// A pixel's middle in units of the scene.
+/// The position of a pixel's centre in the scene.
 fn place(column: usize, row: usize) -> (f32, f32) {
     let side = HEIGHT as f32;
     let margin = (WIDTH - HEIGHT) as f32 / 2.0;
     ((column as f32 + 0.5 - margin) / side, (row as f32 + 0.5) / side)
 }
 
-/// Coverage from the signed distance to an edge, positive inside: one pixel wide.
+/// The coverage of a pixel, from its signed distance to an edge (positive inside), with a ramp of one pixel.
 fn edge(distance: f32) -> f32 {
     (distance * HEIGHT as f32 + 0.5).clamp(0.0, 1.0)
 }
@@ -121,7 +122,7 @@ fn blend(colour: &mut Rgb, over: Rgb, cover: f32) {
     }
 }
 
-/// A smooth random texture with some rings and bars on it that never move.
+/// A smooth random texture, with rings and bars that never move.
 fn ground(rng: &mut Rng) -> Vec<Rgb> {
     let knots: Vec<Rgb> =
         (0..KNOTS * KNOTS).map(|_| std::array::from_fn(|_| rng.between(0.05, 0.6))).collect();
@@ -157,7 +158,7 @@ fn ground(rng: &mut Rng) -> Vec<Rgb> {
     pixels
 }
 
-/// The texture's value at a pixel: bilinear between the knots.
+/// The texture at a pixel, by bilinear interpolation between the knots.
 fn smooth(knots: &[Rgb], row: usize, column: usize) -> Rgb {
     let along = |at: usize, size: usize| at as f32 / size as f32 * (KNOTS - 1) as f32;
     let (y, x) = (along(row, HEIGHT), along(column, WIDTH));

@@ -1,13 +1,13 @@
-//! When each actor of a scene is where: the part of a video that its class is made of.
+//! The schedule of a video: the state of each actor in each frame. Only this depends on the class.
 //!
-//! Five actors each have one state `u` in [0, 1): a position, a size, an angle, an opacity, a gap.
-//! Over the 16 frames that the protocol samples, every actor takes the 16 states
-//! `(k + phase) / 16` once each. One of them takes them in order, upwards or downwards; the four
-//! others take them in a uniformly random order. Hence, exactly:
+//! Each of the five actors has one state `u` in [0, 1): a position, a size, an angle, an opacity or a gap.
+//! In the 16 frames that the protocol samples, every actor takes each of the 16 states
+//! `(k + phase) / 16` once. One actor takes them in order, upwards or downwards; the four others take them
+//! in a uniformly random order. Therefore the following holds exactly:
 //!
-//! - **Shuffled frames tell nothing.** After a random permutation of the frames all five orders are
-//!   independent and uniform, whichever actor was the one in order.
-//! - **One frame tells nothing**: a frame from a random place in time has every actor in a uniform
+//! - **Shuffled frames carry no information.** After a random permutation of the frames, all five orders
+//!   are independent and uniform, whichever actor moved in order.
+//! - **A single frame carries no information.** In a frame at a random time, every actor is in a uniform
 //!   state, independently of the others, in every class.
 //! - **Reversing time** turns each class into its opposite.
 
@@ -17,7 +17,8 @@ use super::{ACTORS, FRAMES, INTERVAL, SAMPLED};
 /// The states of all actors in all frames: `states[frame][actor]`.
 pub(crate) type Schedule = Vec<[f32; ACTORS]>;
 
-/// Draws a schedule for a class: `2 * actor + 1` runs downwards, `2 * actor` upwards.
+/// Draws a schedule for a class: the states of the actor run upwards for the label `2 * actor`, and
+/// downwards for `2 * actor + 1`.
 pub(crate) fn draw(label: usize, rng: &mut Rng) -> Schedule {
     let mut schedule = vec![[0.0; ACTORS]; FRAMES];
     for actor in 0..ACTORS {
@@ -37,7 +38,7 @@ pub(crate) fn draw(label: usize, rng: &mut Rng) -> Schedule {
     schedule
 }
 
-/// The state in a frame: on the way from one sampled frame to the next.
+/// The state in a frame, interpolated linearly between the sampled frames.
 fn between(states: &[f32], frame: usize) -> f32 {
     let (at, rest) = (frame / INTERVAL, frame % INTERVAL);
     let next = states[(at + 1).min(states.len() - 1)];
@@ -78,8 +79,8 @@ mod tests {
         }
     }
 
-    /// Two actors of a frame from a random place: each pair of states equally often in every class.
-    /// 256 cells, 51200 draws; chi squared with 255 degrees of freedom is above 350 once in 10^4.
+    /// In a frame at a random time, each pair of two actors' states is equally frequent in every class. There
+    /// are 256 cells and 51200 draws; chi squared with 255 degrees of freedom exceeds 350 once in 10^4.
     #[test]
     fn a_frame_is_distributed_alike_in_every_class() {
         for label in 0..2 * ACTORS {
@@ -97,10 +98,10 @@ mod tests {
         }
     }
 
-    /// Shuffled frames: how the states of two actors hang together is the same in every class, so
-    /// the rank of one where the other has its lowest is uniform.
+    /// The states of two actors in shuffled frames are independent in every class, so the rank of one is
+    /// uniform in the frame in which the other has its lowest state.
     #[test]
-    fn no_two_actors_hang_together() {
+    fn any_two_actors_are_independent() {
         for label in 0..2 * ACTORS {
             let pair = (label / 2, (label / 2 + 2) % ACTORS);
             let mut counts = [0u32; SAMPLED];

@@ -1,5 +1,5 @@
-//! What the tests share.
-#![allow(dead_code)] // each test file uses a part
+//! Helpers that the tests share.
+#![allow(dead_code)] // Each test file uses only some of them.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use skip::skip;
 use video::ffmpeg::Ffmpeg;
 
-/// The real clips, or a word on why the test is skipped.
+/// The folder of the real clips; `None`, after a message, if the test must be skipped.
 pub fn clips() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/clips");
     if !folder.is_dir() {
@@ -20,7 +20,7 @@ pub fn clips() -> Option<PathBuf> {
     Some(folder)
 }
 
-/// An ffmpeg, or a word on why the test is skipped.
+/// An ffmpeg; `None`, after a message, if the test must be skipped.
 pub fn ffmpeg() -> Option<Ffmpeg> {
     match Ffmpeg::find() {
         Ok(ffmpeg) => {
@@ -34,12 +34,12 @@ pub fn ffmpeg() -> Option<Ffmpeg> {
     }
 }
 
-/// Hexadecimal SHA-256.
+/// The SHA-256 in hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Makes a video from a filter graph.
+/// Makes a video from one of ffmpeg's filter graphs.
 pub fn make(ffmpeg: &Ffmpeg, source: &str, more: &[&str], path: &Path) {
     let status = Command::new(&ffmpeg.path)
         .args(["-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", source])
@@ -50,7 +50,7 @@ pub fn make(ffmpeg: &Ffmpeg, source: &str, more: &[&str], path: &Path) {
     assert!(status.success(), "{source}");
 }
 
-/// An npz whose arrays may hold texts (`<U64`), which ndarray-npy does not read.
+/// An npz file, whose arrays may also be strings (`<U64`), which ndarray-npy cannot read.
 pub struct Npz(zip::ZipArchive<File>);
 
 impl Npz {
@@ -67,7 +67,7 @@ impl Npz {
         (header, bytes[10 + length..].to_vec())
     }
 
-    /// Texts of 64 characters.
+    /// An array of strings of 64 characters.
     pub fn hashes(&mut self, name: &str) -> Vec<String> {
         let (header, bytes) = self.raw(name);
         assert!(header.contains("'<U64'"), "{name}: {header}");
@@ -75,7 +75,7 @@ impl Npz {
         bytes.chunks(4 * 64).map(text).collect()
     }
 
-    /// Whole numbers of 32 or 64 bits.
+    /// An array of 32-bit or 64-bit integers.
     pub fn numbers(&mut self, name: &str) -> Vec<usize> {
         let (header, bytes) = self.raw(name);
         match header.contains("'<i4'") {
@@ -90,7 +90,7 @@ impl Npz {
         }
     }
 
-    /// Bytes.
+    /// An array of bytes.
     pub fn bytes(&mut self, name: &str) -> Vec<u8> {
         let (header, bytes) = self.raw(name);
         assert!(header.contains("'|u1'"), "{name}: {header}");
