@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""Writes what every module of your PyTorch or Flax model computes into an .npz that `harness diff` compares.
+"""Writes the output of every module of your PyTorch or Flax model into an .npz file for `harness diff`.
 
     python scripts/dump_activations.py torch --model my_module:make_model --checkpoint FILE \\
         --input formula:0 --frames 16 --size 224 --out dump.npz
     scripts/harness diff --candidate npz:dump.npz --weights FILE --input formula:0 --frames 16 --size 224
 
-`make_model` is a function of yours without arguments (or with those of --kwargs) that returns, for
-  torch   the module in evaluation, whose output is the logits;
-  flax    the linen module, or the pair of it and its variables.
-The archive holds `input` [N, 3, T, H, W], `logits`, and each module's output under its path: layer1.0.conv2 in
-PyTorch, layer1.0/conv2 in Flax. A module that runs several times has no single output and is left out by name.
+`make_model` is your function, called without arguments or with those of --kwargs. It returns
+  torch   a module in evaluation mode whose output is the logits;
+  flax    a linen module, or a pair of the module and its variables.
+The archive holds `input` [N, 3, T, H, W], `logits`, and the output of each module under its path: layer1.0.conv2 in
+PyTorch, layer1.0/conv2 in Flax. A module that runs several times has no single output; it is left out with a message.
 
 From Python: `save(path, torch_activations(module, clip))`, `save(path, flax_activations(module, variables, clip))`.
-Needs numpy and the framework, nothing else.
+Needs only numpy and the framework.
 """
 
 import argparse
@@ -27,15 +27,15 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-import formula  # noqa: E402  (it lies beside this file)
+import formula  # noqa: E402  (from the folder of this file)
 
 
 class Failure(Exception):
-    """One sentence: what went wrong and what to do next."""
+    """An error whose message is one sentence: what went wrong and what to do next."""
 
 
 class Recorder:
-    """Outputs by module path; a path seen twice is ambiguous and dropped."""
+    """Outputs by module path. A path that is recorded twice is ambiguous and is dropped."""
 
     def __init__(self):
         self.outputs, self.left_out = {}, {}
@@ -47,7 +47,7 @@ class Recorder:
             del self.outputs[name]
             self.left_out[name] = "it runs more than once"
         elif output is None:
-            self.left_out[name] = "its output is no single array"
+            self.left_out[name] = "its output is not a single array"
         else:
             self.outputs[name] = output
 
@@ -58,9 +58,9 @@ class Recorder:
 
 
 def torch_activations(module, clip):
-    """Runs a torch.nn.Module on `clip` (a numpy array, as the module takes it) with a hook on every module.
+    """Runs a torch.nn.Module on `clip`, a numpy array in the module's own layout, with a hook on every module.
 
-    The hook clones: a ReLU that runs in place would otherwise overwrite what the BatchNorm before it returned.
+    The hooks clone the outputs, since an in-place ReLU would otherwise overwrite the output of its BatchNorm.
     """
     import torch
 
@@ -88,7 +88,7 @@ def torch_activations(module, clip):
 
 
 def flax_activations(module, variables, clip):
-    """Applies a linen module with its intermediates captured; layouts stay as they are, NHWC."""
+    """Applies a linen module and captures its intermediates. Their layout stays NHWC."""
     from flax.traverse_util import flatten_dict
 
     logits, state = module.apply(variables, clip, capture_intermediates=True, mutable=["intermediates"])
@@ -106,7 +106,7 @@ def flax_activations(module, variables, clip):
 
 
 def save(path, activations, clip=None, compress=False):
-    """Writes the archive; anything but float64 becomes float32, which holds bfloat16 and float16 exactly."""
+    """Writes the archive. float64 is kept; other formats become float32, which holds bfloat16 and float16 exactly."""
     arrays = dict(activations) if clip is None else {"input": clip, **activations}
     for name, array in arrays.items():
         arrays[name] = array if array.dtype == np.float64 else array.astype(np.float32)
@@ -121,18 +121,18 @@ def parse_size(text):
     except ValueError:
         sizes = ()
     if len(sizes) not in (1, 2) or min(sizes) < 1:
-        raise Failure(f"--size is '{text}', and one number or HxW is expected, such as 224 or 57x65.")
+        raise Failure(f"--size is '{text}'; expected one number or HxW, such as 224 or 57x65.")
     return sizes * 2 if len(sizes) == 1 else sizes
 
 
 def read_input(args):
-    """The clip [N, 3, T, H, W], from the formula or from a .npy or .npz of yours."""
+    """The clip [N, 3, T, H, W] from the formula, or from a .npy or .npz file."""
     shape = (args.batch_size, 3, args.frames, *parse_size(args.size))
     kind, _, seed = args.input.partition(":")
     if kind == "formula":
         if not seed.isdecimal():
             raise Failure(
-                f"--input is '{args.input}', and formula:SEED with a whole number is expected, such as formula:0."
+                f"--input is '{args.input}'; expected formula:SEED with a whole number, such as formula:0."
             )
         return formula.clip(shape, int(seed))
     try:
@@ -140,39 +140,39 @@ def read_input(args):
         clip = loaded["input"] if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
     except (OSError, ValueError, KeyError) as error:
         raise Failure(
-            f"--input {args.input} is no readable .npy, nor an .npz with an array 'input' ({error}); "
+            f"--input {args.input} is neither a readable .npy nor an .npz with an array 'input' ({error}); "
             "correct the path or the file."
         ) from error
     if clip.shape != shape:
         raise Failure(
             f"--input {args.input} has shape {list(clip.shape)}, expected {list(shape)}; "
-            "adapt --batch-size, --frames and --size to it."
+            "adjust --batch-size, --frames and --size."
         )
     return clip
 
 
 def load_factory(text):
-    """`package.module:function` or `path/to/file.py:function`."""
+    """The function that `text` names, as `package.module:function` or `path/to/file.py:function`."""
     source, _, name = text.rpartition(":")
     if not source:
-        raise Failure(f"--model is '{text}', and MODULE:FUNCTION is expected, such as my_module:make_model.")
+        raise Failure(f"--model is '{text}'; expected MODULE:FUNCTION, such as my_module:make_model.")
     sys.path.insert(0, str(Path.cwd()))
     try:
         module = import_file(Path(source)) if source.endswith(".py") else importlib.import_module(source)
     except (ModuleNotFoundError, FileNotFoundError) as error:
         raise Failure(
             f"--model {text} could not be imported ({error}); "
-            "run this where the module lies, with its framework installed."
+            "run this in the folder of the module, with its framework installed."
         ) from error
     if not callable(getattr(module, name, None)):
-        raise Failure(f"--model {text}: {source} has no function '{name}'; name the one that makes the model.")
+        raise Failure(f"--model {text}: {source} has no function '{name}'; name the function that makes the model.")
     return getattr(module, name)
 
 
 def import_file(path):
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # dataclasses, and so linen, look their module up
+    sys.modules[path.stem] = module  # dataclasses, which linen uses, look up their module
     spec.loader.exec_module(module)
     return module
 
@@ -181,7 +181,7 @@ def parse_kwargs(text):
     try:
         kwargs = json.loads(text)
     except json.JSONDecodeError as error:
-        raise Failure(f"--kwargs is no JSON ({error}); give an object such as '{{\"depth\": 18}}'.") from error
+        raise Failure(f"--kwargs is not JSON ({error}); give an object such as '{{\"depth\": 18}}'.") from error
     if not isinstance(kwargs, dict):
         raise Failure(
             f"--kwargs is a JSON {type(kwargs).__name__}, expected an object such as '{{\"depth\": 18}}'."
@@ -189,7 +189,7 @@ def parse_kwargs(text):
     return kwargs
 
 
-# What frameworks and training loops put around a state dict, and before its names.
+# Keys under which training programs store a state dict, and prefixes that frameworks add to its names.
 WRAPPERS = ("state_dict", "model")
 PREFIXES = ("module.", "backbone.net.", "backbone.", "net.")
 HEADS = (("cls_head.fc_cls.", "fc."), ("fc_cls.", "fc."))
@@ -204,7 +204,7 @@ def bare_name(name):
 
 
 def load_torch_checkpoint(module, path):
-    """Loads every entry, BatchNorm's running statistics among them, or fails: a default would go unnoticed."""
+    """Loads all entries, with the running statistics of BatchNorm, or fails: a default value would go unnoticed."""
     import torch
 
     try:
@@ -212,9 +212,9 @@ def load_torch_checkpoint(module, path):
     except OSError as error:
         raise Failure(f"--checkpoint {path} could not be read ({error.strerror}); correct the path.") from error
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        # torch's own message recommends to load it unsafely, so it is not repeated.
+        # The message of torch recommends unsafe loading, so it is not repeated.
         raise Failure(
-            f"--checkpoint {path} is broken or holds more than plain tensors; save a state dict with torch.save."
+            f"--checkpoint {path} is damaged or holds more than plain tensors; save a state dict with torch.save."
         ) from error
     if not isinstance(state, dict):
         raise Failure(
@@ -234,11 +234,11 @@ def load_torch_checkpoint(module, path):
             f"{len(unknown)} are unknown{first_of(unknown)}; rename them, or load the checkpoint inside make_model."
         )
     try:
-        module.load_state_dict(state, strict=False)  # strict but for the counters, checked above
+        module.load_state_dict(state, strict=False)  # the names were checked above, except the counters
     except RuntimeError as error:
         cause = str(error).splitlines()[1].strip(" .\t")
         raise Failure(
-            f"--checkpoint {path} has other shapes than the model ({cause}); adapt make_model to it."
+            f"the shapes in --checkpoint {path} are not those of the model ({cause}); adapt make_model."
         ) from error
 
 
@@ -247,7 +247,7 @@ def first_of(names):
 
 
 class ArraysOnly(pickle.Unpickler):
-    """Reads dicts of numpy arrays and calls nothing else that a pickle may ask for."""
+    """Reads dicts of numpy arrays, and refuses every other function that a pickle asks to call."""
 
     ALLOWED = {"_reconstruct", "ndarray", "dtype", "scalar", "_frombuffer"}
 
@@ -263,8 +263,8 @@ def load_flax_checkpoint(path):
             variables = ArraysOnly(file).load()
     except (OSError, pickle.UnpicklingError, EOFError, AttributeError, ValueError, IndexError) as error:
         raise Failure(
-            f"--checkpoint {path} is no pickle of plain dicts of numpy arrays ({error}); "
-            "save params and batch_stats so."
+            f"--checkpoint {path} is not a pickle of plain dicts of numpy arrays ({error}); "
+            "save params and batch_stats in that form."
         ) from error
     if not isinstance(variables, dict) or "params" not in variables:
         raise Failure(f"--checkpoint {path} has no entry 'params'; save {{'params': …, 'batch_stats': …}}.")
@@ -314,22 +314,22 @@ def parse_arguments(argv):
         "--model",
         required=True,
         metavar="MODULE:FUNCTION",
-        help="makes the model; MODULE may be a path to a .py file",
+        help="function that makes the model; MODULE may be a path to a .py file",
     )
-    parser.add_argument("--kwargs", default="{}", metavar="JSON", help="arguments of FUNCTION")
+    parser.add_argument("--kwargs", default="{}", metavar="JSON", help="keyword arguments for FUNCTION")
     parser.add_argument(
         "--checkpoint", metavar="FILE", help="torch: a state dict; flax: a pickle of params and batch_stats"
     )
     parser.add_argument(
-        "--input", default="formula:0", metavar="formula:SEED|FILE", help="or a .npy, or an .npz with 'input'"
+        "--input", default="formula:0", metavar="formula:SEED|FILE", help="the clip: formula:SEED, a .npy, or an .npz with an array 'input'"
     )
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--size", default="224", metavar="N|HxW")
-    parser.add_argument("--layout", choices=("ncthw", "nthwc"), default="ncthw", help="what the model takes")
+    parser.add_argument("--layout", choices=("ncthw", "nthwc"), default="ncthw", help="layout of the clip that the model takes")
     parser.add_argument("--precision", choices=("f32", "f64"), default="f32", help="f64 for torch only")
-    parser.add_argument("--compress", action="store_true", help="a smaller archive, written slowly")
-    parser.add_argument("--no-input", action="store_true", help="leaves the input out, if a formula gives it")
+    parser.add_argument("--compress", action="store_true", help="write a smaller archive, which takes longer")
+    parser.add_argument("--no-input", action="store_true", help="do not store the clip, which a formula can make again")
     parser.add_argument("--out", required=True, metavar="FILE.npz")
     return parser.parse_args(argv)
 
@@ -342,10 +342,10 @@ def dump(args):
     try:
         save(args.out, activations, None if args.no_input else clip, args.compress)
     except OSError as error:
-        raise Failure(f"--out {args.out} could not be written ({error}); choose another place.") from error
+        raise Failure(f"--out {args.out} could not be written ({error}); choose another path.") from error
     count = len(activations) - 1
     numbers = sum(math.prod(array.shape) for array in activations.values())
-    print(f"{args.out}: logits and {count} modules, {numbers} numbers")
+    print(f"{args.out}: logits and {count} modules, {numbers} values")
 
 
 def main(argv=None):

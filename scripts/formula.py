@@ -1,7 +1,7 @@
-"""Weights and inputs from a formula, so that every language makes the same bits without exchanging a file.
+"""Weights and inputs from a formula, so that programs in any language make the same bits without exchanging a file.
 
-The i-th number of a stream is a splitmix64 hash of a state that depends on the stream's name, the seed and i:
-its top 24 bits become a float32 in [0, 1), which every one of those values is exactly.
+The i-th number of a stream is a splitmix64 hash of the name of the stream, the seed and i. The top 24 bits of the
+hash are the digits of a number in [0, 1), which a float32 holds exactly.
 """
 
 import math
@@ -21,7 +21,7 @@ def fnv1a64(text):
 
 
 def mix(state):
-    """The splitmix64 finaliser; uint64 arrays wrap around, as it wants."""
+    """The finaliser of splitmix64, which relies on the wrap-around of uint64 arrays."""
     state = (state + np.uint64(GOLDEN_GAMMA)).astype(np.uint64)
     state = (state ^ state >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ state >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
@@ -29,21 +29,21 @@ def mix(state):
 
 
 def stream(name, count, seed=0):
-    """`count` values in [0, 1) as float64, all representable in float32."""
+    """`count` values in [0, 1) as float64; all are representable in float32."""
     start = np.uint64(fnv1a64(name) ^ seed)
     states = np.arange(count, dtype=np.uint64) * np.uint64(GOLDEN_GAMMA) + start
     return (mix(states) >> np.uint64(40)) / 2.0**24
 
 
 def clip(shape, seed=0):
-    """An input [N, 3, T, H, W] in [-2, 2), about what a normalised video holds."""
+    """An input [N, 3, T, H, W] with values in [-2, 2), roughly the range of a normalised video."""
     return (stream("input", math.prod(shape), seed) * 4 - 2).astype(np.float32).reshape(shape)
 
 
 def parameter(name, shape, seed=0):
-    """One entry of the state dict; `name` is mmaction2's, such as backbone.net.conv1.weight.
+    """One entry of the state dict; `name` is the name in mmaction2, such as backbone.net.conv1.weight.
 
-    Convolutions keep the variance of their input, BatchNorms scale by 0.5 to 1.5: activations stay near 1.
+    Convolutions preserve the variance of their input and BatchNorms scale by 0.5 to 1.5, so activations stay near 1.
     """
     leaf = name.rsplit(".", 1)[-1]
     if leaf == "num_batches_tracked":
@@ -61,5 +61,5 @@ def parameter(name, shape, seed=0):
 
 
 def official_name(name):
-    """mmaction2's name of a bare network's parameter, whose head is called fc."""
+    """The name in mmaction2 of a parameter of the bare network, whose head is called fc."""
     return f"cls_head.fc_cls.{name[3:]}" if name.startswith("fc.") else f"backbone.net.{name}"

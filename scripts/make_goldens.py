@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Makes reference/goldens from a folder of outputs of the published programs, and its manifest.
+"""Makes reference/goldens and its manifest from a folder with outputs of the published programs.
 
     python scripts/make_goldens.py [FOLDER] [--out reference/goldens] [--allow-changes]
 
-FOLDER holds pt_*.npz, ms_*.npz, fl_*.npz and resize_* as reference/goldens/README.md describes them; without it,
-the goldens stay and only the dumps of OUT/dumps, which scripts/make_dumps makes, enter the manifest anew. Needs numpy.
+FOLDER holds pt_*.npz, ms_*.npz, fl_*.npz and resize_*, which reference/goldens/README.md describes. Without FOLDER the
+goldens stay unchanged, and only the manifest's entries for OUT/dumps, which scripts/make_dumps makes, are updated.
+Needs numpy.
 
-A golden is evidence: one that would get other content is an error, unless --allow-changes says that this is meant.
+Goldens are evidence, so a golden whose content would change is an error unless --allow-changes is given.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-# Whole outputs of every module of one case: 1.9 MB that `samp/` and `stat/` already stand for.
+# Complete outputs of all modules of one case: 1.9 MB, which `samp/` and `stat/` summarise.
 DROPPED = ("act/",)
 COMPRESSED = ("resize_torch.npz", "resize_jax.npz")
 
@@ -61,21 +62,22 @@ SECTIONS = {"dumps/": "Dumps", "resize_": "Resize tables", "": "Cases"}
 
 
 class Failure(Exception):
-    """One sentence: what went wrong and what to do next."""
+    """An error whose message is one sentence: what went wrong and what to do next."""
 
 
 def described(table, name):
+    """The entry of `table` whose key is a prefix of `name`."""
     return next(table[prefix] for prefix in table if name.startswith(prefix))
 
 
 def case_of(name):
-    """The model and the input's shape, by the part of the name after the program."""
+    """The configuration that the part of the name after the program stands for; empty for resize tables."""
     case = Path(name).stem.split("_", 1)[1]
     return {} if case in ("jax", "torch", "sizes") else {"case": CASES[case]}
 
 
 def rewritten(source):
-    """The archive without the dropped arrays, compressed; the same bytes every time."""
+    """The archive without the dropped arrays, compressed. The bytes are reproducible."""
     with np.load(source) as archive:
         kept = {name: archive[name] for name in archive.files if not name.startswith(DROPPED)}
     memory = io.BytesIO()
@@ -95,13 +97,13 @@ def digest(content):
 
 
 def same_arrays(old, new):
-    """Whether two archives hold the same: another zlib may compress the same arrays to other bytes."""
+    """Whether two archives hold the same arrays; another version of zlib may compress them to other bytes."""
     with np.load(io.BytesIO(old)) as a, np.load(io.BytesIO(new)) as b:
         return a.files == b.files and all(a[name].tobytes() == b[name].tobytes() for name in a.files)
 
 
 def put(source, out, allow_changes):
-    """Copies one golden and returns what the manifest says of its origin."""
+    """Copies one golden and returns the fields of the manifest that describe its origin."""
     original = source.read_bytes()
     changed = needs_rewriting(source)
     content = rewritten(source) if changed else original
@@ -147,17 +149,17 @@ def sources(folder):
     for prefix in ("pt_", "ms_", "fl_", "resize_"):
         if not any(path.name.startswith(prefix) for path in found):
             raise Failure(
-                f"{folder} holds no {prefix}* file; name the folder with the outputs of the published programs."
+                f"{folder} contains no file {prefix}*; name the folder with the outputs of the published programs."
             )
     return found
 
 
 def kept(out):
-    """What the manifest already says of the goldens, held against the files."""
+    """The manifest's entries for the goldens, after a check of the files' hashes."""
     path = out / "manifest.json"
     if not path.exists():
         raise Failure(
-            f"{path} does not exist yet, so FOLDER is needed: the one with the outputs of the published programs."
+            f"{path} does not exist, so FOLDER is needed; name the folder with the outputs of the published programs."
         )
     files = json.loads(path.read_text(encoding="utf-8"))["files"]
     entries = [item for item in files if not item["file"].startswith("dumps/")]
@@ -165,7 +167,7 @@ def kept(out):
         found = digest((out / item["file"]).read_bytes())
         if found != item["sha256"]:
             raise Failure(
-                f"{out / item['file']} has sha256 {found[:12]}, expected {item['sha256'][:12]} by the manifest; "
+                f"{out / item['file']} has sha256 {found[:12]}, but the manifest expects {item['sha256'][:12]}; "
                 "restore it with git."
             )
     return entries

@@ -1,10 +1,10 @@
-"""Rounding error of Winograd's F(4x4, 3x3) in float32 for several pairs of points.
+"""Measures the rounding error of Winograd's F(4x4, 3x3) in float32 for several pairs of interpolation points.
 
     python scripts/winograd_points.py            needs numpy
 
-Prints, for random maps and kernels of 32 channels, the error relative to float64 in units of the float32
-epsilon: of the algorithm (relative L2, and the largest over the rms) and of the direct convolution. The points of
-impls/cpu/src/kernels/winograd.rs were chosen with it.
+Prints errors relative to float64 for random maps and kernels of 32 channels, in units of the float32 epsilon: of the
+algorithm (relative L2, and the largest error over the rms) and of the direct convolution. The points in
+impls/cpu/src/kernels/winograd.rs were chosen with this script.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ PAIRS = [(1, 2), (0.5, 1), (0.5, 1.5), (0.5, 2), (0.625, 1.25), (0.625, 1.5), (0
 
 
 def transforms(points):
-    """B^T, G and A^T for some finite points and infinity."""
+    """The matrices B^T, G and A^T for the given finite points and infinity."""
     n = len(points) + 1
     rows, weights = [], []
     for p in points:
@@ -36,7 +36,7 @@ def transforms(points):
 
 
 def rounded(matrix, x):
-    """matrix @ x along the last axis but one, one rounded multiply-add after the other."""
+    """matrix @ x along the second-to-last axis, as a sequence of multiply-adds that are each rounded to float32."""
     out = np.zeros((*x.shape[:-2], len(matrix), x.shape[-1]), np.float32)
     for row, coefficients in enumerate(matrix.astype(np.float32)):
         for column, c in enumerate(coefficients):
@@ -45,9 +45,10 @@ def rounded(matrix, x):
     return out
 
 
-def both(matrix, x):
-    turned = lambda y: np.swapaxes(y, -1, -2)
-    return turned(rounded(matrix, turned(rounded(matrix, x))))
+def both_axes(matrix, x):
+    """Applies `rounded` along the last two axes."""
+    transposed = lambda y: np.swapaxes(y, -1, -2)
+    return transposed(rounded(matrix, transposed(rounded(matrix, x))))
 
 
 def errors(points, rng):
@@ -56,11 +57,11 @@ def errors(points, rng):
     maps = rng.standard_normal((TILES, CHANNELS, n, n)).astype(np.float32)
     kernels = rng.standard_normal((OUTPUTS, CHANNELS, 3, 3)).astype(np.float32)
     u = np.einsum("ia,okab,jb->okij", weights, kernels.astype(float), weights).astype(np.float32)
-    v = both(rows, maps)
+    v = both_axes(rows, maps)
     products = np.zeros((TILES, OUTPUTS, n, n), np.float32)
     for k in range(CHANNELS):
         products = (products + v[:, None, k].astype(float) * u[None, :, k]).astype(np.float32)
-    got = both(outputs, products)
+    got = both_axes(outputs, products)
     want = np.zeros((TILES, OUTPUTS, m, m))
     direct = np.zeros((TILES, OUTPUTS, m, m), np.float32)
     for y in range(3):

@@ -1,4 +1,4 @@
-//! Writes a page of every kind from made-up records, to look at while the design changes:
+//! Writes a page of every kind from invented records, to check changes of the design by eye:
 //! `cargo run --release -p reports --example demo DIR`.
 
 #[path = "../tests/common/mod.rs"]
@@ -11,7 +11,7 @@ use reports::{IndexEntry, Result, write_index, write_report};
 
 fn main() -> ExitCode {
     let Some(folder) = std::env::args_os().nth(1).map(PathBuf::from) else {
-        eprintln!("demo: name the folder to write the pages to");
+        eprintln!("demo: no folder was given; name the folder for the pages");
         return ExitCode::from(2);
     };
     match write_pages(&folder) {

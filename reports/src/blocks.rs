@@ -1,28 +1,29 @@
-//! The rows of the table gathered into the blocks that the network is drawn as.
+//! Groups the rows of the table of layers into the blocks of the drawing of the network.
 
 use std::collections::HashMap;
 
-use crate::level::Level;
+use crate::ratio_band::RatioBand;
 use crate::rows::{Row, worse};
 
-/// One block of the network with what its layers say.
+/// One block of the network, with its layers and their worst results.
 #[derive(Debug, Clone)]
 pub(crate) struct Block<'a> {
-    /// Its name: `stem`, `layer1.0`, …, `head`.
+    /// Name of the block: `stem`, `layer1.0`, …, `head`.
     pub name: &'a str,
-    /// Where its details are in the page.
+    /// The `id` of the block's details in the page.
     pub anchor: String,
-    /// Its layers, in order of execution.
+    /// The layers of the block, in order of execution.
     pub rows: Vec<&'a Row>,
-    /// The worst ratio of the error that a layer introduces.
+    /// The worst budget ratio of an introduced error; `None` if no layer was measured.
     pub ratio: Option<f64>,
-    /// The worst ratio when the network runs through.
+    /// The worst budget ratio of an inherited error; `None` if no layer was measured.
     pub inherited: Option<f64>,
-    /// The worst verdict of its layers.
+    /// The worst verdict of a layer in the block, by the order of [`VERDICTS`].
     pub verdict: &'static str,
 }
 
-/// Verdicts from the worst to the best. A layer that is covered counts as passed.
+/// Verdicts from the worst to the best, with the verdict that a block shows. A covered layer counts
+/// as passed.
 const VERDICTS: [(&str, &str); 5] = [
     ("diverged", "diverged"),
     ("inherited", "inherited"),
@@ -43,28 +44,28 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// The part of the network that it stands in: `layer1` of `layer1.0`.
+    /// The stage of the network that the block belongs to: `layer1` for `layer1.0`.
     pub fn stage(&self) -> &'a str {
         self.name.split_once('.').map_or(self.name, |(stage, _)| stage)
     }
 
-    /// The step of its worst ratio.
-    pub fn level(&self, bound: f64) -> Level {
-        Level::of(self.ratio, bound)
+    /// The band of the worst introduced ratio.
+    pub fn band(&self, bound: f64) -> RatioBand {
+        RatioBand::of(self.ratio, bound)
     }
 
-    /// The short names of the CTLs in it.
+    /// The aliases of the CTLs in the block, such as `ctl3`.
     pub fn aliases(&self) -> impl Iterator<Item = &'a str> {
         self.rows.iter().filter(|row| row.kind == "ctl").filter_map(|row| row.alias.as_deref())
     }
 
-    /// The shape that leaves it.
+    /// The output shape of the block, as text.
     pub fn shape(&self) -> Option<&'a str> {
         self.rows.last().map(|row| row.shape.as_str())
     }
 }
 
-/// The blocks in order of execution.
+/// Groups rows by block; the blocks come in order of execution.
 pub(crate) fn blocks(rows: &[Row]) -> Vec<Block<'_>> {
     let mut names: Vec<&str> = Vec::new();
     let mut members: HashMap<&str, Vec<&Row>> = HashMap::new();
@@ -79,7 +80,7 @@ pub(crate) fn blocks(rows: &[Row]) -> Vec<Block<'_>> {
     names.into_iter().map(|name| Block::new(name, rows_of(name))).collect()
 }
 
-/// The largest of some ratios, if there is one.
+/// The largest of the ratios, where NaN counts as larger than any number; `None` if there are none.
 pub(crate) fn worst(ratios: impl Iterator<Item = f64>) -> Option<f64> {
     ratios.reduce(worse)
 }
@@ -90,7 +91,7 @@ fn worst_verdict(rows: &[&Row]) -> &'static str {
     found.map_or("not_compared", |(_, shown)| shown)
 }
 
-/// A name that is safe in an address: letters, digits, dots, dashes.
+/// An `id` made of a block's name; every character that a URL would have to escape becomes a dash.
 fn anchor(name: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '-' };
     format!("block-{}", name.chars().map(safe).collect::<String>())

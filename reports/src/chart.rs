@@ -1,4 +1,4 @@
-//! Plots of evaluations: curves, bars with intervals, and accuracy against cost.
+//! Charts of evaluations, trainings, ablations and benches: curves, bars with intervals, scatter plots.
 
 use plotters::chart::{ChartBuilder, ChartContext};
 use plotters::coord::cartesian::Cartesian2d;
@@ -13,11 +13,11 @@ use crate::error::{ReportError, Result};
 use crate::format::{escape, short};
 use crate::plot::theme::{Role, themed};
 
-/// plotters places everything on whole pixels; drawing larger keeps the lines smooth.
+/// plotters places everything on whole pixels; a drawing enlarged by this factor keeps its lines smooth.
 const SCALE: i32 = 4;
-/// Size on the screen, for wide and for narrow windows.
+/// Style sheet class, width and height in pixels of the screen, for wide and for narrow windows.
 const SIZES: [(&str, i32, i32); 2] = [("wide", 1040, 330), ("narrow", 344, 270)];
-/// Colours of series, in their order, with their names in the style sheet.
+/// The colours of the series in order, with their variables in the style sheet.
 const COLOURS: [(Role, &str); 6] = [
     (Role::Introduced, "introduced"),
     (Role::Inherited, "inherited"),
@@ -26,94 +26,94 @@ const COLOURS: [(Role, &str); 6] = [
     (Role::Fifth, "fifth"),
     (Role::Grid, "grid"),
 ];
-/// Series that a chart can tell apart.
-pub(crate) const MOST_SERIES: usize = COLOURS.len();
-/// What is beyond this is not drawn: no axis could show it beside anything else.
-const BEYOND: f64 = 1e30;
+/// The number of series that a chart can show in different colours.
+pub(crate) const MAX_SERIES: usize = COLOURS.len();
+/// Values of this magnitude or more are not drawn: no axis could show them next to ordinary values.
+const DRAWABLE_LIMIT: f64 = 1e30;
 
-/// What is drawn.
+/// The content of a chart and its axes.
 #[derive(Default)]
 pub(crate) struct Chart {
-    /// For messages.
+    /// Name of the chart in error messages.
     pub name: &'static str,
-    /// For those who cannot see it.
+    /// Text for screen readers.
     pub description: String,
-    /// Under the horizontal axis.
+    /// Label under the horizontal axis.
     pub x_label: String,
-    /// Beside the vertical axis.
+    /// Label next to the vertical axis.
     pub y_label: String,
-    /// Lines, points or bars.
+    /// The series, drawn in this order.
     pub series: Vec<Series>,
-    /// Names of the places 0, 1, … on the horizontal axis, for bars.
+    /// For bar charts: the names of the positions 0, 1, … on the horizontal axis.
     pub names: Vec<String>,
     /// Whether the horizontal axis is logarithmic.
     pub log_x: bool,
-    /// Whether the vertical axis is.
+    /// Whether the vertical axis is logarithmic.
     pub log_y: bool,
 }
 
 /// How a series is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Look {
-    /// Dots.
+    /// One dot for each point.
     Dots,
-    /// Dots on a line.
+    /// Dots connected by a line.
     Joined,
-    /// A line alone.
+    /// A line without dots.
     Line,
-    /// Bars beside those of the other series.
+    /// Bars next to the bars of the other series.
     Bars,
-    /// Bars on top of those of the series before.
+    /// Bars stacked on the bars of the preceding series.
     Stack,
 }
 
-/// Points in one colour.
+/// Points of one contestant, engine or quantity, drawn in one colour.
 pub(crate) struct Series {
-    /// Its name in the legend.
+    /// Name of the series in the legend.
     pub name: String,
-    /// How it is drawn.
+    /// How the points are drawn.
     pub look: Look,
-    /// The points.
+    /// The points, in drawing order.
     pub points: Vec<Point>,
 }
 
-/// One point.
+/// One point of a series, in the units of the axes.
 pub(crate) struct Point {
-    /// Horizontal value.
+    /// Position along the horizontal axis.
     pub x: f64,
-    /// Vertical value.
+    /// Position along the vertical axis.
     pub y: f64,
-    /// Ends of its interval.
+    /// Lower and upper end of the interval around `y`.
     pub interval: Option<(f64, f64)>,
-    /// A name written beside it.
+    /// Text written next to the point; empty for none.
     pub name: String,
 }
 
 impl Point {
-    /// A point by itself.
+    /// A point without an interval or a name.
     pub fn at(x: f64, y: f64) -> Self {
         Point { x, y, interval: None, name: String::new() }
     }
 }
 
-/// A point as it is drawn.
+/// A point in the coordinates of the plane, which are logarithms on a logarithmic axis.
 struct Mark<'a> {
-    /// Where on the horizontal axis.
+    /// Horizontal coordinate.
     x: f64,
-    /// Where a bar begins.
+    /// Vertical coordinate of a bar's foot.
     from: f64,
-    /// Where it ends, or where the dot is.
+    /// Vertical coordinate of a bar's top or of the dot.
     to: f64,
-    /// What it stands for.
+    /// The point that is drawn.
     point: &'a Point,
 }
 
-type Drawn<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+type DrawResult<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 type Plane<'a, 'svg> =
     ChartContext<'a, SVGBackend<'svg>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
 impl Chart {
-    /// The chart in both sizes as SVG elements, with its legend.
+    /// Draws the chart in both sizes; returns the legend and the SVG elements as HTML.
     pub fn draw(&self) -> Result<String> {
         let mut html = self.legend();
         for size in SIZES {
@@ -134,21 +134,23 @@ impl Chart {
             let name = escape(&series.name);
             format!("<span><i style=\"background:var(--{colour})\"></i>{name}</span>")
         };
-        // A series without points keeps its colour for those of other charts of the page.
+        // A series without points is not listed, but keeps its colour, so that a name has the same colour
+        // in all charts of a page.
         let shown = self.series.iter().enumerate().filter(|(_, series)| !series.points.is_empty());
         let entries: String = shown.map(entry).collect();
         format!("<p class=\"legend\">{entries}</p>")
     }
 
-    fn across(&self, x: f64) -> f64 {
+    fn x_coordinate(&self, x: f64) -> f64 {
         if self.log_x { x.log10() } else { x }
     }
 
-    fn up(&self, y: f64) -> f64 {
+    fn y_coordinate(&self, y: f64) -> f64 {
         if self.log_y { y.log10() } else { y }
     }
 
-    /// What of a series can be drawn: NaN, infinity and zero on a logarithmic axis cannot.
+    /// The points of a series that can be drawn: NaN, infinity and, on a logarithmic axis, zero and
+    /// negative values cannot.
     fn marks(&self, at: usize) -> Vec<Mark<'_>> {
         let series = &self.series[at];
         let shift = match series.look {
@@ -157,14 +159,14 @@ impl Chart {
         };
         let mark = |point| {
             let from = if series.look == Look::Stack { self.below(at, point) } else { 0.0 };
-            let (x, to) = (self.across(point.x) + shift, self.up(from + point.y));
+            let (x, to) = (self.x_coordinate(point.x) + shift, self.y_coordinate(from + point.y));
             Mark { x, from, to, point }
         };
         let marks = series.points.iter().map(mark);
         marks.filter(|m| drawable(m.x) && drawable(m.to)).collect()
     }
 
-    /// How high the series before reach at a place.
+    /// The sum of the preceding series at the same horizontal position: the foot of a stacked bar.
     fn below(&self, at: usize, point: &Point) -> f64 {
         let before = self.series[..at].iter().flat_map(|s| &s.points);
         before.filter(|p| p.x == point.x && drawable(p.y)).map(|p| p.y).sum()
@@ -172,7 +174,7 @@ impl Chart {
 
     fn interval(&self, point: &Point) -> Option<(f64, f64)> {
         let (low, high) = point.interval?;
-        let ends = (self.up(low), self.up(high));
+        let ends = (self.y_coordinate(low), self.y_coordinate(high));
         (drawable(ends.0) && drawable(ends.1)).then_some(ends)
     }
 
@@ -181,17 +183,17 @@ impl Chart {
         let (left, right) = enclosing(marks.iter().map(|m| m.x));
         let ends = |m: &Mark<'_>| self.interval(m.point).map_or([m.to; 2], |(l, h)| [l, h]);
         let (low, high) = enclosing(marks.iter().flat_map(|m| [m.to].into_iter().chain(ends(m))));
-        let air = |low: f64, high: f64, part: f64| part * (high - low).max(1e-9);
+        let margin = |low: f64, high: f64, part: f64| part * (high - low).max(1e-9);
         let bars = !self.names.is_empty();
         let x = match bars {
             true => (-0.6, self.names.len() as f64 - 0.4),
-            false => (left - air(left, right, 0.04), right + air(left, right, 0.10)),
+            false => (left - margin(left, right, 0.04), right + margin(left, right, 0.10)),
         };
-        let bottom = if bars { 0.0 } else { low - air(low, high, 0.08) };
-        (x, (bottom, high + air(bottom, high, 0.1)))
+        let bottom = if bars { 0.0 } else { low - margin(low, high, 0.08) };
+        (x, (bottom, high + margin(bottom, high, 0.1)))
     }
 
-    fn draw_in(&self, (class, width, height): (&str, i32, i32)) -> Drawn<String> {
+    fn draw_in(&self, (class, width, height): (&str, i32, i32)) -> DrawResult<String> {
         let (w, h) = (width * SCALE, height * SCALE);
         let wide = class == "wide";
         let mut svg = String::new();
@@ -218,7 +220,7 @@ impl Chart {
         ))
     }
 
-    fn mesh(&self, plane: &mut Plane<'_, '_>, wide: bool) -> Drawn<()> {
+    fn mesh(&self, plane: &mut Plane<'_, '_>, wide: bool) -> DrawResult<()> {
         let many = if wide { 8 } else { 4 };
         let bars = !self.names.is_empty();
         plane
@@ -239,7 +241,7 @@ impl Chart {
         Ok(())
     }
 
-    fn draw_series(&self, plane: &mut Plane<'_, '_>, at: usize) -> Drawn<()> {
+    fn draw_series(&self, plane: &mut Plane<'_, '_>, at: usize) -> DrawResult<()> {
         let color = COLOURS[at.min(COLOURS.len() - 1)].0.color();
         let look = self.series[at].look;
         let marks = self.marks(at);
@@ -268,12 +270,12 @@ impl Chart {
         Ok(())
     }
 
-    /// The names of points, a little above them.
-    fn draw_names(&self, plane: &mut Plane<'_, '_>, at: usize, air: f64) -> Drawn<()> {
+    /// Writes the names of the points `above` units over them.
+    fn draw_names(&self, plane: &mut Plane<'_, '_>, at: usize, above: f64) -> DrawResult<()> {
         let style = text(Role::Ink).pos(Pos::new(HPos::Left, VPos::Bottom));
         for Mark { x, to, point, .. } in self.marks(at) {
             if !point.name.is_empty() {
-                let name = Text::new(point.name.clone(), (x, to + air), style.clone());
+                let name = Text::new(point.name.clone(), (x, to + above), style.clone());
                 plane.draw_series([name])?;
             }
         }
@@ -291,8 +293,7 @@ impl Chart {
     }
 }
 
-/// A number at an axis. There is little room: on a logarithmic axis one digit has to do for what is
-/// far from one.
+/// The label of a tick. Axes have little room, so far from 1 a logarithmic axis shows one digit only.
 fn label(place: f64, logarithmic: bool) -> String {
     let value = if logarithmic { 10f64.powf(place) } else { place };
     match logarithmic && !(1e-2..1e5).contains(&value) {
@@ -302,10 +303,10 @@ fn label(place: f64, logarithmic: bool) -> String {
 }
 
 fn drawable(value: f64) -> bool {
-    value.is_finite() && value.abs() < BEYOND
+    value.is_finite() && value.abs() < DRAWABLE_LIMIT
 }
 
-/// The least and the largest value; 0 and 1 where there is none.
+/// The smallest and the largest value; 0 and 1 if there are no values.
 fn enclosing(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let ends = values.fold(None, |ends: Option<(f64, f64)>, v| {
         Some(ends.map_or((v, v), |(low, high)| (low.min(v), high.max(v))))
@@ -337,7 +338,11 @@ mod tests {
         let chart = chart(Look::Stack, &[&[1.0, f64::NAN], &[2.0, 5.0]]);
         let ends = |at| chart.marks(at).iter().map(|m| (m.from, m.to)).collect::<Vec<_>>();
         assert_eq!(ends(0), [(0.0, 1.0)]);
-        assert_eq!(ends(1), [(1.0, 3.0), (0.0, 5.0)], "what is no number carries nothing");
+        assert_eq!(
+            ends(1),
+            [(1.0, 3.0), (0.0, 5.0)],
+            "a value that is not a number adds no height"
+        );
     }
 
     #[test]

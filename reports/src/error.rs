@@ -1,4 +1,4 @@
-//! What can go wrong, each as one sentence that says what to do next.
+//! The errors of this crate. Each message is one sentence that ends with what to do next.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,82 +8,82 @@ use std::path::{Path, PathBuf};
 pub enum ReportError {
     /// A file could not be read.
     #[error(
-        "cannot read the run record {path}: {source}; name a record or a run's directory that holds record.json"
+        "cannot read the run record {path}: {source}; give a record file or a run directory that holds record.json"
     )]
     Read {
-        /// The file.
+        /// The record file, or the run directory.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// A file could not be written.
-    #[error("cannot write {path}: {source}; name a place in a directory that can be written to")]
+    #[error("cannot write {path}: {source}; choose a path in a writable directory")]
     Write {
-        /// The file.
+        /// The file to write.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// A file is not a run record.
     #[error("{path} is not a run record: {reason}; make it again with `harness diff --json FILE`")]
     Format {
-        /// The file.
+        /// The file that was read.
         path: PathBuf,
-        /// What is wrong with it, and where.
+        /// What is wrong, and at which line and column.
         reason: String,
     },
-    /// The layout of a record is of another version.
+    /// A record has a schema version that this crate does not read.
     #[error(
         "{path} has schema {found}, but this harness reads schema {expected}; use the harness that wrote it or run the comparison again"
     )]
     Schema {
-        /// The file.
+        /// The file that was read.
         path: PathBuf,
-        /// The version in the file.
+        /// The schema version in the file.
         found: String,
-        /// The version that is read.
+        /// The schema version that this crate reads.
         expected: u64,
     },
-    /// The record is of a kind that this crate does not know.
+    /// A record is of a kind that this crate does not know.
     #[error(
         "{path} is a record of kind {found}, but reports are made of the kinds {expected}; use the harness that wrote it"
     )]
     Kind {
-        /// The file.
+        /// The file that was read.
         path: PathBuf,
-        /// The kind in the file.
+        /// The value of `kind` in the file.
         found: String,
-        /// The kinds that are known.
+        /// The kinds that this crate knows, separated by commas.
         expected: String,
     },
     /// The table of a record could not be built or written.
     #[error(
-        "cannot make the table of layers: {0}; this is a fault of the harness, please report it with the record"
+        "cannot make the table of the record: {0}; this is a bug in the harness, please report it with the record"
     )]
     Table(#[from] polars::error::PolarsError),
     /// A plot could not be drawn.
     #[error(
-        "cannot draw the plot {plot}: {reason}; this is a fault of the harness, please report it with the record"
+        "cannot draw the plot {plot}: {reason}; this is a bug in the harness, please report it with the record"
     )]
     Plot {
-        /// Which plot.
+        /// Name of the plot.
         plot: &'static str,
-        /// Why.
+        /// The message of plotters.
         reason: String,
     },
     /// The page could not be rendered.
     #[error(
-        "cannot render the page {page}: {reason}; this is a fault of the harness, please report it with the record"
+        "cannot render the page {page}: {reason}; this is a bug in the harness, please report it with the record"
     )]
     Page {
-        /// Which template.
+        /// Name of the template.
         page: &'static str,
-        /// Why.
+        /// The message of minijinja.
         reason: String,
     },
 }
 
-/// A result of this crate.
+/// A result whose error is a [`ReportError`].
 pub type Result<T> = std::result::Result<T, ReportError>;
 
 impl ReportError {

@@ -1,6 +1,6 @@
-//! Numbers as a reader wants them.
+//! Numbers, names and command lines formatted for the pages.
 
-/// A short number: three significant digits, exponents from 1e5 up and 1e-3 down.
+/// Three significant digits, with an exponent for magnitudes of 1e5 or more and below 1e-2.
 pub(crate) fn short(value: f64) -> String {
     match value {
         v if v.is_nan() => "NaN".to_owned(),
@@ -19,12 +19,12 @@ fn plain(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// A cosine: what matters is how little is missing from 1.
+/// A cosine. Near 1 the difference from 1 is shown, since the first digits would all be 9.
 pub(crate) fn cosine(value: f64) -> String {
-    let missing = 1.0 - value;
-    if missing.is_finite() && missing.abs() < 1e-3 && missing != 0.0 {
-        let sign = if missing < 0.0 { '+' } else { '−' };
-        return format!("1 {sign} {:.1e}", missing.abs());
+    let difference = 1.0 - value;
+    if difference.is_finite() && difference.abs() < 1e-3 && difference != 0.0 {
+        let sign = if difference < 0.0 { '+' } else { '−' };
+        return format!("1 {sign} {:.1e}", difference.abs());
     }
     short(value)
 }
@@ -39,19 +39,18 @@ pub(crate) fn metric(value: u64) -> String {
     }
 }
 
-/// A whole number with its word: `1 layer`, `2 layers`.
+/// A number with its noun in singular or plural: `1 layer`, `2 layers`.
 pub(crate) fn count(number: usize, word: &str) -> String {
     let ending = if number == 1 { "" } else { "s" };
     format!("{number} {word}{ending}")
 }
 
-/// The name of a verdict as a reader says it.
+/// A JSON name as words: `not_compared` becomes `not compared`.
 pub(crate) fn words(name: &str) -> String {
     name.replace('_', " ")
 }
 
-/// A module path that may wrap after a dot, but not before a mere index. It is markup: the path
-/// is escaped.
+/// A module path as markup that may wrap after a dot, except before an index. The path is escaped.
 pub(crate) fn wrapping(path: &str) -> String {
     let mut pieces = path.split('.');
     let mut markup = pieces.next().map(escape).unwrap_or_default();
@@ -63,7 +62,7 @@ pub(crate) fn wrapping(path: &str) -> String {
     markup
 }
 
-/// Text for HTML and SVG; also safe inside of a quoted attribute.
+/// Escapes text for HTML and SVG, also inside quoted attributes.
 pub(crate) fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -79,7 +78,7 @@ pub(crate) fn escape(text: &str) -> String {
     safe
 }
 
-/// A command line as a shell takes it, word by word.
+/// A command line that can be pasted into a shell: words are quoted where necessary.
 pub(crate) fn shell(words: &[String]) -> String {
     words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ")
 }
@@ -115,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cosine_shows_what_is_missing_from_one() {
+    fn a_cosine_near_one_shows_its_difference_from_one() {
         assert_eq!(cosine(1.0), "1.00");
         assert_eq!(cosine(1.0 - 2f64.powi(-40)), "1 − 9.1e-13");
         assert_eq!(cosine(0.5), "0.500");

@@ -1,4 +1,4 @@
-//! The error of the worst layer over space, as one SVG path for each step of the scale.
+//! Draws the error of one layer over space, with one SVG path for each step of the colour scale.
 
 use std::fmt::Write;
 
@@ -7,37 +7,37 @@ use serde::Serialize;
 use crate::format::{escape, short};
 use crate::record::Heatmap;
 
-/// The steps of the scale; the style sheet has a colour for each.
+/// Number of steps of the colour scale; the style sheet has a colour for each, `heat-0` to `heat-9`.
 const STEPS: usize = 10;
 
-/// The most cells along one side; larger maps are reduced by the largest of neighbours.
-const MOST_CELLS: usize = 112;
+/// Largest number of cells along one side; of larger maps, neighbours are merged by their maximum.
+const MAX_CELLS: usize = 112;
 
-/// Values that span more than this factor are shown on a logarithmic scale.
+/// If the largest value exceeds the smallest by more than this factor, the scale is logarithmic.
 const LINEAR_SPAN: f64 = 30.0;
 
-/// The drawing with what has to be said about it.
+/// The drawing, with the texts next to it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Drawing {
-    /// The map itself.
+    /// The map as an SVG element.
     pub svg: String,
-    /// Its scale: lowest and highest value, and how it runs between them.
+    /// The smallest positive value, at the low end of the scale.
     pub low: String,
-    /// The highest value.
+    /// The largest finite value, at the high end of the scale.
     pub high: String,
     /// `linear` or `logarithmic`.
     pub scale: &'static str,
-    /// Where the largest error is, in words.
+    /// The worst value with its row and column, as text.
     pub peak: String,
-    /// What was left out, in words; empty if nothing was.
+    /// How the map was reduced, as a sentence; empty if it was not.
     pub remark: String,
-    /// How many values are zero.
+    /// Number of values that are zero.
     pub zeros: usize,
-    /// How many values are NaN, infinite or negative.
+    /// Number of values that are NaN, infinite or negative.
     pub broken: usize,
 }
 
-/// What a cell is drawn as.
+/// The class of a cell; each is drawn in one colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cell {
     Zero,
@@ -45,14 +45,14 @@ enum Cell {
     Broken,
 }
 
-/// The values as they are drawn.
+/// The map after reduction, row by row.
 struct Grid {
     height: usize,
     width: usize,
     values: Vec<f64>,
 }
 
-/// From the lowest to the highest value.
+/// The colour scale, from the smallest positive to the largest finite value.
 struct Scale {
     low: f64,
     high: f64,
@@ -78,13 +78,13 @@ impl Scale {
     fn step(&self, value: f64) -> usize {
         let along = |v: f64| if self.logarithmic { v.log10() } else { v };
         let (low, high) = (along(self.low), along(self.high));
-        // A map of one value only has no span: its cells take the lowest step.
+        // If all values are equal, the span is zero and all cells take the lowest step.
         let part = if high > low { (along(value) - low) / (high - low) } else { 0.0 };
         ((part * STEPS as f64) as usize).min(STEPS - 1)
     }
 }
 
-/// Draws a map. Its values are known to fill it; an empty map gives nothing.
+/// Draws a map. Returns `None` if the map is empty or its values do not fill its shape.
 pub(crate) fn draw(map: &Heatmap) -> Option<Drawing> {
     if map.height.checked_mul(map.width) != Some(map.values.len()) || map.values.is_empty() {
         return None;
@@ -110,9 +110,9 @@ fn worse_of(a: f64, b: f64) -> f64 {
     if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
 }
 
-/// At most [`MOST_CELLS`] on a side; each cell shows the worst of what it stands for.
+/// Reduces a map to at most [`MAX_CELLS`] on a side; each cell keeps the worst of its values.
 fn reduced(map: &Heatmap) -> Grid {
-    let factor = map.height.max(map.width).div_ceil(MOST_CELLS).max(1);
+    let factor = map.height.max(map.width).div_ceil(MAX_CELLS).max(1);
     let (height, width) = (map.height.div_ceil(factor), map.width.div_ceil(factor));
     let mut values = vec![f64::NEG_INFINITY; height * width];
     for (index, &value) in map.values.iter().enumerate() {
@@ -128,12 +128,12 @@ fn remark(map: &Heatmap, grid: &Grid) -> String {
         return String::new();
     }
     format!(
-        "The map has {} × {} places and is drawn with {} × {}, each the worst of its neighbours.",
+        "The map has {} × {} places and is drawn with {} × {}; each shows the worst value of its neighbourhood.",
         map.height, map.width, grid.height, grid.width
     )
 }
 
-/// The worst place: the first broken value, or else the largest.
+/// The position of the worst value: the first NaN or infinity, or else the largest value.
 fn peak(map: &Heatmap) -> String {
     let rank = |v: f64| if v.is_nan() { f64::INFINITY } else { v };
     let worst = map.values.iter().copied().enumerate();
@@ -142,7 +142,7 @@ fn peak(map: &Heatmap) -> String {
     format!("{} at row {}, column {}", short(value), index / map.width, index % map.width)
 }
 
-/// Runs of equal cells become one stroke each; each kind of cell is one path.
+/// One path for each class of cells, one horizontal stroke for each run of cells of that class.
 fn svg(grid: &Grid, scale: &Scale, label: &str) -> String {
     let mut paths = vec![String::new(); STEPS + 2];
     for (y, row) in grid.values.chunks(grid.width).enumerate() {

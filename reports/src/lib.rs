@@ -1,7 +1,7 @@
-//! Run records to tables, plots and one self-contained HTML file.
+//! Turns run records into tables, plots and one self-contained HTML file.
 //!
-//! The crate reads run records ([`record`]) and nothing else, so a report can be made again
-//! without running anything:
+//! The crate reads run records ([`record`]) and nothing else, so a report can be made again from a
+//! record, without running an engine:
 //!
 //! ```no_run
 //! # fn main() -> reports::Result<()> {
@@ -17,11 +17,11 @@ mod chart;
 pub mod error;
 mod format;
 mod heatmap;
-mod level;
 mod network;
 mod page;
 mod plot;
 mod published;
+mod ratio_band;
 pub mod record;
 mod rows;
 mod store;
@@ -35,13 +35,21 @@ pub use record::Record;
 pub use store::{parse_record, read_record, to_json, write_record};
 pub use table::{to_table, write_parquet};
 
-/// Writes the page of a record, and its table as Parquet where a place is given.
+/// Writes the page of a record to `html` and, if `parquet` is given, the table of the record there.
+///
+/// # Errors
+///
+/// If a plot, the table or the page cannot be made, or if a file cannot be written.
 pub fn write_report(record: &Record, html: &Path, parquet: Option<&Path>) -> Result<()> {
-    store::write_whole(html, render(record)?.as_bytes())?;
+    store::write_atomically(html, render(record)?.as_bytes())?;
     parquet.map_or(Ok(()), |path| write_parquet(record, path))
 }
 
-/// Writes a page that lists several reports with their verdicts.
+/// Writes a page that lists several reports with their verdicts and links to them.
+///
+/// # Errors
+///
+/// If the page cannot be made or the file cannot be written.
 pub fn write_index(entries: &[IndexEntry], html: &Path) -> Result<()> {
-    store::write_whole(html, render_index(entries)?.as_bytes())
+    store::write_atomically(html, render_index(entries)?.as_bytes())
 }

@@ -1,25 +1,28 @@
-//! The network drawn as its blocks, each coloured by its worst budget ratio.
+//! Draws the network as its blocks, each coloured by its worst budget ratio.
 
 use std::fmt::Write;
 
 use crate::blocks::Block;
 use crate::format::{count, escape, short};
-use crate::level::Level;
+use crate::ratio_band::RatioBand;
 
-/// Where things are, for a wide and for a narrow window.
+/// Sizes and positions of the drawing for one width of the window, in units of the SVG's view box.
 struct Layout {
+    /// The style sheet shows or hides the drawing by this class.
     class: &'static str,
     width: usize,
     per_row: usize,
+    /// Width and height of a tile.
     tile: (usize, usize),
+    /// Horizontal and vertical distance between tiles.
     gap: (usize, usize),
-    /// Where the first tile of a row starts.
+    /// Left edge of the first tile of a row.
     left: usize,
-    /// Room above the rows of a stage for its name; 0 puts the name at the left.
+    /// Height above the rows of a stage for its name; if it is 0, the name is left of the rows.
     heading: usize,
 }
 
-/// The two layouts.
+/// The layouts for wide and for narrow windows; the style sheet shows one of them.
 const LAYOUTS: [Layout; 2] = [
     Layout {
         class: "wide",
@@ -41,15 +44,15 @@ const LAYOUTS: [Layout; 2] = [
     },
 ];
 
-/// The height of the strip that shows the inherited error.
+/// Height of the strip at the bottom of a tile that shows the inherited error.
 const STRIP: usize = 9;
 
-/// The drawing in every layout.
+/// Draws the network in every layout, as SVG elements one after the other.
 pub(crate) fn draw(blocks: &[Block<'_>], bound: f64) -> String {
     LAYOUTS.iter().map(|layout| draw_in(layout, blocks, bound)).collect()
 }
 
-/// The blocks of each stage, in order.
+/// Splits the blocks into runs of the same stage, in order of execution.
 pub(crate) fn stages<'b, 'a>(blocks: &'b [Block<'a>]) -> impl Iterator<Item = &'b [Block<'a>]> {
     blocks.chunk_by(|a, b| a.stage() == b.stage())
 }
@@ -80,7 +83,7 @@ fn draw_in(layout: &Layout, blocks: &[Block<'_>], bound: f64) -> String {
     )
 }
 
-/// The name of a stage and the shape that leaves it.
+/// The name of a stage, its output shape and, in the wide layout, its number of blocks.
 fn heading(layout: &Layout, stage: &[Block<'_>], top: usize) -> String {
     let (Some(first), Some(last)) = (stage.first(), stage.last()) else { return String::new() };
     let name = escape(first.stage());
@@ -103,18 +106,18 @@ fn heading(layout: &Layout, stage: &[Block<'_>], top: usize) -> String {
     )
 }
 
-/// One block: a link to its details.
+/// The tile of one block, which links to the block's details.
 fn tile(layout: &Layout, block: &Block<'_>, bound: f64, (x, y): (usize, usize)) -> String {
     let (width, height) = layout.tile;
-    let level = block.level(bound);
-    let strip = Level::of(block.inherited, bound);
+    let band = block.band(bound);
+    let strip = RatioBand::of(block.inherited, bound);
     let mark = mark(block.verdict);
     let aliases: Vec<&str> = block.aliases().collect();
     let mut svg = String::new();
     // Writing into a string cannot fail.
     let _ = write!(
         svg,
-        "<a href=\"#{anchor}\" class=\"tile is-{level}\" transform=\"translate({x} {y})\">\
+        "<a href=\"#{anchor}\" class=\"tile is-{band}\" transform=\"translate({x} {y})\">\
          <title>{title}</title>\
          <rect class=\"body\" width=\"{width}\" height=\"{height}\" rx=\"7\"/>\
          <rect class=\"pattern\" width=\"{width}\" height=\"{height}\" rx=\"7\"/>\
@@ -125,7 +128,7 @@ fn tile(layout: &Layout, block: &Block<'_>, bound: f64, (x, y): (usize, usize)) 
          <text class=\"ratio\" x=\"10\" y=\"{ratio_y}\">{ratio}</text>\
          <text class=\"mark\" x=\"{right}\" y=\"{ratio_y}\">{mark}</text></a>",
         anchor = escape(&block.anchor),
-        level = level.class(),
+        band = band.class(),
         title = escape(&title(block)),
         strip = strip.class(),
         strip_y = height - STRIP,
@@ -134,21 +137,21 @@ fn tile(layout: &Layout, block: &Block<'_>, bound: f64, (x, y): (usize, usize)) 
         flat = width - 14,
         name = escape(block.name),
         alias = escape(&short_list(&aliases)),
-        ratio = block.ratio.map_or_else(|| "–".to_owned(), fitting),
+        ratio = block.ratio.map_or_else(|| "–".to_owned(), short_ratio),
         ratio_y = height - STRIP - 10,
         right = width - 10,
     );
     svg
 }
 
-/// A ratio that leaves room for the sign beside it.
-fn fitting(ratio: f64) -> String {
-    const LONGEST: usize = 6;
+/// A ratio in at most six characters, so that there is room for the mark next to it.
+fn short_ratio(ratio: f64) -> String {
+    const MAX_LENGTH: usize = 6;
     let text = short(ratio);
-    if text.len() > LONGEST { format!("{ratio:.0e}") } else { text }
+    if text.len() > MAX_LENGTH { format!("{ratio:.0e}") } else { text }
 }
 
-/// As many aliases as fit into a tile.
+/// The first alias, and the number of the others: a tile has no room for more.
 fn short_list(aliases: &[&str]) -> String {
     match aliases {
         [] => String::new(),
@@ -157,14 +160,14 @@ fn short_list(aliases: &[&str]) -> String {
     }
 }
 
-/// What colour says, said again by a sign.
+/// A mark for the verdict, for readers who cannot tell the colours apart.
 fn mark(verdict: &str) -> &'static str {
     const MARKS: [(&str, &str); 4] =
         [("pass", "✓"), ("diverged", "✗"), ("inherited", "↓"), ("not_compared", "?")];
     MARKS.iter().find(|(name, _)| *name == verdict).map_or("", |(_, mark)| mark)
 }
 
-/// The block in words.
+/// The tooltip of a block: its verdict, its worst ratios and its number of layers.
 fn title(block: &Block<'_>) -> String {
     let ratio = |ratio: Option<f64>| ratio.map_or_else(|| "not measured".to_owned(), short);
     format!(
@@ -177,7 +180,7 @@ fn title(block: &Block<'_>) -> String {
     )
 }
 
-/// The lines along which the signal runs: straight within a row, an elbow between rows.
+/// The lines between consecutive blocks: straight within a row, with two bends between rows.
 fn wires(layout: &Layout, places: &[(usize, usize)]) -> String {
     let (width, height) = layout.tile;
     let mut path = String::new();

@@ -1,4 +1,4 @@
-//! The pages: a view of formatted strings, put into a template that escapes them.
+//! Renders the pages: each is a view of formatted strings and a template that escapes them.
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value};
@@ -24,7 +24,7 @@ mod train;
 
 pub use index::IndexEntry;
 
-/// The templates by name.
+/// The templates, with the names by which they include each other.
 const TEMPLATES: [(&str, &str); 7] = [
     ("base.html", include_str!("assets/base.html")),
     ("provenance.html", include_str!("assets/provenance.html")),
@@ -35,13 +35,17 @@ const TEMPLATES: [(&str, &str); 7] = [
     ("index.html", include_str!("assets/index.html")),
 ];
 
-/// The style sheet, in the order of its parts.
+/// The parts of the style sheet, in the order in which they are concatenated.
 const STYLE: [&str; 2] = [include_str!("assets/base.css"), include_str!("assets/report.css")];
 
-/// The script of every page; it does nothing where there is nothing for it to do.
+/// The script of every page. It looks for the table and the plots, and does nothing without them.
 const SCRIPT: &str = include_str!("assets/page.js");
 
-/// The page of a record: one HTML file that loads nothing.
+/// Renders the page of a record: one HTML document that loads no other file.
+///
+/// # Errors
+///
+/// If a plot, the table or the page cannot be made, which is a bug in this crate.
 pub fn render(record: &Record) -> Result<String> {
     match record {
         Record::Diff(diff) => page("diff.html", &diff::view(diff)?),
@@ -55,13 +59,17 @@ pub fn render(record: &Record) -> Result<String> {
     }
 }
 
-/// A page that lists several reports.
+/// Renders a page that lists several reports with their verdicts and links to them.
+///
+/// # Errors
+///
+/// If the page cannot be made, which is a bug in this crate.
 pub fn render_index(entries: &[IndexEntry]) -> Result<String> {
     page("index.html", &index::view(entries))
 }
 
-/// Fills a template. Style and script are ours and go in as they are; everything else is escaped
-/// unless the view says that it is markup already.
+/// Fills a template. The style sheet and the script are inserted unescaped; everything else is escaped
+/// unless the view marks it as safe markup.
 fn page(name: &'static str, view: &impl Serialize) -> Result<String> {
     let fail =
         |error: minijinja::Error| ReportError::Page { page: name, reason: error.to_string() };

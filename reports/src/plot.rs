@@ -1,4 +1,4 @@
-//! The plots of error by depth, drawn with plotters.
+//! The plots of error by depth of a comparison, drawn with plotters.
 
 use std::ops::Range;
 
@@ -16,20 +16,20 @@ use axis::Axis;
 use canvas::Canvas;
 use theme::{Role, themed};
 
-/// plotters places everything on whole pixels; drawing larger keeps the lines smooth.
+/// plotters places everything on whole pixels; a drawing enlarged by this factor keeps its lines smooth.
 const SCALE: i32 = 4;
 
-/// The size of a plot on the screen. Each is drawn for a wide and for a narrow window, since
-/// text that is scaled down to a telephone cannot be read.
+/// The size of a plot in pixels of the screen. Each plot is drawn for wide and for narrow windows, since
+/// text that is scaled down to the width of a phone cannot be read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Size {
-    /// The class that the style sheet shows or hides it by.
+    /// The style sheet shows or hides the plot by this class.
     class: &'static str,
     width: i32,
     height: i32,
 }
 
-/// The two sizes.
+/// The sizes for wide and for narrow windows.
 const SIZES: [Size; 2] = [
     Size { class: "wide", width: 1040, height: 330 },
     Size { class: "narrow", width: 344, height: 270 },
@@ -38,35 +38,35 @@ const SIZES: [Size; 2] = [
 /// How a series is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Look {
-    /// Filled dots.
+    /// A filled dot for each layer.
     Dots,
-    /// A line with rings.
+    /// A line with a ring for each layer.
     Rings,
-    /// A thin line.
+    /// A thin line without marks.
     Line,
 }
 
-/// One line or cloud of a plot.
+/// One quantity of a plot: its colour, its style, and how it is read from a row of the table.
 struct Series {
     role: Role,
     look: Look,
     read: fn(&Row) -> Option<f64>,
 }
 
-/// What a plot shows.
-pub(crate) struct Spec {
+/// A plot: its name, its series and its axis.
+pub(crate) struct DepthPlot {
     name: &'static str,
     description: &'static str,
-    /// Drawn in this order, the most important last.
+    /// The series in drawing order; the most important is last and on top.
     series: &'static [Series],
-    /// The decades that are shown whatever the values are.
+    /// Exponents of 10: the range that the axis covers at least.
     decades: (f64, f64),
-    /// Whether the bound belongs into this plot.
+    /// Whether the plot shows the bound.
     bounded: bool,
 }
 
-/// The budget ratio, which the verdict rests on.
-pub(crate) const RATIO: Spec = Spec {
+/// Budget ratios by depth, which decide the verdict.
+pub(crate) const RATIO: DepthPlot = DepthPlot {
     name: "ratio",
     description: "Budget ratio of every layer by depth on a logarithmic axis, with the bound",
     series: &[
@@ -85,11 +85,11 @@ pub(crate) const RATIO: Spec = Spec {
     bounded: true,
 };
 
-/// The error itself, beside that of the yardstick.
-pub(crate) const REL_L2: Spec = Spec {
+/// Relative L2 errors by depth, with the error of the yardstick.
+pub(crate) const REL_L2: DepthPlot = DepthPlot {
     name: "rel-l2",
     description: "Relative L2 error of every layer by depth on a logarithmic axis, \
-                  beside the error of the yardstick",
+                  with the error of the yardstick",
     series: &[
         Series { role: Role::Muted, look: Look::Line, read: |row| row.inherited.map(|e| e.e_ref) },
         Series {
@@ -107,32 +107,32 @@ pub(crate) const REL_L2: Spec = Spec {
     bounded: false,
 };
 
-/// A run of layers with a name under the axis.
+/// Consecutive layers with a common name under the axis, such as a stage.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Span<'a> {
-    /// The name.
+    /// Name of the span.
     pub name: &'a str,
-    /// The layers.
+    /// Positions of its layers in the order of execution.
     pub depths: Range<usize>,
 }
 
-/// What is drawn: the layers and the bound.
+/// The data of a plot.
 pub(crate) struct Data<'a> {
     /// The layers in order of execution.
     pub rows: &'a [Row],
-    /// The parts of the network along the axis.
+    /// The named parts of the network along the axis.
     pub spans: &'a [Span<'a>],
-    /// A ratio of at most this passes.
+    /// Budget ratios of at most this pass.
     pub bound: f64,
 }
 
-impl Spec {
-    /// Every value that the plot shows, series by series.
+impl DepthPlot {
+    /// All values of the plot, series by series.
     fn values<'a>(&'a self, rows: &'a [Row]) -> impl Iterator<Item = f64> + Clone + 'a {
         self.series.iter().flat_map(move |series| rows.iter().filter_map(series.read))
     }
 
-    /// The bound, where it can be drawn.
+    /// The bound; `None` if the plot does not show it, or if it has no logarithm.
     fn bound(&self, data: &Data<'_>) -> Option<f64> {
         let drawable = data.bound > 0.0 && data.bound.is_finite();
         (self.bounded && drawable).then_some(data.bound)
@@ -144,26 +144,30 @@ impl Spec {
     }
 }
 
-/// Draws one plot in every size, as SVG elements for the page.
-pub(crate) fn draw(spec: &Spec, data: &Data<'_>) -> Result<String> {
-    SIZES.iter().map(|size| draw_in(spec, data, *size)).collect()
+/// Draws a plot in every size; returns the SVG elements one after the other.
+pub(crate) fn draw(plot: &DepthPlot, data: &Data<'_>) -> Result<String> {
+    SIZES.iter().map(|size| draw_in(plot, data, *size)).collect()
 }
 
-fn draw_in(spec: &Spec, data: &Data<'_>, size: Size) -> Result<String> {
+fn draw_in(plot: &DepthPlot, data: &Data<'_>, size: Size) -> Result<String> {
     let pixels = ((size.width * SCALE) as u32, (size.height * SCALE) as u32);
     let mut svg = String::new();
     let area = {
         let root = SVGBackend::with_string(&mut svg, pixels).into_drawing_area();
-        draw_on(&mut Canvas::new(&root, size, spec.axis(data), data.rows.len()), spec, data)
+        draw_on(&mut Canvas::new(&root, size, plot.axis(data), data.rows.len()), plot, data)
     };
     let area =
-        area.map_err(|error| ReportError::Plot { plot: spec.name, reason: error.to_string() })?;
-    Ok(as_element(&themed(&svg), spec, data, size, area))
+        area.map_err(|error| ReportError::Plot { plot: plot.name, reason: error.to_string() })?;
+    Ok(as_element(&themed(&svg), plot, data, size, area))
 }
 
-/// Draws from the back to the front and returns the horizontal pixels that the layers span.
-fn draw_on(canvas: &mut Canvas<'_, '_>, spec: &Spec, data: &Data<'_>) -> canvas::Drawn<Range<i32>> {
-    let bound = spec.bound(data);
+/// Draws from back to front. Returns the range of horizontal pixels that the layers span.
+fn draw_on(
+    canvas: &mut Canvas<'_, '_>,
+    plot: &DepthPlot,
+    data: &Data<'_>,
+) -> canvas::DrawResult<Range<i32>> {
+    let bound = plot.bound(data);
     if let Some(bound) = bound {
         canvas.shade_above(bound)?;
     }
@@ -171,15 +175,21 @@ fn draw_on(canvas: &mut Canvas<'_, '_>, spec: &Spec, data: &Data<'_>) -> canvas:
     if let Some(bound) = bound {
         canvas.bound(bound)?;
     }
-    for series in spec.series {
+    for series in plot.series {
         canvas.series(series, data.rows, bound)?;
     }
     canvas.finish()
 }
 
-/// Replaces the head of the SVG by one that fits the page and tells its script where the layers
-/// are.
-fn as_element(svg: &str, spec: &Spec, data: &Data<'_>, size: Size, area: Range<i32>) -> String {
+/// Replaces the opening tag of the SVG. The new one fits the page and carries the horizontal positions
+/// of the layers, which the page's script reads.
+fn as_element(
+    svg: &str,
+    plot: &DepthPlot,
+    data: &Data<'_>,
+    size: Size,
+    area: Range<i32>,
+) -> String {
     let body = svg.split_once('>').map_or("", |(_, body)| body);
     let (width, height) = (size.width * SCALE, size.height * SCALE);
     let part = |x: i32| f64::from(x) / f64::from(width);
@@ -188,7 +198,7 @@ fn as_element(svg: &str, spec: &Spec, data: &Data<'_>, size: Size, area: Range<i
          aria-label=\"{label}\" data-left=\"{left:.4}\" data-right=\"{right:.4}\" \
          data-count=\"{count}\">{body}",
         class = size.class,
-        label = escape(spec.description),
+        label = escape(plot.description),
         left = part(area.start),
         right = part(area.end),
         count = data.rows.len(),

@@ -1,23 +1,23 @@
-//! Published accuracy and cost on Kinetics-400, each from the method's own paper.
+//! Published accuracy and cost on Kinetics-400, each taken from the paper of the method.
 
-/// A method as its authors report it.
+/// A method with the numbers that its authors report.
 pub(crate) struct Method {
     pub name: &'static str,
     /// Top-1 on the validation part, in percent.
     pub top1: f64,
-    /// Multiply-adds of one view, in 10^9.
+    /// Multiply-accumulates for one view, 10^9. The papers call them GFLOPs.
     pub gflops: f64,
     pub source: &'static str,
 }
 
-/// What stands above the table.
-pub(crate) const LEAD: &str = "As the methods' authors report them: other data versions, other training, \
-    other numbers of views. For orientation; nothing here was measured by this run except its own point.";
+/// The introduction above the table.
+pub(crate) const LEAD: &str = "Values as the authors of the methods report them, for orientation: versions of the data, training and \
+    numbers of views differ. This run measured its own point only.";
 
-/// Of SqueezeTime-50 at 16 x 224 x 224, as `harness info` counts them.
+/// Multiply-accumulates of SqueezeTime-50 for 16 x 224 x 224, 10^9, as `harness info` counts them.
 pub(crate) const SQUEEZETIME_GFLOPS: f64 = 5.483;
 
-/// By cost.
+/// The methods, by increasing cost.
 pub(crate) const METHODS: [Method; 4] = [
     Method {
         name: "SqueezeTime",

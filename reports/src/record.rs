@@ -1,8 +1,8 @@
-//! The run record: the versioned JSON that a run of the harness leaves behind.
+//! The run record: the versioned JSON that a run of the harness writes.
 //!
-//! It is also the command-line contract of `harness diff --json`, so every change that an old
-//! reader could misunderstand needs a new [`SCHEMA`]. Fields that a reader does not know are
-//! tolerated. Floats may be NaN or infinite and are then written as strings (see [`float`]).
+//! It is also the output format of `harness diff --json`, so every change that an old reader could
+//! misunderstand needs a new [`SCHEMA`]. Readers ignore fields that they do not know. Floats may be NaN
+//! or infinite and are then written as strings (see [`float`]).
 
 use std::collections::BTreeMap;
 
@@ -19,30 +19,30 @@ pub use gpu::{GpuRecord, GpuStep, KernelSource};
 pub use null::{Bar, NullCase, NullGroup, NullRecord, Quantiles, Tail};
 pub use study::*;
 
-/// The version of the record's layout that this crate writes and reads.
+/// The schema version of records that this crate writes and reads.
 pub const SCHEMA: u64 = 1;
 
-/// The name of the record inside a run's directory.
+/// The file name of the record in the directory of a run.
 pub const RECORD_FILE: &str = "record.json";
 
-/// What one run of the harness found. In JSON, the field `kind` says which of these it is.
+/// The result of one run of the harness. In JSON, the field `kind` names the variant.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {
-    /// `harness diff`: a candidate held against a reference, layer by layer.
+    /// `harness diff`: a candidate compared with a reference, layer by layer.
     Diff(Box<DiffRecord>),
-    /// `harness selftest`: injected faults, and whether the harness noticed them.
+    /// `harness selftest`: injected faults, and whether they were detected and named.
     Selftest(Box<SelftestRecord>),
-    /// `harness eval`: accuracy on videos, and whether engines agree.
+    /// `harness eval`: accuracy on videos, and agreement of the engines.
     Eval(Box<EvalRecord>),
-    /// `harness train`: a training curve.
+    /// `harness train`: the curve and the settings of a training.
     Train(Box<TrainRecord>),
-    /// `harness ablate`: what the parts of the network are worth.
+    /// `harness ablate`: accuracy of the network without some of its parts.
     Ablate(Box<AblateRecord>),
-    /// The outcome of `harness bench`.
+    /// `harness bench`: latency of the engines and their peers.
     Bench(Box<BenchRecord>),
-    /// The outcome of `harness gpu-check`.
+    /// `harness gpu-check`: the steps that need a GPU, and the kernels that they checked.
     Gpu(Box<GpuRecord>),
-    /// `harness selftest --null`: right engines, and how far from the bound they stay.
+    /// `harness selftest --null`: budget ratios and false alarms of correct engines.
     Null(Box<NullRecord>),
 }
 
@@ -61,7 +61,7 @@ impl Record {
         }
     }
 
-    /// How the run was made.
+    /// Command, machine, versions and configuration of the run.
     pub fn run(&self) -> &Run {
         match self {
             Record::Diff(diff) => &diff.run,
@@ -79,27 +79,27 @@ impl Record {
 /// The outcome of `harness diff`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DiffRecord {
-    /// The run as a whole.
+    /// The verdict on the run as a whole.
     pub verdict: Verdict,
-    /// Full name of the first module that diverged, in order of execution.
+    /// Full name of the first module in order of execution that diverged.
     pub first_divergent: Option<String>,
-    /// The first divergent module in words, with what may explain it.
+    /// The first divergent module, with possible explanations.
     pub culprit: Option<Culprit>,
-    /// Error of the logits when the network runs through.
+    /// Inherited error of the logits; `None` if they were not compared.
     pub logits: Option<Errors>,
-    /// A layer passes at a budget ratio of at most this.
+    /// Largest budget ratio that passes.
     #[serde(with = "float")]
     pub bound: f64,
     /// Every module of the network, in order of execution.
     pub layers: Vec<Layer>,
-    /// Names in a dump that could not be matched with a module.
+    /// Names of a dump's arrays that match no module.
     #[serde(default)]
     pub unmatched: Vec<String>,
-    /// What became of every array of the dumps.
+    /// The state of every array of the dumps.
     #[serde(default)]
     pub ledger: Vec<LedgerEntry>,
-    /// What was found out about a dump, or taken for granted, in sentences: which weights and which
-    /// clip were used and why, the order of dimensions, the number format, what its hooks recorded.
+    /// Facts that were found out or assumed about a dump, as sentences: which weights and clip were
+    /// used and why, the order of dimensions, the number format, what its hooks recorded.
     #[serde(default)]
     pub remarks: Vec<String>,
     /// Known mistakes that would have changed no compared value in this run.
@@ -108,52 +108,52 @@ pub struct DiffRecord {
     /// The same comparison in a small configuration that exercises what this one does not.
     #[serde(default)]
     pub edge: Option<Edge>,
-    /// The steps before the network, where the input is a video and the dump holds them.
+    /// The steps before the network; empty unless the input is a video and the dump holds them.
     #[serde(default)]
     pub preprocessing: Vec<Stage>,
-    /// Where in space the worst layer is wrong.
+    /// The error of the worst layer over space.
     #[serde(default)]
     pub heatmap: Option<Heatmap>,
-    /// How the run was made.
+    /// Command, machine, versions and configuration of the run.
     pub run: Run,
 }
 
-/// What became of an array of a dump.
+/// One array of a dump in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerEntry {
-    /// Its name in the file.
+    /// Name of the array in the file.
     pub array: String,
-    /// The module that it is named after, if any.
+    /// Full name of the module that the array's name stands for, if any.
     pub module: Option<String>,
-    /// What became of it.
+    /// The state of the array.
     pub state: ArrayState,
-    /// More on it: the reason of a refusal, the array whose bits it has, the module that it shows.
+    /// Details: the reason of a refusal, the array with the same bits, or the module whose output it is.
     #[serde(default)]
     pub detail: Option<String>,
 }
 
-/// What became of an array of a dump. The verdict is "pass" only if no array is refused.
+/// The state of an array of a dump. The verdict can be `pass` only if no array is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ArrayState {
-    /// It was compared with its module.
+    /// It was compared with the output of its module.
     Compared,
     /// It has the same bits as another array of its module.
     Same,
-    /// Its module is fused into another one in the program that wrote it, and it was compared there.
+    /// The program that wrote it has fused its module into another one, and it was compared there.
     Fused,
-    /// It is the clip that the networks were given.
+    /// It is the input clip.
     Clip,
-    /// The user has not asked for its layer.
+    /// `--layer` excludes its module.
     NotSelected,
-    /// No module has its name.
+    /// No module has this name.
     Unknown,
-    /// It bears the name of a module and could not be compared.
+    /// It has the name of a module but could not be compared.
     Refused,
 }
 
 impl ArrayState {
-    /// The name in JSON and in tables.
+    /// The name in JSON and in tables, such as `not_selected`.
     pub fn as_str(self) -> &'static str {
         match self {
             ArrayState::Compared => "compared",
@@ -167,12 +167,12 @@ impl ArrayState {
     }
 }
 
-/// A known mistake that would have changed no compared value.
+/// A known mistake that would have changed no compared value of this run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotExercised {
-    /// The mistake in words: "align_corners off".
+    /// The mistake in words, such as `align_corners off`.
     pub what: String,
-    /// A `--size` at which it would show.
+    /// A value of `--size` at which the mistake would change compared values.
     #[serde(default)]
     pub try_size: Option<String>,
     /// Whether the second, small configuration of this run exercises it.
@@ -180,40 +180,40 @@ pub struct NotExercised {
     pub at_edge: bool,
 }
 
-/// A second comparison, of the same weights at a frame size with edge cases.
+/// A second comparison with the same weights, at a small frame size that has edge cases.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Edge {
-    /// Height and width of a frame.
+    /// Height and width of a frame in pixels.
     pub size: [u64; 2],
-    /// Its verdict, which is part of the run's.
+    /// The verdict on this comparison, which is part of the verdict on the run.
     pub verdict: Verdict,
-    /// Modules that were compared.
+    /// Number of modules that were compared.
     pub compared: u64,
-    /// Largest budget ratio that a module introduces.
+    /// Largest budget ratio of an introduced error.
     #[serde(with = "float")]
     pub worst: f64,
-    /// Full name of the first module that diverged there.
+    /// Full name of the first module that diverged in this comparison.
     #[serde(default)]
     pub first_divergent: Option<String>,
-    /// The first divergence in words, with the mistake that explains it.
+    /// The first divergent module, with possible explanations.
     #[serde(default)]
     pub culprit: Option<Culprit>,
-    /// Known mistakes that are not exercised there either.
+    /// Known mistakes that this comparison does not exercise either.
     #[serde(default)]
     pub not_exercised: Vec<NotExercised>,
-    /// How long it took.
+    /// Duration in seconds.
     #[serde(with = "float")]
     pub seconds: f64,
 }
 
-/// A step before the network: which frames, their pixels, resized, cropped.
+/// A step from the video to the clip: choice of frames, decoding, resizing or cropping.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stage {
-    /// The array in the dump: `video.resized`.
+    /// Name of the array in the dump, such as `video.resized`.
     pub name: String,
-    /// Bytes are compared exactly; inherited means that the step before is the wrong one.
+    /// The verdict. Bytes must be equal; `Inherited` means that an earlier step is the wrong one.
     pub verdict: LayerVerdict,
-    /// How the values differ.
+    /// The difference of the values, in words.
     pub detail: String,
 }
 
@@ -221,11 +221,11 @@ pub struct Stage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Every module was compared (or is covered by one that was), and all are within the bound.
+    /// Every module was compared or is covered by a compared one, and all are within the bound.
     Pass,
-    /// At least one module is beyond the bound.
+    /// At least one module is above the bound.
     Diverged,
-    /// Nothing compared is beyond the bound, but something was not compared.
+    /// No compared module is above the bound, but something was not compared.
     Incomplete,
 }
 
@@ -233,36 +233,36 @@ pub enum Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LayerVerdict {
-    /// Compared, and within the bound.
+    /// The layer was compared and is within the bound.
     Pass,
-    /// The layer itself introduces more error than the bound allows.
+    /// The introduced error of the layer is above the bound.
     Diverged,
-    /// The layer is beyond the bound only because its input already was.
+    /// Only the inherited error is above the bound: an earlier layer is the cause.
     Inherited,
-    /// Not compared by itself; the layer in [`Layer::covered_by`] contains it and was compared.
+    /// The layer was not compared itself; [`Layer::covered_by`], which depends on it, was.
     Covered,
-    /// Not compared at all.
+    /// Neither the layer nor one that depends on it directly was compared.
     NotCompared,
 }
 
-/// The first divergent module, in words.
+/// The first divergent module, with possible explanations.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Culprit {
     /// Full name of the module.
     pub name: String,
-    /// Its alias (`ctl3`), or that of the CTL that it belongs to.
+    /// Alias of the module, such as `ctl3`, or of the CTL that contains it.
     pub alias: Option<String>,
-    /// Full name of the composite module that it belongs to.
+    /// Full name of the container that the module belongs to.
     pub composite: Option<String>,
-    /// One sentence: where the error was first introduced.
+    /// Where the error was first introduced, without a full stop.
     pub text: String,
-    /// The last module before it that was compared, where others between them were not.
+    /// The last compared module before this one; set if modules in between were not compared.
     #[serde(default)]
     pub after: Option<String>,
     /// The modules between [`Culprit::after`] and this one, which were not compared.
     #[serde(default)]
     pub unseen: Vec<String>,
-    /// What the evidence suggests, where it suggests something.
+    /// The probable cause as a sentence, if one was recognised.
     pub explanation: Option<String>,
     /// Known mistakes that were tried as an explanation, the best first.
     #[serde(default)]
@@ -272,9 +272,9 @@ pub struct Culprit {
 /// A known mistake, tried as an explanation of a divergence.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Hypothesis {
-    /// The mistake in words: "eps 1e-3 instead of 1e-5".
+    /// The mistake in words, such as `eps 1e-3 instead of 1e-5`.
     pub what: String,
-    /// Budget ratio that remains when the reference makes the same mistake.
+    /// Budget ratio that remains if the reference makes the same mistake.
     #[serde(with = "float")]
     pub ratio: f64,
     /// Whether the mistake explains the divergence.
@@ -290,53 +290,54 @@ pub struct Errors {
     /// Largest absolute error.
     #[serde(with = "float")]
     pub max_abs: f64,
-    /// Largest absolute error over the truth's root mean square.
+    /// Largest absolute error divided by the root mean square of the truth.
     #[serde(with = "float")]
     pub max_rel: f64,
-    /// Largest distance in units in the last place of the candidate's precision.
+    /// Largest error in units in the last place of the candidate's precision.
     pub ulp: u64,
     /// Cosine of the angle between the two tensors.
     #[serde(with = "float")]
     pub cosine: f64,
-    /// Budget ratio: candidate's error over `max(e_ref, n * eps)`.
+    /// Budget ratio: the candidate's error divided by `max(a * e_ref, n * eps)`, the larger of the ratios
+    /// by relative L2 and by largest error.
     #[serde(with = "float")]
     pub ratio: f64,
-    /// The yardstick's own relative L2 error against the truth.
+    /// Relative L2 error of the yardstick.
     #[serde(with = "float")]
     pub e_ref: f64,
-    /// Number of NaN in the candidate.
+    /// Number of NaN values in the candidate.
     pub nan: u64,
-    /// Number of infinities in the candidate.
+    /// Number of infinite values in the candidate.
     pub inf: u64,
 }
 
 /// One module of the network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Layer {
-    /// Full module path, for example `layer1.2.conv2.spatial_conv`.
+    /// Full module path, such as `layer1.2.conv2.spatial_conv`.
     pub name: String,
-    /// Short name, for example `ctl3`.
+    /// Short name, such as `ctl3`.
     pub alias: Option<String>,
     /// What the module computes.
     pub kind: LayerKind,
-    /// The block that it is drawn in: `stem`, `layer1.0`, …, `head`.
+    /// The block that contains the module: `stem`, `layer1.0`, …, `head`.
     pub block: String,
-    /// Shape of its output.
+    /// Output shape for one clip.
     pub shape: Vec<u64>,
     /// Number of parameters.
     pub params: u64,
     /// Multiply-accumulates for one clip.
     pub macs: u64,
-    /// The factor before `eps` in the budget: how many roundings the error is granted.
+    /// The factor on `eps` in the budget: the number of roundings that it allows for.
     #[serde(with = "float")]
     pub n: f64,
-    /// Error when the layer is fed the reference's input.
+    /// Introduced error: the module was fed the reference's input. `None` if it was not measured.
     pub introduced: Option<Errors>,
-    /// Error when the network runs through.
+    /// Inherited error: the whole network ran through. `None` if it was not measured.
     pub inherited: Option<Errors>,
-    /// The verdict on this layer.
+    /// The verdict on the module.
     pub verdict: LayerVerdict,
-    /// For [`LayerVerdict::Covered`]: the layer that covers this one.
+    /// Full name of the layer that covers this one, for [`LayerVerdict::Covered`].
     #[serde(default)]
     pub covered_by: Option<String>,
     /// A remark for the reader.
@@ -348,7 +349,7 @@ pub struct Layer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LayerKind {
-    /// The network's input, as the first convolution sees it.
+    /// The input of the network, in the shape that the first convolution takes.
     Input,
     /// A convolution.
     Conv,
@@ -358,22 +359,22 @@ pub enum LayerKind {
     Relu,
     /// A sigmoid.
     Sigmoid,
-    /// A pooling or mean.
+    /// A max-pooling or a mean.
     Pool,
-    /// The addition of the resized positional embedding.
+    /// The addition of the resized positional embedding in the IOI branch.
     PosEmbed,
     /// The spatial branch of a CTL.
     SpatialConv,
-    /// A whole channel-time learning block.
+    /// A channel-time learning block (CTL).
     Ctl,
-    /// A whole residual block.
+    /// A residual block.
     Block,
     /// A dense layer.
     Linear,
 }
 
 impl LayerKind {
-    /// The name in JSON and in tables.
+    /// The name in JSON and in tables, such as `pos_embed`.
     pub fn as_str(self) -> &'static str {
         match self {
             LayerKind::Input => "input",
@@ -392,7 +393,7 @@ impl LayerKind {
 }
 
 impl LayerVerdict {
-    /// The name in JSON and in tables.
+    /// The name in JSON and in tables, such as `not_compared`.
     pub fn as_str(self) -> &'static str {
         match self {
             LayerVerdict::Pass => "pass",
@@ -405,7 +406,7 @@ impl LayerVerdict {
 }
 
 impl Verdict {
-    /// The name in JSON.
+    /// The name in JSON, such as `pass`.
     pub fn as_str(self) -> &'static str {
         match self {
             Verdict::Pass => "pass",
@@ -418,15 +419,16 @@ impl Verdict {
 /// The error of one layer over space.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Heatmap {
-    /// Full name of the layer.
+    /// Full name of the module.
     pub layer: String,
-    /// Which of the two errors it shows.
+    /// Whether the map shows the introduced or the inherited error.
     pub what: ErrorKind,
     /// Rows of the map.
     pub height: usize,
     /// Columns of the map.
     pub width: usize,
-    /// Row by row: root mean square error over batch and channels, over the truth's rms.
+    /// Height x width values, row by row: the root mean square error over batch and channels, divided by
+    /// the root mean square of the truth.
     #[serde(with = "float::list")]
     pub values: Vec<f64>,
 }
@@ -435,14 +437,14 @@ pub struct Heatmap {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
-    /// The layer is fed the reference's input.
+    /// The error of a layer that was fed the reference's input.
     Introduced,
-    /// The network runs through.
+    /// The error of a layer when the whole network runs through.
     Inherited,
 }
 
 impl ErrorKind {
-    /// The name in JSON.
+    /// The name in JSON: `introduced` or `inherited`.
     pub fn as_str(self) -> &'static str {
         match self {
             ErrorKind::Introduced => "introduced",
@@ -456,91 +458,90 @@ impl ErrorKind {
 pub struct SelftestRecord {
     /// One entry for each kind of fault.
     pub faults: Vec<Fault>,
-    /// Changed files, by the kind of change.
+    /// Changed dumps and checkpoints, one entry for each kind of change.
     #[serde(default)]
     pub mutations: Vec<Mutation>,
-    /// The mistake that was planted against the one that was named; one entry for each kind of fault
-    /// and each setting.
+    /// The confusion matrix, planted against named: one entry for each kind of fault and setting.
     #[serde(default)]
     pub confusion: Vec<Confusion>,
-    /// How the run was made.
+    /// Command, machine, versions and configuration of the run.
     pub run: Run,
 }
 
-/// Files that were right before one array was changed, and how they fared.
+/// Correct files in each of which one array was changed, and how many of them were noticed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mutation {
     /// `dump` or `checkpoint`.
     pub file: String,
-    /// How an array was changed: "scaled by 1.001".
+    /// How the array was changed, such as `scaled by 1.001`.
     pub what: String,
-    /// Files that were made.
+    /// Number of files made.
     pub made: u64,
-    /// Files that were refused.
+    /// Number of files that could not be opened or loaded.
     pub refused: u64,
-    /// Files that diverged, or of which not everything was compared.
+    /// Number of files that diverged or were compared incompletely.
     pub noticed: u64,
-    /// Files that lack an array for which the next module answers.
+    /// Number of files without an array whose module is covered by the next one.
     pub covered: u64,
-    /// The arrays whose change passed unnoticed.
+    /// The arrays whose change was not noticed.
     pub passed: Vec<String>,
 }
 
 impl Mutation {
-    /// No files so far.
+    /// An entry with all counts at zero.
     pub fn new(file: &str, what: &str) -> Self {
         let (file, what) = (file.to_owned(), what.to_owned());
         Mutation { file, what, made: 0, refused: 0, noticed: 0, covered: 0, passed: vec![] }
     }
 }
 
-/// What became of one kind of fault in one setting. The counts add up to what was planted.
+/// The outcomes of one kind of fault in one setting. The four counts add up to the number planted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confusion {
-    /// The fault in words: "swapped weights".
+    /// The fault in words, such as `swapped weights`.
     pub planted: String,
-    /// Whether it is in the catalogue. One that is not has to be located, and must not be named.
+    /// Whether the fault is in the catalogue. Others must be located and must not be named.
     pub known: bool,
-    /// Where it was planted: "engine", "dump" or "flax dump".
+    /// Where it was planted: `engine`, `dump` or `flax dump`.
     pub setting: String,
-    /// Named as itself, alone or among mistakes that give the same values there.
+    /// Times that it was named as itself, alone or among mistakes that give the same values there.
     pub itself: u64,
-    /// Named as something else.
+    /// Times that another mistake was named.
     pub another: u64,
-    /// Found, and not named.
+    /// Times that it was detected and no mistake was named.
     pub located: u64,
-    /// Not found.
+    /// Times that it was not detected.
     pub missed: u64,
-    /// What it was named as instead, and how often.
+    /// The mistakes that were named instead, and how often.
     #[serde(default)]
     pub others: BTreeMap<String, u64>,
 }
 
 impl Confusion {
-    /// How often it was planted.
+    /// Number of times that the fault was planted.
     pub fn planted_times(&self) -> u64 {
         let counts = [self.itself, self.another, self.located, self.missed];
         counts.into_iter().fold(0, u64::saturating_add)
     }
 
-    /// How often it came out as it should: named as itself, or, if it is in no catalogue, located.
+    /// Number of expected outcomes: named as itself or, for a fault outside the catalogue, located only.
     pub fn right(&self) -> u64 {
         if self.known { self.itself } else { self.located }
     }
 }
 
-/// One kind of fault, injected at several places.
+/// One kind of fault, injected into several modules.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fault {
-    /// The fault in words: "swapped weights".
+    /// The fault in words, such as `swapped weights`.
     pub fault: String,
-    /// How often it was injected.
+    /// Number of injections.
     pub injected: u64,
-    /// How often the run diverged because of it.
+    /// Number of injections with which the run diverged.
     pub detected: u64,
-    /// How often the right layer was named.
+    /// Number of injections for which the right layer was named.
     pub named: u64,
-    /// The single injections.
+    /// The injections.
     #[serde(default)]
     pub places: Vec<Place>,
 }
@@ -554,64 +555,64 @@ pub struct Place {
     pub detected: bool,
     /// The module that was named as the culprit.
     pub named: Option<String>,
-    /// Where it was planted: "engine", "dump" or "flax dump".
+    /// Where it was planted: `engine`, `dump` or `flax dump`.
     #[serde(default)]
     pub setting: String,
-    /// Frame size of the model, HxW.
+    /// Frame size of the model as HxW.
     #[serde(default)]
     pub size: String,
     /// The mistake that was named, in words.
     #[serde(default)]
     pub explanation: Option<String>,
-    /// Largest budget ratio that was seen.
+    /// Largest budget ratio in the run.
     #[serde(with = "float")]
     pub ratio: f64,
 }
 
-/// How a run was made: everything that is needed to make it again.
+/// How a run was made: everything that is needed to repeat it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// The command line, word by word.
+    /// The command line, one entry for each word.
     pub command: Vec<String>,
-    /// The revision of the harness; `null` outside a checkout.
+    /// Git revision of the harness; `null` outside a checkout.
     pub git: Option<Git>,
-    /// The machine.
+    /// The machine on which it ran.
     pub machine: Machine,
-    /// Versions of the harness, of rustc, of libtorch, …
+    /// Versions of the harness, rustc, libtorch and others, by name.
     #[serde(default)]
     pub versions: BTreeMap<String, String>,
-    /// When it started, in UTC: `2026-11-23T07:01:02Z`.
+    /// Start of the run in UTC, such as `2026-11-23T07:01:02Z`.
     pub started: String,
-    /// How long it took.
+    /// Duration in seconds.
     #[serde(with = "float")]
     pub seconds: f64,
-    /// Every seed that was used, by purpose.
+    /// The seeds that were used, by purpose.
     #[serde(default)]
     pub seeds: BTreeMap<String, u64>,
-    /// What was tested: `scalar f32 on cpu`.
+    /// The candidate, such as `scalar f32 on cpu`.
     pub candidate: String,
-    /// What it was held against: `libtorch f64 on cpu`.
+    /// The reference, such as `libtorch f64 on cpu`.
     pub reference: String,
-    /// Whose error sets the budget: `libtorch f32 on cpu`.
+    /// The yardstick, whose error sets the budget, such as `libtorch f32 on cpu`.
     pub yardstick: String,
-    /// The weights: a file, or `formula:0`.
+    /// The weights: a file or a formula such as `formula:0`.
     pub weights: String,
-    /// The input: a file, or `formula:0`.
+    /// The input: a file or a formula such as `formula:0`.
     pub input: String,
     /// The configuration of the network.
     pub model: Model,
 }
 
-/// A git revision.
+/// A git revision of the harness.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Git {
-    /// The commit.
+    /// Hash of the commit.
     pub revision: String,
     /// Whether the checkout had uncommitted changes.
     pub dirty: bool,
 }
 
-/// The machine that a run was made on.
+/// The machine on which a run was made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     /// Name of the processor.
@@ -621,7 +622,7 @@ pub struct Machine {
     /// Memory in GiB.
     #[serde(with = "float")]
     pub memory_gib: f64,
-    /// The operating system.
+    /// Name of the operating system.
     pub os: String,
 }
 
@@ -633,15 +634,15 @@ pub struct Model {
     /// Factor on the channel counts.
     #[serde(with = "float")]
     pub width: f64,
-    /// Frames in a clip.
+    /// Number of frames in a clip.
     pub frames: u64,
-    /// Height and width of a frame.
+    /// Height and width of a frame in pixels.
     pub size: [u64; 2],
     /// Number of classes.
     pub classes: u64,
-    /// Side of the positional embedding in each stage.
+    /// Height and width of the positional embedding in each stage.
     pub pos_dim: Vec<u64>,
-    /// Anything else, by name.
+    /// Other settings by name.
     #[serde(flatten)]
     pub more: BTreeMap<String, serde_json::Value>,
 }

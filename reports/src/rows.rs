@@ -1,8 +1,9 @@
-//! Typed rows, read back from the table of layers.
+//! Typed rows, read from the table of layers.
 
 use polars::prelude::{DataFrame, PolarsResult};
 
-/// One error of one layer, as it stands in the table.
+/// One error of one layer: the columns with one prefix. The fields are those of
+/// [`crate::record::Errors`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ErrorRow {
     pub rel_l2: f64,
@@ -16,7 +17,7 @@ pub(crate) struct ErrorRow {
     pub inf: u64,
 }
 
-/// One layer, as it stands in the table.
+/// One layer: a row of the table. The fields are those of [`crate::record::Layer`].
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Row {
     pub depth: usize,
@@ -36,24 +37,23 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// The ratio of the error that the layer introduces; where that was not measured, the one
-    /// that it inherits.
+    /// The budget ratio of the introduced error or, if that was not measured, of the inherited error.
     pub fn ratio(&self) -> Option<f64> {
         self.introduced.or(self.inherited).map(|errors| errors.ratio)
     }
 
-    /// The ratio when the network runs through.
+    /// The budget ratio of the inherited error.
     pub fn inherited_ratio(&self) -> Option<f64> {
         self.inherited.map(|errors| errors.ratio)
     }
 }
 
-/// The larger of two ratios, where NaN is worse than everything.
+/// The larger of two ratios, where NaN counts as larger than any number.
 pub(crate) fn worse(a: f64, b: f64) -> f64 {
     if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
 }
 
-/// Reads every row of a table of layers.
+/// Reads all rows of a table of layers.
 pub(crate) fn rows(table: &DataFrame) -> PolarsResult<Vec<Row>> {
     let reader = Reader { table };
     (0..table.height()).map(|row| reader.row(row)).collect()
@@ -95,7 +95,7 @@ impl Reader<'_> {
         })
     }
 
-    /// The errors with one prefix: present all together, or not at all.
+    /// The error with this prefix (`introduced` or `inherited`); `None` if it was not measured.
     fn errors(&self, prefix: &str, row: usize) -> PolarsResult<Option<ErrorRow>> {
         let float = |name: &str| self.float(&format!("{prefix}_{name}"), row);
         let count = |name: &str| -> PolarsResult<u64> {

@@ -1,4 +1,4 @@
-//! Records on disk: reading with every doubt named, writing beside the target and renaming.
+//! Reads and writes records. A file is written under a temporary name and renamed into place.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::{ReportError, Result};
 use crate::record::{DiffRecord, RECORD_FILE, Record, SCHEMA};
 
-/// The kinds of records that a report can be made of.
+/// The values of `kind` that this crate reads.
 const KINDS: [&str; 8] = ["diff", "selftest", "eval", "train", "ablate", "bench", "gpu", "null"];
 
-/// A record as it stands in the file: its version and kind before its body.
+/// The content of a record file: version and kind, then the fields of the record.
 #[derive(Serialize)]
 struct Envelope<'a, T> {
     schema: u64,
@@ -22,7 +22,7 @@ struct Envelope<'a, T> {
     body: &'a T,
 }
 
-/// What has to be known before the body can be read.
+/// The fields that decide how the rest of the file is read.
 #[derive(Deserialize)]
 #[serde(expecting = "a JSON object")]
 struct Header {
@@ -30,31 +30,39 @@ struct Header {
     kind: Option<serde_json::Value>,
 }
 
-/// Reads a record from a file, or from `record.json` in a run's directory.
+/// Reads a record from a file, or from `record.json` in the directory of a run.
+///
+/// # Errors
+///
+/// If the file cannot be read, has another schema version or kind, or is not a run record.
 pub fn read_record(path: &Path) -> Result<Record> {
     let file = record_path(path);
     let text = read_text(&file).map_err(|source| ReportError::read(&file, source))?;
     parse_record(&text, &file)
 }
 
-/// Reads a text file, but no endless one: a record is some megabytes at most.
+/// Reads a text file of limited size: a record has a few megabytes, and the path may be a device.
 fn read_text(path: &Path) -> io::Result<String> {
-    const MOST: u64 = 256 << 20;
+    const MAX_BYTES: u64 = 256 << 20;
     let mut text = String::new();
-    let read = File::open(path)?.take(MOST + 1).read_to_string(&mut text)?;
-    if read as u64 > MOST {
-        let reason = "it is larger than 256 MiB, which no run record is";
+    let read = File::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    if read as u64 > MAX_BYTES {
+        let reason = "the file is larger than 256 MiB, the limit for a run record";
         return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
     }
     Ok(text)
 }
 
-/// The file that `path` means: itself, or the record inside of it when it is a directory.
+/// The record file for a path: the file itself, or `record.json` inside it if it is a directory.
 fn record_path(path: &Path) -> PathBuf {
     if path.is_dir() { path.join(RECORD_FILE) } else { path.to_owned() }
 }
 
-/// Reads a record from JSON; `path` serves for the messages only.
+/// Parses a record from JSON; `path` is used in error messages only.
+///
+/// # Errors
+///
+/// If the text has another schema version or kind, or is not a run record.
 pub fn parse_record(text: &str, path: &Path) -> Result<Record> {
     let header: Header = parse(text, path)?;
     check_schema(&header, path)?;
@@ -73,7 +81,7 @@ pub fn parse_record(text: &str, path: &Path) -> Result<Record> {
         Some("ablate") => Ok(Record::Ablate(Box::new(parse(text, path)?))),
         _ => Err(ReportError::Kind {
             path: path.to_owned(),
-            found: in_words(header.kind.as_ref()),
+            found: for_message(header.kind.as_ref()),
             expected: KINDS.join(", "),
         }),
     }
@@ -88,83 +96,91 @@ fn check_schema(header: &Header, path: &Path) -> Result<()> {
     if found.and_then(serde_json::Value::as_u64) == Some(SCHEMA) {
         return Ok(());
     }
-    Err(ReportError::Schema { path: path.to_owned(), found: in_words(found), expected: SCHEMA })
+    Err(ReportError::Schema { path: path.to_owned(), found: for_message(found), expected: SCHEMA })
 }
 
-/// A heatmap whose values do not fill it would be drawn askew.
+/// Refuses a heatmap whose number of values differs from height x width, since it would be drawn skewed.
 fn check_heatmap(diff: &DiffRecord, path: &Path) -> Result<()> {
     let Some(map) = &diff.heatmap else { return Ok(()) };
     if map.height.checked_mul(map.width) == Some(map.values.len()) {
         return Ok(());
     }
     let reason = format!(
-        "the heatmap of {} should hold {} x {} values and holds {}",
+        "the heatmap of {} holds {} values, but {} x {} were expected",
         map.layer,
+        map.values.len(),
         map.height,
-        map.width,
-        map.values.len()
+        map.width
     );
     Err(ReportError::format(path, reason))
 }
 
-/// A JSON value for a message: short, and "none" where there is none.
-fn in_words(value: Option<&serde_json::Value>) -> String {
-    const LONGEST: usize = 40;
+/// A JSON value for an error message, shortened; `none` if the field is missing.
+fn for_message(value: Option<&serde_json::Value>) -> String {
+    const MAX_CHARS: usize = 40;
     let text = value.map_or_else(|| "none".to_owned(), ToString::to_string);
-    match text.char_indices().nth(LONGEST) {
+    match text.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }
 }
 
-/// The JSON of a record, with a newline at its end.
+/// The JSON of a record, with a trailing newline.
+///
+/// # Errors
+///
+/// If serde refuses the record, which is a bug in this crate.
 pub fn to_json(record: &Record) -> serde_json::Result<String> {
     let kind = record.kind();
     let mut text = match record {
-        Record::Diff(body) => enveloped(kind, body),
-        Record::Selftest(body) => enveloped(kind, body),
-        Record::Eval(body) => enveloped(kind, body),
-        Record::Train(body) => enveloped(kind, body),
-        Record::Ablate(body) => enveloped(kind, body),
-        Record::Bench(body) => enveloped(kind, body),
-        Record::Gpu(body) => enveloped(kind, body),
-        Record::Null(body) => enveloped(kind, body),
+        Record::Diff(body) => with_envelope(kind, body),
+        Record::Selftest(body) => with_envelope(kind, body),
+        Record::Eval(body) => with_envelope(kind, body),
+        Record::Train(body) => with_envelope(kind, body),
+        Record::Ablate(body) => with_envelope(kind, body),
+        Record::Bench(body) => with_envelope(kind, body),
+        Record::Gpu(body) => with_envelope(kind, body),
+        Record::Null(body) => with_envelope(kind, body),
     }?;
     text.push('\n');
     Ok(text)
 }
 
-fn enveloped(kind: &'static str, body: &impl Serialize) -> serde_json::Result<String> {
+fn with_envelope(kind: &'static str, body: &impl Serialize) -> serde_json::Result<String> {
     serde_json::to_string_pretty(&Envelope { schema: SCHEMA, kind, body })
 }
 
-/// Writes a record. A reader sees the old file or the new one, never half of one.
+/// Writes a record as JSON. Readers see the old file or the complete new one.
+///
+/// # Errors
+///
+/// If a directory cannot be made or the file cannot be written.
 pub fn write_record(record: &Record, path: &Path) -> Result<()> {
     let text = to_json(record).map_err(|error| ReportError::write(path, error.into()))?;
-    write_whole(path, text.as_bytes())
+    write_atomically(path, text.as_bytes())
 }
 
-/// Writes a file beside its place and renames it there; missing directories are made.
-pub(crate) fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
-    let beside = beside(path)?;
+/// Writes a file under a temporary name and renames it; missing directories are made.
+pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
+    let temporary = temporary_path(path)?;
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(|source| ReportError::write(path, source))?;
     }
-    let written = write_synced(&beside, content).and_then(|()| fs::rename(&beside, path));
+    let written = write_synced(&temporary, content).and_then(|()| fs::rename(&temporary, path));
     written.map_err(|source| {
-        // The half-written file is of no use to anybody; that it may not exist is no failure.
-        let _ = fs::remove_file(&beside);
+        // The removal fails if the file was never made, which does not matter.
+        let _ = fs::remove_file(&temporary);
         ReportError::write(path, source)
     })
 }
 
-/// A name in the same directory, so that the rename does not cross file systems; the process id
-/// keeps two runs apart that write the same report.
-fn beside(path: &Path) -> Result<PathBuf> {
+/// A hidden name in the same directory, so that the rename stays within one file system. It contains
+/// the process id, so that two runs that write the same report do not collide.
+fn temporary_path(path: &Path) -> Result<PathBuf> {
     let name = path.file_name().ok_or_else(|| {
         ReportError::write(
             path,
-            io::Error::new(io::ErrorKind::InvalidInput, "this is no file name"),
+            io::Error::new(io::ErrorKind::InvalidInput, "the path does not end in a file name"),
         )
     })?;
     let hidden = format!(".{}.{}.part", name.to_string_lossy(), std::process::id());

@@ -1,7 +1,7 @@
-//! The table of a record: a polars frame with one row for each layer, also written as Parquet.
+//! The table of a record as a polars data frame, which is also written as Parquet.
 //!
-//! Everything that the pages and plots show of the layers is computed from this frame, so what
-//! somebody reads from the Parquet file is what the report shows.
+//! The pages and plots of a comparison are computed from this data frame, so the Parquet file holds the
+//! same values as the report.
 
 use std::path::Path;
 
@@ -14,14 +14,14 @@ use crate::record::{
     AblateRecord, Answer, BenchEntry, BenchRecord, DiffRecord, Errors, EvalRecord, GpuRecord,
     Layer, NullRecord, Place, Quantiles, Record, SelftestRecord, TrainRecord, Video,
 };
-use crate::store::write_whole;
+use crate::store::write_atomically;
 
-/// A column of an [`Errors`]: its name, and how it is read.
-type Read<T> = (&'static str, fn(&Errors) -> T);
+/// A column made from a field of [`Errors`]: its name without the prefix, and how it is read.
+type ErrorColumn<T> = (&'static str, fn(&Errors) -> T);
 
-/// The columns of one [`Errors`], and how each is read. They stand in the frame twice, with the
-/// prefixes `introduced_` and `inherited_`.
-const FLOATS: [Read<f64>; 6] = [
+/// The floating-point columns of an [`Errors`]. The table has them twice, with the prefixes
+/// `introduced_` and `inherited_`.
+const FLOATS: [ErrorColumn<f64>; 6] = [
     ("rel_l2", |e| e.rel_l2),
     ("max_abs", |e| e.max_abs),
     ("max_rel", |e| e.max_rel),
@@ -30,10 +30,15 @@ const FLOATS: [Read<f64>; 6] = [
     ("e_ref", |e| e.e_ref),
 ];
 
-/// The whole-numbered columns of one [`Errors`].
-const COUNTS: [Read<u64>; 3] = [("ulp", |e| e.ulp), ("nan", |e| e.nan), ("inf", |e| e.inf)];
+/// The integer columns of an [`Errors`], with the same prefixes.
+const COUNTS: [ErrorColumn<u64>; 3] = [("ulp", |e| e.ulp), ("nan", |e| e.nan), ("inf", |e| e.inf)];
 
-/// The table of a record: one row for each layer, or for each injected fault of a self-test.
+/// Makes the table of a record: one row for each layer, injected fault, video and engine, epoch,
+/// trained network, contestant, step or group of ratios, depending on the kind of the record.
+///
+/// # Errors
+///
+/// If polars refuses the columns, which is a bug in this crate.
 pub fn to_table(record: &Record) -> Result<DataFrame> {
     let table = match record {
         Record::Diff(diff) => layers_table(diff),
@@ -89,17 +94,17 @@ fn faults_table(selftest: &SelftestRecord) -> PolarsResult<DataFrame> {
     DataFrame::new(rows.len(), columns)
 }
 
-/// One row for each video and engine, in the order of the list. Nothing in it depends on when or
-/// how fast the run was made.
+/// One row for each video and engine, in the order of the list. No column depends on when or how fast
+/// the run was made.
 fn videos_table(eval: &EvalRecord) -> PolarsResult<DataFrame> {
-    let silent = std::iter::once(None);
+    let unanswered = std::iter::once(None);
     let rows: Vec<(&Video, Option<(&str, &Answer)>)> = eval
         .videos
         .iter()
         .flat_map(|video| {
             let engines = eval.engines.iter().map(|score| score.engine.as_str());
             let says: Vec<_> = engines.zip(&video.says).map(Some).collect();
-            let rows = if says.is_empty() { silent.clone().collect() } else { says };
+            let rows = if says.is_empty() { unanswered.clone().collect() } else { says };
             rows.into_iter().map(move |answer| (video, answer))
         })
         .collect();
@@ -150,7 +155,6 @@ fn epochs_table(train: &TrainRecord) -> PolarsResult<DataFrame> {
     DataFrame::new(epochs.len(), columns)
 }
 
-/// One row for each variant and network.
 /// One row for each contestant of each setting.
 fn times_table(bench: &BenchRecord) -> PolarsResult<DataFrame> {
     let rows: Vec<_> =
@@ -212,6 +216,7 @@ fn ratios_table(null: &NullRecord) -> PolarsResult<DataFrame> {
     DataFrame::new(rows.len(), columns)
 }
 
+/// One row for each variant and trained network.
 fn variants_table(ablate: &AblateRecord) -> PolarsResult<DataFrame> {
     let rows: Vec<_> = ablate
         .variants
@@ -263,14 +268,18 @@ fn shape_text(shape: &[u64]) -> String {
     shape.iter().map(u64::to_string).collect::<Vec<_>>().join(" × ")
 }
 
-/// Writes the table as Parquet. The run (command, machine, versions, …) goes along as the
-/// metadata entry `run`, in JSON.
+/// Writes the table of a record as Parquet. The metadata holds the kind of the record as `kind` and,
+/// except for evaluations, the run (command, machine, versions, …) as JSON under `run`.
+///
+/// # Errors
+///
+/// If the table cannot be made or the file cannot be written.
 pub fn write_parquet(record: &Record, path: &Path) -> Result<()> {
     let mut table = to_table(record)?;
     let run = serde_json::to_string(record.run())
         .map_err(|error| crate::ReportError::write(path, error.into()))?;
     let mut metadata = vec![("kind".to_owned(), record.kind().to_owned())];
-    // An evaluation that was stopped and resumed leaves the same bytes as one that was not.
+    // Without the run, a resumed evaluation writes the same bytes as an uninterrupted one.
     if !matches!(record, Record::Eval(_)) {
         metadata.push(("run".to_owned(), run));
     }
@@ -278,5 +287,5 @@ pub fn write_parquet(record: &Record, path: &Path) -> Result<()> {
     ParquetWriter::new(&mut bytes)
         .with_key_value_metadata(Some(KeyValueMetadata::from_static(metadata)))
         .finish(&mut table)?;
-    write_whole(path, &bytes)
+    write_atomically(path, &bytes)
 }

@@ -1,6 +1,6 @@
-//! Drives the pages in headless Chromium: sorting, filtering, links, width, light and dark.
+//! Tests of the pages in headless Chromium: sorting, filtering, links, width, light and dark theme.
 //!
-//! Without a browser the tests say so aloud and pass; `scripts/test` ends with the line.
+//! Without a browser the tests are skipped; `scripts/test` lists them at its end.
 
 mod common;
 
@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use reports::record::DiffRecord;
 use reports::{Record, render};
 
-/// The names that the browser goes by.
+/// The program names of the browser.
 const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
 
-/// A page that takes longer than this hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest time for one page.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 fn browser() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
@@ -25,7 +25,7 @@ fn browser() -> Option<PathBuf> {
     places.into_iter().find(|place| place.is_file())
 }
 
-/// One browser with its own profile and the pages that it is shown.
+/// A browser, and a temporary folder for its profile and the pages.
 struct Session {
     browser: PathBuf,
     folder: tempfile::TempDir,
@@ -34,7 +34,7 @@ struct Session {
 impl Session {
     fn start() -> Option<Session> {
         let Some(browser) = browser() else {
-            skip::skip!(Chromium, "no browser to open the pages in");
+            skip::skip!(Chromium, "no browser that could open the pages");
             return None;
         };
         Some(Session { browser, folder: tempfile::tempdir().expect("a folder") })
@@ -50,7 +50,7 @@ impl Session {
         self.page(name, &render(&Record::Diff(Box::new(record))).expect("a page"))
     }
 
-    /// The document after its script has run.
+    /// The HTML of the document after its script has run.
     fn dom(&self, address: &str, dark: bool) -> String {
         let out = self.folder.path().join("dom");
         let file = fs::File::create(&out).expect("a file");
@@ -68,10 +68,10 @@ impl Session {
             .expect("the browser starts");
         let start = Instant::now();
         while child.try_wait().expect("the browser can be waited for").is_none() {
-            if start.elapsed() > PATIENCE {
-                // It may have ended just now; then there is nothing to end.
+            if start.elapsed() > TIME_LIMIT {
+                // This fails if the browser has ended in the meantime, which does not matter.
                 let _ = child.kill();
-                panic!("the browser did not end within {PATIENCE:?} on {address}");
+                panic!("the browser did not end within {TIME_LIMIT:?} on {address}");
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -83,7 +83,7 @@ impl Session {
     }
 }
 
-/// The tags of the table's rows in the order shown, hidden ones left out.
+/// The visible rows of the table of layers, in the order shown.
 fn shown(dom: &str) -> Vec<&str> {
     let table = dom.split("<tbody>").nth(1).and_then(|rest| rest.split("</tbody>").next());
     let rows = table.expect("the table of layers").split("<tr ").skip(1);
@@ -112,7 +112,7 @@ fn the_address_sorts_and_filters_the_table() {
     assert!(key.is_some_and(|tag| tag.contains("aria-sort=\"descending\"")), "{key:?}");
     assert!(dom.contains("18 of 407 shown"));
 
-    // An alias is a module and what is below it: ctl1 is not ctl10 to ctl16.
+    // An alias selects its module and the modules below it: ctl1 does not select ctl10 to ctl16.
     let dom = session.dom(&format!("{page}#filter=ctl1"), false);
     assert!(names(&dom).iter().all(|name| name.starts_with("layer1.0.conv2")));
 
@@ -146,7 +146,7 @@ fn numbers_sort_as_numbers_with_nan_as_the_worst_and_missing_at_the_end() {
 }
 
 #[test]
-fn a_link_to_a_block_unfolds_it() {
+fn a_link_to_a_block_opens_it() {
     let Some(session) = Session::start() else { return };
     let page = session.record("diverged", common::diverged());
     let dom = session.dom(&format!("{page}#block-layer4.0"), false);
@@ -181,14 +181,14 @@ fn hostile_text_runs_no_script() {
 }
 
 #[test]
-fn no_page_scrolls_sideways_on_a_telephone() {
+fn no_page_scrolls_sideways_on_a_phone() {
     let Some(session) = Session::start() else { return };
     for (name, record) in common::all() {
         for width in [320, 400] {
             let html = render(&record).expect("a page");
             let page = session.page(&format!("{name}-{width}"), &framed(&html, width));
             let dom = session.dom(&page, false);
-            // The frame's own scroll bar takes some pixels from the width.
+            // The scroll bar of the frame takes some pixels of the width.
             let inner: i32 = attribute(&dom, "data-inner").parse().expect("the frame's width");
             assert!(inner <= width && inner > width - 20, "{name}: {inner} of {width}");
             assert_eq!(attribute(&dom, "data-overflow"), "0", "{name} at {width}");
@@ -206,8 +206,8 @@ fn the_check_of_the_width_notices_a_page_that_is_too_wide() {
     assert!(overflow > 400, "{overflow}");
 }
 
-/// The page in a frame, since a browser's window cannot be made as narrow as a telephone. Every
-/// block is unfolded, so that the widest tables are there.
+/// A document with the page in a frame, since the window of a browser cannot be as narrow as a phone.
+/// All blocks are opened, so that the widest tables are laid out.
 fn framed(html: &str, width: i32) -> String {
     let source = html.replace('&', "&amp;").replace('"', "&quot;");
     format!(

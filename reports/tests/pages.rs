@@ -1,4 +1,4 @@
-//! The pages of records: complete, escaped, self-contained, and not too large.
+//! Tests of the pages: they are complete, escaped, self-contained and not too large.
 
 mod common;
 
@@ -12,7 +12,7 @@ fn page(name: &str) -> String {
     render(record).expect("a page")
 }
 
-/// The values of an attribute, wherever it stands.
+/// All values of an attribute in the page.
 fn attribute_values<'a>(html: &'a str, attribute: &str) -> Vec<&'a str> {
     let opening = format!(" {attribute}=\"");
     html.split(&opening).skip(1).filter_map(|rest| rest.split('"').next()).collect()
@@ -39,7 +39,7 @@ fn links_lead_to_something() {
         let html = page(name);
         let ids = attribute_values(&html, "id");
         for href in attribute_values(&html, "href") {
-            assert!(ids.contains(&&href[1..]), "{name}: nothing has the id {href}");
+            assert!(ids.contains(&&href[1..]), "{name}: no element has the id {href}");
         }
     }
 }
@@ -51,7 +51,7 @@ fn hostile_text_stays_text() {
     assert!(!html.contains("<script>document"));
     assert!(!html.contains("<img"));
     assert_eq!(html.matches("<script>").count(), 1);
-    assert!(!html.contains(">49&"), "text was taken for a template");
+    assert!(!html.contains(">49&"), "text was expanded as a template");
 }
 
 #[test]
@@ -80,7 +80,10 @@ fn a_bench_shows_speed_accuracy_and_where_the_time_goes() {
     ] {
         assert!(html.contains(words), "{words}");
     }
-    assert!(!page("bench-hostile").contains("NaN to"), "an interval that is not there is a dash");
+    assert!(
+        !page("bench-hostile").contains("NaN to"),
+        "a missing interval must be shown as a dash"
+    );
     let empty = page("bench-empty");
     assert!(!empty.contains("Speed against accuracy") && !empty.contains("Roofline"));
 }
@@ -94,7 +97,7 @@ fn an_evaluation_says_first_what_is_missing() {
         "could not be decoded",
         "stopped before its end",
         "shuffled:1",
-        "This is part 1",
+        "This is shard 1",
     ] {
         assert!(head.contains(words), "{words}");
     }
@@ -151,7 +154,7 @@ fn a_selftest_shows_what_was_planted_against_what_was_named() {
     for text in [
         "150 of 160 are on the diagonal, 93.8 %",
         "engine: 2 as eps 0 &lt;instead&gt; of 1e-5",
-        "(in no catalogue)",
+        "(not in the catalogue)",
         "the bias is missing",
     ] {
         assert!(html.contains(text), "{text}");
@@ -159,7 +162,7 @@ fn a_selftest_shows_what_was_planted_against_what_was_named() {
 }
 
 #[test]
-fn a_selftest_of_before_the_matrix_makes_a_page() {
+fn a_selftest_without_a_matrix_makes_a_page() {
     let old = SelftestRecord { confusion: vec![], ..common::selftest() };
     let html = render(&Record::Selftest(Box::new(old))).expect("a page");
     assert!(html.contains("swapped weights") && !html.contains("on the diagonal"));
@@ -187,7 +190,7 @@ fn the_text_of_the_diverged_page_reads_well() {
     insta::assert_snapshot!(text_of(header.expect("a header")));
 }
 
-/// The text between tags, one piece a line.
+/// The text between the tags, one piece per line.
 fn text_of(html: &str) -> String {
     let pieces =
         html.split('<').filter_map(|piece| piece.split_once('>')).map(|(_, text)| text.trim());

@@ -1,4 +1,4 @@
-//! Records on disk, and the table that is made of them.
+//! Tests of records on disk and of the tables made from them.
 
 mod common;
 
@@ -9,14 +9,14 @@ use common::{all, passing};
 use polars::prelude::{ParquetReader, SerReader};
 use reports::{Record, parse_record, read_record, to_json, to_table, write_record, write_report};
 
-/// NaN is not equal to itself, so records are compared as they are written.
+/// The JSON of a record. Tests compare records as JSON, since NaN is not equal to itself.
 fn json(record: &Record) -> String {
     to_json(record).expect("JSON")
 }
 
 fn failure(text: &str) -> String {
     match parse_record(text, Path::new("run.json")) {
-        Ok(_) => panic!("this is no record: {text}"),
+        Ok(_) => panic!("this is not a record, but was accepted: {text}"),
         Err(error) => error.to_string(),
     }
 }
@@ -45,7 +45,7 @@ fn what_is_not_finite_is_written_as_a_string_and_never_as_null() {
 }
 
 #[test]
-fn a_ratio_without_an_interval_is_no_null() {
+fn a_ratio_without_an_interval_is_not_written_as_null() {
     let mut record = common::bench::bench();
     record.settings.truncate(1);
     record.settings[0].entries[0].to_peer = Some(("torch".into(), [0.7, f64::NAN, f64::INFINITY]));
@@ -97,11 +97,11 @@ fn a_heatmap_that_does_not_fill_its_shape_is_refused() {
     let map = record.heatmap.as_mut().expect("a heatmap");
     (map.height, map.width) = (usize::MAX, 2);
     let text = json(&Record::Diff(Box::new(record)));
-    assert!(failure(&text).contains("and holds 784"), "{}", failure(&text));
+    assert!(failure(&text).contains("holds 784 values"), "{}", failure(&text));
 }
 
 #[test]
-fn every_truncation_of_a_record_is_an_error_and_no_panic() {
+fn every_truncation_of_a_record_is_an_error_and_not_a_panic() {
     let mut record = common::diverged();
     record.layers.truncate(2);
     record.heatmap = None;

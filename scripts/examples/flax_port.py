@@ -1,17 +1,17 @@
-"""SqueezeTime in Flax linen, written from the paper: the worked example of a port that is wrong in one place.
+"""SqueezeTime in Flax linen, written from the paper: the worked example of a port with one mistake.
 
-`resize` chooses how the positional embedding gets to the size of its feature map:
-- align_corners        what the model asks for;
-- scale_and_translate  the same through jax.image.scale_and_translate, a natural way to write it in JAX. Its scale
-  (out - 1) / (in - 1) is 0 where the map is 1 pixel high or wide, and there the embedding is silently lost.
+`resize` selects how the positional embedding is resized to its feature map:
+- align_corners        correctly;
+- scale_and_translate  through jax.image.scale_and_translate, a natural way to write it in JAX. Its scale
+  (out - 1) / (in - 1) is 0 if the map is 1 pixel high or wide, and the embedding is then silently lost.
 
-`harness diff --candidate npz:dump.npz` names the first block where that happens. The dump is made by
+`harness diff --candidate npz:dump.npz` names the first block in which that happens. The dump is made by
 
     python scripts/dump_activations.py flax --model scripts/examples/flax_port.py:make_model \\
         --kwargs '{"depth": 18, "width": 0.125, "classes": 7}' --size 57x65 --out dump.npz
 
-Layouts are Flax's: NHWC activations, HWIO kernels. Names are PyTorch's where a module has a name of its own;
-inside param_conv and glo_conv, which PyTorch numbers, they are conv1, norm1, conv2 (, norm2, conv3).
+Layouts are those of Flax: NHWC activations, HWIO kernels. Module names are those of PyTorch, except inside param_conv
+and glo_conv: PyTorch numbers their modules, which are called conv1, norm1, conv2 (, norm2, conv3) here.
 """
 
 import sys
@@ -30,18 +30,18 @@ BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)
 BLOCKS |= {101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}
 BASIC_DEPTHS = (10, 18, 34)
 STAGE_CHANNELS = (64, 128, 256, 512)
-MIDDLE = 16  # channels between the convolutions of the IOI, whatever the number of frames
-BASIC_FIRST_POS_DIM = 7  # the first CTL of a BasicBlock does not follow its stage
+MIDDLE = 16  # channels between the convolutions of the IOI, for any number of frames
+BASIC_FIRST_POS_DIM = 7  # embedding of the first CTL of a BasicBlock, in every stage
 
 
 def align_corners(image, height, width):
-    """Bilinear, the outermost pixel centres of both grids on each other: two small matrix products."""
+    """Bilinear resize with aligned corners, as two small matrix products."""
     rows, columns = axis_weights(image.shape[0], height), axis_weights(image.shape[1], width)
     return jnp.einsum("oi,pj,ijc->opc", rows, columns, image)
 
 
 def axis_weights(size, wanted):
-    """How much each of `size` inputs counts in each of `wanted` outputs; a single one takes the first."""
+    """Weights [wanted, size] of the inputs in each output along one axis; a single output takes the first input."""
     step = (size - 1) / (wanted - 1) if wanted > 1 else 0.0
     position = np.arange(wanted) * step
     low = np.minimum(np.floor(position).astype(int), size - 1)
@@ -52,7 +52,7 @@ def axis_weights(size, wanted):
 
 
 def scale_and_translate(image, height, width):
-    """The emulation; the translation puts the first pixel centres on each other."""
+    """Emulates aligned corners; the translation aligns the centres of the first pixels."""
     rows, columns = image.shape[:2]
     scale = jnp.array([(height - 1) / (rows - 1), (width - 1) / (columns - 1)])
     shape = (height, width, image.shape[2])
@@ -77,7 +77,7 @@ def norm(name):
 
 
 class ParamConv(nn.Module):
-    """The gate of a CTL: one weight per channel."""
+    """The gate of a CTL: one factor for each channel."""
 
     @nn.compact
     def __call__(self, x):
@@ -87,7 +87,7 @@ class ParamConv(nn.Module):
 
 
 class GloConv(nn.Module):
-    """The wide path of an IOI, with positions; its output weights the 3x3 convolution."""
+    """The wide path of an IOI, with the positional embedding. Its output scales the 3x3 convolution."""
 
     features: int
     pos_dim: int
@@ -128,7 +128,7 @@ class ChannelTimeLearning(nn.Module):
 
 
 class Block(nn.Module):
-    """BasicBlock or, with `bottleneck`, the block of the deeper networks."""
+    """BasicBlock or, with `bottleneck`, Bottleneck."""
 
     channels: int
     stride: int
@@ -171,7 +171,7 @@ class SqueezeTime(nn.Module):
 
     @nn.compact
     def __call__(self, clip):
-        """[N, 3, T, H, W] to logits; the colours' frames become the channels, which go last."""
+        """A clip [N, 3, T, H, W] to logits. The frames of each colour become channels, in the last dimension."""
         n, _, _, height, width = clip.shape
         x = clip.reshape(n, 3 * self.frames, height, width).transpose(0, 2, 3, 1)
         stages = [int(channels * self.width) for channels in STAGE_CHANNELS]
@@ -186,7 +186,7 @@ class SqueezeTime(nn.Module):
         return nn.Dense(self.classes, name="fc")(x.mean(1).mean(1))
 
 
-# Linen's leaves and, inside the two numbered sequences, its modules, as PyTorch calls them.
+# PyTorch's names for linen's variables, and for the modules inside the two numbered sequences.
 LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 NUMBERED = {
     "param_conv": {"conv1": "1", "norm1": "2", "conv2": "4"},
@@ -206,7 +206,7 @@ def official_name(path):
 
 
 def formula_leaf(path, shape, seed):
-    """The formula knows PyTorch's shapes; the values are turned into Flax's layout."""
+    """The formula's values for a variable, transposed from PyTorch's to Flax's layout."""
     name = formula.official_name(official_name(path))
     if path[-1] == "kernel" and len(shape) == 4:
         height, width, inputs, outputs = shape
@@ -219,7 +219,7 @@ def formula_leaf(path, shape, seed):
 
 
 def make_model(seed=0, size=224, **config):
-    """The module and its variables with formula weights, which do not depend on the size."""
+    """The module, and its variables with formula weights. The variables do not depend on the size."""
     if "pos_dim" in config:
         config["pos_dim"] = tuple(config["pos_dim"])
     module = SqueezeTime(**config)

@@ -1,7 +1,7 @@
-"""SqueezeTime in PyTorch, written from the paper: the worked example of a port to be checked.
+"""SqueezeTime in PyTorch, written from the paper: a worked example of a port.
 
-Module names are the official ones, so its state dict and its dump fit `harness diff` without any mapping.
-Its activations are dumped by
+Module names are the official ones, so `harness diff` reads its state dict and its dump without a mapping of names.
+The dump is made by
 
     python scripts/dump_activations.py torch --model scripts/examples/torch_port.py:make_model \\
         --kwargs '{"depth": 18, "width": 0.125, "classes": 7}' --size 64 --out dump.npz
@@ -21,8 +21,8 @@ BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)
 BLOCKS |= {101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}
 BASIC_DEPTHS = (10, 18, 34)
 STAGE_CHANNELS = (64, 128, 256, 512)
-MIDDLE = 16  # channels between the convolutions of the IOI, whatever the number of frames
-BASIC_FIRST_POS_DIM = 7  # the first CTL of a BasicBlock does not follow its stage
+MIDDLE = 16  # channels between the convolutions of the IOI, for any number of frames
+BASIC_FIRST_POS_DIM = 7  # embedding of the first CTL of a BasicBlock, in every stage
 
 
 def conv_bn(inputs, outputs):
@@ -30,7 +30,7 @@ def conv_bn(inputs, outputs):
 
 
 class InterObjectInteraction(nn.Module):
-    """IOI: a 3x3 convolution, weighted by what a wide path with positions sees."""
+    """IOI: a 3x3 convolution, scaled by the output of a wide path with the positional embedding."""
 
     def __init__(self, inputs, outputs, pos_dim):
         super().__init__()
@@ -58,7 +58,7 @@ class InterObjectInteraction(nn.Module):
 
 
 class ChannelTimeLearning(nn.Module):
-    """CTL: time lies in the channels; a gate weights them, then TFC and IOI add up."""
+    """CTL: the channels contain time. A gate scales them, and the outputs of TFC and IOI are added."""
 
     def __init__(self, inputs, outputs, pos_dim):
         super().__init__()
@@ -75,7 +75,7 @@ class ChannelTimeLearning(nn.Module):
 
 
 class Block(nn.Module):
-    """What both blocks share: the halving before them and the shortcut around them."""
+    """The common parts of both blocks: the downsampling before them and the shortcut around them."""
 
     def __init__(self, inputs, outputs, stride):
         super().__init__()
@@ -144,7 +144,7 @@ class SqueezeTime(nn.Module):
         self.fc = nn.Linear(inputs, classes)
 
     def forward(self, clip):
-        """[N, 3, T, H, W] to logits; the colours' frames become the channels."""
+        """A clip [N, 3, T, H, W] to logits. The frames of each colour become channels."""
         x = self.maxpool(F.relu(self.bn1(self.conv1(clip.flatten(1, 2)))))
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)
@@ -152,7 +152,7 @@ class SqueezeTime(nn.Module):
 
 
 def make_model(seed=0, **config):
-    """The model with formula weights; a checkpoint given to dump_activations.py replaces them."""
+    """The model with formula weights, which a checkpoint given to dump_activations.py replaces."""
     model = SqueezeTime(**config)
     state = model.state_dict()
     for name, tensor in state.items():

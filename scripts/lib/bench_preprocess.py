@@ -1,4 +1,4 @@
-"""Times decoding and resizing, contestants interleaved round by round; run by scripts/bench_preprocess."""
+"""Times decoding and resizing, with the contestants interleaved round by round. Run by scripts/bench_preprocess."""
 
 import argparse
 import json
@@ -22,7 +22,7 @@ STD = np.array([58.395, 57.12, 57.375], np.float32)
 
 
 class Ours:
-    """The Rust program, asked by lines."""
+    """The Rust program of this project, which answers requests line by line."""
 
     def __init__(self, program):
         self.child = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -32,7 +32,7 @@ class Ours:
         print(f"{what} {path}", file=self.child.stdin, flush=True)
         answer = self.child.stdout.readline().split()
         if len(answer) != 3:
-            sys.exit(f"bench_preprocess: our program gave no answer for {path}; see its message above.")
+            sys.exit(f"bench_preprocess: the Rust program failed on {path}; see its message above.")
         return float(answer[0]), int(answer[1]), int(answer[2])
 
 
@@ -80,7 +80,7 @@ def views_opencv(path):
 
 
 def make_video(folder):
-    """340 x 256, 300 frames, H.264: what a clip of Kinetics is like."""
+    """Makes a video like a clip of Kinetics: 340 x 256, 300 frames, H.264."""
     path = str(Path(folder) / "made.mp4")
     ffmpeg = os.environ.get("FFMPEG") or os.environ.get("HARNESS_FFMPEG") or "ffmpeg"
     source = "testsrc2=size=340x256:rate=30:duration=10,noise=alls=8:allf=t"
@@ -97,7 +97,7 @@ def cpu():
 
 def measure(contestants, videos, rounds):
     rates = {key: [] for key in contestants}
-    for number in range(rounds + 1):  # the first round warms up
+    for number in range(rounds + 1):  # the first round is a warm-up
         for video in videos:
             answers = {}
             for (stage, name), run in contestants.items():
@@ -139,7 +139,7 @@ def main():
         best.setdefault(stage, median)
         rows.append({"stage": stage, "contestant": name, "unit": "frames/s", "median": median, "q1": q1, "q3": q3,
                      "ours_over_it": best[stage] / median})  # fmt: skip
-    print(f"{cpu()}, {os.cpu_count()} cores, {platform.system()}; one thread each; {arguments.rounds} rounds")
+    print(f"{cpu()}, {os.cpu_count()} cores, {platform.system()}; one thread per contestant; {arguments.rounds} rounds")
     print(", ".join(f"{name} {version}" for name, version in versions.items()))
     print(f"{'stage':26} {'contestant':22} {'frames/s':>9} {'quartiles':>17} {'ours / it':>10}")
     for row in rows:

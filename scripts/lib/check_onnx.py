@@ -1,8 +1,8 @@
-"""Holds an exported ONNX file against the reference, by the rule of `harness diff`; run by scripts/check_onnx.
+"""Compares exported ONNX files with the reference, by the rule of `harness diff`. Run by scripts/check_onnx.
 
-    python check_onnx.py HARNESS [--opset 17,23] [the options of model and weights]
+    python check_onnx.py HARNESS [--opset 17,23] [options for model and weights]
 
-Exit code 0: every file is valid and its logits agree. 1: one does not. 2: usage or tool error.
+Exit code 0: all files are valid and their logits agree. 1: one file is invalid or disagrees. 2: usage or tool error.
 """
 
 import argparse
@@ -17,11 +17,11 @@ WIDTHS = (5, 4, 6, 8, 9, 9, 7, 12)
 
 
 class Failure(Exception):
-    """What cannot be done, in a sentence."""
+    """A tool that failed; the message is one sentence."""
 
 
 def harness(program, *arguments):
-    """Runs the harness and returns its exit code, 0 or 1."""
+    """Runs the harness and returns its exit code, 0 or 1. Raises Failure for any other one."""
     result = subprocess.run([program, *arguments], capture_output=True, text=True)
     if result.returncode not in (0, 1):
         lines = result.stderr.strip().splitlines() or [f"harness ended with {result.returncode}"]
@@ -31,9 +31,9 @@ def harness(program, *arguments):
 
 
 def infer(model, arrays, output):
-    """Runs a file in ONNX Runtime on arrays of the names of its inputs; the outputs go into an npz beside `input`.
+    """Runs a file in ONNX Runtime and saves its outputs, together with `input`, into the npz `output`.
 
-    `arrays` is what gives them by name: a dictionary, or the path of an npz.
+    `arrays` holds the inputs by name: a dictionary, or the path of an npz.
     """
     import numpy
     import onnxruntime
@@ -47,7 +47,7 @@ def infer(model, arrays, output):
 
 
 def facts(model):
-    """What a file is, and whether it is valid: the cells of a row."""
+    """The first cells of a row: opset, IR version, nodes, size, and whether the file is valid."""
     import onnx
 
     read = onnx.load(str(model))
@@ -62,7 +62,7 @@ def facts(model):
 
 
 def check(program, opset, flags, folder):
-    """One row of the table, and whether all is well."""
+    """One row of the table, and whether the file is valid and agrees."""
     model, clip, output, record = (str(folder / name) for name in ("m.onnx", "clip.npz", "ort.npz", "record.json"))
     harness(program, "export", "onnx", "--opset", opset, "--out", model, *flags)
     harness(program, "dump", "--engine", "scalar", "--layer", "input", "--out", clip, *flags)
@@ -84,7 +84,7 @@ def line(cells):
 def main():
     parser = argparse.ArgumentParser(prog="check_onnx", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("harness", help=argparse.SUPPRESS)
-    parser.add_argument("--opset", default="17,19,21,23", help="versions to export, separated by commas")
+    parser.add_argument("--opset", default="17,19,21,23", help="opset versions to export, separated by commas")
     args, flags = parser.parse_known_args()
     try:
         rows = [COLUMNS]
@@ -95,16 +95,16 @@ def main():
             rows.append(cells)
             good &= fine
     except ImportError as error:
-        print(f"check_onnx: {error.name} is not installed; run scripts/check_onnx, which does that", file=sys.stderr)
+        print(f"check_onnx: {error.name} is not installed; run scripts/check_onnx, which installs it", file=sys.stderr)
         return 2
     except (Failure, OSError) as failure:
         print(f"check_onnx: {failure}", file=sys.stderr)
         return 2
-    except Exception as error:  # a library's own: said in one line
+    except Exception as error:  # errors of the libraries, reported in one line
         print(f"check_onnx: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}", file=sys.stderr)
         return 2
     print("\n".join(map(line, rows)))
-    print("the ratio is that of `harness diff`, of which 4 or less passes")
+    print("ratio: the budget ratio of `harness diff`; 4 or less passes")
     return 0 if good else 1
 
 

@@ -1,25 +1,28 @@
-# Shared by the scripts: where the repository is, and how they speak. Sourced, never run.
+# Functions that the scripts share. This file is sourced, not run.
 # shellcheck shell=bash
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 
+# Prints a line on stderr.
 say() { printf '%s\n' "$*" >&2; }
 
-# Ends the script in one sentence. 2 is "usage or tool error" in the whole project.
+# Ends the script with one sentence. In this project, exit code 2 always means "usage or tool error".
 die() {
     say "$(basename "$0"): $*"
     exit 2
 }
 
-# A relative CARGO_TARGET_DIR means the caller's directory, but cargo must run in the repository,
-# because it reads .cargo/config.toml (LIBTORCH) from where it stands.
+# A relative CARGO_TARGET_DIR is relative to the caller's directory, but cargo must run in the repository, because it
+# reads .cargo/config.toml (which sets LIBTORCH) from the current directory.
 if [[ -n ${CARGO_TARGET_DIR-} && $CARGO_TARGET_DIR != /* ]]; then
     export CARGO_TARGET_DIR=$PWD/$CARGO_TARGET_DIR
 fi
 
+# Runs a command in the root of the repository.
 in_repo() { (cd "$root" && "$@"); }
 
-# Makes .tools/NAME a Python environment of scripts/requirements/NAME.txt, unless it is one, and prints its Python.
+# Prints the Python of .tools/NAME, an environment with the packages of scripts/requirements/NAME.txt. Makes the
+# environment if it does not exist or if the list of packages has changed.
 provide_venv() {
     local venv=$root/.tools/$1 list=$root/scripts/requirements/$1.txt
     if [[ ! -x $venv/bin/python ]] || ! cmp -s "$list" "$venv/made-of.txt"; then

@@ -1,9 +1,9 @@
-"""Fetches libtorch's wheels with pip and puts the parts that a build needs into .libtorch/.
+"""Downloads libtorch's wheels with pip and installs the parts that a build needs into .libtorch/.
 
     python3 libtorch.py ROOT cpu|cuda HASH
 
-Run by scripts/setup, with nothing but the standard library. All work happens in .libtorch.partial/; only the
-last step, a rename, touches .libtorch/, so an interrupted run leaves what was there before.
+Run by scripts/setup; uses only the standard library. The folder is made as .libtorch.partial/ and then renamed, so an
+interrupted run leaves the previous .libtorch/ unchanged.
 """
 
 import fcntl
@@ -20,11 +20,11 @@ from pathlib import Path
 TORCH_VERSION = "2.11.0"
 LAYOUT = 1  # count up when other files are taken from the wheels: scripts/setup then makes the folder again
 GIB = 1 << 30
-# Wheels, what is unpacked of them, and pip's temporary copy of the largest.
+# Bytes for the wheels, the unpacked files, and pip's temporary copy of the largest wheel.
 DISK_NEEDED = {"cpu": 2 * GIB, "cuda": 7 * GIB}
 REQUIREMENTS = {"cpu": ["libtorch.txt"], "cuda": ["libtorch.txt", "libtorch-cuda.txt"]}
 
-# The wheels carry different tags for the same x86_64 Linux, and pip accepts only what is listed.
+# The wheels have different platform tags for x86_64 Linux, and pip accepts only the tags that it is given.
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (28, 27, 25, 18, 17, 12, 5)]
 PLATFORMS += [f"{name}_x86_64" for name in ("manylinux2014", "manylinux2010", "manylinux1")]
 GLIBC_NEEDED = (2, 28)
@@ -41,7 +41,7 @@ class Failure(Exception):
 
 
 def wanted(name, kind):
-    """Whether a file of a wheel is needed; libtorch_python, for one, never is."""
+    """Whether a file of a wheel is needed; the libraries for Python, for example, are not."""
     patterns = [LICENCE, TORCH_COMMON, NVIDIA_CPU]
     if kind == "cuda":
         patterns += [TORCH_CUDA, NVIDIA_CUDA]
@@ -52,20 +52,20 @@ def check_machine(place, kind):
     system, machine = platform.system(), platform.machine()
     if (system, machine) != ("Linux", "x86_64"):
         raise Failure(
-            f"the pinned libtorch is for Linux on x86_64 and this is {system} on {machine}; "
+            f"the pinned libtorch is for Linux on x86_64, and this is {system} on {machine}; "
             f"set LIBTORCH to a libtorch {TORCH_VERSION} for this machine."
         )
     libc, version = platform.libc_ver()
     if libc != "glibc" or tuple(int(part) for part in version.split(".")[:2]) < GLIBC_NEEDED:
         raise Failure(
-            f"the pinned libtorch needs glibc 2.28 or newer and this system has {libc or 'another C library'} "
+            f"the pinned libtorch needs glibc 2.28 or newer, and this system has {libc or 'another C library'} "
             f"{version}; set LIBTORCH to a libtorch {TORCH_VERSION} built for it."
         )
     free = shutil.disk_usage(place).free
     if free < DISK_NEEDED[kind]:
         raise Failure(
-            f"libtorch needs {DISK_NEEDED[kind] / GIB:.0f} GiB on the disk of {place} while it is unpacked and "
-            f"{free / GIB:.1f} GiB are free; make room and run this again."
+            f"libtorch needs {DISK_NEEDED[kind] / GIB:.0f} GiB on the disk of {place} while it is unpacked, and "
+            f"{free / GIB:.1f} GiB are free; free disk space and run this again."
         )
 
 
@@ -74,14 +74,14 @@ def runs(command):
 
 
 def python_with_pip(partial):
-    """This Python if it has pip; otherwise a throw-away environment that has."""
+    """This Python if it has pip, otherwise a temporary environment with pip."""
     if runs([sys.executable, "-m", "pip", "--version"]):
         return sys.executable
     venv = partial / "venv"
     if runs([sys.executable, "-m", "venv", str(venv)]):
         return str(venv / "bin" / "python3")
     raise Failure(
-        f"{sys.executable} has neither pip nor a working venv, and one of them has to fetch libtorch; "
+        f"{sys.executable} has neither pip nor a working venv, and one of them is needed to download libtorch; "
         "install python3-pip or python3-venv and run this again."
     )
 
@@ -104,7 +104,7 @@ def pip_command(python, requirements, folder):
 
 
 def download(python, requirements, folder):
-    """Runs pip; its progress goes to stderr, its complaints into the one sentence."""
+    """Runs pip and returns the wheels. Progress goes to stderr; an error of pip becomes a Failure."""
     folder.mkdir(parents=True)
     result = subprocess.run(
         pip_command(python, requirements, folder), stdout=sys.stderr, stderr=subprocess.PIPE, text=True
@@ -113,19 +113,19 @@ def download(python, requirements, folder):
         return sorted(folder.glob("*.whl"))
     if "DO NOT MATCH THE HASHES" in result.stderr:
         raise Failure(
-            f"a downloaded wheel has another hash than scripts/requirements/{requirements.name} pins, so it was "
-            "thrown away; ask pip where it comes from ('pip config list'), and run this again."
+            f"the hash of a downloaded wheel is not the one that scripts/requirements/{requirements.name} pins, so it was "
+            "discarded; see with 'pip config list' which index pip uses, and run this again."
         )
     errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR: ")]
     cause = errors[-1][len("ERROR: ") :] if errors else f"exit code {result.returncode}"
     raise Failure(
-        f"pip could not fetch the wheels of scripts/requirements/{requirements.name} ({cause.rstrip('.')}); "
+        f"pip could not download the wheels of scripts/requirements/{requirements.name} ({cause.rstrip('.')}); "
         "check that pip reaches its package index and run this again."
     )
 
 
 def unpack(wheel, folder, kind):
-    """Takes the needed files out of a wheel and deletes it, which keeps the peak on disk low."""
+    """Extracts the needed files from a wheel, then deletes the wheel to limit the use of the disk."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             names = [name for name in archive.namelist() if wanted(name, kind)]
@@ -138,27 +138,27 @@ def unpack(wheel, folder, kind):
 
 
 def build(root, kind, partial):
-    """Everything that the folder shall hold, made below `partial`."""
+    """Makes the content of .libtorch/ below `partial` and returns its folder."""
     content = partial / "content"
     content.mkdir()
     python = python_with_pip(partial)
     for name in REQUIREMENTS[kind]:
-        say(f"fetching the wheels of scripts/requirements/{name} with pip")
+        say(f"downloading the wheels of scripts/requirements/{name} with pip")
         wheels = download(python, root / "scripts" / "requirements" / name, partial / "wheels" / name)
         for wheel in wheels:
             unpack(wheel, content, kind)
     for needed in ("torch/lib/libtorch_cpu.so", "torch/include/torch/csrc/api/include/torch/torch.h"):
         if not (content / needed).is_file():
             raise Failure(
-                f"the wheel of torch {TORCH_VERSION} holds no {needed}; report this as a fault of the set-up."
+                f"the wheel of torch {TORCH_VERSION} does not contain {needed}; please report this bug of the set-up."
             )
-    # tch compares this file with the version that it binds.
+    # tch checks that this file names the version that it binds.
     (content / "torch" / "build-version").write_text(TORCH_VERSION + "\n")
     return content
 
 
 def install(content, target):
-    """Puts `content` in the target's place; between the two renames nothing is there for microseconds."""
+    """Replaces `target` by `content`. The target is missing only between the two renames."""
     old = target.with_name(target.name + ".old")
     discard(old)
     if os.path.lexists(target):
@@ -180,7 +180,7 @@ def provide(root, kind, fingerprint):
     with open(root / ".libtorch.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if (target / "stamp").is_file() and (target / "stamp").read_text() == stamp:
-            return  # another run made it while this one waited for the lock
+            return  # another run has made it while this one waited for the lock
         check_machine(root, kind)
         discard(partial)
         partial.mkdir()
@@ -202,17 +202,17 @@ def interrupt(*_):
 
 
 def main(root, kind, fingerprint):
-    signal.signal(signal.SIGTERM, interrupt)  # so that a terminated run tidies up like an interrupted one
+    signal.signal(signal.SIGTERM, interrupt)  # a terminated run cleans up like an interrupted one
     try:
         provide(Path(root), kind, fingerprint)
     except Failure as failure:
         say(str(failure))
         return 2
     except KeyboardInterrupt:
-        say("interrupted; nothing was changed, run this again to start over.")
+        say("interrupted; nothing was changed; run this again to start over.")
         return 2
     except OSError as error:
-        say(f"libtorch could not be put into place ({error}); correct that and run this again.")
+        say(f"libtorch could not be installed ({error}); correct the cause and run this again.")
         return 2
     return 0
 

@@ -1,8 +1,8 @@
-"""Writes random checkpoints with PyTorch and holds our reader against torch.load. Run by scripts/oracle.
+"""Writes random checkpoints with PyTorch and compares our reader with torch.load. Run by scripts/oracle.
 
-python oracle.py READER COUNT FIRST
+    python oracle.py READER COUNT FIRST
 
-READER is the example weights_digest of the crate spec, whose head says what a digest is.
+READER is the example program weights_digest, whose source defines the digest.
 """
 
 import argparse
@@ -19,39 +19,39 @@ import tempfile
 import warnings
 from pathlib import Path
 
-sys.setdlopenflags(os.RTLD_LAZY)  # CUDA's functions are missing, and none is called
+sys.setdlopenflags(os.RTLD_LAZY)  # the functions of CUDA are missing, and none is called
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 from torch.utils.serialization import config as serialization  # noqa: E402
 
-warnings.filterwarnings("ignore")  # torch's own deprecations
+warnings.filterwarnings("ignore")  # deprecation warnings of torch itself
 
 MODEL = ("10", "0.125", "7")  # depth, width, classes
-AT_ONCE = 20  # checkpoints on the disk at once
+AT_ONCE = 20  # checkpoints on the disk at the same time
 
 
 class Subclass(torch.Tensor):
-    """A class that no reader but this program knows."""
+    """A tensor class that the reader cannot know."""
 
 
 def model_tensors(reader):
-    """Official names and shapes, as the reader lists them."""
+    """Official names and shapes of the model's tensors, as the reader lists them."""
     lines = subprocess.run([reader, *MODEL], capture_output=True, text=True, check=True).stdout.splitlines()
     words = [line.split() for line in lines]
     return {name: tuple(int(n) for n in shape.split("x")) for _, name, shape in words}
 
 
-# Values and how they lie in memory. Each function gives a tensor with the values of the one that it is given.
+# Layouts in memory. Each function returns a tensor with the values of its argument.
 
 
 def contiguous(tensor, _):
     return tensor.clone()
 
 
-def turned(tensor, rng):
-    """The dimensions of the storage in another order."""
+def permuted(tensor, rng):
+    """A tensor whose dimensions have another order in the storage."""
     order = list(range(tensor.dim()))
     rng.shuffle(order)
     back = [order.index(axis) for axis in range(tensor.dim())]
@@ -59,7 +59,7 @@ def turned(tensor, rng):
 
 
 def sliced(tensor, rng):
-    """Every second value of a larger tensor, or a part of it."""
+    """A view of a larger tensor: a part of its last dimension, with a step of 1 to 3."""
     step = rng.choice([1, 2, 3])
     before = rng.randrange(3)
     extent = tensor.shape[-1] if tensor.dim() else 1
@@ -74,7 +74,7 @@ def channels_last(tensor, _):
 
 
 def negated(tensor, rng):
-    """A view with the neg bit: the imaginary part of a conjugated tensor."""
+    """A view with the negative bit: the imaginary part of a conjugated tensor."""
     if tensor.dtype not in (torch.float32, torch.float64):
         return tensor.clone()
     view = torch.complex(torch.zeros_like(tensor), -tensor).conj().imag
@@ -83,17 +83,17 @@ def negated(tensor, rng):
 
 
 def imaginary(tensor, _):
-    """The imaginary part of a complex tensor, whose storage holds the real part too."""
+    """The imaginary part of a complex tensor, whose storage also holds the real part."""
     if tensor.dtype not in (torch.float32, torch.float64):
         return tensor.clone()
     return torch.complex(torch.ones_like(tensor), tensor).imag
 
 
-LAYOUTS = [contiguous, contiguous, turned, sliced, channels_last, negated, imaginary]
+LAYOUTS = [contiguous, contiguous, permuted, sliced, channels_last, negated, imaginary]
 
 
 def shared(tensors, rng):
-    """All tensors of one format as parts of one storage, in any order."""
+    """All tensors of the same number format as parts of one storage, in random order."""
     out = dict(tensors)
     for dtype in {tensor.dtype for tensor in tensors.values()}:
         names = [name for name, tensor in tensors.items() if tensor.dtype == dtype]
@@ -107,7 +107,7 @@ def shared(tensors, rng):
     return out
 
 
-# Classes of tensors.
+# Tensor classes. Each function returns a tensor with the values of its argument.
 
 
 def parameter(tensor, rng):
@@ -130,10 +130,11 @@ def buffer(tensor, _):
 CLASSES = [lambda tensor, _: tensor, lambda tensor, _: tensor, parameter, attributed, buffer]
 
 
-# Tensors that cannot be weights. Each function gives one, and a word of the refusal.
+# Tensors that cannot be weights.
 
 
 def spoil(tensor, rng):
+    """A tensor that cannot be a weight, and a part of the message with which it must be refused."""
     kinds = [
         lambda: (tensor.to(torch.float8_e4m3fn), "float8_e4m3fn"),
         lambda: (tensor.to(torch.float8_e5m2), "float8_e5m2"),
@@ -152,7 +153,7 @@ def spoil(tensor, rng):
     return rng.choice(kinds)()
 
 
-# Names.
+# Names in the state dict.
 
 WRAPPERS = ["module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module", "_forward_module"]
 
@@ -162,7 +163,7 @@ def mmaction(name):
 
 
 def namer(rng):
-    """A function from official names to those of a program, its wrappers and prefixes."""
+    """A function from official names to names with the prefixes and wrappers of some program."""
     prefix = "".join(f"{word}." for word in rng.sample(["module", "model", "_orig_mod", "net"], rng.choice([0, 0, 1, 2])))
     base = rng.choice([str, str, mmaction])
     middle = rng.choice([None, None, rng.choice(WRAPPERS)])
@@ -176,12 +177,12 @@ def namer(rng):
     return rename
 
 
-# Files.
+# Content and format of the files.
 
 
-def beside(tensors, rng):
-    """What trainers keep beside a state dict."""
-    things = {
+def training_state(tensors, rng):
+    """Some of the values that training programs save together with a state dict."""
+    values = {
         "epoch": 7,
         "arch": "squeezetime",
         "best_acc1": torch.tensor(71.64),
@@ -204,15 +205,15 @@ def beside(tensors, rng):
             "param_groups": [{"lr": 0.1, "params": [0, 1]}],
         },
     }
-    keys = rng.sample(sorted(things), rng.randrange(6))
-    return {key: things[key] for key in keys}
+    keys = rng.sample(sorted(values), rng.randrange(6))
+    return {key: values[key] for key in keys}
 
 
 COUNTERS = {"n_averaged": torch.tensor(3), "steps": torch.tensor([5]), "bn1.num_batches_tracked": torch.tensor(9)}
 
 
 def nest(state, others, rng):
-    """The state dict somewhere in what is saved, and the function that takes it out again."""
+    """An object that contains the state dict somewhere, and a function that returns the state dict from it."""
     kind = rng.choice(["flat", "key", "key", "key", "deep", "list"])
     if kind == "flat" or (kind != "list" and not others and rng.random() < 0.3):
         return state, lambda saved: saved
@@ -238,9 +239,9 @@ def nest(state, others, rng):
 
 
 def write(saved, path, may_be_old, rng):
-    """Saves in any of the formats that torch.save knows."""
+    """Saves in one of the formats of torch.save and returns a description of the format."""
     protocol = rng.choice([2, 2, 3, 4, 5])
-    # The old format cannot hold every kind of tensor.
+    # The legacy format cannot hold all kinds of tensors.
     if rng.random() < 0.3 and may_be_old:
         torch.save(saved, path, pickle_protocol=protocol, _use_new_zipfile_serialization=False)
         return f"legacy protocol {protocol}"
@@ -252,13 +253,13 @@ def write(saved, path, may_be_old, rng):
 
 
 class Checkpoint:
-    """One random checkpoint: its file, what torch.load makes of it, and why it may be refused."""
+    """A random checkpoint: its file, its state dict as torch.load reads it, and why it must be refused, if so."""
 
     def __init__(self, seed, shapes, folder):
         rng = random.Random(seed)
         values = np.random.default_rng(seed)
         self.seed = seed
-        self.reason = None  # part of the sentence that it may be refused with
+        self.reason = None  # part of the message with which the reader must refuse the file
         formats = rng.choice([[torch.float32]] * 2 + [[torch.float32, torch.float16, torch.bfloat16, torch.float64]])
 
         def tensors():
@@ -269,7 +270,7 @@ class Checkpoint:
         if rng.random() < 0.2:
             state = shared(state, rng)
         else:
-            layouts = rng.choice([[contiguous], LAYOUTS, [negated], [sliced, turned]])
+            layouts = rng.choice([[contiguous], LAYOUTS, [negated], [sliced, permuted]])
             state = {name: rng.choice(layouts)(tensor, rng) for name, tensor in state.items()}
         classes = rng.choice([CLASSES[:1], CLASSES[:1], CLASSES])
         state = {name: rng.choice(classes)(tensor, rng) for name, tensor in state.items()}
@@ -285,7 +286,7 @@ class Checkpoint:
         if rng.random() < 0.3 and self.reason is None:
             self.safetensors(state, folder)
             return
-        others = beside(state, rng)
+        others = training_state(state, rng)
         if rng.random() < 0.25:
             averaged = {self.names[name]: tensor for name, tensor in tensors().items()}
             others[rng.choice(["state_dict_ema", "model_ema", "ema", "teacher"])] = averaged
@@ -295,15 +296,15 @@ class Checkpoint:
         self.state = take(torch.load(self.path, weights_only=False))
 
     def safetensors(self, state, folder):
-        """safetensors takes dense tensors of their own only; its header may have any length."""
+        """Saves as safetensors, which takes only dense tensors with separate storage; the header has a random length."""
         dense = {name: tensor.detach().resolve_neg().contiguous().clone() for name, tensor in state.items()}
         note = "x" * random.Random(self.seed).randrange(70_000)
         self.path = folder / f"{self.seed}.safetensors"
         save_file(dense, self.path, metadata={"note": note})
-        self.how, self.state = f"safetensors, a note of {len(note)} bytes", dense
+        self.how, self.state = f"safetensors, header note of {len(note)} bytes", dense
 
     def digest(self):
-        """Of what torch.load gave, as READER has it."""
+        """The digest of the state dict that torch.load returned, computed as by READER."""
         total = hashlib.sha256()
         for name in sorted(self.names):
             tensor = self.state[self.names[name]].detach().resolve_conj().resolve_neg()
@@ -313,16 +314,16 @@ class Checkpoint:
         return total.hexdigest()
 
     def verdict(self, line):
-        """What became of it: a kind, and whether that may be."""
+        """The outcome in words, and whether it is right; `line` is the reader's answer."""
         word, _, rest = line.partition(" ")
         if word == "read":
             if self.reason is not None:
-                return "read although it cannot be", False
-            return ("read", True) if rest == self.digest() else ("read with other values than torch.load's", False)
+                return "read although it must be refused", False
+            return ("read", True) if rest == self.digest() else ("read with other values than by torch.load", False)
         if word != "refused":
             return f"neither read nor refused: {line}", False
         if self.reason is None or self.reason not in rest:
-            return f"refused without need: {rest}", False
+            return f"refused for another reason than its defect: {rest}", False
         return f"refused: {self.reason}", True
 
 
@@ -346,8 +347,8 @@ def main(reader, count, first):
             failed += 1
             print(f"seed {checkpoint.seed} ({checkpoint.how}): {kind}; kept as {checkpoint.path}")
     for kind, number in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        print(f"{number:5} {re.sub(r'^read$', 'read, every bit as torch.load gives it', kind)}")
-    print(f"{count} checkpoints, {failed} of them neither read rightly nor refused for what is wrong with them")
+        print(f"{number:5} {re.sub(r'^read$', 'read with the same bits as by torch.load', kind)}")
+    print(f"{count} checkpoints, {failed} of them neither read correctly nor refused for their defect")
     if not failed:
         shutil.rmtree(folder)
     return 1 if failed else 0

@@ -1,9 +1,10 @@
-"""A contestant of `harness bench`: ONNX Runtime, OpenVINO or PyTorch in a process of its own.
+"""A peer in `harness bench`: ONNX Runtime, OpenVINO or PyTorch in a separate process.
 
     python peer.py onnxruntime|openvino --model FILE.onnx --input FILE.npy --threads N --precision f32|bf16
     python peer.py torch-graph --weights FILE.safetensors --config JSON --input FILE.npy --threads N --precision …
 
-One JSON object a line on stdin and stdout; `experiments/harness/src/bench/contestant.rs` says which.
+Requests on stdin and answers on stdout are JSON objects, one per line. The module `contestant` of `harness bench`
+documents them.
 """
 
 import argparse
@@ -14,11 +15,11 @@ import time
 
 
 class Refused(Exception):
-    """What cannot be done, in a sentence."""
+    """A request that the peer does not support; the message is one sentence."""
 
 
 def status(field):
-    """A size from /proc/self/status in bytes, 0 where there is none."""
+    """A size from /proc/self/status in bytes; 0 if it is not available."""
     try:
         with open("/proc/self/status") as file:
             for line in file:
@@ -56,7 +57,7 @@ class OnnxRuntime:
         return self.lib.InferenceSession(self.args.model, options, providers=["CPUExecutionProvider"])
 
     def bind(self, session):
-        """The clip in place and room for the output, so that no run copies either."""
+        """Binds the clip and the output, so that no run copies them."""
         bound = session.io_binding()
         bound.bind_ortvalue_input(session.get_inputs()[0].name, self.lib.OrtValue.ortvalue_from_numpy(self.clip))
         bound.bind_output(session.get_outputs()[0].name, "cpu")
@@ -83,7 +84,7 @@ class OnnxRuntime:
             if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
                 key = (event["name"][: -len("_kernel_time")], event["args"].get("op_name", ""))
                 times.setdefault(key, []).append(event["dur"])
-        # A node runs once in a run; the first run is cold.
+        # Each node runs once per run. The first run is a warm-up and does not count.
         return [{"name": k[0], "kind": k[1], "ms": sum(v[1:]) / 1e3 / n} for k, v in times.items()]
 
 
@@ -101,7 +102,7 @@ class OpenVino:
         self.request = self.bind(self.open())
 
     def bind(self, compiled):
-        """A request that holds the clip itself, not a copy."""
+        """A request that shares the memory of the clip."""
         request = compiled.create_infer_request()
         request.set_input_tensor(self.lib.Tensor(self.clip, shared_memory=True))
         return request
@@ -122,7 +123,7 @@ class OpenVino:
         return compiled
 
     def run(self):
-        # The outputs stay where they are.
+        # share_outputs avoids a copy of the outputs.
         self.request.infer(share_outputs=True)
 
     def output(self):
@@ -130,7 +131,7 @@ class OpenVino:
 
     def profile(self, n):
         request = self.bind(self.open(PERF_COUNT=True))
-        request.infer()  # cold, and does not count
+        request.infer()  # a warm-up, which does not count
         sums = {}
         for _ in range(n):
             request.infer()
@@ -141,7 +142,7 @@ class OpenVino:
 
 
 def safetensors(path):
-    """The arrays of a file with float32 tensors, by name."""
+    """The arrays of a safetensors file by name; all must be float32."""
     import numpy
 
     with open(path, "rb") as file:
@@ -159,7 +160,7 @@ def safetensors(path):
 class TorchGraph:
     """PyTorch at its fastest without a compiler: channels-last, cuDNN tuned for the shape, in a CUDA graph.
 
-    The network is our own port in scripts/examples; the clip is on the GPU, as it is for the other contestants.
+    The network is scripts/examples/torch_port.py. The clip is in the GPU's memory, as for the other contestants.
     """
 
     name = "torch-graph"
@@ -172,14 +173,14 @@ class TorchGraph:
     def load(self, args):
         torch = self.torch
         if not torch.cuda.is_available():
-            raise Refused("PyTorch finds no CUDA device here")
+            raise Refused("PyTorch finds no CUDA device")
         torch.backends.cudnn.benchmark = True
         for backend in (torch.backends.cudnn, torch.backends.cuda.matmul):
             backend.allow_tf32 = args.precision == "tf32"
         kinds = {"f32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
         self.kind = kinds[args.precision]
         model = self.model(args).to("cuda", self.kind, memory_format=torch.channels_last)
-        # [N, 3, T, H, W] as the planes of a channels-last map.
+        # The clip [N, 3, T, H, W] becomes a channels-last map with 3 * T channels.
         planes = torch.from_numpy(self.clip).flatten(1, 2).to("cuda", self.kind)
         planes = planes.to(memory_format=torch.channels_last)
         self.record(lambda: model(planes.unflatten(1, (3, -1))))
@@ -201,7 +202,7 @@ class TorchGraph:
 
     def record(self, forward):
         torch = self.torch
-        # cuDNN is tuned and memory is found before anything is recorded.
+        # Warm-up: cuDNN must be tuned and memory allocated before the graph is recorded.
         side = torch.cuda.Stream()
         with torch.cuda.stream(side), torch.inference_mode():
             for _ in range(3):
@@ -219,10 +220,10 @@ class TorchGraph:
         return self.logits.float().cpu().numpy()
 
     def profile(self, n):
-        raise Refused("a CUDA graph has no profile")
+        raise Refused("a CUDA graph cannot be profiled")
 
     def peaks(self):
-        """Operations a second of one large product, bytes a second of one large copy, read and written."""
+        """Speed of a large matrix product, GFLOP/s, and of a large copy, GB/s read and written."""
         torch, kind, side, count = self.torch, self.kind, 8192, 10
         a, b = (torch.randn(side, side, device="cuda", dtype=kind) for _ in range(2))
         room, copied = (torch.empty(1 << 30, device="cuda", dtype=torch.uint8) for _ in range(2))
@@ -257,7 +258,7 @@ def main():
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
     import numpy
 
-    # Answers go where stdout was; what libraries print goes to stderr.
+    # Answers go to the original stdout; output of the libraries is redirected to stderr.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
@@ -273,7 +274,7 @@ def main():
         try:
             peer = PEERS[args.peer]()
         except ImportError:
-            raise Refused(f"{args.peer} is not installed; run scripts/bench, which does that") from None
+            raise Refused(f"{args.peer} is not installed; run scripts/bench, which installs it") from None
         peer.clip = numpy.ascontiguousarray(numpy.load(args.input))
         before = status("VmRSS")
         _, load_s = timed(peer.load, args)
@@ -301,7 +302,7 @@ def main():
     except Refused as refusal:
         answer(error=str(refusal), unsupported=True)
         return 2
-    except Exception as error:  # a library's own: said in one line
+    except Exception as error:  # errors of the libraries, reported in one line
         answer(error=f"{args.peer}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
         return 2
     return 0

@@ -1,9 +1,9 @@
-"""Runs the scripts' tests and notes those that were skipped.
+"""Runs the tests of the scripts and lists those that were skipped.
 
-    python3 run_tests.py [FOLDER]       default: scripts/tests
+    python3 run_tests.py [FOLDER]       FOLDER is scripts/tests by default
 
-A test is skipped with "KIND: SENTENCE" for a reason, where KIND is one of scripts/skip/kinds.tsv. Each goes
-into the list that HARNESS_SKIPS names (skips.py). Nothing but the standard library.
+The reason of a skip must be "KIND: SENTENCE", where KIND is one of scripts/skip/kinds.tsv. Skips are appended to the
+file that HARNESS_SKIPS names (see skips.py). Uses only the standard library.
 """
 
 import os
@@ -15,7 +15,7 @@ import skips
 
 
 def note(skipped, path):
-    """Says unittest's pairs of test and reason, and writes them into the list; a whole class is one line."""
+    """Prints unittest's pairs of test and reason and appends them to the list, once for each module and reason."""
     for module, reason in sorted({(type(test).__module__, reason) for test, reason in skipped}):
         kind, colon, sentence = reason.partition(": ")
         if not colon:

@@ -1,10 +1,10 @@
-"""The tests that a run left out: the list that `scripts/test` ends with, and the rule of `.ci/run`.
+"""The skipped tests of a run: the list at the end of `scripts/test`, and the rule of `.ci/run`.
 
-    python3 skips.py show FILE CODE      the list for people; CODE is what the tests ended with
-    python3 skips.py check FILE          exit code 1 where a skip is not explained by this machine
+    python3 skips.py show FILE CODE      prints the list; CODE is the exit code of the tests
+    python3 skips.py check FILE          exit code 1 if this machine does not justify a skip
 
-A line of the file is a kind, a tab and a sentence. scripts/skip writes them, and run_tests.py. What explains a
-kind stands in scripts/skip/kinds.tsv. Nothing but the standard library.
+Each line of the file is a kind, a tab and a sentence, written by the crate scripts/skip or by run_tests.py. The file
+scripts/skip/kinds.tsv says what justifies each kind. Uses only the standard library.
 """
 
 import os
@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-NEVER = "-"
+NEVER = "-"  # in kinds.tsv: no machine justifies this kind
 
-# What /proc/cpuinfo shows of an instruction set that the engine uses (impls/cpu/src/isa.rs). AMX is not here: a
-# sandbox may refuse what the processor has.
+# The flags in /proc/cpuinfo for each instruction set of the engine cpu (impls/cpu/src/isa.rs). AMX is missing because
+# a sandbox may forbid it on a processor that has it.
 FLAGS = {
     "avx2": {"avx2", "fma"},
     "avx512": {"avx512f", "avx512bw", "avx512vl"},
@@ -25,14 +25,14 @@ FLAGS = {
 
 
 def kinds():
-    """By kind: what explains it, and what would make it run."""
+    """The rows of kinds.tsv by kind: what justifies a skip, and what the tests need to run."""
     text = (ROOT / "scripts" / "skip" / "kinds.tsv").read_text(encoding="utf-8")
     rows = [line.split("\t") for line in text.splitlines() if not line.startswith("#")]
     return {kind: (explanation, remedy) for kind, explanation, remedy in rows}
 
 
 def append(path, kind, sentence):
-    """Adds a line, in one write, so that tests that run at the same time do not mix theirs."""
+    """Appends a line in a single write, so that the lines of concurrent tests do not mix."""
     line = f"{kind}\t{' '.join(sentence.split())}\n"
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
@@ -42,27 +42,27 @@ def append(path, kind, sentence):
 
 
 def read(path):
-    """The lines as sorted pairs of kind and sentence, each once."""
+    """The lines as sorted pairs of kind and sentence, without duplicates."""
     lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
     return sorted({tuple(line.partition("\t")[::2]) for line in lines if line})
 
 
 def show(skips, failed):
-    """The list in lines: by kind, with what would make it run."""
+    """The list as lines, grouped by kind with what the tests need to run."""
     if not skips:
         return ["nothing was skipped before the failure" if failed else "nothing was skipped"]
     known, lines, last = kinds(), ["skipped on this machine:"], None
     for kind, sentence in skips:
         if kind != last:
-            _, remedy = known.get(kind, (None, "a kind that scripts/skip/kinds.tsv does not list"))
-            lines.append(f"  {kind}, which would need: {remedy}")
+            _, remedy = known.get(kind, (None, "an entry for this kind in scripts/skip/kinds.tsv"))
+            lines.append(f"  {kind}, needs {remedy}")
         lines.append(f"    {sentence}")
         last = kind
     return lines
 
 
 def processor_flags(path="/proc/cpuinfo"):
-    """The flags of the first processor; nothing where they cannot be read."""
+    """The flags of the first processor; empty if they cannot be read."""
     try:
         lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -71,10 +71,10 @@ def processor_flags(path="/proc/cpuinfo"):
 
 
 def contradiction(kind, sentence, root=ROOT, flags=None):
-    """What on this machine speaks against the explanation of a kind; None where nothing does."""
+    """A fact about this machine that contradicts the justification of a skip; None if there is none."""
     named = re.search(r"\.\./shared\S*", sentence) if kind == "shared" else None
     if named and (root / named[0]).exists():
-        return f"{named[0]} is there"
+        return f"{named[0]} exists"
     wanted = FLAGS.get(sentence.rsplit(" ", 1)[-1]) if kind == "isa" else None
     if wanted and wanted <= (processor_flags() if flags is None else flags):
         return "the processor has it"
@@ -82,16 +82,16 @@ def contradiction(kind, sentence, root=ROOT, flags=None):
 
 
 def fault(kind, sentence, **machine):
-    """Why a skip is none that this machine explains; None where it is."""
-    explanation, remedy = kinds().get(kind, (NEVER, "a line in scripts/skip/kinds.tsv"))
+    """Why this machine does not justify a skip; None if it does."""
+    explanation, remedy = kinds().get(kind, (NEVER, "an entry in scripts/skip/kinds.tsv"))
     if explanation == NEVER:
-        return f"no machine explains the kind '{kind}'; it needs {remedy}"
+        return f"no machine justifies skips of kind '{kind}'; the test needs {remedy}"
     against = contradiction(kind, sentence, **machine)
-    return f"'{kind}' means that {explanation}, but {against}" if against else None
+    return f"the kind '{kind}' means that {explanation}, but {against}" if against else None
 
 
 def check(skips, **machine):
-    """The faults in lines, each with its sentence."""
+    """One line for each skip that this machine does not justify."""
     found = [(sentence, fault(kind, sentence, **machine)) for kind, sentence in skips]
     return [f"{sentence}: {why}" for sentence, why in found if why]
 

@@ -1,6 +1,6 @@
-"""What scripts/setup takes out of one wheel of PyPI and puts into .tools/NAME/: nothing or all of it.
+"""Installs a tool from one wheel into .tools/NAME/, completely or not at all.
 
-Nothing but the standard library. What it says and how it calls pip is libtorch.py's.
+Uses only the standard library, and libtorch.py for its messages and its calls of pip.
 """
 
 import os
@@ -12,7 +12,7 @@ from libtorch import Failure, discard, download, python_with_pip, say
 
 
 def provide(root, name, check_machine, take):
-    """Fetches the wheel of requirements/NAME.txt; `take` gets it and the folder for what is needed of it."""
+    """Downloads the wheel of requirements/NAME.txt; `take(wheel, folder)` extracts the needed files into the folder."""
     target, partial = root / ".tools" / name, root / ".tools" / f"{name}.partial.{os.getpid()}"
     if target.is_dir():
         return
@@ -22,7 +22,7 @@ def provide(root, name, check_machine, take):
     content.mkdir(parents=True)
     try:
         requirements = root / "scripts" / "requirements" / f"{name}.txt"
-        say(f"fetching {name} with pip (scripts/requirements/{requirements.name})")
+        say(f"downloading {name} with pip (scripts/requirements/{requirements.name})")
         take(download(python_with_pip(partial), requirements, partial / "wheels")[0], content)
         content.rename(target)
     finally:
@@ -30,13 +30,13 @@ def provide(root, name, check_machine, take):
 
 
 def main(name, instead, check_machine, take):
-    """The exit code of a script that provides one tool; `instead` says what a person may do."""
+    """Runs a script that provides one tool and returns its exit code; `instead` tells the user what else to do."""
     try:
         provide(Path(sys.argv[1]), name, check_machine, take)
     except Failure as failure:
         say(str(failure))
         return 2
     except (OSError, zipfile.BadZipFile) as error:
-        say(f"{name} could not be put into place ({error}); {instead}.")
+        say(f"{name} could not be installed ({error}); {instead}.")
         return 2
     return 0

@@ -1,4 +1,4 @@
-"""What scripts/lib/check_onnx.py says where something fails; no package is needed."""
+"""Tests of the errors of scripts/lib/check_onnx.py; they need no packages."""
 
 import os
 import subprocess
@@ -24,17 +24,17 @@ class Harness(unittest.TestCase):
         os.chmod(self.program, 0o755)
         return str(self.program)
 
-    def test_verdicts_are_no_failures(self):
+    def test_exit_codes_0_and_1_are_not_failures(self):
         self.assertEqual(check_onnx.harness(self.fake("exit 0")), 0)
         self.assertEqual(check_onnx.harness(self.fake("exit 1")), 1)
 
-    def test_a_failure_is_said_in_its_own_sentence(self):
+    def test_a_failure_has_the_message_of_the_harness(self):
         for line in ("harness: no such thing", "error: no such thing"):
             program = self.fake(f"echo building >&2; echo '{line}' >&2; echo 'try --help' >&2; exit 2")
             with self.assertRaisesRegex(check_onnx.Failure, "^no such thing$"):
                 check_onnx.harness(program)
 
-    def test_the_program_says_it_in_one_line(self):
+    def test_the_program_reports_it_in_one_line(self):
         program = self.fake("echo 'harness: no such thing' >&2; exit 2")
         result = subprocess.run(
             [sys.executable, str(LIB / "check_onnx.py"), program], capture_output=True, text=True

@@ -1,4 +1,4 @@
-"""The formula's numbers and what dump_activations.py records and refuses; each part where its package is installed."""
+"""Tests of formula.py and dump_activations.py. Each part is skipped if its package is not installed."""
 
 import contextlib
 import importlib.util
@@ -68,7 +68,7 @@ class Refusals(unittest.TestCase):
     def test_missing_module(self):
         self.assertIn("could not be imported", self.refused("--model", "no_such_module:f", "--size", "4"))
 
-    def test_a_pickle_that_calls_is_not_obeyed(self):
+    def test_a_pickle_that_calls_a_function_is_refused(self):
         class Hostile:
             def __reduce__(self):
                 return print, ("executed",)

@@ -1,4 +1,4 @@
-"""The set-up of ffmpeg: what is taken out of a wheel, and what is refused."""
+"""Tests of the set-up of ffmpeg: what it extracts from a wheel and what it refuses."""
 
 import sys
 import tempfile
@@ -20,7 +20,7 @@ def wheel(folder, files):
 
 
 class Take(unittest.TestCase):
-    def test_the_program_is_taken_and_runs(self):
+    def test_the_program_is_extracted_and_runs(self):
         with tempfile.TemporaryDirectory() as folder:
             script = "#!/bin/sh\necho ffmpeg version 7.0.2-static\n"
             made = wheel(folder, {"imageio_ffmpeg/binaries/ffmpeg-linux-x86_64-v7.0.2": script})

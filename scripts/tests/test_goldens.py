@@ -1,4 +1,4 @@
-"""The goldens are the ones that the manifest lists, byte for byte."""
+"""Tests that the goldens are those of the manifest, byte for byte."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The set-up of libtorch: what it takes from a wheel, and what it leaves behind when something fails."""
+"""Tests of the set-up of libtorch: what it extracts from a wheel, and what a failure leaves behind."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ NEEDED = ("torch/lib/libtorch_cpu.so", "torch/include/torch/csrc/api/include/tor
 
 
 def fake_pip(folder, body):
-    """A python that answers `-m pip …` with a shell script's body; $1 is the folder to download into."""
+    """A fake Python that runs `body` as a shell script; $dest is the folder for the download."""
     script = folder / "python"
     find_dest = 'while [ $# -gt 0 ]; do [ "$1" = --dest ] && dest=$2; shift; done'
     script.write_text(f"#!/bin/sh\n{find_dest}\n{body}\n")
@@ -58,7 +58,7 @@ class Provide(unittest.TestCase):
         return wheel
 
     def run_with(self, body, free=1 << 40):
-        """Runs the set-up with a fake pip; returns its exit code and what it said."""
+        """Runs the set-up with a fake pip; returns its exit code and its messages."""
         python, said = fake_pip(self.root, body), io.StringIO()
         usage = mock.Mock(free=free)
         with (
@@ -97,10 +97,10 @@ class Provide(unittest.TestCase):
         self.assertEqual((self.target / "stamp").read_text(), "cpu old\n")
         self.assert_nothing_half_made()
 
-    def test_a_wrong_hash_is_said_to_be_one(self):
+    def test_a_wrong_hash_is_reported_as_one(self):
         code, said = self.run_with("echo 'ERROR: THESE PACKAGES DO NOT MATCH THE HASHES' >&2; exit 1")
         self.assertEqual(code, 2)
-        self.assertIn("another hash than scripts/requirements/libtorch.txt pins", said)
+        self.assertIn("is not the one that scripts/requirements/libtorch.txt pins", said)
 
     def test_a_broken_wheel_is_named(self):
         code, said = self.run_with('echo no zip > "$dest/broken.whl"')
@@ -113,7 +113,7 @@ class Provide(unittest.TestCase):
         wheel = self.make_wheel(NEEDED[1:])
         code, said = self.run_with(f"cp '{wheel}' \"$dest\"")
         self.assertEqual(code, 2)
-        self.assertIn("holds no torch/lib/libtorch_cpu.so", said)
+        self.assertIn("does not contain torch/lib/libtorch_cpu.so", said)
 
     def test_a_full_disk_is_noticed_before_the_download(self):
         code, said = self.run_with("exit 1", free=1 << 30)
@@ -129,7 +129,7 @@ class Provide(unittest.TestCase):
 
 
 class Said(io.TextIOBase):
-    """Stands for stderr: collects what Python prints, and offers a file to the child process."""
+    """Replaces stderr: collects what Python prints, and gives child processes a file to write to."""
 
     def __init__(self, sink):
         self.sink = sink

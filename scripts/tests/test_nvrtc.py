@@ -1,4 +1,4 @@
-"""The set-up of NVRTC: what is taken out of a wheel, and what is refused."""
+"""Tests of the set-up of NVRTC: what it extracts from a wheel and what it refuses."""
 
 import sys
 import tempfile
@@ -21,7 +21,7 @@ def wheel(folder, *names):
 
 
 class Take(unittest.TestCase):
-    def test_the_compiler_and_its_built_ins_are_taken_and_nothing_else(self):
+    def test_only_the_compiler_and_its_built_ins_are_extracted(self):
         with tempfile.TemporaryDirectory() as folder:
             names = ("libnvrtc.so.13", "libnvrtc-builtins.so.13.0", "libnvrtc.alt.so.13", "nvrtc.h")
             made = wheel(folder, *(f"nvidia/cu13/lib/{name}" for name in names), "../libnvrtc.so.13")
@@ -36,12 +36,12 @@ class Take(unittest.TestCase):
 
 
 class Provide(unittest.TestCase):
-    def test_what_is_there_is_left_alone(self):
+    def test_an_existing_folder_is_left_unchanged(self):
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / ".tools" / "nvrtc").mkdir(parents=True)
             tools.provide(Path(folder), "nvrtc", self.fail, self.fail)
 
-    def test_a_machine_that_does_not_serve_leaves_nothing_behind(self):
+    def test_an_unsuitable_machine_leaves_nothing_behind(self):
         def refuse():
             raise Failure("no")
 

@@ -1,4 +1,4 @@
-"""Every script parses, and the scripts refuse what they do not know in one sentence."""
+"""Tests that all scripts parse, and that they refuse unknown arguments in one sentence."""
 
 import ast
 import os
@@ -47,7 +47,7 @@ class Refusals(unittest.TestCase):
         self.assert_one_sentence(run(str(SCRIPTS / "setup"), "--gpu"), "'--gpu'", "--cuda")
 
     def test_setup_wrong_libtorch(self):
-        # With an ffmpeg of one's own nothing is fetched, which would be said in a line of its own.
+        # With FFMPEG set nothing is downloaded; a download would print another line.
         result = run(str(SCRIPTS / "setup"), LIBTORCH="/nowhere", FFMPEG="ffmpeg")
         self.assert_one_sentence(result, "LIBTORCH is '/nowhere'", "libtorch_cpu.so")
 

@@ -1,4 +1,4 @@
-"""The list of skipped tests: how it is written and shown, and which skips .ci/run lets pass."""
+"""Tests of the list of skipped tests: how it is written and shown, and which skips .ci/run accepts."""
 
 import os
 import re
@@ -30,21 +30,21 @@ class List(WithFolder):
             skips.append(self.list, "isa", sentence)
         self.assertEqual(skips.read(self.list), [("isa", "cpu engine: no amx"), ("isa", "cpu kernels: no amx")])
 
-    def test_it_is_shown_by_kind_with_what_would_make_it_run(self):
+    def test_it_is_shown_by_kind_with_what_the_tests_need(self):
         lines = skips.show([("gxx", "cuda kernels: none"), ("isa", "cpu engine: a"), ("isa", "cpu engine: b")], False)
         self.assertEqual(lines[0], "skipped on this machine:")
-        self.assertRegex(lines[1], "^  gxx, which would need: .*install g")
+        self.assertRegex(lines[1], "^  gxx, needs .*install g")
         self.assertEqual(lines[2], "    cuda kernels: none")
-        self.assertRegex(lines[3], "^  isa, which would need: a processor")
+        self.assertRegex(lines[3], "^  isa, needs a processor")
         self.assertEqual(lines[4:], ["    cpu engine: a", "    cpu engine: b"])
 
-    def test_nothing_is_said_to_be_nothing(self):
+    def test_an_empty_list_is_reported(self):
         self.assertEqual(skips.show([], False), ["nothing was skipped"])
         self.assertEqual(skips.show([], True), ["nothing was skipped before the failure"])
 
 
 class Sources(unittest.TestCase):
-    def test_no_test_in_rust_skips_in_words_that_libtest_swallows(self):
+    def test_no_test_in_rust_prints_a_skip_that_libtest_hides(self):
         folders = [ROOT / name for name in ("experiments", "impls", "reference", "reports")]
         files = [path for folder in folders for path in folder.rglob("*.rs")]
         files = [path for path in files if "target" not in path.relative_to(ROOT).parts]
@@ -55,30 +55,30 @@ class Sources(unittest.TestCase):
 
 
 class Rule(WithFolder):
-    """What .ci/run asks after the tests."""
+    """The rule by which .ci/run accepts skips."""
 
-    def test_what_can_be_had_must_be_there(self):
+    def test_what_can_be_installed_is_not_justified(self):
         for kind in ("ffmpeg", "nvrtc", "gxx", "numpy", "onnxruntime", "a-new-kind", ""):
             with self.subTest(kind=kind):
                 (line,) = skips.check([(kind, "cuda kernels: none")])
-                self.assertRegex(line, f"cuda kernels: none: no machine explains the kind '{kind}'; it needs .")
+                self.assertRegex(line, f"cuda kernels: none: no machine justifies skips of kind '{kind}'; the test needs .")
 
-    def test_what_the_machine_lacks_is_explained(self):
-        explained = [("isa", "cpu engine: this processor has no avx512"), ("isa", "harness bench: it has all")]
-        explained += [(kind, "torch engine: some test") for kind in ("gpu", "feature", "chromium", "pytorch")]
-        self.assertEqual(skips.check(explained, flags={"avx2", "fma", "avx512f"}), [])
+    def test_what_the_machine_lacks_is_justified(self):
+        justified = [("isa", "cpu engine: this processor has no avx512"), ("isa", "harness bench: it has all")]
+        justified += [(kind, "torch engine: some test") for kind in ("gpu", "feature", "chromium", "pytorch")]
+        self.assertEqual(skips.check(justified, flags={"avx2", "fma", "avx512f"}), [])
 
-    def test_an_instruction_set_that_is_there_is_no_excuse(self):
+    def test_an_existing_instruction_set_is_not_justified(self):
         for name in ("avx2", "avx512", "avx512bf16"):
             (line,) = skips.check([("isa", f"cpu engine: this processor has no {name}")], flags=skips.FLAGS[name])
             self.assertIn("the processor has it", line)
 
-    def test_the_shared_folder_is_excused_only_where_it_is_not(self):
+    def test_a_missing_shared_folder_is_justified_only_if_it_is_missing(self):
         skip, root = [("shared", "video goldens: ../shared/clips is not here")], self.folder / "clone"
         root.mkdir()
         self.assertEqual(skips.check(skip, root=root), [])
         (self.folder / "shared" / "clips").mkdir(parents=True)
-        self.assertIn("../shared/clips is there", skips.check(skip, root=root)[0])
+        self.assertIn("../shared/clips exists", skips.check(skip, root=root)[0])
 
     def test_as_a_program(self):
         def program():
@@ -92,11 +92,11 @@ class Rule(WithFolder):
         skips.append(self.list, "nvrtc", "cuda compile: no libnvrtc")
         code, said = program()
         self.assertEqual((code, len(said.splitlines())), (1, 1), said)
-        self.assertTrue(said.startswith("skips: cuda compile: no libnvrtc: no machine explains"), said)
+        self.assertTrue(said.startswith("skips: cuda compile: no libnvrtc: no machine justifies"), said)
 
 
 class Ci(WithFolder):
-    """.ci/run in a repository whose tests skip what they are told to; cargo and the set-up do nothing."""
+    """Tests of .ci/run in a copy of the repository with fake tests; cargo and the set-up do nothing."""
 
     def setUp(self):
         super().setUp()
@@ -121,24 +121,24 @@ class Ci(WithFolder):
         result = subprocess.run([self.folder / ".ci" / "run"], capture_output=True, text=True, env=environment)
         return result.returncode, result.stderr
 
-    def test_a_skip_that_the_machine_explains_passes(self):
+    def test_a_justified_skip_passes(self):
         self.program("scripts/test", 'printf "chromium\\treports browser: none\\n" >"$HARNESS_SKIPS"')
         code, said = self.run_ci()
         self.assertEqual(code, 0, said)
         self.assertIn("for: tests --no-libtorch", said)
 
-    def test_another_fails_with_its_sentence(self):
+    def test_another_skip_fails_with_its_sentence(self):
         self.program("scripts/test", 'printf "gxx\\tcuda kernels: no g++\\n" >"$HARNESS_SKIPS"')
         code, said = self.run_ci()
         self.assertEqual((code, said.splitlines()[-1]), (1, "ci: failed: tests"), said)
-        self.assertIn("skips: cuda kernels: no g++: no machine explains", said)
+        self.assertIn("skips: cuda kernels: no g++: no machine justifies", said)
 
-    def test_it_is_asked_without_libtorch_too(self):
+    def test_the_rule_also_applies_without_libtorch(self):
         self.program("scripts/test", 'printf "%s" "${1:+nvrtc\tcuda compile: none}" >"$HARNESS_SKIPS"')
         code, said = self.run_ci()
         self.assertEqual((code, said.splitlines()[-1]), (1, "ci: failed: tests --no-libtorch"), said)
 
-    def test_a_list_that_was_not_written_and_tests_that_fail_are_failures(self):
+    def test_a_missing_list_and_failing_tests_are_failures(self):
         for script in ("exit 0", ': >"$HARNESS_SKIPS"; exit 101'):
             self.program("scripts/test", script)
             code, said = self.run_ci()
@@ -147,7 +147,7 @@ class Ci(WithFolder):
 
 class PythonTests(WithFolder):
     def run_tests(self, body):
-        """The exit code of run_tests.py on one file of tests, and what it listed."""
+        """Runs run_tests.py on one file of tests; returns its exit code and the listed skips."""
         tests = self.folder / "tests"
         tests.mkdir()
         (tests / "test_some.py").write_text(f"import unittest\nclass Some(unittest.TestCase):\n{body}")
@@ -160,7 +160,7 @@ class PythonTests(WithFolder):
         body = "    @unittest.skip('numpy: it is not here')\n    def test_a(self): pass\n"
         self.assertEqual(self.run_tests(body), (0, [("numpy", "scripts test_some: it is not here")]))
 
-    def test_a_reason_without_a_kind_is_one_that_no_machine_explains(self):
+    def test_a_reason_without_a_kind_is_not_justified(self):
         code, found = self.run_tests("    @unittest.skip('not today')\n    def test_a(self): pass\n")
         self.assertEqual((code, found), (0, [("unknown", "scripts test_some: not today")]))
         self.assertEqual(len(skips.check(found)), 1)
@@ -176,7 +176,7 @@ class Stranger(WithFolder):
             [str(ROOT / "scripts" / "stranger"), *command], capture_output=True, text=True, env=everything
         )
 
-    def test_what_is_seen_and_what_stays(self):
+    def test_the_environment_of_the_command(self):
         site = self.folder / "site"
         site.mkdir()
         (site / "by_hand.py").write_text("")
@@ -191,9 +191,9 @@ class Stranger(WithFolder):
         result = self.stranger("python3", "-c", code, **mine, **kept)
         self.assertEqual(result.stdout, "['python'] True\nNone None None\n77 /some/cargo\n", result.stderr)
         self.assertEqual(result.returncode, 7, "the command's own exit code")
-        self.assertEqual([path.name for path in self.folder.iterdir()], ["site"], "a home was left behind")
+        self.assertEqual([path.name for path in self.folder.iterdir()], ["site"], "the temporary home was left behind")
 
-    def test_without_a_command_it_says_what_to_do(self):
+    def test_without_a_command_it_is_refused_in_one_line(self):
         result = self.stranger()
         self.assertEqual((result.returncode, len(result.stderr.splitlines())), (2, 1), result.stderr)
 

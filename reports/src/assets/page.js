@@ -4,7 +4,7 @@
   const table = byId("layer-table");
   const form = document.querySelector(".controls");
 
-  // What the address says after "#": sort, dir, filter, verdict. An anchor has no "=".
+  // The parameters after "#" in the address: sort, dir, filter, verdict. An anchor has no "=".
   const readAddress = () => {
     const text = location.hash.slice(1);
     return new URLSearchParams(text.includes("=") ? text : "");
@@ -16,8 +16,8 @@
   const columns = table ? [...table.querySelectorAll("th[data-key]")] : [];
   const rows = table ? [...table.querySelectorAll("tbody tr[data-name]")] : [];
 
-  // Numbers sort as numbers: NaN beyond infinity, since it is the worst; what was not measured
-  // stands at the end whichever way the column is sorted.
+  // Cells are sorted as numbers. NaN is the worst value and comes after infinity; cells that were not
+  // measured come last in either direction.
   const NUMBERS = { NaN: [1, 0], inf: [0, Infinity], "-inf": [0, -Infinity] };
   const numberOf = (cell) => {
     const text = cell.dataset.v ?? cell.textContent;
@@ -45,7 +45,7 @@
     columns.forEach((column, i) => column.setAttribute("aria-sort", i === chosen ? direction : "none"));
   };
 
-  // An alias stands for its module and everything below it; other words are searched for.
+  // An alias selects its module and all modules below it; other words are searched for.
   const matcher = (text) => {
     const wanted = text.trim().toLowerCase();
     const named = rows.find((row) => (row.dataset.alias ?? "").toLowerCase() === wanted);
@@ -118,7 +118,7 @@
     }
   };
 
-  // Follows the address: the state of the table, or a block to unfold.
+  // Applies the address: the state of the table, or a block to open.
   const followAddress = () => {
     const address = readAddress();
     if (table && [...address.keys()].length) {
@@ -130,14 +130,14 @@
       byId("layers").scrollIntoView();
     }
     let target = null;
-    try { target = byId(decodeURIComponent(location.hash.slice(1))); } catch { /* no valid address */ }
+    try { target = byId(decodeURIComponent(location.hash.slice(1))); } catch { /* not a valid anchor */ }
     if (target instanceof HTMLDetailsElement) {
       target.open = true;
       target.scrollIntoView();
     }
   };
 
-  // The layer under the pointer in a plot, read from the table.
+  // Shows the values of the layer under the pointer in a plot, which are read from the table.
   const startReadout = () => {
     const readout = byId("readout");
     const inOrder = [...rows];
@@ -198,7 +198,7 @@
     }
   };
 
-  // "#selfcheck" writes down what a test wants to know of the layout.
+  // With "#selfcheck" the page stores facts about its layout as attributes, for tests/browser.rs.
   const selfCheck = () => {
     const root = document.documentElement;
     const style = getComputedStyle(document.body);

@@ -1,4 +1,4 @@
-//! The view of an ablation.
+//! The page of an ablation.
 
 use super::provenance;
 use super::study::{Section, View, class, percent, with_interval};
@@ -7,18 +7,18 @@ use crate::error::Result;
 use crate::format::{metric, short};
 use crate::record::{AblateRecord, Ablation, Variant};
 
-/// Builds the view.
+/// Builds the view from a record of `harness ablate`.
 pub(super) fn view(ablate: &AblateRecord) -> Result<View> {
     let (title, lead) = match ablate.question {
         Ablation::KnockOut => (
-            "Parts taken out of trained weights",
-            "Knock-out: the weights stay as they were trained, the part is switched off. It tells how \
-             much this network relies on the part, not what a network without it could learn.",
+            "Parts removed from the trained network",
+            "Knock-out: the weights stay as they were trained, and the part is switched off. It shows how \
+             much this network relies on the part, not what a network without the part could learn.",
         ),
         Ablation::Retrained => (
             "Trained without the part",
-            "Retrained: each variant was trained from the beginning, with several seeds. It tells what \
-             the part is worth. The interval is Student's over seeds.",
+            "Retrained: each variant was trained from scratch, with several seeds. It shows how much the \
+             part contributes. The interval is Student's t over the seeds.",
         ),
     };
     let variants = &ablate.variants;
@@ -33,7 +33,7 @@ pub(super) fn view(ablate: &AblateRecord) -> Result<View> {
             "Won",
             "Drift",
             "MACs",
-            "Time a clip",
+            "Time per clip",
         ],
         variants.iter().map(row).collect(),
     )];
@@ -42,8 +42,8 @@ pub(super) fn view(ablate: &AblateRecord) -> Result<View> {
             variants.iter().map(|v| vec![v.name.clone(), v.checked.clone().unwrap_or_default()]);
         sections.push(
             Section::new(
-                "Same in every engine",
-                "Each variant was held against the other engine, \
+                "Agreement of the engines",
+                "Each variant was compared with the other engine, \
                           layer by layer, by the rule of harness diff.",
             )
             .table(&["Variant", "Outcome"], rows.collect()),
@@ -56,7 +56,7 @@ pub(super) fn view(ablate: &AblateRecord) -> Result<View> {
             vec![v.name.clone(), each.join(", ")]
         });
         sections.push(
-            Section::new("Each network", "")
+            Section::new("Each trained network", "")
                 .table(&["Variant", "Accuracy by seed"], rows.collect()),
         );
     }
@@ -68,7 +68,7 @@ pub(super) fn view(ablate: &AblateRecord) -> Result<View> {
         mark: "✓",
         word: format!("{} variants of the network", variants.len()),
         sentence: format!(
-            "As it is, the network has {} on {} videos of {}",
+            "Unchanged, the network has an accuracy of {} on {} videos of {}",
             percent(base),
             ablate.videos,
             ablate.dataset
@@ -79,6 +79,7 @@ pub(super) fn view(ablate: &AblateRecord) -> Result<View> {
     })
 }
 
+/// The row of a variant in the first table.
 fn row(variant: &Variant) -> Vec<String> {
     let paired = variant.paired.as_ref();
     let of = |read: &dyn Fn(&crate::record::Paired) -> String| paired.map_or("–".to_owned(), read);
@@ -102,6 +103,7 @@ fn row(variant: &Variant) -> Vec<String> {
     ]
 }
 
+/// Accuracy of each variant with its interval.
 fn bars(variants: &[Variant]) -> Chart {
     let point = |(at, variant): (usize, &Variant)| Point {
         x: at as f64,
@@ -127,7 +129,7 @@ fn bars(variants: &[Variant]) -> Chart {
     }
 }
 
-/// Videos that flip, by class.
+/// How many videos of each class are right with only one of the two networks.
 fn flips(ablate: &AblateRecord) -> Option<Section> {
     let variants: Vec<&Variant> = ablate.variants.iter().filter(|v| v.paired.is_some()).collect();
     let classes = variants.first()?.paired.as_ref()?.by_class.len();
@@ -144,6 +146,6 @@ fn flips(ablate: &AblateRecord) -> Option<Section> {
             row
         })
         .collect();
-    let lead = "Videos that only the network as it is gets right (−), and only the variant (+).";
-    Some(Section::new("Flips by class", lead).table(&head, rows))
+    let lead = "Videos that only the unchanged network classifies correctly (−), and only the variant (+).";
+    Some(Section::new("Changed answers by class", lead).table(&head, rows))
 }

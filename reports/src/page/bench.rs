@@ -1,4 +1,4 @@
-//! The view of a bench.
+//! The page of a bench.
 
 mod plots;
 
@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::format::short;
 use crate::record::{BenchEntry, BenchRecord, Setting, Verdict};
 
-/// Builds the view.
+/// Builds the view from a record of `harness bench`.
 pub(super) fn view(bench: &BenchRecord) -> Result<View> {
     let mut sections = vec![];
     for setting in &bench.settings {
@@ -33,13 +33,13 @@ pub(super) fn view(bench: &BenchRecord) -> Result<View> {
         mark: if bench.verdict == Verdict::Pass { "✓" } else { "✗" },
         word,
         sentence,
-        warnings: wrong(bench),
+        warnings: warnings(bench),
         sections,
         provenance: provenance::of(&bench.run),
     })
 }
 
-/// The best of our ratios, and how it was measured.
+/// The range of the engine cpu's ratios to the fastest peer, and a sentence on how it was measured.
 fn headline(bench: &BenchRecord) -> (String, String) {
     let ours = bench.settings.iter().flat_map(|s| {
         s.entries
@@ -53,11 +53,11 @@ fn headline(bench: &BenchRecord) -> (String, String) {
     let most = ratios.iter().copied().fold(0.0, f64::max);
     let word = match ratios[..] {
         [] => format!("{} settings", bench.settings.len()),
-        [one] => format!("{one:.2} of the time of the fastest other runtime"),
-        _ => format!("{least:.2} to {most:.2} of the time of the fastest other runtime"),
+        [one] => format!("{one:.2} of the time of the fastest peer"),
+        _ => format!("{least:.2} to {most:.2} of the time of the fastest peer"),
     };
     let how = format!(
-        "{} rounds of {} runs in turn, {} GMAC a clip; ratios are of medians in one run on one machine",
+        "{} interleaved rounds of {} runs, {} GMAC per clip; ratios are of medians, in one bench on one machine",
         bench.rounds,
         bench.runs,
         short(bench.macs as f64 / 1e9)
@@ -65,12 +65,14 @@ fn headline(bench: &BenchRecord) -> (String, String) {
     (word, how)
 }
 
+/// A setting as a heading, such as `f32, batch 1, 2 threads`.
 fn title(setting: &Setting) -> String {
     let threads = if setting.threads == 1 { "thread" } else { "threads" };
     format!("{}, batch {}, {} {threads}", setting.precision, setting.batch, setting.threads)
 }
 
-fn wrong(bench: &BenchRecord) -> Vec<String> {
+/// Wrong outputs and regressions against the baseline, one sentence each.
+fn warnings(bench: &BenchRecord) -> Vec<String> {
     let of = |s: &Setting| {
         let names = s.entries.iter().filter(|e| !e.right);
         names
@@ -80,7 +82,7 @@ fn wrong(bench: &BenchRecord) -> Vec<String> {
     bench.settings.iter().flat_map(of).chain(bench.regressions.iter().cloned()).collect()
 }
 
-/// A number, or a dash where there is none.
+/// A number with this many decimals; a dash for NaN.
 fn number(value: f64, digits: usize) -> String {
     if value.is_nan() { "–".to_owned() } else { format!("{value:.digits$}") }
 }
@@ -89,13 +91,14 @@ fn ms(seconds: f64) -> String {
     number(1e3 * seconds, 2)
 }
 
-/// The part of the measured peak that a median makes of the network's multiplications.
-fn share(macs: u64, setting: &Setting, entry: &BenchEntry) -> String {
+/// The achieved multiply-add rate at the median, in percent of the machine's measured peak.
+fn peak_share(macs: u64, setting: &Setting, entry: &BenchEntry) -> String {
     let gflop = 2e-9 * macs as f64 * setting.batch as f64;
     let share = gflop / entry.p50_s / setting.peak_gflops;
     if share.is_finite() { format!("{:.0} %", 100.0 * share) } else { "–".to_owned() }
 }
 
+/// The bar chart and the table of latencies of one setting.
 fn latency(setting: &Setting, macs: u64) -> Result<Section> {
     let point = |(at, entry): (usize, &BenchEntry)| Point {
         x: at as f64,
@@ -129,7 +132,7 @@ fn latency(setting: &Setting, macs: u64) -> Result<Section> {
             ms(e.p95_s),
             ms(e.p99_s),
             format!("{:.2}", setting.batch as f64 / e.p50_s),
-            share(macs, setting, e),
+            peak_share(macs, setting, e),
             ratio,
             format!("{:.2} s", e.load_s),
             ms(e.first_s),
@@ -138,7 +141,7 @@ fn latency(setting: &Setting, macs: u64) -> Result<Section> {
         ]
     };
     let lead = format!(
-        "Bars are medians, lines go from the fastest run to p95. Measured peak {} GFLOP/s and {} GB/s.",
+        "Bars are medians; lines go from the fastest run to p95. Measured peaks: {} GFLOP/s and {} GB/s.",
         short(setting.peak_gflops),
         short(setting.peak_gbs)
     );
@@ -150,8 +153,8 @@ fn latency(setting: &Setting, macs: u64) -> Result<Section> {
         "p95",
         "p99",
         "Clips/s",
-        "Of the peak",
-        "To the fastest peer",
+        "Of peak",
+        "Ratio to the fastest peer",
         "Load",
         "First ms",
         "Memory",
@@ -161,7 +164,7 @@ fn latency(setting: &Setting, macs: u64) -> Result<Section> {
     Ok(Section::new(&title(setting), &lead).chart(&chart)?.table(&head, rows))
 }
 
-/// The steps of each contestant by kind of work.
+/// The table of the steps of each contestant, summed by kind of work.
 fn profile(setting: &Setting) -> Section {
     let mut rows = vec![];
     for entry in setting.entries.iter().filter(|entry| !entry.layers.is_empty()) {
@@ -179,12 +182,13 @@ fn profile(setting: &Setting) -> Section {
             ]);
         }
     }
-    let lead = "Each contestant's own profile. GFLOP/s counts the multiplications of the direct \
-                convolution, so that Winograd's algorithm may exceed the peak.";
+    let lead = "Each contestant's own profile. GFLOP/s counts the operations of a direct convolution, so \
+                that layers with Winograd's algorithm may exceed the peak.";
     let head = ["Contestant", "Kind", "Steps", "ms", "Share", "GFLOP/s"];
     Section::new(&format!("Profile: {}", title(setting)), lead).table(&head, rows)
 }
 
+/// The contestants that could not run, with the reason.
 fn left_out(bench: &BenchRecord) -> Option<Section> {
     let mut rows: Vec<Vec<String>> = bench
         .settings
@@ -194,6 +198,6 @@ fn left_out(bench: &BenchRecord) -> Option<Section> {
         })
         .collect();
     rows.dedup();
-    let section = Section::new("Left out", "").table(&["Contestant", "Setting", "Why"], rows);
+    let section = Section::new("Left out", "").table(&["Contestant", "Setting", "Reason"], rows);
     (!section.rows.is_empty()).then_some(section)
 }

@@ -1,4 +1,4 @@
-//! The view of a comparison.
+//! The page of a comparison.
 
 use minijinja::value::Value;
 use serde::Serialize;
@@ -8,14 +8,14 @@ use super::provenance::{self, Provenance};
 use super::summary::{self, Summary};
 use crate::blocks::{Block, blocks};
 use crate::error::Result;
-use crate::level::Level;
 use crate::plot::{Data, RATIO, REL_L2, Span, draw};
+use crate::ratio_band::RatioBand;
 use crate::record::{ArrayState, DiffRecord, Edge, ErrorKind, LedgerEntry, NotExercised};
 use crate::rows::{Row, rows};
 use crate::table::layers_table;
 use crate::{format, heatmap, network};
 
-/// Everything that the template shows, formatted.
+/// The values of the template `diff.html`, formatted.
 #[derive(Serialize)]
 pub(super) struct View {
     title: String,
@@ -31,7 +31,7 @@ pub(super) struct View {
     blocks: Vec<BlockView>,
     unmatched: Vec<String>,
     remarks: Vec<String>,
-    not_exercised: Vec<Untried>,
+    not_exercised: Vec<NotExercisedView>,
     edge: Option<EdgeView>,
     ledger: Vec<ArrayView>,
     ledger_counts: Vec<StateCount>,
@@ -39,6 +39,7 @@ pub(super) struct View {
     provenance: Provenance,
 }
 
+/// A step before the network.
 #[derive(Serialize)]
 struct StageView {
     name: String,
@@ -46,14 +47,15 @@ struct StageView {
     detail: String,
 }
 
-/// A mistake that this run could not have seen.
+/// A known mistake that would have changed no compared value of this run.
 #[derive(Serialize)]
-struct Untried {
+struct NotExercisedView {
     what: String,
     size: Option<String>,
     at_edge: bool,
 }
 
+/// The second comparison, in a small configuration.
 #[derive(Serialize)]
 struct EdgeView {
     size: String,
@@ -65,7 +67,7 @@ struct EdgeView {
     seconds: String,
 }
 
-/// One array of a dump.
+/// One array of a dump, from the ledger.
 #[derive(Serialize)]
 struct ArrayView {
     name: String,
@@ -75,12 +77,14 @@ struct ArrayView {
     detail: String,
 }
 
+/// Number of arrays in one state of the ledger.
 #[derive(Serialize)]
 struct StateCount {
     label: String,
     count: usize,
 }
 
+/// A colour of the drawing of the network, and its meaning.
 #[derive(Serialize)]
 struct Legend {
     class: &'static str,
@@ -102,7 +106,7 @@ struct HeatView {
     drawing: heatmap::Drawing,
 }
 
-/// A verdict that the table can be filtered by.
+/// A verdict by which the table can be filtered.
 #[derive(Serialize)]
 struct VerdictCount {
     name: &'static str,
@@ -110,10 +114,10 @@ struct VerdictCount {
     count: usize,
 }
 
-/// The verdicts of layers, the most urgent first.
+/// The verdicts on layers, the most urgent first.
 const VERDICTS: [&str; 5] = ["diverged", "inherited", "not_compared", "pass", "covered"];
 
-/// Builds the view from the table of the record.
+/// Builds the view from a record of `harness diff`, by way of its table.
 pub(super) fn view(diff: &DiffRecord) -> Result<View> {
     let rows = rows(&layers_table(diff)?)?;
     let blocks = blocks(&rows);
@@ -141,7 +145,7 @@ pub(super) fn view(diff: &DiffRecord) -> Result<View> {
         blocks: blocks.iter().map(|block| layers::block_view(block, diff.bound)).collect(),
         unmatched: diff.unmatched.clone(),
         remarks: diff.remarks.clone(),
-        not_exercised: untried(&diff.not_exercised),
+        not_exercised: not_exercised(&diff.not_exercised),
         edge: diff.edge.as_ref().map(edge),
         ledger: diff.ledger.iter().map(array).collect(),
         ledger_counts: states(&diff.ledger),
@@ -150,14 +154,14 @@ pub(super) fn view(diff: &DiffRecord) -> Result<View> {
     })
 }
 
-/// Markup that this crate made, with every foreign text in it escaped already.
+/// Marks SVG of this crate as safe: it has escaped every text from the record.
 fn markup(svg: String) -> Value {
     Value::from_safe_string(svg)
 }
 
 fn legend(bound: f64) -> Vec<Legend> {
-    let entry = |level: Level| Legend { class: level.class(), label: level.label(bound) };
-    Level::ALL.into_iter().map(entry).collect()
+    let entry = |band: RatioBand| Legend { class: band.class(), label: band.label(bound) };
+    RatioBand::ALL.into_iter().map(entry).collect()
 }
 
 fn plots(rows: &[Row], blocks: &[Block<'_>], bound: f64) -> Result<Plots> {
@@ -166,7 +170,7 @@ fn plots(rows: &[Row], blocks: &[Block<'_>], bound: f64) -> Result<Plots> {
     Ok(Plots { ratio: markup(draw(&RATIO, &data)?), rel_l2: markup(draw(&REL_L2, &data)?) })
 }
 
-/// Where each stage lies along the axis.
+/// The depths of each stage, which are named under the axis.
 fn spans<'a>(blocks: &[Block<'a>]) -> Vec<Span<'a>> {
     let spans = network::stages(blocks).filter_map(|stage| {
         let mut depths = stage.iter().flat_map(|block| &block.rows).map(|row| row.depth);
@@ -177,8 +181,8 @@ fn spans<'a>(blocks: &[Block<'a>]) -> Vec<Span<'a>> {
     spans.collect()
 }
 
-fn untried(mistakes: &[NotExercised]) -> Vec<Untried> {
-    let view = |m: &NotExercised| Untried {
+fn not_exercised(mistakes: &[NotExercised]) -> Vec<NotExercisedView> {
+    let view = |m: &NotExercised| NotExercisedView {
         what: m.what.clone(),
         size: m.try_size.clone(),
         at_edge: m.at_edge,
@@ -209,7 +213,7 @@ fn array(entry: &LedgerEntry) -> ArrayView {
     }
 }
 
-/// How many arrays ended in which state, the most urgent first.
+/// The number of arrays in each state, the most urgent state first.
 fn states(ledger: &[LedgerEntry]) -> Vec<StateCount> {
     use ArrayState::{Clip, Compared, Fused, NotSelected, Refused, Same, Unknown};
     let order = [Refused, Unknown, NotSelected, Compared, Same, Fused, Clip];

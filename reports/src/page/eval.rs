@@ -1,4 +1,4 @@
-//! The view of an evaluation.
+//! The page of an evaluation.
 
 use super::provenance;
 use super::study::{Section, View, class, percent, with_interval};
@@ -7,10 +7,10 @@ use crate::error::Result;
 use crate::format::{count, short};
 use crate::record::{Disagreement, EvalRecord, Score, Verdict};
 
-/// Rows of a table of files; the record holds them all.
-const MOST_ROWS: usize = 200;
+/// The largest number of rows in a table of files; the record lists all files.
+const MAX_ROWS: usize = 200;
 
-/// Builds the view.
+/// Builds the view from a record of `harness eval`.
 pub(super) fn view(eval: &EvalRecord) -> Result<View> {
     let first = eval.engines.first();
     let accuracy = first.map_or("nothing".to_owned(), |score| percent(score.top1.share()));
@@ -40,8 +40,8 @@ pub(super) fn view(eval: &EvalRecord) -> Result<View> {
             count(eval.manifest.evaluated as usize, "video"),
             eval.manifest.listed,
             match eval.engines.len() {
-                0 | 1 => "one engine, so agreement was not tested".to_owned(),
-                n => format!("{n} engines disagree on {beyond} of them beyond ties"),
+                0 | 1 => "one engine only, so agreement was not tested".to_owned(),
+                n => format!("{n} engines disagree on {beyond} of them, ties not counted"),
             }
         ),
         warnings: warnings(eval),
@@ -50,6 +50,7 @@ pub(super) fn view(eval: &EvalRecord) -> Result<View> {
     })
 }
 
+/// What makes the accuracy differ from that of the data set: missing files, shards, other orders.
 fn warnings(eval: &EvalRecord) -> Vec<String> {
     let manifest = &eval.manifest;
     let mut warnings = vec![];
@@ -66,13 +67,13 @@ fn warnings(eval: &EvalRecord) -> Vec<String> {
             .push(format!("{} could not be decoded.", count(manifest.undecodable.len(), "file")));
     }
     if manifest.interrupted {
-        warnings.push("The run was stopped before its end; --resume goes on.".to_owned());
+        warnings.push("The run was stopped before its end; --resume continues it.".to_owned());
     }
     if eval.order != "natural" {
-        warnings.push(format!("The frames were not in their order: {}.", eval.order));
+        warnings.push(format!("The frames were not in their natural order: {}.", eval.order));
     }
     if let Some(shard) = &manifest.shard {
-        warnings.push(format!("This is part {shard} of the list; --merge joins the parts."));
+        warnings.push(format!("This is shard {shard} of the list; --merge joins the shards."));
     }
     warnings
 }
@@ -92,9 +93,9 @@ fn accuracies(eval: &EvalRecord) -> Section {
         "Engine",
         "Top-1 (95 % interval)",
         "Top-5",
-        "Mean class",
+        "Mean class accuracy",
         "Calibration error",
-        "Time a view",
+        "Time per view",
     ];
     let mut rows: Vec<Vec<String>> = eval.engines.iter().map(row).collect();
     if let Some(published) = &eval.published {
@@ -110,7 +111,7 @@ fn accuracies(eval: &EvalRecord) -> Section {
         ]);
     }
     let lead = format!(
-        "Protocol {}: {}. Score: mean over views of the softmax.",
+        "Protocol {}: {}. The score of a class is the mean of the softmax over the views.",
         eval.mode, eval.protocol
     );
     Section::new("Accuracy", &lead).table(&head, rows)
@@ -131,14 +132,14 @@ fn agreement(eval: &EvalRecord) -> Option<Section> {
         vec![d.path.clone(), label, named(d), short(d.margin), tie.to_owned()]
     };
     let lead = format!(
-        "Engines that are the same network name the same class for every video: a test that needs no \
-         labels. A difference with a margin of at most {} is a tie.",
+        "Engines that compute the same network name the same class for every video: a test that needs \
+         no labels. A difference with a margin of at most {} is a tie.",
         short(eval.tie)
     );
-    let rows: Vec<_> = eval.disagreements.iter().take(MOST_ROWS).map(row).collect();
+    let rows: Vec<_> = eval.disagreements.iter().take(MAX_ROWS).map(row).collect();
     let head = ["Video", "Class", "Named", "Margin", ""];
     let mut section = Section::new("Agreement", &lead).table(&head, rows);
-    // A record may be a stranger's: nothing is loaded from anywhere.
+    // A record may come from a stranger, so only embedded images are shown: nothing is loaded.
     let inside = |uri: &&String| uri.starts_with("data:image/jpeg;base64,");
     let shown = eval.disagreements.iter().filter_map(|d| {
         let frames = d.frames.as_ref().filter(inside)?;
@@ -167,8 +168,7 @@ fn calibration(score: &Score) -> Result<Section> {
         ],
         ..Chart::default()
     };
-    let lead =
-        "Videos by the score of the class that was named, in tenths; beside each, their number.";
+    let lead = "Videos grouped by the score of the named class, in tenths; next to each point, the number of videos.";
     Section::new("Calibration", lead).chart(&chart)
 }
 
@@ -186,7 +186,8 @@ fn confusion(eval: &EvalRecord, score: &Score) -> Option<Section> {
         .iter()
         .zip(&names)
         .map(|(row, name)| std::iter::once(name.clone()).chain(row.iter().map(cell)).collect());
-    let lead = format!("Rows are the classes, columns what {} named.", score.engine);
+    let lead =
+        format!("Rows are the true classes, columns the classes that {} named.", score.engine);
     Some(Section::new("Confusion", &lead).table(&head, rows.collect()))
 }
 
@@ -199,7 +200,7 @@ fn manifest(eval: &EvalRecord) -> Vec<Section> {
         fact("Evaluated", manifest.evaluated.to_string()),
         fact("Missing", manifest.missing.len().to_string()),
         fact("Undecodable", manifest.undecodable.len().to_string()),
-        fact("Decoded with a complaint", manifest.damaged.len().to_string()),
+        fact("Decoded with a warning", manifest.damaged.len().to_string()),
         fact("Decoder", manifest.decoder.clone()),
         fact("Protocol", eval.protocol.clone()),
         fact("Order of frames", eval.order.clone()),
@@ -208,19 +209,26 @@ fn manifest(eval: &EvalRecord) -> Vec<Section> {
     let mut pairs = |title: &str, lead: &str, pairs: &[(String, String)]| {
         if !pairs.is_empty() {
             let rows =
-                pairs.iter().take(MOST_ROWS).map(|(path, why)| vec![path.clone(), why.clone()]);
+                pairs.iter().take(MAX_ROWS).map(|(path, why)| vec![path.clone(), why.clone()]);
             sections.push(Section::new(title, lead).table(&["File", "Reason"], rows.collect()));
         }
     };
-    pairs("Undecodable files", "They count neither as right nor as wrong.", &manifest.undecodable);
-    pairs("Files with a complaint", "Decoded and evaluated all the same.", &manifest.damaged);
-    let missing: Vec<_> =
-        manifest.missing.iter().map(|path| (path.clone(), "not there".to_owned())).collect();
+    pairs(
+        "Undecodable files",
+        "They count neither as correct nor as wrong.",
+        &manifest.undecodable,
+    );
+    pairs("Files with a warning", "They were decoded and evaluated.", &manifest.damaged);
+    let missing: Vec<_> = manifest
+        .missing
+        .iter()
+        .map(|path| (path.clone(), "not in the folder".to_owned()))
+        .collect();
     pairs("Missing files", "", &missing);
     sections
 }
 
-/// Kinetics-400 by the paper's own table.
+/// This run among published methods on Kinetics-400.
 fn published(eval: &EvalRecord) -> Result<Section> {
     let rows = crate::published::METHODS;
     let point = |m: &crate::published::Method| Point {
@@ -257,5 +265,5 @@ fn published(eval: &EvalRecord) -> Result<Section> {
     });
     Ok(Section::new("Published methods on Kinetics-400", crate::published::LEAD)
         .chart(&chart)?
-        .table(&["Method", "Top-1", "GFLOPs a view", "Source"], table.collect()))
+        .table(&["Method", "Top-1", "GFLOPs per view", "Source"], table.collect()))
 }

@@ -1,32 +1,32 @@
-//! The view of a check on a GPU.
+//! The page of a check on a GPU.
 
 use super::provenance;
 use super::study::{Section, View};
 use crate::record::{GpuRecord, GpuStep, KernelSource, Verdict};
 
-/// Builds the view.
+/// Builds the view from a record of `harness gpu-check`.
 pub(super) fn view(gpu: &GpuRecord) -> View {
     let (mark, word) = match gpu.verdict {
         Verdict::Pass => ("✓", "Checked on a GPU"),
         Verdict::Diverged => ("✗", "A step failed"),
-        Verdict::Incomplete => ("?", "Not checked as a whole"),
+        Verdict::Incomplete => ("?", "Not checked completely"),
     };
     let passed = gpu.steps.iter().filter(|step| step.outcome == "passed").count();
     let sections = vec![
-        Section::new("Steps", "Each is a command of its own; what it said at its end is below.")
+        Section::new("Steps", "Each step is a separate command; the end of its output is below.")
             .table(
                 &["Step", "What it proves", "Outcome", "Time", "Command"],
                 gpu.steps.iter().map(step_row).collect(),
             ),
         Section::new(
             "Kernels",
-            "A kernel is stale if its source, or what it includes, is no longer what was checked.",
+            "A kernel is stale if its source, or a file that it includes, has changed since the check.",
         )
         .table(
             &["Kernel", "State", "Checked source (SHA-256)"],
             gpu.kernels.iter().map(kernel_row).collect(),
         ),
-        Section::new("What the steps said", "")
+        Section::new("Output of the steps", "")
             .table(&["Step", "End of its output"], gpu.steps.iter().map(said_row).collect()),
     ];
     View {
@@ -51,12 +51,14 @@ fn warnings(gpu: &GpuRecord) -> Vec<String> {
         .collect();
     let mut warnings = vec![];
     if gpu.emulated {
-        warnings.push("The GPU was emulated: nothing here was measured on one.".to_owned());
+        warnings
+            .push("The GPU was emulated: nothing on this page was measured on a GPU.".to_owned());
     }
     if !stale.is_empty() {
         let stale = stale.join(", ");
-        warnings
-            .push(format!("Changed since this check, which says nothing about them now: {stale}"));
+        warnings.push(format!(
+            "These kernels have changed since the check, which no longer covers them: {stale}"
+        ));
     }
     warnings
 }
@@ -73,7 +75,7 @@ fn step_row(step: &GpuStep) -> Vec<String> {
 
 fn kernel_row(kernel: &KernelSource) -> Vec<String> {
     let state = match kernel.matches() {
-        None => "not known here",
+        None => "unknown",
         Some(true) => "as checked",
         Some(false) => "stale",
     };

@@ -6,12 +6,12 @@ use serde::Serialize;
 use crate::format::short;
 use crate::record::{DiffRecord, Record, SelftestRecord};
 
-/// One report in the list.
+/// One report in the list of [`crate::render_index`].
 #[derive(Debug, Clone, Serialize)]
 pub struct IndexEntry {
-    /// Where the report is, relative to the list. Encoded to letters that need no escape.
+    /// Path of the report relative to the list, percent-encoded.
     href: Value,
-    /// Its name in the list.
+    /// Name of the report in the list.
     name: String,
     verdict: &'static str,
     word: &'static str,
@@ -23,7 +23,7 @@ pub struct IndexEntry {
 }
 
 impl IndexEntry {
-    /// The entry of a record whose report is the file `href` beside the list.
+    /// The entry for a record whose report is at `href`, a path relative to the list.
     pub fn new(record: &Record, name: &str, href: &str) -> Self {
         let run = record.run();
         let (verdict, word, sentence) = match record {
@@ -50,7 +50,7 @@ impl IndexEntry {
             Record::Null(null) => (
                 null.verdict.as_str(),
                 "false alarms",
-                format!("{} in {} comparisons of right engines", null.alarms, null.comparisons),
+                format!("{} in {} comparisons of correct engines", null.alarms, null.comparisons),
             ),
             Record::Ablate(ablate) => (
                 "pass",
@@ -86,20 +86,21 @@ fn selftest_verdict(selftest: &SelftestRecord) -> (&'static str, &'static str, S
     (verdict, word, format!("self-test with {} kinds of faults", selftest.faults.len()))
 }
 
-/// A relative address: a path whose letters cannot be taken for a scheme, a query or an anchor.
+/// A relative URL: a path whose characters cannot be taken for a scheme, a query or a fragment.
 fn percent_encoded(path: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./".contains(&b);
     let encode = |b: u8| if plain(b) { (b as char).to_string() } else { format!("%{b:02X}") };
     format!("./{}", path.bytes().map(encode).collect::<String>().trim_start_matches('/'))
 }
 
+/// The values of the template `index.html`.
 #[derive(Serialize)]
 pub(super) struct View<'a> {
     title: &'static str,
     entries: &'a [IndexEntry],
 }
 
-/// The view of the list.
+/// Builds the view of the list.
 pub(super) fn view(entries: &[IndexEntry]) -> View<'_> {
     View { title: "Reports", entries }
 }

@@ -1,27 +1,27 @@
-//! The views of layers: the rows of the large table, and the details of each block.
+//! Views of the layers: the rows of the sortable table, and the details of each block.
 
 use minijinja::value::Value;
 use serde::Serialize;
 
 use crate::blocks::Block;
 use crate::format::{cosine, count, metric, short, words, wrapping};
-use crate::level::Level;
+use crate::ratio_band::RatioBand;
 use crate::rows::{ErrorRow, Row};
 
-/// One column of the large table.
+/// One column of the sortable table.
 #[derive(Serialize)]
 pub(super) struct ColumnView {
-    /// Its name in the page's address: `#sort=ratio`.
+    /// Name of the column in the page's URL: `#sort=ratio`.
     key: &'static str,
     title: &'static str,
-    /// What it means, for a tooltip.
+    /// Meaning of the column, shown as a tooltip.
     hint: &'static str,
     numeric: bool,
-    /// Whether the first click sorts downwards: where large means bad.
+    /// Whether the first click sorts in descending order, as for values whose largest are the worst.
     down: bool,
 }
 
-/// Key, title, meaning, whether it is a number, whether its worst is its largest.
+/// Key, title, meaning, whether the column is numeric, whether it is first sorted in descending order.
 const COLUMNS: [(&str, &str, &str, bool, bool); 11] = [
     ("depth", "#", "order of execution", true, false),
     ("name", "Layer", "module path", false, false),
@@ -36,14 +36,14 @@ const COLUMNS: [(&str, &str, &str, bool, bool); 11] = [
     ("macs", "MACs", "multiply-accumulates for one clip", true, true),
 ];
 
-/// A large count: what is shown, and what it is sorted by.
+/// A count: the text that is shown, and the value by which the column is sorted.
 #[derive(Serialize)]
 struct Counted {
     text: String,
     value: u64,
 }
 
-/// One row of the large table.
+/// One row of the sortable table.
 #[derive(Serialize)]
 pub(super) struct LayerView {
     depth: usize,
@@ -59,12 +59,13 @@ pub(super) struct LayerView {
     remark: String,
 }
 
-/// One block with all that was measured in it.
+/// One block with all measured values of its layers.
 #[derive(Serialize)]
 pub(super) struct BlockView {
     name: String,
     anchor: String,
-    level: &'static str,
+    /// The band of the worst introduced ratio, as a class of the style sheet.
+    band: &'static str,
     verdict: &'static str,
     verdict_words: String,
     ratio: String,
@@ -72,7 +73,7 @@ pub(super) struct BlockView {
     rows: Vec<DetailView>,
 }
 
-/// One layer in the details.
+/// One layer in the details of a block.
 #[derive(Serialize)]
 struct DetailView {
     path: Value,
@@ -84,20 +85,20 @@ struct DetailView {
     errors: Vec<DetailErrors>,
 }
 
-/// One of the two errors in the details.
+/// The introduced or the inherited error of a layer in the details; no cells if it was not measured.
 #[derive(Serialize)]
 struct DetailErrors {
     what: &'static str,
     cells: Option<[String; 9]>,
 }
 
-/// The columns of the large table.
+/// The columns of the sortable table.
 pub(super) fn columns() -> Vec<ColumnView> {
     let view = |(key, title, hint, numeric, down)| ColumnView { key, title, hint, numeric, down };
     COLUMNS.into_iter().map(view).collect()
 }
 
-/// One row of the large table.
+/// Formats a layer for the sortable table.
 pub(super) fn layer_view(row: &Row) -> LayerView {
     LayerView {
         depth: row.depth,
@@ -114,7 +115,7 @@ pub(super) fn layer_view(row: &Row) -> LayerView {
     }
 }
 
-/// Ratio and relative L2 of both errors.
+/// Budget ratio and relative L2 of the introduced error, then of the inherited error.
 fn errors(row: &Row) -> [String; 4] {
     let shown = |errors: Option<ErrorRow>, read: fn(ErrorRow) -> f64| {
         errors.map_or_else(|| "–".to_owned(), |errors| short(read(errors)))
@@ -127,7 +128,7 @@ fn errors(row: &Row) -> [String; 4] {
     ]
 }
 
-/// What has to be said about a layer: by which it is covered, its note, its broken values.
+/// Remarks on a layer: the layer that covers it, its note, its numbers of NaN and infinite values.
 fn remark(row: &Row) -> String {
     let covered = row.covered_by.as_ref().map(|by| format!("covered by {by}"));
     let broken = row.introduced.or(row.inherited).and_then(broken);
@@ -140,12 +141,12 @@ fn broken(errors: ErrorRow) -> Option<String> {
         .then(|| format!("{} NaN, {} infinite", errors.nan, errors.inf))
 }
 
-/// The details of one block.
+/// Formats the details of a block.
 pub(super) fn block_view(block: &Block<'_>, bound: f64) -> BlockView {
     BlockView {
         name: block.name.to_owned(),
         anchor: block.anchor.clone(),
-        level: Level::of(block.ratio, bound).class(),
+        band: RatioBand::of(block.ratio, bound).class(),
         verdict: block.verdict,
         verdict_words: words(block.verdict),
         ratio: block.ratio.map_or_else(|| "–".to_owned(), short),

@@ -1,4 +1,4 @@
-//! The view of many comparisons of right engines.
+//! The page of the false-alarm rate: many comparisons of engines that are known to be correct.
 
 use super::provenance;
 use super::study::{Section, View};
@@ -7,10 +7,10 @@ use crate::error::Result;
 use crate::format::short;
 use crate::record::{NullCase, NullGroup, NullRecord, Quantiles, Tail};
 
-/// Bars that the histogram shows; what is beyond them is in the last one.
-const BARS: usize = 60;
+/// The largest number of points in the histogram.
+const MAX_BARS: usize = 60;
 
-/// Builds the view.
+/// Builds the view from a record of `harness selftest --null`.
 pub(super) fn view(null: &NullRecord) -> Result<View> {
     let (mark, word) = match (null.comparisons, null.alarms) {
         (0, _) => ("?", "Nothing compared".to_owned()),
@@ -21,14 +21,14 @@ pub(super) fn view(null: &NullRecord) -> Result<View> {
     let sections = vec![
         Section::new(
             "Largest ratio of each comparison",
-            "A comparison is a whole run of harness diff with a right engine; beyond the bound it \
+            "A comparison is a complete run of harness diff with a correct engine; above the bound it \
              would be a false alarm. The line is the fitted tail.",
         )
         .chart(&histogram(null))?
         .table(&["Tail", ""], tail_rows(null)),
         Section::new(
             "Ratios by engine and kind of layer",
-            "Median, 99.9 % quantile and largest ratio: of the relative L2 and of the largest \
+            "Median, 99.9 % quantile and maximum of the budget ratios, by relative L2 and by largest \
              error, introduced and inherited.",
         )
         .table(
@@ -44,20 +44,20 @@ pub(super) fn view(null: &NullRecord) -> Result<View> {
             ],
             null.groups.iter().map(group_row).collect(),
         ),
-        Section::new("The worst comparisons", "Each with the command that makes it again.").table(
+        Section::new("The worst comparisons", "The command repeats the comparison.").table(
             &["Ratio", "Measure", "Layer", "Engine", "Precision", "Command"],
             null.worst.iter().map(case_row).collect(),
         ),
     ];
     Ok(View {
-        title: format!("{} comparisons of right engines", null.comparisons),
+        title: format!("{} comparisons of correct engines", null.comparisons),
         kind: "null",
         verdict: null.verdict.as_str(),
         mark,
         word,
         sentence: format!(
-            "{} false alarms in {} comparisons of right engines on {} random networks; {} ratios, \
-             of which {} or less passes",
+            "{} false alarms in {} comparisons of correct engines on {} random networks; {} budget \
+             ratios were measured, and {} or less passes",
             null.alarms,
             null.comparisons,
             null.draws,
@@ -71,7 +71,7 @@ pub(super) fn view(null: &NullRecord) -> Result<View> {
 }
 
 fn histogram(null: &NullRecord) -> Chart {
-    let points = null.histogram.iter().take(BARS);
+    let points = null.histogram.iter().take(MAX_BARS);
     let points = points.map(|bin| Point::at((bin.from + bin.to) / 2.0, bin.count as f64)).collect();
     let bars = Series { name: "comparisons".to_owned(), look: Look::Joined, points };
     let mut series = vec![bars];
@@ -82,7 +82,7 @@ fn histogram(null: &NullRecord) -> Chart {
             let density = density(tail, x - tail.threshold) * width;
             Point::at(x, tail.exceedances as f64 * density)
         };
-        // Less than a hundredth of a comparison is nothing that a bar could show.
+        // Below a hundredth of a comparison the curve would only stretch the logarithmic axis.
         let points = (0..=40).map(expected).filter(|point| point.y > 1e-2).collect();
         series.push(Series { name: "fitted tail".to_owned(), look: Look::Line, points });
     }
@@ -97,7 +97,7 @@ fn histogram(null: &NullRecord) -> Chart {
     }
 }
 
-/// The density of an exceedance.
+/// The density of the generalised Pareto distribution at `x` above the threshold.
 fn density(tail: &Tail, x: f64) -> f64 {
     if tail.shape.abs() < 1e-9 {
         return (-x / tail.scale).exp() / tail.scale;
@@ -109,7 +109,7 @@ fn density(tail: &Tail, x: f64) -> f64 {
 fn tail_rows(null: &NullRecord) -> Vec<Vec<String>> {
     let row = |name: &str, value: String| vec![name.to_owned(), value];
     let Some(tail) = &null.tail else {
-        return vec![row("Predicted false alarms", "too few comparisons to say".to_owned())];
+        return vec![row("Predicted false alarms", "too few comparisons to predict".to_owned())];
     };
     let (rate, low, high) = (short(tail.rate), short(tail.low), short(tail.high));
     vec![

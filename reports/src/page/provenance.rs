@@ -1,11 +1,11 @@
-//! How a run was made, and how to make it again.
+//! How a run was made and how to repeat it.
 
 use serde::Serialize;
 
 use crate::format::{shell, short};
 use crate::record::{Git, Model, Run};
 
-/// The command line and everything that its result depends on.
+/// The command line, and everything else on which the result of a run depends.
 #[derive(Serialize)]
 pub(super) struct Provenance {
     command: String,
@@ -13,7 +13,7 @@ pub(super) struct Provenance {
     facts: Vec<(String, String)>,
 }
 
-/// The provenance of a run.
+/// Formats the provenance of a run.
 pub(super) fn of(run: &Run) -> Provenance {
     let fact = |name: &str, value: String| (name.to_owned(), value);
     let mut facts = vec![

@@ -1,4 +1,4 @@
-//! The view of a self-test.
+//! The page of a self-test.
 
 use serde::Serialize;
 
@@ -6,7 +6,7 @@ use super::provenance::{self, Provenance};
 use crate::format::short;
 use crate::record::{Confusion, Fault, Mutation, Place, SelftestRecord};
 
-/// Everything that the template shows, formatted.
+/// The values of the template `selftest.html`, formatted.
 #[derive(Serialize)]
 pub(super) struct View {
     title: String,
@@ -22,6 +22,7 @@ pub(super) struct View {
     provenance: Provenance,
 }
 
+/// One kind of fault with all its injections.
 #[derive(Serialize)]
 struct FaultView {
     name: String,
@@ -32,12 +33,12 @@ struct FaultView {
     places: Vec<PlaceView>,
 }
 
-/// A part of the injections.
+/// The injections of a fault that were detected, or named at the right layer.
 #[derive(Serialize)]
 struct Share {
     count: u64,
     percent: String,
-    /// Width of its bar, in percent.
+    /// Length of the bar in percent.
     bar: u64,
     tone: &'static str,
 }
@@ -47,23 +48,24 @@ struct Share {
 struct RowView {
     planted: String,
     known: bool,
-    /// One for each setting.
+    /// One cell for each setting.
     cells: Vec<CellView>,
-    /// What it was named as instead.
+    /// The mistakes that were named instead, with setting and number.
     others: Vec<String>,
 }
 
-/// One kind of mistake in one setting.
+/// The outcomes of one kind of mistake in one setting.
 #[derive(Serialize)]
 struct CellView {
     itself: u64,
     another: u64,
     located: u64,
     missed: u64,
-    /// Whether all of them came out as they should.
+    /// Whether every one had the expected outcome.
     right: bool,
 }
 
+/// One injection.
 #[derive(Serialize)]
 struct PlaceView {
     module: String,
@@ -76,7 +78,7 @@ struct PlaceView {
     ratio: String,
 }
 
-/// Builds the view.
+/// Builds the view from a record of `harness selftest`.
 pub(super) fn view(selftest: &SelftestRecord) -> View {
     let total = |of: fn(&Fault) -> u64| selftest.faults.iter().map(of).fold(0, u64::saturating_add);
     let (injected, detected, named) =
@@ -105,7 +107,7 @@ pub(super) fn view(selftest: &SelftestRecord) -> View {
     }
 }
 
-/// Where mistakes were planted, in the order of the record.
+/// The settings in which mistakes were planted (engine, dump, …), in the order of the record.
 fn settings(confusion: &[Confusion]) -> Vec<String> {
     let mut settings: Vec<String> = vec![];
     for counts in confusion {
@@ -148,7 +150,7 @@ fn cell(counts: Option<&Confusion>) -> CellView {
     }
 }
 
-/// How much of the matrix is on its diagonal, in words; none for a record without a matrix.
+/// The share of the matrix that is on its diagonal, as text; `None` for a record without a matrix.
 fn diagonal(confusion: &[Confusion]) -> Option<String> {
     let total = |of: fn(&Confusion) -> u64| confusion.iter().map(of).fold(0, u64::saturating_add);
     let (right, planted) = (total(Confusion::right), total(Confusion::planted_times));
@@ -177,7 +179,8 @@ fn share(count: u64, of: u64) -> Share {
     }
 }
 
-/// The harness promises to detect every fault and to name the right layer in 95 % of them.
+/// The colour of a share. The harness promises to detect every fault and to name the right layer for
+/// at least 95 % of them.
 fn tone(part: f64) -> &'static str {
     const TONES: [(f64, &str); 2] = [(1.0, "pass"), (0.95, "warn")];
     TONES.iter().find(|(least, _)| part >= *least).map_or("bad", |(_, tone)| tone)

@@ -1,5 +1,5 @@
-//! What the pages on evaluations, trainings and ablations are made of: sections with a plot, a
-//! table, or pictures.
+//! Pages made of sections with a plot, a table or pictures: evaluations, trainings, ablations, benches,
+//! checks on a GPU and false-alarm rates.
 
 use minijinja::value::Value;
 use serde::Serialize;
@@ -9,7 +9,7 @@ use crate::chart::Chart;
 use crate::error::Result;
 use crate::record::Rate;
 
-/// A page.
+/// The values of the template `study.html`.
 #[derive(Serialize)]
 pub(super) struct View {
     pub title: String,
@@ -23,15 +23,17 @@ pub(super) struct View {
     pub provenance: Provenance,
 }
 
-/// A part of a page.
+/// A section of a page: heading, introduction and, where they are set, a plot, a table and pictures.
 #[derive(Serialize, Default)]
 pub(super) struct Section {
     pub title: String,
     pub lead: String,
+    /// SVG elements, marked as safe.
     pub plot: Option<Value>,
+    /// Column titles of the table; empty for a section without a table.
     pub head: Vec<String>,
     pub rows: Vec<Vec<String>>,
-    /// Data URIs and what they show.
+    /// Pictures as data URIs, with their captions.
     pub pictures: Vec<(String, String)>,
 }
 
@@ -52,18 +54,18 @@ impl Section {
     }
 }
 
-/// `91.2 %`.
+/// A share of 0 to 1 as a percentage, such as `91.2 %`; a dash for NaN.
 pub(super) fn percent(share: f64) -> String {
     if share.is_nan() { "–".to_owned() } else { format!("{:.1} %", 100.0 * share) }
 }
 
-/// `91.2 % (88.0 to 93.6)`.
+/// A rate with its interval, such as `91.2 % (88.0 to 93.6)`.
 pub(super) fn with_interval(rate: &Rate) -> String {
     let (low, high) = (100.0 * rate.low, 100.0 * rate.high);
     format!("{} ({low:.1} to {high:.1})", percent(rate.share()))
 }
 
-/// The name of a class, or its number.
+/// The name of a class, or its number if the names are not known.
 pub(super) fn class(classes: &[String], label: usize) -> String {
     classes.get(label).cloned().unwrap_or_else(|| label.to_string())
 }

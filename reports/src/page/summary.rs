@@ -1,4 +1,4 @@
-//! The top of the page: the verdict in words, and the numbers that it rests on.
+//! The head of a comparison's page: the verdict in words and the numbers behind it.
 
 use minijinja::value::Value;
 use serde::Serialize;
@@ -7,7 +7,7 @@ use crate::format::{count, escape, short, words, wrapping};
 use crate::record::{Culprit, DiffRecord, LayerKind, Verdict};
 use crate::rows::{Row, worse};
 
-/// The verdict and what has to be known about it.
+/// The verdict, its explanation and the key numbers of a comparison.
 #[derive(Serialize)]
 pub(super) struct Summary {
     verdict: &'static str,
@@ -23,6 +23,7 @@ pub(super) struct Summary {
     yardstick: String,
 }
 
+/// A known mistake that was tried as an explanation.
 #[derive(Serialize)]
 struct HypothesisView {
     what: String,
@@ -30,17 +31,17 @@ struct HypothesisView {
     fits: bool,
 }
 
-/// One number with what it says.
+/// A key number with its label and a remark.
 #[derive(Serialize)]
 struct Fact {
     label: &'static str,
     value: String,
-    /// Markup: what is foreign in it is escaped already.
+    /// Safe markup: texts from the record are escaped.
     remark: Value,
     bad: bool,
 }
 
-/// How many layers have each fate.
+/// Number of layers by outcome.
 struct Counts {
     compared: usize,
     covered: usize,
@@ -48,7 +49,7 @@ struct Counts {
     diverged: usize,
 }
 
-/// The summary of a comparison.
+/// Builds the summary of a comparison.
 pub(super) fn of(diff: &DiffRecord, rows: &[Row]) -> Summary {
     let counts = Counts::of(rows);
     let (mark, word) = heading(diff.verdict);
@@ -94,20 +95,21 @@ fn sentence(diff: &DiffRecord, counts: &Counts) -> String {
         (Verdict::Diverged, Some(culprit)) => culprit.text.clone(),
         (Verdict::Diverged, None) => match &diff.first_divergent {
             Some(name) => format!("first divergent layer: {name}"),
-            None => "the candidate is beyond the bound".to_owned(),
+            None => "the candidate is above the bound".to_owned(),
         },
         (Verdict::Pass, _) => format!(
-            "every layer is within {} times its budget, the error that {} makes",
+            "every layer is within {} times its budget, which the error of {} sets",
             diff.bound, diff.run.yardstick
         ),
         (Verdict::Incomplete, _) => format!(
-            "nothing that was compared is beyond the bound, but {} not compared",
-            were(counts.missing)
+            "no compared layer is above the bound, but {} not compared",
+            layers_were(counts.missing)
         ),
     }
 }
 
-fn were(number: usize) -> String {
+/// `1 layer was`, `2 layers were`.
+fn layers_were(number: usize) -> String {
     let verb = if number == 1 { "was" } else { "were" };
     format!("{} {verb}", count(number, "layer"))
 }
@@ -128,7 +130,7 @@ fn facts(diff: &DiffRecord, rows: &[Row], counts: &Counts) -> Vec<Fact> {
 fn compared(counts: &Counts) -> Fact {
     let total = counts.compared + counts.covered + counts.missing;
     let missing = match counts.missing {
-        0 => "none left out".to_owned(),
+        0 => "none missing".to_owned(),
         number => format!("{number} not compared"),
     };
     let diverged = match counts.diverged {
@@ -143,12 +145,12 @@ fn compared(counts: &Counts) -> Fact {
     }
 }
 
-/// The layer with the largest ratio; NaN is larger than everything.
+/// The layer with the largest introduced ratio, where NaN counts as larger than any number.
 fn worst_layer(diff: &DiffRecord, rows: &[Row]) -> Fact {
     let measured = rows.iter().filter_map(|row| Some((row, row.introduced?.ratio)));
     let larger = |a: f64, b: f64| !a.is_nan() && (b.is_nan() || worse(a, b) > a);
     let worst = measured.reduce(|a, b| if larger(a.1, b.1) { b } else { a });
-    let label = "Worst budget ratio introduced";
+    let label = "Worst introduced budget ratio";
     match worst {
         Some((row, ratio)) => Fact {
             label,
@@ -168,15 +170,15 @@ fn text(words: &str) -> Value {
     Value::from_safe_string(escape(words))
 }
 
-/// NaN is not within any bound.
+/// Whether a ratio passes; NaN never does.
 fn within(ratio: f64, bound: f64) -> bool {
     ratio <= bound
 }
 
 fn logits(diff: &DiffRecord) -> Fact {
-    // A backbone alone ends in its pooled features.
-    let backbone = diff.layers.last().is_some_and(|layer| layer.kind == LayerKind::Pool);
-    let label = match backbone && diff.logits.is_some() {
+    // A network without its head ends in the pooled features.
+    let headless = diff.layers.last().is_some_and(|layer| layer.kind == LayerKind::Pool);
+    let label = match headless && diff.logits.is_some() {
         true => "Error of the features (relative L2)",
         false => "Error of the logits (relative L2)",
     };

@@ -1,4 +1,4 @@
-//! The view of a training.
+//! The page of a training.
 
 use super::provenance;
 use super::study::{Section, View, percent, with_interval};
@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::format::short;
 use crate::record::{Epoch, TrainRecord};
 
-/// Builds the view.
+/// Builds the view from a record of `harness train`.
 pub(super) fn view(train: &TrainRecord) -> Result<View> {
     let last = train.epochs.last();
     let accuracy = last.map_or("nothing".to_owned(), |epoch| percent(epoch.val.share()));
@@ -41,9 +41,9 @@ pub(super) fn view(train: &TrainRecord) -> Result<View> {
     };
     let seconds: f64 = train.epochs.iter().map(|e| e.seconds).sum();
     let sections = vec![
-        Section::new("Accuracy", "Of the validation part, and of the augmented training batches.")
+        Section::new("Accuracy", "On the validation part, and on the augmented training batches.")
             .chart(&chart("accuracy", "accuracy in %", accuracies))?,
-        Section::new("Loss", "Cross-entropy with smoothed labels: its least is not 0.")
+        Section::new("Loss", "Cross-entropy with smoothed labels, whose minimum is above 0.")
             .chart(&chart("loss", "loss", vec![curve("loss", |e| e.loss)]))?,
         Section::new("Epochs", "").table(
             &["Epoch", "Loss", "Training", "Validation (95 % interval)", "Rate", "Time"],

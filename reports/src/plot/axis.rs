@@ -1,22 +1,22 @@
-//! A logarithmic axis that also has a place for zero, NaN and infinity.
+//! A logarithmic axis with separate strips for zero and for NaN and infinity.
 //!
-//! None of the three has a logarithm, and all three are news: an error of exactly zero says that
-//! two programs did the same, NaN that one of them broke. They get a strip of their own at the
-//! border, where they cannot be mistaken for a value.
+//! These values have no logarithm, yet a reader must see them: an error of exactly zero means that two
+//! programs computed the same bits, and NaN that one of them failed. The strips lie at the ends of the
+//! axis, where their values cannot be mistaken for ordinary ones.
 
-/// Where a value is drawn.
+/// Where a value is drawn on the axis.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Spot {
-    /// Among the decades.
+    /// An ordinary value, at its decimal logarithm.
     At(f64),
-    /// In the strip at the bottom: exactly zero.
+    /// Exactly zero, in the strip at the bottom.
     Zero(f64),
-    /// In the strip at the top: NaN, infinite, or negative, which no error is.
+    /// NaN, infinite or negative (an error cannot be negative), in the strip at the top.
     Broken(f64),
 }
 
 impl Spot {
-    /// The height on the axis.
+    /// The coordinate on the axis.
     pub fn height(self) -> f64 {
         match self {
             Spot::At(y) | Spot::Zero(y) | Spot::Broken(y) => y,
@@ -24,7 +24,7 @@ impl Spot {
     }
 }
 
-/// The axis: whole decades from `low` to `high`, and the strips that are needed.
+/// The axis: decades from 10^`low` to 10^`high`, and the strips that the values need.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Axis {
     low: i32,
@@ -33,14 +33,14 @@ pub(crate) struct Axis {
     broken: bool,
 }
 
-/// The most decades that get a label.
-const MOST_LABELS: i32 = 8;
+/// The largest number of decades that get a label.
+const MAX_LABELS: i32 = 8;
 
-/// The height of a strip, as a part of the decades.
+/// The height of a strip as a fraction of the height of the decades.
 const STRIP: f64 = 0.11;
 
 impl Axis {
-    /// An axis for some values which shows at least the decades from `low` to `high`.
+    /// An axis for the given values that covers at least 10^`low` to 10^`high`.
     pub fn new(values: impl Iterator<Item = f64> + Clone, low: f64, high: f64) -> Self {
         let decades = values.clone().filter(|&v| has_logarithm(v)).map(f64::log10);
         let (least, most) =
@@ -57,20 +57,20 @@ impl Axis {
         f64::from(self.high - self.low) * STRIP
     }
 
-    /// The lowest and the highest place on the axis.
+    /// The lowest and the highest coordinate of the axis, with the strips.
     pub fn range(&self) -> (f64, f64) {
         let bottom = f64::from(self.low) - if self.zeros { self.strip() } else { 0.0 };
         let top = f64::from(self.high) + if self.broken { self.strip() } else { 0.0 };
         (bottom, top)
     }
 
-    /// The lines between the decades and the strips.
+    /// The coordinates of the lines between the decades and the strips.
     pub fn borders(&self) -> Vec<f64> {
         let borders = [(self.zeros, self.low), (self.broken, self.high)];
         borders.iter().filter(|(shown, _)| *shown).map(|(_, at)| f64::from(*at)).collect()
     }
 
-    /// Where a value is drawn.
+    /// Where the axis shows a value.
     pub fn spot(&self, value: f64) -> Spot {
         match value {
             0.0 => Spot::Zero(f64::from(self.low) - self.strip() / 2.0),
@@ -79,9 +79,9 @@ impl Axis {
         }
     }
 
-    /// The labelled places with their labels.
+    /// The labels of the axis with their coordinates.
     pub fn labels(&self) -> Vec<(f64, String)> {
-        let step = ((self.high - self.low) / MOST_LABELS + 1).max(1) as usize;
+        let step = ((self.high - self.low) / MAX_LABELS + 1).max(1) as usize;
         let decades = (self.low..=self.high).step_by(step);
         let mut labels: Vec<_> = decades.map(|d| (f64::from(d), decade_label(d))).collect();
         let strips = [(self.zeros, 0.0, "zero"), (self.broken, f64::NAN, "NaN, ∞")];
@@ -96,7 +96,7 @@ fn has_logarithm(value: f64) -> bool {
     value > 0.0 && value.is_finite()
 }
 
-/// `0.01` to `1000` as they are, anything else as a power: `10⁻⁷`.
+/// The label of a decade: `0.01` to `1000` in full, the others as a power such as `10⁻⁷`.
 fn decade_label(decade: i32) -> String {
     const PLAIN: [(i32, &str); 6] =
         [(-2, "0.01"), (-1, "0.1"), (0, "1"), (1, "10"), (2, "100"), (3, "1000")];

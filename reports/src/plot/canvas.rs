@@ -1,4 +1,4 @@
-//! The strokes that a plot is made of.
+//! Draws the elements of a plot: grid, labels, bound and series.
 
 use std::ops::Range;
 
@@ -16,29 +16,29 @@ use super::theme::Role;
 use super::{Look, SCALE, Series, Size, Span};
 use crate::rows::Row;
 
-/// The result of drawing; plotters has a type of error for each backend.
-pub(super) type Drawn<T> = Result<T, Box<dyn std::error::Error>>;
+/// The result of drawing. The error is boxed, since plotters has one error type for each backend.
+pub(super) type DrawResult<T> = Result<T, Box<dyn std::error::Error>>;
 
 type Root<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Plane<'a> = DrawingArea<SVGBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
-/// The space around the plane, in pixels of the screen: top, right, bottom, left.
+/// The margins around the plane in pixels of the screen: top, right, bottom, left.
 const MARGINS: [i32; 4] = [10, 24, 26, 52];
 
-/// The size of text, in pixels of the screen. plotters divides what it is given by 1.24.
+/// Font size for 12 pixels of the screen; plotters divides the size that it is given by 1.24.
 const TEXT: f64 = 12.0 * 1.24 * SCALE as f64;
 
-/// Names of stages closer than this many pixels of the screen would overlap.
+/// Smallest distance between the names of two stages, in pixels of the screen.
 const NAME_SPACE: i32 = 46;
 
-/// The plane of one plot, and the margins around it.
+/// The drawing area of one plot: the plane of the data and the margins around it.
 pub(super) struct Canvas<'root, 'svg> {
     root: &'root Root<'svg>,
     plane: Plane<'svg>,
     axis: Axis,
     /// Radius of a dot, in pixels of the drawing.
     dot: i32,
-    /// Left and right end of the horizontal axis.
+    /// Left and right end of the horizontal axis, in layers.
     ends: (f64, f64),
 }
 
@@ -47,47 +47,54 @@ impl<'root, 'svg> Canvas<'root, 'svg> {
         let [top, right, bottom, left] = MARGINS.map(|margin| margin * SCALE);
         let inner = root.margin(top, bottom, left, right);
         let pixels = inner.get_pixel_range();
-        // Half a layer of air on both sides; an empty table still gets an axis.
+        // Half a layer of margin on both sides; a plot without layers still gets an axis.
         let ends = (-0.5, layers.max(1) as f64 - 0.5);
         let (low, high) = axis.range();
-        let spec = Cartesian2d::new(ends.0..ends.1, low..high, pixels_of(pixels));
-        Canvas { root, plane: inner.apply_coord_spec(spec), axis, dot: dot_of(size, layers), ends }
+        let spec = Cartesian2d::new(ends.0..ends.1, low..high, upward(pixels));
+        Canvas {
+            root,
+            plane: inner.apply_coord_spec(spec),
+            axis,
+            dot: dot_radius(size, layers),
+            ends,
+        }
     }
 
-    /// The pixel of a place on the plane.
+    /// The pixel at a position of the plane.
     fn pixel(&self, x: f64, y: f64) -> (i32, i32) {
         self.plane.map_coordinate(&(x, y))
     }
 
-    fn text(&self, role: Role, at: (i32, i32), words: &str, pos: Pos) -> Drawn<()> {
+    fn text(&self, role: Role, at: (i32, i32), words: &str, pos: Pos) -> DrawResult<()> {
         let font = (FontFamily::SansSerif, TEXT, FontStyle::Normal);
         let color = role.color();
         let style: TextStyle<'_> = font.into_text_style(self.root).color(&color).pos(pos);
         Ok(self.root.draw(&Text::new(words.to_owned(), at, style))?)
     }
 
-    fn line(&self, points: Vec<(f64, f64)>, style: ShapeStyle) -> Drawn<()> {
+    fn line(&self, points: Vec<(f64, f64)>, style: ShapeStyle) -> DrawResult<()> {
         Ok(self.plane.draw(&PathElement::new(points, style))?)
     }
 
-    fn across(&self, y: f64, style: ShapeStyle) -> Drawn<()> {
+    fn horizontal_line(&self, y: f64, style: ShapeStyle) -> DrawResult<()> {
         self.line(vec![(self.ends.0, y), (self.ends.1, y)], style)
     }
 
-    /// The grid, the labels of the axis, and the names of the stages.
-    pub fn frame(&self, spans: &[Span<'_>]) -> Drawn<()> {
+    /// Draws the grid, the labels of the axis and the names of the stages.
+    pub fn frame(&self, spans: &[Span<'_>]) -> DrawResult<()> {
         for (y, label) in self.axis.labels() {
-            self.across(y, stroke(Role::Grid, 1))?;
+            self.horizontal_line(y, stroke(Role::Grid, 1))?;
             let at = (MARGINS[3] * SCALE - 8 * SCALE, self.pixel(self.ends.0, y).1);
             self.text(Role::Muted, at, &label, Pos::new(HPos::Right, VPos::Center))?;
         }
         for y in self.axis.borders() {
-            self.across(y, stroke(Role::Muted, 1))?;
+            self.horizontal_line(y, stroke(Role::Muted, 1))?;
         }
         self.stages(spans)
     }
 
-    fn stages(&self, spans: &[Span<'_>]) -> Drawn<()> {
+    /// Draws the lines between the stages, and the names of the stages where there is room.
+    fn stages(&self, spans: &[Span<'_>]) -> DrawResult<()> {
         let (low, high) = self.axis.range();
         let bottom = self.pixel(self.ends.0, low).1 + 8 * SCALE;
         let mut free_from = i32::MIN;
@@ -105,17 +112,17 @@ impl<'root, 'svg> Canvas<'root, 'svg> {
         Ok(())
     }
 
-    /// Tints everything that is beyond the bound.
-    pub fn shade_above(&self, bound: f64) -> Drawn<()> {
+    /// Tints the area above the bound.
+    pub fn shade_above(&self, bound: f64) -> DrawResult<()> {
         let corners = [(self.ends.0, self.axis.range().1), (self.ends.1, bound.log10())];
         let tint = Role::Bad.color().mix(0.07).filled();
         Ok(self.plane.draw(&Rectangle::new(corners, tint))?)
     }
 
-    /// The bound with its name.
-    pub fn bound(&self, bound: f64) -> Drawn<()> {
+    /// Draws the bound as a line with a label.
+    pub fn bound(&self, bound: f64) -> DrawResult<()> {
         let y = bound.log10();
-        self.across(y, stroke(Role::Bad, 2))?;
+        self.horizontal_line(y, stroke(Role::Bad, 2))?;
         let (x, y) = self.pixel(self.ends.1, y);
         let words = format!("bound {bound}");
         self.text(
@@ -126,8 +133,8 @@ impl<'root, 'svg> Canvas<'root, 'svg> {
         )
     }
 
-    /// One series: its line, then its marks.
-    pub fn series(&self, series: &Series, rows: &[Row], bound: Option<f64>) -> Drawn<()> {
+    /// Draws one series: its line, then its marks.
+    pub fn series(&self, series: &Series, rows: &[Row], bound: Option<f64>) -> DrawResult<()> {
         if series.look != Look::Dots {
             self.series_line(series, rows)?;
         }
@@ -136,7 +143,7 @@ impl<'root, 'svg> Canvas<'root, 'svg> {
         }
         for row in rows {
             let Some(value) = (series.read)(row) else { continue };
-            // NaN is beyond every bound.
+            // The comparison is false for NaN, which is above every bound.
             let within = |bound: f64| value <= bound;
             let over = bound.is_some_and(|bound| !within(bound));
             self.mark(series, over, (row.depth as f64, self.axis.spot(value)))?;
@@ -144,10 +151,10 @@ impl<'root, 'svg> Canvas<'root, 'svg> {
         Ok(())
     }
 
-    /// The line breaks where a value is broken, since it would lead to the strip and back, and
-    /// where a layer was not compared, since it would pretend to know. A covered layer has no
-    /// value of its own and breaks nothing.
-    fn series_line(&self, series: &Series, rows: &[Row]) -> Drawn<()> {
+    /// Draws the line of a series. The line is interrupted at NaN and infinity, which lie in the strip,
+    /// and at layers that were not compared, whose values are unknown. A covered layer has no value of
+    /// its own, and the line passes over it.
+    fn series_line(&self, series: &Series, rows: &[Row]) -> DrawResult<()> {
         let spot = |row: &Row| (series.read)(row).map(|value| self.axis.spot(value));
         let breaks =
             |row: &Row| row.verdict == "not_compared" || matches!(spot(row), Some(Spot::Broken(_)));
@@ -161,14 +168,14 @@ impl<'root, 'svg> Canvas<'root, 'svg> {
         Ok(())
     }
 
-    /// Dots and rings for values, triangles and crosses for what is broken. Introduced errors
-    /// beyond the bound take the colour of the bound and grow.
-    fn mark(&self, series: &Series, over: bool, (x, spot): (f64, Spot)) -> Drawn<()> {
+    /// Draws one mark: a dot or a ring for a value, a triangle or a cross for NaN and infinity. The dots
+    /// of introduced errors above the bound are larger and have the colour of the bound.
+    fn mark(&self, series: &Series, over: bool, (x, spot): (f64, Spot)) -> DrawResult<()> {
         let at = (x, spot.height());
         let filled = series.look == Look::Dots;
-        let loud = over && filled;
-        let color = if loud { Role::Bad } else { series.role }.color();
-        let radius = if loud { self.dot * 3 / 2 } else { self.dot };
+        let highlighted = over && filled;
+        let color = if highlighted { Role::Bad } else { series.role }.color();
+        let radius = if highlighted { self.dot * 3 / 2 } else { self.dot };
         let ring = color.stroke_width(SCALE as u32);
         match (spot, filled) {
             (Spot::Broken(_), true) => {
@@ -183,15 +190,15 @@ impl<'root, 'svg> Canvas<'root, 'svg> {
         Ok(())
     }
 
-    /// Ends the picture and returns the horizontal pixels of the plane.
-    pub fn finish(&self) -> Drawn<Range<i32>> {
+    /// Completes the drawing. Returns the range of horizontal pixels of the plane.
+    pub fn finish(&self) -> DrawResult<Range<i32>> {
         self.root.present()?;
         Ok(self.plane.get_pixel_range().0)
     }
 }
 
-/// Dots shrink where many of them share the axis, down to one and a half pixels of the screen.
-fn dot_of(size: Size, layers: usize) -> i32 {
+/// The radius of a dot: smaller for many layers, but at least one and a half pixels of the screen.
+fn dot_radius(size: Size, layers: usize) -> i32 {
     let each = size.width * SCALE / layers.max(1) as i32;
     each.clamp(3 * SCALE / 2, 3 * SCALE)
 }
@@ -200,7 +207,8 @@ fn stroke(role: Role, width: i32) -> ShapeStyle {
     role.color().stroke_width((width * SCALE) as u32)
 }
 
-/// plotters counts pixels downwards from the top: the axis starts at the bottom.
-fn pixels_of((x, y): (Range<i32>, Range<i32>)) -> (Range<i32>, Range<i32>) {
+/// The pixel ranges with the vertical one reversed: plotters counts pixels from the top, the axis from
+/// the bottom.
+fn upward((x, y): (Range<i32>, Range<i32>)) -> (Range<i32>, Range<i32>) {
     (x, y.end..y.start)
 }

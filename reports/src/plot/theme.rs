@@ -1,33 +1,33 @@
-//! Colours that follow the page from light to dark.
+//! Colours that follow the page's light or dark theme.
 //!
-//! plotters knows fixed colours only. So each role is drawn in a colour that nobody would choose,
-//! and afterwards that colour is replaced by the style sheet's variable for the role.
+//! plotters knows fixed colours only. Each role is therefore drawn in a placeholder colour, which
+//! [`themed`] then replaces by the style sheet's variable for the role.
 
 use plotters::style::RGBColor;
 
-/// What a colour is for.
+/// The purpose of a colour. The number is the placeholder's red, green and blue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Role {
     /// Text and axes.
     Ink = 1,
-    /// Text that may stand back.
+    /// Secondary text and lines.
     Muted = 2,
     /// Grid lines.
     Grid = 3,
-    /// The error that a layer introduces.
+    /// Introduced errors; the first series of a chart.
     Introduced = 4,
-    /// The error that it inherits.
+    /// Inherited errors; the second series of a chart.
     Inherited = 5,
-    /// The bound, and what is beyond it.
+    /// The bound, and values above it.
     Bad = 6,
     /// The fourth series of a chart.
     Fourth = 7,
-    /// The fifth.
+    /// The fifth series of a chart.
     Fifth = 8,
 }
 
-/// Every role with its variable in the style sheet.
+/// The roles with their variables in the style sheet.
 const VARIABLES: [(Role, &str); 8] = [
     (Role::Ink, "--ink"),
     (Role::Muted, "--muted"),
@@ -39,29 +39,30 @@ const VARIABLES: [(Role, &str); 8] = [
     (Role::Fifth, "--fifth"),
 ];
 
-/// Attributes that repeat what is the default, or what the style sheet says.
-const NOISE: [&str; 4] =
+/// Attributes that repeat a default or the style sheet, and line breaks.
+const REDUNDANT: [&str; 4] =
     [r#" opacity="1""#, r#" font-family="sans-serif""#, r#" stroke="none""#, "\n"];
 
 impl Role {
-    /// The colour that stands for the role until [`themed`] replaces it.
+    /// The placeholder colour of the role.
     pub fn color(self) -> RGBColor {
         RGBColor(self as u8, self as u8, self as u8)
     }
 
-    fn written(self) -> String {
+    /// The placeholder colour as plotters writes it into the SVG.
+    fn svg_color(self) -> String {
         format!("\"#{0:02X}{0:02X}{0:02X}\"", self as u8)
     }
 }
 
-/// The SVG of plotters with variables for colours, without what only makes it larger.
+/// Replaces the placeholder colours of plotters' SVG by variables, and removes redundant text.
 pub(crate) fn themed(svg: &str) -> String {
     let mut svg = svg.to_owned();
     for (role, variable) in VARIABLES {
-        svg = svg.replace(&role.written(), &format!("\"var({variable})\""));
+        svg = svg.replace(&role.svg_color(), &format!("\"var({variable})\""));
     }
-    for noise in NOISE {
-        svg = svg.replace(noise, "");
+    for text in REDUNDANT {
+        svg = svg.replace(text, "");
     }
     svg
 }

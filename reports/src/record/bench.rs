@@ -1,4 +1,4 @@
-//! The record of a bench: who ran how fast.
+//! The record of a bench: latency of each contestant in each setting.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,113 +7,113 @@ use super::{Run, Verdict, float};
 /// The outcome of `harness bench`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BenchRecord {
-    /// Diverged if a contestant's output was wrong, or it has become slower than the baseline.
+    /// `Diverged` if a contestant's output was wrong or the engine is slower than the baseline.
     pub verdict: Verdict,
-    /// Every precision, batch and number of threads.
+    /// One entry for each precision, batch size and number of threads.
     pub settings: Vec<Setting>,
-    /// Multiply-accumulates of a clip.
+    /// Multiply-accumulates for one clip.
     pub macs: u64,
-    /// Rounds of each setting.
+    /// Number of rounds of each setting.
     pub rounds: u64,
-    /// Runs that count in a turn.
+    /// Number of timed forward passes in each turn of a contestant.
     pub runs: u64,
-    /// Who is slower than the baseline beyond chance, one sentence each.
+    /// Significant slowdowns against the baseline, one sentence each.
     #[serde(default)]
     pub regressions: Vec<String>,
-    /// How the run was made.
+    /// Command, machine, versions and configuration of the run.
     pub run: Run,
 }
 
-/// Contestants that ran in turn.
+/// One setting, in which the contestants ran in turn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Setting {
-    /// `f32` or `bf16`.
+    /// Precision of the computation, such as `f32` or `bf16`.
     pub precision: String,
-    /// Clips in a batch.
+    /// Number of clips in a batch.
     pub batch: u64,
-    /// Threads.
+    /// Number of threads of each contestant.
     pub threads: u64,
-    /// Who ran.
+    /// The contestants that ran.
     pub entries: Vec<BenchEntry>,
-    /// Who could not, and why.
+    /// The contestants that could not run, with the reason.
     #[serde(default)]
     pub left_out: Vec<(String, String)>,
-    /// Whether one of those broke, rather than being unable to take part.
+    /// Whether one of these failed, rather than not supporting the setting.
     #[serde(default)]
     pub broken: bool,
-    /// Measured peak of the multiply-adds, GFLOP/s.
+    /// Measured peak speed of multiply-adds, GFLOP/s.
     #[serde(with = "float")]
     pub peak_gflops: f64,
-    /// Measured peak of reading memory, GB/s.
+    /// Measured peak speed of reading memory, GB/s.
     #[serde(with = "float")]
     pub peak_gbs: f64,
 }
 
-/// One contestant. Times are seconds of a batch.
+/// One contestant in one setting. Times are seconds for a batch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BenchEntry {
-    /// Its name.
+    /// Name of the contestant, such as `cpu` or `openvino`.
     pub name: String,
-    /// Version of what computes.
+    /// Version of the engine or runtime.
     pub version: String,
-    /// The fastest run.
+    /// Fastest forward pass.
     #[serde(with = "float")]
     pub min_s: f64,
-    /// The median.
+    /// Median.
     #[serde(with = "float")]
     pub p50_s: f64,
     /// Lower end of the median's 95 % interval.
     #[serde(with = "float")]
     pub p50_low_s: f64,
-    /// Upper end.
+    /// Upper end of the median's 95 % interval.
     #[serde(with = "float")]
     pub p50_high_s: f64,
-    /// 90 of 100 are faster.
+    /// 90th percentile.
     #[serde(with = "float")]
     pub p90_s: f64,
-    /// 95 of 100 are faster.
+    /// 95th percentile.
     #[serde(with = "float")]
     pub p95_s: f64,
-    /// 99 of 100 are faster.
+    /// 99th percentile.
     #[serde(with = "float")]
     pub p99_s: f64,
-    /// To load the model.
+    /// Time to load the model.
     #[serde(with = "float")]
     pub load_s: f64,
-    /// The first run.
+    /// First forward pass.
     #[serde(with = "float")]
     pub first_s: f64,
-    /// What loading and running added to the resident memory at most.
+    /// Peak growth of the resident memory by loading and running, in bytes.
     pub peak_bytes: u64,
-    /// Relative L2 distance of a timed output from float64.
+    /// Relative L2 error of a timed output against float64.
     #[serde(with = "float")]
     pub error: f64,
-    /// Whether that is small enough.
+    /// Whether the error is small enough for the precision.
     pub right: bool,
-    /// The fastest other runtime, and the ratio of the medians with its 95 % interval.
+    /// Name of the fastest peer, and the ratio of the medians with both ends of its 95 % interval.
     #[serde(default, with = "float::named")]
     pub to_peer: Option<(String, [f64; 3])>,
-    /// Seconds of every run, by round.
+    /// Times of all forward passes, by round.
     pub rounds_s: Vec<Vec<f64>>,
-    /// Where the time goes.
+    /// The contestant's profile, one entry for each step.
     #[serde(default)]
     pub layers: Vec<LayerTime>,
 }
 
-/// A step of a contestant.
+/// One step in the profile of a contestant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LayerTime {
-    /// Its name there.
+    /// Name of the step in the contestant's profile.
     pub name: String,
-    /// The kind of work.
+    /// Kind of work, such as `Conv`.
     pub kind: String,
-    /// Milliseconds.
+    /// Time for a batch in milliseconds.
     #[serde(with = "float")]
     pub ms: f64,
-    /// Operations of the convolutions that it stands for, 10^9.
+    /// Operations of the direct convolutions that the step computes, 10^9.
     #[serde(default)]
     pub gflop: Option<f64>,
-    /// Weights, inputs and outputs, 10^6 bytes.
+    /// Size of weights, inputs and outputs, 10^6 bytes.
     #[serde(default)]
     pub mb: Option<f64>,
 }

@@ -1,17 +1,17 @@
 //! Floats in JSON: numbers when finite, otherwise the strings `"NaN"`, `"inf"` and `"-inf"`.
 //!
-//! JSON has no word for them, and `null` would read as "not measured", which is the opposite of
-//! what a NaN in an error means.
+//! JSON has no numbers for these values, and `null` already means "not measured", while a NaN is a
+//! measured error.
 
 use std::fmt;
 
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A float that is written by the rules of this module.
+/// A float with the serialisation of this module.
 struct Float(f64);
 
-/// The name of a float that JSON has no number for.
+/// The string for a float that JSON cannot express as a number.
 fn special_name(value: f64) -> Option<&'static str> {
     match value {
         v if v.is_nan() => Some("NaN"),
@@ -67,48 +67,71 @@ impl<'de> Deserialize<'de> for Float {
     }
 }
 
-/// Writes one float; for `#[serde(with = "float")]`.
+/// Serialises one float; for `#[serde(with = "float")]`.
+///
+/// # Errors
+///
+/// Those of the serialiser.
 pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     Float(*value).serialize(serializer)
 }
 
-/// Reads one float; for `#[serde(with = "float")]`.
+/// Deserialises one float; for `#[serde(with = "float")]`.
+///
+/// # Errors
+///
+/// If the value is neither a number nor one of the three strings.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Float::deserialize(deserializer).map(|float| float.0)
 }
 
-/// The same for a list of floats; for `#[serde(with = "float::list")]`.
+/// Lists of floats; for `#[serde(with = "float::list")]`.
 pub mod list {
     use super::Float;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    /// Writes a list of floats.
+    /// Serialises a list of floats.
+    ///
+    /// # Errors
+    ///
+    /// Those of the serialiser.
     pub fn serialize<S: Serializer>(values: &[f64], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(values.iter().map(|&value| Float(value)))
     }
 
-    /// Reads a list of floats.
+    /// Deserialises a list of floats.
+    ///
+    /// # Errors
+    ///
+    /// If an entry is neither a number nor one of the three strings.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
         let floats = Vec::<Float>::deserialize(deserializer)?;
         Ok(floats.into_iter().map(|float| float.0).collect())
     }
 }
 
-/// The same for a name with a value and its interval, where there is one; for
-/// `#[serde(with = "float::named")]`.
+/// An optional name with a value and the ends of its interval; for `#[serde(with = "float::named")]`.
 pub mod named {
     use super::Float;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     type Named<T> = Option<(String, [T; 3])>;
 
-    /// Writes it.
+    /// Serialises the name and the three floats.
+    ///
+    /// # Errors
+    ///
+    /// Those of the serialiser.
     pub fn serialize<S: Serializer>(value: &Named<f64>, serializer: S) -> Result<S::Ok, S::Error> {
         let value = value.as_ref().map(|(name, floats)| (name, floats.map(Float)));
         value.serialize(serializer)
     }
 
-    /// Reads it.
+    /// Deserialises the name and the three floats.
+    ///
+    /// # Errors
+    ///
+    /// If the value is not `null` or a pair of a string and three floats.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Named<f64>, D::Error> {
         let value = Named::<Float>::deserialize(deserializer)?;
         Ok(value.map(|(name, floats)| (name, floats.map(|float| float.0))))

@@ -7,34 +7,34 @@ use super::{Run, Verdict, float};
 /// The outcome of `harness gpu-check`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GpuRecord {
-    /// Diverged if a step failed, incomplete if one could not run or the GPU was emulated.
+    /// `Diverged` if a step failed, `Incomplete` if one could not run or the GPU was emulated.
     pub verdict: Verdict,
-    /// The GPU, its architecture, the compiler.
+    /// The GPU, its architecture and the version of the compiler, as text.
     pub device: String,
-    /// Whether the processor emulated it: then nothing here is about a GPU.
+    /// Whether the processor emulated the GPU; the record then proves nothing about a GPU.
     pub emulated: bool,
-    /// The kernels that were checked.
+    /// The sources of the kernels that were checked.
     pub kernels: Vec<KernelSource>,
-    /// What was done, in order.
+    /// The steps, in order of execution.
     pub steps: Vec<GpuStep>,
-    /// How the run was made.
+    /// Command, machine, versions and configuration of the run.
     pub run: Run,
 }
 
-/// The source of a kernel.
+/// The source of a kernel at the time of the check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelSource {
-    /// Its file.
+    /// Name of the source file, such as `conv.cu`.
     pub file: String,
-    /// SHA-256 over the file and all that it includes, when it was checked.
+    /// SHA-256 of the checked source: the file and all files that it includes.
     pub checked: String,
-    /// The same of the sources of the harness that makes the report; empty if it does not know.
+    /// SHA-256 of the source in the harness that makes the report; empty if it has no such file.
     #[serde(default)]
     pub current: String,
 }
 
 impl KernelSource {
-    /// Whether the kernel is still the one that was checked; None where that is not known.
+    /// Whether the source is unchanged since the check; `None` if the current source is not known.
     pub fn matches(&self) -> Option<bool> {
         (!self.current.is_empty()).then(|| self.current == self.checked)
     }
@@ -43,17 +43,17 @@ impl KernelSource {
 /// One step of the check.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GpuStep {
-    /// Name.
+    /// Name of the step.
     pub name: String,
-    /// What it proves.
+    /// What the step proves, in words.
     pub proves: String,
-    /// The command line.
+    /// Command line of the step.
     pub command: String,
-    /// Its time.
+    /// Duration in seconds.
     #[serde(with = "float")]
     pub seconds: f64,
     /// `passed`, `failed` or `left out`.
     pub outcome: String,
-    /// The end of what it said.
+    /// The end of the step's output.
     pub said: String,
 }

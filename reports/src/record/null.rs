@@ -1,125 +1,126 @@
-//! The record of many comparisons of right engines.
+//! The record of `harness selftest --null`: many comparisons of engines that are known to be correct.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Run, Verdict, float};
 
-/// The outcome of `harness selftest --null`: right engines on random networks, each compared as
-/// `harness diff` compares. Whatever diverges is a false alarm.
+/// The outcome of `harness selftest --null`: correct engines on random networks, compared as by
+/// `harness diff`. Every divergence is a false alarm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NullRecord {
-    /// Diverged if there was a false alarm.
+    /// `Diverged` if there was a false alarm.
     pub verdict: Verdict,
-    /// A layer passes at a budget ratio of at most this.
+    /// Largest budget ratio that passes.
     #[serde(with = "float")]
     pub bound: f64,
-    /// Comparisons: whole runs of `harness diff`.
+    /// Number of comparisons; each is a complete run of `harness diff`.
     pub comparisons: u64,
-    /// Random networks, each compared with several engines.
+    /// Number of random networks, each of which several engines ran.
     pub draws: u64,
-    /// Comparisons that diverged.
+    /// Number of comparisons that diverged.
     pub alarms: u64,
-    /// Budget ratios that were measured.
+    /// Number of budget ratios that were measured.
     pub measurements: u64,
-    /// What the largest ratios of the comparisons predict, where there were enough of them.
+    /// The tail fitted to the largest ratio of each comparison; `None` if there were too few.
     #[serde(default)]
     pub tail: Option<Tail>,
-    /// How many comparisons had their largest ratio in each interval.
+    /// Number of comparisons by their largest ratio.
     pub histogram: Vec<Bar>,
-    /// The ratios by engine, precision and kind of layer.
+    /// Quantiles of the ratios by engine, precision and kind of layer.
     pub groups: Vec<NullGroup>,
     /// The comparisons with the largest ratios, the worst first.
     pub worst: Vec<NullCase>,
-    /// How the run was made.
+    /// Command, machine, versions and configuration of the run.
     pub run: Run,
 }
 
-/// A generalised Pareto distribution of what the largest ratios exceed a threshold by.
+/// A generalised Pareto distribution, fitted to the excesses of the largest ratios over a threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Tail {
-    /// The threshold.
+    /// The threshold on the largest ratio of a comparison.
     #[serde(with = "float")]
     pub threshold: f64,
-    /// Comparisons beyond it.
+    /// Number of comparisons above the threshold.
     pub exceedances: u64,
-    /// xi: 0 is exponential, above it a power law, below it the tail ends.
+    /// Shape xi: 0 is an exponential tail, positive a power law, negative a tail that ends.
     #[serde(with = "float")]
     pub shape: f64,
-    /// sigma.
+    /// Scale sigma.
     #[serde(with = "float")]
     pub scale: f64,
-    /// Predicted false alarms per comparison.
+    /// Predicted number of false alarms per comparison.
     #[serde(with = "float")]
     pub rate: f64,
-    /// Lower end of its 95 % interval (a bootstrap over the random networks).
+    /// Lower end of the rate's 95 % interval, by a bootstrap over the random networks.
     #[serde(with = "float")]
     pub low: f64,
-    /// Upper end.
+    /// Upper end of the rate's 95 % interval.
     #[serde(with = "float")]
     pub high: f64,
 }
 
-/// A bar of a histogram.
+/// One bar of the histogram of largest ratios.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Bar {
-    /// Least ratio in it.
+    /// Lower end of the interval, which belongs to it.
     #[serde(with = "float")]
     pub from: f64,
-    /// First ratio beyond it.
+    /// Upper end of the interval, which does not belong to it.
     #[serde(with = "float")]
     pub to: f64,
-    /// How many there are.
+    /// Number of comparisons in the interval.
     pub count: u64,
 }
 
-/// The ratios of one engine in one kind of layer.
+/// The ratios of one engine at one precision in one kind of layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NullGroup {
-    /// The engine: `cpu avx2`.
+    /// The engine with its instruction set, such as `cpu avx2`.
     pub engine: String,
-    /// Its precision.
+    /// Precision of the engine.
     pub precision: String,
-    /// The kind of layer: `conv 3x3`.
+    /// Kind of layer, such as `conv 3x3`.
     pub layer: String,
-    /// Layers that were measured.
+    /// Number of layers that were measured.
     pub count: u64,
-    /// Introduced as relative L2 and as largest error, inherited as relative L2 and as largest error.
+    /// Ratios by introduced relative L2, introduced largest error, inherited relative L2 and inherited
+    /// largest error.
     pub ratios: [Quantiles; 4],
 }
 
-/// How ratios are spread.
+/// Quantiles of a set of budget ratios.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Quantiles {
-    /// Half of them are below.
+    /// Median.
     #[serde(with = "float")]
     pub median: f64,
-    /// 99 % are below.
+    /// 99 % quantile.
     #[serde(with = "float")]
     pub p99: f64,
-    /// 99.9 % are below.
+    /// 99.9 % quantile.
     #[serde(with = "float")]
     pub p999: f64,
-    /// The largest.
+    /// Largest ratio.
     #[serde(with = "float")]
     pub largest: f64,
 }
 
-/// One comparison, by its largest ratio.
+/// One comparison, with the place of its largest ratio.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NullCase {
-    /// The ratio.
+    /// The largest ratio.
     #[serde(with = "float")]
     pub ratio: f64,
-    /// The module where it was.
+    /// Full name of the module with this ratio.
     pub module: String,
-    /// Introduced or inherited, relative L2 or largest error.
+    /// Which error it is, such as `introduced, largest`.
     pub measure: String,
-    /// The engine.
+    /// The engine with its instruction set.
     pub engine: String,
-    /// Its precision.
+    /// Precision of the engine.
     pub precision: String,
-    /// Whether the comparison did not pass.
+    /// Whether the comparison diverged: a false alarm.
     pub alarm: bool,
-    /// The command that makes it again.
+    /// The command that repeats the comparison.
     pub command: String,
 }

@@ -1,4 +1,4 @@
-//! Records of evaluations, trainings and ablations: what was measured on videos.
+//! Records of evaluations, trainings and ablations.
 
 use std::collections::BTreeMap;
 
@@ -9,20 +9,20 @@ use super::{Run, Verdict, float};
 /// A share with its 95 % interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Rate {
-    /// How many.
+    /// Number of correct answers.
     pub hits: u64,
-    /// Of how many.
+    /// Number of all answers.
     pub of: u64,
-    /// Lower end of the interval (Wilson), 0 to 1.
+    /// Lower end of the Wilson interval, 0 to 1.
     #[serde(with = "float")]
     pub low: f64,
-    /// Upper end of the interval.
+    /// Upper end of the Wilson interval, 0 to 1.
     #[serde(with = "float")]
     pub high: f64,
 }
 
 impl Rate {
-    /// The share, 0 to 1; NaN of nothing.
+    /// The share, 0 to 1; NaN if there are no answers.
     pub fn share(&self) -> f64 {
         self.hits as f64 / self.of as f64
     }
@@ -31,59 +31,59 @@ impl Rate {
 /// The outcome of `harness eval`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvalRecord {
-    /// The run as a whole: diverged if engines disagree beyond ties, incomplete if videos are
-    /// missing or cannot be decoded.
+    /// `Diverged` if engines disagree and it is not a tie, `Incomplete` if videos are missing or cannot
+    /// be decoded.
     pub verdict: Verdict,
-    /// Name of the data set.
+    /// Name of the data set, such as `k400`.
     pub dataset: String,
-    /// `val` or `test`.
+    /// Protocol: `val` or `test`.
     pub mode: String,
-    /// The protocol in words.
+    /// The protocol in words: clips, views, crops.
     pub protocol: String,
-    /// Order of the frames: `natural`, unless frames were shuffled on purpose.
+    /// Order of the frames, such as `natural` or `shuffled:1`.
     pub order: String,
-    /// Names of the classes, where they are known.
+    /// Names of the classes; empty if they are not known.
     #[serde(default)]
     pub classes: Vec<String>,
-    /// What was there to evaluate.
+    /// The videos of the run: listed, evaluated, missing, damaged.
     pub manifest: Manifest,
-    /// Each engine's accuracy.
+    /// Accuracy of each engine.
     pub engines: Vec<Score>,
-    /// Videos on which engines disagree.
+    /// Videos on which engines disagree, ties included.
     #[serde(default)]
     pub disagreements: Vec<Disagreement>,
-    /// A margin of at most this is a tie.
+    /// Largest margin that is a tie.
     #[serde(with = "float")]
     pub tie: f64,
-    /// What the paper gives, in percent.
+    /// The accuracy in the paper, if the protocol has one.
     pub published: Option<Published>,
-    /// Every video.
+    /// All videos, in the order of the list.
     pub videos: Vec<Video>,
-    /// How the run was made.
+    /// Command, machine, versions and configuration of the run.
     pub run: Run,
 }
 
-/// What was there to evaluate.
+/// The videos of an evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The list: a file, or the data set's name.
+    /// The list of videos: a file, or the name of the data set.
     pub list: String,
-    /// Videos in the list, or in this shard of it.
+    /// Number of videos in the list, or in this shard of it.
     pub listed: u64,
-    /// Those evaluated.
+    /// Number of videos evaluated.
     pub evaluated: u64,
-    /// Paths that are not in the folder.
+    /// Paths of the list that are not in the folder.
     #[serde(default)]
     pub missing: Vec<String>,
-    /// Paths that could not be decoded, with the reason.
+    /// Paths of videos that could not be decoded, with the reason.
     #[serde(default)]
     pub undecodable: Vec<(String, String)>,
-    /// Paths that were decoded with a complaint.
+    /// Paths of videos that were decoded with a warning of the decoder, with the warning.
     #[serde(default)]
     pub damaged: Vec<(String, String)>,
-    /// The shard, `1/4`, where the list was divided.
+    /// The shard, such as `1/4`; `None` for the whole list.
     pub shard: Option<String>,
-    /// The decoder with its version.
+    /// Name and version of the decoder.
     pub decoder: String,
     /// Whether the run was stopped before its end.
     #[serde(default)]
@@ -93,68 +93,68 @@ pub struct Manifest {
 /// The accuracy of one engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Score {
-    /// The engine.
+    /// Engine, precision and device, such as `scalar f32 on cpu`.
     pub engine: String,
-    /// The right class first.
+    /// Videos whose own class has the highest score.
     pub top1: Rate,
-    /// The right class among the first five.
+    /// Videos whose own class is among the five highest scores.
     pub top5: Rate,
-    /// Mean of the classes' own accuracies, 0 to 1.
+    /// Mean of the accuracies of the classes, 0 to 1.
     #[serde(with = "float")]
     pub mean_class: f64,
-    /// `confusion[label][predicted]`, for at most 64 classes.
+    /// Number of videos as `confusion[label][predicted]`; empty for more than 64 classes.
     #[serde(default)]
     pub confusion: Vec<Vec<u64>>,
-    /// Confidence against accuracy.
+    /// Accuracy by confidence, in tenths.
     pub calibration: Vec<Bin>,
     /// Expected calibration error, 0 to 1.
     #[serde(with = "float")]
     pub calibration_error: f64,
-    /// Time in the network for each view.
+    /// Time of the forward pass for one view.
     #[serde(with = "float")]
     pub seconds_per_view: f64,
 }
 
-/// Videos whose confidence is in one tenth.
+/// Videos whose confidence falls into one tenth.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Bin {
     /// Mean confidence, 0 to 1.
     #[serde(with = "float")]
     pub confidence: f64,
-    /// Share of right ones.
+    /// Share of correct answers, 0 to 1.
     #[serde(with = "float")]
     pub accuracy: f64,
-    /// Videos.
+    /// Number of videos.
     pub count: u64,
 }
 
 /// A published accuracy in percent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Published {
-    /// Where it stands.
+    /// Where it was published.
     pub source: String,
-    /// Top-1.
+    /// Top-1 accuracy in percent.
     #[serde(with = "float")]
     pub top1: f64,
-    /// Top-5.
+    /// Top-5 accuracy in percent.
     pub top5: Option<f64>,
 }
 
 /// A video on which two engines name different classes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Disagreement {
-    /// The video.
+    /// Path of the video below the folder.
     pub path: String,
-    /// Its class.
+    /// Class of the video.
     pub label: u64,
-    /// The engines and what they name.
+    /// The class that each engine names, by engine.
     pub named: BTreeMap<String, u64>,
-    /// The larger of the margins between the two classes: how sure one of them is.
+    /// The larger of the engines' differences between the scores of the two classes.
     #[serde(with = "float")]
     pub margin: f64,
-    /// Whether the margin is small enough to be rounding.
+    /// Whether the margin is so small that rounding explains the disagreement.
     pub tie: bool,
-    /// Some of the frames that the engines saw, as a data URI.
+    /// Some frames of the views as one JPEG image, a data URI.
     #[serde(default)]
     pub frames: Option<String>,
 }
@@ -162,47 +162,47 @@ pub struct Disagreement {
 /// One video.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Video {
-    /// Place in the list.
+    /// Position in the list, from 0.
     pub index: u64,
     /// Path below the folder.
     pub path: String,
-    /// Its class.
+    /// Class of the video.
     pub label: u64,
-    /// Frames in the file.
+    /// Number of frames in the file.
     pub frames: u64,
-    /// What each engine says, in the order of the engines.
+    /// The answers of the engines, in the order of [`EvalRecord::engines`].
     pub says: Vec<Answer>,
-    /// Why there are no frames.
+    /// Why the video could not be decoded.
     #[serde(default)]
     pub error: Option<String>,
-    /// What the decoder complained about.
+    /// Warning of the decoder.
     #[serde(default)]
     pub warning: Option<String>,
-    /// Time to decode and to make views.
+    /// Time to decode the video and to make its views.
     #[serde(with = "float")]
     pub decode_seconds: f64,
 }
 
-/// What an engine says of a video.
+/// The answer of an engine for a video.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
-    /// The five classes with the highest scores.
+    /// The (up to five) classes with the highest scores, the highest first.
     pub top: Vec<u64>,
-    /// Their scores: the mean over views of the softmax.
+    /// The scores of these classes: the mean of the softmax over the views.
     #[serde(with = "float::list")]
     pub scores: Vec<f64>,
-    /// Score of the video's own class.
+    /// Score of the class of the video.
     #[serde(with = "float")]
     pub of_label: f64,
-    /// Whether its class was named first. NaN is never right.
+    /// Whether the class of the video has the highest score; false if a score is NaN.
     pub right: bool,
-    /// Time in the network.
+    /// Time of the forward passes.
     #[serde(with = "float")]
     pub seconds: f64,
 }
 
 impl Answer {
-    /// Difference between the first and the second score.
+    /// Difference between the two highest scores.
     pub fn margin(&self) -> f64 {
         match self.scores[..] {
             [first, second, ..] => first - second,
@@ -216,100 +216,100 @@ impl Answer {
 pub struct TrainRecord {
     /// Name of the data set.
     pub dataset: String,
-    /// The settings by name.
+    /// Settings of the training by name.
     pub settings: BTreeMap<String, String>,
-    /// The curve, a point for each epoch.
+    /// The training curve.
     pub epochs: Vec<Epoch>,
-    /// Whether it came to its end.
+    /// Whether all epochs were run.
     pub finished: bool,
-    /// How the run was made.
+    /// Command, machine, versions and configuration of the run.
     pub run: Run,
 }
 
 /// One epoch of a training.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Epoch {
-    /// Its number, from 1 on.
+    /// Number of the epoch, from 1.
     pub epoch: u64,
-    /// Learning rate at its end.
+    /// Learning rate at the end of the epoch.
     #[serde(with = "float")]
     pub rate: f64,
-    /// Mean loss of its batches.
+    /// Mean loss of the batches.
     #[serde(with = "float")]
     pub loss: f64,
-    /// Accuracy on its augmented batches, 0 to 1.
+    /// Accuracy on the augmented training batches, 0 to 1.
     #[serde(with = "float")]
     pub train: f64,
-    /// Accuracy on the validation part.
+    /// Accuracy on the validation part after the epoch.
     pub val: Rate,
-    /// Time that it took.
+    /// Duration of the epoch in seconds.
     #[serde(with = "float")]
     pub seconds: f64,
 }
 
-/// Which question an ablation asks.
+/// The question that an ablation answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ablation {
-    /// The part is taken out of trained weights: how much does this network rely on it?
+    /// The part is removed from a trained network: how much does this network rely on it?
     KnockOut,
-    /// Trained without the part: how much does it help?
+    /// The network is trained without the part: how much does the part contribute?
     Retrained,
 }
 
 /// The outcome of `harness ablate`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AblateRecord {
-    /// Which question it asks.
+    /// The question that the ablation answers.
     pub question: Ablation,
     /// Name of the data set.
     pub dataset: String,
-    /// Names of the classes.
+    /// Names of the classes; empty if they are not known.
     #[serde(default)]
     pub classes: Vec<String>,
-    /// The network as it is, then without its parts.
+    /// The unchanged network first, then the variants without parts.
     pub variants: Vec<Variant>,
-    /// Videos that each was tested on.
+    /// Number of test videos.
     pub videos: u64,
-    /// How the run was made.
+    /// Command, machine, versions and configuration of the run.
     pub run: Run,
 }
 
-/// One variant of the network.
+/// One variant of the network with its accuracy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Variant {
-    /// Its settings: `tfc=off`, or `as it is`.
+    /// Settings of the variant, such as `tfc=off`; `as it is` for the unchanged network.
     pub name: String,
-    /// Accuracy of each network: one for a knock-out, one for each seed when retrained.
+    /// Accuracy of each trained network: one for a knock-out, one for each seed if retrained.
     pub accuracy: Vec<Rate>,
     /// Mean accuracy, 0 to 1.
     #[serde(with = "float")]
     pub mean: f64,
-    /// 95 % interval: Wilson's for one network, Student's t over seeds otherwise.
+    /// Ends of the 95 % interval: Wilson's for one network, Student's t over the seeds otherwise.
     #[serde(with = "float::list")]
     pub interval: Vec<f64>,
-    /// Against the network as it is, on the same videos.
+    /// Comparison with the unchanged network on the same videos; `None` for that network.
     pub paired: Option<Paired>,
-    /// Multiply-accumulates for one clip, of what is still computed.
+    /// Multiply-accumulates for one clip, without the removed parts.
     pub macs: u64,
-    /// Time for one clip.
+    /// Time of the forward pass for one view.
     #[serde(with = "float")]
     pub seconds_per_view: f64,
-    /// Largest relative L2 distance of a layer's output between engines, where that was checked.
+    /// Outcome of the comparison with the other engine, layer by layer; `None` if it was not made.
     pub checked: Option<String>,
 }
 
-/// A comparison on the same videos.
+/// A comparison of a variant with the unchanged network on the same videos.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Paired {
-    /// Videos that only the network as it is gets right.
+    /// Number of videos that only the unchanged network classifies correctly.
     pub lost: u64,
-    /// Videos that only the variant gets right.
+    /// Number of videos that only the variant classifies correctly.
     pub won: u64,
-    /// Two-sided p of the exact McNemar test.
+    /// Two-sided p value of the exact McNemar test.
     #[serde(with = "float")]
     pub p: f64,
-    /// By class: lost and won.
+    /// `lost` and `won` for each class.
     #[serde(default)]
     pub by_class: Vec<(u64, u64)>,
     /// Mean over videos of the relative L2 distance between the logits.

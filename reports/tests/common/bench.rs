@@ -1,4 +1,4 @@
-//! Benches for the tests.
+//! Records of benches for the tests.
 
 use reports::record::*;
 
@@ -55,7 +55,7 @@ fn setting(precision: &str, batch: u64, threads: u64, error: f64) -> Setting {
     }
 }
 
-/// Two contestants at two precisions, batches and numbers of threads.
+/// Two contestants at two precisions, two batch sizes and two numbers of threads.
 pub fn bench() -> BenchRecord {
     let mut settings = vec![];
     for (precision, error) in [("f32", 4e-7), ("bf16", 4e-3)] {
@@ -74,7 +74,7 @@ pub fn bench() -> BenchRecord {
     }
 }
 
-/// Markup for names, and what is no number for times.
+/// Markup in place of names, and NaN, infinity and other extreme values in place of times.
 pub fn hostile() -> BenchRecord {
     let values = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, f64::MAX, 5e-324, -3.0];
     let mut record = bench();
@@ -103,7 +103,7 @@ pub fn hostile() -> BenchRecord {
     record
 }
 
-/// A bench that was interrupted before anything was measured, and a setting without contestants.
+/// A bench that was interrupted before anything was measured: one setting without contestants.
 pub fn empty() -> BenchRecord {
     let mut record = bench();
     record.settings.truncate(1);

@@ -1,4 +1,4 @@
-//! Checks on a GPU for the tests.
+//! Records of checks on a GPU for the tests.
 
 use reports::record::*;
 
@@ -15,7 +15,7 @@ fn step(name: &str, outcome: &str) -> GpuStep {
     }
 }
 
-/// A check of which everything passed, and one kernel has changed since.
+/// A check in which all steps passed; one kernel has changed since, and one is unknown.
 pub fn checked() -> GpuRecord {
     let kernel = |file: &str, current: &str| KernelSource {
         file: file.to_owned(),
@@ -36,7 +36,7 @@ pub fn checked() -> GpuRecord {
     }
 }
 
-/// Names and outputs that try to leave their place.
+/// An emulated check with markup in place of names and outputs.
 pub fn hostile() -> GpuRecord {
     let mut gpu = checked();
     gpu.device = HOSTILE.to_owned();

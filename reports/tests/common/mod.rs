@@ -1,6 +1,6 @@
-//! Records made for the tests, with every number by a rule rather than from a run.
+//! Records for the tests. Their numbers follow rules; none comes from a run.
 
-// Each test binary uses a part of this module only.
+// Each test binary uses only a part of this module.
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
@@ -12,10 +12,10 @@ pub mod gpu;
 pub mod null;
 pub mod study;
 
-/// Blocks in each stage of depth 50.
+/// Number of blocks, output channels and side of the map for each stage of depth 50.
 const STAGES: [(usize, u64, u64); 4] = [(3, 256, 56), (4, 512, 28), (6, 1024, 14), (3, 2048, 7)];
 
-/// The modules of one block, with what they compute.
+/// The modules of one block with their kinds.
 const MODULES: [(&str, LayerKind); 25] = [
     ("conv1", LayerKind::Conv),
     ("bn1", LayerKind::Bn),
@@ -44,13 +44,13 @@ const MODULES: [(&str, LayerKind); 25] = [
     ("", LayerKind::Block),
 ];
 
-/// A smooth number between 0 and 1 that looks random.
+/// A reproducible number between 0 and 1 that looks random.
 pub fn noise(seed: usize) -> f64 {
     let x = (seed as f64 * 12.9898).sin() * 43_758.545_3;
     x - x.floor()
 }
 
-/// Errors with a given ratio.
+/// Finite errors with the given budget ratio.
 pub fn errors(ratio: f64, e_ref: f64) -> Errors {
     Errors {
         rel_l2: ratio * e_ref,
@@ -65,7 +65,7 @@ pub fn errors(ratio: f64, e_ref: f64) -> Errors {
     }
 }
 
-/// Errors of something that broke entirely.
+/// Errors with `value` in every float and the largest possible counts.
 pub fn broken(value: f64) -> Errors {
     Errors {
         rel_l2: value,
@@ -166,7 +166,7 @@ fn network() -> Vec<Layer> {
     layers
 }
 
-/// Everything within the bound: depth 50, and as many layers more as make 450.
+/// Depth 50 and additional layers up to 450, all within the bound.
 pub fn passing() -> DiffRecord {
     let mut layers = network();
     for extra in layers.len()..450 {
@@ -192,18 +192,18 @@ pub fn passing() -> DiffRecord {
 
 const FAULTY: &str = "layer4.0.conv2.spatial_conv.pos_embed";
 
-/// One layer is wrong, and everything behind it inherits that.
+/// One layer is wrong, and all later layers inherit its error.
 pub fn diverged() -> DiffRecord {
     let mut record = passing();
     record.layers = network();
-    let mut behind = false;
+    let mut after_fault = false;
     for layer in &mut record.layers {
-        if behind {
+        if after_fault {
             layer.inherited = layer.inherited.map(|e| errors(e.ratio * 900.0, e.e_ref));
             layer.verdict = LayerVerdict::Inherited;
         }
         if layer.name == FAULTY {
-            behind = true;
+            after_fault = true;
             layer.introduced = Some(errors(7_300.0, 1.2e-7));
             layer.inherited = layer.introduced;
             layer.verdict = LayerVerdict::Diverged;
@@ -234,7 +234,7 @@ fn culprit() -> Culprit {
     }
 }
 
-/// A map whose error grows towards the border, as a wrong resize makes it.
+/// A map whose error grows towards the border, as after a wrong resize.
 pub fn heatmap(height: usize, width: usize) -> Heatmap {
     let value = |index: usize| {
         let (y, x) = ((index / width) as f64, (index % width) as f64);
@@ -273,7 +273,7 @@ pub fn incomplete() -> DiffRecord {
     record
 }
 
-/// NaN, infinity and zero in every place that has a float.
+/// NaN, infinity, zero and other extreme values in place of all floats.
 pub fn extreme() -> DiffRecord {
     let mut record = diverged();
     let values = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, f64::MAX, 5e-324, -3.0];
@@ -293,16 +293,16 @@ pub fn extreme() -> DiffRecord {
     record
 }
 
-/// No layer at all.
+/// A record without layers.
 pub fn empty() -> DiffRecord {
     DiffRecord { layers: Vec::new(), logits: None, verdict: Verdict::Incomplete, ..passing() }
 }
 
-/// Text that would be markup if it were not escaped.
+/// Text that would run a script or load an image if it were not escaped.
 pub const HOSTILE: &str =
     "</script><script>document.title='taken'</script>\"'><img src=x onerror=alert(1)>{{7*7}}&";
 
-/// Hostile text in every place that has text.
+/// Markup in place of all texts.
 pub fn hostile() -> DiffRecord {
     let mut record = diverged();
     for layer in record.layers.iter_mut().take(60) {
@@ -333,7 +333,7 @@ pub fn hostile() -> DiffRecord {
     record
 }
 
-/// Three faults, one of which was missed sometimes.
+/// Three kinds of faults, one of which was missed twice.
 pub fn selftest() -> SelftestRecord {
     let fault = |name: &str, detected: usize, named: usize| Fault {
         fault: name.into(),
@@ -365,7 +365,7 @@ fn mutation() -> Mutation {
     Mutation { made: 12, noticed: 8, covered: 4, ..Mutation::new("dump", "dropped") }
 }
 
-/// The same counts in an engine and in a dump.
+/// Entries with the same counts for an engine and for a dump.
 fn confusion(planted: &str, known: bool, counts: [u64; 4]) -> Vec<Confusion> {
     let [itself, another, located, missed] = counts;
     let others = (another > 0).then(|| ("eps 0 <instead> of 1e-5".to_owned(), another));
@@ -397,7 +397,7 @@ fn place(index: usize, detected: bool, right: bool) -> Place {
     }
 }
 
-/// Every record that a page is made of, by name.
+/// All records of this module, by name.
 pub fn all() -> Vec<(&'static str, Record)> {
     let diff = |record: DiffRecord| Record::Diff(Box::new(record));
     vec![

@@ -1,4 +1,4 @@
-//! Comparisons of right engines for the tests.
+//! Records of false-alarm rates for the tests.
 
 use reports::record::*;
 
@@ -16,7 +16,7 @@ fn case(ratio: f64) -> NullCase {
     }
 }
 
-/// Three thousand comparisons without a false alarm.
+/// 3000 comparisons without a false alarm.
 pub fn healthy() -> NullRecord {
     let bar = |at: u64| Bar {
         from: 0.1 * at as f64,
@@ -58,7 +58,7 @@ pub fn healthy() -> NullRecord {
     }
 }
 
-/// One that was stopped at once.
+/// A run that was stopped before the first comparison.
 pub fn stopped() -> NullRecord {
     NullRecord {
         comparisons: 0,
@@ -72,7 +72,7 @@ pub fn stopped() -> NullRecord {
     }
 }
 
-/// False alarms, and names that try to leave their place.
+/// False alarms, with markup in place of names and NaN in the tail.
 pub fn hostile() -> NullRecord {
     let mut null = healthy();
     (null.verdict, null.alarms) = (Verdict::Diverged, 2);

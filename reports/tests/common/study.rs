@@ -1,4 +1,4 @@
-//! Evaluations, trainings and ablations for the tests.
+//! Records of evaluations, trainings and ablations for the tests.
 
 use reports::record::*;
 
@@ -8,7 +8,7 @@ fn rate(hits: u64, of: u64) -> Rate {
     Rate { hits, of, low: 0.8, high: 0.9 }
 }
 
-/// Two engines, a disagreement, a file that cannot be decoded, one that is missing; hostile names.
+/// Two engines, a disagreement, an undecodable file and a missing one, with markup in place of names.
 pub fn eval() -> EvalRecord {
     let answer = |top: [u64; 2], right| Answer {
         top: top.into(),
@@ -75,7 +75,7 @@ pub fn eval() -> EvalRecord {
     }
 }
 
-/// Three epochs, the second with a broken loss.
+/// Three epochs; the loss of the second is NaN.
 pub fn train() -> TrainRecord {
     let epoch = |epoch, loss| Epoch {
         epoch,
@@ -94,7 +94,7 @@ pub fn train() -> TrainRecord {
     }
 }
 
-/// The network as it is and one without a part, of two seeds.
+/// The unchanged network and a variant without one part, each trained with two seeds.
 pub fn ablate() -> AblateRecord {
     let variant = |name: &str, mean, paired| Variant {
         name: name.to_owned(),

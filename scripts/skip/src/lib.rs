@@ -1,9 +1,9 @@
-//! Skipped tests speak.
+//! Reports skipped tests.
 //!
-//! libtest swallows what a passing test prints, so a test that returns early would pass in silence.
-//! [`skip!`] writes past the capture to stderr, and appends a line to the file that `HARNESS_SKIPS`
-//! names: `scripts/test` sets it and ends with that list, and `.ci/run` fails on a skip that the
-//! machine does not explain. What explains a [`Kind`] stands in `kinds.tsv` beside this crate.
+//! libtest hides the output of a passing test, so a test that returns early would pass silently. [`skip!`]
+//! writes to stderr past that capture, and appends a line to the file that `HARNESS_SKIPS` names.
+//! `scripts/test` sets this variable and prints the list at its end; `.ci/run` fails if the machine does
+//! not justify a skip. `kinds.tsv` in the folder of this crate says what justifies each [`Kind`].
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,30 +12,31 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-/// Why a test cannot run here.
+/// What a test lacks on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// The processor lacks an instruction set, or has them all; the sentence ends with its name.
+    /// The processor lacks an instruction set, whose name ends the sentence. Also for tests of a missing
+    /// instruction set on a processor that has all of them.
     Isa,
-    /// A GPU is here, and the test is about its absence.
+    /// The machine has a GPU, and the test needs a machine without one.
     Gpu,
-    /// Built without a feature of Cargo.
+    /// The test was built without the Cargo feature `libtorch`.
     Feature,
-    /// No folder `shared` beside the repository.
+    /// The folder `shared` next to the repository is missing.
     Shared,
-    /// No browser.
+    /// No browser was found.
     Chromium,
-    /// No PyTorch in Python.
+    /// Python has no PyTorch.
     Pytorch,
-    /// No ffmpeg.
+    /// No ffmpeg was found.
     Ffmpeg,
-    /// No run-time compiler of NVIDIA's.
+    /// NVIDIA's run-time compiler was not found.
     Nvrtc,
-    /// No C++ compiler.
+    /// No C++ compiler was found.
     Gxx,
-    /// No numpy in Python.
+    /// Python has no numpy.
     Numpy,
-    /// No ONNX Runtime in Python.
+    /// Python has no ONNX Runtime.
     Onnxruntime,
 }
 
@@ -55,7 +56,7 @@ impl Kind {
         Kind::Onnxruntime,
     ];
 
-    /// The word in the list.
+    /// The name in `kinds.tsv` and in the list, such as `gxx`.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Isa => "isa",
@@ -73,8 +74,8 @@ impl Kind {
     }
 }
 
-/// Says that a test, or a part of it, is skipped: `skip!(Ffmpeg, "no ffmpeg: {error}")`. The package
-/// and the file of the test are said along.
+/// Reports that a test or a part of it is skipped: `skip!(Ffmpeg, "no ffmpeg: {error}")`. The report
+/// names the package and the test binary.
 #[macro_export]
 macro_rules! skip {
     ($kind:ident, $($text:tt)+) => {
@@ -86,23 +87,23 @@ macro_rules! skip {
     };
 }
 
-/// What [`skip!`] does. The same line is written once in a process; a text's further lines are left out.
+/// Implements [`skip!`]. Only the first line of the text is used, and a process reports the same line once.
 ///
 /// # Panics
 ///
-/// If the list cannot be written: a skip that nobody hears of is what this crate is against.
+/// If the file that `HARNESS_SKIPS` names cannot be written, because the skip would stay unnoticed.
 pub fn note(kind: Kind, place: &str, text: fmt::Arguments<'_>) {
-    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    static REPORTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let text = text.to_string();
     let text = text.lines().next().unwrap_or_default().replace('\t', " ");
     let line = format!("{}\t{place}: {text}\n", kind.name());
-    if !SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(line.clone()) {
+    if !REPORTED.lock().unwrap_or_else(PoisonError::into_inner).insert(line.clone()) {
         return;
     }
-    // libtest captures what print! and eprint! write, not what goes to the stream itself. A closed
-    // stderr is no reason to fail: the list below is what counts.
-    let said = format!("skipped: {place}: {text} ({})\n", kind.name());
-    let _ = io::stderr().lock().write_all(said.as_bytes());
+    // libtest captures print! and eprint!, but not writes to the stream itself. A closed stderr is
+    // ignored, since the list below is what counts.
+    let message = format!("skipped: {place}: {text} ({})\n", kind.name());
+    let _ = io::stderr().lock().write_all(message.as_bytes());
     if let Some(list) = std::env::var_os("HARNESS_SKIPS") {
         let list = Path::new(&list);
         append(list, &line).unwrap_or_else(|error| {
@@ -114,7 +115,7 @@ pub fn note(kind: Kind, place: &str, text: fmt::Arguments<'_>) {
     }
 }
 
-/// One write at the end of the file, so that lines of tests that run at the same time stay whole.
+/// Appends a line in a single write, so that the lines of concurrent tests do not mix.
 fn append(list: &Path, line: &str) -> io::Result<()> {
     OpenOptions::new().append(true).create(true).open(list)?.write_all(line.as_bytes())
 }

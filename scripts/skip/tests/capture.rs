@@ -1,5 +1,5 @@
-//! What a skip leaves behind when libtest runs it: the tests that skip are run by the others, in a
-//! process of their own.
+//! Tests of skips under libtest. The tests marked `ignore` skip; the other tests run them in a separate
+//! process and look at its output and at the list.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -37,7 +37,7 @@ fn skips_in_many_threads() {
     });
 }
 
-/// This program as `cargo test` runs it, with its output captured.
+/// A command that runs one ignored test of this program with captured output, as `cargo test` does.
 fn libtest(test: &str, list: Option<&Path>) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--ignored", "--exact", test]).env_remove("HARNESS_SKIPS");
@@ -53,7 +53,7 @@ fn texts(output: &Output) -> (String, String) {
 }
 
 #[test]
-fn a_skip_is_heard_past_the_capture_and_listed_once() {
+fn a_skip_is_printed_past_the_capture_and_listed_once() {
     let folder = tempfile::tempdir().unwrap();
     let list = folder.path().join("skips");
     let output = libtest("skips", Some(&list)).output().unwrap();
@@ -71,7 +71,7 @@ fn a_skip_is_heard_past_the_capture_and_listed_once() {
 }
 
 #[test]
-fn without_a_list_a_skip_is_still_heard() {
+fn without_a_list_a_skip_is_still_printed() {
     let (out, err) = texts(&libtest("skips", None).output().unwrap());
     assert!(out.contains("test skips ... ok") && err.contains("no compiler (gxx)"), "{out}{err}");
 }
@@ -84,7 +84,7 @@ fn a_list_that_cannot_be_written_fails_the_test() {
 }
 
 #[test]
-fn lines_of_tests_that_run_at_the_same_time_stay_whole() {
+fn lines_of_concurrent_tests_do_not_mix() {
     let folder = tempfile::tempdir().unwrap();
     let list = folder.path().join("skips");
     let start = |_| {
