@@ -1,4 +1,5 @@
-//! The command line. Its words are a contract: scripts rely on them (see the README).
+//! The command line. Scripts rely on its commands, flags and values, so they must not change (see the
+//! README).
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -12,89 +13,90 @@ use video::dataset::{Dataset, Mode};
 use crate::bench::args::{BenchArgs, WorkerArgs};
 use crate::eval::Order;
 
-/// Holds implementations of SqueezeTime against each other, layer by layer.
+/// Compares implementations of SqueezeTime with each other, layer by layer.
 ///
-/// Exit codes: 0 passed; 1 diverged, or not everything was compared; 2 usage or tool error.
+/// Exit codes: 0 passed; 1 diverged, or not everything was compared; 2 wrong usage or another error.
 #[derive(Debug, Parser)]
 #[command(name = "harness", version, max_term_width = 100)]
 pub struct Cli {
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// The commands.
+/// The commands of `harness`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Compare a candidate with a reference, layer by layer, and write a report.
     Diff(DiffArgs),
     /// Write the activations of an engine to an npz file.
     Dump(DumpArgs),
-    /// Plant every known mistake at random places and count how often it is noticed, placed and named.
+    /// Plant every known mistake at random places, and count how often it is detected, located and named.
     Selftest(SelftestArgs),
-    /// Print the modules of a model with shapes, parameters and multiply-accumulates.
+    /// Print the modules of a model with their shapes, parameters and multiply-accumulates.
     Info(InfoArgs),
-    /// Evaluate on videos: accuracy, and whether engines agree.
+    /// Evaluate engines on videos: their accuracy, and whether they agree.
     Eval(EvalArgs),
-    /// Take parts out of the network and see what they are worth.
+    /// Take parts out of the network and measure what each part contributes.
     Ablate(AblateArgs),
-    /// Train a small network on the data set in the program.
+    /// Train a small network on the built-in data set.
     Train(TrainArgs),
-    /// Look into checkpoints and convert them.
+    /// Inspect checkpoints and convert them.
     #[command(subcommand)]
     Weights(WeightsCommand),
-    /// Measure latency and throughput beside other runtimes.
+    /// Measure latency and throughput, and compare them with other runtimes.
     Bench(BenchArgs),
-    /// A contestant of `bench`.
+    /// Run one engine as a contestant of `bench`.
     #[command(hide = true)]
     BenchWorker(WorkerArgs),
-    /// Check the engine cuda on a GPU, all of it in one run, and write a record to publish.
+    /// Run every check of the engine cuda on a GPU, and write a record that can be published.
     #[cfg(feature = "cuda")]
     GpuCheck(GpuCheckArgs),
-    /// Write the network for other runtimes.
+    /// Export the network for other runtimes.
     #[command(subcommand)]
     Export(ExportCommand),
     /// Make the reports of earlier runs again from their records.
     Report(ReportArgs),
 }
 
-/// The model; the same flags everywhere.
+/// The flags that describe the model, which are the same for every command.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
     /// Depth: 10, 18, 34, 50, 101, 152 or 200 [default: 50].
     #[arg(long)]
     pub depth: Option<usize>,
-    /// Factor on the channels [default: 1].
+    /// Factor by which the number of channels is multiplied [default: 1].
     #[arg(long)]
     pub width: Option<f64>,
-    /// Frames in a clip [default: 16].
+    /// Number of frames in a clip [default: 16].
     #[arg(long)]
     pub frames: Option<usize>,
-    /// Frame size: 224, or HxW [default: 224].
+    /// Frame size in pixels: 224, or HEIGHTxWIDTH [default: 224].
     #[arg(long)]
     pub size: Option<FrameSize>,
-    /// Classes of the head [default: 400].
+    /// Number of classes [default: 400].
     #[arg(long)]
     pub classes: Option<usize>,
-    /// Side of the positional embedding in each of the four stages [default: 56,28,14,7].
+    /// Side of the square positional embedding in each of the four stages [default: 56,28,14,7].
     #[arg(long, value_parser = PosDim::from_str)]
     pub pos_dim: Option<PosDim>,
-    /// Clips in a batch.
+    /// Number of clips in a batch.
     #[arg(long, default_value_t = 1)]
     pub batch_size: usize,
-    /// Switch a part of both sides: tfc=off, ioi=off, pos_embed=off|flax, align_corners=off.
+    /// Change a part of the network, in diff on both sides: tfc=off, ioi=off, pos_embed=off|flax,
+    /// align_corners=off.
     #[arg(long, value_delimiter = ',', value_name = "PART=off")]
     pub set: Vec<String>,
 }
 
 impl ModelArgs {
-    /// The configuration that the flags describe.
+    /// The default configuration with the changes that the flags ask for.
     pub fn config(&self) -> Result<Config, ConfigError> {
         self.over(Config::default())
     }
 
-    /// The configuration that the flags make of another: of the one that belongs to a data set.
+    /// The configuration `base`, such as that of a data set, with the changes that the flags ask for.
     pub fn over(&self, base: Config) -> Result<Config, ConfigError> {
         let mut semantics = base.semantics;
         for setting in &self.set {
@@ -113,7 +115,7 @@ impl ModelArgs {
     }
 }
 
-/// Four sides of positional embeddings, written `56,28,14,7`.
+/// The sides of the four stages' positional embeddings, written `56,28,14,7`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PosDim(pub [usize; 4]);
 
@@ -134,53 +136,54 @@ impl std::fmt::Display for PosDim {
     }
 }
 
-/// Where the numbers come from and what computes.
+/// The flags that name weights, input and device.
 #[derive(Debug, Clone, Args)]
 pub struct DataArgs {
-    /// Weights: formula:SEED, or a checkpoint (.pth, .safetensors, .npz, .ckpt, .pkl).
+    /// Weights: formula:SEED, or a checkpoint (.pth, .safetensors, .npz, .ckpt or .pkl).
     #[arg(long, default_value = "formula:0")]
     pub weights: Source,
-    /// Input: formula:SEED, an .npz with an array `input` [N, 3, T, H, W], or a video file.
+    /// Input: formula:SEED, an .npz file with an array `input` [N, 3, T, H, W], or a video file [default:
+    /// formula:0, or the clip in the dump].
     #[arg(long)]
     pub input: Option<InputSource>,
-    /// What computes.
+    /// Device, threads and instruction set.
     #[command(flatten)]
     pub on: DeviceArgs,
 }
 
-/// What computes.
+/// The flags that say on what the engines run.
 #[derive(Debug, Clone, Args)]
 pub struct DeviceArgs {
-    /// Device of the engines torch and cuda: cpu, cuda or cuda:N; `emulated` runs the engine cuda on a
-    /// GPU that the processor emulates, slowly, and torch on the processor.
+    /// Device of the engines torch and cuda: cpu, cuda or cuda:N. With `emulated`, the engine cuda runs
+    /// on an emulated GPU, which is slow, and torch runs on the CPU.
     #[arg(long, default_value = "cpu")]
     pub device: String,
-    /// Threads of every engine; 0 is all cores.
+    /// Number of threads of every engine; 0 uses all cores.
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
     /// Instruction set of the engine cpu: portable, avx2, avx512, avx512bf16, amx, neon or
-    /// amx-emulated [default: the best].
+    /// amx-emulated [default: the best that the CPU has].
     #[arg(long)]
     pub isa: Option<cpu::Isa>,
 }
 
-/// Where the results of a run go.
+/// The flags that say where the results of a run go.
 #[derive(Debug, Clone, Args)]
 pub struct OutputArgs {
-    /// Where the record goes; the default is a new folder under runs/.
+    /// Path of the record; the default is record.json in the folder of the run, a new one under runs/.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Where the report goes; the default is a new folder under runs/.
+    /// Path of the report; the default is report.html in the folder of the run, a new one under runs/.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 }
 
-/// The clip that a network is given.
+/// Where the clip comes from that a network is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InputSource {
-    /// Reproducible noise.
+    /// Noise that the seed reproduces.
     Formula(u64),
-    /// An array `input` in an npz file.
+    /// An npz file with an array `input`, or a video file.
     File(PathBuf),
 }
 
@@ -207,18 +210,18 @@ impl std::fmt::Display for InputSource {
     }
 }
 
-/// An implementation, or activations that one has left in a file.
+/// One side of a comparison: an engine, or a dump.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Participant {
-    /// Plain loops of our own.
+    /// The engine `scalar`: plain loops.
     Scalar,
-    /// The fast engine of our own.
+    /// The engine `cpu`: our fast one for CPUs.
     Cpu,
-    /// The engine of our own for GPUs.
+    /// The engine `cuda`: our fast one for NVIDIA GPUs.
     Cuda,
-    /// libtorch.
+    /// The engine `torch`: libtorch.
     Torch,
-    /// A dump.
+    /// A dump in an npz file.
     Npz(PathBuf),
 }
 
@@ -245,37 +248,39 @@ impl FromStr for Participant {
             "cuda" => Ok(Participant::Cuda),
             _ => match text.strip_prefix("npz:") {
                 Some(file) if !file.is_empty() => Ok(Participant::Npz(file.into())),
-                _ => {
-                    Err(format!("`{text}` is no engine; use scalar, cpu, cuda, torch or npz:FILE"))
-                }
+                _ => Err(format!(
+                    "`{text}` is not an engine; use scalar, cpu, cuda, torch or npz:FILE"
+                )),
             },
         }
     }
 }
 
-/// `harness diff`.
+/// The arguments of `harness diff`.
 #[derive(Debug, Args)]
 pub struct DiffArgs {
-    /// Only these layers: names, prefixes or aliases such as ctl3, separated by commas.
+    /// Compare only these layers: names, prefixes or aliases such as ctl3, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub layer: Vec<String>,
-    /// What is judged: scalar, cpu, cuda, torch or npz:FILE [default: scalar, on a GPU cuda].
+    /// The engine or dump to judge: scalar, cpu, cuda, torch or npz:FILE [default: scalar, or cuda if
+    /// --device names a GPU].
     #[arg(long)]
     pub candidate: Option<Participant>,
-    /// What it is held against: torch, scalar or npz:FILE.
+    /// What the candidate is compared with: torch, scalar or npz:FILE.
     #[arg(long, default_value = DEFAULT_REFERENCE)]
     pub reference: Participant,
-    /// The candidate's precision: f32, f64, bf16, and for cuda tf32 and f16. For a dump the default is that of its arrays.
+    /// Precision of the candidate: f32, f64, bf16, and for cuda also tf32 and f16. The default is f32,
+    /// and for a dump the format of its arrays.
     #[arg(long)]
     pub precision: Option<Precision>,
-    /// Make a mistake in the candidate on purpose: FAULT, FAULT@LAYER or FAULT@everywhere.
+    /// Plant a mistake in the candidate on purpose: FAULT, FAULT@LAYER or FAULT@everywhere.
     #[arg(long, value_name = "FAULT")]
     pub inject: Option<String>,
-    /// Leave out the second, small comparison at a frame size with edge cases, which runs where this
-    /// size leaves known mistakes unexercised.
+    /// Skip the second, small comparison, which runs at a frame size with edge cases where --size leaves
+    /// known mistakes unexercised.
     #[arg(long)]
     pub no_edge: bool,
-    /// Where the results go.
+    /// Paths of record and report.
     #[command(flatten)]
     pub out: OutputArgs,
     /// Weights, input and device.
@@ -287,7 +292,7 @@ pub struct DiffArgs {
 }
 
 impl DiffArgs {
-    /// What is judged.
+    /// The candidate that was asked for, or the default for the device.
     pub fn candidate(&self) -> Participant {
         let gpu = crate::engines::has_gpu(&self.data.on);
         let default = || if gpu { Participant::Cuda } else { Participant::Scalar };
@@ -295,25 +300,25 @@ impl DiffArgs {
     }
 }
 
-/// The reference where libtorch is built in, and where it is not.
+/// The default reference: `torch`, or `scalar` in a build without libtorch.
 pub const DEFAULT_REFERENCE: &str = if cfg!(feature = "libtorch") { "torch" } else { "scalar" };
 
-/// `harness dump`.
+/// The arguments of `harness dump`.
 #[derive(Debug, Args)]
 pub struct DumpArgs {
-    /// The engine: scalar, cpu, cuda or torch.
+    /// The engine to run: scalar, cpu, cuda or torch.
     #[arg(long)]
     pub engine: Participant,
     /// The npz file to write.
     #[arg(long)]
     pub out: PathBuf,
-    /// Only these layers: names, prefixes or aliases, separated by commas.
+    /// Write only these layers: names, prefixes or aliases, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub layer: Vec<String>,
-    /// Names and layout: torch (NCHW) or flax (NHWC, the Flax port's module names).
+    /// Names and layout of the arrays: torch (NCHW) or flax (NHWC, with the Flax port's module names).
     #[arg(long, default_value = "torch", value_parser = ["torch", "flax"])]
     pub naming: String,
-    /// The engine's precision.
+    /// Precision of the engine.
     #[arg(long, default_value = "f32")]
     pub precision: Precision,
     /// Weights, input and device.
@@ -324,55 +329,56 @@ pub struct DumpArgs {
     pub model: ModelArgs,
 }
 
-/// `harness gpu-check`.
+/// The arguments of `harness gpu-check`.
 #[cfg(feature = "cuda")]
 #[derive(Debug, Args)]
 pub struct GpuCheckArgs {
-    /// The GPU: cuda or cuda:N.
+    /// The GPU to check: cuda or cuda:N.
     #[arg(long, default_value = "cuda")]
     pub device: String,
-    /// Folder of the run; the default is a new one under runs/.
+    /// Folder of the run; the default is a new folder under runs/.
     #[arg(long)]
     pub out: Option<PathBuf>,
-    /// The compiled tests of the kernels, which `scripts/gpu-check` builds.
+    /// The compiled tests of the kernels, which scripts/gpu-check builds.
     #[arg(long, value_name = "FILE")]
     pub kernel_tests: Option<PathBuf>,
-    /// Only what can be done without a GPU, small, on an emulated one: to try this command out.
+    /// Try this command out: run only the steps that need no GPU, on a small network and an emulated GPU.
     #[arg(long)]
     pub rehearse: bool,
 }
 
-/// `harness selftest`.
+/// The arguments of `harness selftest`.
 #[derive(Debug, Args)]
 pub struct SelftestArgs {
-    /// Random places for each mistake; each is planted in an engine and in two kinds of dumps.
+    /// Number of random places for each mistake; at each it is planted in an engine and in two kinds of
+    /// dumps.
     #[arg(long, default_value_t = 2)]
     pub places: usize,
-    /// Only these mistakes, by their words for --inject, separated by commas; scaled and noise are
-    /// in no catalogue.
+    /// Plant only these mistakes, by their names in --inject, separated by commas; or scaled and noise,
+    /// which are not in the catalogue.
     #[arg(long, value_delimiter = ',', value_name = "FAULT")]
     pub only: Vec<String>,
-    /// Arrays of a right dump and of a right checkpoint that are changed in each of ten ways; a large
-    /// number changes all of them.
+    /// Number of arrays of a correct dump, and of a correct checkpoint, that are damaged in each of ten
+    /// ways; a large number damages all of them.
     #[arg(long, default_value_t = crate::commands::mutations::DEFAULT)]
     pub mutations: usize,
-    /// Instead of faults, this many comparisons of right engines on random networks: how often is there
-    /// a false alarm, and how are the ratios spread?
+    /// Plant nothing, but make this many comparisons of correct engines on random networks, to measure
+    /// how often there is a false alarm and how the budget ratios are distributed.
     #[arg(long, value_name = "N")]
     pub null: Option<usize>,
-    /// With --null: the first random network, to make a comparison again.
+    /// With --null: number of the first random network, to repeat a comparison.
     #[arg(long, default_value_t = 0, requires = "null", value_name = "I")]
     pub first_draw: u64,
-    /// Seed of the places, and of the random networks of --null.
+    /// Seed of the random places, and of the random networks of --null.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// What is given the faults: scalar or torch.
+    /// The engine in which mistakes are planted: scalar or torch.
     #[arg(long, default_value = "scalar")]
     pub candidate: Participant,
-    /// What it is held against: torch or scalar.
+    /// What the candidate is compared with: torch or scalar.
     #[arg(long, default_value = DEFAULT_REFERENCE)]
     pub reference: Participant,
-    /// Where the results go.
+    /// Paths of record and report.
     #[command(flatten)]
     pub out: OutputArgs,
     /// Weights, input and device.
@@ -384,34 +390,34 @@ pub struct SelftestArgs {
     /// Width of the model.
     #[arg(long, default_value_t = 0.125)]
     pub width: f64,
-    /// Frame size; a size that makes the positional embedding be resized.
+    /// Frame size; it should be one at which the positional embedding is resized.
     #[arg(long, default_value = "72x88")]
     pub size: FrameSize,
 }
 
-/// `harness export`.
+/// The formats of `harness export`.
 #[derive(Debug, Subcommand)]
 pub enum ExportCommand {
     /// Write an ONNX file with a dynamic batch.
     Onnx(OnnxArgs),
 }
 
-/// `harness export onnx`.
+/// The arguments of `harness export onnx`.
 #[derive(Debug, Args)]
 pub struct OnnxArgs {
-    /// The file to write.
+    /// The ONNX file to write.
     #[arg(long)]
     pub out: PathBuf,
     /// Weights: formula:SEED, or a checkpoint.
     #[arg(long, default_value = "formula:0")]
     pub weights: Source,
-    /// Version of the ONNX operators, 17 to 23.
+    /// Version of the ONNX operator set, 17 to 23.
     #[arg(long, default_value_t = 17)]
     pub opset: i64,
-    /// End in probabilities instead of logits.
+    /// Output probabilities instead of logits.
     #[arg(long)]
     pub softmax: bool,
-    /// Begin with frames as they are decoded, uint8 RGB [batch, T, H, W, 3], and normalise them.
+    /// Take decoded frames as input, uint8 RGB [batch, T, H, W, 3], and normalise them in the network.
     #[arg(long)]
     pub preprocess: bool,
     /// The model.
@@ -420,7 +426,7 @@ pub struct OnnxArgs {
 }
 
 impl OnnxArgs {
-    /// What the flags say about the file.
+    /// The flags as options of the exporter.
     pub fn options(&self) -> crate::export::Options {
         crate::export::Options {
             opset: self.opset,
@@ -430,60 +436,61 @@ impl OnnxArgs {
     }
 }
 
-/// `harness train`.
+/// The arguments of `harness train`.
 #[derive(Debug, Args)]
 pub struct TrainArgs {
     /// The data set: mini.
     pub dataset: Dataset,
-    /// Folder of its videos, which are made at first use.
+    /// Folder of the videos, which are made there at first use.
     #[arg(long, default_value = MINI_FOLDER)]
     pub data: PathBuf,
-    /// Epochs.
+    /// Number of epochs.
     #[arg(long, default_value_t = 60)]
     pub epochs: usize,
-    /// Clips in a training batch.
+    /// Number of clips in a training batch.
     #[arg(long, default_value_t = 32, value_parser = positive)]
     pub batch: usize,
-    /// The largest learning rate.
+    /// Peak learning rate.
     #[arg(long, default_value_t = 0.05)]
     pub rate: f64,
-    /// Seed of weights, orders and augmentations.
+    /// Seed of the initial weights, the order of the videos and the augmentation.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Only so many training videos; 0 is all 2000.
+    /// Number of training videos; 0 uses all 2000.
     #[arg(long, default_value_t = 0)]
     pub videos: usize,
-    /// Folder of the run; the default is a new one under runs/.
+    /// Folder of the run; the default is a new folder under runs/.
     #[arg(long)]
     pub out: Option<PathBuf>,
-    /// Go on from where a training in --out has stopped.
+    /// Continue the training that stopped in --out.
     #[arg(long, requires = "out")]
     pub resume: bool,
-    /// What computes.
+    /// Device, threads and instruction set.
     #[command(flatten)]
     pub on: DeviceArgs,
-    /// Where record and report go.
+    /// Paths of record and report.
     #[command(flatten)]
     pub report: OutputArgs,
-    /// The model; the defaults are those of the small one for mini.
+    /// The model; the defaults are those of the small network for `mini`.
     #[command(flatten)]
     pub model: ModelArgs,
 }
 
-/// Where the videos of `mini` lie by default.
+/// The default folder for the videos of `mini`.
 pub const MINI_FOLDER: &str = "runs/data/mini";
 
 fn positive(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| *n > 0).ok_or_else(|| format!("`{text}` is not a number above 0"))
 }
 
-/// Which videos, and how they become clips.
+/// The flags that choose videos, and that say how clips are made of them.
 #[derive(Debug, Clone, Args)]
 pub struct VideoArgs {
-    /// Folder of the videos; for mini they are made there at first use.
+    /// Folder of the videos; those of mini are made there at first use.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// List of videos, `path label` on each line; the default is the published name in --data.
+    /// List of videos with `path label` on each line; the default is the list under its published name
+    /// in --data or in the folder that holds --data.
     #[arg(long, value_name = "FILE")]
     pub list: Option<PathBuf>,
     /// The official protocol: val (few views) or test (as published).
@@ -492,100 +499,104 @@ pub struct VideoArgs {
     /// Part of mini: train, val or test.
     #[arg(long, default_value = "test", value_parser = ["train", "val", "test"])]
     pub part: String,
-    /// Go on although files of the list are missing.
+    /// Continue although files of the list are missing.
     #[arg(long)]
     pub allow_missing: bool,
-    /// Order of a clip's frames: natural, reversed, shuffled (by a seed), still (one frame, repeated).
+    /// Order of a clip's frames: natural, reversed, shuffled[:SEED] or still[:SEED] (one frame, repeated).
     #[arg(long, default_value = "natural")]
     pub order: Order,
-    /// Seconds that one file may take to decode.
+    /// Number of seconds that it may take to decode one file.
     #[arg(long, default_value_t = 120.0)]
     pub time_limit: f64,
-    /// Only the first so many videos; 0 is all.
+    /// Number of videos from the start of the list; 0 takes all.
     #[arg(long, default_value_t = 0)]
     pub videos: usize,
 }
 
-/// `harness eval`.
+/// The arguments of `harness eval`.
 #[derive(Debug, Args)]
 pub struct EvalArgs {
     /// The data set: k400, k600, hmdb51 or mini.
     pub dataset: Dataset,
-    /// The videos.
+    /// Which videos, and how.
     #[command(flatten)]
     pub videos: VideoArgs,
-    /// Engines, separated by commas: torch, scalar, cpu, cuda. The default is torch, for mini torch and
-    /// scalar, and on a GPU cuda and torch.
+    /// Engines, separated by commas: torch, scalar, cpu, cuda. The default is torch; for mini it is torch
+    /// and scalar; on a GPU it is cuda and torch.
     #[arg(long, value_delimiter = ',')]
     pub engine: Vec<Participant>,
-    /// Weights: a checkpoint, or formula:SEED. The default is, for mini only, the model in the program.
+    /// Weights: a checkpoint, or formula:SEED. Only mini has a default, the built-in model.
     #[arg(long)]
     pub weights: Option<Source>,
-    /// The i-th of n parts of the list: 1/4.
+    /// Evaluate only one part of the list: INDEX/COUNT, such as 1/4.
     #[arg(long, value_name = "I/N")]
     pub shard: Option<Shard>,
-    /// Make one report of the runs of all shards.
+    /// Merge the runs of all shards, given by their folders, into one report.
     #[arg(long, value_name = "DIR", num_args = 1.., conflicts_with_all = ["shard", "resume"])]
     pub merge: Vec<PathBuf>,
-    /// Folder of the run; the default is a new one under runs/.
+    /// Folder of the run; the default is a new folder under runs/.
     #[arg(long)]
     pub out: Option<PathBuf>,
-    /// Go on from where the run in --out has stopped.
+    /// Continue the run that stopped in --out.
     #[arg(long, requires = "out")]
     pub resume: bool,
-    /// What computes.
+    /// Device, threads and instruction set.
     #[command(flatten)]
     pub on: DeviceArgs,
-    /// Where record and report go.
+    /// Paths of record and report.
     #[command(flatten)]
     pub report: OutputArgs,
-    /// The model; the defaults are those of the data set. --batch-size is the views at a time.
+    /// The model; the defaults are those of the data set. `--batch-size` counts views.
     #[command(flatten)]
     pub model: ModelArgs,
 }
 
-/// `harness ablate`.
+/// The arguments of `harness ablate`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Here each value of --set is a variant of its own, and tfc=off+ioi=off is a \
+    variant without both parts. By default each part is taken out by itself."
+)]
 pub struct AblateArgs {
     /// The data set: k400, k600, hmdb51 or mini.
     #[arg(default_value = "mini")]
     pub dataset: Dataset,
-    /// The videos.
+    /// Which videos, and how.
     #[command(flatten)]
     pub videos: VideoArgs,
-    /// Train each variant anew with so many seeds, instead of taking parts out of trained weights.
+    /// Train each variant from scratch with this many seeds, instead of taking parts out of trained
+    /// weights.
     #[arg(long, value_name = "SEEDS", default_value_t = 0)]
     pub retrain: u64,
-    /// Epochs of each training.
+    /// Number of epochs of each training.
     #[arg(long, default_value_t = 60)]
     pub epochs: usize,
-    /// Training videos; 0 is all 2000.
+    /// Number of training videos; 0 uses all 2000.
     #[arg(long, default_value_t = 0)]
     pub train_videos: usize,
-    /// Weights: a checkpoint, or formula:SEED. The default is, for mini only, the model in the program.
+    /// Weights: a checkpoint, or formula:SEED. Only mini has a default, the built-in model.
     #[arg(long)]
     pub weights: Option<Source>,
-    /// Folder of the run; the default is a new one under runs/. Trainings that are there go on.
+    /// Folder of the run; the default is a new folder under runs/. Unfinished trainings in it continue.
     #[arg(long)]
     pub out: Option<PathBuf>,
-    /// What computes.
+    /// Device, threads and instruction set.
     #[command(flatten)]
     pub on: DeviceArgs,
-    /// Where record and report go.
+    /// Paths of record and report.
     #[command(flatten)]
     pub report: OutputArgs,
-    /// The model; the defaults are those of the data set. Here each --set is a variant by itself, and
-    /// tfc=off+ioi=off one without both; the default is each part by itself.
+    /// The model; the defaults are those of the data set. Each `--set` is a variant of its own.
     #[command(flatten)]
     pub model: ModelArgs,
 }
 
-/// A part of a list.
+/// One part of a list of videos, written `INDEX/COUNT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
-    /// Its number, from 1 on.
+    /// Index of the shard, in `1..=of`.
     pub number: usize,
-    /// How many there are.
+    /// Number of shards.
     pub of: usize,
 }
 
@@ -597,7 +608,7 @@ impl FromStr for Shard {
             text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
         match parts {
             Some((number, of)) if 1 <= number && number <= of => Ok(Shard { number, of }),
-            _ => Err(format!("`{text}` is no part of a list; write the first of four as 1/4")),
+            _ => Err(format!("invalid shard `{text}`: expected INDEX/COUNT, such as 1/4")),
         }
     }
 }
@@ -608,10 +619,10 @@ impl std::fmt::Display for Shard {
     }
 }
 
-/// `harness info`.
+/// The arguments of `harness info`.
 #[derive(Debug, Args)]
 pub struct InfoArgs {
-    /// Only these layers: names, prefixes or aliases, separated by commas.
+    /// Print only these layers: names, prefixes or aliases, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub layer: Vec<String>,
     /// The model.
@@ -619,22 +630,22 @@ pub struct InfoArgs {
     pub model: ModelArgs,
 }
 
-/// `harness weights`.
+/// The commands of `harness weights`.
 #[derive(Debug, Subcommand)]
 pub enum WeightsCommand {
-    /// List the tensors of a checkpoint, and what the model misses or does not know.
+    /// List the tensors of a checkpoint, those that the model lacks, and those that it does not know.
     Inspect {
-        /// The checkpoint.
+        /// The checkpoint; FILE::KEY chooses one of several sets of weights in it.
         file: PathBuf,
         /// The model.
         #[command(flatten)]
         model: Box<ModelArgs>,
     },
-    /// Write a checkpoint again with PyTorch's names; the ending says how: .safetensors, .npz, .pth.
+    /// Write a checkpoint with PyTorch's names, in the format of --out's ending: .safetensors, .npz or .pth.
     Convert {
         /// The checkpoint, or formula:SEED.
         file: Source,
-        /// Where to write.
+        /// The file to write.
         #[arg(long)]
         out: PathBuf,
         /// The model.
@@ -643,13 +654,13 @@ pub enum WeightsCommand {
     },
 }
 
-/// `harness report`.
+/// The arguments of `harness report`.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
     /// Records (JSON files, or folders that hold a record.json).
     #[arg(required = true, value_name = "RUN")]
     pub runs: Vec<PathBuf>,
-    /// Folder for the reports; the default is beside each record.
+    /// Folder for the reports; by default each is written next to its record.
     #[arg(long)]
     pub out: Option<PathBuf>,
 }

@@ -9,10 +9,10 @@ use spec::{Engine, Model, Precision};
 use crate::cli::{DeviceArgs, Participant};
 use crate::rounded::{self, Rounded};
 
-/// What computes, found usable.
+/// A device and an instruction set that were found to be usable.
 #[derive(Debug, Clone, Copy)]
 pub struct Device {
-    /// The device of the libtorch engines.
+    /// The device of the engine `torch`.
     #[cfg(feature = "libtorch")]
     pub torch: torch::Device,
     /// How the engine `cpu` runs.
@@ -22,7 +22,7 @@ pub struct Device {
 }
 
 impl Device {
-    /// The same with another instruction set and another algorithm of the engine `cpu`.
+    /// This device with another instruction set and convolution algorithm for the engine `cpu`.
     pub fn with_cpu(self, isa: Option<cpu::Isa>, convolution: cpu::Convolution) -> Self {
         Device { cpu: cpu::Options { isa, convolution, ..self.cpu }, ..self }
     }
@@ -36,9 +36,9 @@ enum Gpu {
     Emulated,
 }
 
-/// Multiprocessors of the emulated GPU: those of an H200.
+/// Number of multiprocessors of the emulated GPU, the same as of an H200.
 #[cfg(feature = "cuda")]
-const EMULATED: usize = 132;
+const EMULATED_MULTIPROCESSORS: usize = 132;
 
 impl Gpu {
     /// Reads `cpu`, `cuda`, `cuda:N` or `emulated`.
@@ -53,26 +53,27 @@ impl Gpu {
         }
     }
 
-    /// Refuses a GPU that is not there.
+    /// Fails if the GPU cannot be opened.
     fn check(self) -> Result<()> {
         match self {
             Gpu::None => Ok(()),
             #[cfg(feature = "cuda")]
             Gpu::Number(number) => Ok(cuda::device::gpu::find(number)?),
             #[cfg(feature = "cuda")]
-            Gpu::Emulated => Ok(cuda::device::Host::new(EMULATED).map(drop)?),
+            Gpu::Emulated => Ok(cuda::device::Host::new(EMULATED_MULTIPROCESSORS).map(drop)?),
             #[cfg(not(feature = "cuda"))]
             _ => bail!("--device cuda: this harness was built without CUDA; use --device cpu"),
         }
     }
 }
 
-/// Whether a device is a GPU or emulates one: the engine `cuda` is then what is asked about.
+/// Whether `--device` names a GPU or the emulated one; the default candidate is then `cuda`.
 pub fn has_gpu(on: &DeviceArgs) -> bool {
     Gpu::parse(&on.device).is_ok_and(|gpu| gpu != Gpu::None)
 }
 
-/// Checks that a device and an instruction set are there; call before other threads start.
+/// Checks that the device and the instruction set exist, and sets the number of threads. Call it before
+/// anything starts a thread pool.
 pub fn open_device(on: &DeviceArgs) -> Result<Device> {
     cap_threads(on.threads);
     check_isa(on.isa)?;
@@ -87,12 +88,12 @@ pub fn open_device(on: &DeviceArgs) -> Result<Device> {
     })
 }
 
-/// Refuses an instruction set that the processor lacks.
+/// Fails if the CPU lacks the instruction set.
 pub fn check_isa(isa: Option<cpu::Isa>) -> Result<()> {
     match isa {
         Some(isa) if isa.detect().is_none() => {
-            let best = cpu::Level::best().isa();
-            bail!("--isa {isa}: this processor does not have it; its best is {best}")
+            let best = cpu::DetectedIsa::best().isa();
+            bail!("--isa {isa}: this CPU does not have it; its best is {best}")
         }
         _ => Ok(()),
     }
@@ -107,15 +108,15 @@ fn open_torch(gpu: Gpu, threads: usize) -> Result<torch::Device> {
     })
 }
 
-/// Caps the threads of our own engines; 0 leaves one for each core.
+/// Sets the number of threads of our own engines; 0 keeps one for each core.
 fn cap_threads(count: usize) {
     if count > 0 {
-        // A pool that exists already keeps its size; this is the first call of a command.
+        // This fails only if the pool exists already, which keeps its size: each command calls it once.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(count).build_global();
     }
 }
 
-/// Loads an engine with a description and weights.
+/// Loads an engine with a model and its weights; fails if the engine lacks the precision.
 pub fn load(
     name: &Participant,
     model: Model,
@@ -139,8 +140,8 @@ pub fn load(
     }
 }
 
-/// Loads an engine as the truth or the yardstick of a comparison: as [`load`] does, but `scalar` has
-/// the half formats too, by rounding the weights and the output of every module.
+/// Loads an engine as the truth or the yardstick of a comparison. Unlike with [`load`], `scalar` also has
+/// bf16 and f16 here: the weights and the output of every module are rounded.
 pub fn load_reference(
     name: &Participant,
     model: Model,
@@ -167,7 +168,7 @@ fn load_cuda(
     Ok(Box::new(open_cuda(model, weights, precision, device)?))
 }
 
-/// The engine `cuda` itself.
+/// Loads the engine `cuda` as its own type, for what the trait [`Engine`] does not offer.
 #[cfg(feature = "cuda")]
 pub fn open_cuda(
     model: Arc<Model>,
@@ -178,7 +179,7 @@ pub fn open_cuda(
     match device.gpu {
         Gpu::Number(number) => Ok(cuda::load(model, weights, precision, number)?),
         Gpu::Emulated => {
-            let host = Box::new(cuda::device::Host::new(EMULATED)?);
+            let host = Box::new(cuda::device::Host::new(EMULATED_MULTIPROCESSORS)?);
             Ok(cuda::Cuda::new(model, weights, precision, host)?)
         }
         Gpu::None => {
@@ -207,7 +208,7 @@ fn load_torch(_: Arc<Model>, _: &Weights, _: Precision, _: Device) -> Result<Box
     bail!("this harness was built without libtorch; use scalar, or build with the default features")
 }
 
-/// The engine `torch` with its convolutions as products of unfolded maps.
+/// Loads the engine `torch` with its convolutions computed as products of im2col matrices.
 #[cfg(feature = "libtorch")]
 pub fn load_unfolded(
     model: Model,
@@ -218,7 +219,7 @@ pub fn load_unfolded(
     Ok(Box::new(torch::Torch::new(Arc::new(model), weights, precision, device.torch)?.unfolded()))
 }
 
-/// The engine `torch` with its convolutions as products of unfolded maps.
+/// Loads the engine `torch` with its convolutions computed as products of im2col matrices.
 #[cfg(not(feature = "libtorch"))]
 pub fn load_unfolded(
     model: Model,
@@ -229,7 +230,7 @@ pub fn load_unfolded(
     load_torch(Arc::new(model), w, p, d)
 }
 
-/// Versions that belong into a record.
+/// The versions that a record keeps, by program.
 pub fn versions() -> std::collections::BTreeMap<String, String> {
     let mut versions = std::collections::BTreeMap::new();
     versions.insert("harness".to_owned(), env!("CARGO_PKG_VERSION").to_owned());

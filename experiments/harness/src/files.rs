@@ -1,4 +1,4 @@
-//! Writing files whole.
+//! Writes files atomically.
 
 use std::fs;
 use std::io::Write;
@@ -6,22 +6,23 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// Writes beside the place and renames there: a reader sees the old file or the new one.
+/// Writes a temporary file next to `path` and renames it, so that a reader sees either the old file or the
+/// new one. Makes the folder if it does not exist.
 pub fn write(path: &Path, content: &[u8]) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let beside = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
+    let temporary = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
     let written = (|| {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
-        let mut file = fs::File::create(&beside)?;
+        let mut file = fs::File::create(&temporary)?;
         file.write_all(content)?;
         file.sync_all()?;
-        fs::rename(&beside, path)
+        fs::rename(&temporary, path)
     })();
     written.with_context(|| {
-        // Half a file is of no use; that there may be none is no failure.
-        let _ = fs::remove_file(&beside);
+        // A partial file is useless. Removing it fails if it was never made, which is fine.
+        let _ = fs::remove_file(&temporary);
         format!("{}: cannot be written", path.display())
     })
 }

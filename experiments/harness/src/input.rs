@@ -13,10 +13,10 @@ use video::views::Views;
 use crate::cli::InputSource;
 use crate::dump;
 
-/// Values that a clip batch may have: 4 GiB in float32.
-const MOST: usize = 1 << 30;
+/// The largest number of values in a batch of clips: 4 GiB in float32.
+const MAX_VALUES: usize = 1 << 30;
 
-/// Makes or reads a clip batch [N, 3, T, H, W].
+/// Makes or reads a batch of clips [N, 3, T, H, W].
 pub fn load(source: &InputSource, model: &Model, batch: usize) -> Result<Tensor> {
     match source {
         InputSource::File(path) => match views(source, model)? {
@@ -26,9 +26,9 @@ pub fn load(source: &InputSource, model: &Model, batch: usize) -> Result<Tensor>
         InputSource::Formula(seed) => {
             let shape = model.input_shape(batch);
             let count = shape.iter().try_fold(1usize, |n, &extent| n.checked_mul(extent));
-            let Some(count) = count.filter(|&count| count <= MOST) else {
+            let Some(count) = count.filter(|&count| count <= MAX_VALUES) else {
                 bail!(
-                    "a batch of {batch} clips {:?} has more than {MOST} values; use a smaller \
+                    "a batch of {batch} clips {:?} has more than {MAX_VALUES} values; use a smaller \
                      --batch-size",
                     &shape[1..]
                 );
@@ -42,13 +42,13 @@ fn is_npz(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npz"))
 }
 
-/// One clip from the middle of a video, by the official protocol's `val`: at 224 pixels the shorter
-/// side is 256, at other sizes in the same proportion.
+/// The protocol that takes one clip from the middle of a video, as the official `val` does. For frames
+/// of 224 pixels the shorter side is resized to 256, and for other sizes in the same proportion.
 fn protocol(model: &Model) -> Result<Protocol> {
     let (height, width) = model.config.size;
     if height != width {
         bail!(
-            "--input VIDEO makes square clips, and the model takes {height}x{width}; give an npz"
+            "--input VIDEO makes square clips, but the model takes {height}x{width}; give an npz file"
         );
     }
     Ok(Protocol {
@@ -61,7 +61,7 @@ fn protocol(model: &Model) -> Result<Protocol> {
     })
 }
 
-/// The views of a source that is a video.
+/// The views of a source that is a video; `None` for another source.
 pub fn views(source: &InputSource, model: &Model) -> Result<Option<Views>> {
     let InputSource::File(path) = source else { return Ok(None) };
     if is_npz(path) {
@@ -70,12 +70,12 @@ pub fn views(source: &InputSource, model: &Model) -> Result<Option<Views>> {
     let protocol = protocol(model)?;
     let views = video::views::load(&Ffmpeg::find()?, path, &protocol, Limits::default())?;
     if let Some(warning) = &views.warning {
-        eprintln!("{}: decoded, with a complaint: {warning}", path.display());
+        eprintln!("{}: decoded, but ffmpeg warns: {warning}", path.display());
     }
     Ok(Some(views))
 }
 
-/// The clip that the network gets of a video.
+/// The clip [1, 3, T, H, W] that the network is given for a video.
 pub fn of_views(views: &Views, model: &Model) -> Tensor {
     Tensor::f32(model.input_shape(1), views.input())
 }

@@ -8,25 +8,25 @@ use std::time::Instant;
 use reports::record::{Git, Machine, Model as ModelRecord, Run};
 use spec::Config;
 
-/// A run that has started.
+/// The start of a run.
 pub struct Started {
     clock: Instant,
     at: String,
 }
 
 impl Started {
-    /// Now.
+    /// Starts the clock of a run.
     pub fn now() -> Self {
         let at = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         Started { clock: Instant::now(), at }
     }
 
-    /// Seconds since then.
+    /// Seconds since the start.
     pub fn seconds(&self) -> f64 {
         self.clock.elapsed().as_secs_f64()
     }
 
-    /// A new folder for a run of this command: `runs/20261123-070102-diff`.
+    /// A folder for a run of this command that does not exist yet, such as `runs/20261123-070102-diff`.
     pub fn folder(&self, command: &str) -> PathBuf {
         let stamp: String = self.at.chars().filter(|c| c.is_ascii_digit() || *c == 'T').collect();
         let base = format!("{}-{command}", stamp.replace('T', "-"));
@@ -35,7 +35,7 @@ impl Started {
         paths.find(|path| !path.exists()).unwrap_or_else(|| PathBuf::from("runs").join(base))
     }
 
-    /// The record of the run, at its end.
+    /// The record's entry about the run; call it at the end of the run.
     pub fn finish(&self, config: &Config, sides: Sides) -> Run {
         Run {
             command: std::env::args().enumerate().map(word).collect(),
@@ -55,29 +55,30 @@ impl Started {
     }
 }
 
-/// What took part in a run, in words.
+/// What took part in a run, as the record names it.
 pub struct Sides {
-    /// What was judged.
+    /// Name of the candidate.
     pub candidate: String,
-    /// What it was held against.
+    /// Name of the reference; empty where there is none.
     pub reference: String,
-    /// Whose error sets the budget.
+    /// Name of the yardstick; empty where there is none.
     pub yardstick: String,
     /// Source of the weights.
     pub weights: String,
-    /// Source of the clip.
+    /// Source of the clips or videos.
     pub input: String,
-    /// Seeds by purpose.
+    /// Seeds by what they were used for.
     pub seeds: BTreeMap<String, u64>,
-    /// Clips in the batch.
+    /// Number of clips in the batch.
     pub batch: usize,
 }
 
-/// The program's own name without the folder of this machine.
+/// An argument of the command line; the program's own name goes without its folder.
 fn word((at, argument): (usize, String)) -> String {
     if at == 0 { "harness".to_owned() } else { argument }
 }
 
+/// The record's entry about the model.
 pub fn model(config: &Config, batch: usize) -> ModelRecord {
     let mut more = BTreeMap::new();
     more.insert("batch_size".to_owned(), batch.into());
@@ -97,7 +98,7 @@ pub fn model(config: &Config, batch: usize) -> ModelRecord {
     }
 }
 
-/// The revision of the checkout that the harness was built from, where there is one.
+/// The revision of the checkout that the harness was built from; `None` outside a git checkout.
 fn git() -> Option<Git> {
     let ask = |arguments: &[&str]| {
         let output = Command::new("git")
@@ -113,7 +114,7 @@ fn git() -> Option<Git> {
     Some(Git { revision, dirty })
 }
 
-/// This machine.
+/// The record's entry about this machine.
 pub fn machine() -> Machine {
     let field = |file: &str, key: &str| {
         let text = std::fs::read_to_string(file).ok()?;

@@ -1,5 +1,5 @@
-//! The binary `harness`: one file per command under `commands`, the comparison itself under
-//! `compare`, known mistakes under `faults`.
+//! The binary `harness`. Each command has a file under `commands`, the comparison itself is under
+//! `compare`, and the catalogue of known mistakes is under `faults`.
 
 mod bench;
 mod cli;
@@ -26,11 +26,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use cli::{Cli, Command};
 
-/// How a command that ran to its end came out.
+/// The result of a command that ran to its end.
 pub enum Outcome {
-    /// Exit code 0.
+    /// Exit code 0: everything passed.
     Passed,
-    /// Exit code 1: a divergence, or not everything was compared.
+    /// Exit code 1: something diverged, or not everything was compared.
     Failed,
 }
 
@@ -68,5 +68,5 @@ fn train(args: &cli::TrainArgs) -> anyhow::Result<Outcome> {
 
 #[cfg(not(feature = "libtorch"))]
 fn train(_: &cli::TrainArgs) -> anyhow::Result<Outcome> {
-    anyhow::bail!("train: this harness was built without libtorch, which trains")
+    anyhow::bail!("train: this harness was built without libtorch, which training needs")
 }

@@ -1,6 +1,6 @@
-//! The steps before the network as layers of a comparison: which frames, their pixels, resized,
-//! cropped. Bytes are compared exactly; each step is also tried on the dump's own previous step, so
-//! that the first mistake is named and not what follows from it.
+//! Compares the steps before the network: sampling, decoding, resizing and cropping. Bytes are compared
+//! exactly. Each of our steps is also applied to the dump's result of the step before, so that the first
+//! mistake is named and not its consequences.
 
 use std::path::Path;
 
@@ -12,19 +12,19 @@ use video::{crop, resize};
 
 use crate::dump::{Npz, Writer};
 
-/// Names of the arrays in a dump, in the order of the work: frame indexes [T]; decoded frames
-/// [T, h, w, 3]; resized ones [T, h, w, 3]; the view [T, H, W, 3], all of RGB bytes.
+/// Names of the arrays in a dump, in the order of the steps: the frame indexes [T], the decoded frames
+/// [T, h, w, 3], the resized frames [T, h, w, 3] and the view [T, H, W, 3]. Frames are RGB bytes.
 pub const NAMES: [&str; 4] = ["video.indexes", "video.decoded", "video.resized", "video.view"];
-/// Values that an array may have: 16 frames of 4096 x 4096.
-const MOST: usize = 3 * 16 * 4096 * 4096;
+/// The largest number of values in an array: 16 frames of 4096 x 4096.
+const MAX_VALUES: usize = 3 * 16 * 4096 * 4096;
 
-/// One array: its shape and values. Bytes and frame numbers are exact in float32 up to 2^24.
+/// The result of one step. Bytes and frame indexes are exact in float32, up to 2^24.
 struct Array {
     shape: Vec<usize>,
     values: Vec<f32>,
 }
 
-/// Our own arrays, in the order of [`NAMES`].
+/// Our own results, in the order of [`NAMES`].
 fn own(views: &Views) -> [Array; 4] {
     let indexes = &views.indexes[0];
     let frames = |of: &dyn Fn(usize) -> Frame| {
@@ -49,7 +49,7 @@ fn stacked(frames: &[Frame]) -> Array {
     Array { shape: vec![frames.len(), height, width, 3], values: values.collect() }
 }
 
-/// The frames of an array of bytes; none if it is no such array.
+/// The frames of an array [T, h, w, 3] of bytes; `None` if the array is not one.
 fn frames(array: &Array) -> Option<Vec<Frame>> {
     let [_, height, width, 3] = array.shape[..] else { return None };
     if array.values.iter().any(|&value| value != value.clamp(0.0, 255.0).round()) {
@@ -64,7 +64,7 @@ fn frames(array: &Array) -> Option<Vec<Frame>> {
     (size > 0).then(|| array.values.chunks_exact(size).map(frame).collect())
 }
 
-/// Adds our steps to a dump.
+/// Writes the results of our steps into a dump.
 pub fn write(views: &Views, writer: &mut Writer) -> Result<()> {
     for (name, array) in NAMES.iter().zip(own(views)) {
         match *name {
@@ -81,7 +81,7 @@ pub fn write(views: &Views, writer: &mut Writer) -> Result<()> {
     Ok(())
 }
 
-/// Compares the steps that a dump holds with ours.
+/// Compares the steps whose results a dump holds with ours.
 pub fn compare(path: &Path, views: &Views) -> Result<Vec<Stage>> {
     let npz = Npz::open(path)?;
     let names = npz.names();
@@ -97,7 +97,7 @@ pub fn compare(path: &Path, views: &Views) -> Result<Vec<Stage>> {
     for (at, name) in NAMES.iter().enumerate() {
         let Some(theirs) = &found[at] else { continue };
         let difference = difference(&ours[at], theirs);
-        // Our step on their previous one: if that gives what they have, the step itself is right.
+        // If our step makes their result of their previous result, the step itself is right.
         let before = at.checked_sub(1).and_then(|before| found[before].as_ref());
         let step = before.and_then(|before| step(name, before, views));
         let follows = step.is_some_and(|made| self::difference(&made, theirs).is_none());
@@ -112,14 +112,17 @@ pub fn compare(path: &Path, views: &Views) -> Result<Vec<Stage>> {
 }
 
 fn read(npz: &Npz, name: &str) -> Result<Array> {
-    let (shape, values) = npz.read_plain(name, MOST).context("a step before the network")?;
+    let (shape, values) = npz.read_plain(name, MAX_VALUES).context("a step before the network")?;
     if shape.iter().product::<usize>() != values.len() {
-        bail!("`{name}` has {} values and the shape {shape:?}; make the file again", values.len());
+        bail!(
+            "`{name}` has {} values, but the shape {shape:?}; write the dump again",
+            values.len()
+        );
     }
     Ok(Array { shape, values })
 }
 
-/// Our step `name`, done on somebody's previous step.
+/// The result of our step `name` for a dump's result `before` of the previous step.
 fn step(name: &str, before: &Array, views: &Views) -> Option<Array> {
     match name {
         "video.resized" => {
@@ -146,12 +149,12 @@ fn step(name: &str, before: &Array, views: &Views) -> Option<Array> {
     }
 }
 
-/// How two arrays differ, in words; none if they are the same.
+/// A sentence on how two arrays differ; `None` if they are the same.
 fn difference(ours: &Array, theirs: &Array) -> Option<String> {
     if ours.shape != theirs.shape {
         return Some(format!("shape {:?}, expected {:?}", theirs.shape, ours.shape));
     }
-    // NaN is equal to nothing, itself included.
+    // NaN differs from everything, including NaN.
     let differs = |(a, b): &(&f32, &f32)| a != b;
     let pairs = || ours.values.iter().zip(&theirs.values);
     let count = pairs().filter(differs).count();
@@ -164,14 +167,14 @@ fn difference(ours: &Array, theirs: &Array) -> Option<String> {
         .fold(0.0f32, |m, d| if d.is_nan() { f32::NAN } else { m.max(d) });
     let frame = first / (ours.values.len() / ours.shape[0].max(1)).max(1);
     Some(format!(
-        "{:.2} % of the values differ, by at most {most}; the first in frame {frame}: {} instead of {}",
+        "{:.2} % of the values differ, by at most {most}; the first is in frame {frame}: {} instead of {}",
         100.0 * count as f64 / ours.values.len() as f64,
         theirs.values[first],
         ours.values[first],
     ))
 }
 
-/// The first step that went wrong, in words.
+/// The first step that diverged, as the culprit of a comparison.
 pub fn culprit(stages: &[Stage]) -> Option<Culprit> {
     let stage = stages.iter().find(|stage| stage.verdict == LayerVerdict::Diverged)?;
     Some(Culprit {

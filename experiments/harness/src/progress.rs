@@ -1,8 +1,8 @@
-//! Progress on stderr, silent where stderr is no terminal.
+//! Progress bars on stderr, which are hidden if stderr is not a terminal.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A bar of so many steps; it draws nothing where stderr is no terminal.
+/// A bar of `steps` steps under the title `what`; it draws nothing if stderr is not a terminal.
 pub fn bar(what: &str, steps: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
     let style = "{msg} {bar:32} {pos}/{len} [{elapsed} < {eta}]";

@@ -1,4 +1,5 @@
-//! What a diff prints: one line per block, unfolded where it diverges, at most 100 columns.
+//! The tables on the terminal, at most 100 columns wide. The table of `diff` has one line per block, and
+//! shows the layers of the blocks that diverge.
 
 use console::style;
 use reports::record::{
@@ -11,7 +12,7 @@ const NAME: usize = 37;
 const SHAPE: usize = 17;
 const NUMBERS: usize = 15;
 
-/// The table and the verdict.
+/// The table of a comparison and its verdict.
 pub fn diff(record: &DiffRecord) -> String {
     let mut lines = vec![header()];
     // A short list is shown whole: the user has asked for these layers.
@@ -39,17 +40,17 @@ fn header() -> String {
     style(line).bold().to_string()
 }
 
-/// Runs of layers of the same block.
+/// Splits the layers into blocks, which are runs of layers with the same `block`.
 fn blocks(layers: &[Layer]) -> impl Iterator<Item = &[Layer]> {
     layers.chunk_by(|a, b| a.block == b.block)
 }
 
-/// In an unfolded block: what fails by itself.
+/// Whether a layer is shown below the line of its block.
 fn is_diverged(layer: &Layer) -> bool {
     layer.verdict == LayerVerdict::Diverged
 }
 
-/// The layers of a block that were not compared, as many as one line holds.
+/// The names of the layers of a block that were not compared, cut to one line.
 fn missing_line(block: &[Layer]) -> Option<String> {
     let missing: Vec<&str> =
         block.iter().filter(|layer| layer.verdict == LayerVerdict::NotCompared).map(bare).collect();
@@ -58,7 +59,7 @@ fn missing_line(block: &[Layer]) -> Option<String> {
     (!missing.is_empty()).then_some(line)
 }
 
-/// The name without its block.
+/// The name of a layer without the prefix of its block.
 fn bare(layer: &Layer) -> &str {
     layer.name.strip_prefix(&format!("{}.", layer.block)).unwrap_or(&layer.name)
 }
@@ -85,7 +86,7 @@ fn ratio(ratio: f64) -> String {
     }
 }
 
-/// The layer with the largest ratio of a block; NaN counts as the largest.
+/// The errors with the largest ratio in a block; NaN counts as the largest.
 fn worst<'a>(
     block: &'a [Layer],
     errors: impl Fn(&'a Layer) -> Option<&'a Errors>,
@@ -156,7 +157,7 @@ fn verdict(record: &DiffRecord) -> Vec<String> {
     let compared = record.layers.len() - missing - covered;
     let mut counts = format!("{compared} layers compared");
     if covered > 0 {
-        counts += &format!(", {covered} compared at the next one");
+        counts += &format!(", {covered} compared through the next layer");
     }
     if missing > 0 {
         counts += &format!(", {missing} not compared");
@@ -178,7 +179,7 @@ fn verdict(record: &DiffRecord) -> Vec<String> {
     };
     let bound = record.bound;
     let mut lines = vec![
-        format!("errors: relative L2, then budget ratio, of which {bound} or less passes"),
+        format!("errors: relative L2, then the budget ratio, which passes up to {bound}"),
         format!("{mark}  {counts}"),
     ];
     for stage in record.preprocessing.iter().rev() {
@@ -190,7 +191,7 @@ fn verdict(record: &DiffRecord) -> Vec<String> {
         lines.extend(culprit.explanation.iter().flat_map(|text| wrapped(text)));
     }
     if let Some(logits) = &record.logits {
-        // A backbone alone ends in its pooled features.
+        // The output of a backbone without a head is its pooled features.
         let head = record.layers.iter().any(|layer| layer.name == "fc");
         let output = if head { "logits" } else { "features" };
         lines.push(format!(
@@ -203,7 +204,7 @@ fn verdict(record: &DiffRecord) -> Vec<String> {
     let (at_edge, untested): (Vec<_>, Vec<_>) =
         record.not_exercised.iter().partition(|mistake| mistake.at_edge);
     sentences.extend(listed(
-        "not exercised at this size, only in the small configuration",
+        "not exercised at this size, only in the second comparison",
         at_edge.into_iter().map(|mistake| mistake.what.clone()),
     ));
     sentences.extend(listed("not exercised", untested.into_iter().map(untried)));
@@ -213,13 +214,13 @@ fn verdict(record: &DiffRecord) -> Vec<String> {
     lines
 }
 
-/// A sentence in lines of at most [`WIDTH`] columns.
+/// Breaks a sentence into lines of at most [`WIDTH`] columns.
 fn wrapped(sentence: &str) -> Vec<String> {
     let options = textwrap::Options::new(WIDTH).subsequent_indent("  ").break_words(false);
     textwrap::wrap(sentence, options).into_iter().map(String::from).collect()
 }
 
-/// The second, small configuration in one line.
+/// One line on the second, small comparison.
 fn edge_line(edge: &Edge) -> String {
     let [height, width] = edge.size;
     let word = edge.verdict.as_str();
@@ -228,7 +229,7 @@ fn edge_line(edge: &Edge) -> String {
         None => String::new(),
     };
     format!(
-        "at {height}x{width} as well: {} ({} layers, worst ratio {}{place})",
+        "second comparison at {height}x{width}: {} ({} layers, worst ratio {}{place})",
         paint(word, word),
         edge.compared,
         ratio(edge.worst)
@@ -242,7 +243,7 @@ fn untried(mistake: &NotExercised) -> String {
     }
 }
 
-/// The first three of a list; the report has them all.
+/// A sentence with the first three items of a list; the report has them all.
 fn listed(what: &str, items: impl Iterator<Item = String>) -> Option<String> {
     let items: Vec<String> = items.collect();
     let shown = items.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -253,7 +254,7 @@ fn listed(what: &str, items: impl Iterator<Item = String>) -> Option<String> {
     }
 }
 
-/// The table of an evaluation: a line for each engine, then what is the matter.
+/// The table of an evaluation: one line per engine, then disagreements, missing and damaged videos.
 pub fn eval(record: &EvalRecord) -> String {
     let mut lines = vec![
         format!("{} videos of {}", record.manifest.evaluated, record.manifest.list),
@@ -293,7 +294,7 @@ pub fn eval(record: &EvalRecord) -> String {
     for (count, what) in [
         (manifest.missing.len(), "missing"),
         (manifest.undecodable.len(), "undecodable"),
-        (manifest.damaged.len(), "decoded with a complaint"),
+        (manifest.damaged.len(), "decoded with a warning"),
     ] {
         if count > 0 {
             lines.push(style(format!("{count} {what}")).yellow().to_string());
@@ -301,7 +302,7 @@ pub fn eval(record: &EvalRecord) -> String {
     }
     lines.extend(manifest.undecodable.iter().take(5).map(|(path, why)| format!("  {path}: {why}")));
     if manifest.interrupted {
-        lines.push(style("stopped before its end; go on with --resume").yellow().to_string());
+        lines.push(style("stopped before the end; continue with --resume").yellow().to_string());
     }
     let word = record.verdict.as_str().to_uppercase();
     lines.push(match record.verdict {
@@ -315,7 +316,7 @@ pub fn eval(record: &EvalRecord) -> String {
 /// The table of an ablation.
 pub fn ablate(record: &AblateRecord) -> String {
     let what = match record.question {
-        Ablation::KnockOut => "knock-out: taken out of trained weights",
+        Ablation::KnockOut => "knock-out: parts taken out of trained weights",
         Ablation::Retrained => "retrained without the part",
     };
     let mut lines = vec![

@@ -1,4 +1,4 @@
-//! `harness bench`: contestants that work, are wrong, or die, and baselines.
+//! `harness bench`: contestants that work, give wrong results, fail or hang, and baselines.
 
 mod common;
 
@@ -31,7 +31,7 @@ const SMALL: [&str; 18] = [
     "--weights=formula:0",
 ];
 
-/// Speaks the protocol: `$HOW` says what goes wrong.
+/// A peer in Python that speaks the protocol of the bench. `$HOW` says what goes wrong.
 const PEER: &str = r#"
 import json, os, signal, sys, time
 how = os.environ["HOW"]
@@ -50,7 +50,7 @@ with open("starts", "a+") as starts:
     starts.write(me + "\n")
     starts.seek(0)
     count = len(starts.readlines())
-# The first start is the one before all settings, the second that of the first setting.
+# The first start checks the peer before all settings, the second one is for the first setting.
 if signals and count <= 2:
     say(error="later", unsupported=True)
     sys.exit(2)
@@ -96,7 +96,7 @@ impl Bench {
         self.0.path()
     }
 
-    /// Exit code, stdout and stderr of a bench with peers that behave as `how` says.
+    /// Runs a bench with peers that behave as `how` says. Returns exit code, stdout and stderr.
     fn run(&self, how: &str, arguments: &[&str]) -> (i32, String, String) {
         let once: &[&str] = if arguments.contains(&"--starts") { &[] } else { &["--starts", "1"] };
         let output = Command::new(env!("CARGO_BIN_EXE_harness"))
@@ -121,7 +121,7 @@ impl Bench {
 }
 
 #[test]
-fn our_engines_are_right_and_the_table_fits_the_terminal() {
+fn our_engines_are_correct_and_the_table_fits_100_columns() {
     let bench = Bench::new();
     let (code, out, err) = bench.run("", &["--engines", "cpu,scalar", "--batch", "1,2"]);
     assert_eq!(code, 0, "{out}{err}");
@@ -147,11 +147,11 @@ fn a_wrong_peer_diverges_and_turns_interleave() {
     let log = std::fs::read_to_string(bench.path().join("log")).unwrap();
     let turns: Vec<&str> = log.lines().collect();
     let (a, b) = ("onnxruntime", "openvino");
-    assert_eq!(turns, [a, b, b, a, a, b], "the order moves on with each round");
+    assert_eq!(turns, [a, b, b, a, a, b], "the order rotates from round to round");
 }
 
 #[test]
-fn who_dies_is_left_out_with_its_last_words_and_the_others_stay() {
+fn a_peer_that_fails_is_left_out_with_its_message_and_the_others_stay() {
     for (how, words) in [("start", "the cable is loose"), ("middle", "out of memory")] {
         let bench = Bench::new();
         let (code, out, err) = bench.run(how, &["--engines", "cpu,onnxruntime"]);
@@ -168,14 +168,14 @@ fn who_dies_is_left_out_with_its_last_words_and_the_others_stay() {
 fn a_contestant_runs_in_several_processes() {
     let bench = Bench::new();
     let (code, out, err) = bench.run("", &["--engines", "onnxruntime,openvino", "--starts", "2"]);
-    assert_eq!(code, 1, "the peers are wrong: {out}{err}");
+    assert_eq!(code, 1, "the output of these peers is wrong: {out}{err}");
     let lines = |file: &str| {
         let text = std::fs::read_to_string(bench.path().join(file)).unwrap();
         text.lines().map(str::to_owned).collect::<Vec<_>>()
     };
     let (a, b) = ("onnxruntime", "openvino");
-    assert_eq!(lines("starts"), [a, b, a, b, a, b], "one start does not count");
-    assert_eq!(lines("log"), [a, b, b, a, a, b], "the order moves on all the same");
+    assert_eq!(lines("starts"), [a, b, a, b, a, b], "the first start is only a check");
+    assert_eq!(lines("log"), [a, b, b, a, a, b], "the order rotates across starts");
     for entry in bench.record()["settings"][0]["entries"].as_array().unwrap() {
         assert_eq!(entry["rounds_s"].as_array().unwrap().len(), 3, "{entry}");
     }
@@ -189,20 +189,20 @@ fn a_contestant_runs_in_several_processes() {
 }
 
 #[test]
-fn who_cannot_take_part_is_no_failure() {
+fn a_peer_that_is_not_supported_is_not_a_failure() {
     let (code, out, err) = Bench::new().run("unsupported", &["--engines", "cpu,openvino"]);
     assert_eq!(code, 0, "{out}{err}");
     assert!(out.contains("left out: not here"), "{out}");
 }
 
 #[test]
-fn a_baseline_is_kept_and_compared_and_others_are_refused() {
+fn a_baseline_is_saved_and_compared_and_unsuitable_ones_are_refused() {
     let bench = Bench::new();
     let cpu = ["--engines", "cpu"];
     let with = |more: &[&str]| bench.run("", &[&cpu, more].concat());
     let (code, out, err) = with(&["--save-baseline", "here"]);
     assert_eq!(code, 0, "{out}{err}");
-    // Three rounds prove no regression, whatever the machine does.
+    // Three rounds are too few to prove a regression, whatever the machine does.
     let (code, out, err) = with(&["--baseline", "here"]);
     assert_eq!(code, 0, "{out}{err}");
     let (code, out, err) = with(&["--baseline", "here", "--batch", "2"]);
@@ -212,7 +212,7 @@ fn a_baseline_is_kept_and_compared_and_others_are_refused() {
     for (more, words) in [
         (["--baseline", "here", "--frames", "32"], "another model"),
         (["--baseline", "nobody", "--frames", "16"], "there is no baseline"),
-        (["--baseline", "../x", "--frames", "16"], "is no name"),
+        (["--baseline", "../x", "--frames", "16"], "is not a valid name"),
     ] {
         let (code, out, err) = with(&more);
         assert_eq!(code, 2, "{more:?} {out}{err}");
@@ -221,7 +221,7 @@ fn a_baseline_is_kept_and_compared_and_others_are_refused() {
 }
 
 #[test]
-fn who_hangs_is_ended_and_the_others_go_on() {
+fn a_peer_that_hangs_is_ended_and_the_others_go_on() {
     for how in ["late", "hang"] {
         let bench = Bench::new();
         let start = Instant::now();
@@ -233,13 +233,13 @@ fn who_hangs_is_ended_and_the_others_go_on() {
         let why = setting["left_out"][0][1].as_str().unwrap();
         assert!(why.contains("has not answered for 6 s") && why.contains("--patience"), "{why}");
         let pid = std::fs::read_to_string(bench.path().join("pid")).unwrap();
-        assert!(!Path::new("/proc").join(pid).exists(), "{how}: it still runs");
+        assert!(!Path::new("/proc").join(pid).exists(), "{how}: the peer still runs");
     }
 }
 
 #[test]
 fn ctrl_c_keeps_what_was_measured() {
-    // (how often, exit code): the first asks, the second one ends at once.
+    // The first Ctrl-C asks the bench to stop, a second one ends it at once.
     for (how, expected) in [("interrupt", 1), ("impatient", 130)] {
         let bench = Bench::new();
         let more = ["--engines", "cpu,onnxruntime", "--batch", "1,2", "--save-baseline", "part"];
@@ -248,10 +248,13 @@ fn ctrl_c_keeps_what_was_measured() {
         assert!(err.contains("stopping after this step"), "{err}");
         let record = bench.record();
         let settings = record["settings"].as_array().unwrap();
-        assert_eq!(settings.len(), 1, "{how}: the second one was interrupted");
+        assert_eq!(settings.len(), 1, "{how}: the second setting was interrupted");
         assert_eq!(settings[0]["batch"], 1);
         assert_eq!(record["verdict"], "incomplete", "{how}");
-        assert!(!bench.path().join("runs").exists(), "a part is no baseline");
+        assert!(
+            !bench.path().join("runs").exists(),
+            "an interrupted bench must not become a baseline"
+        );
         if how == "interrupt" {
             assert!(err.contains("1 of 2 settings"), "{err}");
             assert!(bench.path().join("out/report.html").exists());
@@ -260,7 +263,7 @@ fn ctrl_c_keeps_what_was_measured() {
 }
 
 #[test]
-fn what_no_bench_can_be_made_of_is_refused_before_anything_is_done() {
+fn invalid_arguments_are_refused_before_anything_is_done() {
     let bench = Bench::new();
     let (code, _, err) = bench.run("", &["--patience", "0"]);
     assert!(code == 2 && err.contains("--patience"), "{err}");
@@ -269,9 +272,9 @@ fn what_no_bench_can_be_made_of_is_refused_before_anything_is_done() {
         Some(isa) => {
             let (code, _, err) = bench.run("", &["--isa", isa.name()]);
             assert_eq!((code, err.lines().count()), (2, 1), "{err}");
-            assert!(err.contains("this processor does not have it"), "{err}");
+            assert!(err.contains("this CPU does not have it"), "{err}");
         }
-        None => skip::skip!(Isa, "the refusal of --isa: this processor has all"),
+        None => skip::skip!(Isa, "the refusal of --isa: this processor has every instruction set"),
     }
     assert!(!bench.path().join("out").exists());
 }

@@ -1,4 +1,4 @@
-//! Evaluations end to end, on real video files that the tests make themselves.
+//! Runs `harness eval` on real video files, which the tests make themselves.
 
 mod common;
 
@@ -11,11 +11,11 @@ use std::time::Duration;
 use common::{Harness, ffmpeg, json_of};
 use serde_json::Value;
 
-/// A small network, so that 224 pixels cost little.
+/// A small network, which is fast even at 224 x 224.
 const SMALL: [&str; 8] =
     ["--depth", "10", "--width", "0.125", "--classes", "10", "--weights", "formula:0"];
 
-/// A folder with twelve videos and a list, made once: one with a space in its name.
+/// A folder with a list and twelve videos whose names contain a space. It is made once.
 fn videos() -> Option<&'static Path> {
     static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
     FOLDER
@@ -41,7 +41,7 @@ fn make(ffmpeg: &str, source: &str, path: &Path) {
     assert!(command.arg(path).status().unwrap().success(), "{source}");
 }
 
-/// Arguments of an evaluation of a folder with its list.
+/// The arguments of an evaluation of the videos in a folder that a list names.
 fn arguments<'a>(folder: &'a str, list: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let fixed = ["eval", "k400", "--protocol", "val", "--data", folder, "--list", list];
     [&fixed[..], &SMALL, more].concat()
@@ -73,12 +73,12 @@ fn a_killed_run_resumes_to_the_same_table() {
         let run = harness.run(&arguments(&data, &list, &more));
         assert_eq!(run.code, 0, "round {round}: {}{}", run.stdout, run.stderr);
         let got = fs::read(Path::new(&out).join("videos.parquet")).unwrap();
-        assert!(got == wanted, "round {round}: another table");
+        assert!(got == wanted, "round {round}: the table differs");
     }
 }
 
 #[test]
-fn a_half_line_of_the_journal_is_thrown_away_and_another_run_is_refused() {
+fn an_incomplete_line_of_the_journal_is_dropped_and_other_settings_are_refused() {
     let Some(folder) = videos() else { return };
     let harness = Harness::new();
     let (data, list) =
@@ -99,7 +99,7 @@ fn a_half_line_of_the_journal_is_thrown_away_and_another_run_is_refused() {
         run.stderr
     );
     assert!(fs::read(Path::new(&out).join("videos.parquet")).unwrap() == table);
-    // The journal that it wrote on is whole again.
+    // The journal is complete again.
     let run = harness.run(&arguments(&data, &list, &resume));
     assert!(
         run.code == 0 && run.stderr.contains("12 videos are done, 0 are left"),
@@ -135,11 +135,15 @@ fn shards_merge_to_the_whole() {
     assert!(table(merged) == table(whole));
     let more = ["--out", &harness.path("x"), "--merge", first, first];
     let twice = harness.run(&arguments(&data, &list, &more));
-    assert!(twice.code == 2 && twice.stderr.contains("in two of the runs"), "{}", twice.stderr);
+    assert!(
+        twice.code == 2 && twice.stderr.contains("is also in another of the runs"),
+        "{}",
+        twice.stderr
+    );
 }
 
 #[test]
-fn bad_files_are_listed_and_make_the_exit_code_1() {
+fn undecodable_files_are_listed_and_make_the_exit_code_1() {
     let Some(ffmpeg) = ffmpeg() else { return };
     let harness = Harness::new();
     let folder = PathBuf::from(harness.path("data"));
@@ -196,7 +200,7 @@ fn missing_files_stop_the_run_before_it_starts() {
     assert_eq!(run.code, 1, "{}", run.stderr);
     let page = fs::read_to_string(format!("{out}/report.html")).unwrap();
     let (at, verdict) = (page.find("files are missing").unwrap(), page.find("<main").unwrap());
-    assert!(at < verdict, "the report says so in its first lines");
+    assert!(at < verdict, "the report says so before its content");
 }
 
 fn share(record: &Value, engine: usize) -> (f64, f64, f64) {
@@ -205,7 +209,7 @@ fn share(record: &Value, engine: usize) -> (f64, f64, f64) {
     (number("hits") / number("of"), number("low"), number("high"))
 }
 
-/// The model in the program on its data set, in every order of frames.
+/// The built-in network on the built-in data set, with the frames in several orders.
 #[test]
 fn only_the_order_of_frames_tells_the_classes_apart() {
     if ffmpeg().is_none() {
@@ -223,16 +227,16 @@ fn only_the_order_of_frames_tells_the_classes_apart() {
     let natural = eval("natural");
     assert!(share(&natural, 0).0 >= 0.9, "{:?}", share(&natural, 0));
     assert_eq!(natural["disagreements"].as_array().unwrap().len(), 0);
-    // One in ten by chance: inside of the 95 % interval of these seeds.
+    // Chance is one in ten, which lies in the 95 % interval of these seeds.
     for order in ["shuffled:1", "still:1"] {
         let (accuracy, low, high) = share(&eval(order), 0);
         assert!(low <= 0.1 && 0.1 <= high, "{order}: {accuracy} ({low} to {high})");
     }
-    assert!(share(&eval("reversed"), 0).0 < 0.1, "backwards, each class is its opposite");
+    assert!(share(&eval("reversed"), 0).0 < 0.1, "each class is the reversal of another");
 }
 
 #[test]
-fn refusals_are_sentences() {
+fn invalid_arguments_are_refused() {
     let harness = Harness::new();
     if ffmpeg().is_none() {
         return;

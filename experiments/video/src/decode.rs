@@ -125,8 +125,8 @@ impl Decoder {
 
     /// ffmpeg's warning about a file that it has decoded nevertheless. Call it after the last frame.
     pub fn warning(&mut self) -> Option<String> {
-        let said = self.stderr.take()?.join().unwrap_or_default();
-        (!said.is_empty()).then_some(said)
+        let message = self.stderr.take()?.join().unwrap_or_default();
+        (!message.is_empty()).then_some(message)
     }
 
     fn end(&mut self, broken: Option<String>) -> Result<Option<Frame>, VideoError> {
@@ -145,10 +145,10 @@ impl Decoder {
         if good && self.count > 0 {
             return Ok(None);
         }
-        let said = self.stderr.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
-        fail(match (broken, said.is_empty()) {
+        let message = self.stderr.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
+        fail(match (broken, message.is_empty()) {
             (Some(why), true) => why,
-            (_, false) => format!("ffmpeg: {said}"),
+            (_, false) => format!("ffmpeg: {message}"),
             (None, true) => "the file holds no video frame".to_owned(),
         })
     }
@@ -214,17 +214,17 @@ fn read_stderr(mut from: impl Read) -> String {
 /// The first line that is not empty, without the addresses and the path that ffmpeg puts before it.
 fn sentence(text: &str) -> String {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("");
-    let mut said = line;
-    while let Some((context, rest)) = said.strip_prefix('[').and_then(|t| t.split_once("] ")) {
+    let mut message = line;
+    while let Some((context, rest)) = message.strip_prefix('[').and_then(|t| t.split_once("] ")) {
         if !context.contains(" @ 0x") && !context.starts_with("in#") {
             break;
         }
-        said = rest;
+        message = rest;
     }
-    if let (true, Some((_, reason))) = (said.contains("file:"), said.rsplit_once(": ")) {
-        said = reason;
+    if let (true, Some((_, reason))) = (message.contains("file:"), message.rsplit_once(": ")) {
+        message = reason;
     }
-    let clean: String = said.chars().filter(|c| !c.is_control()).take(160).collect();
+    let clean: String = message.chars().filter(|c| !c.is_control()).take(160).collect();
     clean.trim_end_matches('.').to_owned()
 }
 
@@ -246,8 +246,8 @@ mod tests {
             ),
             ("", ""),
         ];
-        for (said, wanted) in cases {
-            assert_eq!(sentence(said), wanted);
+        for (message, wanted) in cases {
+            assert_eq!(sentence(message), wanted);
         }
     }
 }

@@ -34,11 +34,11 @@ fn what_is_not_a_video_is_refused_with_a_sentence() {
     make(&ffmpeg, "sine=duration=1", &["-c:a", "aac"], &sound);
     let gone = folder.path().join("gone.mp4");
     for path in [&text, &empty, &noise, &playlist, &sound, &gone, &folder.path().to_owned()] {
-        let said = load(&ffmpeg, path).unwrap_err().to_string();
-        let why = said.strip_prefix(&path.display().to_string());
+        let message = load(&ffmpeg, path).unwrap_err().to_string();
+        let why = message.strip_prefix(&path.display().to_string());
         // The path is removed, because the folder's name is random and may contain `0x`.
-        let why = why.unwrap_or_else(|| panic!("no path at the start of: {said}"));
-        assert!(!why.contains('\n') && !why.contains("0x"), "{said}");
+        let why = why.unwrap_or_else(|| panic!("no path at the start of: {message}"));
+        assert!(!why.contains('\n') && !why.contains("0x"), "{message}");
     }
 }
 
@@ -117,7 +117,7 @@ fn lists_are_read_or_refused_with_the_line() {
         video::list::read(&path, 5).map_err(|why| why.to_string())
     };
     assert_eq!(read(b"\xef\xbb\xbfa b/x y.mp4 3\r\nc.mp4 0\r\n").unwrap().len(), 2);
-    for (content, said) in [
+    for (content, message) in [
         (&b"a.mp4 1\nb.mp4 5\n"[..], "line 2: label 5"),
         (b"a.mp4 1\nb.mp4\n", "line 2: expected `path label`"),
         (b"a.mp4 1\n../b.mp4 1\n", "line 2"),
@@ -125,6 +125,6 @@ fn lists_are_read_or_refused_with_the_line() {
         (b"\n\n", "holds no video"),
     ] {
         let why = read(content).unwrap_err();
-        assert!(why.contains(said) && why.contains("list.txt"), "{why}");
+        assert!(why.contains(message) && why.contains("list.txt"), "{why}");
     }
 }

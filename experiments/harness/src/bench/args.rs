@@ -8,74 +8,76 @@ use spec::weights::Source;
 
 use crate::cli::{ModelArgs, OutputArgs};
 
-/// Who can take part.
+/// The names of all contestants.
 pub const ENGINES: [&str; 7] =
     ["cpu", "cuda", "scalar", "torch", "torch-graph", "onnxruntime", "openvino"];
 
-/// Who takes part where nobody is named.
+/// The default contestants on a CPU.
 const ON_CPU: [&str; 4] = ["cpu", "torch", "onnxruntime", "openvino"];
+/// The default contestants on a GPU.
 const ON_GPU: [&str; 3] = ["cuda", "torch", "torch-graph"];
 
-/// `harness bench`.
+/// The arguments of `harness bench`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Ctrl-C ends the bench after the turn that runs: settings measured so far are \
-    kept, with record and report, and the exit code is 1. A second one ends it at once: the record \
-    of those settings stays, and the exit code is 130."
+    after_help = "Ctrl-C ends the bench after the current turn: the settings measured so far are \
+    kept in the record and the report, and the exit code is 1. A second Ctrl-C ends the bench at \
+    once: the record of those settings stays, and the exit code is 130."
 )]
 pub struct BenchArgs {
-    /// Contestants: cpu, scalar, torch, onnxruntime, openvino; on a GPU cuda, torch and torch-graph
-    /// (PyTorch at its fastest: channels-last, cuDNN tuned, in a CUDA graph) [default: all but scalar].
-    /// Here torch is eager libtorch: tch binds no freezing or compiling of modules.
+    /// Contestants: cpu, scalar, torch, onnxruntime and openvino; on a GPU cuda, torch and torch-graph
+    /// [default: all but scalar]. Here torch is eager libtorch, whose modules are neither frozen nor
+    /// compiled; torch-graph is PyTorch at its fastest: channels-last, with cuDNN tuned, in a CUDA graph.
     #[arg(long, value_delimiter = ',', value_parser = ENGINES)]
     pub engines: Vec<String>,
     /// Device of cuda, torch and torch-graph: cpu, cuda or cuda:N.
     #[arg(long, default_value = "cpu")]
     pub device: String,
-    /// Precisions: f32, bf16; on a GPU tf32 and f16, too.
+    /// Precisions: f32 and bf16; on a GPU also tf32 and f16.
     #[arg(long, value_delimiter = ',', default_value = "f32,bf16")]
     pub precision: Vec<Precision>,
-    /// Clips in a batch.
+    /// Number of clips in a batch.
     #[arg(long, value_delimiter = ',', default_value = "1")]
     pub batch: Vec<usize>,
-    /// Threads of every contestant, 0 for all cores [default: 1 and all cores].
+    /// Number of threads of every contestant; 0 uses all cores [default: 1 and all cores].
     #[arg(long, value_delimiter = ',')]
     pub threads: Vec<usize>,
-    /// Rounds: in each, every contestant has a turn, and the order moves on.
+    /// Number of rounds; every contestant has one turn in a round, and their order rotates.
     #[arg(long, default_value_t = 15)]
     pub rounds: usize,
-    /// Processes that a contestant runs in, one after the other, a share of the rounds each: one may
-    /// happen to be slow all its life.
+    /// Number of processes for each contestant. They share the rounds, one after the other, because a
+    /// single process may happen to be slow throughout.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub starts: u32,
-    /// Runs in a turn that count; one more before them does not.
+    /// Number of timed runs in a turn; an untimed one precedes them.
     #[arg(long, default_value_t = 3)]
     pub runs: usize,
-    /// Seconds that a contestant may take to load or for a turn; who takes longer is ended and left
-    /// out.
+    /// Number of seconds that a contestant may take to load or for one turn; one that takes longer is
+    /// ended and left out.
     #[arg(long, value_name = "SECONDS", default_value_t = 600,
           value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub patience: u64,
     /// Instruction set of the engine cpu: portable, avx2, avx512, avx512bf16, amx, neon or
-    /// amx-emulated [default: the best].
+    /// amx-emulated [default: the best that the CPU has].
     #[arg(long)]
     pub isa: Option<cpu::Isa>,
     /// Weights: formula:SEED, or a checkpoint.
     #[arg(long, default_value = "formula:0")]
     pub weights: Source,
-    /// Leaves out where the time goes, layer by layer.
+    /// Skip the profile, which says how much time each layer takes.
     #[arg(long)]
     pub no_profile: bool,
-    /// Keep the times under runs/baselines/NAME.json.
+    /// Save the times as runs/baselines/NAME.json.
     #[arg(long, value_name = "NAME")]
     pub save_baseline: Option<String>,
-    /// Compare with times kept before; slower beyond chance is exit code 1.
+    /// Compare the times with those that --save-baseline NAME saved; the exit code is 1 if any is
+    /// significantly slower.
     #[arg(long, value_name = "NAME")]
     pub baseline: Option<String>,
-    /// Folder of the run; the default is a new one under runs/.
+    /// Folder of the run; the default is a new folder under runs/.
     #[arg(long)]
     pub out: Option<PathBuf>,
-    /// Where the results go.
+    /// Paths of record and report.
     #[command(flatten)]
     pub report: OutputArgs,
     /// The model.
@@ -84,7 +86,7 @@ pub struct BenchArgs {
 }
 
 impl BenchArgs {
-    /// Names the contestants where nobody was named.
+    /// These arguments with the default contestants for the device, if none were named.
     pub fn fill(&self) -> Self {
         let mut args = self.clone();
         if args.engines.is_empty() {
@@ -96,28 +98,28 @@ impl BenchArgs {
     }
 }
 
-/// One of our engines as a contestant; started by `harness bench`.
+/// The arguments of `harness bench-worker`: one of our engines as a contestant, started by `harness bench`.
 #[derive(Debug, Args)]
 pub struct WorkerArgs {
-    /// The engine.
+    /// Engine to run.
     #[arg(long)]
     pub engine: String,
-    /// Its precision.
+    /// Precision of the engine.
     #[arg(long)]
     pub precision: Precision,
-    /// Its device.
+    /// Device: cpu, cuda or cuda:N.
     #[arg(long, default_value = "cpu")]
     pub device: String,
-    /// Its threads.
+    /// Number of threads.
     #[arg(long)]
     pub threads: usize,
-    /// Its instruction set.
+    /// Instruction set of the engine cpu.
     #[arg(long)]
     pub isa: Option<cpu::Isa>,
-    /// Weights.
+    /// Weights: a checkpoint, or formula:SEED.
     #[arg(long)]
     pub weights: Source,
-    /// The clips, an npy file.
+    /// The batch of clips [N, 3, T, H, W], a float32 .npy file.
     #[arg(long)]
     pub input: PathBuf,
     /// The model.

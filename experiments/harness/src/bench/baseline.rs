@@ -1,4 +1,4 @@
-//! Times kept by name, and whether today's are slower beyond chance.
+//! Baselines: times that are saved by name, and a test whether later times are significantly slower.
 
 use std::path::PathBuf;
 
@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 use super::stats;
 use crate::files;
 
-/// Slower by less than this is nobody's regression.
-const LEAST: f64 = 1.03;
-/// Chance that times of the same program differ so much.
+/// A contestant that is slower by at most this factor is not a regression.
+const MIN_SLOWDOWN: f64 = 1.03;
+/// Significance level: a smaller p-value makes a slowdown a regression.
 const P: f64 = 0.01;
 
-/// What is kept.
+/// The content of a baseline's file.
 #[derive(Serialize, Deserialize)]
 struct Baseline {
     machine: Machine,
-    /// Model and weights: times of others prove nothing.
+    /// The model for a batch of one clip: times of another model cannot be compared.
     model: Model,
     weights: String,
     settings: Vec<Setting>,
@@ -27,19 +27,19 @@ struct Baseline {
 fn path(name: &str) -> Result<PathBuf> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
-        bail!("`{name}` is no name for a baseline; use letters, digits, - and _");
+        bail!("`{name}` is not a valid name for a baseline; use letters, digits, - and _");
     }
     Ok(PathBuf::from("runs/baselines").join(format!("{name}.json")))
 }
 
-/// The model whatever the batch, which belongs to the settings.
+/// The model with a batch of one clip, because each setting has its own batch.
 fn of_one_clip(model: &Model) -> Model {
     let mut model = model.clone();
     model.more.insert("batch_size".to_owned(), 1.into());
     model
 }
 
-/// Keeps the times.
+/// Saves the times of a bench as `runs/baselines/NAME.json`.
 pub fn save(name: &str, record: &BenchRecord) -> Result<()> {
     let kept = Baseline {
         machine: record.run.machine.clone(),
@@ -50,48 +50,48 @@ pub fn save(name: &str, record: &BenchRecord) -> Result<()> {
     files::write(&path(name)?, serde_json::to_string(&kept)?.as_bytes())
 }
 
-/// What a comparison says.
+/// The result of a comparison with a baseline.
 #[derive(Default)]
 pub struct Compared {
-    /// Who is slower than then, in words.
+    /// A sentence for each contestant that is significantly slower than in the baseline.
     pub regressions: Vec<String>,
-    /// What the baseline lacks, in words.
+    /// A sentence for each setting or contestant that the baseline lacks.
     pub missing: Vec<String>,
-    /// How many contestants of settings were compared.
+    /// Number of compared pairs of a contestant and a setting.
     pub count: usize,
 }
 
-/// What was kept under a name; refused where it was measured on another machine or of another model.
+/// A baseline that was measured on this machine, with the same model and weights.
 pub struct Kept(Baseline);
 
 impl Kept {
-    /// Reads it.
+    /// Reads a baseline; fails if it was measured on another machine or with another model or weights.
     pub fn open(name: &str, machine: &Machine, model: &Model, weights: &str) -> Result<Self> {
         let path = path(name)?;
         let text = std::fs::read_to_string(&path).with_context(|| {
-            format!("there is no baseline `{name}`; make it by --save-baseline {name}")
+            format!("there is no baseline `{name}`; make it with --save-baseline {name}")
         })?;
         let kept: Baseline = serde_json::from_str(&text)
-            .with_context(|| format!("{}: is no baseline", path.display()))?;
+            .with_context(|| format!("{}: is not a baseline", path.display()))?;
         if (&kept.machine.cpu, kept.machine.cores) != (&machine.cpu, machine.cores) {
             bail!(
-                "baseline `{name}` was measured on another machine ({}, {} cores), which proves \
-                 nothing here; make a new one by --save-baseline",
+                "baseline `{name}` was measured on another machine ({}, {} cores), whose times \
+                 cannot be compared; make a new one with --save-baseline",
                 kept.machine.cpu,
                 kept.machine.cores
             );
         }
         if kept.model != of_one_clip(model) || kept.weights != weights {
             bail!(
-                "baseline `{name}` is of another model or other weights ({}); give the same flags, or \
-                 make a new one by --save-baseline",
+                "baseline `{name}` has another model or other weights ({}); give the same flags, or \
+                 make a new one with --save-baseline",
                 kept.weights
             );
         }
         Ok(Kept(kept))
     }
 
-    /// Today's times beside those.
+    /// Compares the times of the settings `now` with the baseline.
     pub fn compare(&self, now: &[Setting]) -> Compared {
         let mut found = Compared::default();
         for setting in now {
@@ -126,14 +126,14 @@ impl Kept {
     }
 }
 
-/// How many times slower, and the chance of that, where it is a regression. A round counts once, by
-/// its median: runs of one turn are not independent of each other.
+/// The slowdown (a factor) and its p-value, if it is a regression. A round counts once, by its median,
+/// because the runs of one turn are not independent of each other.
 fn slower(now: &[Vec<f64>], then: &[Vec<f64>]) -> Option<(f64, f64)> {
     let medians = |rounds: &[Vec<f64>]| rounds.iter().map(|r| stats::median(r)).collect::<Vec<_>>();
     let (new, old) = (medians(now), medians(then));
     let slower = stats::median(&new) / stats::median(&old);
     let p = stats::mann_whitney(&new, &old);
-    (slower > LEAST && p < P).then_some((slower, p))
+    (slower > MIN_SLOWDOWN && p < P).then_some((slower, p))
 }
 
 #[cfg(test)]
@@ -141,12 +141,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rounds_count_once_and_little_is_no_regression() {
+    fn a_round_counts_once_and_a_small_slowdown_is_not_a_regression() {
         let rounds =
             |ms: f64| (0..12).map(|r| vec![ms + 0.01 * f64::from(r); 3]).collect::<Vec<_>>();
         assert!(slower(&rounds(12.0), &rounds(10.0)).is_some());
-        assert!(slower(&rounds(10.2), &rounds(10.0)).is_none(), "2 % is nobody's regression");
-        assert!(slower(&rounds(10.0), &rounds(12.0)).is_none(), "faster is no regression");
+        assert!(slower(&rounds(10.2), &rounds(10.0)).is_none(), "2 % is not a regression");
+        assert!(slower(&rounds(10.0), &rounds(12.0)).is_none(), "faster is not a regression");
         assert!(
             slower(&rounds(12.0)[..2], &rounds(10.0)[..2]).is_none(),
             "two rounds prove nothing"

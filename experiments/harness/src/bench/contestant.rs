@@ -1,12 +1,16 @@
-//! A contestant: a process that has loaded the model and runs it when told to.
+//! A contestant: a process that loads the model and runs it when told to.
 //!
-//! One JSON object a line. The process begins with `{"ready":true,"name","version","load_s",
-//! "first_s"}`; then `{"cmd":"run","n"}` is answered by `{"seconds":[…]}`, `{"cmd":"output","path"}`
-//! by `{"written"}` (the last output as float32 .npy), `{"cmd":"memory"}` by `{"peak_bytes"}` (what
-//! loading and running added to the resident memory), `{"cmd":"profile","n"}` by `{"layers":[{"name",
-//! "kind","ms","gflop","mb"}]}`, and `{"cmd":"peaks"}`, which only torch-graph is asked, by
-//! `{"gflops","gbs"}`. What fails answers `{"error":"one sentence"}`, with
-//! `"unsupported":true` where nothing is broken: the contestant cannot do what it was asked for.
+//! The two sides exchange one JSON object per line. The process begins with
+//! `{"ready":true,"name","version","load_s","first_s"}`. Then these commands and answers follow:
+//!
+//! - `{"cmd":"run","n"}`: `{"seconds":[…]}`
+//! - `{"cmd":"output","path"}`: `{"written"}`; the last output is written as float32 .npy
+//! - `{"cmd":"memory"}`: `{"peak_bytes"}`, what loading and running added to the resident memory
+//! - `{"cmd":"profile","n"}`: `{"layers":[{"name","kind","ms","gflop","mb"}]}`
+//! - `{"cmd":"peaks"}`, which only torch-graph is sent: `{"gflops","gbs"}`
+//!
+//! A failure is answered by `{"error":"one sentence"}`, with `"unsupported":true` if nothing is broken and
+//! the contestant merely does not support what it was asked for.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -21,29 +25,29 @@ use reports::record::LayerTime;
 use serde::Deserialize;
 use serde_json::json;
 
-/// What became of a start.
+/// The result of starting a contestant.
 pub enum Start {
-    /// The model is loaded.
+    /// The contestant has loaded the model.
     Ready(Contestant),
-    /// It cannot do this, and says why; nothing is broken.
+    /// The contestant does not support the setting, for the reason given; nothing is broken.
     Unsupported(String),
 }
 
 /// A running contestant.
 pub struct Contestant {
-    /// Its name.
+    /// Name of the contestant, such as `cpu` or `onnxruntime`.
     pub name: String,
-    /// Version of what computes.
+    /// Version of the engine or runtime.
     pub version: String,
-    /// Seconds to load the model.
+    /// Time to load the model, in seconds.
     pub load_s: f64,
-    /// Seconds of the first run.
+    /// Time of the first run, in seconds.
     pub first_s: f64,
     child: Child,
     to: ChildStdin,
     from: Receiver<std::io::Result<String>>,
     stderr: PathBuf,
-    /// Who does not answer for so long hangs.
+    /// A contestant that does not answer for this long is ended.
     patience: Duration,
 }
 
@@ -64,8 +68,8 @@ struct Answer {
 }
 
 impl Contestant {
-    /// Starts a process and waits until it has loaded the model. `folder` keeps what it complains;
-    /// whoever takes longer than `patience` for an answer is ended.
+    /// Starts a process and waits until it has loaded the model. Its stderr goes into a file in `folder`.
+    /// The process is ended if an answer takes longer than `patience`.
     pub fn start(
         name: &str,
         command: &mut Command,
@@ -73,14 +77,14 @@ impl Contestant {
         patience: Duration,
     ) -> Result<Start> {
         let stderr = folder.join(format!("{name}.stderr"));
-        let complaints = File::create(&stderr)
-            .with_context(|| format!("{}: cannot be made", stderr.display()))?;
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(complaints);
-        // Ctrl-C is for us alone: a contestant ends when its input does.
+        let log = File::create(&stderr)
+            .with_context(|| format!("{}: cannot be created", stderr.display()))?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+        // Only this process handles Ctrl-C: a contestant ends when its input ends.
         command.process_group(0);
         let mut child = command.spawn().with_context(|| format!("{name}: cannot be started"))?;
         let (Some(to), Some(from)) = (child.stdin.take(), child.stdout.take()) else {
-            bail!("{name}: has no input or output");
+            bail!("{name}: the process has no stdin or stdout");
         };
         let mut contestant = Contestant {
             name: name.to_owned(),
@@ -97,7 +101,7 @@ impl Contestant {
         match answer.error {
             Some(why) if answer.unsupported => return Ok(Start::Unsupported(why)),
             Some(why) => bail!("{why}"),
-            None if !answer.ready => bail!("{name}: did not say that it is ready"),
+            None if !answer.ready => bail!("{name}: the first answer was not `ready`"),
             None => {}
         }
         contestant.version = answer.version;
@@ -107,13 +111,16 @@ impl Contestant {
 
     fn answer(&mut self) -> Result<Answer> {
         let line = match self.from.recv_timeout(self.patience) {
-            Ok(line) => line.with_context(|| format!("{}: cannot be read", self.name))?,
+            Ok(line) => {
+                line.with_context(|| format!("{}: its answer cannot be read", self.name))?
+            }
             Err(RecvTimeoutError::Timeout) => {
-                // What still computes would slow the others down; it may have ended just now.
+                // A process that still computes would slow the others down. Killing it fails if it has
+                // just ended, which is fine.
                 let _ = self.child.kill();
                 bail!(
                     "{}: has not answered for {} s and was ended; if it is only slow, give it more \
-                     by --patience",
+                     time with --patience",
                     self.name,
                     self.patience.as_secs()
                 )
@@ -121,12 +128,12 @@ impl Contestant {
             Err(RecvTimeoutError::Disconnected) => bail!(self.ended()),
         };
         serde_json::from_str(&line)
-            .with_context(|| format!("{}: `{}` is no answer", self.name, line.trim_end()))
+            .with_context(|| format!("{}: `{}` is not a valid answer", self.name, line.trim_end()))
     }
 
-    /// How it ended, and its last words.
+    /// A sentence on how the process ended, with the last lines of its stderr.
     fn ended(&mut self) -> String {
-        // Its output is closed; should it live on, it has no more to say.
+        // Its stdout is closed, so it cannot answer any more, even if it still runs.
         let _ = self.child.kill();
         let how = self.child.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
         let words = std::fs::read(&self.stderr).unwrap_or_default();
@@ -139,7 +146,7 @@ impl Contestant {
     }
 
     fn ask(&mut self, what: serde_json::Value) -> Result<Answer> {
-        // Where this fails it has ended, and `answer` says how.
+        // If writing fails, the process has ended, and `answer` says how.
         let _ = writeln!(self.to, "{what}").and_then(|()| self.to.flush());
         let answer = self.answer()?;
         match answer.error {
@@ -148,11 +155,11 @@ impl Contestant {
         }
     }
 
-    /// Runs so often and returns the seconds of each run.
+    /// Runs the network `n` times and returns the seconds of each run.
     pub fn run(&mut self, n: usize) -> Result<Vec<f64>> {
         let seconds = self.ask(json!({"cmd": "run", "n": n}))?.seconds;
         if seconds.len() != n {
-            bail!("{}: was to run {n} times and gave {} times", self.name, seconds.len());
+            bail!("{}: expected the times of {n} runs, got {}", self.name, seconds.len());
         }
         Ok(seconds)
     }
@@ -163,24 +170,24 @@ impl Contestant {
         Ok(())
     }
 
-    /// Bytes that loading and running added to the resident memory, at most.
+    /// The peak of the resident memory, in bytes, that loading and running added.
     pub fn memory(&mut self) -> Result<u64> {
         Ok(self.ask(json!({"cmd": "memory"}))?.peak_bytes)
     }
 
-    /// What the device does at most, in thousands of millions: operations and bytes a second.
+    /// The measured peaks of the device: GFLOP/s and GB/s.
     pub fn peaks(&mut self) -> Result<(f64, f64)> {
         let answer = self.ask(json!({"cmd": "peaks"}))?;
         Ok((answer.gflops, answer.gbs))
     }
 
-    /// Where the time goes.
+    /// The time of each layer, as the mean of `n` runs.
     pub fn profile(&mut self, n: usize) -> Result<Vec<LayerTime>> {
         Ok(self.ask(json!({"cmd": "profile", "n": n}))?.layers)
     }
 }
 
-/// The lines of an output, read by a thread so that waiting for one can end.
+/// The lines of a pipe, read by a thread so that waiting for one can time out.
 fn lines(from: ChildStdout) -> Receiver<std::io::Result<String>> {
     let (send, receive) = channel();
     std::thread::spawn(move || {
@@ -195,7 +202,7 @@ fn lines(from: ChildStdout) -> Receiver<std::io::Result<String>> {
 
 impl Drop for Contestant {
     fn drop(&mut self) {
-        // It has nothing to finish; that it may have ended already is no failure.
+        // The process has nothing to finish. Both calls fail if it has ended already, which is fine.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! `harness bench`: contestants in processes of their own, told in turn to run.
+//! The parts of `harness bench`, whose contestants are processes that run the network in turn.
 
 pub mod args;
 pub mod baseline;

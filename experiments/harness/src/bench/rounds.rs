@@ -1,4 +1,4 @@
-//! The rounds of one setting: who takes part, their turns, and whether what they computed is right.
+//! The rounds of one setting: starts the contestants, gives them their turns and checks their outputs.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -13,47 +13,47 @@ use super::args::BenchArgs;
 use super::contestant::{Contestant, Start};
 use super::stats;
 
-/// What one setting is about.
+/// One setting of the bench.
 #[derive(Debug, Clone, Copy)]
 pub struct Case {
-    /// Precision.
+    /// Precision of all contestants.
     pub precision: Precision,
-    /// Clips in a batch.
+    /// Number of clips in a batch.
     pub batch: usize,
-    /// Threads.
+    /// Number of threads of each contestant.
     pub threads: usize,
 }
 
-/// What all contestants are given.
+/// What all contestants of a bench share.
 pub struct Given<'a> {
-    /// The command line.
+    /// The arguments of `harness bench`.
     pub args: &'a BenchArgs,
-    /// A folder for files that pass between processes.
+    /// A folder for the files that processes exchange.
     pub folder: &'a Path,
     /// The weights as safetensors, which all our engines read, so that their loading is timed alike.
     pub weights: PathBuf,
-    /// The network as ONNX, where a peer takes part.
+    /// The network as an ONNX file, if a peer that reads ONNX takes part.
     pub onnx: Option<PathBuf>,
-    /// The configuration as JSON, for PyTorch.
+    /// The model's configuration as JSON, for `torch-graph`.
     pub config: String,
-    /// Model flags for workers.
+    /// The model flags of the command line, for our own engines.
     pub model_flags: Vec<String>,
-    /// Whether the contestants have loaded once already.
+    /// Whether every contestant has loaded once, so that files are in the page cache.
     pub warm: Cell<bool>,
 }
 
-/// Python of the peers and their script, set by `scripts/bench`.
+/// The Python and the script of the peers that read ONNX, which `scripts/bench` sets.
 pub fn peers() -> Option<(PathBuf, PathBuf)> {
     let path = |name| std::env::var_os(name).map(PathBuf::from);
     Some((path("HARNESS_PEERS")?, path("HARNESS_PEER_SCRIPT")?))
 }
 
-/// Whether a contestant is another runtime.
+/// Whether a contestant is a peer, which is another runtime.
 pub fn is_peer(engine: &str) -> bool {
     needs_onnx(engine) || engine == TORCH_GRAPH
 }
 
-/// PyTorch at its fastest, on a GPU.
+/// The peer that is PyTorch at its fastest, on a GPU.
 const TORCH_GRAPH: &str = "torch-graph";
 
 /// Whether a contestant reads the network as ONNX.
@@ -66,8 +66,8 @@ fn torch_python() -> PathBuf {
     std::env::var_os("HARNESS_TORCH_PYTHON").map_or("python3".into(), PathBuf::from)
 }
 
-/// Largest relative L2 distance of a timed output from the float64 reference: far above what any
-/// right implementation shows, far below what a wrong one does (`harness diff` judges closely).
+/// The largest accepted relative L2 distance of an output from the float64 reference. It is far above
+/// what any correct implementation shows and far below what a wrong one does; `harness diff` is stricter.
 pub fn largest_error(precision: Precision) -> f64 {
     match precision {
         Precision::Bf16 => 5e-2,
@@ -76,7 +76,7 @@ pub fn largest_error(precision: Precision) -> f64 {
     }
 }
 
-/// A contestant with its times so far.
+/// A contestant with its times so far: `rounds_s[round][run]` in seconds.
 struct Runner {
     contestant: Contestant,
     rounds_s: Vec<Vec<f64>>,
@@ -85,7 +85,7 @@ struct Runner {
 
 impl Runner {
     fn turn(&mut self, runs: usize) {
-        // The first run of a turn brings caches and threads back.
+        // The first run of a turn warms up caches and threads and is not counted.
         match self.contestant.run(1 + runs) {
             Ok(seconds) => self.rounds_s.push(seconds[1..].to_vec()),
             Err(error) => self.failed = Some(error),
@@ -93,7 +93,7 @@ impl Runner {
     }
 }
 
-/// Who did not run, and whether that is a failure.
+/// The contestants that were left out, each with the reason, and whether one of them failed.
 #[derive(Default)]
 struct LeftOut {
     list: Vec<(String, String)>,
@@ -112,7 +112,8 @@ impl Given<'_> {
         let (precision, threads) = (case.precision.to_string(), case.threads.to_string());
         if engine == TORCH_GRAPH {
             let script = std::env::var_os("HARNESS_PEER_SCRIPT");
-            let script = script.context("run scripts/bench, which says where its script is")?;
+            let script = script
+                .context("HARNESS_PEER_SCRIPT is not set; start the bench with scripts/bench")?;
             let mut command = Command::new(torch_python());
             command.arg(script).arg(engine).arg("--weights").arg(&self.weights);
             command.arg("--input").arg(input).args(["--config", &self.config]);
@@ -120,9 +121,9 @@ impl Given<'_> {
             return Ok(command);
         }
         if is_peer(engine) {
-            let (python, script) =
-                peers().context("run scripts/bench, which sets the other runtimes up")?;
-            let onnx = self.onnx.as_ref().context("has no ONNX file")?;
+            let (python, script) = peers()
+                .context("the other runtimes are not set up; start the bench with scripts/bench")?;
+            let onnx = self.onnx.as_ref().context("the ONNX file was not written")?;
             let mut command = Command::new(python);
             command.arg(script).arg(engine).arg("--model").arg(onnx).arg("--input").arg(input);
             command.args(["--threads", &threads, "--precision", &precision]);
@@ -139,35 +140,35 @@ impl Given<'_> {
         Ok(command)
     }
 
-    /// Runs a setting; `None` where it was interrupted. `said` is told what happens, and `go_on` is
-    /// asked between loads and turns. Who fails is left out, and the others stay.
+    /// Runs a setting; `None` if it was interrupted. `notify` is called with a message at each load and
+    /// turn, and `go_on` says whether to continue. A contestant that fails is left out; the others stay.
     pub fn run(
         &self,
         case: Case,
         input: &Path,
         reference: &Tensor,
-        said: &dyn Fn(String),
+        notify: &dyn Fn(String),
         go_on: &dyn Fn() -> bool,
     ) -> Result<Option<Setting>> {
-        // Who loads first pays for files and memory that the system has put away: that load does not
-        // count.
+        // The first load also pays for reading files from the disk, so it is repeated and not counted.
         let engines = &self.args.engines;
         if !self.warm.replace(true) {
-            self.start(engines, case, input, said, &mut LeftOut::default(), go_on);
+            self.start(engines, case, input, notify, &mut LeftOut::default(), go_on);
         }
         let mut out = LeftOut::default();
-        let Some(mut runners) = self.start(engines, case, input, said, &mut out, go_on) else {
+        let Some(mut runners) = self.start(engines, case, input, notify, &mut out, go_on) else {
             return Ok(None);
         };
         let share = self.args.rounds.div_ceil(self.args.starts as usize);
         for round in 0..self.args.rounds {
             if round > 0 && round.is_multiple_of(share) {
-                let Some(again) = self.restart(runners, case, input, said, &mut out, go_on) else {
+                let Some(again) = self.restart(runners, case, input, notify, &mut out, go_on)
+                else {
                     return Ok(None);
                 };
                 runners = again;
             }
-            // The order moves on with the round; who failed has no turn any more.
+            // The order rotates with the round; a contestant that failed has no more turns.
             let count = runners.len();
             for turn in 0..count {
                 if !go_on() {
@@ -175,7 +176,7 @@ impl Given<'_> {
                 }
                 let runner = &mut runners[(round + turn) % count];
                 if runner.failed.is_none() {
-                    said(format!("round {}, {}", round + 1, runner.contestant.name));
+                    notify(format!("round {}, {}", round + 1, runner.contestant.name));
                     runner.turn(self.args.runs);
                 }
             }
@@ -204,8 +205,8 @@ impl Given<'_> {
         }))
     }
 
-    /// The measured limits of the machine in thousands of millions: operations and bytes a second. A
-    /// GPU's are what PyTorch reaches with one large product and one large copy; NaN without it.
+    /// The measured peaks of the device: GFLOP/s and GB/s. Those of a GPU are what `torch-graph` reaches
+    /// with one large matrix product and one large copy; NaN if it does not take part.
     fn peaks(&self, case: Case, runners: &mut [Runner]) -> (f64, f64) {
         if self.args.device == "cpu" {
             let flops = cpu::roofline::flops(case.precision, self.args.isa, case.threads);
@@ -217,13 +218,13 @@ impl Given<'_> {
         peaks.unwrap_or((f64::NAN, f64::NAN))
     }
 
-    /// Ends all processes and starts those anew that have not failed; their times stay.
+    /// Ends all processes and starts those again that have not failed; they keep their times.
     fn restart(
         &self,
         runners: Vec<Runner>,
         case: Case,
         input: &Path,
-        said: &dyn Fn(String),
+        notify: &dyn Fn(String),
         out: &mut LeftOut,
         go_on: &dyn Fn() -> bool,
     ) -> Option<Vec<Runner>> {
@@ -237,7 +238,7 @@ impl Given<'_> {
                 }
             }
         }
-        let mut again = self.start(&names, case, input, said, out, go_on)?;
+        let mut again = self.start(&names, case, input, notify, out, go_on)?;
         for runner in &mut again {
             let at = names.iter().position(|name| *name == runner.contestant.name);
             runner.rounds_s = at.map(|at| std::mem::take(&mut times[at])).unwrap_or_default();
@@ -250,7 +251,7 @@ impl Given<'_> {
         engines: &[String],
         case: Case,
         input: &Path,
-        said: &dyn Fn(String),
+        notify: &dyn Fn(String),
         out: &mut LeftOut,
         go_on: &dyn Fn() -> bool,
     ) -> Option<Vec<Runner>> {
@@ -261,11 +262,11 @@ impl Given<'_> {
                 return None;
             }
             if needs_onnx(engine) && peers().is_none() {
-                let why = "is not set up; run scripts/bench, which does that";
+                let why = "it is not set up; run scripts/bench, which does that";
                 out.list.push((engine.clone(), why.to_owned()));
                 continue;
             }
-            said(format!("{engine} loads"));
+            notify(format!("{engine} loads"));
             let started = self.command(engine, case, input).and_then(|mut command| {
                 Contestant::start(engine, &mut command, self.folder, patience)
             });
@@ -294,7 +295,7 @@ impl Given<'_> {
         let output: Vec<f64> = output.iter().map(|&v| f64::from(v)).collect();
         let error = relative(&output, &reference.to_f64());
         let peak_bytes = contestant.memory()?;
-        // What has no profile is left out of that table alone.
+        // A contestant without a profile is missing only from that table.
         let layers: Vec<LayerTime> = match self.args.no_profile {
             true => vec![],
             false => contestant.profile(5).unwrap_or_default(),
@@ -316,7 +317,7 @@ impl Given<'_> {
             first_s: contestant.first_s,
             peak_bytes,
             error,
-            // NaN is wrong, too.
+            // The comparison is false for NaN, which is wrong.
             right: error <= largest_error(case.precision),
             to_peer: None,
             rounds_s,
@@ -325,7 +326,8 @@ impl Given<'_> {
     }
 }
 
-/// |got - want| / |want|; NaN where either holds one, infinite where the lengths differ.
+/// The relative L2 distance |got - want| / |want|: NaN if either holds a NaN, infinite if the lengths
+/// differ.
 fn relative(got: &[f64], want: &[f64]) -> f64 {
     if got.len() != want.len() {
         return f64::INFINITY;
@@ -335,7 +337,7 @@ fn relative(got: &[f64], want: &[f64]) -> f64 {
     if error == 0.0 { 0.0 } else { (error / norm).sqrt() }
 }
 
-/// Sets each entry's ratio to the fastest other runtime of the setting.
+/// Sets each entry's ratio to the fastest peer of the setting whose output is right.
 pub fn compare(setting: &mut Setting) {
     let peers = setting.entries.iter().filter(|e| is_peer(&e.name) && e.right);
     let fastest = peers.min_by(|a, b| a.p50_s.total_cmp(&b.p50_s));

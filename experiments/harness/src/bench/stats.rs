@@ -1,7 +1,7 @@
-//! Statistics of times. Medians and order statistics: times are skewed, and a machine shared with
-//! others has outliers of any size.
+//! Statistics of times. They use medians and order statistics, because times are skewed and a shared
+//! machine has outliers of any size.
 
-/// A quantile between the two nearest values; NaN of none.
+/// A quantile, interpolated between the two nearest values; NaN if there are none.
 pub fn quantile(sorted: &[f64], q: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
     let at = q * last as f64;
@@ -9,21 +9,21 @@ pub fn quantile(sorted: &[f64], q: f64) -> f64 {
     sorted[low] + share * (sorted[(low + 1).min(last)] - sorted[low])
 }
 
-/// Sorted copy.
+/// A copy in ascending order.
 pub fn sorted(values: &[f64]) -> Vec<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted
 }
 
-/// The median.
+/// The median of unsorted values; NaN if there are none.
 pub fn median(values: &[f64]) -> f64 {
     quantile(&sorted(values), 0.5)
 }
 
-/// A 95 % interval of the median from order statistics: the number of values below the median is
-/// binomial, here in the normal approximation. NaN below 6 values, whose extremes enclose the median
-/// with less than 95 %.
+/// A 95 % confidence interval of the median from order statistics: the number of values below the median
+/// is binomial, and the normal approximation is used. It is NaN for fewer than 6 values, whose extremes
+/// enclose the median with a probability below 95 %.
 pub fn median_interval(values: &[f64]) -> (f64, f64) {
     let (values, n) = (sorted(values), values.len() as f64);
     if values.len() < 6 {
@@ -35,8 +35,9 @@ pub fn median_interval(values: &[f64]) -> (f64, f64) {
     (values[low], values[high])
 }
 
-/// Ratio of the medians of two contestants, and a 95 % interval by resampling rounds, which keeps
-/// what a round has in common. Rounds are slices of equally many values.
+/// The ratio of the medians of two contestants and its 95 % interval (ratio, low, high). The interval is
+/// a bootstrap over rounds, because the runs of a round are correlated. All rounds have the same number
+/// of values.
 pub fn ratio(ours: &[Vec<f64>], theirs: &[Vec<f64>]) -> (f64, f64, f64) {
     let flat = |rounds: &[&Vec<f64>]| {
         median(&rounds.iter().copied().flatten().copied().collect::<Vec<_>>())
@@ -67,7 +68,7 @@ pub fn ratio(ours: &[Vec<f64>], theirs: &[Vec<f64>]) -> (f64, f64, f64) {
     (point, quantile(&ratios, 0.025), quantile(&ratios, 0.975))
 }
 
-/// The two-sided p of the Mann-Whitney U test in its normal approximation, with the correction for
+/// The two-sided p-value of the Mann-Whitney U test in the normal approximation, with corrections for
 /// ties and for continuity.
 pub fn mann_whitney(a: &[f64], b: &[f64]) -> f64 {
     let (n, m) = (a.len() as f64, b.len() as f64);
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn mann_whitney_is_that_of_the_textbook() {
+    fn mann_whitney_agrees_with_scipy() {
         // scipy.stats.mannwhitneyu(a, b, method="asymptotic"): p = 0.01218578.
         let p = mann_whitney(&[1.0, 2.0, 3.0, 4.0, 5.0], &[6.0, 7.0, 8.0, 9.0, 10.0]);
         assert!((p - 0.012_185_78).abs() < 1e-6, "{p}");

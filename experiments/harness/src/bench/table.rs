@@ -1,11 +1,11 @@
-//! A setting on the terminal, at most 100 columns wide.
+//! The table of a setting on the terminal, at most 100 columns wide.
 
 use reports::record::{BenchEntry, Setting};
 
-/// Columns that a line may have.
+/// The largest number of columns of a line.
 const WIDTH: usize = 100;
 
-/// The setting as text.
+/// The table of a setting.
 pub fn table(setting: &Setting) -> String {
     let mut lines = vec![
         format!(
@@ -46,17 +46,17 @@ fn line(entry: &BenchEntry) -> String {
     )
 }
 
-/// A number, or a dash where there is none.
+/// A number, or a dash for NaN.
 fn number(value: f64, digits: usize) -> String {
     if value.is_nan() { "–".to_owned() } else { format!("{value:.digits$}") }
 }
 
-/// A name that leaves the line room.
+/// The name of a peer, shortened so that the line fits.
 fn short(name: &str) -> &str {
     if name == "onnxruntime" { "ort" } else { name }
 }
 
-/// The line, or its beginning where it is too long; the record has it whole.
+/// The line, cut to [`WIDTH`] columns; the record has the whole text.
 fn cut(line: &str) -> String {
     match line.chars().count() > WIDTH {
         true => line.chars().take(WIDTH - 1).chain(['…']).collect(),

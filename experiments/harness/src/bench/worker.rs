@@ -1,4 +1,4 @@
-//! Our own engines as contestants (`harness bench-worker`); [`super::contestant`] has the protocol.
+//! Our own engines as contestants (`harness bench-worker`); [`super::contestant`] describes the protocol.
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
@@ -16,8 +16,9 @@ use spec::{Engine, Ignore, Model, Precision, Tensor};
 use super::args::WorkerArgs;
 use crate::Outcome;
 
+/// A command on stdin.
 #[derive(Deserialize)]
-struct Ask {
+struct Request {
     cmd: String,
     #[serde(default)]
     n: usize,
@@ -25,7 +26,7 @@ struct Ask {
     path: String,
 }
 
-/// The engine, with what only `cpu` has.
+/// A loaded engine. `cpu` and `cuda` keep their own types, which have profiles and staged inputs.
 enum Loaded {
     F32(Box<cpu::Cpu<f32>>),
     Bf16(Box<cpu::Cpu<cpu::element::Bf16>>),
@@ -70,9 +71,9 @@ impl Loaded {
         Ok(engine.forward(input, &mut Ignore)?)
     }
 
-    /// Runs once and returns the seconds. A GPU is timed with the clips on it and the output left there,
-    /// as its peers are; `torch` copies the clip into a tensor of its own in here as it does wherever the
-    /// harness runs it; the other runtimes are given theirs once.
+    /// Runs the network once and returns the seconds. On a GPU the clips and the output stay on the device,
+    /// as they do for the peers. `torch` is timed with its copy of the clips into a tensor, as everywhere
+    /// in the harness; the peers that read ONNX are given their input only once.
     fn timed(&mut self, input: &Tensor, output: &mut Tensor) -> Result<f64> {
         #[cfg(feature = "cuda")]
         if let Loaded::Cuda(engine, staged) = self {
@@ -108,7 +109,7 @@ impl Loaded {
                 let each = timed.map(|t| layer(t.name, t.kind, t.macs, t.bytes, t.seconds));
                 return Ok(each.collect());
             }
-            Loaded::Other(_) => bail!("this engine has no profile"),
+            Loaded::Other(_) => bail!("only the engines cpu and cuda have a profile"),
         };
         let each = timed.into_iter().map(|t| layer(t.name, t.kind, t.macs, t.bytes, t.seconds));
         Ok(each.collect())
@@ -129,7 +130,7 @@ impl Loaded {
     }
 }
 
-/// Runs the worker until its input ends.
+/// Serves commands until stdin ends.
 pub fn run(args: &WorkerArgs) -> Result<Outcome> {
     if let Err(error) = serve(args) {
         answer(json!({ "error": format!("{error:#}") }));
@@ -138,7 +139,7 @@ pub fn run(args: &WorkerArgs) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// What an engine cannot do by design, which is no failure of a bench.
+/// Why an engine does not support the arguments by design, which is not a failure of the bench.
 fn unsupported(args: &WorkerArgs) -> Option<String> {
     match (args.engine.as_str(), args.precision) {
         ("scalar", other) if other != Precision::F32 => {
@@ -162,7 +163,7 @@ fn serve(args: &WorkerArgs) -> Result<()> {
     let clip: ArrayD<f32> = ndarray_npy::read_npy(&args.input)
         .with_context(|| format!("{}: cannot be read", args.input.display()))?;
     let input = Tensor::f32(clip.shape().to_vec(), clip.into_raw_vec_and_offset().0);
-    // Reading and holding the weights belongs to loading, as it does with the other runtimes.
+    // Reading the weights and keeping them in memory counts as loading, as it does for the peers.
     let before = resident("VmRSS:");
     let start = Instant::now();
     let (model, weights) = crate::commands::model_and_weights(&args.model, &args.weights)?;
@@ -179,7 +180,8 @@ fn serve(args: &WorkerArgs) -> Result<()> {
     answer(json!({"ready": true, "name": args.engine, "version": version,
                   "load_s": load_s, "first_s": first_s}));
     for line in std::io::stdin().lock().lines() {
-        let ask: Ask = serde_json::from_str(&line?).context("a command is no JSON object")?;
+        let ask: Request =
+            serde_json::from_str(&line?).context("a command on stdin is not valid JSON")?;
         match ask.cmd.as_str() {
             "run" => {
                 let mut seconds = vec![];
@@ -211,7 +213,7 @@ fn answer(what: Value) {
     crate::commands::print_line(&what.to_string());
 }
 
-/// A size of this process in bytes; 0 where the system does not say.
+/// A memory size of this process, such as `VmRSS:`, in bytes; 0 if the system does not tell it.
 fn resident(field: &str) -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with(field));

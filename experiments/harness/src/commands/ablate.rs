@@ -1,7 +1,7 @@
-//! `harness ablate`: what the parts of the network are worth.
+//! `harness ablate`: measures what each part of the network contributes.
 //!
-//! Two questions that are never mixed. *Knock-out*: the part is taken out of trained weights.
-//! *Retrained*: the network is trained without the part, from several seeds.
+//! A run answers one of two questions. *Knock-out*: how good are trained weights when a part is taken out?
+//! *Retrained*: how good is the network when it is trained without the part, with several seeds?
 
 use std::path::Path;
 
@@ -16,19 +16,19 @@ use super::eval::{config_of, model_and_weights, weights_in_words};
 use crate::cli::{AblateArgs, InputSource, Participant};
 use crate::compare::{Comparison, Side, judge};
 use crate::engines::{self, Device};
-use crate::eval::pipeline::{self, Contestant};
+use crate::eval::pipeline::{self, NamedEngine};
 use crate::eval::source::Videos;
 use crate::eval::stats;
 use crate::machine::{Sides, Started};
 use crate::{Outcome, input, stop, table};
 
-/// The network as it is.
+/// The name of the variant with all parts, which the others are compared with.
 const BASE: &str = "as it is";
-/// What is taken out unless something else is asked for.
+/// The default variants.
 const PARTS: [&str; 5] =
     ["tfc=off", "ioi=off", "pos_embed=off", "align_corners=off", "pos_embed=flax"];
 
-/// Runs every variant on the same videos.
+/// Evaluates every variant on the same videos.
 pub fn run(args: &AblateArgs) -> Result<Outcome> {
     let started = Started::now();
     stop::listen();
@@ -74,7 +74,7 @@ pub fn run(args: &AblateArgs) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// The configurations by name, the network as it is first. `tfc=off+ioi=off` takes out both.
+/// The variants by name, [`BASE`] first. `tfc=off+ioi=off` is one variant without both parts.
 fn variants(base: &Config, asked: &[String]) -> Result<Vec<(String, Config)>> {
     let parts: Vec<String> = match asked.is_empty() {
         true => PARTS.map(str::to_owned).to_vec(),
@@ -87,14 +87,14 @@ fn variants(base: &Config, asked: &[String]) -> Result<Vec<(String, Config)>> {
             config.semantics.set(setting)?;
         }
         if all.iter().any(|(name, _)| *name == part) {
-            bail!("--set {part}: is there twice; give each variant once");
+            bail!("--set {part}: this variant is given twice; give each one once");
         }
         all.push((part, config));
     }
     Ok(all)
 }
 
-/// What all variants share.
+/// The parts of a run that all variants share.
 struct Study<'a> {
     args: &'a AblateArgs,
     device: Device,
@@ -103,7 +103,7 @@ struct Study<'a> {
     base: &'a Config,
 }
 
-/// What one network gave for the videos, in the order of the list.
+/// The answers of one network, one for each video, in the order of the list; and the seconds in all.
 #[derive(Default, Clone)]
 struct Answers {
     right: Vec<bool>,
@@ -140,7 +140,7 @@ impl Study<'_> {
 
     #[cfg(not(feature = "libtorch"))]
     fn retrained(&self, _seeds: u64, _folder: &Path) -> Result<Vec<Variant>> {
-        bail!("--retrain: this harness was built without libtorch, which trains")
+        bail!("--retrain: this harness was built without libtorch, which training needs")
     }
 
     #[cfg(feature = "libtorch")]
@@ -148,7 +148,7 @@ impl Study<'_> {
         use crate::cli::MINI_FOLDER;
         use crate::train;
         if self.args.dataset != Dataset::Mini {
-            bail!("--retrain: only mini can be trained on here");
+            bail!("--retrain: the harness can train only on mini; leave out --retrain or use mini");
         }
         let data = self.args.videos.data.clone().unwrap_or_else(|| MINI_FOLDER.into());
         let clips = train::Videos::load(&self.videos.ffmpeg, &data, self.args.train_videos)?;
@@ -171,7 +171,7 @@ impl Study<'_> {
                 let trained = train::train(&settings, &clips, self.device, &place, true)?;
                 if !trained.finished {
                     bail!(
-                        "stopped; the same command with --out {} goes on from here",
+                        "stopped; the same command with --out {} continues from here",
                         folder.display()
                     );
                 }
@@ -187,21 +187,21 @@ impl Study<'_> {
         Ok(rows)
     }
 
-    /// Every network on the same decoded views.
+    /// Runs every network on the same decoded views.
     fn answers(&self, networks: &[(Config, Weights)]) -> Result<Vec<Answers>> {
         let engine: Participant =
             crate::cli::DEFAULT_REFERENCE.parse().map_err(anyhow::Error::msg)?;
-        let mut contestants = Vec::new();
+        let mut engines = Vec::new();
         for (config, weights) in networks {
             let model = Model::new(config.clone())?;
             let engine = engines::load(&engine, model, weights, Precision::F32, self.device)?;
-            contestants.push(Contestant::new(String::new(), engine));
+            engines.push(NamedEngine::new(String::new(), engine));
         }
         let mut seen = Vec::new();
         let (videos, batch) = (self.videos, self.args.model.batch_size);
         let classes = self.base.classes;
         let whole =
-            pipeline::run(videos, &videos.wanted, &mut contestants, batch, classes, &mut |one| {
+            pipeline::run(videos, &videos.wanted, &mut engines, batch, classes, &mut |one| {
                 match &one.video.error {
                     Some(why) => eprintln!("{}: {why}", one.video.path),
                     None => seen.push((one.video, one.logits)),
@@ -240,7 +240,7 @@ impl Study<'_> {
         let (mean, over_seeds) = stats::mean(&shares);
         let interval = match accuracy[..] {
             [one] => vec![one.low, one.high],
-            // Student's interval knows nothing of the ends of the scale.
+            // Student's interval may reach beyond the possible accuracies, 0 to 1.
             _ => over_seeds.map(|end| end.clamp(0.0, 1.0)).to_vec(),
         };
         let views = (self.videos.protocol.views() * networks.len()) as f64;
@@ -257,7 +257,7 @@ impl Study<'_> {
         })
     }
 
-    /// Holds our own loops against libtorch, layer by layer, in this variant.
+    /// Compares the engine `scalar` with libtorch, layer by layer, in this variant.
     fn checked(&self, config: &Config, weights: &Weights) -> Result<String> {
         if !cfg!(feature = "libtorch") {
             return Ok("not checked: built without libtorch".to_owned());
@@ -293,7 +293,7 @@ impl Study<'_> {
     }
 }
 
-/// Multiply-accumulates of what a variant still has to compute.
+/// The multiply-accumulates that a variant still has to compute.
 fn macs(model: &Model) -> u64 {
     let semantics = model.config.semantics;
     let needed = |name: &str| {
@@ -308,7 +308,7 @@ fn macs(model: &Model) -> u64 {
         .sum()
 }
 
-/// A variant against the network as it is, on the same videos; of several seeds, seed by seed.
+/// Compares a variant with [`BASE`] on the same videos; several seeds are paired in order.
 fn paired(base: &[Answers], variant: &[Answers], classes: usize) -> Paired {
     let mut by_class = vec![(0, 0); classes];
     let (mut drift, mut count) = (0.0, 0.0);
@@ -326,7 +326,7 @@ fn paired(base: &[Answers], variant: &[Answers], classes: usize) -> Paired {
     Paired { lost, won, p: stats::mcnemar(lost, won), by_class, drift: drift / count }
 }
 
-/// Relative L2 distance.
+/// The relative L2 distance |a - b| / |b|.
 fn distance(a: &[f32], b: &[f32]) -> f64 {
     let square = |x: f64| x * x;
     let difference: f64 = a.iter().zip(b).map(|(a, b)| square(f64::from(*a) - f64::from(*b))).sum();

@@ -1,4 +1,4 @@
-//! `harness bench`: latency of our engines beside libtorch and other runtimes.
+//! `harness bench`: measures the latency of our engines and of other runtimes.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -21,7 +21,7 @@ use crate::files;
 use crate::machine::{self, Sides, Started};
 use crate::stop;
 
-/// Runs the command.
+/// Runs `harness bench`.
 pub fn run(args: &BenchArgs) -> Result<Outcome> {
     let started = Started::now();
     let args = &args.fill();
@@ -34,7 +34,7 @@ pub fn run(args: &BenchArgs) -> Result<Outcome> {
     let kept = args.baseline.as_ref().map(open).transpose()?;
     stop::listen();
     let folder = args.out.clone().unwrap_or_else(|| started.folder("bench"));
-    let temporary = tempfile::tempdir().context("no temporary folder can be made")?;
+    let temporary = tempfile::tempdir().context("a temporary folder cannot be created")?;
     let bench = Bench::new(args, temporary.path())?;
     let cases = bench.cases();
     let record = |settings: &[Setting], regressions: Vec<String>| BenchRecord {
@@ -48,12 +48,12 @@ pub fn run(args: &BenchArgs) -> Result<Outcome> {
     };
     let mut settings: Vec<Setting> = vec![];
     for &case in &cases {
-        // A setting that was interrupted is not kept: its contestants had unequal turns.
+        // An interrupted setting is not kept, because its contestants had unequal numbers of turns.
         let Some(mut setting) = bench.setting(case, &|| !stop::asked())? else { break };
         rounds::compare(&mut setting);
         super::print(&table(&setting));
         settings.push(setting);
-        // What is measured is kept, whatever happens next.
+        // Finished settings are written at once, so that a crash does not lose them.
         let so_far = Record::Bench(Box::new(record(&settings, vec![])));
         reports::write_record(&so_far, &folder.join("record.json"))?;
     }
@@ -61,9 +61,9 @@ pub fn run(args: &BenchArgs) -> Result<Outcome> {
     if !whole {
         eprintln!("interrupted: {} of {} settings are kept", settings.len(), cases.len());
     }
-    // A part of a bench neither proves that nothing has become slower nor serves as a baseline.
+    // A bench that was interrupted cannot be compared with a baseline, and cannot become one.
     let compared = kept.filter(|_| whole).map(|kept| kept.compare(&settings));
-    let record = record(&settings, said(compared, args)?);
+    let record = record(&settings, regressions(compared, args)?);
     if let Some(name) = args.save_baseline.as_ref().filter(|_| whole) {
         baseline::save(name, &record)?;
     }
@@ -72,35 +72,37 @@ pub fn run(args: &BenchArgs) -> Result<Outcome> {
     Ok(if passed { Outcome::Passed } else { Outcome::Failed })
 }
 
-/// What no bench can be made of.
+/// Fails for arguments with which no bench can run.
 fn refuse(args: &BenchArgs) -> Result<()> {
     if args.precision.contains(&Precision::F64) || args.rounds == 0 || args.runs == 0 {
-        bail!("bench runs f32, bf16, tf32 and f16, with at least one round of one run");
+        bail!(
+            "bench supports f32, bf16, tf32 and f16, and needs --rounds and --runs of at least 1"
+        );
     }
     let gpu = |engine: &String| matches!(engine.as_str(), "cuda" | "torch-graph");
     if args.device == "cpu"
         && let Some(engine) = args.engines.iter().find(|e| gpu(e))
     {
-        bail!("--engines {engine}: it needs a GPU; add --device cuda");
+        bail!("--engines {engine}: this contestant needs a GPU; add --device cuda");
     }
     engines::check_isa(args.isa)
 }
 
-/// Prints what a comparison with a baseline found, and returns who has become slower.
-fn said(compared: Option<Compared>, args: &BenchArgs) -> Result<Vec<String>> {
+/// Prints the result of a comparison with a baseline, and returns the regressions.
+fn regressions(compared: Option<Compared>, args: &BenchArgs) -> Result<Vec<String>> {
     let Some(compared) = compared else { return Ok(vec![]) };
     for line in compared.missing.iter().chain(&compared.regressions) {
         super::print(line);
     }
     if compared.count == 0 {
         let name = args.baseline.as_deref().unwrap_or_default();
-        bail!("baseline `{name}` has nothing in common with this run; the times are in its record");
+        bail!("baseline `{name}` has nothing in common with this run; give the flags of its run");
     }
     Ok(compared.regressions)
 }
 
-/// A contestant whose output is wrong or that has become slower is a divergence; a contestant that
-/// broke, settings that are still to come and nobody to compare with leave the run incomplete.
+/// The verdict of a bench. It diverged if an output is wrong or a contestant has become slower; it is
+/// incomplete if a contestant failed, a setting was not measured, or there are no times at all.
 fn verdict(settings: &[Setting], regressions: &[String], whole: bool) -> Verdict {
     let entries = || settings.iter().flat_map(|setting| &setting.entries);
     let incomplete = !whole || entries().next().is_none() || settings.iter().any(|s| s.broken);
@@ -151,7 +153,7 @@ impl<'a> Bench<'a> {
         let threads = match self.args.threads.is_empty() {
             true if cores > 1 => vec![1, cores],
             true => vec![1],
-            // 0 is all cores, as elsewhere.
+            // 0 stands for all cores.
             false => self.args.threads.iter().map(|&n| if n == 0 { cores } else { n }).collect(),
         };
         let mut cases = vec![];
@@ -174,16 +176,16 @@ impl<'a> Bench<'a> {
         let turns = self.args.rounds * self.args.engines.len();
         let bar = crate::progress::bar("bench", turns as u64);
         let name = format!("{}, batch {}, {} threads", case.precision, case.batch, case.threads);
-        let said = |what: String| {
+        let notify = |what: String| {
             bar.set_message(format!("{name}: {what}"));
             bar.inc(u64::from(what.starts_with("round")));
         };
-        let setting = self.given.run(case, &input, &reference, &said, go_on);
+        let setting = self.given.run(case, &input, &reference, &notify, go_on);
         bar.finish_and_clear();
         setting
     }
 
-    /// The output in float64.
+    /// The output of the reference in float64.
     fn reference(&self, clip: &Tensor) -> Result<Tensor> {
         let on = DeviceArgs { device: self.args.device.clone(), threads: 0, isa: None };
         let device = engines::open_device(&on)?;
@@ -206,7 +208,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// The flags of a model, for a process that is given the same one.
+/// The flags that describe the model, for the processes of our engines.
 fn flags(model: &ModelArgs) -> Vec<String> {
     let mut flags = vec![];
     let mut add = |flag: &str, value: Option<String>| {

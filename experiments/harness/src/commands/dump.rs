@@ -1,4 +1,4 @@
-//! `harness dump`: the activations of an engine in an npz file.
+//! `harness dump`: writes the activations of an engine to an npz file.
 
 use anyhow::{Result, bail};
 use spec::{EngineError, Flow, Model, ModuleId, Selection, Tap, Tensor};
@@ -8,10 +8,10 @@ use crate::cli::{DumpArgs, InputSource, Participant};
 use crate::dump::{Naming, Writer};
 use crate::{engines, input, progress};
 
-/// Runs an engine and writes what it computes, module by module.
+/// Runs an engine and writes the output of each module.
 pub fn run(args: &DumpArgs) -> Result<Outcome> {
     if let Participant::Npz(path) = &args.engine {
-        bail!("--engine npz:{} is a dump already; name scalar or torch", path.display());
+        bail!("--engine npz:{} is a dump already; name an engine, such as scalar", path.display());
     }
     let device = engines::open_device(&args.data.on)?;
     let (model, weights) = super::model_and_weights(&args.model, &args.data.weights)?;
@@ -49,11 +49,11 @@ pub fn run(args: &DumpArgs) -> Result<Outcome> {
         Ok(_) | Err(EngineError::Stopped) => writer.finish()?,
         Err(error) => return Err(error.into()),
     }
-    eprintln!("{} by {}", args.out.display(), engine.describe());
+    eprintln!("{} was written by {}", args.out.display(), engine.describe());
     Ok(Outcome::Passed)
 }
 
-/// Writes every selected module as it is made.
+/// A tap that writes the output of every selected module as soon as it is computed.
 struct Recorder<'a> {
     model: &'a Model,
     selection: &'a Selection,

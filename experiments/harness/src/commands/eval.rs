@@ -1,4 +1,4 @@
-//! `harness eval`: accuracy on videos, and whether engines agree.
+//! `harness eval`: measures the accuracy of engines on videos, and whether they agree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,37 +14,38 @@ use video::list::Entry;
 
 use crate::cli::{EvalArgs, ModelArgs, Participant};
 use crate::eval::journal::{self, Header, JOURNAL_FILE, Journal};
-use crate::eval::pipeline::{self, Contestant};
+use crate::eval::pipeline::{self, NamedEngine};
 use crate::eval::score::score;
 use crate::eval::sheet;
 use crate::eval::source::Videos;
 use crate::machine::{Sides, Started};
 use crate::{Outcome, engines, stop, table};
 
-/// A margin of at most this is a tie. The float32 budget at the end of a deep network is about 4e-5
-/// (relative L2); a score, at most 1, moves by half of what its logit moves, and logits are of order 1.
+/// The largest margin between two scores that counts as a tie. The float32 budget at the end of a deep
+/// network is about 4e-5 (relative L2), logits are of order 1, and a score, which is at most 1, changes by at
+/// most half as much as its logit.
 pub const TIE: f64 = 1e-4;
-/// Disagreements with a strip of frames in the report.
+/// The number of disagreements whose frames the report shows.
 const PICTURES: usize = 8;
 
-/// Evaluates, or merges what shards have left.
+/// Evaluates the engines, or merges the runs of shards.
 pub fn run(args: &EvalArgs) -> Result<Outcome> {
     let started = Started::now();
     stop::listen();
     let device = engines::open_device(&args.on)?;
     let config = args.model.over(config_of(args.dataset, args.videos.protocol))?;
     let (model, weights) = model_and_weights(args.dataset, &config, args.weights.as_ref())?;
-    let engines = participants(args);
+    let participants = participants(args);
     let folder = args.out.clone().unwrap_or_else(|| started.folder("eval"));
     let videos = Videos::open(args.dataset, &args.videos, &config, args.shard)?;
-    let mut contestants = Vec::new();
-    for engine in &engines {
+    let mut engines = Vec::new();
+    for engine in &participants {
         let engine = engines::load(engine, model.clone(), &weights, Precision::F32, device)?;
-        contestants.push(Contestant::new(engine.describe(), engine));
+        engines.push(NamedEngine::new(engine.describe(), engine));
     }
-    let header = header(args, &videos, &config, &contestants, &weights);
+    let header = header(args, &videos, &config, &engines, &weights);
     let (mut rows, whole) = match args.merge.is_empty() {
-        true => evaluate(args, &videos, &folder, &header, &mut contestants)?,
+        true => evaluate(args, &videos, &folder, &header, &mut engines)?,
         false => (merge(&args.merge, &header)?, true),
     };
     rows.sort_by_key(|video| video.index);
@@ -56,7 +57,7 @@ pub fn run(args: &EvalArgs) -> Result<Outcome> {
     Ok(if passed { Outcome::Passed } else { Outcome::Failed })
 }
 
-/// The network that belongs to a data set.
+/// The default configuration of the network for a data set.
 pub fn config_of(dataset: Dataset, mode: video::dataset::Mode) -> Config {
     if dataset == Dataset::Mini {
         return super::mini_config();
@@ -65,7 +66,7 @@ pub fn config_of(dataset: Dataset, mode: video::dataset::Mode) -> Config {
     Config { classes: dataset.classes(), size: (side, side), ..Config::default() }
 }
 
-/// The weights asked for, or for `mini` those in the program.
+/// Makes the model and loads its weights; without a `source`, `mini` has the built-in model.
 pub fn model_and_weights(
     dataset: Dataset,
     config: &Config,
@@ -74,18 +75,17 @@ pub fn model_and_weights(
     let model = Model::new(config.clone())?;
     let weights = match source {
         Some(source) => Weights::load(source, model.parameters())?,
-        None if dataset == Dataset::Mini => Weights::from_bytes(
-            super::MINI_MODEL,
-            "the model in the program",
-            None,
-            model.parameters(),
-        )?,
+        None if dataset == Dataset::Mini => {
+            Weights::from_bytes(super::MINI_MODEL, "the built-in model", None, model.parameters())?
+        }
         None => bail!(
-            "{dataset}: give the trained weights by --weights FILE (or formula:0 to try the rest)"
+            "{dataset}: give the trained weights with --weights FILE (or formula:0 to try the command)"
         ),
     };
     if !weights.has_head() {
-        bail!("the weights have no classifier (fc), which an evaluation needs; give others");
+        bail!(
+            "the weights have no classifier (fc), which an evaluation needs; give others with --weights"
+        );
     }
     Ok((model, weights))
 }
@@ -109,7 +109,7 @@ fn header(
     args: &EvalArgs,
     videos: &Videos,
     config: &Config,
-    contestants: &[Contestant],
+    engines: &[NamedEngine],
     weights: &Weights,
 ) -> Header {
     Header {
@@ -118,7 +118,7 @@ fn header(
         entries: digest(videos.entries.iter().map(line)),
         protocol: format!("{}, {} order", videos.protocol, videos.order),
         shard: args.shard.map(|shard| shard.to_string()),
-        engines: contestants.iter().map(|c| c.name.clone()).collect(),
+        engines: engines.iter().map(|engine| engine.name.clone()).collect(),
         weights: digest_of(weights),
         model: config.clone(),
         decoder: format!("ffmpeg {}", videos.ffmpeg.version),
@@ -134,7 +134,7 @@ fn line(entry: &Entry) -> Vec<u8> {
     format!("{} {}\n", entry.path, entry.label).into_bytes()
 }
 
-/// SHA-256 of parts, in hexadecimal.
+/// The SHA-256 of all parts, in hexadecimal.
 fn digest(parts: impl Iterator<Item = Vec<u8>>) -> String {
     let mut hash = Sha256::new();
     parts.for_each(|part| hash.update(part));
@@ -149,31 +149,31 @@ fn digest_of(weights: &Weights) -> String {
     }))
 }
 
-/// Evaluates what is not in the journal yet; `false` if it was stopped.
+/// Evaluates the videos that are not in the journal yet; `false` if the user has stopped the run.
 fn evaluate(
     args: &EvalArgs,
     videos: &Videos,
     folder: &Path,
     header: &Header,
-    contestants: &mut [Contestant],
+    engines: &mut [NamedEngine],
 ) -> Result<(Vec<Video>, bool)> {
     let (mut journal, mut rows) = Journal::open(folder, header, args.resume)?;
     let known: BTreeSet<u64> = rows.iter().map(|video| video.index).collect();
     let left: Vec<usize> =
         videos.wanted.iter().copied().filter(|place| !known.contains(&(*place as u64))).collect();
     if !known.is_empty() {
-        eprintln!("{} videos are done, {} are left", known.len(), left.len());
+        eprintln!("{} videos are done, and {} are left", known.len(), left.len());
     }
     let classes = header.model.classes;
-    let whole = pipeline::run(videos, &left, contestants, header.batch, classes, &mut |seen| {
-        journal.append(&seen.video)?;
-        rows.push(seen.video);
+    let whole = pipeline::run(videos, &left, engines, header.batch, classes, &mut |done| {
+        journal.append(&done.video)?;
+        rows.push(done.video);
         Ok(())
     })?;
     Ok((rows, whole))
 }
 
-/// What the shards have left, once each.
+/// The videos of all shards; fails if one is there twice, or if a shard belongs to another run.
 fn merge(folders: &[PathBuf], header: &Header) -> Result<Vec<Video>> {
     let mut rows: BTreeMap<u64, Video> = BTreeMap::new();
     for folder in folders {
@@ -181,12 +181,18 @@ fn merge(folders: &[PathBuf], header: &Header) -> Result<Vec<Video>> {
         let (found, videos) = journal::read(&path, None)?;
         let same = Header { shard: None, ..found } == Header { shard: None, ..header.clone() };
         if !same {
-            bail!("{}: is of another run; merge shards of one evaluation only", path.display());
+            bail!(
+                "{}: belongs to another run; merge shards of one evaluation only",
+                path.display()
+            );
         }
         for video in videos {
             let index = video.index;
             if rows.insert(index, video).is_some() {
-                bail!("{}: video {index} is in two of the runs; give each once", path.display());
+                bail!(
+                    "{}: video {index} is also in another of the runs; give each run once",
+                    path.display()
+                );
             }
         }
     }
@@ -268,7 +274,7 @@ fn record(
     }
 }
 
-/// Videos for which engines name different classes, the surest first.
+/// The videos for which engines name different classes, those with the largest margin first.
 fn disagreements(rows: &[Video], engines: &[String]) -> Vec<Disagreement> {
     let mut all: Vec<Disagreement> = rows
         .iter()
@@ -291,7 +297,7 @@ fn disagreements(rows: &[Video], engines: &[String]) -> Vec<Disagreement> {
     all
 }
 
-/// Shows what the engines saw where they disagree most.
+/// Adds strips of frames to the largest disagreements.
 fn pictures(videos: &Videos, record: &mut EvalRecord) {
     for disagreement in record.disagreements.iter_mut().filter(|d| !d.tie).take(PICTURES) {
         let path = videos.folder.join(&disagreement.path);
@@ -300,7 +306,7 @@ fn pictures(videos: &Videos, record: &mut EvalRecord) {
     }
 }
 
-/// Where the weights come from.
+/// The source of the weights, as the record names it.
 pub fn weights_in_words(source: Option<&Source>) -> String {
-    source.map_or_else(|| "the model in the program".to_owned(), Source::to_string)
+    source.map_or_else(|| "the built-in model".to_owned(), Source::to_string)
 }

@@ -1,4 +1,4 @@
-//! `harness export onnx`: writes the network for other runtimes.
+//! `harness export onnx`: writes the network as an ONNX file.
 
 use std::path::Path;
 
@@ -11,12 +11,12 @@ use crate::cli::{ExportCommand, OnnxArgs};
 use crate::export::Plan;
 use crate::files;
 
-/// Runs the command.
+/// Runs `harness export`.
 pub fn run(command: &ExportCommand) -> Result<Outcome> {
     let ExportCommand::Onnx(args) = command;
     refuse_place(&args.out, &args.weights)?;
     let model = Model::new(args.model.config()?)?;
-    // What cannot be written is said before weights are made or read.
+    // Planning fails for what cannot be exported, before the weights are made or read.
     let plan = Plan::new(&model, args.options())?;
     let weights = Weights::load(&args.weights, model.parameters())?;
     let plan = if weights.has_head() { plan } else { backbone(args, model)? };
@@ -26,13 +26,13 @@ pub fn run(command: &ExportCommand) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Plans the file of a checkpoint that ends before the classifier.
+/// Plans the file for a checkpoint without a classifier.
 fn backbone(args: &OnnxArgs, model: Model) -> Result<Plan> {
     let weights = &args.weights;
     if args.softmax {
         bail!(
-            "{weights}: --softmax needs a classifier, and this is a backbone without one (there is \
-             no fc.weight); leave --softmax out to export its features"
+            "{weights}: --softmax needs a classifier, but this backbone has none (there is no \
+             fc.weight); leave out --softmax to export its features"
         );
     }
     let plan = Plan::new(&Model::backbone(model.config)?, args.options())?;
@@ -43,14 +43,14 @@ fn backbone(args: &OnnxArgs, model: Model) -> Result<Plan> {
     Ok(plan)
 }
 
-/// The file must not take the place of a folder or of the weights that it is made of.
+/// Fails if `out` is a folder or the file of the weights.
 fn refuse_place(out: &Path, weights: &Source) -> Result<()> {
     let place = out.display();
     if out.is_dir() || out.as_os_str().as_encoded_bytes().ends_with(b"/") {
         bail!("--out {place}: this is a folder; name a file in it, such as squeezetime.onnx");
     }
     if out.file_name().is_none() {
-        bail!("--out `{place}`: this names no file; name one, such as squeezetime.onnx");
+        bail!("--out `{place}`: this does not name a file; name one, such as squeezetime.onnx");
     }
     if let Source::File { path: file, .. } = weights
         && let (Ok(out), Ok(file)) = (out.canonicalize(), file.canonicalize())

@@ -1,8 +1,8 @@
-//! `harness gpu-check`: everything about the engine `cuda` that only a GPU can prove, in one command.
+//! `harness gpu-check`: checks everything about the engine `cuda` that needs a GPU, in one command.
 //!
-//! Each step is a process of its own with a limit, so that one that hangs or dies is recorded and the
-//! others run. The record is written after every step. `scripts/gpu-check` builds what is needed and
-//! carries it to a machine that has a GPU and nothing else.
+//! Each step is a process with a time limit, so that a step that hangs or crashes is recorded and the
+//! others still run. The record is written after every step. `scripts/gpu-check` builds what is needed, and
+//! copies it to a machine that has a GPU and none of our tools.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -22,44 +22,44 @@ use crate::engines;
 use crate::machine::{Sides, Started};
 use crate::stop;
 
-/// Runs of which every bit must be the same.
+/// The number of runs whose outputs must have the same bits.
 const REPEATS: usize = 100;
 
-/// Characters of a step's output that are kept.
+/// The number of characters at the end of a step's output that are kept.
 const KEPT: usize = 600;
 
-/// How a step is done.
-enum How {
-    /// Of this program.
+/// What a step runs.
+enum Action {
+    /// A command of this program, with its arguments.
     Harness(Vec<String>),
-    /// The compiled tests of the kernels; with what is before them.
+    /// The compiled tests of the kernels: the tool that runs them, if any, and their arguments.
     Tests(Vec<String>, Vec<String>),
-    /// In this process.
+    /// The network, many times, in this process.
     Repeat,
 }
 
-/// A step.
+/// A step with its name, the claim that it proves and its time limit in seconds.
 struct Step {
     name: String,
     proves: &'static str,
-    how: How,
+    action: Action,
     limit_s: u64,
 }
 
 impl Step {
     fn harness(name: &str, proves: &'static str, limit_s: u64, words: &str) -> Self {
         let words = words.split_whitespace().map(str::to_owned).collect();
-        Step { name: name.to_owned(), proves, how: How::Harness(words), limit_s }
+        Step { name: name.to_owned(), proves, action: Action::Harness(words), limit_s }
     }
 
     fn tests(name: &str, proves: &'static str, limit_s: u64, before: &str, words: &str) -> Self {
         let split = |text: &str| text.split_whitespace().map(str::to_owned).collect();
-        let how = How::Tests(split(before), split(words));
-        Step { name: name.to_owned(), proves, how, limit_s }
+        let action = Action::Tests(split(before), split(words));
+        Step { name: name.to_owned(), proves, action, limit_s }
     }
 }
 
-/// Configurations beside the default one.
+/// The configurations that are checked in addition to the default one: name and flags.
 const CONFIGURATIONS: [(&str, &str); 10] = [
     ("286x286", "--size 286"),
     ("57x65", "--size 57x65"),
@@ -75,7 +75,7 @@ const CONFIGURATIONS: [(&str, &str); 10] = [
 
 const PRECISIONS: [&str; 4] = ["f32", "tf32", "bf16", "f16"];
 
-/// What is done on a GPU: under 8 minutes in all on an H200, as estimated.
+/// The steps on a GPU; the estimate for all of them is under 8 minutes on an H200.
 fn steps(device: &str) -> Vec<Step> {
     let diff = |name: String, precision: &str, flags: &str, limit| {
         let words =
@@ -93,7 +93,7 @@ fn steps(device: &str) -> Vec<Step> {
         Step {
             name: "repeat".to_owned(),
             proves: "the same bits in 100 runs",
-            how: How::Repeat,
+            action: Action::Repeat,
             limit_s: 60,
         },
     ];
@@ -106,7 +106,7 @@ fn steps(device: &str) -> Vec<Step> {
     for tool in ["memcheck", "racecheck"] {
         let before = format!("compute-sanitizer --tool {tool} --error-exitcode 9");
         let words = "--test-threads 1 fused_block dense import mean two_inputs";
-        steps.push(Step::tests(tool, "no access or race that is wrong", 120, &before, words));
+        steps.push(Step::tests(tool, "no invalid memory access and no race", 120, &before, words));
     }
     steps.push(Step::harness(
         "eval mini",
@@ -116,7 +116,12 @@ fn steps(device: &str) -> Vec<Step> {
     ));
     let bench = |name: &str, words: &str| {
         let words = format!("bench --device {device} --threads 1 --starts 1 {words}");
-        Step::harness(name, "speed beside libtorch's fastest setting, in one run", 120, &words)
+        Step::harness(
+            name,
+            "speed compared with libtorch's fastest setting, in one run",
+            120,
+            &words,
+        )
     };
     steps.push(bench(
         "bench batch 1",
@@ -126,7 +131,7 @@ fn steps(device: &str) -> Vec<Step> {
     steps
 }
 
-/// What can be tried out without a GPU.
+/// The steps of a rehearsal, which need no GPU.
 fn rehearsal() -> Vec<Step> {
     let small = "--depth 10 --width 0.125 --frames 2 --size 32 --classes 3";
     let diff = |precision: &str| {
@@ -137,20 +142,25 @@ fn rehearsal() -> Vec<Step> {
     let tests = "--test-threads 1 dense two_inputs";
     let mut steps = vec![
         Step::tests("kernels", "kernels are right over edge shapes", 120, "", tests),
-        Step { name: "repeat".to_owned(), proves: "the same bits", how: How::Repeat, limit_s: 60 },
+        Step {
+            name: "repeat".to_owned(),
+            proves: "the same bits",
+            action: Action::Repeat,
+            limit_s: 60,
+        },
     ];
     steps.extend(["f32", "bf16"].map(diff));
     steps
 }
 
-/// Runs the command.
+/// Runs `harness gpu-check`.
 pub fn run(args: &GpuCheckArgs) -> Result<Outcome> {
     let started = Started::now();
     let device = if args.rehearse { "emulated" } else { args.device.as_str() };
     let steps = if args.rehearse { rehearsal() } else { steps(device) };
     let folder = args.out.clone().unwrap_or_else(|| started.folder("gpu-check"));
     std::fs::create_dir_all(&folder)
-        .with_context(|| format!("{}: cannot be made", folder.display()))?;
+        .with_context(|| format!("{}: cannot be created", folder.display()))?;
     stop::listen();
     let mut check = Check::new(args, device, folder.clone())?;
     let bar = crate::progress::bar("gpu-check", steps.len() as u64);
@@ -190,7 +200,7 @@ struct Check<'a> {
 }
 
 impl<'a> Check<'a> {
-    /// Opens the GPU first: without one there is nothing to check.
+    /// Opens the GPU; fails if there is none.
     fn new(args: &'a GpuCheckArgs, device: &str, folder: PathBuf) -> Result<Self> {
         let on = DeviceArgs { device: device.to_owned(), threads: 0, isa: None };
         let device = engines::open_device(&on)?;
@@ -211,15 +221,15 @@ impl<'a> Check<'a> {
 
     fn step(&mut self, step: &Step) -> GpuStep {
         let start = Instant::now();
-        let (command, result) = match &step.how {
-            How::Repeat => ("in this process".to_owned(), self.repeat()),
-            How::Harness(words) => self.harness(step, words),
-            How::Tests(before, words) => self.tests(step, before, words),
+        let (command, result) = match &step.action {
+            Action::Repeat => ("in this process".to_owned(), self.repeat()),
+            Action::Harness(words) => self.harness(step, words),
+            Action::Tests(before, words) => self.tests(step, before, words),
         };
         let (outcome, said) = match result {
             Ok(said) => ("passed", said),
-            Err(Trouble::LeftOut(why)) => ("left out", why),
-            Err(Trouble::Failed(said)) => ("failed", said),
+            Err(NotPassed::LeftOut(why)) => ("left out", why),
+            Err(NotPassed::Failed(said)) => ("failed", said),
         };
         GpuStep {
             name: step.name.clone(),
@@ -231,25 +241,28 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn repeat(&mut self) -> Result<String, Trouble> {
+    fn repeat(&mut self) -> Result<String, NotPassed> {
         let mut run = || {
             let output = self.engine.forward(&self.clip, &mut Ignore);
-            output.map(|output| output.to_f32()).map_err(|e| Trouble::Failed(e.to_string()))
+            output.map(|output| output.to_f32()).map_err(|e| NotPassed::Failed(e.to_string()))
         };
         let first = run()?;
         let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         let count = if self.args.rehearse { 3 } else { REPEATS };
         for at in 1..count {
             if bits(&run()?) != bits(&first) {
-                return Err(Trouble::Failed(format!("run {} has other bits than run 1", at + 1)));
+                return Err(NotPassed::Failed(format!(
+                    "the output of run {} differs from that of run 1",
+                    at + 1
+                )));
             }
         }
         Ok(format!("{count} runs, the same bits"))
     }
 
-    fn harness(&self, step: &Step, words: &[String]) -> (String, Result<String, Trouble>) {
+    fn harness(&self, step: &Step, words: &[String]) -> (String, Result<String, NotPassed>) {
         let place = self.folder.join(step.name.replace([' ', ','], "-"));
-        let said = format!("harness {}", words.join(" "));
+        let shown = format!("harness {}", words.join(" "));
         let mut words = words.to_vec();
         match words[0].as_str() {
             "diff" => words.extend([
@@ -262,11 +275,11 @@ impl<'a> Check<'a> {
         }
         let this = match std::env::current_exe() {
             Ok(this) => this,
-            Err(error) => return (said, Err(Trouble::Failed(error.to_string()))),
+            Err(error) => return (shown, Err(NotPassed::Failed(error.to_string()))),
         };
         let mut command = Command::new(this);
         command.args(&words);
-        (said, self.wait(command, step.limit_s))
+        (shown, self.wait(command, step.limit_s))
     }
 
     fn tests(
@@ -274,11 +287,11 @@ impl<'a> Check<'a> {
         step: &Step,
         before: &[String],
         words: &[String],
-    ) -> (String, Result<String, Trouble>) {
-        let said = format!("{} kernel-tests {}", before.join(" "), words.join(" "));
+    ) -> (String, Result<String, NotPassed>) {
+        let shown = format!("{} kernel-tests {}", before.join(" "), words.join(" "));
         let Some(tests) = &self.args.kernel_tests else {
             let why = "--kernel-tests was not given; scripts/gpu-check builds them";
-            return (said, Err(Trouble::LeftOut(why.to_owned())));
+            return (shown, Err(NotPassed::LeftOut(why.to_owned())));
         };
         let mut command = match before {
             [] => Command::new(tests),
@@ -293,23 +306,23 @@ impl<'a> Check<'a> {
             let number = self.args.device.strip_prefix("cuda:").unwrap_or("0");
             command.env("HARNESS_TEST_GPU", number);
         }
-        (said.trim().to_owned(), self.wait(command, step.limit_s))
+        (shown.trim().to_owned(), self.wait(command, step.limit_s))
     }
 
-    /// Runs a process to its end or its limit; its output passes through a file.
-    fn wait(&self, mut command: Command, limit_s: u64) -> Result<String, Trouble> {
+    /// Runs a process until it ends or reaches its limit, and returns the end of its output.
+    fn wait(&self, mut command: Command, limit_s: u64) -> Result<String, NotPassed> {
         let log = self.folder.join("step.log");
         let open = || -> Result<(File, File)> {
             let file = File::create(&log)?;
             Ok((file.try_clone()?, file))
         };
-        let (out, err) = open().map_err(|error| Trouble::Failed(error.to_string()))?;
+        let (out, err) = open().map_err(|error| NotPassed::Failed(error.to_string()))?;
         command.stdin(Stdio::null()).stdout(out).stderr(err);
         let mut child = command.spawn().map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => {
-                Trouble::LeftOut(format!("{:?} is not there", command.get_program()))
+                NotPassed::LeftOut(format!("{:?} was not found", command.get_program()))
             }
-            _ => Trouble::Failed(error.to_string()),
+            _ => NotPassed::Failed(error.to_string()),
         })?;
         let end = Instant::now() + Duration::from_secs(limit_s);
         let status = loop {
@@ -322,7 +335,7 @@ impl<'a> Check<'a> {
             }
         };
         if status.is_none() {
-            // It may have ended meanwhile.
+            // Both calls fail if the process has just ended, which is fine.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -330,8 +343,10 @@ impl<'a> Check<'a> {
         let _ = std::fs::remove_file(&log);
         match status {
             Some(status) if status.success() => Ok(said),
-            Some(status) => Err(Trouble::Failed(format!("{status}: {said}"))),
-            None => Err(Trouble::Failed(format!("ended at its limit of {limit_s} s: {said}"))),
+            Some(status) => Err(NotPassed::Failed(format!("{status}: {said}"))),
+            None => {
+                Err(NotPassed::Failed(format!("ended at its time limit of {limit_s} s: {said}")))
+            }
         }
     }
 
@@ -371,13 +386,13 @@ impl<'a> Check<'a> {
     }
 }
 
-/// Why a step has not passed.
-enum Trouble {
+/// Why a step did not pass.
+enum NotPassed {
     LeftOut(String),
     Failed(String),
 }
 
-/// The end of a file, without the lines that name files of this machine.
+/// The end of a log, without the lines that name files of this machine.
 fn tail(log: &Path) -> String {
     let text = std::fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);

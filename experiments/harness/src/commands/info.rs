@@ -1,4 +1,4 @@
-//! `harness info`: the modules of a model.
+//! `harness info`: prints the modules of a model.
 
 use anyhow::Result;
 use spec::{Config, Model, Module, Selection};
@@ -6,7 +6,7 @@ use spec::{Config, Model, Module, Selection};
 use crate::Outcome;
 use crate::cli::InfoArgs;
 
-/// Prints every module with shape, parameters and multiply-accumulates, then the totals.
+/// Prints every module with its shape, parameters and multiply-accumulates, and then the totals.
 pub fn run(args: &InfoArgs) -> Result<Outcome> {
     let model = Model::new(args.model.config()?)?;
     let selection = match args.layer.is_empty() {

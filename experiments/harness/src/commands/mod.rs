@@ -1,4 +1,4 @@
-//! One file per command, and what several of them share.
+//! The commands, one file for each, and the functions that several of them share.
 
 pub mod ablate;
 pub mod bench;
@@ -27,7 +27,7 @@ use spec::{Config, Model};
 
 use crate::cli::{ModelArgs, OutputArgs};
 
-/// The description and the weights of a model. Weights without a classifier make a backbone, whose
+/// Makes the model and loads its weights. If these have no classifier, the model is a backbone, whose
 /// output is the pooled features.
 pub fn model_and_weights(args: &ModelArgs, source: &Source) -> Result<(Model, Weights)> {
     let config = args.config()?;
@@ -36,11 +36,11 @@ pub fn model_and_weights(args: &ModelArgs, source: &Source) -> Result<(Model, We
     if weights.has_head() {
         return Ok((model, weights));
     }
-    eprintln!("{source}: a backbone without a classifier; its features are compared, not logits");
+    eprintln!("{source}: a backbone without a classifier, whose output is features, not logits");
     Ok((Model::backbone(config)?, weights))
 }
 
-/// Weights, and a word on stderr where the file holds others beside them.
+/// Loads weights; a note goes to stderr if the file holds other sets of weights, too.
 fn load(source: &Source, specs: &[ParamSpec]) -> Result<Weights> {
     let weights = Weights::load(source, specs)?;
     if let Some(note) = weights.provenance().note() {
@@ -49,10 +49,10 @@ fn load(source: &Source, specs: &[ParamSpec]) -> Result<Weights> {
     Ok(weights)
 }
 
-/// What `harness train mini` has made of it: see `experiments/mini/README.md`.
+/// The built-in model for `mini`; `experiments/mini/README.md` says how it was trained.
 pub const MINI_MODEL: &[u8] = include_bytes!("../../../mini/model.safetensors");
 
-/// The small network for `mini`.
+/// The configuration of the built-in model for `mini`.
 fn mini_config() -> Config {
     Config {
         depth: 10,
@@ -65,13 +65,13 @@ fn mini_config() -> Config {
     }
 }
 
-/// Writes record, table and report, to the places asked for or else into the run's folder, and says
-/// where on stderr.
+/// Writes the record, the report and its table as Parquet, to the paths of `out` or else into the run's
+/// folder, and prints the paths on stderr.
 fn publish(record: &Record, folder: &Path, out: &OutputArgs) -> Result<()> {
     let (json, html) = (out.json.as_deref(), out.html.as_deref());
     if json.is_none() || html.is_none() {
         std::fs::create_dir_all(folder)
-            .with_context(|| format!("{}: cannot be made", folder.display()))?;
+            .with_context(|| format!("{}: cannot be created", folder.display()))?;
     }
     let json = json.map_or(folder.join("record.json"), Path::to_owned);
     let html_path = html.map_or(folder.join("report.html"), Path::to_owned);
@@ -82,7 +82,7 @@ fn publish(record: &Record, folder: &Path, out: &OutputArgs) -> Result<()> {
     Ok(())
 }
 
-/// Name of a record's table as Parquet.
+/// The name of the Parquet file with a record's table.
 fn table_name(record: &Record) -> &'static str {
     match record {
         Record::Diff(_) => "layers.parquet",
@@ -96,13 +96,13 @@ fn table_name(record: &Record) -> &'static str {
     }
 }
 
-/// Prints results; a closed pipe (`harness info | head`) is no failure.
+/// Prints a line and flushes stdout; a closed pipe (`harness info | head`) is not a failure.
 pub fn print_line(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
-/// As [`print_line`], for results.
+/// Prints results without flushing; a closed pipe is not a failure.
 fn print(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }

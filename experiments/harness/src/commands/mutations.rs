@@ -1,6 +1,6 @@
-//! Would a damaged file pass? Every array of a right dump, and every tensor of a right checkpoint, is
-//! changed in ten ways. None of the changed files may pass, unless its values are the same bits or,
-//! for an array that is left out, the next module answers for it.
+//! Checks that damaged files do not pass. Arrays of a correct dump and tensors of a correct checkpoint are
+//! changed in ten ways. No changed file may pass, unless its values have the same bits or, for an array
+//! that is left out, the next module is compared in its place.
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -22,10 +22,10 @@ use crate::{input, progress};
 /// Named arrays, as a file holds them.
 type Arrays = Vec<(String, ArrayD<f32>)>;
 
-/// A way to change array number `at`; None where the result would hold the same values.
+/// Changes the array with the index `at`; `None` if the result would hold the same values.
 type Change = fn(&Arrays, at: usize) -> Option<Arrays>;
 
-/// A kind of change and what it is called.
+/// The kinds of change, by the names that records and tables use.
 const KINDS: [(&str, Change); 10] = [
     ("dropped", dropped),
     ("renamed", renamed),
@@ -74,7 +74,7 @@ fn swapped(arrays: &Arrays, at: usize) -> Option<Arrays> {
     Some(swapped)
 }
 
-/// The last two axes exchanged, stored in the order of the new shape.
+/// Exchanges the last two axes, and stores the values in the order of the new shape.
 fn transposed(arrays: &Arrays, at: usize) -> Option<Arrays> {
     let mut array = arrays[at].1.clone();
     let rank = array.ndim();
@@ -96,14 +96,14 @@ fn emptied(arrays: &Arrays, at: usize) -> Option<Arrays> {
     changed(arrays, at, ArrayD::zeros(IxDyn(&[0])))
 }
 
-/// Two copies along a new axis: the right values, twice.
+/// Stacks two copies of the array along a new axis.
 fn another_rank(arrays: &Arrays, at: usize) -> Option<Arrays> {
     let array = &arrays[at].1;
     let twice = ndarray::stack(ndarray::Axis(array.ndim()), &[array.view(), array.view()]).ok()?;
     changed(arrays, at, twice.as_standard_layout().into_owned())
 }
 
-/// A second array of the same module, with other values.
+/// Adds a second array for the same module, with other values.
 fn doubled(arrays: &Arrays, at: usize) -> Option<Arrays> {
     let (name, array) = &arrays[at];
     let mut arrays = arrays.clone();
@@ -111,11 +111,12 @@ fn doubled(arrays: &Arrays, at: usize) -> Option<Arrays> {
     Some(arrays)
 }
 
-/// How many arrays are changed in each way, where the user does not say.
+/// The default number of arrays that are changed in each way.
 pub const DEFAULT: usize = 12;
 
-/// Changes `count` arrays of a dump and of a checkpoint in each way (all, where there are not more),
-/// spread over the file from a place that `seed` gives, and counts how the files fared.
+/// Changes `count` arrays of a dump and of a checkpoint in each way (all arrays if there are fewer), and
+/// counts what became of the changed files. The arrays are spread evenly over the file, and `seed` chooses
+/// the first one.
 pub fn run(count: usize, seed: u64, truth: &Participant, device: Device) -> Result<Vec<Mutation>> {
     let lab = Lab::new(truth, device)?;
     let (dump, checkpoint) = (lab.dump()?, lab.checkpoint());
@@ -154,7 +155,7 @@ pub fn run(count: usize, seed: u64, truth: &Participant, device: Device) -> Resu
     Ok(found)
 }
 
-/// A small model, its weights and its clip.
+/// A small model with its weights and its clip, and a folder for the changed files.
 struct Lab {
     model: Model,
     weights: Weights,
@@ -171,15 +172,20 @@ impl Lab {
         let model = Model::new(config)?;
         let weights = Weights::load(&Source::Formula(0), model.parameters())?;
         let clip = input::load(&InputSource::Formula(0), &model, 1)?;
-        let folder = tempfile::tempdir().context("no folder for temporary files can be made")?;
+        let folder = tempfile::tempdir().context("a temporary folder cannot be created")?;
         Ok(Lab { model, weights, clip, truth: truth.clone(), device, folder })
     }
 
-    fn load(&self, who: &Participant, weights: &Weights, p: Precision) -> Result<Box<dyn Engine>> {
-        engines::load(who, self.model.clone(), weights, p, self.device)
+    fn load(
+        &self,
+        engine: &Participant,
+        weights: &Weights,
+        p: Precision,
+    ) -> Result<Box<dyn Engine>> {
+        engines::load(engine, self.model.clone(), weights, p, self.device)
     }
 
-    /// A right dump: every module of the scalar engine, under its own name.
+    /// A correct dump: the output of every module by the engine `scalar`.
     fn dump(&self) -> Result<Arrays> {
         let mut tap = Keep { model: &self.model, arrays: vec![] };
         let mut engine = self.load(&Participant::Scalar, &self.weights, Precision::F32)?;
@@ -187,7 +193,7 @@ impl Lab {
         Ok(tap.arrays)
     }
 
-    /// A right checkpoint under its own names.
+    /// A correct checkpoint with PyTorch's names.
     fn checkpoint(&self) -> Arrays {
         let named = self.model.parameters().iter().filter_map(|spec| {
             let data = self.weights.get(&spec.name)?.data.clone();
@@ -205,7 +211,7 @@ impl Lab {
         }
     }
 
-    /// Weights that load in spite of the change must make the right dump diverge.
+    /// Weights that load in spite of the change must make the correct dump diverge.
     fn try_checkpoint(&self, arrays: &Arrays, right: &Arrays) -> Result<Fate> {
         let path = self.folder.path().join("weights.npz");
         write(&path, arrays)?;
@@ -243,16 +249,16 @@ impl Lab {
     }
 }
 
-/// How a changed file fared.
+/// What became of a changed file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
-    /// It could not be opened or loaded.
+    /// The file could not be opened or loaded.
     Refused,
-    /// Diverged, or not everything was compared.
+    /// The comparison diverged, or not everything was compared.
     Noticed,
-    /// An array that was left out is answered for by the next module.
+    /// The comparison passed, and the missing array was covered by the next module.
     Covered,
-    /// It passed.
+    /// The comparison passed.
     Passed,
 }
 
@@ -271,7 +277,7 @@ impl Fate {
     }
 }
 
-/// Counts in a record.
+/// Counts a changed file in a record.
 trait Tally {
     fn count(&mut self, array: &str, fate: Fate);
 }
@@ -284,14 +290,14 @@ impl Tally for Mutation {
             Fate::Refused => self.refused += 1,
             Fate::Noticed => self.noticed += 1,
             Fate::Covered if left_out => self.covered += 1,
-            // The clip is known by its shape, whatever it is called, and was compared.
+            // A renamed clip is recognised by its shape, and it was compared.
             Fate::Passed if self.what == "renamed" => self.covered += 1,
             Fate::Covered | Fate::Passed => self.passed.push(array.to_owned()),
         }
     }
 }
 
-/// Keeps every module's output as an array.
+/// A tap that keeps every module's output as an array.
 struct Keep<'a> {
     model: &'a Model,
     arrays: Arrays,
@@ -314,7 +320,8 @@ impl Tap for Keep<'_> {
 }
 
 fn write(path: &Path, arrays: &Arrays) -> Result<()> {
-    let file = File::create(path).with_context(|| format!("{}", path.display()))?;
+    let file =
+        File::create(path).with_context(|| format!("{}: cannot be written", path.display()))?;
     let mut npz = NpzWriter::new(BufWriter::new(file));
     for (name, array) in arrays {
         npz.add_array(name, array)?;
@@ -323,7 +330,7 @@ fn write(path: &Path, arrays: &Arrays) -> Result<()> {
     Ok(())
 }
 
-/// The counts as a table.
+/// The table of the counts, 100 columns wide at most.
 pub fn table(mutations: &[Mutation]) -> String {
     let mut text = format!(
         "{:12} {:30} {:>6} {:>8} {:>8} {:>8} {:>7}",

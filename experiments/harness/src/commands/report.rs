@@ -1,4 +1,4 @@
-//! `harness report`: reports again, from records alone.
+//! `harness report`: makes reports again from records.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use reports::Record;
 use crate::Outcome;
 use crate::cli::ReportArgs;
 
-/// Writes an HTML report for each record, and an index where there are several.
+/// Writes an HTML report for each record, and an index if there are several.
 pub fn run(args: &ReportArgs) -> Result<Outcome> {
     let mut entries = vec![];
     for (at, run) in args.runs.iter().enumerate() {
@@ -17,7 +17,7 @@ pub fn run(args: &ReportArgs) -> Result<Outcome> {
         let html = place(run, args.out.as_deref(), at);
         if let Some(folder) = html.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder)
-                .with_context(|| format!("{}: cannot be made", folder.display()))?;
+                .with_context(|| format!("{}: cannot be created", folder.display()))?;
         }
         reports::write_report(&record, &html, Some(&html.with_extension("parquet")))?;
         super::print(&html.display().to_string());
@@ -39,7 +39,8 @@ pub fn run(args: &ReportArgs) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// A check on a GPU says which kernels have changed since.
+/// Adds the current digests of the kernels to the record of a `gpu-check`, so that its report shows which
+/// kernels have changed since.
 fn with_current_kernels(mut record: Record) -> Record {
     #[cfg(feature = "cuda")]
     if let Record::Gpu(gpu) = &mut record {
@@ -52,7 +53,7 @@ fn with_current_kernels(mut record: Record) -> Record {
     record
 }
 
-/// Beside the record, or in the folder asked for under the run's own name.
+/// The path of a report: next to the record, or in the folder `out` under the run's name.
 fn place(run: &Path, out: Option<&Path>, at: usize) -> PathBuf {
     let Some(out) = out else {
         return if run.is_dir() { run.join("report.html") } else { run.with_extension("html") };

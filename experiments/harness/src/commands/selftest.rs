@@ -1,6 +1,6 @@
-//! `harness selftest`: would the tool notice, and would it say what is wrong? Every mistake of the
-//! catalogue is planted at random places, in an engine and in dumps, and so are some that are in no
-//! catalogue. The confusion matrix holds what was planted against what was named.
+//! `harness selftest`: measures whether the tool detects mistakes and names them correctly. Every mistake
+//! of the catalogue, and some that are not in it, are planted at random places in an engine and in dumps.
+//! The rows of the confusion matrix are the planted mistakes, its counts what was named.
 
 mod bench;
 mod matrix;
@@ -18,11 +18,11 @@ use crate::engines;
 use crate::faults::{Change, Fault, SIZES, Unknown, choose, not_exercised, throughout};
 use crate::machine::Started;
 use crate::progress;
-use bench::{Bench, SETTINGS};
+use bench::{SETTINGS, TestBench};
 use matrix::Row;
 
-/// At least this share of the mistakes has to be placed at the right layer, and to be named.
-const NAMED: f64 = 0.95;
+/// The smallest share of the mistakes that must be located at the right layer, and that must be named.
+const MIN_NAMED: f64 = 0.95;
 
 /// Plants the mistakes, prints the matrix, and writes record and report.
 pub fn run(args: &SelftestArgs) -> Result<Outcome> {
@@ -34,7 +34,7 @@ pub fn run(args: &SelftestArgs) -> Result<Outcome> {
         return super::null::run(args, count);
     }
     let device = engines::open_device(&args.data.on)?;
-    let mut benches = Benches { args, device, by_size: BTreeMap::new() };
+    let mut benches = TestBenches { args, device, by_size: BTreeMap::new() };
     let plan = plan(&args.only)?;
     let bar = progress::bar("planting", (plan.len() * args.places * SETTINGS.len()) as u64);
     let mut rows = vec![];
@@ -59,7 +59,7 @@ pub fn run(args: &SelftestArgs) -> Result<Outcome> {
     let mutations = mutations::run(args.mutations, args.seed, &args.reference, device)?;
     super::print(&format!("\n{}", mutations::table(&mutations)));
     let noticed = mutations.iter().all(|mutation| mutation.passed.is_empty());
-    let passed = noticed && matrix::passes(&rows, NAMED);
+    let passed = noticed && matrix::passes(&rows, MIN_NAMED);
     let main = benches.main()?;
     if let Some(line) = elsewhere(&main.comparison.model, &plan) {
         super::print(&line);
@@ -74,15 +74,15 @@ pub fn run(args: &SelftestArgs) -> Result<Outcome> {
 
 /// A row of the matrix.
 enum Kind {
-    /// A mistake of the catalogue, at one place.
+    /// A mistake of the catalogue, planted at one place.
     Single(Fault),
-    /// A mistake that the whole program makes.
+    /// A mistake of the catalogue, planted at all of its places.
     Throughout(Fault),
-    /// A mistake that is in no catalogue.
+    /// A mistake that is not in the catalogue.
     Unknown(Unknown),
 }
 
-/// All rows, or those of the words that were asked for.
+/// All rows, or those that `--only` names.
 fn plan(only: &[String]) -> Result<Vec<Kind>> {
     let single = Fault::ALL.iter().map(|fault| Kind::Single(*fault));
     let programs = Fault::ALL.iter().filter(|fault| fault.is_throughout());
@@ -93,13 +93,16 @@ fn plan(only: &[String]) -> Result<Vec<Kind>> {
         let mut known: Vec<&str> = plan.iter().map(Kind::word).collect();
         known.sort_unstable();
         known.dedup();
-        bail!("--only {word}: no mistake is called so; use some of {}", known.join(", "));
+        bail!(
+            "--only {word}: there is no mistake with this name; use some of {}",
+            known.join(", ")
+        );
     }
     plan.retain(|kind| only.is_empty() || only.iter().any(|word| kind.word() == *word));
     Ok(plan)
 }
 
-/// What has no place at the size that was asked for, and where it was planted instead.
+/// A line on the mistakes that have no place at the size of `--size`, with the sizes used instead.
 fn elsewhere(model: &Model, plan: &[Kind]) -> Option<String> {
     let planted = |word: &str| plan.iter().any(|kind| kind.word() == word);
     let places: Vec<String> = not_exercised(model, &|_| true)
@@ -151,35 +154,35 @@ impl Kind {
     }
 }
 
-/// A bench for each frame size that is needed: not every mistake has a place at every size.
-struct Benches<'a> {
+/// A test bench for each frame size that is needed, because not every mistake has a place at every size.
+struct TestBenches<'a> {
     args: &'a SelftestArgs,
     device: engines::Device,
-    by_size: BTreeMap<(usize, usize), Bench<'a>>,
+    by_size: BTreeMap<(usize, usize), TestBench<'a>>,
 }
 
-impl<'a> Benches<'a> {
-    fn main(&mut self) -> Result<&mut Bench<'a>> {
+impl<'a> TestBenches<'a> {
+    fn main(&mut self) -> Result<&mut TestBench<'a>> {
         let size = self.args.size;
         self.at((size.0, size.1))
     }
 
-    fn at(&mut self, size: (usize, usize)) -> Result<&mut Bench<'a>> {
+    fn at(&mut self, size: (usize, usize)) -> Result<&mut TestBench<'a>> {
         if !self.by_size.contains_key(&size) {
-            let bench = Bench::new(self.args, self.device, size)?;
+            let bench = TestBench::new(self.args, self.device, size)?;
             self.by_size.insert(size, bench);
         }
         match self.by_size.get_mut(&size) {
             Some(bench) => Ok(bench),
-            None => bail!("the bench of {}x{} was not kept", size.0, size.1),
+            None => bail!("the test bench of {}x{} was not kept", size.0, size.1),
         }
     }
 
-    /// The places of a mistake, at the size asked for or else at the first at which it has some.
-    fn places(&mut self, kind: &Kind) -> Result<Option<(&mut Bench<'a>, Vec<Change>)>> {
+    /// The places of a mistake at the size of `--size`, or else at the first size at which it has some.
+    fn places(&mut self, kind: &Kind) -> Result<Option<(&mut TestBench<'a>, Vec<Change>)>> {
         let (size, args) = (self.args.size, self.args);
         for size in std::iter::once((size.0, size.1)).chain(SIZES) {
-            // The shapes tell already, in all but a few cases, and cost nothing.
+            // The shapes tell the places without a run, except for mistakes that depend on values.
             let mut places = kind.places(&bench::model(args, size)?);
             if kind.is_by_value() && !places.is_empty() {
                 places = self.at(size)?.that_matter(places)?;
@@ -188,7 +191,7 @@ impl<'a> Benches<'a> {
                 return Ok(Some((self.at(size)?, places)));
             }
         }
-        // No size gives it a place: align_corners cannot be put on where it is.
+        // No size has a place: align_corners, for example, cannot be switched on where it is on.
         Ok(None)
     }
 }

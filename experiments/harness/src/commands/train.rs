@@ -1,4 +1,4 @@
-//! `harness train mini`: a small network on the data set in the program.
+//! `harness train mini`: trains a small network on the built-in data set.
 
 use anyhow::{Result, bail};
 use reports::Record;
@@ -13,10 +13,10 @@ use crate::machine::{Sides, Started};
 use crate::train::{Settings, Videos, train};
 use crate::{engines, stop};
 
-/// Trains and writes model, record and report.
+/// Trains a network, and writes the model, the record and the report.
 pub fn run(args: &TrainArgs) -> Result<Outcome> {
     if args.dataset != Dataset::Mini {
-        bail!("`{}` cannot be trained on here; use mini", args.dataset);
+        bail!("the harness cannot train on `{}`; use mini", args.dataset);
     }
     let started = Started::now();
     stop::listen();

@@ -1,4 +1,4 @@
-//! `harness weights`: what is in a checkpoint, and the same weights in another format.
+//! `harness weights`: lists the tensors of a checkpoint, and converts it to another format.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use spec::weights::{self, Inspection, OtherSet, OutFormat, ParamSpec, Source, Te
 use crate::Outcome;
 use crate::cli::{ModelArgs, WeightsCommand};
 
-/// Inspects or converts.
+/// Inspects or converts a checkpoint.
 pub fn run(command: &WeightsCommand) -> Result<Outcome> {
     match command {
         WeightsCommand::Inspect { file, model } => inspect(file, model),
@@ -21,7 +21,7 @@ fn parameters(model: &ModelArgs) -> Result<Vec<ParamSpec>> {
     Ok(Model::new(model.config()?)?.parameters().to_vec())
 }
 
-/// Lists the tensors; exit code 1 where the model could not be loaded from them.
+/// Lists the tensors; fails with exit code 1 if the model cannot be loaded from them.
 fn inspect(file: &Path, model: &ModelArgs) -> Result<Outcome> {
     let (path, key) = set(file)?;
     let found = weights::inspect_set(&path, key.as_deref(), &parameters(model)?)?;
@@ -29,7 +29,7 @@ fn inspect(file: &Path, model: &ModelArgs) -> Result<Outcome> {
     Ok(if found.is_loadable() { Outcome::Passed } else { Outcome::Failed })
 }
 
-/// The file and the key of `FILE::KEY`.
+/// Splits `FILE::KEY` into the file and the key.
 fn set(file: &Path) -> Result<(PathBuf, Option<String>)> {
     // A path that is not valid UTF-8 cannot carry a `::KEY`.
     match file.to_str().filter(|_| !file.exists()).map(str::parse) {
@@ -58,7 +58,9 @@ fn listing(found: &Inspection) -> String {
     lines.extend(found.note());
     lines.extend(several("passed over", found.passed_over.iter().map(other).collect()));
     if !found.has_head {
-        lines.push("no classifier: a backbone alone, which serves for features only".to_owned());
+        lines.push(
+            "no classifier: this is a backbone, which gives features and no logits".to_owned(),
+        );
     }
     lines.extend(several("missing", found.missing.to_vec()));
     let problem = |tensor: &TensorInfo| format!("{} {}", tensor.name, tensor.verdict);
@@ -66,7 +68,7 @@ fn listing(found: &Inspection) -> String {
     lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
 }
 
-/// A set that was passed over: `ema (119 tensors, 119 of them the model's)`.
+/// A set of weights that was not used, such as `ema (119 tensors, 119 as the model has them)`.
 fn other(set: &OtherSet) -> String {
     let count = match set.tensors {
         1 => "1 tensor".to_owned(),
@@ -85,7 +87,7 @@ fn extents(shape: &[usize]) -> String {
     }
 }
 
-/// The first 20 of a list under a heading; nothing where it is empty.
+/// The first 20 items of a list under a heading; nothing if the list is empty.
 fn several(what: &str, items: Vec<String>) -> Vec<String> {
     if items.is_empty() {
         return vec![];
@@ -98,12 +100,12 @@ fn several(what: &str, items: Vec<String>) -> Vec<String> {
     lines
 }
 
-/// Writes the weights in the format that the ending of the file names.
+/// Writes the weights in the format of the file's ending.
 fn convert(file: &Source, out: &Path, model: &ModelArgs) -> Result<Outcome> {
     if let Source::File { path: from, .. } = file
         && from == out
     {
-        bail!("--out {} is the checkpoint itself; name another file", out.display());
+        bail!("--out {}: this is the checkpoint itself; name another file", out.display());
     }
     let format = OutFormat::by_ending(out).with_context(|| {
         format!("--out {}: the ending is not .safetensors, .npz or .pth", out.display())

@@ -1,7 +1,7 @@
-//! The durable file of an evaluation: a header, then a line for each video as soon as it is done.
+//! The journal of an evaluation: a file with a header line and a line for each finished video.
 //!
-//! Lines are in the order in which videos were done. A process that is killed leaves at most one
-//! half line at the end, which is thrown away on resuming.
+//! The lines are in the order in which the videos were finished. A process that is killed leaves at most
+//! one partial line at the end, which is discarded on resuming.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -11,49 +11,49 @@ use anyhow::{Context, Result, bail};
 use reports::record::Video;
 use serde::{Deserialize, Serialize};
 
-/// Name of the file in a run's folder.
+/// Name of the journal in the folder of a run.
 pub const JOURNAL_FILE: &str = "videos.jsonl";
-/// No journal of the largest data set is larger.
-const LARGEST: u64 = 4 << 30;
+/// The largest journal that is read, in bytes; that of the largest data set is smaller.
+const MAX_BYTES: u64 = 4 << 30;
 
-/// What has to be the same for a run to go on.
+/// The header line; a run is resumed or merged only if it is the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Header {
-    /// Version of this file's layout.
+    /// Version of the journal's format.
     pub journal: u32,
     /// The data set and its list.
     pub list: String,
-    /// Digest of the list's content.
+    /// SHA-256 of the list's content.
     pub entries: String,
-    /// The protocol in words, and the order of frames.
+    /// The protocol and the order of frames, as they are printed.
     pub protocol: String,
-    /// The part of the list, of how many.
+    /// The shard, such as `1/4`; `None` for the whole list.
     pub shard: Option<String>,
-    /// The engines.
+    /// Names of the engines.
     pub engines: Vec<String>,
-    /// Digest of the weights.
+    /// SHA-256 of the weights.
     pub weights: String,
-    /// The network.
+    /// Configuration of the network.
     pub model: spec::Config,
     /// The decoder with its version.
     pub decoder: String,
-    /// Views at a time: it decides on the last bits.
+    /// Number of views in a batch, which the last bits of the logits depend on.
     pub batch: usize,
 }
 
-/// An open journal.
+/// A journal that is open for appending.
 pub struct Journal {
     file: File,
     path: PathBuf,
 }
 
 impl Journal {
-    /// Begins a journal, or goes on with one: gives the videos that are done.
+    /// Creates a journal, or opens one to resume it, and returns the finished videos.
     pub fn open(folder: &Path, header: &Header, resume: bool) -> Result<(Self, Vec<Video>)> {
         let path = folder.join(JOURNAL_FILE);
         if path.exists() && !resume {
             bail!(
-                "{}: is there already; go on with --resume, or give another --out",
+                "{}: exists already; continue that run with --resume, or give another --out",
                 path.display()
             );
         }
@@ -68,12 +68,13 @@ impl Journal {
         };
         let opened = OpenOptions::new().read(true).write(true).open(&path);
         let mut file = opened.with_context(|| format!("{}: cannot be written", path.display()))?;
-        cut_half_line(&mut file)
-            .with_context(|| format!("{}: cannot be mended", path.display()))?;
+        cut_partial_line(&mut file).with_context(|| {
+            format!("{}: its partial last line cannot be removed", path.display())
+        })?;
         Ok((Journal { file, path }, done))
     }
 
-    /// Appends a video. It is on the disk when this returns.
+    /// Appends a video; when this returns, the line is on the disk.
     pub fn append(&mut self, video: &Video) -> Result<()> {
         let mut line = serde_json::to_vec(video)?;
         line.push(b'\n');
@@ -82,15 +83,15 @@ impl Journal {
     }
 }
 
-/// Reads a journal; with `expected`, its header has to be that one.
+/// Reads a journal; fails if its header is not `expected`, where that is given.
 pub fn read(path: &Path, expected: Option<&Header>) -> Result<(Header, Vec<Video>)> {
     let unreadable = || format!("{}: cannot be read", path.display());
     let file = File::open(path).with_context(unreadable)?;
-    let mut lines = BufReader::new(file.take(LARGEST));
+    let mut lines = BufReader::new(file.take(MAX_BYTES));
     let mut line = String::new();
     lines.read_line(&mut line).with_context(unreadable)?;
     let header: Header = serde_json::from_str(&line)
-        .with_context(|| format!("{}: is no journal of this harness", path.display()))?;
+        .with_context(|| format!("{}: is not a journal of this harness", path.display()))?;
     if let Some(expected) = expected.filter(|expected| **expected != header) {
         bail!(
             "{}: belongs to another run ({}); give the same arguments, or another --out",
@@ -103,16 +104,16 @@ pub fn read(path: &Path, expected: Option<&Header>) -> Result<(Header, Vec<Video
         line.clear();
         lines.read_line(&mut line).with_context(unreadable)?;
         if !line.ends_with('\n') {
-            break; // The end, or the half line of a process that was killed.
+            break; // The end, or the partial line of a process that was killed.
         }
         videos.push(serde_json::from_str(&line).with_context(|| {
-            format!("{}: line {number} is damaged; remove it and go on", path.display())
+            format!("{}: line {number} is damaged; remove that line and run again", path.display())
         })?);
     }
     Ok((header, videos))
 }
 
-/// The first field that differs, in words.
+/// The first field that differs, with both values.
 fn difference(found: &Header, expected: &Header) -> String {
     let fields = |header: &Header| serde_json::to_value(header).unwrap_or_default();
     let (found, expected) = (fields(found), fields(expected));
@@ -123,13 +124,16 @@ fn difference(found: &Header, expected: &Header) -> String {
         .find(|(key, value)| expected.get(key.as_str()) != Some(value));
     match differs {
         Some((key, value)) => {
-            format!("{key}: {value} there, {} here", expected.get(key).unwrap_or(&value.clone()))
+            format!(
+                "its {key} is {value}, expected {}",
+                expected.get(key).unwrap_or(&value.clone())
+            )
         }
-        None => "other fields".to_owned(),
+        None => "its header differs".to_owned(),
     }
 }
 
-fn cut_half_line(file: &mut File) -> std::io::Result<()> {
+fn cut_partial_line(file: &mut File) -> std::io::Result<()> {
     let mut content = Vec::new();
     file.read_to_end(&mut content)?;
     let whole = content.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);

@@ -1,5 +1,5 @@
-//! Accuracy on videos: `source` says which, `pipeline` runs them, `journal` keeps what is done,
-//! `score` and `stats` make numbers of it.
+//! Accuracy on videos: `source` finds the videos, `pipeline` runs them through engines, `journal` keeps
+//! the finished ones, and `score` and `stats` compute the accuracy.
 
 pub mod journal;
 mod order;

@@ -1,4 +1,4 @@
-//! Orders in which a clip's frames can be shown to the network.
+//! The orders in which a clip's frames can be given to the network.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,18 +8,18 @@ use video::mini::rng::Rng;
 /// An order of frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// As they are.
+    /// The order of the video.
     Natural,
-    /// Backwards.
+    /// The order of the video, reversed.
     Reversed,
-    /// In a random order, another one for each video.
+    /// A random order for each video; the value is the seed.
     Shuffled(u64),
-    /// One random frame in the place of all.
+    /// One random frame, repeated; the value is the seed.
     Still(u64),
 }
 
 impl Order {
-    /// Which frame stands in each place, in a clip of a video.
+    /// The index of the frame at each position of a clip, for the video with the index `video`.
     pub fn of(self, frames: usize, video: usize) -> Vec<usize> {
         let drawn = |seed: u64| Rng::new(seed).fork(7).fork(1 + video as u64).order(frames);
         match self {
@@ -43,7 +43,7 @@ impl FromStr for Order {
             "shuffled" => Ok(Order::Shuffled(seed)),
             "still" => Ok(Order::Still(seed)),
             _ => Err(format!(
-                "`{text}` is no order of frames; use natural, reversed, shuffled[:SEED] or still[:SEED]"
+                "`{text}` is not an order of frames; use natural, reversed, shuffled[:SEED] or still[:SEED]"
             )),
         }
     }

@@ -1,4 +1,4 @@
-//! Videos through networks: decoding on every core, ahead of the networks by a few videos.
+//! Runs videos through engines. Every core decodes, a few videos ahead of the engines.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,24 +15,25 @@ use super::score;
 use super::source::Videos;
 use crate::{progress, stop};
 
-/// A network with a name.
-pub struct Contestant {
-    /// Its name in tables.
+/// A loaded engine of an evaluation.
+pub struct NamedEngine {
+    /// Name of the engine in tables.
     pub name: String,
-    /// The network.
+    /// The engine with its network.
     pub engine: Box<dyn Engine>,
-    /// Views at a time that its memory has turned out to hold.
+    /// The largest number of views that is known to fit into the device's memory at once.
     pub fits: usize,
 }
 
-impl Contestant {
-    /// A network of which nothing is known yet.
+impl NamedEngine {
+    /// An engine that may be given any number of views.
     pub fn new(name: String, engine: Box<dyn Engine>) -> Self {
-        Contestant { name, engine, fits: usize::MAX }
+        NamedEngine { name, engine, fits: usize::MAX }
     }
 
-    /// Runs so many views, at most `batch` at a time, and fewer where the device's memory is too small
-    /// for that; `rgb` makes the frames [T, H, W, 3] of some of them. The logits of all.
+    /// The logits [views, classes] of `views` views, which run in batches of at most `batch`, or of fewer
+    /// if the device has too little memory. `rgb` returns the frames [views, T, H, W, 3] of a range of
+    /// views.
     fn forward(
         &mut self,
         views: usize,
@@ -51,7 +52,7 @@ impl Contestant {
                 }
                 Err(EngineError::OutOfMemory { fits, .. }) if (1..some.len()).contains(&fits) => {
                     eprintln!(
-                        "{}: {fits} views at a time, for more its memory is too small",
+                        "{}: continuing with {fits} views at a time, since more do not fit in memory",
                         self.name
                     );
                     self.fits = fits;
@@ -62,7 +63,7 @@ impl Contestant {
         Ok(logits)
     }
 
-    /// Normalised by the engine, if it does that, or here.
+    /// Runs a batch of views, which is normalised by the engine if it can, or else here.
     fn run(&mut self, shape: [usize; 4], rgb: &[u8]) -> Result<Tensor, EngineError> {
         let (mean, std) = (normalize::MEAN, normalize::STD);
         if let Some(output) = self.engine.forward_frames(&Frames { shape, rgb, mean, std }) {
@@ -77,24 +78,24 @@ impl Contestant {
     }
 }
 
-/// What the networks gave for one video.
-pub struct Seen {
-    /// The row of the table.
+/// The results of all engines for one video.
+pub struct Evaluated {
+    /// The video's row in the record.
     pub video: Video,
-    /// The logits of each network, [views, classes] each.
+    /// The logits of each engine, [views, classes].
     pub logits: Vec<Vec<f32>>,
 }
 
-/// Runs the videos at `places` through the networks, and gives each to `done` as it is finished.
-/// Views go in batches of `batch`, never together with another video's: what a video gives does not
-/// depend on its neighbours. Ends early, and says so by `false`, when somebody has asked to stop.
+/// Runs the videos with the indexes `places` through the engines, and passes each to `done` when it is
+/// finished. A batch has at most `batch` views and never mixes videos, so that the result for a video does
+/// not depend on its neighbours. Returns `false` if the user has stopped the run.
 pub fn run(
     videos: &Videos,
     places: &[usize],
-    contestants: &mut [Contestant],
+    engines: &mut [NamedEngine],
     batch: usize,
     classes: usize,
-    done: &mut dyn FnMut(Seen) -> Result<()>,
+    done: &mut dyn FnMut(Evaluated) -> Result<()>,
 ) -> Result<bool> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let bar = progress::bar("videos", places.len() as u64);
@@ -135,13 +136,13 @@ pub fn run(
                 Ok(views) => {
                     video.frames = views.frames as u64;
                     video.warning.clone_from(&views.warning);
-                    // Another one goes first each time: the first finds cold caches.
-                    let count = contestants.len();
-                    let mut given: Vec<_> = contestants.iter().map(|_| None).collect();
+                    // A different engine goes first for each video, because the first finds cold caches.
+                    let count = engines.len();
+                    let mut given: Vec<_> = engines.iter().map(|_| None).collect();
                     for turn in 0..count {
                         let at = (place + turn) % count;
                         let start = Instant::now();
-                        let out = forward(videos, place, views, &mut contestants[at], batch)?;
+                        let out = forward(videos, place, views, &mut engines[at], batch)?;
                         let scores = score::scores(&out, classes);
                         let seconds = start.elapsed().as_secs_f64();
                         given[at] = Some((score::answer(&scores, entry.label, seconds), out));
@@ -154,7 +155,7 @@ pub fn run(
                 Err(VideoError::Undecodable { reason, .. }) => video.error = Some(reason.clone()),
                 Err(why) => video.error = Some(why.to_string()),
             }
-            done(Seen { video, logits })?;
+            done(Evaluated { video, logits })?;
             bar.inc(1);
         }
         Ok(true)
@@ -167,12 +168,12 @@ fn forward(
     videos: &Videos,
     place: usize,
     views: &Views,
-    contestant: &mut Contestant,
+    engine: &mut NamedEngine,
     batch: usize,
 ) -> Result<Vec<f32>> {
     let (frames, side) = (videos.protocol.frames, videos.protocol.crop);
     let order = videos.order.of(frames, place);
-    contestant.forward(views.len(), batch, [frames, side, side], |some| {
+    engine.forward(views.len(), batch, [frames, side, side], |some| {
         let mut rgb = Vec::new();
         for view in some {
             let pixels = views.pixels(view);
@@ -189,7 +190,7 @@ mod tests {
 
     use super::*;
 
-    /// Holds two clips of one pixel, and answers each with its red.
+    /// An engine whose memory holds two clips of one pixel, and whose logit is the red channel.
     struct Small(Vec<usize>);
 
     impl Engine for Small {
@@ -219,14 +220,14 @@ mod tests {
 
     #[test]
     fn a_batch_that_does_not_fit_is_lowered_once_and_nothing_is_lost() {
-        let mut contestant = Contestant::new("small".to_owned(), Box::new(Small(vec![])));
+        let mut engine = NamedEngine::new("small".to_owned(), Box::new(Small(vec![])));
         let rgb = |some: Range<usize>| some.flat_map(|view| [view as u8, 0, 0]).collect();
         let red = |views: usize| -> Vec<f32> {
             let (mean, std) = (normalize::MEAN[0], normalize::STD[0]);
             (0..views).map(|view| (view as f32 - mean) / std).collect()
         };
-        assert_eq!(contestant.forward(5, 4, [1, 1, 1], rgb).unwrap(), red(5));
-        assert_eq!(contestant.fits, 2);
-        assert_eq!(contestant.forward(3, 4, [1, 1, 1], rgb).unwrap(), red(3));
+        assert_eq!(engine.forward(5, 4, [1, 1, 1], rgb).unwrap(), red(5));
+        assert_eq!(engine.fits, 2);
+        assert_eq!(engine.forward(3, 4, [1, 1, 1], rgb).unwrap(), red(3));
     }
 }

@@ -1,13 +1,13 @@
-//! From logits to answers, and from answers to accuracy.
+//! Makes answers of logits, and computes the accuracy of answers.
 
 use reports::record::{Answer, Bin, Score, Video};
 
 use super::stats;
 
-/// Classes up to which a confusion matrix is kept.
-const CONFUSED: usize = 64;
+/// The largest number of classes for which a confusion matrix is kept.
+const MAX_CONFUSION: usize = 64;
 
-/// Mean over views of the softmax, in float64.
+/// The mean over views of the softmax of the logits [views, classes], in float64.
 pub fn scores(logits: &[f32], classes: usize) -> Vec<f64> {
     let mut mean = vec![0.0; classes];
     let views = logits.len() / classes.max(1);
@@ -20,10 +20,10 @@ pub fn scores(logits: &[f32], classes: usize) -> Vec<f64> {
     mean
 }
 
-/// What an engine says. A NaN among the scores makes the answer wrong, whatever the others are.
+/// An engine's answer for a video: the five best classes. A NaN among the scores makes it wrong.
 pub fn answer(scores: &[f64], label: usize, seconds: f64) -> Answer {
     let mut order: Vec<usize> = (0..scores.len()).collect();
-    // The lower class first where scores are the same, so that the order is always the same.
+    // Of equal scores the lower class comes first, so that the order is deterministic.
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
     order.truncate(5);
     let broken = scores.iter().any(|score| score.is_nan());
@@ -36,7 +36,7 @@ pub fn answer(scores: &[f64], label: usize, seconds: f64) -> Answer {
     }
 }
 
-/// The accuracy of the engine at a place, over the videos that have answers.
+/// The accuracy of the engine with the index `place`, over the videos for which it has an answer.
 pub fn score(engine: &str, place: usize, videos: &[Video], classes: usize, views: usize) -> Score {
     let answers: Vec<(usize, &Answer)> = videos
         .iter()
@@ -55,14 +55,14 @@ pub fn score(engine: &str, place: usize, videos: &[Video], classes: usize, views
         top1: stats::rate(count(&|_, answer| answer.right), all),
         top5: stats::rate(count(&among), all),
         mean_class: mean_class(&answers, classes),
-        confusion: if classes <= CONFUSED { confusion(&answers, classes) } else { vec![] },
+        confusion: if classes <= MAX_CONFUSION { confusion(&answers, classes) } else { vec![] },
         calibration,
         calibration_error,
         seconds_per_view: seconds / (all.max(1) * views.max(1) as u64) as f64,
     }
 }
 
-/// Mean of the accuracies of the classes that have videos.
+/// The mean of the accuracies of all classes that have videos.
 fn mean_class(answers: &[(usize, &Answer)], classes: usize) -> f64 {
     let mut counts = vec![(0u64, 0u64); classes];
     for (label, answer) in answers {
@@ -89,7 +89,7 @@ fn confusion(answers: &[(usize, &Answer)], classes: usize) -> Vec<Vec<u64>> {
     counts
 }
 
-/// Confidence against accuracy in tenths, and their mean distance.
+/// Confidence and accuracy in ten bins of confidence, and the expected calibration error.
 fn calibration(answers: &[(usize, &Answer)]) -> (Vec<Bin>, f64) {
     let mut sums = [(0.0, 0u64, 0u64); 10];
     for (_, answer) in answers {

@@ -1,4 +1,4 @@
-//! A strip of the frames that a network saw, as a picture inside of the report.
+//! A strip of the frames of a video, as a picture that is embedded in the report.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -6,10 +6,10 @@ use std::process::{Command, Stdio};
 use video::ffmpeg::Ffmpeg;
 use video::views::Views;
 
-/// Frames in a strip.
+/// The number of frames in a strip.
 const FRAMES: usize = 8;
 
-/// The strip as a data URI; none where ffmpeg cannot make it, which is no failure of the run.
+/// The strip as a data URI of a JPEG file; `None` if ffmpeg cannot make it, which does not fail the run.
 pub fn strip(ffmpeg: &Ffmpeg, views: &Views) -> Option<String> {
     let indexes = views.indexes.first()?;
     let frames: Vec<_> = indexes
@@ -57,7 +57,7 @@ fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn base64_is_that_of_the_standard() {
+    fn base64_follows_rfc_4648() {
         for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foobar", "Zm9vYmFy")] {
             assert_eq!(super::base64(bytes.as_bytes()), text);
         }

@@ -1,4 +1,4 @@
-//! Which videos: the list, the folder, and what is missing.
+//! Finds the videos of a run: reads the list, and checks which files are in the folder.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,30 +18,30 @@ use crate::progress;
 
 /// The videos of a run.
 pub struct Videos {
-    /// The data set.
+    /// Data set to which the videos belong.
     pub dataset: Dataset,
-    /// The list in words: its file, or the part of `mini`.
+    /// Name of the list: its file, or the part of `mini`.
     pub list: String,
-    /// Where the files are.
+    /// Folder that holds the files.
     pub folder: PathBuf,
-    /// The whole list.
+    /// All entries of the list.
     pub entries: Vec<Entry>,
-    /// Places in the list that are to be evaluated, in order.
+    /// Indexes in the list of the videos to evaluate, in order.
     pub wanted: Vec<usize>,
-    /// Places that are not in the folder.
+    /// Indexes in the list of the videos that are not in the folder.
     pub missing: Vec<usize>,
-    /// How they become clips.
+    /// How clips are made of a video.
     pub protocol: Protocol,
     /// Order of the frames of a clip.
     pub order: Order,
-    /// What a file may cost.
+    /// Time and memory that decoding one file may take.
     pub limits: Limits,
-    /// The decoder.
+    /// The ffmpeg that decodes the files.
     pub ffmpeg: Ffmpeg,
 }
 
 impl Videos {
-    /// Reads the list and looks which files there are, before anything else is done.
+    /// Reads the list and checks which files exist; fails if some are missing, unless that is allowed.
     pub fn open(
         dataset: Dataset,
         args: &VideoArgs,
@@ -61,8 +61,9 @@ impl Videos {
         let there = |at: &usize| folder.join(&entries[*at].path).is_file();
         let (wanted, missing): (Vec<usize>, Vec<usize>) = places.into_iter().partition(there);
         let seconds = Duration::try_from_secs_f64(args.time_limit).ok().filter(|t| !t.is_zero());
-        let time = seconds
-            .with_context(|| format!("--time-limit {}: give seconds above 0", args.time_limit))?;
+        let time = seconds.with_context(|| {
+            format!("--time-limit {}: give a number of seconds above 0", args.time_limit)
+        })?;
         let limits = Limits { time, ..Limits::default() };
         let order = args.order;
         let videos = Videos {
@@ -77,11 +78,11 @@ impl Videos {
             limits,
             ffmpeg,
         };
-        videos.say_what_is_missing(args.allow_missing)?;
+        videos.report_missing(args.allow_missing)?;
         Ok(videos)
     }
 
-    fn say_what_is_missing(&self, allowed: bool) -> Result<()> {
+    fn report_missing(&self, allowed: bool) -> Result<()> {
         let (here, gone) = (self.wanted.len(), self.missing.len());
         eprintln!(
             "{}: {here} of {} videos are in {}",
@@ -98,7 +99,7 @@ impl Videos {
         if !allowed || here == 0 {
             bail!(
                 "{gone} of the {} videos of {} are not in {} ({first}{}); get them, give another \
-                 --data or --list, or go on without them by --allow-missing",
+                 --data or --list, or continue without them with --allow-missing",
                 here + gone,
                 self.list,
                 self.folder.display(),
@@ -110,13 +111,13 @@ impl Videos {
     }
 }
 
-/// The protocol gives what the network takes?
+/// Fails if the protocol's clips do not have the shape that the model takes.
 fn check(protocol: &Protocol, config: &Config) -> Result<()> {
     let side = protocol.crop;
     if config.size != (side, side) || config.frames != protocol.frames {
         bail!(
-            "the protocol gives {} frames of {side}x{side} pixels and the model takes {} of {}x{}; \
-             leave --frames and --size out",
+            "the protocol gives {} frames of {side}x{side} pixels, but the model takes {} of {}x{}; \
+             leave out --frames and --size",
             protocol.frames,
             config.frames,
             config.size.0,
@@ -126,11 +127,12 @@ fn check(protocol: &Protocol, config: &Config) -> Result<()> {
     Ok(())
 }
 
+/// The name of a list, the folder of its files, and its entries.
 type Listed = (String, PathBuf, Vec<Entry>);
 
 fn embedded(ffmpeg: &Ffmpeg, args: &VideoArgs) -> Result<Listed> {
     if let Some(list) = &args.list {
-        bail!("--list {}: mini has its own list; leave it out", list.display());
+        bail!("--list {}: mini has its own list; leave out --list", list.display());
     }
     let part = match args.part.as_str() {
         "train" => Part::Train,
@@ -142,7 +144,7 @@ fn embedded(ffmpeg: &Ffmpeg, args: &VideoArgs) -> Result<Listed> {
     Ok((format!("mini, part {}", part.name()), folder, entries))
 }
 
-/// The first files of a part of `mini`, made if need be; 0 is all.
+/// The first `most` entries of a part of `mini`, or all if `most` is 0. Files that do not exist are made.
 pub fn provide(
     ffmpeg: &Ffmpeg,
     folder: &std::path::Path,
@@ -161,17 +163,19 @@ pub fn provide(
 
 fn listed(dataset: Dataset, args: &VideoArgs, classes: usize) -> Result<Listed> {
     let Some(folder) = args.data.clone() else {
-        bail!("{dataset}: give the folder of its videos by --data DIR (and --list FILE)");
+        bail!(
+            "{dataset}: give the folder of its videos with --data DIR (and the list with --list FILE)"
+        );
     };
     if !folder.is_dir() {
-        bail!("--data {}: is no folder", folder.display());
+        bail!("--data {}: this is not a folder", folder.display());
     }
     let list = match &args.list {
         Some(list) => list.clone(),
         None => dataset.lists().iter().find_map(|name| list::find(&folder, name)).with_context(
             || {
                 format!(
-                    "no {} was found in or beside {}; give the list by --list FILE",
+                    "no {} was found in {} or in the folder above it; give the list with --list FILE",
                     dataset.lists().join(" or "),
                     folder.display()
                 )

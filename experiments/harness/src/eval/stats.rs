@@ -1,11 +1,11 @@
-//! Intervals and tests on counts.
+//! Confidence intervals and tests for accuracies.
 
 use reports::record::Rate;
 
-/// 97.5 % quantile of the normal distribution.
+/// The 97.5 % quantile of the standard normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
 
-/// A share with Wilson's 95 % score interval.
+/// A rate with Wilson's 95 % score interval.
 pub fn rate(hits: u64, of: u64) -> Rate {
     let (n, p) = (of as f64, hits as f64 / of as f64);
     if of == 0 {
@@ -16,8 +16,8 @@ pub fn rate(hits: u64, of: u64) -> Rate {
     Rate { hits, of, low: (center - half).max(0.0), high: (center + half).min(1.0) }
 }
 
-/// Two-sided p of the exact McNemar test: of the videos on which two networks differ, `lost` and
-/// `won`, how likely is a split at least so uneven by the toss of a coin?
+/// The two-sided p-value of the exact McNemar test. Two networks differ on `lost + won` videos; the value
+/// is the probability that a fair coin splits these at least this unevenly.
 pub fn mcnemar(lost: u64, won: u64) -> f64 {
     let n = lost + won;
     // ln C(n, k) - n ln 2, summed over the smaller tail.
@@ -29,9 +29,9 @@ pub fn mcnemar(lost: u64, won: u64) -> f64 {
     (2.0 * tail).min(1.0)
 }
 
-/// Mean with Student's 95 % interval, over a few networks.
+/// The mean with Student's 95 % interval; [0, 1] for fewer than two values.
 pub fn mean(values: &[f64]) -> (f64, [f64; 2]) {
-    // 97.5 % quantiles for 1, 2, … degrees of freedom.
+    // The 97.5 % quantiles of Student's t for 1, 2, … degrees of freedom.
     const T: [f64; 9] = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262];
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wilson_is_that_of_the_textbook() {
+    fn wilson_interval_has_its_textbook_values() {
         let r = rate(10, 100);
         assert!((r.low - 0.055_229).abs() < 1e-5 && (r.high - 0.174_366).abs() < 1e-5, "{r:?}");
         assert_eq!((rate(0, 0).low, rate(0, 0).high), (0.0, 1.0));

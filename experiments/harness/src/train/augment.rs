@@ -1,32 +1,32 @@
-//! What a training clip goes through. Of the official recipe this is what makes sense on `mini`:
-//! flips (which change the class of some), shifted crops and colour; time is turned around, too,
-//! which the data set allows for.
+//! Augmentation of training clips. It uses those parts of the official recipe that make sense on `mini`:
+//! flips (which change some classes), shifted crops and colour. It also reverses time, which turns each
+//! class of this data set into another one.
 
 use video::mini::rng::Rng;
 use video::mini::{mirrored, reversed};
 use video::normalize::{MEAN, STD};
 
-/// A clip as it was decoded: [T, S, S, 3] and its class.
+/// A decoded clip and its class.
 pub struct Clip {
-    /// The pixels.
+    /// The pixels [T, S, S, 3] as RGB bytes.
     pub pixels: Vec<u8>,
-    /// Its class.
+    /// The index of the class.
     pub label: usize,
 }
 
-/// Side and number of the frames of a clip.
+/// The shape of a clip.
 #[derive(Debug, Clone, Copy)]
 pub struct Extent {
-    /// Frames.
+    /// Number of frames (T).
     pub frames: usize,
-    /// Height and width.
+    /// Height and width of a frame in pixels (S).
     pub side: usize,
 }
 
-/// Pixels by which a crop is shifted at most; the edge is repeated beyond itself.
+/// The largest shift of a crop in pixels; beyond the edge, the pixels of the edge are repeated.
 const SHIFT: usize = 5;
 
-/// Appends an augmented clip, normalised, as [3, T, S, S], and gives its class.
+/// Appends an augmented and normalised clip to `out` as [3, T, S, S], and returns its class.
 pub fn append(clip: &Clip, extent: Extent, rng: &mut Rng, out: &mut Vec<f32>) -> usize {
     let Extent { frames, side } = extent;
     let (backwards, mirror) = (rng.unit() < 0.5, rng.unit() < 0.5);
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clip_turned_around_or_mirrored_changes_its_class_and_no_other_way() {
+    fn only_reversal_and_mirroring_change_the_class() {
         let extent = Extent { frames: 2, side: 12 };
         let pixels = (0..2 * 12 * 12 * 3).map(|i| i as u8).collect();
         let clip = Clip { pixels, label: 0 };

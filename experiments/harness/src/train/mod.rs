@@ -1,4 +1,4 @@
-//! Training on `mini` with libtorch.
+//! Trains a network on `mini` with libtorch.
 
 mod augment;
 mod state;
@@ -29,25 +29,25 @@ use crate::{progress, stop};
 use augment::{Clip, Extent};
 use state::{Progress, State};
 
-/// Name of the file that a training goes on from.
+/// Name of the file from which a training is resumed.
 pub const STATE_FILE: &str = "training.safetensors";
 
-/// How to train.
+/// The settings of a training.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The network.
+    /// Configuration of the network.
     pub config: Config,
-    /// Epochs.
+    /// Number of epochs.
     pub epochs: usize,
-    /// Clips in a batch.
+    /// Number of clips in a batch.
     pub batch: usize,
-    /// The largest learning rate.
+    /// Peak learning rate.
     pub rate: f64,
-    /// Epochs in which the rate rises.
+    /// Number of epochs in which the learning rate rises to its peak.
     pub warm_up: f64,
-    /// Of weights, orders and augmentations.
+    /// Seed of the initial weights, the order of the videos and the augmentation.
     pub seed: u64,
-    /// Only so many training videos; 0 is all.
+    /// Number of training videos; 0 uses all.
     pub videos: usize,
 }
 
@@ -55,11 +55,11 @@ const MOMENTUM: f64 = 0.9;
 const DECAY: f64 = 1e-4;
 const SMOOTHING: f64 = 0.1;
 const CLIP_NORM: f64 = 40.0;
-/// Videos evaluated at a time.
+/// Number of videos in a batch of the validation.
 const EVAL_BATCH: usize = 50;
 
 impl Settings {
-    /// By name, for the record and to tell whether a training is the same.
+    /// All settings by name, for the record and to check that a resumed training has the same ones.
     pub fn describe(&self) -> BTreeMap<String, String> {
         let config = serde_json::to_string(&self.config).unwrap_or_default();
         [
@@ -90,24 +90,25 @@ impl Settings {
     }
 }
 
-/// What a training has come to.
+/// The result of a training.
 pub struct Trained {
-    /// The network's weights.
+    /// The weights after the last finished epoch.
     pub weights: Weights,
-    /// The curve.
+    /// Loss and accuracy of each finished epoch.
     pub epochs: Vec<Epoch>,
-    /// Whether it came to its end.
+    /// Whether all epochs are finished.
     pub finished: bool,
 }
 
-/// The videos of `mini`, decoded.
+/// The decoded videos of `mini`.
 pub struct Videos {
     train: Vec<Clip>,
     val: Vec<Clip>,
 }
 
 impl Videos {
-    /// Makes the files where they are not there yet, and decodes them.
+    /// Makes the files that do not exist yet, and decodes the first `videos` of the training part (0 for
+    /// all) and the whole validation part.
     pub fn load(ffmpeg: &Ffmpeg, folder: &Path, videos: usize) -> Result<Self> {
         let mut parts = [(Part::Train, videos), (Part::Val, 0)].map(|(part, most)| {
             let entries = provide(ffmpeg, folder, part, most)?;
@@ -129,8 +130,8 @@ impl Videos {
     }
 }
 
-/// Trains, and after each epoch leaves `STATE_FILE` in `folder`. With `resume` it goes on from
-/// there: the same bits as if it had never stopped.
+/// Trains a network, and writes [`STATE_FILE`] into `folder` after each epoch. With `resume` it continues
+/// from that file, and the result has the same bits as if it had never stopped.
 pub fn train(
     settings: &Settings,
     videos: &Videos,
@@ -151,7 +152,7 @@ pub fn train(
     };
     if state.progress.settings != settings.describe() {
         bail!(
-            "{}: was trained with other settings; give the same ones, or another --out",
+            "{}: was trained with other settings; give the same settings, or another --out",
             path.display()
         );
     }
@@ -198,19 +199,19 @@ fn extent(settings: &Settings) -> Result<Extent> {
     let (height, width) = settings.config.size;
     let side = Dataset::Mini.protocol(Mode::Val).crop;
     if (height, width) != (side, side) || settings.config.frames != 16 {
-        bail!("mini has 16 frames of {side}x{side} pixels; leave --size and --frames out");
+        bail!("mini has 16 frames of {side}x{side} pixels; leave out --size and --frames");
     }
     Ok(Extent { frames: settings.config.frames, side })
 }
 
-/// Sums over an epoch.
+/// Sums over the batches of an epoch.
 struct Sums {
     loss: f64,
     correct: usize,
 }
 
-/// One epoch; the next batch is made while the network learns from this one. `None` if somebody
-/// has asked to stop.
+/// Trains one epoch; the next batch is made while the network learns from the current one. `None` if the
+/// user has stopped the run.
 fn one_epoch(
     settings: &Settings,
     videos: &Videos,
@@ -278,7 +279,7 @@ fn validate(model: &Arc<Model>, weights: &Weights, clips: &[Clip], device: Devic
     Ok(stats::rate(hits as u64, clips.len() as u64))
 }
 
-/// Place of the largest value; none if one is NaN.
+/// The index of the largest value; `None` if any value is NaN.
 fn best(row: &[f32]) -> Option<usize> {
     if row.iter().any(|value| value.is_nan()) {
         return None;
@@ -310,7 +311,7 @@ fn initial(params: &[ParamSpec], seed: u64) -> Weights {
     weights
 }
 
-/// Box and Muller's normal numbers.
+/// A standard normal number, by the method of Box and Muller.
 fn normal(rng: &mut Rng) -> f32 {
     let radius = (-2.0 * (1.0 - rng.unit()).ln()).sqrt();
     radius * (2.0 * std::f32::consts::PI * rng.unit()).cos()

@@ -1,5 +1,5 @@
-//! A training on disk: one safetensors file with parameters, running statistics, momenta and, in
-//! its metadata, how far it is. What an interrupted training goes on from, bit for bit.
+//! The state of a training on disk: a safetensors file with parameters, running statistics and momenta,
+//! and with the finished epochs in its metadata. An interrupted training is resumed from it, bit for bit.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -11,32 +11,32 @@ use serde::{Deserialize, Serialize};
 use spec::weights::Weights;
 use spec::{Model, Tensor};
 
-/// Name before a momentum's parameter.
+/// Prefix of a momentum's name, before the name of its parameter.
 const MOMENTUM: &str = "momentum/";
-/// Key of the metadata.
+/// The key in the metadata that holds the [`Progress`].
 const KEY: &str = "training";
 
-/// How far a training is, and what it is.
+/// The settings of a training and its finished epochs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// The settings; a training is resumed with the same ones only.
+    /// The settings; a training can be resumed only with the same ones.
     pub settings: BTreeMap<String, String>,
-    /// Epochs that are done.
+    /// Loss and accuracy of each finished epoch.
     pub epochs: Vec<Epoch>,
 }
 
-/// Everything that a training is made of.
+/// The whole state of a training.
 pub struct State {
-    /// How far it is.
+    /// Settings and finished epochs.
     pub progress: Progress,
-    /// Parameters and running statistics.
+    /// Parameters and running statistics of the network.
     pub weights: Weights,
     /// Momenta by the names of their parameters.
     pub momenta: BTreeMap<String, Tensor>,
 }
 
 impl State {
-    /// Writes beside `path` and renames.
+    /// Writes the state to `path`, atomically.
     pub fn write(&self, path: &Path) -> Result<()> {
         let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
         for name in self.weights.names() {
@@ -58,11 +58,13 @@ impl State {
         crate::files::write(path, &content)
     }
 
-    /// Reads what [`State::write`] has written.
+    /// Reads a file that [`State::write`] has written, for a network of the same configuration.
     pub fn read(path: &Path, model: &Model) -> Result<Self> {
-        let bytes = std::fs::read(path)
-            .with_context(|| format!("{}: cannot be read; leave --resume out", path.display()))?;
-        let damaged = || format!("{}: is no training of this harness", path.display());
+        let bytes = std::fs::read(path).with_context(|| {
+            format!("{}: cannot be read; leave out --resume to start over", path.display())
+        })?;
+        let damaged =
+            || format!("{}: is not the state of a training by this harness", path.display());
         let (_, header) = SafeTensors::read_metadata(&bytes).with_context(damaged)?;
         let progress = header.metadata().as_ref().and_then(|data| data.get(KEY));
         let progress =

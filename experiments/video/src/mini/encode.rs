@@ -95,8 +95,8 @@ pub fn encode(ffmpeg: &Ffmpeg, part: Part, index: usize, path: &Path) -> Result<
     if !output.status.success() || fed.is_err() {
         // A partial file is useless. Removing it fails if it was never made, which is fine.
         let _ = fs::remove_file(&temporary);
-        let said = String::from_utf8_lossy(&output.stderr);
-        let last = said.lines().last().unwrap_or("it failed without a message").to_owned();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let last = stderr.lines().last().unwrap_or("it failed without a message").to_owned();
         return Err(VideoError::write(path, io::Error::other(format!("ffmpeg: {last}"))));
     }
     fs::rename(&temporary, path).map_err(|why| VideoError::write(path, why))

@@ -29,7 +29,7 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// Draws a scene.
+    /// Draws a scene at random.
     pub(crate) fn draw(rng: &Rng) -> Self {
         let mut layout = rng.fork(1);
         let row = layout.below(CELLS);

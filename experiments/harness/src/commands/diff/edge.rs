@@ -1,6 +1,6 @@
-//! The second configuration: at the default size no embedding is resized and no map has one pixel,
-//! so that the mistakes that ports make there would pass. The same weights are compared once more
-//! on small frames of odd size.
+//! The second comparison. At the default size no embedding is resized and no map has one pixel, so that
+//! some mistakes of ports would pass. Therefore the same weights are compared again on small frames of
+//! odd size.
 
 use std::time::Instant;
 
@@ -16,8 +16,8 @@ use crate::cli::{DiffArgs, InputSource, Participant};
 use crate::compare::{Side, judge};
 use crate::input;
 
-/// Adds the second configuration to a comparison of engines whose first one left mistakes
-/// unexercised; for a dump, the command that makes the second dump.
+/// Adds the second comparison, if the first one left known mistakes unexercised. With a dump, which cannot
+/// be run, it adds a remark with the command that makes a second dump.
 pub(super) fn add(args: &DiffArgs, loaded: &Loaded, diff: &mut DiffRecord) -> Result<()> {
     let size = diff.not_exercised.iter().find_map(|mistake| mistake.try_size.clone());
     let Some(size) = size else { return Ok(()) };
@@ -53,7 +53,7 @@ fn worse(a: Verdict, b: Verdict) -> Verdict {
     }
 }
 
-/// Compares one clip of the small configuration.
+/// Compares one clip at the size of `loaded`.
 fn compare(args: &DiffArgs, loaded: &Loaded) -> Result<Edge> {
     let start = Instant::now();
     let precision = args.precision.unwrap_or(Precision::F32);

@@ -1,4 +1,4 @@
-//! From measurements to the record: verdict, culprit, ledger.
+//! Makes the record of the measurements: the verdict, the culprit and the ledger.
 
 use anyhow::{Context, Result};
 use reports::record::{
@@ -15,7 +15,7 @@ use crate::compare::{Comparison, Measurements, Side, explain, judge, judge::culp
 use crate::dump::{Closing, Dump, ledger};
 use crate::{engines, faults, preprocessing};
 
-/// Judges what was measured and explains the first divergence.
+/// Judges the measurements and explains the first divergence.
 pub(super) fn findings(
     args: &DiffArgs,
     comparison: &mut Comparison,
@@ -63,7 +63,7 @@ pub(super) fn findings(
     Ok(diff)
 }
 
-/// Known mistakes that would have changed no compared value.
+/// The known mistakes that would not have changed any compared value.
 pub(super) fn not_exercised(
     model: &Model,
     compared: &dyn Fn(ModuleId) -> bool,
@@ -74,20 +74,20 @@ pub(super) fn not_exercised(
     found.map(|m| worded(m.what, m.try_size)).collect()
 }
 
-/// The first array of a reference dump that disagrees with another array of its module, or with the
-/// truth where the candidate shows nothing.
+/// The culprit for a reference dump: its first array that disagrees with another array of the same module,
+/// or with the truth if the candidate has no such array.
 fn of_reference(comparison: &Comparison, measured: &Measurements) -> Option<Culprit> {
     let dump = comparison.reference.as_ref()?;
     let (array, fate) = measured.reference_fates.iter().find(|(_, fate)| !fate.passed())?;
     let mut culprit = in_words(&comparison.model, fate.module(), true, &[]);
     culprit.text = format!(
-        "the reference's array `{}` is not what {} gives",
+        "the reference's array `{}` differs from the output of {}",
         dump.arrays[*array].name, culprit.name
     );
     Some(culprit)
 }
 
-/// The ledgers of both sides, the candidate's first.
+/// The ledgers of the dumps on both sides, the candidate's first.
 fn ledgers(
     args: &DiffArgs,
     comparison: &Comparison,
@@ -119,7 +119,7 @@ fn ledgers(
     entries
 }
 
-/// Names that could not be matched, with the reason.
+/// The arrays that could not be matched, each with the reason.
 fn unmatched(ledger: &[LedgerEntry]) -> Vec<String> {
     let worded = ledger.iter().filter_map(|entry| match entry.state {
         ArrayState::Unknown => Some(format!("{} (no module has this name)", entry.array)),
@@ -132,7 +132,7 @@ fn unmatched(ledger: &[LedgerEntry]) -> Vec<String> {
     worded.collect()
 }
 
-/// The first divergence in words, with the mistake that explains it where one does.
+/// The culprit at the module `id`, with the known mistake that explains its values, if there is one.
 pub(super) fn culprit(
     comparison: &mut Comparison,
     loaded: &Loaded,

@@ -1,4 +1,4 @@
-//! Model, weights, dumps and engines of a comparison.
+//! Loads the model, the weights, the dumps and the engines of a comparison.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::faults::{self, Edited};
 use crate::input;
 use crate::machine::Sides;
 
-/// Model and weights, read before anything is run.
+/// The model and its weights, which are read before anything runs.
 pub(super) struct Loaded {
     pub(super) model: Model,
     pub(super) weights: Weights,
@@ -25,7 +25,7 @@ pub(super) struct Loaded {
 impl Loaded {
     pub(super) fn new(args: &DiffArgs, device: Device) -> Result<Self> {
         let (model, weights) = super::super::model_and_weights(&args.model, &args.data.weights)?;
-        // A dump cannot be run: the truth then comes from libtorch, or from our own loops.
+        // A dump cannot be run, so the truth comes from the default reference.
         let truth = match &args.reference {
             Participant::Npz(_) => {
                 crate::cli::DEFAULT_REFERENCE.parse().map_err(anyhow::Error::msg)?
@@ -35,7 +35,7 @@ impl Loaded {
         Ok(Loaded { model, weights, truth, device })
     }
 
-    /// The same network for frames of another size; no parameter depends on it.
+    /// The same network for frames of another size, on which no parameter depends.
     pub(super) fn at_size(&self, size: (usize, usize)) -> Result<Self> {
         let config = Config { size, ..self.model.config.clone() };
         let model = match self.weights.has_head() {
@@ -61,7 +61,9 @@ impl Loaded {
             bail!("--batch-size 0: a batch of 0 clips compares nothing; give at least 1");
         }
         if let (Some(fault), Participant::Npz(_)) = (&args.inject, &args.candidate()) {
-            bail!("--inject {fault}: faults are made in an engine, and the candidate is a dump");
+            bail!(
+                "--inject {fault}: the candidate is a dump; faults can only be planted in engines"
+            );
         }
         let open = |participant: &Participant| match participant {
             Participant::Npz(path) => Dump::open(path, model, batch).map(Some),
@@ -92,7 +94,7 @@ impl Loaded {
         self.compare(args, candidate, reference, (clip, clip_from), precision)
     }
 
-    /// The comparison of a candidate with the truth, or with a dump.
+    /// The comparison of a candidate with the truth, or with the dump `reference`.
     pub(super) fn compare(
         &self,
         args: &DiffArgs,
@@ -138,7 +140,7 @@ impl Loaded {
         engines::load_reference(&self.truth, model, &self.weights, precision, self.device)
     }
 
-    /// The clip and where it comes from: what was asked for, or what the dump holds, or formula:0.
+    /// The clip and its source: that of `--input`, or the clip in the dump, or formula:0.
     fn clip(&self, args: &DiffArgs, dump: Option<&Dump>, batch: usize) -> Result<(Tensor, String)> {
         if let Some(source) = &args.data.input {
             let clip = input::load(source, &self.model, batch)?;
@@ -158,20 +160,20 @@ impl Loaded {
         match dump.input(&self.model) {
             Some((clip, name)) => Ok((clip, format!("the array `{name}` of the dump"))),
             None if dump.why_no_input(&self.model).is_some() => bail!(
-                "the dump's clip cannot be read: {}, or say with --input which clip it was made from",
+                "the dump's clip cannot be read: {}, or name the clip that it was made from with --input",
                 dump.why_no_input(&self.model).unwrap_or_default()
             ),
             None => bail!(
-                "none of the dump's {} arrays is the clip; save it as `input` {:?} beside the \
-                 others, or say with --input which clip the dump was made from (--input formula:0 \
-                 for the default one)",
+                "none of the dump's {} arrays is the clip; save it as the array `input` {:?}, or \
+                 name the clip that the dump was made from with --input (the default clip is \
+                 formula:0)",
                 dump.arrays.len(),
                 self.model.input_shape(batch)
             ),
         }
     }
 
-    /// The candidate's engine, with the mistake of `--inject` in it.
+    /// The candidate as an engine, with the mistake of `--inject` planted in it.
     pub(super) fn live(&self, args: &DiffArgs, clip: Tensor, precision: Precision) -> Result<Side> {
         let (mut model, mut weights) = (self.model.clone(), self.weights.clone());
         let change = args.inject.as_ref().map(|text| faults::parse(&model, text)).transpose()?;
@@ -188,7 +190,7 @@ impl Loaded {
     }
 }
 
-/// The coarser of the number formats of two dumps: rounding to it is not counted as an error.
+/// The coarser of the number formats of two dumps, so that rounding to it does not count as an error.
 fn coarser(candidate: &Option<Dump>, reference: &Option<Dump>) -> Precision {
     let dumps = candidate.iter().chain(reference);
     let formats = dumps.map(|dump| dump.format.0);
@@ -196,7 +198,7 @@ fn coarser(candidate: &Option<Dump>, reference: &Option<Dump>) -> Precision {
     coarsest.unwrap_or(Precision::F32)
 }
 
-/// What a side is called in records and on the terminal.
+/// The name of a side in records and on the terminal.
 pub(super) fn named(participant: &Participant) -> String {
     match participant {
         Participant::Npz(path) => format!("npz:{}", path.display()),

@@ -1,7 +1,7 @@
-//! `harness diff`: a candidate against a reference, layer by layer, into a report.
+//! `harness diff`: compares a candidate with a reference, layer by layer, and writes a report.
 //!
-//! Reading order: `loaded` (model, weights and both sides), `findings` (verdict and culprit),
-//! `edge` (the second, small configuration), `remarks` (what was found out or taken for granted).
+//! Reading order: `loaded` (model, weights and both sides), `findings` (verdict and culprit), `edge` (the
+//! second, small comparison), `remarks` (what a reader must know to interpret the verdict).
 
 mod edge;
 mod findings;
@@ -19,7 +19,7 @@ use crate::machine::Started;
 use crate::{engines, input, preprocessing, progress, table};
 use loaded::{Loaded, named};
 
-/// Compares, prints the table and writes record and report.
+/// Compares both sides, prints the table, and writes the record and the report.
 pub fn run(args: &DiffArgs) -> Result<Outcome> {
     let started = Started::now();
     let device = engines::open_device(&args.data.on)?;
@@ -32,8 +32,8 @@ pub fn run(args: &DiffArgs) -> Result<Outcome> {
     let compared = |at: usize| at != input.0 && measured.layers[at].inherited.is_some();
     if !(0..measured.layers.len()).any(compared) {
         bail!(
-            "nothing was compared: no array or layer that was asked for is the output of a module \
-             on both sides; check the names in the dump, and --layer"
+            "nothing was compared: none of the arrays and layers is the output of a module on both \
+             sides; check the names in the dump, and --layer"
         );
     }
     let steps = steps(args, &loaded.model, &comparison)?;
@@ -43,7 +43,9 @@ pub fn run(args: &DiffArgs) -> Result<Outcome> {
     let candidate = args.candidate();
     if candidate == args.reference && !matches!(candidate, Participant::Npz(_)) {
         let name = named(&candidate);
-        eprintln!("note: {name} is compared with itself; a mistake of its own cannot show");
+        eprintln!(
+            "note: {name} is compared with itself, so a mistake that it makes cannot be detected"
+        );
     }
     let (text, verdict) = (table::diff(&diff), diff.verdict);
     let record = Record::Diff(Box::new(diff));
@@ -52,7 +54,7 @@ pub fn run(args: &DiffArgs) -> Result<Outcome> {
     Ok(if verdict == Verdict::Pass { Outcome::Passed } else { Outcome::Failed })
 }
 
-/// The steps before the network, where the candidate has left them and the input is a video.
+/// The steps before the network, if the candidate's dump holds them and the input is a video.
 fn steps(args: &DiffArgs, model: &Model, comparison: &Comparison) -> Result<Vec<Stage>> {
     let (Participant::Npz(path), Side::Dump(dump)) = (&args.candidate(), &comparison.candidate)
     else {
@@ -70,7 +72,7 @@ fn steps(args: &DiffArgs, model: &Model, comparison: &Comparison) -> Result<Vec<
         None => {
             let shown = path.display();
             eprintln!(
-                "{shown}: holds the steps from a video to the clip; --input VIDEO compares them"
+                "{shown}: the dump holds the steps before the network; --input VIDEO compares them"
             );
             Ok(vec![])
         }

@@ -1,5 +1,5 @@
-//! What a reader has to know to believe a verdict: what was used, what was found out about the
-//! dump, what was taken for granted.
+//! The remarks below a verdict: the inputs that were used, what was found out about the dump, and how its
+//! arrays were read.
 
 use reports::record::{DiffRecord, Verdict};
 use spec::Precision;
@@ -9,7 +9,7 @@ use crate::cli::DiffArgs;
 use crate::compare::{Comparison, Measurements, Side, readings};
 use crate::dump::{Dump, summary};
 
-/// The remarks of a comparison, in sentences.
+/// The remarks of a comparison, one sentence each.
 pub(super) fn remarks(
     args: &DiffArgs,
     comparison: &Comparison,
@@ -34,7 +34,7 @@ pub(super) fn remarks(
     remarks
 }
 
-/// Weights, clip, classes and precision in one line.
+/// One line with the weights, the clip, the classes and the precision.
 fn used(args: &DiffArgs, comparison: &Comparison, diff: &DiffRecord) -> String {
     let head = match &comparison.model.fc {
         Some(fc) => format!("{} classes", fc.out_features),
@@ -60,7 +60,7 @@ fn of_dump(args: &DiffArgs, dump: &Dump, precision: Precision) -> Option<String>
     ))
 }
 
-/// What most often is wrong with the question, where the answer is a divergence.
+/// A hint for a divergence: a dump is often compared with other weights than those of the port.
 fn hints(args: &DiffArgs, recorded: bool) -> Option<String> {
     let reproducible = matches!(args.data.weights, Source::Formula(_));
     (recorded && reproducible).then(|| {
@@ -72,10 +72,10 @@ fn hints(args: &DiffArgs, recorded: bool) -> Option<String> {
     })
 }
 
-/// How to compare a second dump, of frames of another size.
+/// The remark that tells how to compare a second dump, of frames of another size.
 pub(super) fn second_dump(size: &str) -> String {
     format!(
-        "a second dump at {size} exercises more: make it with --size {size}, then harness diff \
-         --candidate npz:SECOND.npz --size {size} (the other flags as here)"
+        "a second dump at {size} exercises more mistakes: make it with --size {size}, then run harness \
+         diff --candidate npz:SECOND.npz --size {size} (with the other flags as here)"
     )
 }

@@ -1,4 +1,4 @@
-//! Random comparisons whose candidates are right: networks, weights, clips, engines.
+//! Draws random comparisons whose candidates are correct: networks, weights, clips and engines.
 
 use anyhow::Result;
 use cpu::kernels::winograd::Tile;
@@ -11,29 +11,29 @@ use crate::cli::{InputSource, Participant};
 use crate::commands::{MINI_MODEL, mini_config};
 use crate::input;
 
-/// Frame sizes: even and odd, square and not, down to maps of one pixel.
+/// Frame sizes: even and odd, square and not, and some whose last maps have one pixel.
 const SIZES: [(usize, usize); 8] =
     [(57, 65), (64, 64), (29, 31), (96, 72), (40, 33), (30, 80), (32, 32), (45, 77)];
 const DEPTHS: [usize; 6] = [10, 10, 18, 18, 34, 50];
 const WIDTHS: [f64; 4] = [0.125, 0.1875, 0.25, 0.3];
 const FRAMES: [usize; 5] = [4, 5, 8, 12, 16];
 
-/// How the weights are spread.
+/// The distribution of the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
     /// `formula:SEED`, which any program can make.
     Formula,
-    /// Normalisations whose factors differ by up to 4 times more from channel to channel.
+    /// Normalisations whose weights are multiplied by a random factor for each channel, 2^-1.2 to 2^0.8.
     Gammas,
-    /// Normalisations with negative offsets, so that most activations are zero.
+    /// Normalisations whose biases are lowered, so that most activations are zero.
     Sparse,
-    /// Few large and many small weights.
+    /// Weights of which few are large and many are small.
     Heavy,
-    /// The trained network that is in the program.
+    /// The built-in trained model.
     Trained,
 }
 
-/// Styles in the shares in which they are drawn.
+/// The styles, each as often as its share of the draws.
 const STYLES: [Style; 10] = [
     Style::Formula,
     Style::Formula,
@@ -49,60 +49,60 @@ const STYLES: [Style; 10] = [
 
 /// A network, its weights and a clip.
 pub struct Draw {
-    /// Which draw of this seed.
+    /// Index of the draw, for one seed.
     pub number: u64,
-    /// The network.
+    /// Configuration of the network.
     pub config: Config,
-    /// How its weights are spread.
+    /// Distribution of the weights.
     pub style: Style,
-    /// Their seed.
+    /// Seed of the weights.
     pub weights: u64,
-    /// The clip's.
+    /// Seed of the clip.
     pub clip: u64,
-    /// Clips in the batch.
+    /// Number of clips in the batch.
     pub batch: usize,
-    /// Random numbers that choose candidates.
-    dice: Vec<f32>,
+    /// Random numbers in [0, 1), which choose the candidates.
+    uniform: Vec<f32>,
 }
 
-/// A right engine.
+/// A correct engine and how it computes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
-    /// Which.
+    /// Name of the engine.
     pub engine: Participant,
-    /// Its precision.
+    /// Precision of the engine.
     pub precision: Precision,
-    /// Instruction set of the engine cpu.
+    /// Instruction set of the engine `cpu`.
     pub isa: Option<Isa>,
-    /// How cpu computes 3x3 convolutions.
+    /// The algorithm of the engine `cpu` for 3x3 convolutions.
     pub convolution: Convolution,
-    /// Whether libtorch computes convolutions as products of unfolded maps.
+    /// Whether the engine `torch` computes convolutions as products of im2col matrices.
     pub unfold: bool,
 }
 
 impl Draw {
-    /// Draw `number` of a seed: always the same.
+    /// The draw with the index `number` of a seed, which is always the same.
     pub fn new(number: u64, seed: u64) -> Self {
-        let dice = formula::uniform(&format!("null draw {number}"), 24, seed);
-        let style = pick(&STYLES, dice[0]);
+        let uniform = formula::uniform(&format!("null draw {number}"), 24, seed);
+        let style = pick(&STYLES, uniform[0]);
         let config = match style {
             Style::Trained => mini_config(),
             _ => Config {
-                depth: pick(&DEPTHS, dice[1]),
-                width: pick(&WIDTHS, dice[2]),
-                size: pick(&SIZES, dice[3]),
-                frames: pick(&FRAMES, dice[4]),
+                depth: pick(&DEPTHS, uniform[1]),
+                width: pick(&WIDTHS, uniform[2]),
+                size: pick(&SIZES, uniform[3]),
+                frames: pick(&FRAMES, uniform[4]),
                 classes: 7,
                 ..Config::default()
             },
         };
         let whole = |u: f32| (f64::from(u) * f64::from(1 << 24)) as u64;
-        let batch = if dice[7] < 0.15 { 2 } else { 1 };
-        let (weights, clip) = (whole(dice[5]), whole(dice[6]));
-        Draw { number, config, style, weights, clip, batch, dice }
+        let batch = if uniform[7] < 0.15 { 2 } else { 1 };
+        let (weights, clip) = (whole(uniform[5]), whole(uniform[6]));
+        Draw { number, config, style, weights, clip, batch, uniform }
     }
 
-    /// The weights.
+    /// Makes the weights in the draw's style.
     pub fn load_weights(&self, model: &Model) -> Result<Weights> {
         if self.style == Style::Trained {
             let format = Some(Format::Safetensors);
@@ -112,12 +112,13 @@ impl Draw {
         let names: Vec<String> = weights.names().map(str::to_owned).collect();
         for name in names {
             let Some(param) = weights.get_mut(&name) else { continue };
-            let normalisation = param.shape.len() == 1 && model_has_statistics(model, &name);
-            let dice = || formula::uniform(&format!("null {name}"), param.data.len(), self.weights);
+            let normalisation = param.shape.len() == 1 && is_normalisation(model, &name);
+            let uniform =
+                || formula::uniform(&format!("null {name}"), param.data.len(), self.weights);
             match (self.style, normalisation, name.rsplit('.').next()) {
                 (Style::Gammas, true, Some("weight")) => {
-                    let dice = dice();
-                    for (value, u) in param.data.iter_mut().zip(dice) {
+                    let uniform = uniform();
+                    for (value, u) in param.data.iter_mut().zip(uniform) {
                         *value *= (2.0 * u - 1.2).exp2();
                     }
                 }
@@ -125,7 +126,7 @@ impl Draw {
                     param.data.iter_mut().for_each(|value| *value -= 0.5);
                 }
                 (Style::Heavy, false, Some("weight")) => {
-                    // The same variance: u^3 has 1/7 of it where u has 1/3.
+                    // Keeps the variance: on [-1, 1] that of u is 1/3 and that of u^3 is 1/7.
                     let most = param.data.iter().fold(0f32, |a, b| a.max(b.abs()));
                     let scale = (7f32 / 3.0).sqrt() / (most * most).max(f32::MIN_POSITIVE);
                     param.data.iter_mut().for_each(|v| *v = *v * *v * *v * scale);
@@ -136,19 +137,19 @@ impl Draw {
         Ok(weights)
     }
 
-    /// The clips.
+    /// Makes the batch of clips [N, 3, T, H, W].
     pub fn load_clip(&self, model: &Model) -> Result<Tensor> {
         input::load(&InputSource::Formula(self.clip), model, self.batch)
     }
 
-    /// The candidates: one of each engine at random instruction sets, and now and then a slow or an
-    /// unusual one.
+    /// The candidates: `cpu` with every instruction set of this machine, some unusual algorithms, and the
+    /// other engines at random precisions; sometimes also the slow emulated instruction set.
     pub fn candidates(&self) -> Vec<Candidate> {
         let isas = |precision: Precision| -> Vec<Isa> {
             let fit = |isa: &Isa| match isa {
-                // Slow: drawn rarely, below.
+                // It is slow, so it is drawn rarely, below.
                 Isa::AmxEmulated => false,
-                // In float32 these are AVX-512.
+                // In float32 these are the same as AVX-512.
                 Isa::Avx512Bf16 | Isa::Amx => precision == Precision::Bf16,
                 _ => true,
             };
@@ -167,27 +168,27 @@ impl Draw {
         let mut all: Vec<Candidate> = vec![];
         all.extend(f32s.iter().map(|&isa| on(isa, Precision::F32)));
         all.extend(bf16s.iter().map(|&isa| on(isa, Precision::Bf16)));
-        // One of the machine's instruction sets with each algorithm, whether it pays or not.
-        let (isa, odd) = (pick(&f32s, self.dice[8]), pick(&bf16s, self.dice[9]));
-        let convolution = pick(&ALGORITHMS, self.dice[10]);
+        // Random algorithms, even where the engine would not choose them.
+        let (isa, odd) = (pick(&f32s, self.uniform[8]), pick(&bf16s, self.uniform[9]));
+        let convolution = pick(&ALGORITHMS, self.uniform[10]);
         all.push(Candidate { convolution, ..on(isa, Precision::F32) });
-        let convolution = pick(&ALGORITHMS, self.dice[11]);
+        let convolution = pick(&ALGORITHMS, self.uniform[11]);
         all.push(Candidate { convolution, ..on(odd, Precision::Bf16) });
         all.push(plain(
             Participant::Scalar,
-            pick(&[Precision::F32, Precision::F64], self.dice[12]),
+            pick(&[Precision::F32, Precision::F64], self.uniform[12]),
         ));
         if cfg!(feature = "libtorch") {
-            let precision = pick(&[Precision::F32, Precision::Bf16], self.dice[13]);
+            let precision = pick(&[Precision::F32, Precision::Bf16], self.uniform[13]);
             all.push(Candidate { unfold: true, ..plain(Participant::Torch, precision) });
         }
-        if self.dice[14] < 0.04 {
+        if self.uniform[14] < 0.04 {
             all.push(on(Isa::AmxEmulated, Precision::Bf16));
         }
         all
     }
 
-    /// The command that makes one comparison again.
+    /// The command that repeats a comparison.
     pub fn command(&self, candidate: &Candidate, seed: u64) -> String {
         let flags = (self.style == Style::Formula).then(|| candidate.flags()).flatten();
         let Some(flags) = flags else {
@@ -208,11 +209,12 @@ impl Draw {
     }
 }
 
+/// The algorithms for 3x3 convolutions that are forced.
 const ALGORITHMS: [Convolution; 3] =
     [Convolution::Direct, Convolution::Winograd(Tile::F2), Convolution::Winograd(Tile::F4)];
 
 impl Candidate {
-    /// `cpu avx2`, `cpu avx512 F(4x4)`, `torch unfolded`.
+    /// The name in tables, such as `cpu avx2`, `cpu avx512 F(4x4)` or `torch unfolded`.
     pub fn name(&self) -> String {
         let engine = match self.engine {
             Participant::Scalar => "scalar",
@@ -230,7 +232,7 @@ impl Candidate {
         format!("{engine}{isa}{algorithm}{unfold}")
     }
 
-    /// Its flags for `harness diff`, which has none for unusual algorithms.
+    /// The flags for `harness diff`; `None` for algorithms that have no flag.
     fn flags(&self) -> Option<String> {
         if self.unfold || self.convolution != Convolution::Auto {
             return None;
@@ -242,7 +244,7 @@ impl Candidate {
 }
 
 /// Whether a tensor belongs to a normalisation.
-fn model_has_statistics(model: &Model, name: &str) -> bool {
+fn is_normalisation(model: &Model, name: &str) -> bool {
     let owner = name.rsplit_once('.').and_then(|(owner, _)| model.find(owner));
     owner.is_some_and(|module| module.kind == spec::Kind::BatchNorm)
 }

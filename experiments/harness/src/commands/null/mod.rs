@@ -1,8 +1,8 @@
-//! `harness selftest --null N`: how often would the tool accuse a right engine?
+//! `harness selftest --null N`: measures how often the tool accuses a correct engine.
 //!
-//! Networks, weights, clips and engines are drawn at random, every candidate is right, and each is
-//! compared as `harness diff` compares: the rate of false alarms is measured, and predicted from the
-//! tail of the ratios.
+//! Networks, weights, clips and engines are drawn at random. Every candidate is correct and is compared as
+//! `harness diff` compares it. The rate of false alarms is counted, and also predicted from the tail of the
+//! budget ratios.
 
 mod draw;
 mod tail;
@@ -25,8 +25,8 @@ use crate::engines::{self, Device};
 use crate::machine::{Sides, Started};
 use crate::{progress, stop};
 
-/// Compares until `count` comparisons are made or the user stops the run, prints how the ratios are
-/// spread, and writes record and report.
+/// Makes `count` comparisons, or fewer if the user stops the run; prints the distribution of the budget
+/// ratios, and writes the record and the report.
 pub fn run(args: &SelftestArgs, count: usize) -> Result<Outcome> {
     let started = Started::now();
     let device = engines::open_device(&args.data.on)?;
@@ -39,7 +39,7 @@ pub fn run(args: &SelftestArgs, count: usize) -> Result<Outcome> {
         }
         let draw = Draw::new(number, args.seed);
         tally.largest.push(vec![]);
-        let mut bench = Bench::new(&draw, &args.reference, device)
+        let mut bench = TestBench::new(&draw, &args.reference, device)
             .with_context(|| format!("draw {number} of seed {}", args.seed))?;
         for candidate in draw.candidates() {
             if tally.comparisons() >= count || stop::asked() {
@@ -62,8 +62,8 @@ pub fn run(args: &SelftestArgs, count: usize) -> Result<Outcome> {
     Ok(if passed { Outcome::Passed } else { Outcome::Failed })
 }
 
-/// A draw with its engines loaded: the truth once, a yardstick for each precision.
-struct Bench<'a> {
+/// A draw with its comparisons, one for each precision, whose truth and yardstick are kept.
+struct TestBench<'a> {
     draw: &'a Draw,
     reference: &'a Participant,
     device: Device,
@@ -73,13 +73,13 @@ struct Bench<'a> {
     comparisons: BTreeMap<String, Comparison>,
 }
 
-impl<'a> Bench<'a> {
+impl<'a> TestBench<'a> {
     fn new(draw: &'a Draw, reference: &'a Participant, device: Device) -> Result<Self> {
         let model = Model::new(draw.config.clone())?;
         let weights = draw.load_weights(&model)?;
         let clip = draw.load_clip(&model)?;
         let comparisons = BTreeMap::new();
-        Ok(Bench { draw, reference, device, model, weights, clip, comparisons })
+        Ok(TestBench { draw, reference, device, model, weights, clip, comparisons })
     }
 
     fn reference(&self, precision: Precision) -> Result<Box<dyn Engine>> {
@@ -97,13 +97,13 @@ impl<'a> Bench<'a> {
     }
 
     /// Compares a candidate as `harness diff` does.
-    fn compare(&mut self, who: &Candidate, seed: u64, tally: &mut Tally) -> Result<NullCase> {
-        let precision = who.precision;
+    fn compare(&mut self, drawn: &Candidate, seed: u64, tally: &mut Tally) -> Result<NullCase> {
+        let precision = drawn.precision;
         let input = precision.round(self.clip.clone());
-        let engine = self.candidate(who)?;
+        let engine = self.candidate(drawn)?;
         let candidate = Side::Engine { engine, input: input.clone() };
         let key = precision.to_string();
-        // The last comparison of this precision leaves its truth and its yardstick.
+        // Reuses the truth and the yardstick of the last comparison in this precision.
         let comparison = match self.comparisons.remove(&key) {
             Some(before) => Comparison { candidate, ..before },
             None => Comparison {
@@ -128,7 +128,7 @@ impl<'a> Bench<'a> {
         for (module, layer) in self.model.modules().iter().zip(&measured.layers) {
             let ratios = ratios(layer);
             let kind = if module.kind == Kind::Conv { conv(module) } else { module.kind.word() };
-            tally.add(&who.name(), &key, kind, ratios);
+            tally.add(&drawn.name(), &key, kind, ratios);
             for (ratio, measure) in ratios.into_iter().zip(MEASURES) {
                 if ratio > worst.0 {
                     worst = (ratio, module.name.clone(), measure);
@@ -144,15 +144,15 @@ impl<'a> Bench<'a> {
             ratio,
             module,
             measure: measure.to_owned(),
-            engine: who.name(),
+            engine: drawn.name(),
             precision: key,
             alarm,
-            command: self.draw.command(who, seed),
+            command: self.draw.command(drawn, seed),
         })
     }
 }
 
-/// Convolutions by the length of their sums.
+/// The group of a convolution, by the number of terms in its sums.
 fn conv(module: &spec::Module) -> &'static str {
     let map = module.shape.iter().skip(1).product::<usize>() > 1;
     match (map, module.name.as_str()) {
@@ -165,7 +165,7 @@ fn conv(module: &spec::Module) -> &'static str {
     }
 }
 
-/// The four ratios of a module; NaN for what was not measured.
+/// The four budget ratios of a module, in the order of [`MEASURES`]; NaN for what was not measured.
 fn ratios(layer: &Measured) -> Ratios {
     let [[a, b], [c, d]] = layer.ratios.map(|both| both.unwrap_or([f64::NAN; 2]));
     [a, b, c, d]
@@ -173,7 +173,7 @@ fn ratios(layer: &Measured) -> Ratios {
 
 fn record(args: &SelftestArgs, tally: &Tally, alarms: u64, started: &Started) -> NullRecord {
     let sides = Sides {
-        candidate: "right engines, drawn at random".to_owned(),
+        candidate: "correct engines, drawn at random".to_owned(),
         reference: format!("{} f64", args.reference),
         yardstick: format!("{} in the candidate's precision", args.reference),
         weights: "drawn at random".to_owned(),
@@ -196,7 +196,7 @@ fn record(args: &SelftestArgs, tally: &Tally, alarms: u64, started: &Started) ->
     }
 }
 
-/// Ratios of each engine, of the kind of layer where they are largest; the report has all kinds.
+/// The table: for each engine the ratios of the kind of layer where they are largest.
 fn table(record: &NullRecord) -> String {
     let mut text = format!(
         "{:24} {:>5} {:>9}  {}\n{:41} {}",
@@ -226,7 +226,7 @@ fn table(record: &NullRecord) -> String {
         text += &format!("\n  {}", in_words(case));
     }
     text += &format!(
-        "\n\n{} false alarms in {} comparisons of right engines ({} draws, {} ratios; {} or less passes)",
+        "\n\n{} false alarms in {} comparisons of correct engines ({} draws, {} ratios; {} or less passes)",
         record.alarms, record.comparisons, record.draws, record.measurements, record.bound
     );
     if let Some(tail) = &record.tail {

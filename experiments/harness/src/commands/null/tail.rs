@@ -1,32 +1,32 @@
-//! The tail of a distribution: how likely is what was never seen?
+//! Estimates the probability of values that are too rare to be observed, from the tail of a distribution.
 //!
 //! Beyond a high threshold u the exceedances of nearly every distribution follow a generalised
 //! Pareto distribution, P(X > x | X > u) = (1 + xi (x - u) / sigma)^(-1 / xi) (Pickands 1975;
-//! Balkema and de Haan 1974). Its two parameters are estimated as Zhang and Stephens do (2009,
-//! Technometrics 51): a posterior mean over a grid, which needs no search and does not fail on small
-//! samples.
+//! Balkema and de Haan 1974). Its two parameters are estimated by the method of Zhang and
+//! Stephens (2009, Technometrics 51): a posterior mean over a grid, which needs no search and works on
+//! small samples.
 
 use reports::record::Tail;
 use spec::weights::formula;
 
-/// Share of the sample that counts as its tail.
+/// The share of the sample that is its tail.
 const SHARE: f64 = 0.1;
-/// Exceedances below which no tail is fitted.
-const LEAST: usize = 20;
-/// Resamples behind the interval.
+/// The smallest number of exceedances to which a tail is fitted.
+const MIN_EXCEEDANCES: usize = 20;
+/// The number of bootstrap resamples for the interval.
 const RESAMPLES: u64 = 400;
 
-/// A generalised Pareto distribution of what exceeds a threshold.
+/// A generalised Pareto distribution of the exceedances above a threshold.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Pareto {
-    /// xi: 0 is exponential, above it a power law, below it the tail ends.
+    /// xi: 0 is an exponential tail, a positive value a power law, a negative value a bounded tail.
     shape: f64,
-    /// sigma.
+    /// sigma, in the unit of the exceedances.
     scale: f64,
 }
 
 impl Pareto {
-    /// Fits exceedances, which are above 0 and sorted.
+    /// Fits positive exceedances in ascending order; `None` if the fit is not finite.
     fn fit(sorted: &[f64]) -> Option<Self> {
         let n = sorted.len();
         let (largest, quartile) = (*sorted.last()?, sorted[(n as f64 / 4.0 + 0.5) as usize - 1]);
@@ -55,7 +55,7 @@ impl Pareto {
         (fitted.shape.is_finite() && fitted.scale > 0.0).then_some(fitted)
     }
 
-    /// P(exceedance > x).
+    /// The probability that an exceedance is above `x`.
     fn beyond(&self, x: f64) -> f64 {
         if self.shape.abs() < 1e-9 {
             return (-x / self.scale).exp();
@@ -64,17 +64,17 @@ impl Pareto {
     }
 }
 
-/// The tail of the largest ratios of comparisons, which come in groups: those of one draw share the
-/// network and the yardstick, so whole draws are resampled for the interval. None where there are too
-/// few.
+/// The tail of the largest ratios of comparisons, and the rate of ratios above `bound` with its interval.
+/// The comparisons in a group are those of one draw, which share the network and the yardstick; therefore
+/// whole groups are resampled. `None` if there are too few comparisons.
 pub fn fit(groups: &[Vec<f64>], bound: f64, seed: u64) -> Option<Tail> {
     let all: Vec<&Vec<f64>> = groups.iter().filter(|group| !group.is_empty()).collect();
     let whole = rate(&all, bound)?;
     let mut rates: Vec<f64> = (0..RESAMPLES)
         .filter_map(|n| {
-            let dice = formula::uniform(&format!("resample {n}"), all.len(), seed);
+            let uniform = formula::uniform(&format!("resample {n}"), all.len(), seed);
             let at = |u: f32| ((u * all.len() as f32) as usize).min(all.len() - 1);
-            let resampled: Vec<_> = dice.into_iter().map(|u| all[at(u)]).collect();
+            let resampled: Vec<_> = uniform.into_iter().map(|u| all[at(u)]).collect();
             rate(&resampled, bound).map(|fitted| fitted.rate)
         })
         .collect();
@@ -84,11 +84,12 @@ pub fn fit(groups: &[Vec<f64>], bound: f64, seed: u64) -> Option<Tail> {
     Some(Tail { low, high, ..whole })
 }
 
+/// The tail and its rate without the interval.
 fn rate(groups: &[&Vec<f64>], bound: f64) -> Option<Tail> {
     let mut ratios: Vec<f64> = groups.iter().flat_map(|group| group.iter().copied()).collect();
     ratios.sort_by(f64::total_cmp);
     let count = (ratios.len() as f64 * SHARE) as usize;
-    if count < LEAST {
+    if count < MIN_EXCEEDANCES {
         return None;
     }
     let threshold = ratios[ratios.len() - count - 1];
@@ -111,7 +112,7 @@ fn rate(groups: &[&Vec<f64>], bound: f64) -> Option<Tail> {
 mod tests {
     use super::*;
 
-    /// n values of a generalised Pareto distribution.
+    /// Draws `n` values of a generalised Pareto distribution.
     fn sample(shape: f64, scale: f64, n: usize, seed: u64) -> Vec<f64> {
         let draw = |u: f32| {
             let u = f64::from(u).max(1e-9);
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_are_found_again() {
+    fn the_fit_recovers_the_parameters() {
         for (shape, scale) in [(-0.2, 0.5), (0.0, 1.0), (0.3, 0.2), (0.8, 2.0)] {
             let mut values = sample(shape, scale, 20_000, 1);
             values.sort_by(f64::total_cmp);
@@ -132,8 +133,8 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_of_what_is_rarely_seen_lies_in_its_interval() {
-        // P(X > 4) = e^-6 = 0.0025 for an exponential of scale 2/3; 300 draws of 10.
+    fn the_true_rate_of_rare_values_lies_in_the_interval() {
+        // P(X > 4) = e^-6 = 0.0025 for an exponential distribution of scale 2/3; 300 groups of 10 values.
         let values = sample(0.0, 2.0 / 3.0, 3000, 2);
         let groups: Vec<Vec<f64>> = values.chunks(10).map(<[f64]>::to_vec).collect();
         let tail = fit(&groups, 4.0, 0).unwrap();

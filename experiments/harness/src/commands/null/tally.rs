@@ -1,23 +1,23 @@
-//! What many comparisons of right engines gave.
+//! Collects the budget ratios of many comparisons of correct engines.
 
 use std::collections::BTreeMap;
 
 use reports::record::{Bar, NullCase, NullGroup, Quantiles};
 
-/// Comparisons that are shown one by one.
+/// The number of worst comparisons that are listed.
 const WORST: usize = 10;
-/// Width of a bar of the histogram.
+/// The width of a bar of the histogram, as a budget ratio.
 const WIDTH: f64 = 0.1;
 
-/// The four ratios of a module: what it introduces and what it inherits, each as relative L2 and as
-/// largest error.
+/// The four budget ratios of a module, in the order of [`MEASURES`]: those of its introduced and inherited
+/// error, each as relative L2 and as largest error.
 pub type Ratios = [f64; 4];
 
-/// Names of the four.
+/// The names of the four ratios.
 pub const MEASURES: [&str; 4] =
     ["introduced, L2", "introduced, largest", "inherited, L2", "inherited, largest"];
 
-/// Gathers ratios.
+/// The ratios and comparisons so far.
 #[derive(Default)]
 pub struct Tally {
     groups: BTreeMap<[String; 3], [Vec<f32>; 4]>,
@@ -27,45 +27,45 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// The ratios of one module of a comparison.
+    /// Adds the ratios of one module of a comparison.
     pub fn add(&mut self, engine: &str, precision: &str, kind: &str, ratios: Ratios) {
         let key = [engine, precision, kind].map(str::to_owned);
         let group = self.groups.entry(key).or_default();
         for (values, ratio) in group.iter_mut().zip(ratios) {
-            // NaN stands for what was not measured; a NaN ratio is an alarm, which the case tells.
+            // NaN stands for what was not measured. A ratio that is NaN is an alarm, which `case` counts.
             if !ratio.is_nan() {
                 values.push(ratio as f32);
             }
         }
     }
 
-    /// A comparison with its worst module.
+    /// Adds a comparison with its worst module.
     pub fn case(&mut self, case: NullCase) {
         if let Some(draw) = self.largest.last_mut() {
             draw.push(if case.ratio.is_nan() { f64::INFINITY } else { case.ratio });
         }
         self.worst.push(case);
-        // NaN is the worst.
+        // This order puts NaN first.
         self.worst.sort_by(|a, b| b.ratio.total_cmp(&a.ratio));
         self.worst.truncate(WORST);
     }
 
-    /// Comparisons so far.
+    /// The number of comparisons so far.
     pub fn comparisons(&self) -> usize {
         self.largest.iter().map(Vec::len).sum()
     }
 
-    /// The worst comparisons.
+    /// The comparisons with the largest ratios, worst first.
     pub fn worst(&self) -> &[NullCase] {
         &self.worst
     }
 
-    /// Ratios so far.
+    /// The number of ratios so far.
     pub fn measurements(&self) -> u64 {
         self.groups.values().flatten().map(|values| values.len() as u64).sum()
     }
 
-    /// Quantiles of every group.
+    /// The quantiles of every group: engine, precision and kind of layer.
     pub fn groups(&self) -> Vec<NullGroup> {
         let quantiles = |values: &Vec<f32>| {
             let mut sorted = values.clone();
@@ -84,7 +84,7 @@ impl Tally {
         self.groups.iter().map(group).filter(|group| group.count > 0).collect()
     }
 
-    /// How many comparisons have their largest ratio in each interval.
+    /// The histogram of the comparisons' largest ratios.
     pub fn histogram(&self) -> Vec<Bar> {
         let mut counts = BTreeMap::new();
         for ratio in self.largest.iter().flatten() {
@@ -99,7 +99,7 @@ impl Tally {
     }
 }
 
-/// Four significant digits, so that records stay small.
+/// Rounds to four significant digits, which keeps records small.
 fn rounded(value: f64) -> f64 {
     format!("{value:.3e}").parse().unwrap_or(value)
 }

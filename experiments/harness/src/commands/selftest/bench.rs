@@ -1,4 +1,4 @@
-//! A comparison whose candidate is exchanged for every mistake.
+//! A test bench: a comparison whose candidate is replaced for every planted mistake.
 
 use std::collections::BTreeMap;
 
@@ -16,22 +16,22 @@ use crate::faults::{Change, Edited};
 use crate::input;
 use crate::machine::Sides;
 
-/// Where a mistake is planted.
+/// What a mistake is planted in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Setting {
-    /// In an engine that runs beside the others.
+    /// An engine, which runs alongside the truth.
     Engine,
-    /// In a dump that shows every module.
+    /// A dump with the outputs of all modules.
     Dump,
-    /// In a dump that shows no ReLU, sigmoid, pooling or embedding.
+    /// A dump without the outputs of ReLU, sigmoid, pooling and embedding, as the Flax port writes it.
     Flax,
 }
 
-/// All settings.
+/// All settings, in the order of the table.
 pub const SETTINGS: [Setting; 3] = [Setting::Engine, Setting::Dump, Setting::Flax];
 
 impl Setting {
-    /// The word in records and tables.
+    /// The name in records and tables.
     pub fn word(self) -> &'static str {
         match self {
             Setting::Engine => "engine",
@@ -41,43 +41,45 @@ impl Setting {
     }
 }
 
-/// What came of a mistake.
+/// The result for a planted mistake.
 pub struct Planted {
-    /// For the record.
+    /// The record's entry.
     pub place: Place,
-    /// The word of the mistake in the catalogue.
+    /// The planted mistake's word in the catalogue.
     pub word: &'static str,
-    /// What was found out.
+    /// The explanation that the tool found.
     pub found: Explanation,
 }
 
-/// The model of a frame size.
+/// The model for a frame size, in pixels (height, width).
 pub fn model(args: &SelftestArgs, size: (usize, usize)) -> Result<Model> {
     let config = Config { depth: args.depth, width: args.width, size, ..Config::default() };
     Ok(Model::new(config)?)
 }
 
 /// A comparison whose candidate is exchanged for every mistake.
-pub struct Bench<'a> {
+pub struct TestBench<'a> {
     args: &'a SelftestArgs,
     device: Device,
     weights: Weights,
     clip: Tensor,
     folder: TempDir,
-    /// The candidate without a mistake.
+    /// Name of the candidate, from the engine without a mistake.
     described: String,
-    /// The comparison.
+    /// The comparison with the current candidate.
     pub comparison: Comparison,
 }
 
-impl<'a> Bench<'a> {
-    /// Loads model, weights and engines, and makes sure that without a mistake all is well.
+impl<'a> TestBench<'a> {
+    /// Loads model, weights and engines; fails if the comparison does not pass without a mistake.
     pub fn new(args: &'a SelftestArgs, device: Device, size: (usize, usize)) -> Result<Self> {
         let model = model(args, size)?;
         let weights = Weights::load(&args.data.weights, model.parameters())?;
         let source = args.data.input.clone().unwrap_or(InputSource::Formula(0));
         let clip = input::load(&source, &model, 1)?;
-        let load = |who, precision| engines::load(who, model.clone(), &weights, precision, device);
+        let load = |participant, precision| {
+            engines::load(participant, model.clone(), &weights, precision, device)
+        };
         let comparison = Comparison {
             candidate: Side::Engine {
                 engine: load(&args.candidate, Precision::F32)?,
@@ -91,12 +93,12 @@ impl<'a> Bench<'a> {
             selection: Selection::all(model.modules()),
             model,
         };
-        let folder = TempDir::new().context("a folder for dumps cannot be made")?;
+        let folder = TempDir::new().context("a temporary folder cannot be created")?;
         let described = match &comparison.candidate {
             Side::Engine { engine, .. } => engine.describe(),
             Side::Dump(_) => String::new(),
         };
-        let mut bench = Bench { args, device, weights, clip, folder, described, comparison };
+        let mut bench = TestBench { args, device, weights, clip, folder, described, comparison };
         for setting in SETTINGS {
             bench.check_healthy(setting)?;
         }
@@ -109,8 +111,8 @@ impl<'a> Bench<'a> {
         let named = culprit.map(|id| self.comparison.model.module(id).name.clone());
         if verdict != Verdict::Pass {
             bail!(
-                "without any mistake the verdict on the {} is `{}` at {}; find that divergence \
-                 with harness diff before mistakes are tried",
+                "without a planted mistake the verdict on the {} is `{}` at {}; find that \
+                 divergence with harness diff before planting mistakes",
                 setting.word(),
                 verdict.as_str(),
                 named.as_deref().unwrap_or("no layer")
@@ -119,14 +121,14 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Of these changes those that alter a value beyond its budget.
+    /// Those of the changes that alter a value by more than its budget.
     pub fn that_matter(&mut self, changes: Vec<Change>) -> Result<Vec<Change>> {
         self.candidate(None, Setting::Engine)?;
         let matters = matter(&mut self.comparison, &self.weights, &changes)?;
         Ok(changes.into_iter().zip(matters).filter(|(_, m)| *m).map(|(c, _)| c).collect())
     }
 
-    /// Makes the candidate: an engine with this mistake, or what it leaves in a dump.
+    /// Replaces the candidate by an engine with this mistake, or by a dump from it.
     fn candidate(&mut self, change: Option<&Change>, setting: Setting) -> Result<()> {
         let (mut model, mut weights) = (self.comparison.model.clone(), self.weights.clone());
         change.iter().for_each(|change| change.apply(&mut model, &mut weights));
@@ -155,7 +157,7 @@ impl<'a> Bench<'a> {
         Dump::open(&path, model, 1)
     }
 
-    /// The verdict on the candidate, the layer that is named, and what was measured.
+    /// The verdict on the candidate, the culprit and the measurements.
     fn verdict(&mut self) -> Result<(Verdict, Option<ModuleId>, crate::compare::Measurements)> {
         let measured = self.comparison.measure(&|| ())?;
         let live = matches!(self.comparison.candidate, Side::Engine { .. });
@@ -164,7 +166,7 @@ impl<'a> Bench<'a> {
         Ok((found.verdict, found.culprit, measured))
     }
 
-    /// Plants a mistake and looks for it.
+    /// Plants a mistake, compares, and lets the tool explain the divergence.
     pub fn plant(&mut self, change: &Change, setting: Setting) -> Result<Planted> {
         self.candidate(Some(change), setting)?;
         let (verdict, culprit, measured) = self.verdict()?;
@@ -180,8 +182,8 @@ impl<'a> Bench<'a> {
             && let Some(budget) = measured.layers[at.0].budget
         {
             let load = |model, weights: Weights| {
-                let (who, device) = (&self.args.reference, self.device);
-                engines::load(who, model, &weights, Precision::F64, device)
+                let (participant, device) = (&self.args.reference, self.device);
+                engines::load(participant, model, &weights, Precision::F64, device)
             };
             let shown = |id: ModuleId| shown[id.0];
             found = explain(&mut self.comparison, &self.weights, at, &budget, &shown, &load)?;
@@ -200,7 +202,7 @@ impl<'a> Bench<'a> {
         Ok(Planted { place, word: change.word, found })
     }
 
-    /// Who is compared with whom.
+    /// The names of both sides, for the record.
     pub fn sides(&self, args: &SelftestArgs) -> Sides {
         Sides {
             candidate: self.described.clone(),
@@ -214,7 +216,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Writes every module as it is made.
+/// A tap that writes the output of every module as soon as it is computed.
 struct Recorder<'a> {
     model: &'a Model,
     writer: Writer,

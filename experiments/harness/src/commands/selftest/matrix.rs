@@ -1,4 +1,4 @@
-//! The mistake that was planted against the one that was named.
+//! The confusion matrix: planted mistakes, and how each was named.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use reports::record::{Confusion, Fault, Place};
 
 use super::bench::{Planted, SETTINGS, Setting};
 
-/// One kind of mistake, planted at several places.
+/// A row: one kind of mistake, planted at several places.
 pub struct Row {
     what: String,
     known: bool,
@@ -15,13 +15,13 @@ pub struct Row {
 }
 
 impl Row {
-    /// Nothing planted yet.
+    /// A row without planted mistakes.
     pub fn new(what: String, known: bool) -> Row {
         Row { what, known, places: vec![], counts: BTreeMap::new() }
     }
 
-    /// Counts one planted mistake. One that the whole program makes has to be recognised as such,
-    /// and one at a single place must not be taken for a habit.
+    /// Counts a planted mistake. One that was planted everywhere must be recognised as such, and one at a
+    /// single place must not.
     pub fn add(&mut self, setting: Setting, planted: Planted, throughout: bool) {
         let counts = self.counts.entry(setting.word()).or_insert_with(|| Confusion {
             planted: self.what.clone(),
@@ -48,12 +48,12 @@ impl Row {
         self.places.push(place);
     }
 
-    /// For the record, by setting.
+    /// The counts for the record, one entry per setting.
     pub fn confusion(&self) -> Vec<Confusion> {
         SETTINGS.iter().filter_map(|setting| self.counts.get(setting.word()).cloned()).collect()
     }
 
-    /// For the record.
+    /// The record's entry on the planted mistakes.
     pub fn fault(self) -> Fault {
         let right = |place: &&Place| place.named.as_deref() == Some(&place.module);
         Fault {
@@ -75,7 +75,7 @@ impl Row {
     }
 }
 
-/// Columns of the table, which fits 100.
+/// Widths of the columns; a line has at most 100.
 const NAME: usize = 42;
 const SETTING: usize = 18;
 
@@ -84,7 +84,7 @@ fn cell(counts: &Confusion) -> String {
     format!("{itself:>3} {another:>3} {located:>3} {missed:>3}")
 }
 
-/// The matrix: four counts for each setting, and below it what is off the diagonal.
+/// The table: four counts for each setting, and below them the mistakes that are off the diagonal.
 pub fn table(rows: &[Row]) -> String {
     let mut lines = vec![
         "Each cell: named as itself, named as another, located only, missed.".to_owned(),
@@ -127,7 +127,7 @@ fn off_diagonal(row: &Row) -> Vec<String> {
     lines.into_iter().map(shorten).collect()
 }
 
-/// Whether every mistake was detected, and enough of them placed and named.
+/// Whether every mistake was detected, and at least the share `least` located and named.
 pub fn passes(rows: &[Row], least: f64) -> bool {
     let total = Total::of(rows);
     total.detected == total.planted
