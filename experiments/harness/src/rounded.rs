@@ -1,18 +1,18 @@
-//! An engine of float32 as one of fewer bits: weights and every module's output are rounded. It is
-//! the yardstick for half-precision dumps where libtorch is not built in.
+//! Makes a half-precision engine from a float32 engine by rounding the weights and every module's
+//! output. It is the yardstick for half-precision dumps if the harness is built without libtorch.
 
 use spec::weights::Weights;
 use spec::{Data, Engine, EngineError, Flow, ModuleId, Precision, Tap, Tensor};
 
-/// An engine whose outputs are rounded to a half format, each as soon as it is made.
+/// An engine whose module outputs are rounded to a half format before the next module reads them.
 pub struct Rounded {
-    /// The engine, loaded with rounded weights.
+    /// The float32 engine, loaded with the result of [`weights`].
     pub engine: Box<dyn Engine>,
-    /// bf16 or f16.
+    /// The half format, bf16 or f16.
     pub precision: Precision,
 }
 
-/// Rounds every tensor of the weights.
+/// The same weights, every tensor rounded to a precision.
 pub fn weights(weights: &Weights, precision: Precision) -> Weights {
     let mut rounded = weights.clone();
     let names: Vec<String> = weights.names().map(str::to_owned).collect();
@@ -42,6 +42,7 @@ impl Engine for Rounded {
     }
 }
 
+/// The tap that rounds: it sits between the engine and the observer's tap.
 struct Rounding<'a> {
     tap: &'a mut dyn Tap,
     precision: Precision,

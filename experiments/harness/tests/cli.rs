@@ -1,4 +1,4 @@
-//! The binary from outside: what a user types, what comes back, and with which exit code.
+//! Runs the binary with arguments as a user types them, and checks output, record and exit code.
 
 mod common;
 
@@ -65,15 +65,15 @@ fn only_the_layers_asked_for_are_compared() {
 }
 
 #[test]
-fn each_fault_is_found_placed_and_explained() {
+fn each_fault_is_found_located_and_explained() {
     let h = Harness::new();
     let cases = [
         ("swapped-weights@layer2.1", "swapped"),
         ("eps@layer3.0.bn1", "eps 1e-3"),
         ("align-corners@ctl5", "align_corners off"),
-        ("shifted-frame", "every frame one too"),
+        ("shifted-frame", "one position too"),
         ("transposed-kernel@layer1.0.conv2.spatial_conv.glo_conv.3", "transposed"),
-        ("channel-off@layer4.1", "channels off by one"),
+        ("channel-off@layer4.1", "channels are off by one"),
         ("missing-gate@ctl9", "gate g is missing"),
         ("bf16@layer2.0", "bf16"),
     ];
@@ -149,7 +149,7 @@ fn a_dump_in_flax_names_and_layout_is_understood() {
 }
 
 #[test]
-fn a_partial_dump_is_incomplete_never_a_pass() {
+fn a_partial_dump_is_incomplete() {
     let h = Harness::new();
     let out = h.path("some.npz");
     let some = ["dump", "--engine", "scalar", "--layer", "layer1,fc", "--out", &out];
@@ -170,7 +170,7 @@ fn every_ablation_is_equal_in_both_engines() {
 }
 
 #[test]
-fn selftest_notices_and_places_every_fault() {
+fn selftest_finds_and_names_every_fault() {
     let h = Harness::new();
     let (json, html) = (h.path("s.json"), h.path("s.html"));
     let words = "swapped-weights,eps,align-corners,shifted-frame,transposed-kernel,channel-off,\

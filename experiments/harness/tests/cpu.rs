@@ -1,4 +1,4 @@
-//! The engine `cpu` from outside: `harness diff` holds it against the reference.
+//! `harness diff` compares the engine `cpu` with the reference.
 #![cfg(feature = "libtorch")]
 
 mod common;
@@ -8,7 +8,7 @@ use common::Harness;
 const SMALL: [&str; 8] =
     ["--candidate", "cpu", "--width", "0.3", "--classes", "7", "--size", "57x65"];
 
-/// Instruction sets of this machine; the others are said aloud.
+/// The instruction sets of this machine. The others are reported as skipped.
 fn levels() -> Vec<cpu::Isa> {
     let there = |isa: &cpu::Isa| {
         if isa.detect().is_none() {
@@ -43,7 +43,7 @@ fn every_ablation_passes() {
 }
 
 #[test]
-fn what_is_fused_away_is_said_and_a_fault_is_noticed() {
+fn fused_layers_are_covered_and_a_fault_is_found() {
     let record = Harness::new().diff(&[&SMALL[..], &["--depth", "18"]].concat()).passes();
     let layers = record["layers"].as_array().unwrap();
     let covered = |layer: &&serde_json::Value| layer["verdict"] == "covered";
@@ -63,7 +63,7 @@ fn one_layer_alone_passes() {
 }
 
 #[test]
-fn what_it_cannot_do_is_refused() {
+fn unsupported_settings_are_refused() {
     let f64 = Harness::new().diff(&[&SMALL[..], &["--precision", "f64"]].concat());
     f64.refuses(&["f32 or bf16"]);
     let unknown = Harness::new().diff(&[&SMALL[..], &["--isa", "mmx"]].concat());

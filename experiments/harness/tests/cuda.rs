@@ -1,4 +1,4 @@
-//! The engine `cuda` from outside, on a GPU that the processor emulates.
+//! `harness diff` compares the engine `cuda`, on an emulated GPU, with the reference.
 #![cfg(all(feature = "libtorch", feature = "cuda"))]
 
 mod common;
@@ -18,7 +18,7 @@ const SMALL: [&str; 10] = [
     "4",
 ];
 
-/// Whether there can be an emulated GPU; if not, it is said aloud.
+/// Whether a GPU can be emulated. If not, the test is reported as skipped.
 fn emulated() -> bool {
     let host = cuda::device::Host::new(1);
     host.inspect_err(|error| skip::skip!(Gxx, "{error}")).is_ok()
@@ -28,7 +28,7 @@ fn emulated() -> bool {
 fn every_precision_passes_against_libtorch() {
     for precision in ["f32", "tf32", "bf16", "f16"] {
         if emulated() {
-            // On a GPU the candidate is the engine cuda.
+            // On a GPU the default candidate is the engine `cuda`.
             let more = ["--precision", precision, "--depth", "50"];
             let record = Harness::new().diff(&[&SMALL[..], &more].concat()).passes();
             assert!(
@@ -40,7 +40,7 @@ fn every_precision_passes_against_libtorch() {
 }
 
 #[test]
-fn every_ablation_passes_and_a_fault_is_noticed() {
+fn every_ablation_passes_and_a_fault_is_found() {
     for part in ["tfc=off", "ioi=off", "pos_embed=off", "align_corners=off"] {
         if emulated() {
             let more = ["--set", part, "--precision", "bf16", "--depth", "18"];
@@ -54,7 +54,7 @@ fn every_ablation_passes_and_a_fault_is_noticed() {
 }
 
 #[test]
-fn the_check_on_a_gpu_can_be_rehearsed_and_says_that_it_is_no_check() {
+fn a_rehearsed_gpu_check_is_marked_as_incomplete() {
     if !emulated() {
         return;
     }
@@ -69,7 +69,7 @@ fn the_check_on_a_gpu_can_be_rehearsed_and_says_that_it_is_no_check() {
     assert_eq!(outcome("repeat"), "passed");
     assert_eq!(outcome("diff f32"), "passed");
     assert_eq!(outcome("kernels"), "left out", "no compiled tests were given");
-    // A kernel that has changed since is stale in the report.
+    // The report marks a kernel whose source has changed since the check as stale.
     let path = h.path("check/record.json");
     let mut text = std::fs::read_to_string(&path).unwrap();
     let digest = record["kernels"][0]["checked"].as_str().unwrap().to_owned();

@@ -1,5 +1,5 @@
-//! Dumps as people have them: what a right one looks like in their program, and what a wrong one
-//! hides. The files of ../shared/cases are tried where they are; the same kinds are made here.
+//! Dumps as other programs write them: correct ones pass whatever their form, and wrong ones do not.
+//! The files of ../shared/cases are tested if they are there; files of the same kinds are made here.
 
 mod common;
 
@@ -15,12 +15,12 @@ const SMALL: [&str; 8] = ["--depth", "10", "--width", "0.125", "--classes", "7",
 
 type Arrays = BTreeMap<String, ArrayD<f32>>;
 
-/// A right dump of every module.
+/// A correct dump of every module.
 fn right(h: &Harness) -> Arrays {
     dumped(h, "formula:0")
 }
 
-/// Every module, computed with these weights.
+/// A dump of every module, computed with these weights.
 fn dumped(h: &Harness, weights: &str) -> Arrays {
     let out = h.path("right.npz");
     let fixed = ["dump", "--engine", "scalar", "--weights", weights, "--out", &out];
@@ -60,11 +60,11 @@ fn states(record: &serde_json::Value, state: &str) -> usize {
     ledger.iter().filter(|entry| entry["state"] == state).count()
 }
 
-/// Blocks of depth 10, whose last normalisation is bn2.
+/// The blocks of depth 10, whose last normalisation is bn2.
 const BLOCKS: [&str; 4] = ["layer1.0", "layer2.0", "layer3.0", "layer4.0"];
 
 #[test]
-fn every_array_of_a_right_dump_is_in_the_ledger_once() {
+fn every_array_of_a_correct_dump_is_in_the_ledger_once() {
     let h = Harness::new();
     let arrays = right(&h);
     let record = diff(&h, &arrays, &[]).passes();
@@ -116,7 +116,7 @@ fn a_mistake_is_named_in_a_dump_whose_hooks_kept_references() {
 }
 
 #[test]
-fn a_relu_where_the_network_has_none_is_wrong_in_one_place_or_in_all() {
+fn a_relu_that_the_network_does_not_have_fails_at_one_place_and_at_all() {
     let h = Harness::new();
     for places in [&["layer2.0"][..], &["layer2.0", "layer3.0", "layer4.0"]] {
         for name in ["downsample.1", "shortcut_conv.1"] {
@@ -166,7 +166,7 @@ fn folded_batch_normalisation_is_understood_and_still_checked() {
 }
 
 #[test]
-fn containers_second_arrays_and_both_names_of_the_logits_are_checked() {
+fn every_array_of_a_module_is_checked_under_each_of_its_names() {
     let h = Harness::new();
     let healthy = right(&h);
     let wrong = |name: &str, of: &str| {
@@ -246,7 +246,7 @@ fn other_classes_are_refused_before_anything_is_computed() {
 }
 
 #[test]
-fn with_names_of_its_own_nothing_is_accused_whose_input_was_not_compared() {
+fn a_module_is_not_the_only_suspect_if_its_input_was_not_compared() {
     let h = Harness::new();
     let healthy = right(&h);
     let mut arrays: Arrays = healthy
@@ -262,7 +262,7 @@ fn with_names_of_its_own_nothing_is_accused_whose_input_was_not_compared() {
 }
 
 #[test]
-fn the_files_of_the_shared_cases_give_what_they_must() {
+fn the_shared_cases_have_their_expected_results() {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/cases");
     let Ok(list) = std::fs::read_to_string(cases.join("expected.tsv")) else {
         return skip::skip!(Shared, "../shared/cases is not there");
@@ -296,10 +296,10 @@ fn the_files_of_the_shared_cases_give_what_they_must() {
 }
 
 #[test]
-fn what_is_below_zero_before_a_relu_is_checked_too() {
+fn negative_values_before_a_relu_are_checked() {
     let h = Harness::new();
     let healthy = right(&h);
-    // The sum of every block, as `out += identity` leaves it in the array of bn2.
+    // The in-place sum `out += identity` of every block overwrites the array of bn2.
     let identity = |block: &str| {
         let shortcut = healthy.get(&format!("{block}.shortcut_conv.1"));
         shortcut.unwrap_or(&healthy["maxpool"]).clone()
@@ -318,7 +318,7 @@ fn what_is_below_zero_before_a_relu_is_checked_too() {
 }
 
 #[test]
-fn sums_that_are_written_over_the_identity_are_understood() {
+fn sums_that_overwrite_the_identity_are_understood() {
     let h = Harness::new();
     let healthy = right(&h);
     let mut arrays = healthy.clone();
@@ -330,7 +330,7 @@ fn sums_that_are_written_over_the_identity_are_understood() {
 }
 
 #[test]
-fn bfloat16_values_are_judged_as_such_and_finer_ones_are_not_loosened() {
+fn bfloat16_dumps_are_judged_in_bfloat16_and_partly_finer_ones_are_not() {
     let h = Harness::new();
     let healthy = right(&h);
     let coarse = |array: &ArrayD<f32>| {
@@ -362,7 +362,7 @@ fn nothing_compared_is_refused() {
 }
 
 #[test]
-fn an_array_that_is_there_twice_is_refused() {
+fn two_arrays_of_one_name_are_refused() {
     use std::io::Write;
     let h = Harness::new();
     let (path, array) = (h.path("twice.npz"), ArrayD::<f32>::zeros(IxDyn(&[1])));

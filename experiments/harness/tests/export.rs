@@ -1,9 +1,9 @@
-//! `harness export onnx`: what is in the file, what is refused, and that ONNX Runtime computes the
-//! same with it.
+//! `harness export onnx`: the content of the file, what is refused, and that ONNX Runtime computes the
+//! same as the reference from the file.
 
 mod common;
 #[path = "../src/export/proto.rs"]
-#[allow(dead_code, reason = "the program writes what is only read here")]
+#[allow(dead_code, reason = "the program writes these messages, and the tests only read them")]
 mod proto;
 
 use std::os::unix::fs::PermissionsExt;
@@ -16,7 +16,7 @@ use ndarray_npy::NpzReader;
 use prost::Message;
 use proto::{Extent, GraphProto, ModelProto, ValueInfoProto, element};
 
-/// A small network with names and values that are known.
+/// A small network, whose shapes the tests know.
 const SMALL: [&str; 10] =
     ["--depth", "18", "--width", "0.125", "--classes", "7", "--size", "57x65", "--frames", "8"];
 
@@ -34,7 +34,7 @@ fn graph_of(h: &Harness, more: &[&str]) -> GraphProto {
     exported(h, more).graph.unwrap()
 }
 
-/// Name, element type and extents of an input or output.
+/// The name, element type and extents of an input or output, as text.
 fn described(value: &ValueInfoProto) -> String {
     let tensor = value.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).unwrap();
     let extents = tensor.shape.as_ref().unwrap().dim.iter().map(|dim| match &dim.value {
@@ -51,7 +51,7 @@ fn count(graph: &GraphProto, op: &str) -> usize {
 }
 
 #[test]
-fn every_opset_goes_with_its_version_of_the_format() {
+fn every_opset_has_its_ir_version() {
     let h = Harness::new();
     for (opset, ir) in [(17, 8), (18, 8), (19, 9), (20, 9), (21, 10), (22, 10), (23, 11)] {
         let file = exported(&h, &["--opset", &opset.to_string()]);
@@ -69,7 +69,7 @@ fn the_file_is_the_network_with_a_dynamic_batch() {
     let last = graph.node.last().unwrap();
     assert_eq!((last.name.as_str(), last.op_type.as_str()), ("fc", "Gemm"));
     assert_eq!(last.output, ["logits"]);
-    // Depth 18: the stem, 16 CTLs of 7 convolutions, three downsamplings and three shortcuts.
+    // Depth 18 has the stem, 16 CTLs of 7 convolutions, three downsamplings and three shortcuts.
     assert_eq!(count(&graph, "Conv"), 1 + 16 * 7 + 3 + 3);
     let dims = |name: &str| {
         let found = graph.initializer.iter().find(|t| t.name == name);
@@ -87,7 +87,7 @@ fn the_file_is_the_network_with_a_dynamic_batch() {
 }
 
 #[test]
-fn ends_of_the_network_are_as_asked_for() {
+fn input_and_output_follow_the_options() {
     let h = Harness::new();
     let graph = graph_of(&h, &["--softmax", "--preprocess"]);
     let (float, uint8) = (element::FLOAT, element::UINT8);
@@ -121,7 +121,7 @@ fn metadata_names_the_weights_without_their_folder() {
 }
 
 #[test]
-fn what_cannot_be_exported_is_refused_and_nothing_is_written() {
+fn impossible_exports_are_refused_and_nothing_is_written() {
     let h = Harness::new();
     let out = h.path("new/m.onnx");
     for opset in ["16", "24", "99"] {
@@ -129,15 +129,18 @@ fn what_cannot_be_exported_is_refused_and_nothing_is_written() {
     }
     let huge = ["export", "onnx", "--out", &out, "--depth", "200", "--width", "8"];
     h.run(&huge).refuses(&["GiB", "--width"]);
-    // Weights below the limit whose embeddings are beyond it at the size of the maps.
+    // These weights are below the limit, but the embeddings resized to the maps are above it.
     let wide = ["export", "onnx", "--out", &out, "--depth", "34", "--size", "8192"];
     h.run(&wide).refuses(&["GiB", "--size"]);
     export(&h, &out, &["--weights", "absent.pth"]).refuses(&["absent.pth"]);
-    assert!(!Path::new(&h.path("new")).exists(), "a folder was made for nothing");
+    assert!(
+        !Path::new(&h.path("new")).exists(),
+        "a folder was made although the export was refused"
+    );
 }
 
 #[test]
-fn the_file_takes_the_place_of_nothing_else() {
+fn the_file_does_not_overwrite_weights_or_folders() {
     let h = Harness::new();
     let folder = h.path("folder");
     std::fs::create_dir(&folder).unwrap();
@@ -153,11 +156,11 @@ fn the_file_takes_the_place_of_nothing_else() {
         export(&h, place, &["--weights", &weights]).refuses(&["--out", "file of the weights"]);
     }
     assert_eq!(std::fs::read(&weights).unwrap(), before);
-    // A file where a folder is needed.
+    // A file is in the place of the folder.
     export(&h, "w.safetensors/m.onnx", &[]).refuses(&["w.safetensors/m.onnx"]);
 }
 
-/// A checkpoint that ends before the classifier.
+/// A checkpoint without the classifier.
 fn backbone(h: &Harness) -> String {
     let (whole, path) = (h.path("whole.npz"), h.path("backbone.npz"));
     h.run(&[&["weights", "convert", "formula:0", "--out", &whole], &SMALL[..]].concat()).code(0);
@@ -191,7 +194,7 @@ fn a_backbone_ends_in_features_and_has_no_probabilities() {
     assert_eq!(described(&graph.output[0]), format!("features {} [batch, 64]", element::FLOAT));
 }
 
-/// The Python that has ONNX Runtime, if one is set.
+/// The Python that has ONNX Runtime. If none is set, the test is reported as skipped.
 fn python() -> Option<Command> {
     let Some(python) = std::env::var_os("HARNESS_PEERS") else {
         skip::skip!(Onnxruntime, "HARNESS_PEERS names no Python that has ONNX Runtime");
@@ -239,7 +242,7 @@ fn onnx_runtime_agrees_with_the_reference() {
 #[test]
 fn a_file_with_other_weights_is_noticed() {
     let h = Harness::new();
-    // Exports other weights than those that the file is held against.
+    // A program that exports other weights than those of the comparison.
     let other = h.path("other");
     let real = env!("CARGO_BIN_EXE_harness");
     let script = format!(
@@ -259,7 +262,7 @@ fn a_file_with_other_weights_is_noticed() {
     assert!(table.contains("valid") && table.contains("diverged"), "{table}");
 }
 
-/// Runs a file in ONNX Runtime on the arrays that a piece of Python makes.
+/// Runs an ONNX file in ONNX Runtime on the arrays that the Python code `arrays` makes.
 fn infer(h: &Harness, model: &str, arrays: &str, out: &str) -> Option<()> {
     let code = format!(
         "import numpy as np, check_onnx\n{arrays}\ncheck_onnx.infer({model:?}, arrays, {out:?})"
@@ -274,30 +277,31 @@ fn infer(h: &Harness, model: &str, arrays: &str, out: &str) -> Option<()> {
     Some(())
 }
 
-/// Clips of two kinds of the same random frames: as they are, and normalised.
+/// Python code that makes random frames, and the clip that is made by normalising them.
 const FRAMES: &str = "\
 frames = np.random.default_rng(0).integers(0, 256, (2, 8, 57, 65, 3), np.uint8)
 mean, std = np.float32([123.675, 116.28, 103.53]), np.float32([58.395, 57.12, 57.375])
 clip = ((frames.astype(np.float32) - mean) / std).transpose(0, 4, 1, 2, 3)
 arrays = {'frames': frames, 'input': clip}";
 
-fn logits_hold(h: &Harness, dump: &str, more: &[&str]) -> Run {
+/// Compares the logits in a dump with the reference.
+fn compare_logits(h: &Harness, dump: &str, more: &[&str]) -> Run {
     let candidate = format!("npz:{}", h.path(dump));
     let fixed = ["--layer", "fc", "--candidate", &candidate, "--batch-size", "2"];
     h.diff(&[&fixed, &SMALL[..], more].concat())
 }
 
 #[test]
-fn frames_are_normalised_as_the_protocol_does_and_probabilities_are_those_of_the_logits() {
+fn frames_are_normalised_as_in_the_protocol_and_probabilities_fit_the_logits() {
     let h = Harness::new();
     export(&h, &h.path("frames.onnx"), &["--preprocess"]).code(0);
     export(&h, &h.path("both.onnx"), &["--preprocess", "--softmax"]).code(0);
     let Some(()) = infer(&h, "frames.onnx", FRAMES, "logits.npz") else { return };
     infer(&h, "both.onnx", FRAMES, "probabilities.npz").unwrap();
-    logits_hold(&h, "logits.npz", &[]).passes();
+    compare_logits(&h, "logits.npz", &[]).passes();
     assert!(json_of(&h.path("record.json"))["logits"]["ratio"].as_f64().unwrap() <= 4.0);
-    // Other weights are another network: the comparison is no formality.
-    logits_hold(&h, "logits.npz", &["--weights", "formula:1"]).fails();
+    // The comparison fails with other weights.
+    compare_logits(&h, "logits.npz", &["--weights", "formula:1"]).fails();
     let read = |file: &str, name: &str| -> ArrayD<f32> {
         NpzReader::new(std::fs::File::open(h.path(file)).unwrap()).unwrap().by_name(name).unwrap()
     };
@@ -308,7 +312,7 @@ fn frames_are_normalised_as_the_protocol_does_and_probabilities_are_those_of_the
         let powers: Vec<f64> = logits.iter().map(|&z| (f64::from(z) - most).exp()).collect();
         let sum: f64 = powers.iter().sum();
         for (power, &p) in powers.iter().zip(&found) {
-            // A difference, an exponential, a sum of 7 and a division in float32.
+            // The error of a difference, an exponential, a sum of 7 and a division in float32.
             let bound = (10.0 + most.abs()) * f64::from(f32::EPSILON) * (power / sum);
             assert!((f64::from(p) - power / sum).abs() <= bound, "{p} {}", power / sum);
         }

@@ -1,4 +1,4 @@
-//! Mistakes that real ports and real recordings make, beyond those of `--inject`.
+//! Mistakes of real ports and real recordings that are made in files, not with `--inject`.
 
 mod common;
 
@@ -10,7 +10,7 @@ use ndarray_npy::{NpzReader, NpzWriter};
 
 const SMALL: [&str; 8] = ["--depth", "18", "--width", "0.125", "--classes", "7", "--size", "64"];
 
-/// Writes an npz of float32 arrays again with some of them changed.
+/// Copies an npz file of float32 arrays and changes some of them.
 fn rewrite(from: &str, to: &str, change: impl Fn(&str, &mut ArrayD<f32>)) {
     let mut npz = NpzReader::new(File::open(from).unwrap()).unwrap();
     let mut out = NpzWriter::new(File::create(to).unwrap());
@@ -31,7 +31,7 @@ fn dump(h: &Harness, weights: &str) -> String {
     out
 }
 
-/// The record of a dump that was changed so.
+/// Changes a correct dump and compares it.
 fn changed(h: &Harness, more: &[&str], change: impl Fn(&str, &mut ArrayD<f32>)) -> common::Run {
     let other = h.path("changed.npz");
     rewrite(&dump(h, "formula:0"), &other, change);
@@ -39,7 +39,7 @@ fn changed(h: &Harness, more: &[&str], change: impl Fn(&str, &mut ArrayD<f32>)) 
 }
 
 #[test]
-fn a_hook_that_reads_after_an_in_place_relu_is_noted_not_blamed() {
+fn arrays_recorded_after_an_in_place_relu_pass_with_a_note() {
     let h = Harness::new();
     let late = |name: &str| name.ends_with("bn1") && !name.contains("conv");
     let record = changed(&h, &[], |name, array| {
@@ -119,7 +119,7 @@ fn one_nan_is_found() {
 }
 
 #[test]
-fn a_frame_order_that_is_reversed_is_named() {
+fn a_reversed_frame_order_is_named() {
     let h = Harness::new();
     let record = changed(&h, &["--input", "formula:0"], |name, array| {
         if name == "input" {

@@ -1,4 +1,4 @@
-//! What a divergence is called: the mistake that was planted, or nothing.
+//! A divergence is explained by the mistake that was planted, or not at all.
 
 mod common;
 
@@ -10,7 +10,7 @@ use ndarray_npy::{NpzReader, NpzWriter};
 
 const SMALL: [&str; 8] = ["--depth", "10", "--width", "0.125", "--classes", "7", "--size", "64"];
 
-/// The dump of a right engine with one array changed.
+/// A correct dump with one array changed, as the value of `--candidate`.
 fn dump_with(h: &Harness, place: &str, change: impl Fn(&mut ArrayD<f32>)) -> String {
     let (right, wrong) = (h.path("right.npz"), h.path("wrong.npz"));
     h.run(&[&["dump", "--engine", "scalar", "--out", &right], &SMALL[..]].concat()).code(0);
@@ -48,7 +48,7 @@ fn a_scaled_1x1_convolution_is_located_and_not_named() {
 }
 
 #[test]
-fn a_mistake_of_the_program_is_named_as_one() {
+fn a_mistake_that_is_made_everywhere_is_named_once() {
     let h = Harness::new();
     let cases = [
         ("eps@everywhere", "eps 1e-3 instead of 1e-5, in all "),
@@ -62,11 +62,11 @@ fn a_mistake_of_the_program_is_named_as_one() {
     }
     let record = h.diff(&[&SMALL[..], &["--inject", "eps"]].concat()).fails();
     let explanation = record["culprit"]["explanation"].as_str().unwrap();
-    assert!(!explanation.contains("places"), "one place is no habit: {explanation}");
+    assert!(!explanation.contains("places"), "only one place was planted: {explanation}");
 }
 
 #[test]
-fn what_a_dump_does_not_show_is_named_where_it_shows_first() {
+fn mistakes_in_hidden_modules_are_named_at_the_next_module() {
     let h = Harness::new();
     let json = h.path("s.json");
     let words = "max-pool-same,relu-missing,sigmoid-early,gate-missing-ioi,gate-on-short,\

@@ -1,4 +1,4 @@
-//! The steps before the network, held against a dump that has a mistake in one of them.
+//! Compares the steps before the network with a dump that has a mistake in one of them.
 #![cfg(feature = "libtorch")]
 
 mod common;
@@ -12,7 +12,8 @@ use ndarray_npy::{NpzReader, NpzWriter};
 
 const SMALL: [&str; 4] = ["--depth", "10", "--width", "0.125"];
 
-/// A dump of a video with its steps, changed by `change`.
+/// Dumps a video with its steps, lets `change` alter the steps, and compares. Returns the exit code and
+/// stdout; None without ffmpeg.
 fn diff(change: impl Fn(&mut Array1<i64>, [&mut Array4<u8>; 3])) -> Option<(i32, String)> {
     let harness = Harness::new();
     let ffmpeg = ffmpeg()?;
@@ -56,7 +57,7 @@ fn steps_without_a_mistake_are_the_same() {
 }
 
 #[test]
-fn a_resize_that_rounds_otherwise_is_named_and_the_crop_after_it_is_not() {
+fn a_wrong_resize_is_named_and_the_crop_after_it_is_not() {
     let run = diff(|_, [_, resized, view]| {
         let (side, high, wide) = (view.shape()[1], resized.shape()[1], resized.shape()[2]);
         resized.mapv_inplace(|byte| byte ^ 1);
@@ -71,7 +72,7 @@ fn a_resize_that_rounds_otherwise_is_named_and_the_crop_after_it_is_not() {
 }
 
 #[test]
-fn a_frame_too_late_is_named_at_the_indexes() {
+fn frames_that_are_one_too_late_are_found_in_the_indexes() {
     let Some((code, said)) = diff(|indexes, _| *indexes += 1) else { return };
     assert!(code == 1 && said.contains("at video.indexes"), "{said}");
 }

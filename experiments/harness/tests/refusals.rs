@@ -1,4 +1,4 @@
-//! What is refused: exit code 2, one sentence that says what to do, no panic, nothing half-written.
+//! Refusals: exit code 2, one sentence that says what to do, no panic and no partly written file.
 
 mod common;
 
@@ -23,7 +23,7 @@ fn a_typo_in_a_layer_suggests_the_nearest() {
 }
 
 #[test]
-fn models_that_cannot_be_are_refused() {
+fn impossible_models_are_refused() {
     let h = Harness::new();
     h.diff(&["--depth", "51"]).refuses(&["depth 51", "10, 18, 34, 50"]);
     h.diff(&["--size", "20"]).refuses(&["20x20", "29x29"]);
@@ -59,7 +59,7 @@ fn cuda_without_a_gpu_is_one_sentence() {
 }
 
 #[test]
-fn engines_that_are_not_there_are_refused() {
+fn unknown_engines_are_refused() {
     let h = Harness::new();
     for engine in ["gpu", "npz:", "jax"] {
         let run = h.diff(&[&SMALL[..], &["--candidate", engine]].concat()).code(2);
@@ -69,7 +69,7 @@ fn engines_that_are_not_there_are_refused() {
 }
 
 #[test]
-fn faults_that_cannot_be_made_are_refused() {
+fn impossible_faults_are_refused() {
     let h = Harness::new();
     let inject = |fault: &str| h.diff(&[&SMALL[..], &["--inject", fault]].concat());
     inject("typo").refuses(&["`typo`", "swapped-weights"]);
@@ -80,7 +80,7 @@ fn faults_that_cannot_be_made_are_refused() {
 }
 
 #[test]
-fn dumps_that_cannot_be_read_are_refused() {
+fn unreadable_dumps_are_refused() {
     let h = Harness::new();
     let whole = std::fs::read(golden("dumps/torch_r18_w0125_t16_64.npz")).unwrap();
     let broken = |name: &str, bytes: &[u8]| {
@@ -102,7 +102,7 @@ fn dumps_that_cannot_be_read_are_refused() {
     assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
 }
 
-/// The end-of-directory record of a zip file with nothing in it.
+/// A zip file without entries: only its end-of-directory record.
 fn empty_npz() -> Vec<u8> {
     let mut bytes = b"PK\x05\x06".to_vec();
     bytes.resize(22, 0);
@@ -191,7 +191,7 @@ fn converted_weights_are_the_same_weights() {
 }
 
 #[test]
-fn nothing_half_written_stays() {
+fn no_partly_written_file_stays() {
     let h = Harness::new();
     let out = h.path("missing/dump.npz");
     h.run(&[&["dump", "--engine", "scalar", "--out", &out], &SMALL[..]].concat())

@@ -1,4 +1,4 @@
-//! A training that is killed and goes on.
+//! A training that is killed can be resumed.
 #![cfg(feature = "libtorch")]
 
 mod common;
@@ -31,16 +31,16 @@ fn a_killed_training_goes_on_to_the_same_bits() {
         .unwrap();
     let start = Instant::now();
     while !Path::new(&killed).join("training.safetensors").exists() {
-        assert!(start.elapsed() < Duration::from_secs(300), "no epoch came to its end");
+        assert!(start.elapsed() < Duration::from_secs(300), "no epoch ended within 300 s");
         std::thread::sleep(Duration::from_millis(5));
     }
     child.kill().unwrap();
     child.wait().unwrap();
     let run = harness.run(&[&fixed[..], &["--out", &killed, "--resume"]].concat());
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
-    assert!(!run.stderr.contains("epoch   1 of"), "it began anew: {}", run.stderr);
+    assert!(!run.stderr.contains("epoch   1 of"), "it started from the beginning: {}", run.stderr);
     let model = |folder: &str| fs::read(Path::new(folder).join("model.safetensors")).unwrap();
-    assert!(model(&whole) == model(&killed), "other bits");
+    assert!(model(&whole) == model(&killed), "the resumed weights differ");
     let record = json_of(&format!("{killed}/record.json"));
     assert_eq!(record["epochs"].as_array().unwrap().len(), 3);
     let other = [&fixed[..], &["--out", &killed, "--resume", "--seed", "1"]].concat();

@@ -1,11 +1,13 @@
-//! Looks for the mistake behind a divergence: the truth is made to make it, and if the candidate
-//! then agrees, the mistake is named.
+//! Looks for the mistake behind a divergence: each known mistake is made in the truth, and if the
+//! candidate then agrees with it, the mistake is named.
 //!
-//! Every known mistake whose effect would first show at the diverged module is evaluated beside one
-//! run of the truth. A mistake is offered only if it changes the module beyond its budget, and fits
-//! only if the candidate is then within it, there and at every other module that one of the fitting
-//! mistakes alters. What fits is made in the truth's own engine, too, before it is named. Then the
-//! rest of the network tells whether the program makes the mistake throughout.
+//! 1. [`screen`] evaluates every known mistake whose effect would first show at the culprit, during one
+//!    run of the truth. A mistake is a hypothesis only if it changes the module by more than its
+//!    budget. It fits if the candidate is within the budget of the changed truth.
+//! 2. [`engine_ratios`] makes the mistakes that fit in the truth's own engine and compares again.
+//! 3. [`survey`] compares the mistakes that still fit at every module that one of them alters, keeps
+//!    those that agree with the candidate at most modules, and finds out whether the program makes the
+//!    mistake at one place or throughout.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,36 +20,44 @@ use spec::{Engine, Flow, Model, ModuleId, Precision, Selection, Tensor};
 use super::lockstep::{self, Runner};
 use super::measure::{self, Budget, passes};
 use super::{Comparison, Side};
-use crate::faults::{self, Change, Edited, Ground, Map, Trial, Values, hypotheses};
+use crate::faults::{self, Change, Edited, Map, ModelGraph, Trial, Values, hypotheses};
 
 mod survey;
 
 use survey::{Best, survey};
 
-/// Engines side by side: each holds the weights in float64.
-const AT_ONCE: usize = 3;
+/// How many changed engines run side by side. Each of them holds the weights in float64.
+const ENGINES_AT_ONCE: usize = 3;
 
-/// Of several mistakes that fit, those are named whose ratio is at most this, or this part of the
-/// best one's: a ratio of 1 is what rounding is granted.
+/// Of several mistakes that fit, those are named whose budget ratio is at most the first number (a
+/// ratio of 1 is what rounding explains) or at most the second number times the smallest ratio.
 const AS_GOOD: (f64, f64) = (1.0, 1.5);
 
-/// Loads the truth's engine with a description and weights.
+/// Loads the truth's engine with a description of the network and weights.
 pub type Loader<'a> = dyn Fn(Model, Weights) -> Result<Box<dyn Engine>> + 'a;
 
 /// What was found out about a divergence.
 #[derive(Debug, Clone, Default)]
 pub struct Explanation {
-    /// The explanations tried, the best first.
+    /// The hypotheses that were tried, the best one first.
     pub tried: Vec<Hypothesis>,
-    /// The module of the mistake that fits.
+    /// The module at which the mistake that fits is made; None if none fits.
     pub site: Option<ModuleId>,
-    /// The words in the catalogue of what fits: several where they give the same values here.
+    /// The mistakes that fit, by their names in the catalogue. There are several if they give the same
+    /// values here.
     pub words: Vec<&'static str>,
-    /// At how many places the program makes it, where that is more than one.
+    /// At how many places the program makes the mistake, if that is more than one.
     pub places: Option<usize>,
 }
 
-/// Looks for the mistakes that explain what a module gives.
+/// Looks for the mistakes that explain the candidate's value at the module `at`.
+///
+/// `weights` are those of the truth, `budget` is the budget of the module in the forced pass, `shown`
+/// tells which modules the candidate shows, and `load` makes engines for the truth.
+///
+/// # Errors
+///
+/// If an engine cannot be loaded or fails.
 pub fn explain(
     comparison: &mut Comparison,
     weights: &Weights,
@@ -57,14 +67,14 @@ pub fn explain(
     load: &Loader,
 ) -> Result<Explanation> {
     let model = comparison.model.clone();
-    let ground = Ground::new(&model);
-    let changes = hypotheses(&ground, at, shown);
+    let graph = ModelGraph::new(&model);
+    let changes = hypotheses(&graph, at, shown);
     let trials: Vec<Trial> =
-        changes.into_iter().map(|change| Trial::new(&ground, weights, change, shown)).collect();
+        changes.into_iter().map(|change| Trial::new(&graph, weights, change, shown)).collect();
     let (mut ratios, observed) = screen(comparison, &trials, at, budget, shown)?;
-    // The engine of the truth makes what fits, too.
+    // What fits is made in the truth's engine, too.
     let fits: Vec<usize> = ratios.iter().filter(|(_, r)| passes(**r)).map(|(i, _)| *i).collect();
-    for some in fits.chunks(AT_ONCE) {
+    for some in fits.chunks(ENGINES_AT_ONCE) {
         let mut changed = vec![];
         for trial in some.iter().map(|i| &trials[*i]) {
             changed.push(edited(&model, weights, &trial.change, load)?);
@@ -76,21 +86,25 @@ pub fn explain(
         fits.iter().filter(|i| passes(ratios[*i])).map(|i| &trials[*i]).collect();
     let best = match fits.is_empty() {
         true => Best::default(),
-        false => survey(comparison, &ground, weights, &fits, shown)?,
+        false => survey(comparison, &graph, weights, &fits, shown)?,
     };
     Ok(summary(&trials, &ratios, &best, observed))
 }
 
-/// For each change, whether it alters a module beyond its budget.
+/// For each change, whether it alters the truth at some module by more than the budget.
+///
+/// # Errors
+///
+/// If an engine fails.
 pub fn matter(
     comparison: &mut Comparison,
     weights: &Weights,
     changes: &[Change],
 ) -> Result<Vec<bool>> {
     let model = comparison.model.clone();
-    let ground = Ground::new(&model);
+    let graph = ModelGraph::new(&model);
     let all = |_: ModuleId| true;
-    let trial = |change: &Change| Trial::new(&ground, weights, change.clone(), &all);
+    let trial = |change: &Change| Trial::new(&graph, weights, change.clone(), &all);
     let trials: Vec<Trial> = changes.iter().map(trial).collect();
     survey::matter(comparison, &trials.iter().collect::<Vec<_>>())
 }
@@ -102,7 +116,7 @@ fn edited(model: &Model, weights: &Weights, change: &Change, load: &Loader) -> R
     Ok(Edited { engine, change: change.clone(), weights })
 }
 
-/// Puts what was tried in order and into words.
+/// Sorts the hypotheses that were tried and puts them into words.
 fn summary(
     trials: &[Trial],
     ratios: &BTreeMap<usize, f64>,
@@ -117,7 +131,7 @@ fn summary(
             (Hypothesis { what, ratio, fits: passes(ratio) }, trial)
         })
         .collect();
-    // NaN sorts last: a mistake that breaks the truth explains nothing.
+    // NaN sorts last: a mistake that makes the truth NaN explains nothing.
     tried.sort_by(|a, b| a.0.ratio.total_cmp(&b.0.ratio));
     let is_best = |change: &Change| best.whats.contains(&change.what);
     let least = tried.iter().find(|(h, t)| h.fits && is_best(&t.change)).map(|(h, _)| h.ratio);
@@ -135,8 +149,8 @@ fn summary(
     for (_, Trial { change, .. }) in &named {
         if !words.contains(&change.word) {
             words.push(change.word);
-            texts.push(match best.habits.get(&(change.word, change.variant)) {
-                Some(habit) => habit.in_words(change.variant),
+            texts.push(match best.prevalences.get(&(change.word, change.variant)) {
+                Some(prevalence) => prevalence.in_words(change.variant),
                 None => change.what.clone(),
             });
         }
@@ -146,31 +160,33 @@ fn summary(
         several => format!("either {}", several.join(", or ")),
     };
     let first = named.first().map(|(_, trial)| &trial.change);
-    let habit = first.and_then(|change| best.habits.get(&(change.word, change.variant)));
+    let prevalence = first.and_then(|change| best.prevalences.get(&(change.word, change.variant)));
     let mut hypotheses = vec![Hypothesis { what, ratio: least, fits: true }];
     hypotheses.extend(rest.into_iter().map(|(h, _)| h));
     Explanation {
         tried: hypotheses,
         site: first.map(|change| change.site),
         words,
-        places: habit.map(|habit| habit.made),
+        places: prevalence.map(|prevalence| prevalence.made),
     }
 }
 
-/// How the lanes of a run are fed, and what they gave at a module.
+/// What the engines of a run gave at one module, all fed alike.
 struct Seen<'a> {
     truth: &'a Tensor,
     candidate: Option<&'a Tensor>,
     yardstick: Option<&'a Tensor>,
     others: &'a [Option<Tensor>],
-    /// Whether the candidate's array was recorded after the ReLU that follows, as hooks do that keep
-    /// references: everything here is what it is after that ReLU.
-    late: bool,
+    /// Whether the candidate's array was recorded after the following ReLU, because its hook kept a
+    /// reference. The ReLU has then been applied to all other values here, too.
+    after_relu: bool,
 }
 
-/// Runs the truth, fed what is shown, beside the candidate and other engines up to a module. `step`
-/// sees every module; what the network goes on with at a module of `until` is kept for the modules
-/// up to the one that stands there.
+/// Runs the truth, the candidate and the engines `others` side by side up to the module `last`, all
+/// fed what the candidate shows, and calls `step` at every module.
+///
+/// `step` also gets the values that were kept. The value of each module that is a key of `until` is
+/// kept up to the module that `until` has for it.
 fn walk(
     comparison: &mut Comparison,
     others: &mut [Edited],
@@ -201,22 +217,22 @@ fn walk(
         let Some(truth) = values[live].as_ref() else { return Flow::Continue };
         let read = recorded.and_then(|dump| dump.get(id));
         let candidate = read.as_ref().or_else(|| values[..live].first()?.as_ref());
-        let late = recorded.is_some_and(|dump| dump.is_late(id));
-        let rectified: Vec<Option<Tensor>> = match late {
+        let after_relu = recorded.is_some_and(|dump| dump.is_after_relu(id));
+        let rectified: Vec<Option<Tensor>> = match after_relu {
             true => values.iter().map(|value| value.clone().map(faults::relu)).collect(),
             false => vec![],
         };
-        let visible = if late { &rectified } else { &values };
+        let visible = if after_relu { &rectified } else { &values };
         if let Some(truth) = visible[live].as_ref() {
             let yardstick = if with_yardstick { visible[live + 1].as_ref() } else { None };
-            let seen = Seen { truth, candidate, yardstick, others: &visible[more..], late };
+            let seen = Seen { truth, candidate, yardstick, others: &visible[more..], after_relu };
             step(id, seen, &kept);
         }
         if id == last {
             return Flow::Stop;
         }
-        // A change must be felt where it first shows: where it is made earlier, at a module that the
-        // candidate does not show, nothing may be replaced in between.
+        // The effect of a change must reach the first module that the candidate shows. So nothing is
+        // replaced at modules that the candidate does not show.
         let fed = match driver.and_then(|dump| dump.get(id)) {
             Some(value) => Some(value),
             None => shown(id).then(|| truth.clone()),
@@ -231,8 +247,9 @@ fn walk(
     Ok(())
 }
 
-/// Budget ratio of the candidate against each changed truth, for the changes that alter the module
-/// beyond its budget; and whether the candidate is a multiple of the truth, as an observation.
+/// The budget ratio of the candidate at the module `at` against each changed truth, by index of the
+/// trial, for those changes that alter the module by more than its budget; and an observation if the
+/// candidate is a multiple of the truth.
 fn screen(
     comparison: &mut Comparison,
     trials: &[Trial],
@@ -259,7 +276,8 @@ fn screen(
     Ok((ratios, observed))
 }
 
-/// What a change gives at a module, in the shape of the truth and recorded as the candidate's is.
+/// What a change gives at a module, in the shape of the truth, and after the following ReLU if the
+/// candidate was recorded after it.
 fn value(
     trial: &Trial,
     at: ModuleId,
@@ -270,10 +288,10 @@ fn value(
     let made = trial.value(at, values, clip)?;
     let of_shape = made.data.len() == seen.truth.len();
     let made = of_shape.then(|| Tensor::f64(seen.truth.shape.clone(), made.data.clone()))?;
-    Some(if seen.late { faults::relu(made) } else { made })
+    Some(if seen.after_relu { faults::relu(made) } else { made })
 }
 
-/// Budget ratio of the candidate against each engine at one module, all fed alike.
+/// The budget ratio of the candidate at the module `at` against each changed engine, all fed alike.
 fn engine_ratios(
     comparison: &mut Comparison,
     changed: &mut [Edited],
@@ -295,9 +313,11 @@ fn engine_ratios(
     Ok(found)
 }
 
-/// Budget ratio of a candidate against a changed truth. Where the change rounds to a format, a value
-/// half-way between two numbers may be rounded either way: one step of the format does not count,
-/// as long as few values differ by one.
+/// The budget ratio of a candidate against a changed truth.
+///
+/// If the change rounds to the number format `rounds`, a value half-way between two numbers may be
+/// rounded either way. A difference of one step of the format is then ignored, provided that few values
+/// differ by one.
 fn ratio(
     made: &Tensor,
     candidate: &Tensor,
@@ -313,9 +333,10 @@ fn ratio(
     budget.ratio(&measure::distance(made, candidate, precision))
 }
 
-/// Of this many values at most one may lie half-way between two numbers of a format.
+/// At most one in this many values may differ by one step of the format.
 const HALF_WAY: usize = 256;
 
+/// The candidate without differences of one step from `made`; None if too many values differ so.
 fn snapped(made: &Tensor, candidate: &Tensor, format: Precision) -> Option<Tensor> {
     let mut steps = 0;
     let near = |m: f64, c: f64| {
@@ -331,8 +352,8 @@ fn snapped(made: &Tensor, candidate: &Tensor, format: Precision) -> Option<Tenso
     (steps <= 2 + made.len() / HALF_WAY).then(|| Tensor::f64(candidate.shape.clone(), values))
 }
 
-/// Whether the candidate is the truth times one factor, or that and one offset: an observation, which
-/// no mistake is needed for. With the ratio that remains.
+/// An observation that needs no mistake: the candidate is the truth times a factor, or times a factor
+/// plus an offset. With the budget ratio that remains; None if neither fits.
 fn affine(
     truth: &Tensor,
     candidate: &Tensor,
@@ -361,7 +382,7 @@ fn affine(
         let what = format!(
             "no known mistake, but all values are {factor:.6} times the expected ones{plus}"
         );
-        // Two values always lie on a line.
+        // A line fits any two values, and few more values prove little.
         let says_something = factor.is_finite() && factor != 0.0 && truth.len() > 3;
         (passes(ratio) && says_something).then_some(Hypothesis { what, ratio, fits: false })
     })

@@ -1,4 +1,4 @@
-//! From errors to verdicts, and to the one layer to look at first.
+//! From errors to verdicts, and to the culprit: the layer to look at first.
 
 use std::collections::BTreeSet;
 
@@ -10,16 +10,20 @@ use super::measure::within;
 
 /// The verdict on a run and on each of its layers.
 pub struct Findings {
-    /// On the whole.
+    /// The verdict on the run.
     pub verdict: Verdict,
-    /// The first layer that introduces too much, or else the first beyond the bound.
+    /// The first layer with too much introduced error, or else the first one with too much inherited
+    /// error; None if there is neither.
     pub culprit: Option<ModuleId>,
-    /// Every selected layer, in order of execution.
+    /// Every selected layer with its verdict, in order of execution.
     pub layers: Vec<Layer>,
 }
 
-/// Judges what was measured. `fused` says that the candidate is an engine of which any module that
-/// it does not show is part of the next one; in a dump only modules without weights are.
+/// Judges what was measured: a list with an entry for each module, as in
+/// [`Measurements::layers`](super::Measurements::layers).
+///
+/// `fused` is true for an engine: every module that it does not show is checked through the next one.
+/// In a dump that holds for modules without weights only.
 pub fn judge(
     model: &Model,
     selection: &Selection,
@@ -66,8 +70,8 @@ fn own_verdict(measured: &Measured) -> Option<LayerVerdict> {
     })
 }
 
-/// The next compared module, if the first of `rest` (which was not compared) is a part of it, or the
-/// module that its array shows.
+/// The module through which the first one of `rest`, which was not compared, is checked: the module
+/// that its array shows, or the next compared one that reads it. None if nothing checks it.
 fn covered_by<'a>(
     model: &'a Model,
     rest: &[&'a Module],
@@ -78,7 +82,7 @@ fn covered_by<'a>(
     if let Some(shown_at) = measured[module.id.0].shown_at {
         return measured[shown_at.0].inherited.is_some().then(|| model.module(shown_at));
     }
-    // The normalisation right after a convolution is the only module that reads it.
+    // A normalisation directly after a convolution is the only module that reads the convolution.
     if module.kind == Kind::Conv
         && let Some(bn) = model.modules().get(module.id.0 + 1)
         && bn.kind == Kind::BatchNorm
@@ -94,7 +98,8 @@ fn covered_by<'a>(
         let lacking = m.kind.has_weights() && !fused && shown_at.is_none();
         inherited.is_some() || lacking
     })?;
-    // A block's output, or the input, is read by the next block; anything else stays in its own.
+    // The output of a block, the clip and a pooled map are read by the next block. The output of any
+    // other module is read within its own block.
     let crosses = matches!(module.kind, Kind::Block | Kind::Input | Kind::Pool);
     let near = next.block == module.block || crosses;
     (near && measured[next.id.0].inherited.is_some()).then_some(*next)
@@ -141,8 +146,9 @@ fn layer_kind(kind: Kind) -> LayerKind {
 }
 
 /// The culprit in words: `first introduced at layer4.0.conv2.spatial_conv (ctl14): pos_embed`.
-/// `introduced` is false where no single layer introduces too much. Modules before it that were not
-/// compared are as suspect as it is: with `measured`, the whole span is named.
+///
+/// `introduced` is false if no single layer introduces too much error. Modules directly before the
+/// culprit that were not compared are as suspect as the culprit, so the whole span is named.
 pub fn culprit(model: &Model, id: ModuleId, introduced: bool, measured: &[Measured]) -> Culprit {
     let name = &model.module(id).name;
     let (composite, leaf) = split(model, name);
@@ -169,8 +175,8 @@ pub fn culprit(model: &Model, id: ModuleId, introduced: bool, measured: &[Measur
             some_of(model, &unseen)
         ),
         (false, _) => format!(
-            "no layer introduces too much by itself; the error grows beyond the bound first at \
-             {place}"
+            "no single layer introduces too much error; the inherited error first exceeds the bound \
+             at {place}"
         ),
     };
     Culprit {
@@ -185,7 +191,7 @@ pub fn culprit(model: &Model, id: ModuleId, introduced: bool, measured: &[Measur
     }
 }
 
-/// The first names of a list, and how many more there are.
+/// The first three names of a list, and how many more there are.
 fn some_of(model: &Model, modules: &[ModuleId]) -> String {
     const SHOWN: usize = 3;
     let names: Vec<&str> =
@@ -196,27 +202,27 @@ fn some_of(model: &Model, modules: &[ModuleId]) -> String {
     }
 }
 
-/// The modules that were not compared and whose values reach this one without passing through one
-/// that was, in order of execution; and the last of those that were.
+/// The modules that were not compared and whose values reach this one without passing through a
+/// compared module, in order of execution; and the last compared module before them.
 fn unseen_before(
     model: &Model,
     id: ModuleId,
     measured: &[Measured],
 ) -> (Vec<ModuleId>, Option<ModuleId>) {
-    let ground = crate::faults::Ground::new(model);
+    let graph = crate::faults::ModelGraph::new(model);
     let (mut unseen, mut last) = (BTreeSet::new(), None);
-    let mut queue = ground.reads(id).to_vec();
+    let mut queue = graph.reads(id).to_vec();
     while let Some(read) = queue.pop() {
         match measured.get(read.0) {
             Some(m) if m.inherited.is_some() => last = last.max(Some(read)),
-            Some(_) if unseen.insert(read) => queue.extend(ground.reads(read)),
+            Some(_) if unseen.insert(read) => queue.extend(graph.reads(read)),
             _ => {}
         }
     }
     (unseen.into_iter().collect(), last)
 }
 
-/// The closest composite module that a module belongs to, and the rest of its name.
+/// The innermost block, CTL or spatial convolution that a module belongs to, and the rest of its name.
 fn split<'a>(model: &Model, name: &'a str) -> (Option<String>, &'a str) {
     let cuts = name.rmatch_indices('.').map(|(at, _)| (&name[..at], &name[at + 1..]));
     for (front, leaf) in cuts {
@@ -276,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_compared_keeps_the_verdict_from_pass() {
+    fn a_module_that_was_not_compared_makes_the_verdict_incomplete() {
         let m = model();
         for name in ["layer2.0.conv1.temporal_conv", "layer1.0.bn1", "fc"] {
             let mut measured = vec![good(); m.modules().len()];
@@ -337,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_has_seen_is_as_suspect_as_the_first_that_is_wrong() {
+    fn modules_that_were_not_compared_are_as_suspect_as_the_culprit() {
         let m = model();
         let mut measured = vec![good(); m.modules().len()];
         let bad = at(&m, "layer1.0.conv1.param_conv.0");
@@ -347,7 +353,7 @@ mod tests {
                         not compared between them: maxpool";
         assert_eq!(found.text, expected);
         assert_eq!(found.unseen, ["maxpool"]);
-        // With nothing but logits, everything is suspect and nothing is accused.
+        // With only the logits compared, every module is suspect and no single one is named.
         let mut measured = vec![Measured::default(); m.modules().len()];
         measured[at(&m, "fc")] = good();
         let found = culprit(&m, m.output(), true, &measured);

@@ -1,5 +1,8 @@
-//! Runs several engines side by side, module by module, so that activations are compared as they
-//! are made and no network is held in memory whole.
+//! Runs several engines side by side, module by module. Activations are compared as soon as they are
+//! computed, so that the activations of a whole network are never in memory at once.
+//!
+//! Each engine runs in a thread of its own and waits at every module until [`run`] has called `step`
+//! with the values of all engines there.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -7,15 +10,21 @@ use spec::{Engine, EngineError, Flow, ModuleId, Selection, Tap, Tensor};
 
 /// One engine and the clip that it is given.
 pub struct Runner<'a> {
-    /// The engine.
+    /// The engine, loaded with its weights.
     pub engine: &'a mut dyn Engine,
-    /// Its input [N, 3, T, H, W].
+    /// The clip [N, 3, T, H, W].
     pub input: &'a Tensor,
 }
 
-/// Runs all engines to their end or until `step` stops them. `step` gets each module of `wanted`
-/// once, in order of execution, with what each engine gave there (None where an engine has fused
-/// the module away), and its answer goes to all of them.
+/// Runs all engines to the end, or until `step` returns [`Flow::Stop`].
+///
+/// `step` is called once for each module of `wanted`, in order of execution. It gets one value for
+/// each engine, None if the engine has fused the module away. What it returns goes to all engines that
+/// gave a value.
+///
+/// # Errors
+///
+/// The first error of an engine, in the order of `runners`. The others are still run to their end.
 pub fn run(
     runners: Vec<Runner<'_>>,
     wanted: &Selection,
@@ -24,17 +33,17 @@ pub fn run(
     std::thread::scope(|scope| {
         let mut lanes = vec![];
         for Runner { engine, input } in runners {
-            let (to_us, from_engine) = sync_channel(0);
-            let (to_engine, from_us) = sync_channel(1);
+            let (to_driver, from_engine) = sync_channel(0);
+            let (to_engine, from_driver) = sync_channel(1);
             let thread = scope.spawn(move || {
-                let mut tap = Channel { wanted, to_us, from_us };
+                let mut tap = Channel { wanted, to_driver, from_driver };
                 engine.forward(input, &mut tap).map(drop)
             });
             lanes.push(Lane { from_engine, to_engine, pending: None, thread });
         }
         drive(&mut lanes, &mut step);
         let outcomes = lanes.into_iter().map(Lane::finish);
-        // All threads are joined before the first error is returned.
+        // Collect first: all threads are joined before the first error is returned.
         outcomes.collect::<Vec<_>>().into_iter().collect()
     })
 }
@@ -60,7 +69,7 @@ fn drive<T>(
         }
         let answer = step(next, values);
         for at in here {
-            // An engine that has given up no longer listens; its own error says why.
+            // Sending fails if the engine has ended with an error, which `finish` returns.
             let _ = lanes[at].to_engine.send(answer.clone());
         }
     }
@@ -75,7 +84,7 @@ struct Lane<'scope, T> {
 
 impl Lane<'_, Result<(), EngineError>> {
     fn finish(self) -> Result<(), EngineError> {
-        // Without its channels an engine that still waits is told to stop.
+        // An engine that still waits stops when its channels are closed.
         drop((self.from_engine, self.to_engine));
         match self.thread.join() {
             Ok(Err(EngineError::Stopped)) => Ok(()),
@@ -85,11 +94,11 @@ impl Lane<'_, Result<(), EngineError>> {
     }
 }
 
-/// The tap inside an engine's thread.
+/// The tap in an engine's thread: it hands values to the driver and waits for the answer.
 struct Channel<'a> {
     wanted: &'a Selection,
-    to_us: SyncSender<(ModuleId, Tensor)>,
-    from_us: Receiver<Flow>,
+    to_driver: SyncSender<(ModuleId, Tensor)>,
+    from_driver: Receiver<Flow>,
 }
 
 impl Tap for Channel<'_> {
@@ -98,10 +107,10 @@ impl Tap for Channel<'_> {
     }
 
     fn observe(&mut self, id: ModuleId, value: Tensor) -> Flow {
-        if self.to_us.send((id, value)).is_err() {
+        if self.to_driver.send((id, value)).is_err() {
             return Flow::Stop;
         }
-        self.from_us.recv().unwrap_or(Flow::Stop)
+        self.from_driver.recv().unwrap_or(Flow::Stop)
     }
 }
 
@@ -111,7 +120,7 @@ mod tests {
 
     use super::*;
 
-    /// Hands out its number at some modules, and remembers what it was told.
+    /// An engine that gives its number at some modules and records the answers.
     struct Fake {
         number: f64,
         modules: Vec<usize>,

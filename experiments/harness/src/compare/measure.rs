@@ -1,69 +1,79 @@
-//! How far two tensors are apart, and how far they may be.
+//! From two tensors to a budget ratio: how far they are apart, divided by how far they may be.
 //!
-//! The rule (see the README, "When two layers agree"): with e = error against the float64 truth,
-//! a layer passes when e(candidate) / max(a * e(libtorch in the candidate's precision), n * eps) is at
-//! most [`BOUND`], both as relative L2 and as the largest error over the truth's rms. n and a are
-//! derived in [`super::allowed`]; `harness selftest --null` counts how often a right engine fails.
+//! The rule (see the README, "When two layers agree"), where e is the distance from the truth:
+//!
+//! ```text
+//! budget ratio = e(candidate) / max(a * e(yardstick), n * eps)
+//! ```
+//!
+//! A layer passes if this ratio is at most [`BOUND`] both for the relative L2 error and for the largest
+//! error divided by the rms of the truth. [`distance`] measures e, [`super::allowed`] derives n and a,
+//! [`Budget`] computes the denominator. `harness selftest --null` counts how often a correct engine
+//! fails.
 
 use half::{bf16, f16};
 use reports::record::Errors;
 use spec::{Kind, Precision, Tensor};
 
 pub use super::allowed::roundings;
-use super::allowed::{self, Granted};
+use super::allowed::{self, Allowance};
 
-/// A layer passes at a budget ratio of at most this.
+/// The largest budget ratio that passes.
 pub const BOUND: f64 = 4.0;
 
-/// Whether a ratio is within the bound. Written so that NaN fails.
+/// Whether a budget ratio passes. NaN does not.
 pub fn passes(ratio: f64) -> bool {
     // `ratio <= BOUND` is false for NaN.
     ratio <= BOUND
 }
 
-/// Whether a layer's error is within the bound, and free of NaN.
+/// Whether a layer passes: its budget ratio is within the bound and no value is NaN.
 pub fn within(errors: &Errors) -> bool {
     passes(errors.ratio) && errors.nan == 0
 }
 
-/// The raw distances between a candidate and the truth.
+/// The distance of a candidate c from the truth t, before any budget.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Distance {
-    /// |c - t| / |t| over all values; infinite where the truth is all zero and the candidate not.
+    /// Relative L2 error: ‖c - t‖ / ‖t‖. Infinite if t is zero everywhere and c is not.
     pub rel_l2: f64,
-    /// max |c - t|.
+    /// Largest absolute error: max |c - t|.
     pub max_abs: f64,
-    /// max |c - t| / rms(t).
+    /// Largest error relative to the rms of the truth: max |c - t| / rms(t).
     pub max_rel: f64,
-    /// max |t| / rms(t): how far the largest value stands out, which scales its own rounding.
+    /// How far the largest value stands out, which scales its own rounding error: max |t| / rms(t).
     pub peak: f64,
-    /// rms(t).
+    /// Root mean square of t.
     pub rms: f64,
-    /// Values.
+    /// Number of values.
     pub count: f64,
     /// Root mean square of c - t.
     pub rms_error: f64,
-    /// Cosine of the angle between both.
+    /// Cosine of the angle between c and t.
     pub cosine: f64,
-    /// Largest distance in units of the last place, at the candidate's precision.
+    /// Largest distance in units in the last place of the candidate's precision.
     pub ulp: u64,
-    /// NaN among the candidate's values.
+    /// How many of the candidate's values are NaN.
     pub nan: u64,
-    /// Infinities among the candidate's values.
+    /// How many of the candidate's values are infinite.
     pub inf: u64,
 }
 
-/// Like `f64::max`, but a NaN on either side stays.
+/// Like `f64::max`, but NaN if either argument is NaN.
 fn max(a: f64, b: f64) -> f64 {
     if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
 }
 
-/// a / b for errors: nothing over nothing is no error.
+/// An error divided by a scale, where 0 / 0 is 0: two tensors of zeros agree.
 fn over(error: f64, scale: f64) -> f64 {
     if error == 0.0 { 0.0 } else { error / scale }
 }
 
-/// Measures a candidate against the truth; both must hold equally many values.
+/// Measures how far a candidate is from the truth.
+///
+/// # Panics
+///
+/// If the tensors do not hold the same number of values.
 pub fn distance(truth: &Tensor, candidate: &Tensor, precision: Precision) -> Distance {
     assert_eq!(truth.len(), candidate.len(), "the caller has checked the shapes");
     let (mut error2, mut truth2, mut candidate2, mut dot) = (0.0, 0.0, 0.0, 0.0);
@@ -100,10 +110,11 @@ pub fn distance(truth: &Tensor, candidate: &Tensor, precision: Precision) -> Dis
     }
 }
 
-/// How many values carry an error: all of them where they are normal with one variance, few where few
-/// are much larger than the rest. For normal errors (sum e^2)^2 / sum e^4 is a third of their number
-/// (Satterthwaite's degrees of freedom), (sum e^4)^2 / sum e^8 is 3^2 / 105 of it; the second
-/// gives the weight to the largest.
+/// How many values carry an error: `[of the relative L2, of the largest error]`.
+///
+/// All of them do if the errors are normal with one variance, and only a few if a few errors are much
+/// larger than the rest. For N normal errors (sum e^2)^2 / sum e^4 is N / 3 (Satterthwaite's degrees of
+/// freedom) and (sum e^4)^2 / sum e^8 is N * 3^2 / 105. The second gives more weight to the largest.
 fn carriers(truth: &Tensor, candidate: &Tensor, max_abs: f64) -> [f64; 2] {
     if !(max_abs > 0.0 && max_abs.is_finite()) {
         return [truth.len() as f64; 2];
@@ -119,13 +130,13 @@ fn carriers(truth: &Tensor, candidate: &Tensor, max_abs: f64) -> [f64; 2] {
     [3.0 * second * second / fourth, 105.0 / 9.0 * fourth * fourth / eighth].map(|n| n.min(most))
 }
 
-/// Distance in representable numbers of the precision between the truth, rounded to it, and the
-/// candidate. NaN is as far away as can be.
+/// How many representable numbers of the precision lie between the truth, rounded to it, and the
+/// candidate. `u64::MAX` if either is NaN.
 fn ulps(truth: f64, candidate: f64, precision: Precision) -> u64 {
     if truth.is_nan() || candidate.is_nan() {
         return u64::MAX;
     }
-    // Sign-magnitude bits become numbers in the order of the values, zero in the middle.
+    // Maps sign-magnitude bits to integers in the order of the values, with zero in the middle.
     let ordered = |bits: u64, sign: u64| {
         let magnitude = bits & (sign - 1);
         if bits & sign != 0 { (1 << 63) - magnitude } else { (1 << 63) + magnitude }
@@ -139,7 +150,7 @@ fn ulps(truth: f64, candidate: f64, precision: Precision) -> u64 {
     place(truth).abs_diff(place(candidate))
 }
 
-/// The smallest normal number of a precision.
+/// The smallest positive normal number of a precision.
 fn smallest_normal(precision: Precision) -> f64 {
     match precision {
         Precision::F64 => f64::MIN_POSITIVE,
@@ -149,74 +160,80 @@ fn smallest_normal(precision: Precision) -> f64 {
     }
 }
 
-/// What a layer's error is held against.
+/// The error that rounding explains at one layer: the denominator of the budget ratio.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
-    /// The yardstick's own error: libtorch in the candidate's precision.
+    /// The distance of the yardstick from the truth.
     pub yardstick: Distance,
-    /// Rounding errors of the yardstick are scaled by this: 1, or eps(f64) / eps(f32) where the
-    /// candidate computes in float64 and the yardstick cannot be more exact than the truth.
+    /// Factor on the yardstick's error: 1, or eps(f64) / eps(f32) if the candidate computes in
+    /// float64, for which a float32 yardstick is used.
     pub scale: f64,
-    /// n, and how much more than plain sums the allowed algorithms are granted.
-    pub roundings: Granted,
-    /// The candidate's precision.
+    /// n, the roundings in units of eps that the layer is allowed.
+    pub roundings: Allowance,
+    /// The candidate's precision, which sets eps.
     pub precision: Precision,
-    /// How many values carry the yardstick's relative L2, and how many its largest error.
+    /// How many values carry the yardstick's error: `[of the relative L2, of the largest error]`.
     pub carriers: [f64; 2],
-    /// Granted in any case, absolutely: to the root mean square and to the largest error.
+    /// A lower bound on what is granted, as absolute errors: `[root mean square, largest]`.
     pub carried: [f64; 2],
 }
 
 impl Budget {
-    /// The budget of a layer from the yardstick's own error there.
-    pub fn new(precision: Precision, roundings: Granted, truth: &Tensor, own: &Tensor) -> Self {
-        // A float64 candidate is held against a float64 truth, whose own error cannot be seen;
-        // rounding errors scale with eps, so the float32 yardstick tells how large it is.
+    /// The budget of a layer, from the truth and the yardstick's value there. Both tensors must hold
+    /// the same number of values.
+    pub fn new(
+        precision: Precision,
+        roundings: Allowance,
+        truth: &Tensor,
+        yardstick: &Tensor,
+    ) -> Self {
+        // A float64 candidate is compared with a float64 truth, whose own error cannot be observed.
+        // Rounding errors scale with eps, so the float32 yardstick tells how large it is.
         let scale = match precision {
             Precision::F64 => Precision::F64.epsilon() / Precision::F32.epsilon(),
             _ => 1.0,
         };
-        let yardstick = distance(truth, own, precision);
-        let carriers = carriers(truth, own, yardstick.max_abs);
-        Budget { yardstick, scale, roundings, precision, carriers, carried: [0.0; 2] }
+        let own = distance(truth, yardstick, precision);
+        let carriers = carriers(truth, yardstick, own.max_abs);
+        Budget { yardstick: own, scale, roundings, precision, carriers, carried: [0.0; 2] }
     }
 
-    /// The larger of both budget ratios: of the relative L2 and of the largest error.
+    /// The budget ratio of a candidate: the larger one of [`Budget::ratios`], NaN if either is NaN.
     pub fn ratio(&self, candidate: &Distance) -> f64 {
         let [l2, largest] = self.ratios(candidate);
         max(l2, largest)
     }
 
-    /// Both budget ratios: of the relative L2, and of the largest error.
+    /// The budget ratios of the relative L2 error and of the largest error.
     pub fn ratios(&self, candidate: &Distance) -> [f64; 2] {
         let [l2, largest] = self.granted();
         [over(candidate.rms_error, l2), over(candidate.max_abs, largest)]
     }
 
-    /// What is granted to the root mean square and to the largest error, absolutely: where the truth is
-    /// zero everywhere, nothing is relative to it.
+    /// The error that is granted, as `[root mean square, largest]`. These are absolute errors, because
+    /// nothing can be relative to a truth that is zero everywhere.
     fn granted(&self) -> [f64; 2] {
         let (own, n, eps) = (&self.yardstick, &self.roundings, self.precision.epsilon());
-        // A yardstick that broke down (NaN, infinite) grants nothing beyond the floor.
+        // A yardstick whose error is NaN or infinite grants nothing beyond the floor of n * eps.
         let granted = |error: f64, algorithm: f64, carriers: f64, floor: f64| {
             let error = error * self.scale * (algorithm / n.direct) * allowed::scatter(carriers);
             if error.is_finite() { error.max(floor) } else { floor }
         };
-        // The largest value is rounded by half an eps of itself, not of the rms; where the values are
-        // alike, errors of sums still are spread like normal ones.
+        // The largest value is rounded by half an eps of itself, not of the rms. Even where all values
+        // are of similar size, the errors of sums are spread like normal ones.
         let peak = if own.peak.is_finite() { own.peak.max(1.0) } else { 1.0 };
-        let spread = if n.sums { peak.max(allowed::extreme(own.count)) } else { peak };
+        let spread = if n.sums { peak.max(allowed::expected_largest(own.count)) } else { peak };
         let [for_l2, for_largest] = self.carriers;
         let l2 = granted(own.rms_error, n.l2, for_l2, n.l2 * eps * own.rms);
         let floor = n.largest * eps * spread * own.rms;
         let largest = granted(own.max_abs, n.largest, for_largest, floor);
         // Below the smallest normal number errors are absolute (Higham 2002, section 2.8), and an
-        // engine may flush to zero.
+        // engine may flush such numbers to zero.
         let underflow = smallest_normal(self.precision);
         [l2.max(self.carried[0]) + underflow, largest.max(self.carried[1]) + underflow]
     }
 
-    /// The record of a layer's error.
+    /// The error of a candidate as it stands in the record.
     pub fn errors(&self, candidate: &Distance) -> Errors {
         Errors {
             rel_l2: candidate.rel_l2,
@@ -232,18 +249,20 @@ impl Budget {
     }
 }
 
-/// What a module can only pass on, where the network runs through.
+/// The absolute error that modules pass on in the free pass, as `[root mean square, largest]`.
 ///
-/// max(x, 0) and a mean make values small, but not the error that came with them: |max(a, 0) -
-/// max(b, 0)| <= |a - b|. In a map where a ReLU leaves next to nothing the relative error has no
-/// bound, and where it leaves nothing there is none. So a ReLU, a block (which ends in one), a pooled map
-/// and a convolution of them (which, with weights that keep the variance, keeps the error's, too) are
-/// granted at least the absolute error that is granted to the normalisation before them.
+/// max(x, 0) and a mean make values smaller, but not the error that they inherited, which is only
+/// known not to grow: |max(a, 0) - max(b, 0)| <= |a - b|. Where a ReLU leaves almost nothing of a map,
+/// the relative error is unbounded, and where it leaves nothing there is no relative error at all.
+/// Therefore a ReLU, a block (which ends in a ReLU), a pooled map, and a convolution of these (whose
+/// weights keep the variance of the values and so that of the errors) are granted at least the absolute
+/// error that the last normalisation before them was granted.
 #[derive(Debug, Default)]
-pub struct Carried([f64; 2]);
+pub struct CarriedError([f64; 2]);
 
-impl Carried {
-    /// Takes note of the budget of the next module, and adds to it what it is granted so.
+impl CarriedError {
+    /// Call this for each compared module, in order of execution: it remembers what a normalisation is
+    /// granted and grants it to the modules after it.
     pub fn carry(&mut self, kind: Kind, budget: &mut Budget) {
         match kind {
             Kind::BatchNorm => self.0 = budget.granted(),
@@ -253,8 +272,9 @@ impl Carried {
     }
 }
 
-/// Error of [N, C, H, W] over space: rms over batch and channels, relative to the truth's rms.
-/// None where the tensor has no map.
+/// The error of a map [N, C, H, W] over space: height, width, and for each pixel the rms of the error
+/// over batch and channels, relative to the rms of the truth. None if the tensor is not a map or has
+/// only one pixel.
 pub fn heatmap(truth: &Tensor, candidate: &Tensor) -> Option<(usize, usize, Vec<f64>)> {
     let &[.., height, width] = truth.shape.as_slice() else { return None };
     if truth.shape.len() < 4 || truth.is_empty() || height * width < 2 {
@@ -282,12 +302,12 @@ mod tests {
         distance(&tensor(truth), &tensor(candidate), Precision::F32)
     }
 
-    /// A budget whose yardstick is so far from the truth, relative to it.
+    /// A budget whose yardstick has this relative error.
     fn budget(truth: &[f64], yardstick: f64) -> Budget {
         let exact = at(truth, truth);
         let error = yardstick * exact.rms;
         let yardstick = Distance { rms_error: error, max_abs: error, ..exact };
-        let roundings = Granted { direct: 1.0, l2: 1.0, largest: 1.0, sums: false };
+        let roundings = Allowance { direct: 1.0, l2: 1.0, largest: 1.0, sums: false };
         let precision = Precision::F32;
         Budget {
             scale: 1.0,
@@ -320,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_yardstick_that_broke_down_grants_nothing() {
-        // Everything is within an infinite or NaN budget: it must not count.
+        // Every error would be within an infinite budget, so it must not count.
         let off = at(&[1.0, 2.0], &[1.0, 2.5]);
         assert!(!passes(budget(&[1.0, 2.0], f64::NAN).ratio(&off)));
         assert!(!passes(budget(&[1.0, 2.0], f64::INFINITY).ratio(&off)));
@@ -344,13 +364,13 @@ mod tests {
     fn a_relu_that_leaves_nothing_is_granted_the_error_of_its_input() {
         let tensor = |v: &[f64]| Tensor::f64(vec![v.len()], v.to_vec());
         let new = |truth: &[f64], own: &[f64]| {
-            let roundings = Granted { direct: 1.0, l2: 1.0, largest: 1.0, sums: false };
+            let roundings = Allowance { direct: 1.0, l2: 1.0, largest: 1.0, sums: false };
             Budget::new(Precision::Bf16, roundings, &tensor(truth), &tensor(own))
         };
-        let mut carried = Carried::default();
+        let mut carried = CarriedError::default();
         let mut before = new(&[-1e-3, -1.0], &[-2e-3, -1.0]);
         carried.carry(Kind::BatchNorm, &mut before);
-        // The truth is -0.001, the candidate 0.001: zero and 0.001 after the ReLU.
+        // The truth is -0.001 and the candidate 0.001. After the ReLU they are 0 and 0.001.
         let mut after = new(&[0.0, 0.0], &[0.0, 0.0]);
         assert!(!passes(after.ratio(&at(&[0.0, 0.0], &[1e-3, 0.0]))));
         carried.carry(Kind::Relu, &mut after);
@@ -362,7 +382,7 @@ mod tests {
     #[test]
     fn few_values_are_granted_more_than_many() {
         let tensor = |v: &[f64]| Tensor::f64(vec![v.len()], v.to_vec());
-        let roundings = Granted { direct: 1.0, l2: 1.0, largest: 1.0, sums: false };
+        let roundings = Allowance { direct: 1.0, l2: 1.0, largest: 1.0, sums: false };
         let ratio = |count: usize| {
             let truth = vec![1.0; count];
             let off =
@@ -375,7 +395,10 @@ mod tests {
         };
         assert!((ratio(10_000) - 10.0).abs() < 1e-6);
         assert!(passes(ratio(4)) && !passes(ratio(40)));
-        assert!((ratio(1) / ratio(4) - 1.0).abs() < 1e-6, "one value is granted what four are");
+        assert!(
+            (ratio(1) / ratio(4) - 1.0).abs() < 1e-6,
+            "one value is granted as much as four are"
+        );
     }
 
     #[test]

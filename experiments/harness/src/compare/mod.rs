@@ -1,11 +1,16 @@
-//! Holds a candidate against a reference, layer by layer.
+//! Compares a candidate with a reference, layer by layer.
 //!
-//! Two passes, each with all engines side by side (`lockstep`). In the *free* pass every network
-//! runs through: a layer's error is what it inherited and what it added. In the *forced* pass every
-//! layer is fed the same input, taken from the reference (or from a dump, which cannot be fed): the
-//! error is what the layer itself introduces. `measure` is the rule for "equal", `judge` turns
-//! errors into verdicts, `readings` finds out what a dump's arrays show, `explain` looks for the
-//! mistake behind a divergence.
+//! There are two passes, and in each of them all engines run side by side, module by module:
+//!
+//! - In the *free* pass every network runs through. The error of a layer is what it inherited and
+//!   what it added.
+//! - In the *forced* pass every engine is fed the same values after each module: the reference's, or
+//!   the dump's own, since a dump cannot be fed. The error of a layer is what it introduces.
+//!
+//! Reading order: `allowed` (which error rounding explains), `measure` (from two tensors to a budget
+//! ratio), `lockstep` (how the engines are run side by side), this file (the passes), `judge` (from
+//! errors to verdicts and the culprit), `readings` (what the arrays of a dump show), `explain` (the
+//! search for the mistake behind a divergence).
 
 mod allowed;
 mod explain;
@@ -24,74 +29,74 @@ use spec::{Engine, Flow, Kind, Model, ModuleId, Precision, Selection, Tensor};
 use crate::dump::chain::{Cause, Reading};
 use crate::dump::{Dump, Fate, Offered};
 use crate::faults::AFTER_RELU;
-use allowed::Granted;
+use allowed::Allowance;
 use lockstep::Runner;
-use measure::{Budget, Carried, Distance};
+use measure::{Budget, CarriedError, Distance};
 
 pub use explain::{Explanation, explain, matter};
 pub use judge::judge;
 
 /// One side of a comparison.
 pub enum Side {
-    /// An engine that is run.
+    /// An engine, which is run.
     Engine {
-        /// The engine.
+        /// The engine, loaded with its weights.
         engine: Box<dyn Engine>,
-        /// Its clip [N, 3, T, H, W].
+        /// The clip [N, 3, T, H, W] that it is given.
         input: Tensor,
     },
-    /// Activations that were recorded elsewhere.
+    /// Activations that another program recorded.
     Dump(Dump),
 }
 
-/// Everything that is compared with everything else.
+/// A candidate and what it is compared with.
 pub struct Comparison {
-    /// The description that both sides share.
+    /// The description of the network, which all sides share.
     pub model: Model,
-    /// What is judged.
+    /// The engine or the dump under test.
     pub candidate: Side,
-    /// A dump to judge by; None where the truth itself is the reference.
+    /// The dump that the candidate is compared with; None if it is compared with the truth.
     pub reference: Option<Dump>,
-    /// The network in float64.
+    /// The reference in float64.
     pub truth: Box<dyn Engine>,
-    /// The reference implementation in the candidate's precision: its error is the yardstick.
+    /// The reference in the candidate's precision; its error sets the budget.
     pub yardstick: Box<dyn Engine>,
-    /// The clip for truth and yardstick.
+    /// The clip [N, 3, T, H, W] for truth and yardstick.
     pub input: Tensor,
-    /// The candidate's precision.
+    /// The precision in which the candidate is judged.
     pub precision: Precision,
-    /// The layers that are compared.
+    /// The modules that are compared.
     pub selection: Selection,
 }
 
-/// What was measured at one layer.
+/// What was measured at one module.
 #[derive(Debug, Clone, Default)]
 pub struct Measured {
-    /// Fed the reference's input.
+    /// The error in the forced pass. None if the module was not compared in it.
     pub introduced: Option<Errors>,
-    /// The network running through.
+    /// The error in the free pass. None if the module was not compared at all.
     pub inherited: Option<Errors>,
-    /// The budget of the forced pass, for trying explanations.
+    /// The budget of the forced pass, which explanations are tried with.
     pub budget: Option<Budget>,
-    /// The module where this one was compared, because its array shows that one.
+    /// The later module at which this one was compared, because its array shows that module.
     pub shown_at: Option<ModuleId>,
-    /// Both budget ratios, of the relative L2 and of the largest error, introduced and inherited.
+    /// Budget ratios `[introduced, inherited]`, each as `[relative L2, largest error]`.
     pub ratios: [Option<[f64; 2]>; 2],
-    /// A remark for the reader.
+    /// A remark for the report.
     pub note: Option<String>,
 }
 
-/// What both passes have measured.
+/// The result of both passes.
 pub struct Measurements {
-    /// One entry for each module, in order.
+    /// One entry for each module of the model, in order of execution.
     pub layers: Vec<Measured>,
-    /// What was found at each array of the dump that is the candidate.
+    /// The result at each array of the candidate, if that is a dump, by index of the array.
     pub fates: BTreeMap<usize, Fate>,
-    /// The same for the dump that is the reference.
+    /// The result at each array of the reference, if that is a dump, by index of the array.
     pub reference_fates: BTreeMap<usize, Fate>,
-    /// What the arrays of dumps show instead of the modules that they are named after.
+    /// What arrays of dumps show instead of the modules that they are named after.
     pub readings: BTreeMap<ModuleId, Reading>,
-    /// Where the first divergent layer, or else the worst one, is wrong.
+    /// The error over space of the first layer beyond the bound, or else of the worst layer.
     pub heatmap: Option<Heatmap>,
 }
 
@@ -108,14 +113,14 @@ impl Measurements {
 }
 
 impl Comparison {
-    /// Runs both passes. `progress` is told after every module.
+    /// Runs both passes and calls `progress` after every module.
     pub fn measure(&mut self, progress: &dyn Fn()) -> Result<Measurements> {
         let mut found = Measurements::new(&self.model);
         self.read_dumps(&mut found)?;
         let mut worst = WorstMap::default();
         self.pass(ErrorKind::Inherited, &mut found, &mut worst, progress)?;
         if !self.both_recorded() {
-            // The map of what a layer introduces tells more than that of what it inherited.
+            // A map of the introduced error tells more than one of the inherited error.
             worst = WorstMap::default();
             self.pass(ErrorKind::Introduced, &mut found, &mut worst, progress)?;
         }
@@ -123,7 +128,7 @@ impl Comparison {
         Ok(found)
     }
 
-    /// Finds out what the arrays of dumps show, and files them under it.
+    /// Finds out which module each array of a dump shows, and files the array under that module.
     fn read_dumps(&mut self, found: &mut Measurements) -> Result<()> {
         let (model, input, truth) = (&self.model, &self.input, self.truth.as_mut());
         let recorded = match &mut self.candidate {
@@ -141,11 +146,11 @@ impl Comparison {
                 let note = match reading.cause {
                     Cause::InPlace if reading.module == id => AFTER_RELU.to_owned(),
                     Cause::InPlace => format!(
-                        "the array holds what a later in-place operation left: {}",
+                        "a later in-place operation overwrote this array: it shows {}",
                         model.module(reading.module).name
                     ),
                     Cause::Folded => format!(
-                        "folded or fused: the array shows {}",
+                        "folded or fused: this array shows {}",
                         model.module(reading.module).name
                     ),
                 };
@@ -157,7 +162,7 @@ impl Comparison {
         Ok(())
     }
 
-    /// How often `progress` will be told.
+    /// How many times [`Comparison::measure`] will call `progress`.
     pub fn steps(&self) -> u64 {
         let end = self.selection.last().map_or(0, |last| last.0 + 1);
         let forced = if self.both_recorded() { 0 } else { end };
@@ -185,7 +190,7 @@ impl Comparison {
             }
             Side::Dump(dump) => (vec![], Some(&*dump)),
         };
-        // Truth and yardstick come last: the candidate may be missing.
+        // Truth and yardstick come last, because a dump has no runner.
         runners.push(Runner { engine: self.truth.as_mut(), input: &self.input });
         runners.push(Runner { engine: self.yardstick.as_mut(), input: &self.input });
         let (model, precision) = (&self.model, self.precision);
@@ -193,10 +198,10 @@ impl Comparison {
         let driver = recorded.or(self.reference.as_ref());
         let operands = recorded.map(Dump::operands).unwrap_or_default();
         let mut kept: BTreeMap<ModuleId, Tensor> = BTreeMap::new();
-        let mut unseen = Unseen::default();
-        let mut carried = Carried::default();
+        let mut deferred = DeferredRoundings::default();
+        let mut carried = CarriedError::default();
         let step = |id: ModuleId, mut values: Vec<Option<Tensor>>| {
-            let own = values.pop().flatten();
+            let yardstick = values.pop().flatten();
             let Some(truth) = values.pop().flatten() else { return Flow::Continue };
             let selected = self.selection.contains(id);
             let offered = match recorded {
@@ -210,11 +215,11 @@ impl Comparison {
             };
             let has = recorded.map_or(!offered.is_empty(), |dump| dump.has(id));
             let shown = has && target.is_some();
-            if let (false, Some(target), Some(own), true) =
-                (offered.is_empty(), target, own.as_ref(), selected)
+            if let (false, Some(target), Some(yardstick), true) =
+                (offered.is_empty(), target, yardstick.as_ref(), selected)
             {
-                let granted = roundings[id.0].hypot(unseen.take(model, id));
-                let mut budget = Budget::new(precision, granted, &truth, own);
+                let granted = roundings[id.0].hypot(deferred.take(model, id));
+                let mut budget = Budget::new(precision, granted, &truth, yardstick);
                 if !forced {
                     carried.carry(model.module(id).kind, &mut budget);
                 }
@@ -247,11 +252,12 @@ impl Comparison {
                     }
                 }
             } else if forced {
-                unseen.add(model, id, roundings[id.0]);
-            } else if let (Some(dump), Some(own), true) = (&self.reference, own.as_ref(), selected)
+                deferred.add(model, id, roundings[id.0]);
+            } else if let (Some(dump), Some(yardstick), true) =
+                (&self.reference, yardstick.as_ref(), selected)
             {
-                // Where the candidate shows nothing, the reference's array is held against the truth.
-                let budget = Budget::new(precision, roundings[id.0], &truth, own);
+                // Without a candidate's value the reference's array is compared with the truth.
+                let budget = Budget::new(precision, roundings[id.0], &truth, yardstick);
                 judge_reference(dump, id, &truth, &budget, &mut found.reference_fates);
             }
             progress();
@@ -262,8 +268,9 @@ impl Comparison {
             match (id == last, forced) {
                 (true, _) => Flow::Stop,
                 (_, false) => Flow::Continue,
-                // What is not shown is judged as part of the next module that is: its errors, and
-                // what that module makes of them, are then in the yardstick's, too.
+                // A module that the candidate does not show is judged as part of the next one that
+                // it shows. Nothing is replaced here, so that the yardstick's error there contains
+                // this module's, too.
                 (_, true) if !shown => Flow::Continue,
                 (_, true) => {
                     let value = driver.and_then(|dump| dump.get(id)).unwrap_or(truth);
@@ -275,18 +282,19 @@ impl Comparison {
     }
 }
 
-/// Sums of modules that a dump lacks or an engine has fused: their error shows where they are read.
+/// Roundings of modules that a dump lacks or an engine has fused. Their error shows at the module
+/// that reads them, so that module is granted them in addition to its own.
 #[derive(Default)]
-struct Unseen {
-    /// By the next module.
-    next: Granted,
-    /// By the module that they are part of: a convolution that another one follows, which reads
-    /// something else, as the temporal convolution of a CTL.
-    parent: Vec<(ModuleId, Granted)>,
+struct DeferredRoundings {
+    /// For the next module that is compared.
+    next: Allowance,
+    /// For the container: these convolutions are followed by another one that reads something else,
+    /// as the temporal convolution of a CTL is.
+    parent: Vec<(ModuleId, Allowance)>,
 }
 
-impl Unseen {
-    fn add(&mut self, model: &Model, id: ModuleId, roundings: Granted) {
+impl DeferredRoundings {
+    fn add(&mut self, model: &Model, id: ModuleId, roundings: Allowance) {
         let follows = model.modules().get(id.0 + 1).map(|next| next.kind);
         if model.module(id).kind == Kind::Conv && follows == Some(Kind::Conv) {
             self.parent.push((id, roundings));
@@ -295,7 +303,7 @@ impl Unseen {
         }
     }
 
-    fn take(&mut self, model: &Model, id: ModuleId) -> Granted {
+    fn take(&mut self, model: &Model, id: ModuleId) -> Allowance {
         let parent = format!("{}.", model.module(id).name);
         let mut granted = std::mem::take(&mut self.next);
         self.parent.retain(|(child, roundings)| {
@@ -313,7 +321,7 @@ impl Unseen {
 #[derive(Clone)]
 struct Target {
     value: Tensor,
-    /// Whether a ReLU was applied, as in a dump whose hooks kept references.
+    /// Whether a ReLU was applied to it, as an in-place ReLU does to a tensor that a hook kept.
     after_relu: bool,
 }
 
@@ -322,7 +330,7 @@ impl Target {
         Target { value, after_relu: false }
     }
 
-    /// The reference's array of a module.
+    /// The first array that the reference has of a module; None if it has none.
     fn recorded(dump: &Dump, id: ModuleId) -> Option<Self> {
         let first = dump.offered(id).into_iter().next()?;
         let value = match first.sum {
@@ -333,8 +341,8 @@ impl Target {
     }
 }
 
-/// Judges the arrays that a dump, which is the reference, has of a module: against its first one
-/// where that is what the candidate is compared with, else against the truth.
+/// Judges every array that the reference has of a module. `against` is its first array where the
+/// candidate is compared with that one, and the truth otherwise.
 fn judge_reference(
     dump: &Dump,
     id: ModuleId,
@@ -361,18 +369,18 @@ fn judge_reference(
     }
 }
 
-/// The sum of two tensors of one shape.
+/// The elementwise sum of two tensors; None if their shapes differ.
 fn added(a: &Tensor, b: &Tensor) -> Option<Tensor> {
     let sum = a.iter().zip(b.iter()).map(|(x, y)| x + y).collect();
     (a.shape == b.shape).then(|| Tensor::f64(a.shape.clone(), sum))
 }
 
-/// Whether two arrays hold the same numbers, bit for bit once widened.
+/// Whether two tensors hold the same bits after conversion to float64.
 fn same_bits(a: &Tensor, b: &Tensor) -> bool {
     a.shape == b.shape && a.iter().zip(b.iter()).all(|(x, y)| x.to_bits() == y.to_bits())
 }
 
-/// A candidate's value beside its target.
+/// A candidate's value and its target, after the same ReLUs, with their distance.
 struct Compared {
     distance: Distance,
     target: Tensor,
@@ -381,7 +389,7 @@ struct Compared {
 
 impl Compared {
     fn new(precision: Precision, target: &Target, offered: Offered) -> Self {
-        // Where one side was recorded after its ReLU, the other is compared as it is after it.
+        // Where one side was recorded after a ReLU, that ReLU is applied to the other side, too.
         let relu = |value: Tensor, already: bool, other: bool| match (already, other) {
             (false, true) => crate::faults::relu(value),
             _ => value,
@@ -394,7 +402,7 @@ impl Compared {
 }
 
 impl Measured {
-    /// Keeps the worse of the errors of several arrays of one module.
+    /// Keeps the worst error where several arrays show one module.
     fn keep(&mut self, kind: ErrorKind, errors: Errors) {
         let slot = match kind {
             ErrorKind::Introduced => &mut self.introduced,
@@ -408,7 +416,7 @@ impl Measured {
     }
 }
 
-/// Keeps the error map of the first layer that fails, or else of the worst.
+/// Keeps the error map of the first layer that fails, or of the worst one if none fails.
 #[derive(Default)]
 struct WorstMap {
     ratio: f64,

@@ -1,6 +1,8 @@
-//! Finds out what the arrays of a dump show: their modules, or what later in-place operations left,
-//! or what a runtime has folded into them. Each line of a program does the same at every place, so
-//! the arrays of a role vote, and one reading holds for all of them.
+//! Finds out what the arrays of a dump show: the output of the module that they are named after, the
+//! result of a later in-place operation, or a module that the runtime has folded into theirs.
+//!
+//! One line of a program makes the arrays of one role in all blocks, so these arrays show the same
+//! thing everywhere. They vote, and the reading with the most votes holds for all of them.
 
 use std::collections::BTreeMap;
 
@@ -13,18 +15,25 @@ use crate::dump::Dump;
 use crate::dump::chain::{Cause, Reading, Site, Through, sites};
 use crate::faults::relu;
 
-/// An array further away than this from everything that it may show does not vote.
-const UNLIKE: f64 = 0.5;
+/// An array does not vote if its relative L2 distance to everything that it may show is larger.
+const MAX_VOTE_DISTANCE: f64 = 0.5;
 
-/// A block's array is what the next block is fed if it is as near as this to the truth.
-const NEAR: f64 = 0.1;
+/// A block's array is fed to the next block if its relative L2 distance from the truth is smaller.
+const MAX_FEED_DISTANCE: f64 = 0.1;
 
-/// An array that fits nothing well still votes for what it is this many times closer to.
-const CLOSER: f64 = 5.0;
+/// An array that fits nothing well still votes for another module if it is this many times closer to
+/// that one than to its own.
+const CLOSER_FACTOR: f64 = 5.0;
 
-/// The readings of a dump, by the module that an array is named after; a module without an entry
-/// shows itself. The truth runs once, and is given the dump's own block outputs, so that a mistake
-/// in one block does not spoil the votes of the next.
+/// The readings of a dump, by the module that the array is named after. An array without an entry
+/// shows its own module.
+///
+/// The truth runs once and is fed the dump's own block outputs, so that a mistake in one block does not
+/// spoil the votes of the next.
+///
+/// # Errors
+///
+/// If the engine fails.
 pub fn detect(
     truth: &mut dyn Engine,
     model: &Model,
@@ -41,12 +50,12 @@ pub fn detect(
     lockstep::run(vec![runner], &Selection::all(model.modules()), |id, mut values| {
         let Some(value) = values.pop().flatten() else { return Flow::Continue };
         for ballot in &mut ballots {
-            ballot.see(dump, id, &value);
+            ballot.compare(dump, id, &value);
         }
-        // An array that shows something else would spoil what follows.
+        // An array that shows another module must not be fed to the next block.
         let near = |own: &Tensor| {
             own.iter().all(f64::is_finite)
-                && measure::distance(&value, own, Precision::F64).rel_l2 < NEAR
+                && measure::distance(&value, own, Precision::F64).rel_l2 < MAX_FEED_DISTANCE
         };
         let block = matches!(model.module(id).kind, Kind::Block);
         match dump.get(id).filter(|own| block && near(own)) {
@@ -57,14 +66,14 @@ pub fn detect(
     Ok(elect(&sites, &ballots, precision))
 }
 
-/// One array and how far it is from what it may show.
+/// One array and its distances from everything that it may show.
 struct Ballot {
     array: usize,
-    /// Index of its site.
+    /// Index of the array's site.
     site: usize,
     own: ModuleId,
     readings: Vec<Reading>,
-    /// Relative L2 distance to its own module, then to each reading.
+    /// Relative L2 distance to the array's own module, then to each reading.
     distances: Vec<f64>,
 }
 
@@ -80,8 +89,8 @@ fn ballots(sites: &[Site], dump: &Dump) -> Vec<Ballot> {
 }
 
 impl Ballot {
-    /// Compares the array with the truth at a module, if it may show that.
-    fn see(&mut self, dump: &Dump, id: ModuleId, truth: &Tensor) {
+    /// Measures the distance from the truth at a module, if the array may show that module.
+    fn compare(&mut self, dump: &Dump, id: ModuleId, truth: &Tensor) {
         let shows = |reading: &&Reading| reading.module == id;
         if self.own != id && !self.readings.iter().any(|reading| shows(&reading)) {
             return;
@@ -98,7 +107,7 @@ impl Ballot {
                 *slot = match reading.through {
                     Through::AsIs => distance(truth, &value),
                     Through::AfterRelu => distance(&relu(truth.clone()), &value),
-                    // Without values below zero the ReLU has been there already.
+                    // Without a negative value the block's ReLU has already been applied.
                     Through::Sum(..) if value.iter().all(|x| x >= 0.0) => f64::INFINITY,
                     Through::Sum(..) => distance(truth, &relu(value.clone())),
                 };
@@ -106,7 +115,7 @@ impl Ballot {
         }
     }
 
-    /// Which readings the array fits; 0 is its own module.
+    /// What the array votes for: 0 is its own module, i is reading i - 1.
     fn votes(&self, tolerance: f64) -> Vec<usize> {
         let all = || 0..self.distances.len();
         let fits: Vec<usize> = all().filter(|&at| self.distances[at] <= tolerance).collect();
@@ -116,15 +125,16 @@ impl Ballot {
         let best = all().min_by(|&a, &b| self.distances[a].total_cmp(&self.distances[b]));
         let close = |at: &usize| {
             let distance = self.distances[*at];
-            distance < UNLIKE && distance * CLOSER < self.distances[0]
+            distance < MAX_VOTE_DISTANCE && distance * CLOSER_FACTOR < self.distances[0]
         };
         best.filter(close).into_iter().collect()
     }
 }
 
-/// The reading that most arrays of each role fit, the earliest of equals, for each of its sites.
+/// For each site the reading with the most votes among the arrays of its role. In a tie the earliest
+/// operation wins.
 fn elect(sites: &[Site], ballots: &[Ballot], precision: Precision) -> BTreeMap<ModuleId, Reading> {
-    // Within a block the truth's errors and those of a coarse number format add up a little.
+    // Within a block the rounding errors of a coarse number format add up.
     let tolerance = (16.0 * precision.epsilon()).max(1e-3);
     let mut counts: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for ballot in ballots {
@@ -144,8 +154,8 @@ fn elect(sites: &[Site], ballots: &[Ballot], precision: Precision) -> BTreeMap<M
     elected.collect()
 }
 
-/// The modules between those that arrays are named after and those that they show, such as the BN
-/// between a convolution and the ReLU that is fused into it, each with the module that is shown.
+/// The modules between the one that an array is named after and the one that it shows, each with the
+/// one that is shown. An example is the BN between a convolution and the ReLU that is fused into it.
 pub fn passed_over(
     model: &Model,
     readings: &BTreeMap<ModuleId, Reading>,
@@ -161,7 +171,7 @@ pub fn passed_over(
     readings.iter().filter_map(between).flatten().collect()
 }
 
-/// What the readings say of the program that wrote the dump, in sentences.
+/// What the readings tell about the program that wrote the dump, in sentences for the report.
 pub fn in_words(model: &Model, readings: &BTreeMap<ModuleId, Reading>) -> Vec<String> {
     let sites = sites(model);
     let roles = |cause: Cause| {
@@ -179,13 +189,13 @@ pub fn in_words(model: &Model, readings: &BTreeMap<ModuleId, Reading>) -> Vec<St
     let (in_place, folded) = (roles(Cause::InPlace), roles(Cause::Folded));
     if !in_place.is_empty() {
         sentences.push(format!(
-            "the dump's hooks kept references: arrays hold what later in-place operations left ({})",
+            "the dump's hooks kept references, and later in-place operations overwrote these arrays: {}",
             in_place.join(", ")
         ));
     }
     if !folded.is_empty() {
         sentences.push(format!(
-            "BatchNorm is folded into the convolutions: their arrays show what follows them ({})",
+            "BatchNorm is folded into the convolutions, and these arrays show what follows them: {}",
             folded.join(", ")
         ));
     }
@@ -219,7 +229,7 @@ mod tests {
         let as_is = || ballot(&[1e-7, 0.7]);
         assert_eq!(elected(&[late(), late(), as_is()]), 1);
         assert_eq!(elected(&[late(), as_is(), as_is()]), 0);
-        // An array without negative values fits both and decides nothing.
+        // An array without negative values fits both readings and decides nothing.
         assert_eq!(elected(&[ballot(&[1e-7, 1e-7]), late()]), 1);
         assert_eq!(elected(&[ballot(&[1e-7, 1e-7])]), 0);
     }

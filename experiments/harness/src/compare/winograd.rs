@@ -1,47 +1,49 @@
-//! How much larger than those of a plain sum the rounding errors of a Winograd convolution may be.
+//! How much larger the rounding errors of a Winograd convolution are than those of a plain sum.
 //!
 //! Winograd's F(m x m, 3 x 3) computes a tile of m x m outputs as A^T [(G g G^T) . (B^T d B)] A, with
-//! one product for each of (m + 2)^2 planes and pair of channels (Lavin and Gray, arXiv 1509.09308).
+//! one product for each pair of channels in each of (m + 2)^2 planes (Lavin and Gray, arXiv 1509.09308).
 //! The planes are larger than the outputs and cancel, so that errors grow by a factor that depends on
 //! the points that A, B and G are made from (Vincent, Stephano, Frumkin, Ginsburg and Demouth 2017,
 //! "On improving the numerical stability of Winograd convolutions"; Barabasz, Anderson, Soodhalter and
 //! Gregg, arXiv 1803.10986).
 //!
-//! The factor here is the statistical one. Let the kernel and the map have independent values of
-//! variance 1. Plane (p, q) of the transformed kernel then has the variance |G_p|^2 |G_q|^2, of the
-//! transformed map |B_p|^2 |B_q|^2; an error of relative size s in each plane, independent of the
-//! others, reaches output (i, j) with the variance s^2 times the sum over p and q of (A_ip A_jq)^2
-//! |G_p|^2 |G_q|^2 |B_p|^2 |B_q|^2 = 3^2 a_i a_j, where 3 a_i = sum over p of A_ip^2 |G_p|^2 |B_p|^2; the
-//! output itself has the variance 3^2. So the relative error is s sqrt(a_i a_j): as root mean square
-//! over the tile s mean(a), at its worst output s max(a).
+//! This file computes the factor statistically. Let the values of the kernel and of the map be
+//! independent with variance 1. Plane (p, q) then has the variance |G_p|^2 |G_q|^2 in the transformed
+//! kernel and |B_p|^2 |B_q|^2 in the transformed map. Let each plane have an independent error of
+//! relative size s. Output (i, j) then has an error whose variance is s^2 times the sum over p and q of
+//! (A_ip A_jq)^2 |G_p|^2 |G_q|^2 |B_p|^2 |B_q|^2. This sum is 3^2 a_i a_j with 3 a_i = sum over p of
+//! A_ip^2 |G_p|^2 |B_p|^2, and the variance of the output itself is 3^2. So the relative error is
+//! s sqrt(a_i a_j): s mean(a) as root mean square over the tile, and s max(a) at its worst output.
 
-/// Points of the algorithms that a comparison allows for, F(2x2) and F(4x4): those that are near the
-/// best for F(4x4) (Barabasz et al., table 2, have 1/2 and 3/2; oneDNN has 5/8 and 3/2, our engine 3/4
-/// and 3/2). Lavin and Gray's 1 and 2 have 2.1 times their error and at the worst output 3.6 times: a
-/// runtime with these comes near the bound where sums are short.
+/// Points of the algorithms that a comparison allows for, F(2x2) and F(4x4).
+///
+/// For F(4x4) these are close to the best known ones: Barabasz et al. (table 2) use 1/2 and 3/2, oneDNN
+/// 5/8 and 3/2, the engine `cpu` 3/4 and 3/2. Lavin and Gray's points 1 and 2 have 2.1 times the error
+/// of ours, and 3.6 times at the worst output, so that a runtime that uses them comes close to the
+/// bound where sums are short.
 pub const POINTS: [&[f64]; 2] = [&[0.0, 1.0, -1.0], &[0.0, 0.75, -0.75, 1.5, -1.5]];
 
-/// What an algorithm does to errors.
+/// By how much an algorithm amplifies the relative error of its planes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Amplification {
-    /// Root mean square over the outputs of a tile.
+    /// The factor as root mean square over the outputs of a tile.
     pub l2: f64,
-    /// At the worst output of a tile.
+    /// The factor at the worst output of a tile.
     pub largest: f64,
-    /// Outputs of a tile.
+    /// Number of outputs of a tile, m * m.
     pub outputs: f64,
-    /// Roundings of the three transforms, of a kernel, a map and a tile of outputs.
+    /// Number of roundings in the three transforms: of a kernel, of a map and of a tile of outputs.
     pub transforms: f64,
 }
 
-/// A^T, G and B^T for some finite points and infinity, by rows.
+/// The rows of A^T, G and B^T for some finite points and the point at infinity.
 struct Matrices {
     a: Vec<Vec<f64>>,
     g: Vec<Vec<f64>>,
     b: Vec<Vec<f64>>,
 }
 
-/// Coefficients, the constant first, of the product of (x - q) over all q.
+/// The coefficients of the product of (x - q) over all roots q, the constant term first.
 fn polynomial(roots: impl Iterator<Item = f64>) -> Vec<f64> {
     roots.fold(vec![1.0], |product, q| {
         let mut next = vec![0.0; product.len() + 1];
@@ -54,9 +56,9 @@ fn polynomial(roots: impl Iterator<Item = f64>) -> Vec<f64> {
 }
 
 impl Matrices {
-    /// By Toom and Cook's construction: a row of B^T holds the product of (x - q) over the other
-    /// points q, a row of G the powers of a point over its product of (p - q), a column of A^T its
-    /// powers; the last is infinity.
+    /// The construction of Toom and Cook. For each point p, a row of B^T holds the coefficients of the
+    /// product of (x - q) over the other points q, a row of G the powers of p divided by the product of
+    /// (p - q), and a column of A^T the powers of p. The last row or column is for infinity.
     fn new(points: &[f64]) -> Self {
         let (n, m) = (points.len() + 1, points.len() - 1);
         let others = |p: f64| points.iter().copied().filter(move |&q| q != p);
@@ -79,8 +81,9 @@ impl Matrices {
     }
 }
 
-/// The amplification of the algorithm with these points. `taps` are the taps that are not zero, for
-/// each kind of input channels: [3], or [3, 2] for a 5x5 kernel of stride 2 on cells.
+/// The amplification of the algorithm with these points. `taps` holds the number of taps in one
+/// direction that are not zero, for each kind of input channel: [3], or [3, 2] for a 5x5 kernel of
+/// stride 2 that is computed as a 3x3 kernel on cells of 2x2 pixels.
 pub fn amplification(points: &[f64], taps: &[usize]) -> Amplification {
     let Matrices { a, g, b } = Matrices::new(points);
     let square = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>();
@@ -94,8 +97,8 @@ pub fn amplification(points: &[f64], taps: &[usize]) -> Amplification {
         .iter()
         .map(|row| row.iter().zip(&plane).map(|(a, plane)| a * a * plane).sum::<f64>() / all)
         .collect();
-    // A transform of a tile is two products with the matrix; each of their sums rounds once less than
-    // it has terms.
+    // A transform of a tile is two products with the matrix. Each sum in them rounds once less often
+    // than it has terms.
     let terms = |rows: &[Vec<f64>]| {
         rows.iter().map(|row| row.iter().filter(|x| **x != 0.0).count()).max().unwrap_or(0)
     };
@@ -112,16 +115,16 @@ mod tests {
     use super::*;
     use spec::weights::formula;
 
-    /// Lavin and Gray's.
+    /// The points of Lavin and Gray, for F(2x2) and F(4x4).
     const USUAL: [&[f64]; 2] = [&[0.0, 1.0, -1.0], &[0.0, 1.0, -1.0, 2.0, -2.0]];
 
-    /// Standard normal numbers, about: sums of twelve.
+    /// Approximately standard normal numbers: each is the sum of twelve uniform ones, minus 6.
     fn normal(name: &str, n: usize) -> Vec<f64> {
         let u = formula::uniform(name, 12 * n, 0);
         u.chunks(12).map(|c| c.iter().map(|&x| f64::from(x)).sum::<f64>() - 6.0).collect()
     }
 
-    /// rows x X x rows^T for a square X.
+    /// The matrix product rows * X * rows^T for a square X.
     fn both(rows: &[Vec<f64>], x: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let times = |x: &[Vec<f64>]| -> Vec<Vec<f64>> {
             let column = |j: usize| x.iter().map(move |row| row[j]);
@@ -139,8 +142,8 @@ mod tests {
         values.chunks(side).map(<[f64]>::to_vec).collect()
     }
 
-    /// Root mean square error, relative to that of the outputs, of outputs whose planes are disturbed
-    /// by relative errors of 1: over the tile, and at its worst output.
+    /// The rms error relative to the rms of the outputs, over the tile and at its worst output, when
+    /// every plane is disturbed by a relative error of 1.
     fn measured(points: &[f64]) -> (f64, f64) {
         let Matrices { a, g, b } = Matrices::new(points);
         let (n, m) = (points.len() + 1, points.len() - 1);
@@ -174,7 +177,10 @@ mod tests {
             let disturbed = both(&a, &planes);
             for (at, sum) in direct.iter().enumerate() {
                 let output = right[at / m][at % m];
-                assert!((output - sum).abs() < 1e-9 * (1.0 + sum.abs()), "the algorithm is right");
+                assert!(
+                    (output - sum).abs() < 1e-9 * (1.0 + sum.abs()),
+                    "Winograd and the direct sum differ"
+                );
                 errors[at] += (disturbed[at / m][at % m] - output).powi(2);
                 outputs += output * output;
             }
@@ -196,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_points_are_those_of_our_engine_and_the_bound_has_room_for_the_usual_ones() {
+    fn the_points_are_those_of_the_engine_cpu_and_the_bound_has_room_for_the_usual_ones() {
         use crate::compare::measure::BOUND;
         let (p, q) = (f64::from(cpu::kernels::winograd::P), f64::from(cpu::kernels::winograd::Q));
         assert_eq!(POINTS[1], [0.0, p, -p, q, -q]);
@@ -206,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn lavin_and_grays_own_matrices() {
+    fn the_construction_gives_the_matrices_of_lavin_and_gray() {
         let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12);
         let f4 = Matrices::new(USUAL[1]);
         assert!(close(&f4.b[0], &[4.0, 0.0, -5.0, 0.0, 1.0, 0.0]));

@@ -1,10 +1,10 @@
-//! What an array may hold besides the output of the module that it is named after.
+//! What an array may hold instead of the output of the module that it is named after.
 //!
-//! A hook that keeps a reference instead of a copy shows what later in-place operations left in the
-//! buffer. A runtime that folds or fuses shows a convolution after its batch normalisation, its ReLU
-//! or its residual addition. Which of this can happen at which module follows from the order of
-//! operations of the network, and from nothing else: no ReLU follows `downsample.1`, so that an
-//! array of `downsample.1` without negative values is wrong.
+//! A hook that keeps a reference instead of a copy records the result of later in-place operations on
+//! the buffer. A runtime that folds or fuses records a convolution after its batch normalisation, its
+//! ReLU or its residual addition. What can happen at a module follows from the order of operations in
+//! the network alone. For example, no ReLU follows `downsample.1`, so an array of `downsample.1`
+//! without negative values is wrong.
 
 use spec::model::{Block, Body, ConvBn, Ctl};
 use spec::{Model, ModuleId};
@@ -12,44 +12,44 @@ use spec::{Model, ModuleId};
 /// How an array's values relate to the output of a module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Through {
-    /// They are its output.
+    /// They are the output.
     AsIs,
-    /// They are max(output, 0), where a ReLU follows that is not a module of its own.
+    /// They are max(output, 0): a ReLU follows that is not a module of its own.
     AfterRelu,
-    /// The module is a block, and they are the sum before its last ReLU: of its last normalisation
-    /// and of its shortcut.
+    /// The module is a block, and they are the sum of these two modules, its last normalisation and
+    /// its shortcut, before its last ReLU.
     Sum(ModuleId, ModuleId),
 }
 
-/// Who has made an array show something later than its module.
+/// Why an array shows a later operation than its module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
-    /// A hook kept a reference, and an in-place operation wrote over the buffer.
+    /// A hook kept a reference, and an in-place operation overwrote the buffer.
     InPlace,
-    /// The runtime has folded batch normalisation into the convolution, or fused what follows it.
+    /// The runtime folded the batch normalisation into the convolution, or fused what follows it.
     Folded,
 }
 
-/// What an array shows, if it does not show its own module.
+/// What an array shows, if it is not the output of the module that it is named after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
-    /// The module whose output it shows.
+    /// The module that it shows.
     pub module: ModuleId,
-    /// How.
+    /// How its values relate to the output of that module.
     pub through: Through,
-    /// Why.
+    /// Why it shows that module.
     pub cause: Cause,
 }
 
-/// A module whose array may show something later, with what it may show, the next operation first.
+/// A module whose array may show a later operation.
 #[derive(Debug, Clone)]
 pub struct Site {
     /// The module that arrays are named after.
     pub module: ModuleId,
-    /// The line of the network's program that it comes from, such as `bn1 of a block`. Programs are
-    /// consistent: one reading holds for every site of a role.
+    /// The line of the program that computes the module, such as `bn1 of a block`. The same line
+    /// computes all sites of a role, so one reading holds for all of them.
     pub role: &'static str,
-    /// What its array may show instead.
+    /// What the array may show instead of its module, the next operation first.
     pub readings: Vec<Reading>,
 }
 
@@ -68,14 +68,15 @@ pub fn sites(model: &Model) -> Vec<Site> {
     sites
 }
 
-/// An operation that follows a batch normalisation and may be done in place.
+/// An operation that follows a module and may be done in place.
 #[derive(Debug, Clone, Copy)]
 enum Next {
-    /// A ReLU that is not a module: it is seen as the normalisation's output with the ReLU applied.
+    /// A ReLU that is not a module of its own, after this normalisation.
     Relu(ModuleId),
     /// A module of its own: a ReLU, a sigmoid, a sum or a product.
     Module(ModuleId),
-    /// The addition of the shortcut, of the last two, in a block; its own ReLU comes after it.
+    /// The residual addition in a block, before its last ReLU: the block, its last normalisation, its
+    /// shortcut.
     Add(ModuleId, ModuleId, ModuleId),
 }
 
@@ -97,7 +98,7 @@ impl Sites {
         self.0.push(Site { module, role, readings });
     }
 
-    /// A convolution, its normalisation and what follows in place.
+    /// Adds a convolution and its normalisation. `next` holds the operations after it, in order.
     fn conv_bn(&mut self, roles: [&'static str; 2], conv_bn: &ConvBn, next: &[Next]) {
         let ConvBn { conv, bn } = conv_bn;
         let folded = std::iter::once(Next::Module(bn.id)).chain(next.iter().copied());
@@ -113,13 +114,13 @@ impl Sites {
         }
     }
 
-    /// A module that later operations may write over, one after the other.
+    /// Adds a module whose buffer later operations may overwrite, one after the other.
     fn overwritten(&mut self, role: &'static str, module: ModuleId, by: &[ModuleId]) {
         let readings = by.iter().map(|by| Next::Module(*by).reading(Cause::InPlace)).collect();
         self.add(module, role, readings);
     }
 
-    /// `before` is what the block reads.
+    /// Adds the sites of a block. `before` is the role and the module that the block reads.
     fn block(&mut self, block: &Block, before: (&'static str, ModuleId)) {
         let last_bn = match &block.body {
             Body::Bottleneck { expand, .. } => expand.bn.id,
@@ -128,7 +129,7 @@ impl Sites {
         let downsampled = block.downsample.as_ref().map(|d| ("downsample.1", d.bn.id));
         let shortcut = block.shortcut.as_ref().map(|s| ("shortcut_conv.1", s.bn.id));
         let (role, identity) = shortcut.or(downsampled).unwrap_or(before);
-        // The sum may be written over either of its operands.
+        // The sum may overwrite either of its operands.
         let last = [Next::Add(block.id, last_bn, identity), Next::Module(block.id)];
         if let Some(downsample) = &block.downsample {
             let next = if block.shortcut.is_none() { &last[..] } else { &[] };
@@ -165,7 +166,7 @@ impl Sites {
         self.conv_bn(["param_conv.1", "param_conv.2"], &reduce, &[relu]);
         self.overwritten("param_conv.4", gate.conv2.id, &[gate.sigmoid]);
         let ioi = &ctl.spatial_conv;
-        // The product and the sum of a CTL may be written over either of their operands.
+        // The product and the sum of a CTL may overwrite either of their operands.
         self.overwritten("temporal_conv", ctl.temporal_conv.id, &[ctl.id]);
         self.overwritten("short_conv", ioi.short_conv.id, &[ioi.id, ctl.id]);
         self.conv_bn(["glo_conv.0", "glo_conv.1"], &ioi.glo_in, &[Next::Module(ioi.glo_in_relu)]);

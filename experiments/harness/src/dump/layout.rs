@@ -1,22 +1,22 @@
-//! Orders of dimensions that dumps come in, and the way back to [N, C, H, W].
+//! The orders of dimensions that dumps use, and their conversion to the model's [N, C, H, W].
 
 use ndarray::{ArrayD, IxDyn};
 use spec::{Data, Tensor};
 
-/// How an array is laid out, compared with the model's shape.
+/// The order of dimensions of an array, relative to that of the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
-    /// The shape to view the array in before its axes are permuted.
+    /// The array's shape with all axes of 1, before its axes are permuted.
     view: Vec<usize>,
-    /// For each of our axes, the axis of the array that it is.
+    /// For each axis of the model's shape, the axis of `view` that it is.
     axes: Vec<usize>,
-    /// The same memory with the frames stacked into the channels, for a clip.
+    /// For a clip: the shape of the same memory if frames and colours are stacked into one axis.
     stacked: Option<Vec<usize>>,
 }
 
 impl Order {
-    /// Finds how an array of this shape holds a value that the model gives as `expected`. Where the
-    /// shape allows several orders, `channels_last` decides. None where none fits.
+    /// Finds the order in which an array of this shape holds a value for which the model expects the
+    /// shape `expected`. If the shape fits several orders, `channels_last` decides. None if it fits none.
     pub fn detect(shape: &[usize], expected: &[usize], channels_last: bool) -> Option<Order> {
         let mut orders = match expected {
             &[n, c, t, h, w] => clip_orders(n, c, t, h, w),
@@ -43,7 +43,8 @@ impl Order {
         Order { stacked: Some(shape.to_vec()), ..self }
     }
 
-    /// Equal, but for axes of 1: a single clip without its batch, a gate without its map.
+    /// Whether a shape is that of this order. Axes of 1 may be missing: the batch of a single clip, or
+    /// height and width of a gate.
     fn fits(&self, shape: &[usize]) -> bool {
         let squeezed = |shape: &[usize]| -> Vec<usize> {
             shape.iter().copied().filter(|&extent| extent != 1).collect()
@@ -52,7 +53,7 @@ impl Order {
         accepted.map(|view| squeezed(view)).any(|view| view == squeezed(shape))
     }
 
-    /// The values in the model's order. The count must be that of the expected shape.
+    /// Brings the values into the model's order. There must be as many as `expected` has.
     pub fn apply(&self, array: Tensor, expected: &[usize]) -> Tensor {
         let data = match array.data {
             Data::F32(values) => Data::F32(self.permute(values)),
@@ -72,7 +73,7 @@ impl Order {
     }
 }
 
-/// [N, 3, T, H, W] and what other frameworks make of it; the channel index of a stacked clip is
+/// The orders in which frameworks hold clips, [N, 3, T, H, W] first. In a stacked clip the channel is
 /// colour * T + frame.
 fn clip_orders(n: usize, c: usize, t: usize, h: usize, w: usize) -> Vec<Order> {
     vec![
@@ -93,11 +94,11 @@ mod tests {
     }
 
     #[test]
-    fn channels_last_is_turned() {
+    fn channels_last_is_permuted() {
         let expected = [2, 3, 4, 5];
         let order = Order::detect(&[2, 4, 5, 3], &expected, false).unwrap();
         let turned = order.apply(tensor(&[2, 4, 5, 3]), &expected);
-        // Value at n=1, c=2, h=3, w=4 stood last in NHWC.
+        // The value at n=1, c=2, h=3, w=4 is the last one in both orders.
         assert_eq!(turned.at(turned.len() - 1), 119.0);
         assert_eq!(turned.at(1), 3.0);
     }
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn no_shape_is_no_match() {
+    fn another_number_of_values_does_not_match() {
         assert_eq!(Order::detect(&[3], &[1, 8], true), None);
         assert_eq!(Order::detect(&[], &[1, 8], true), None);
     }

@@ -1,5 +1,9 @@
-//! The ledger: what became of every array of a dump. The verdict is computed from it, so that no
-//! array that bears a known name can be overlooked.
+//! The ledger: every array of a dump, each in exactly one state. The verdict depends on it, so that no
+//! array that bears the name of a module can be overlooked.
+//!
+//! It is filled in three steps. [`Dump::open`] decides which arrays can be compared (the private
+//! `State`). The comparison adds a [`Fate`] for each array that it compared. [`ledger`] combines the two
+//! into one [`ArrayState`] for each array.
 
 use std::collections::BTreeMap;
 
@@ -9,60 +13,60 @@ use spec::{Model, ModuleId, Selection, Tensor};
 use super::chain::{Cause, Reading};
 use super::{Dump, Offered, State};
 
-/// What a comparison found at an array.
+/// The result of comparing an array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fate {
-    /// The module that it was compared at.
+    /// The module with which it was compared.
     module: ModuleId,
-    /// The array whose bits it has.
+    /// Index of the array that it is identical to, if it was not compared for this reason.
     same_as: Option<usize>,
-    /// Whether it was within the bound each time.
+    /// Whether it passed in every pass.
     within: bool,
 }
 
 impl Fate {
-    /// Compared at a module; [`Fate::judge`] says how it came out.
+    /// The array was compared with a module; [`Fate::judge`] adds the results.
     pub fn compared(module: ModuleId) -> Self {
         Fate { module, same_as: None, within: true }
     }
 
-    /// The same bits as another array that shows this module.
+    /// The array is identical to another one that shows this module.
     pub fn same(module: ModuleId, as_array: usize) -> Self {
         Fate { module, same_as: Some(as_array), within: true }
     }
 
-    /// One comparison of it.
+    /// Adds the result of one comparison: whether the error was within the bound.
     pub fn judge(&mut self, within: bool) {
         self.within &= within;
     }
 
-    /// The module that it was compared at.
+    /// The module with which it was compared.
     pub fn module(&self) -> ModuleId {
         self.module
     }
 
-    /// Whether it was within the bound each time.
+    /// Whether it passed in every pass.
     pub fn passed(&self) -> bool {
         self.within
     }
 }
 
 impl Offered {
-    /// What an engine shows of a module.
+    /// The value that an engine gives for a module.
     pub fn engine(value: Tensor) -> Self {
         Offered { array: 0, value, after_relu: false, sum: None }
     }
 }
 
-/// What is known when the ledger is closed.
+/// What is known after the comparison, from which the states are derived.
 pub struct Closing<'a> {
-    /// What the comparison found, by array.
+    /// The results of the comparison, by index of the array.
     pub fates: &'a BTreeMap<usize, Fate>,
-    /// What arrays show instead of their modules.
+    /// What arrays show instead of the modules that they are named after.
     pub readings: &'a BTreeMap<ModuleId, Reading>,
-    /// The layers that were asked for.
+    /// The modules that the user selected.
     pub selection: &'a Selection,
-    /// Whether the clip of this dump is what the networks were given.
+    /// Whether the networks were given the clip of this dump.
     pub gave_clip: bool,
     /// Whether the steps before the network were compared.
     pub steps_compared: bool,
@@ -96,7 +100,10 @@ fn state_of(
         State::Refused(why) => return (ArrayState::Refused, Some(why.clone())),
         State::Step if closing.steps_compared => return (ArrayState::Compared, None),
         State::Step => {
-            return (ArrayState::NotSelected, Some("--input VIDEO compares it".to_owned()));
+            return (
+                ArrayState::NotSelected,
+                Some("compared if --input names the video".to_owned()),
+            );
         }
         State::Fits { .. } => {}
     }
@@ -108,7 +115,7 @@ fn state_of(
         }
         Some(fate) if !fate.within => (ArrayState::Compared, Some("beyond the bound".to_owned())),
         Some(Fate { same_as: Some(other), .. }) => {
-            (ArrayState::Same, Some(format!("the same bits as {}", dump.arrays[*other].name)))
+            (ArrayState::Same, Some(format!("identical to {}", dump.arrays[*other].name)))
         }
         Some(fate) => {
             let shows = || Some(format!("shows {}", model.module(fate.module).name));
@@ -120,21 +127,21 @@ fn state_of(
         }
         None if !closing.selection.contains(own) => (ArrayState::NotSelected, None),
         None => {
-            let why = "nothing was there to compare it with".to_owned();
+            let why = "there was no value to compare it with".to_owned();
             (ArrayState::Refused, Some(why))
         }
     }
 }
 
-/// The ledger in one line: `192 arrays: 188 compared, 3 the same as another, 1 the clip`.
+/// The ledger in one line: `192 arrays: 188 compared, 3 identical to another array, 1 used as the clip`.
 pub fn summary(entries: &[LedgerEntry]) -> String {
     let words = [
         (ArrayState::Compared, "compared"),
-        (ArrayState::Same, "the same as another"),
+        (ArrayState::Same, "identical to another array"),
         (ArrayState::Fused, "fused into another module and compared there"),
-        (ArrayState::Clip, "the clip"),
-        (ArrayState::NotSelected, "not asked for"),
-        (ArrayState::Unknown, "of no known name"),
+        (ArrayState::Clip, "used as the clip"),
+        (ArrayState::NotSelected, "not selected"),
+        (ArrayState::Unknown, "with a name that no module has"),
         (ArrayState::Refused, "refused"),
     ];
     let counted = words.iter().filter_map(|(state, words)| {

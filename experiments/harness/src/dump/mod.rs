@@ -1,9 +1,10 @@
-//! Activations in npz files: other people's, read with their names and layouts, and our own,
-//! written.
+//! Dumps: npz files of activations. Those of other programs are read, whatever names and layouts they
+//! use, and our own are written.
 //!
-//! Reading order: `names` (which module an array is named after), `survey` (batch, order of
-//! dimensions and number format, which are properties of the whole dump), `chain` (what an array
-//! may show instead of its module), `ledger` (what became of each array).
+//! Reading order: `npz` (the file), `names` (which module an array is named after), `survey` (batch,
+//! order of dimensions and number format, which are properties of the whole dump), `layout` (how an
+//! array is brought into the model's order), `chain` (what an array may show instead of its module),
+//! this file (from a file to a [`Dump`]), `ledger` (what became of each array), `write` (our own dumps).
 
 pub mod chain;
 mod layout;
@@ -28,84 +29,94 @@ pub use npz::Npz;
 pub use survey::MapOrder;
 pub use write::{Naming, Writer};
 
-/// Classes that a model may have.
+/// A larger last extent of the logits is not taken for a number of classes.
 const MOST_CLASSES: usize = 1_000_000;
 
-/// Activations that an implementation has left in a file. Arrays are read when they are asked for.
+/// The activations in an npz file. An array is read from the file each time it is asked for.
 #[derive(Debug)]
 pub struct Dump {
     npz: Npz,
     /// Every array of the file, in the file's order.
     pub arrays: Vec<Array>,
-    /// Which arrays show which module: those with the module's own name come first.
+    /// The arrays that show each module; those that bear the module's own name come first.
     shown: BTreeMap<ModuleId, Vec<Shown>>,
-    /// What the values are, and how many of how many arrays have this format.
+    /// The number format of the values, the number of arrays that have it, and the number of arrays
+    /// whose format could be told.
     pub format: (Precision, usize, usize),
-    /// Clips in the batch.
+    /// Number of clips in the batch.
     pub batch: usize,
-    /// The order of dimensions of maps.
+    /// The order of the dimensions of maps.
     pub order: MapOrder,
-    /// Whether it also holds the steps before the network.
+    /// Whether the dump also holds the steps before the network, such as the resized frames.
     pub before_network: bool,
 }
 
 /// An array of a dump.
 #[derive(Debug)]
 pub struct Array {
-    /// As the file names it.
+    /// Its name in the file, without `.npy`.
     pub name: String,
     /// What the name means.
     meaning: Meaning,
-    /// What became of it.
+    /// Whether it can be compared.
     state: State,
 }
 
-/// How an array fits the model.
+/// Whether an array fits the model.
 #[derive(Debug)]
 enum State {
-    /// It can be compared.
+    /// The array can be compared.
     Fits {
         /// How it is laid out.
         order: Order,
-        /// The shape that the model gives it.
+        /// The shape that the model gives it, batch included.
         expected: Vec<usize>,
     },
-    /// A step before the network.
+    /// The array holds a step before the network.
     Step,
-    /// No module has its name.
+    /// No module has the array's name.
     Unknown,
-    /// It bears the name of a module and cannot be compared, for this reason.
+    /// The array bears the name of a module but cannot be compared, for this reason.
     Refused(String),
 }
 
 /// An array that shows a module.
 #[derive(Debug, Clone, Copy)]
 struct Shown {
+    /// Index of the array.
     array: usize,
+    /// How its values relate to the output of the module.
     through: Through,
 }
 
-/// A candidate's value for a module.
+/// A value that a candidate offers for a module.
 pub struct Offered {
-    /// Which array it is.
+    /// Index of the array that it comes from; 0 for an engine.
     pub array: usize,
-    /// The values, in the model's layout.
+    /// The value, in the model's layout.
     pub value: Tensor,
-    /// Whether a ReLU was applied to them, so that it has to be applied to the target, too.
+    /// Whether it was recorded after the ReLU that follows the module. That ReLU then has to be applied
+    /// to the target, too.
     pub after_relu: bool,
-    /// The two modules whose sum they are, instead of the output of the module.
+    /// If the value is the sum of two modules instead of the output of the module: these two.
     pub sum: Option<(ModuleId, ModuleId)>,
 }
 
 impl Dump {
-    /// Opens a dump and matches its names and shapes with the model. Every matched array is read
-    /// once, so that a damaged file is found here. `batch` is used where the file does not tell.
+    /// Opens a dump and matches the names and shapes of its arrays with the model. Every matched array
+    /// is read once, so that damage to the file is found here. `batch` is the number of clips if the
+    /// shapes in the file do not tell it.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, holds no arrays or an empty batch, or if most of its arrays have
+    /// the shapes of another model.
     pub fn open(path: &Path, model: &Model, batch: usize) -> Result<Self> {
         let npz = Npz::open(path)?;
         let names = npz.names();
         if names.is_empty() {
             bail!(
-                "{}: the npz holds no arrays; was the dump interrupted? Make it again",
+                "{}: the npz file holds no arrays; make the dump again (was it interrupted?)",
                 path.display()
             );
         }
@@ -130,8 +141,8 @@ impl Dump {
         let batch = survey::batch(model, &named).unwrap_or(batch);
         if batch == 0 {
             bail!(
-                "{}: its arrays have a batch of 0, so that there is nothing to compare; dump at \
-                 least one clip",
+                "{}: the arrays have a batch of 0, so there is nothing to compare; dump at least \
+                 one clip",
                 path.display()
             );
         }
@@ -161,7 +172,7 @@ impl Dump {
         Ok(dump)
     }
 
-    /// Fits an array to its module and reads it once.
+    /// Checks whether an array fits its module, and reads it once.
     fn fit(
         &self,
         model: &Model,
@@ -178,7 +189,7 @@ impl Dump {
         let expected = model.module(id).batch_shape(self.batch);
         let channels_last = self.order == MapOrder::Nhwc;
         let Some(order) = Order::detect(shape, &expected, channels_last) else {
-            return Ok(State::Refused(format!("shape {shape:?}, the model has {expected:?}")));
+            return Ok(State::Refused(format!("shape {shape:?}, expected {expected:?}")));
         };
         match self.npz.read(name, expected.iter().product())? {
             Ok(array) => {
@@ -187,7 +198,7 @@ impl Dump {
                 }
                 Ok(State::Fits { order, expected })
             }
-            // Frames in bytes beside the clip that was made of them.
+            // The name may belong to frames in bytes, from which another array, the clip, was made.
             Err(_) if id == model.input && name != "input" => Ok(State::Unknown),
             Err(dtype) => Ok(State::Refused(format!(
                 "dtype {dtype}; save it as float32, float64, float16 or bfloat16"
@@ -195,8 +206,8 @@ impl Dump {
         }
     }
 
-    /// Refuses a dump whose shapes are those of another configuration, with the flag that is wrong
-    /// where one can be named.
+    /// Refuses a dump of another model configuration, and names the flag that has to change if it can
+    /// be told.
     fn check_it_is_of_this_model(&self, path: &Path, model: &Model) -> Result<()> {
         let fits = self.arrays.iter().filter(|a| matches!(a.state, State::Fits { .. })).count();
         let misfits: Vec<String> = self
@@ -212,8 +223,8 @@ impl Dump {
         if refused > fits || fits == 0 {
             let some: Vec<&str> = misfits.iter().take(3).map(String::as_str).collect();
             bail!(
-                "{}: only {fits} of its {} arrays fit the model: {}; check the names, and \
-                 --depth, --width, --frames, --size and --classes",
+                "{}: only {fits} of {} arrays fit the model; those that do not include {}; check \
+                 the names and --depth, --width, --frames, --size and --classes",
                 path.display(),
                 fits + misfits.len(),
                 some.join(", ")
@@ -224,7 +235,7 @@ impl Dump {
             && classes != fc.out_features
         {
             bail!(
-                "{}: the logits have {classes} classes, the model {}; give --classes {classes}",
+                "{}: the logits have {classes} classes, but the model has {}; give --classes {classes}",
                 path.display(),
                 fc.out_features
             );
@@ -232,7 +243,7 @@ impl Dump {
         Ok(())
     }
 
-    /// The last extent of the logits, where they have the shape of logits but for the classes.
+    /// The number of classes of an array that was refused as logits only because of that number.
     fn classes(&self, model: &Model, fc: ModuleId) -> Option<usize> {
         let of_head = |array: &&Array| array.meaning.module() == Some(fc);
         let refused = |array: &&Array| match &array.state {
@@ -251,7 +262,7 @@ impl Dump {
         })
     }
 
-    /// Files every array under the module that it shows: its own, or what `readings` say.
+    /// Files every array under the module that it shows: the one in `readings`, or else its own.
     pub fn show(&mut self, model: &Model, readings: &BTreeMap<ModuleId, Reading>) {
         self.shown.clear();
         for (index, array) in self.arrays.iter().enumerate() {
@@ -264,7 +275,7 @@ impl Dump {
             self.shown.entry(module).or_default().push(Shown { array: index, through });
         }
         for (id, shown) in &mut self.shown {
-            // `logits` is the head's own name; a dump may hold it as `fc`, too.
+            // A dump may hold the output of the head as `fc`, too; `logits` comes first.
             let is_head = model.fc.as_ref().is_some_and(|fc| fc.id == *id);
             shown.sort_by_key(|shown| {
                 let array = &self.arrays[shown.array];
@@ -274,35 +285,35 @@ impl Dump {
         }
     }
 
-    /// The array's own module, for one that can be compared.
+    /// The module that an array is named after; None if the array cannot be compared.
     pub fn module_of(&self, array: usize) -> Option<ModuleId> {
         let array = &self.arrays[array];
         matches!(array.state, State::Fits { .. }).then(|| array.meaning.module()).flatten()
     }
 
-    /// Whether the dump shows this module.
+    /// Whether an array of the dump shows this module.
     pub fn has(&self, id: ModuleId) -> bool {
         self.shown.contains_key(&id)
     }
 
-    /// The activation of a module in the model's layout, None where the dump does not show it.
+    /// The output of a module in the model's layout; None if the dump does not show the module.
     pub fn get(&self, id: ModuleId) -> Option<Tensor> {
         let shown = self.shown.get(&id)?.first()?;
         let value = self.value(shown.array)?;
-        // A block's output is its sum after the ReLU.
+        // The output of a block is the sum after a ReLU.
         Some(match shown.through {
             Through::Sum(..) => crate::faults::relu(value),
             _ => value,
         })
     }
 
-    /// Whether [`Dump::get`] gives the module's output after the ReLU that follows it.
-    pub fn is_late(&self, id: ModuleId) -> bool {
+    /// Whether [`Dump::get`] returns the output of the module after the ReLU that follows it.
+    pub fn is_after_relu(&self, id: ModuleId) -> bool {
         let first = self.shown.get(&id).and_then(|shown| shown.first());
         first.is_some_and(|shown| shown.through == Through::AfterRelu)
     }
 
-    /// Everything that the dump shows of a module.
+    /// The value of every array that shows a module.
     pub fn offered(&self, id: ModuleId) -> Vec<Offered> {
         let shown = self.shown.get(&id).map(Vec::as_slice).unwrap_or_default();
         shown.iter().filter_map(|shown| self.offer(*shown)).collect()
@@ -317,7 +328,8 @@ impl Dump {
         Some(Offered { array: shown.array, value: self.value(shown.array)?, after_relu, sum })
     }
 
-    /// The modules whose values are needed until later ones are compared: the operands of sums.
+    /// The modules whose values have to be kept until later modules are compared: the operands of sums
+    /// that arrays show.
     pub fn operands(&self) -> std::collections::BTreeSet<ModuleId> {
         let shown = self.shown.values().flatten();
         let operands = shown.filter_map(|shown| match shown.through {
@@ -327,16 +339,16 @@ impl Dump {
         operands.flatten().collect()
     }
 
-    /// The values of an array in the model's layout.
+    /// The values of an array in the model's layout; None if the array cannot be compared.
     pub fn value(&self, array: usize) -> Option<Tensor> {
         let array = self.arrays.get(array)?;
         let State::Fits { order, expected } = &array.state else { return None };
-        // `open` has read every matched array once; a file that changed since counts as lacking.
+        // `open` has read every matched array once. If the file has changed since, the array is missing.
         let value = self.npz.read(&array.name, expected.iter().product()).ok()?.ok()?;
         Some(order.apply(value, expected))
     }
 
-    /// Why the array that has the clip's name is not the clip, where there is one.
+    /// If an array has the name of the clip but is not the clip, the reason.
     pub fn why_no_input(&self, model: &Model) -> Option<String> {
         let array = self.arrays.iter().find(|array| array.meaning.module() == Some(model.input))?;
         match &array.state {
@@ -345,15 +357,15 @@ impl Dump {
         }
     }
 
-    /// The clip, and the name of its array, where the dump holds it.
+    /// The clip [N, 3, T, H, W] and the name of its array; None if the dump does not hold it.
     pub fn input(&self, model: &Model) -> Option<(Tensor, &str)> {
         let shown = self.shown.get(&model.input)?.first()?;
         Some((self.value(shown.array)?, &self.arrays[shown.array].name))
     }
 }
 
-/// An array beside the clip that merely has one of its many names, such as the number of `frames`, is
-/// no clip.
+/// If one array is the clip, other arrays that have one of the clip's many names but not its shape
+/// are not clips, for example a count that is named `frames`.
 fn disown_clips(model: &Model, names: &[String], shapes: &[Vec<usize>], meanings: &mut [Meaning]) {
     let clip = Meaning::Module(model.input);
     let fits = |at: usize| clip_order(model, &shapes[at]).is_some();
@@ -365,7 +377,7 @@ fn disown_clips(model: &Model, names: &[String], shapes: &[Vec<usize>], meanings
     }
 }
 
-/// Without an array that has a name for the clip, the only one that has a clip's shape is taken.
+/// If no array has a name for the clip, the only array with a clip's shape is the clip.
 fn adopt_clip(model: &Model, shapes: &[Vec<usize>], meanings: &mut [Meaning]) {
     if meanings.contains(&Meaning::Module(model.input)) {
         return;
@@ -380,14 +392,19 @@ fn adopt_clip(model: &Model, shapes: &[Vec<usize>], meanings: &mut [Meaning]) {
     }
 }
 
-/// How an array holds clips, and how many; None where its shape is not that of clips.
+/// The order in which an array of this shape holds clips, and the model's shape for them; None if the
+/// shape is not that of clips.
 fn clip_order(model: &Model, shape: &[usize]) -> Option<(Order, Vec<usize>)> {
     let batch = survey::batch(model, &[(model.input, shape.to_vec())])?;
     let expected = model.input_shape(batch);
     Order::detect(shape, &expected, false).map(|order| (order, expected))
 }
 
-/// Reads the clip of an npz file: the array with a name for it, or the only one with its shape.
+/// Reads the clip from an npz file: the array that has a name for it, or the only one with its shape.
+///
+/// # Errors
+///
+/// If the file cannot be read, holds no clip, or holds one of another size than the model takes.
 pub fn read_input(path: &Path, model: &Model) -> Result<Tensor> {
     let npz = Npz::open(path)?;
     let names = npz.names();
@@ -400,8 +417,7 @@ pub fn read_input(path: &Path, model: &Model) -> Result<Tensor> {
     };
     let Some(at) = named.or_else(shaped) else {
         bail!(
-            "{}: there is no array `input` among its {} arrays; save the clip [N, 3, T, H, W] \
-             under that name",
+            "{}: no array `input` among the {} arrays; save the clip [N, 3, T, H, W] under that name",
             path.display(),
             names.len()
         );
@@ -409,7 +425,7 @@ pub fn read_input(path: &Path, model: &Model) -> Result<Tensor> {
     let (name, shape) = (&names[at], &shapes[at]);
     let Some((order, expected)) = clip_order(model, shape) else {
         bail!(
-            "{}: `{name}` has shape {shape:?}, the model takes {:?}; check --frames and --size",
+            "{}: `{name}` has shape {shape:?}, but the model takes {:?}; check --frames and --size",
             path.display(),
             model.input_shape(shape.first().copied().unwrap_or(0).max(1))
         );

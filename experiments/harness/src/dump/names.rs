@@ -1,9 +1,9 @@
-//! What the name of an array means.
+//! Finds the module that an array is named after.
 
 use spec::weights::names::canonical_module;
 use spec::{Model, ModuleId};
 
-/// Names that people give the clip.
+/// Names that programs give the clip; upper and lower case are the same.
 const CLIP: [&str; 17] = [
     "input",
     "clip",
@@ -29,16 +29,16 @@ const CLIP: [&str; 17] = [
 pub enum Meaning {
     /// The output of a module.
     Module(ModuleId),
-    /// The output of a container, which is that of its last member.
+    /// The output of a container, which is the output of its last member: this module.
     Container(ModuleId),
-    /// A step before the network.
+    /// A step before the network, such as `video.resized`.
     Step,
     /// No module has this name.
     Unknown,
 }
 
 impl Meaning {
-    /// The module whose output it is.
+    /// The module whose output the array holds; None if it is not an output of the network.
     pub fn module(self) -> Option<ModuleId> {
         match self {
             Meaning::Module(id) | Meaning::Container(id) => Some(id),
@@ -47,7 +47,8 @@ impl Meaning {
     }
 }
 
-/// The meaning of an array's name in a model.
+/// The meaning of an array's name in a model. PyTorch, Flax and MindSpore paths, aliases such as `ctl3`
+/// and the wrappers' prefixes are understood.
 pub fn meaning(model: &Model, name: &str) -> Meaning {
     if crate::preprocessing::NAMES.contains(&name) {
         return Meaning::Step;
@@ -69,12 +70,12 @@ pub fn meaning(model: &Model, name: &str) -> Meaning {
     }
 }
 
-/// Whether a name is one that people give the clip.
+/// Whether a name is one that programs give the clip.
 pub fn is_clip(name: &str) -> bool {
     CLIP.iter().any(|clip| clip.eq_ignore_ascii_case(name))
 }
 
-/// A Sequential gives what its last member gives, a stage what its last block does.
+/// The last member of a Sequential, or the last block of a stage: its output is the container's.
 fn container(model: &Model, canonical: &str) -> Option<ModuleId> {
     let below = format!("{canonical}.");
     let sequential = || {

@@ -1,4 +1,4 @@
-//! An npz file of unknown origin: sizes are checked before anything is allocated.
+//! Reads npz files of unknown origin. Sizes are checked before memory is allocated for them.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -11,7 +11,8 @@ use spec::weights::announced_entries;
 use spec::weights::npy::{self, Header};
 use zip::ZipArchive;
 
-/// The last bytes of a file, in which a zip archive says what it holds: 22 and a comment.
+/// The end of a file, in which a zip archive has its end-of-directory record: 22 bytes and a comment of
+/// at most 64 KiB.
 fn tail(mut file: &File) -> std::io::Result<Vec<u8>> {
     let from = file.metadata()?.len().saturating_sub(22 + (1 << 16));
     file.seek(SeekFrom::Start(from))?;
@@ -30,10 +31,15 @@ pub struct Npz {
 
 impl Npz {
     /// Opens the archive and reads its directory.
+    ///
+    /// # Errors
+    ///
+    /// If the file is not a zip archive or holds two entries of one name.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).with_context(|| format!("{}", path.display()))?;
+        let file =
+            File::open(path).with_context(|| format!("{}: cannot be opened", path.display()))?;
         if path.is_dir() {
-            bail!("{}: this is a folder; name an npz file", path.display());
+            bail!("{}: this is a folder, not an npz file; name the file", path.display());
         }
         let announced = announced_entries(&tail(&file).unwrap_or_default());
         let archive = ZipArchive::new(BufReader::new(file)).map_err(|why| {
@@ -47,7 +53,8 @@ impl Npz {
         Ok(npz)
     }
 
-    /// Refuses an archive that has an array twice: only one of the two could be read.
+    /// Refuses an archive with two arrays of one name, of which only one could be read. `announced` is
+    /// the number of entries in the end-of-directory record; the zip crate merges entries of one name.
     fn check_names(&self, announced: Option<usize>) -> Result<()> {
         let names = self.names();
         let mut seen = std::collections::HashSet::new();
@@ -55,30 +62,30 @@ impl Npz {
         let more = announced.is_some_and(|count| count > names.len());
         match twice {
             Some(name) => bail!(
-                "{}: there are two entries `{name}`; make the file again, each array once",
+                "{}: the archive has two entries `{name}`; make the file again with each array once",
                 self.path.display()
             ),
             None if more => bail!(
-                "{}: the archive has two entries of one name; make the file again, each array once",
+                "{}: the archive has two entries of the same name; make the file again with each array once",
                 self.path.display()
             ),
             None => Ok(()),
         }
     }
 
-    /// The names of the arrays, without `.npy`.
+    /// The names of all entries, without `.npy`.
     pub fn names(&self) -> Vec<String> {
         let archive = self.archive.lock().unwrap_or_else(PoisonError::into_inner);
         let names = archive.file_names().filter_map(Result::ok);
         names.map(|name| name.strip_suffix(".npy").unwrap_or(&name).to_owned()).collect()
     }
 
-    /// The shape in an array's header.
+    /// The shape of an array, from its header.
     pub fn shape(&self, name: &str) -> Result<Vec<usize>> {
         self.header(name).map(|header| header.shape)
     }
 
-    /// Whether an entry is an array by its name or by how it begins; a note or a folder is not.
+    /// Whether an entry is an array: its name ends in `.npy` or its content begins like an npy file.
     pub fn is_array(&self, name: &str) -> bool {
         let named = || {
             let archive = self.archive.lock().unwrap_or_else(PoisonError::into_inner);
@@ -97,8 +104,12 @@ impl Npz {
         Header::parse(&bytes).map_err(odd)
     }
 
-    /// An array of at most `limit` values, row-major; the inner error is the dtype of one whose
-    /// numbers are not floats.
+    /// Reads an array of at most `limit` values, row-major.
+    ///
+    /// # Errors
+    ///
+    /// The outer error is a file that cannot be read. The inner error is the dtype of an array that
+    /// does not hold floats.
     pub fn read(&self, name: &str, limit: usize) -> Result<Result<Tensor, String>> {
         let header = self.header(name)?;
         if !header.is_float() {
@@ -108,14 +119,14 @@ impl Npz {
         Ok(Ok(array.into_tensor()))
     }
 
-    /// An array of bytes, whole numbers or floats of at most `limit` values, as float32.
+    /// Reads an array of at most `limit` bytes, integers or floats: its shape, and its values as float32.
     pub fn read_plain(&self, name: &str, limit: usize) -> Result<(Vec<usize>, Vec<f32>)> {
         let header = self.header(name)?;
         let array = self.array(name, &header, limit, npy::decode_any)?.into_tensor();
         Ok((array.shape.clone(), array.to_f32()))
     }
 
-    /// Reads an array whose header has been seen, and not more bytes than `limit` values take.
+    /// Reads an array with this header. No more bytes are read than `limit` values take.
     fn array(
         &self,
         name: &str,
@@ -128,13 +139,15 @@ impl Npz {
         decode(&bytes, limit).map_err(|why| self.damaged(name, &why.to_string()))
     }
 
-    /// The first `most` bytes of an entry; with `whole`, more than that is an error.
+    /// The first `most` bytes of an entry. If `whole` is set, it is an error if the entry is longer.
     fn bytes(&self, name: &str, most: u64, whole: bool) -> Result<Vec<u8>> {
         let mut archive = self.archive.lock().unwrap_or_else(PoisonError::into_inner);
         let at = [format!("{name}.npy"), name.to_owned()]
             .iter()
             .find_map(|entry| archive.index_for_name(entry))
-            .ok_or_else(|| self.damaged(name, "it is not in the archive; make the file again"))?;
+            .ok_or_else(|| {
+                self.damaged(name, "the archive does not hold it; make the file again")
+            })?;
         let entry = archive
             .by_index(at)
             .map_err(|why| self.damaged(name, &format!("{why}; make the file again")))?;
@@ -144,10 +157,8 @@ impl Npz {
             .read_to_end(&mut bytes)
             .map_err(|why| self.damaged(name, &format!("{why}; make the file again")))?;
         match whole && bytes.len() as u64 > most {
-            true => Err(self.damaged(
-                name,
-                "it is larger than its shape in the model allows; make the file again",
-            )),
+            true => Err(self
+                .damaged(name, "it is larger than the model's shape for it; make the file again")),
             false => Ok(bytes),
         }
     }

@@ -1,18 +1,19 @@
-//! What a dump as a whole is like: its batch, its order of dimensions, its number format. A program
-//! is consistent about these, so all arrays vote, and those that could be read in two ways follow.
+//! The properties of a dump as a whole: its batch, the order of its dimensions, its number format. A
+//! program is consistent in these, so all arrays vote, and an array that could be read in two ways is
+//! read as the majority is.
 
 use half::{bf16, f16};
 use spec::{Data, Model, ModuleId, Precision, Tensor};
 
-/// Most clips in a batch.
+/// The largest extent that is taken for a batch.
 const MOST_CLIPS: usize = 65_536;
 
 /// The order of the dimensions of maps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MapOrder {
-    /// Channels before height and width.
+    /// [N, C, H, W], as in PyTorch.
     Nchw,
-    /// Channels last.
+    /// [N, H, W, C], as in Flax and TensorFlow.
     Nhwc,
 }
 
@@ -25,11 +26,12 @@ impl std::fmt::Display for MapOrder {
     }
 }
 
+/// A shape without its axes of 1.
 fn squeezed(shape: &[usize]) -> Vec<usize> {
     shape.iter().copied().filter(|&extent| extent != 1).collect()
 }
 
-/// The shape of a map [C, H, W] with its channels last; anything else as it is.
+/// [H, W, C] for the shape [C, H, W] of a map; any other shape is returned unchanged.
 fn channels_last(shape: &[usize]) -> Vec<usize> {
     match shape {
         &[c, h, w] => vec![h, w, c],
@@ -37,8 +39,8 @@ fn channels_last(shape: &[usize]) -> Vec<usize> {
     }
 }
 
-/// The batch that the arrays agree on, if any of them has a shape that a module has: the batch that
-/// most of them have. A shape without a batch axis counts as one clip.
+/// The number of clips that most arrays have; None if no array has the shape of its module. A shape
+/// without a batch axis counts as one clip.
 pub fn batch(model: &Model, arrays: &[(ModuleId, Vec<usize>)]) -> Option<usize> {
     let mut votes = std::collections::BTreeMap::<usize, usize>::new();
     for (id, shape) in arrays {
@@ -53,7 +55,7 @@ pub fn batch(model: &Model, arrays: &[(ModuleId, Vec<usize>)]) -> Option<usize> 
                 squeezed(rest) == squeezed(own) || squeezed(rest) == squeezed(&channels_last(own))
             };
             match shape.split_first() {
-                // A map of one pixel and one clip may lack any axis of 1: it tells nothing more.
+                // A single clip may lack any axis of 1, so that only the rest of the shape counts.
                 _ if is_own(shape) => Some(1),
                 Some((&n, rest)) if is_own(rest) => Some(n),
                 _ => None,
@@ -66,7 +68,8 @@ pub fn batch(model: &Model, arrays: &[(ModuleId, Vec<usize>)]) -> Option<usize> 
     votes.into_iter().max_by_key(|&(_, votes)| votes).map(|(n, _)| n)
 }
 
-/// Clips in an array of a clip's shape: of rank 5, stacked, or a single clip without a batch axis.
+/// The number of clips in an array that has a clip's shape, in any order of dimensions, with or without
+/// a batch axis; None if it has another shape.
 fn clip_batch(model: &Model, shape: &[usize]) -> Option<usize> {
     let single =
         |shape: &[usize]| super::Order::detect(shape, &model.input_shape(1), false).is_some();
@@ -77,8 +80,8 @@ fn clip_batch(model: &Model, shape: &[usize]) -> Option<usize> {
     }
 }
 
-/// The order that the maps agree on: that of most arrays whose shape allows one only. Without such
-/// arrays, names with slashes (Flax) mean channels last.
+/// The order of dimensions of most maps, among the arrays whose shape fits one order only. If the votes
+/// are equal, names with slashes (as in Flax) mean channels last.
 pub fn map_order<'n>(
     model: &Model,
     batch: usize,
@@ -107,13 +110,13 @@ pub fn map_order<'n>(
     }
 }
 
-/// Values other than zero that an array needs to tell its format.
+/// An array with fewer values other than zero does not tell its format.
 const TELLING: usize = 4;
 
-/// The share of arrays that a half format needs.
+/// A half format is believed only if this share of the arrays has it.
 const NEARLY_ALL: f64 = 0.9;
 
-/// How many arrays hold values of which number format.
+/// How many arrays hold values of each number format.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Formats {
     f64: usize,
@@ -123,8 +126,8 @@ pub struct Formats {
 }
 
 impl Formats {
-    /// Counts an array by the coarsest format that holds all of its values. Values that every
-    /// format holds, such as zeros, tell nothing.
+    /// Counts an array under the coarsest format that represents all of its values exactly. Arrays of
+    /// zeros and round numbers, which every format represents, are not counted.
     pub fn count(&mut self, array: &Tensor) {
         let holds = |format: fn(f64) -> f64| {
             array.iter().all(|x| !x.is_finite() || format(x).to_bits() == x.to_bits())
@@ -133,23 +136,25 @@ impl Formats {
             self.f64 += 1;
             return;
         }
-        // Zeros and a few round numbers are in every format.
+        // Every format represents zero, so zeros tell nothing.
         if array.iter().filter(|x| *x != 0.0).take(TELLING).count() < TELLING {
             return;
         }
         let in_bf16 = holds(|x| bf16::from_f64(x).to_f64());
         let in_f16 = holds(|x| f16::from_f64(x).to_f64());
         match (in_bf16, in_f16) {
-            // What both hold has no more bits than bfloat16.
+            // Values that both formats represent have no more bits of fraction than bfloat16.
             (true, _) => self.bf16 += 1,
             (false, true) => self.f16 += 1,
             (false, false) => self.f32 += 1,
         }
     }
 
-    /// The format that the arrays have, and how many of how many have it: that of most, and a half
-    /// format only where nearly all have it. A program in a half format may well end in float32
-    /// logits, but a dump of which a part is finer is not to be judged by its coarse part.
+    /// The format of most arrays, the number of arrays that have it, and the number that were counted.
+    ///
+    /// A half format is returned only if nearly all arrays have it. A program that computes in a half
+    /// format may well end in float32 logits, but where a larger part is finer, the dump must not be
+    /// judged by its coarse part.
     pub fn most(&self) -> (Precision, usize, usize) {
         let (precision, count, total) = self.majority();
         let half = matches!(precision, Precision::Bf16 | Precision::F16);
@@ -217,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dump_of_which_a_part_is_finer_is_judged_by_that_part() {
+    fn a_dump_that_is_finer_in_part_is_judged_by_that_part() {
         let many = |halves: usize, singles: usize| {
             let mut formats = Formats { bf16: halves, f32: singles, ..Formats::default() };
             formats.count(&Tensor::f64(vec![1], vec![0.0]));
@@ -238,7 +243,7 @@ mod tests {
         assert_eq!(count(vec![f64::from(0.1f32); 5]), Precision::F32);
         assert_eq!(count(vec![bf16::from_f64(0.1).to_f64(); 4]), Precision::Bf16);
         assert_eq!(count(vec![f16::from_f64(0.1).to_f64(); 4]), Precision::F16);
-        assert_eq!(count(vec![0.0, 1.0, 2.0, 0.5]), Precision::F32, "round numbers tell nothing");
+        assert_eq!(count(vec![0.0, 1.0, 2.0, 0.5]), Precision::F32, "round numbers do not count");
         assert_eq!(Formats::default().most(), (Precision::F32, 0, 0));
     }
 }

@@ -1,4 +1,5 @@
-//! Writes activations as they are made, so that no network is held in memory whole.
+//! Writes activations as soon as they are computed, so that the activations of a whole network are
+//! never in memory at once.
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -9,52 +10,56 @@ use ndarray::{ArrayD, IxDyn};
 use ndarray_npy::{NpzWriter, WritableElement};
 use spec::{Data, Model, ModuleId, Tensor};
 
-/// Whose names and layout a dump has.
+/// Which framework's names and layout a dump has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Naming {
-    /// PyTorch's module paths, NCHW.
+    /// The module paths of PyTorch, with maps as [N, C, H, W].
     Torch,
-    /// The Flax port's module paths, NHWC. Flax shows no ReLU, sigmoid or pooling, since those are
-    /// functions there.
+    /// The module paths of the Flax port, with maps as [N, H, W, C]. ReLU, sigmoid and pooling are left
+    /// out, because they are functions in Flax, not modules.
     Flax,
 }
 
-/// An npz file in the making: it stands beside its target until it is whole.
+/// Writes an npz file. Until it is complete it has the name of its target with `.part` appended.
 pub struct Writer {
     npz: NpzWriter<BufWriter<File>>,
     naming: Naming,
-    beside: PathBuf,
+    partial: PathBuf,
     target: PathBuf,
 }
 
 impl Writer {
-    /// Starts a file.
+    /// Starts a file. An existing target is replaced by [`Writer::finish`] only.
+    ///
+    /// # Errors
+    ///
+    /// If the target is a folder or cannot be written.
     pub fn create(target: &Path, naming: Naming) -> Result<Self> {
         if target.is_dir() {
-            bail!("{}: this is a folder; name a file to write", target.display());
+            bail!("{}: this is a folder; name the file to write", target.display());
         }
-        let mut beside = target.as_os_str().to_owned();
-        beside.push(".part");
-        let beside = PathBuf::from(beside);
-        let file = File::create(&beside)
+        let mut partial = target.as_os_str().to_owned();
+        partial.push(".part");
+        let partial = PathBuf::from(partial);
+        let file = File::create(&partial)
             .with_context(|| format!("{}: cannot be written", target.display()))?;
         let npz = NpzWriter::new_compressed(BufWriter::new(file));
-        Ok(Writer { npz, naming, beside, target: target.to_owned() })
+        Ok(Writer { npz, naming, partial, target: target.to_owned() })
     }
 
-    /// Adds the output of a module, unless the naming has no name for it.
+    /// Adds the output of a module. Does nothing if the naming has no name for the module.
     pub fn add(&mut self, model: &Model, id: ModuleId, value: Tensor) -> Result<()> {
         let Some(name) = name(model, id, self.naming) else { return Ok(()) };
-        let turn = self.naming == Naming::Flax && value.shape.len() == 4;
+        let channels_last = self.naming == Naming::Flax && value.shape.len() == 4;
         let Tensor { shape, data } = value;
         match data {
-            Data::F32(values) => self.array(&name, &shape, values, turn),
-            Data::F64(values) => self.array(&name, &shape, values, turn),
+            Data::F32(values) => self.array(&name, &shape, values, channels_last),
+            Data::F64(values) => self.array(&name, &shape, values, channels_last),
         }
         .with_context(|| format!("{}: `{name}` cannot be written", self.target.display()))
     }
 
-    /// Adds an array that is no module's output, as it is.
+    /// Adds an array that is not the output of a module, under any name and unchanged.
     pub fn plain<T: WritableElement>(
         &mut self,
         name: &str,
@@ -71,28 +76,29 @@ impl Writer {
         name: &str,
         shape: &[usize],
         values: Vec<T>,
-        turn: bool,
+        channels_last: bool,
     ) -> Result<()> {
         let array = ArrayD::from_shape_vec(IxDyn(shape), values)?;
-        match turn {
+        match channels_last {
             false => self.npz.add_array(name, &array)?,
             true => {
-                let turned = array.permuted_axes(IxDyn(&[0, 2, 3, 1]));
-                self.npz.add_array(name, &turned.as_standard_layout())?;
+                let permuted = array.permuted_axes(IxDyn(&[0, 2, 3, 1]));
+                self.npz.add_array(name, &permuted.as_standard_layout())?;
             }
         }
         Ok(())
     }
 
-    /// Ends the file and puts it in place.
+    /// Completes the file and moves it to its target.
     pub fn finish(self) -> Result<()> {
         self.npz.finish()?.into_inner().map_err(|error| error.into_error())?.sync_all()?;
-        std::fs::rename(&self.beside, &self.target)
-            .with_context(|| format!("{}: cannot be put in place", self.target.display()))
+        std::fs::rename(&self.partial, &self.target).with_context(|| {
+            format!("{}: cannot be replaced by the new file", self.target.display())
+        })
     }
 }
 
-/// The name of a module's output in a dump, None where the naming has none.
+/// The name of a module's output in a dump; None if the naming has none.
 fn name(model: &Model, id: ModuleId, naming: Naming) -> Option<String> {
     let module = model.module(id);
     if id == model.output() && model.fc.is_some() {
@@ -104,8 +110,8 @@ fn name(model: &Model, id: ModuleId, naming: Naming) -> Option<String> {
     }
 }
 
-/// `layer1.0.conv2.spatial_conv.glo_conv.3` is `layer1.0/conv2/spatial_conv/glo_conv/conv2` in the
-/// Flax port.
+/// The name of a module in the Flax port: `layer1.0.conv2.spatial_conv.glo_conv.3` is
+/// `layer1.0/conv2/spatial_conv/glo_conv/conv2` there. None if it is not a module there.
 fn flax_name(name: &str) -> Option<String> {
     let members: &[(&str, &[(&str, &str)])] = &[
         ("param_conv", &[("1", "conv1"), ("2", "norm1"), ("4", "conv2")]),
@@ -123,7 +129,7 @@ fn flax_name(name: &str) -> Option<String> {
     let mut parts: Vec<String> = vec![];
     let mut rest = name.split('.').peekable();
     while let Some(part) = rest.next() {
-        // `layer1.0` and `downsample.1` are one key each.
+        // `layer1.0` and `downsample.1` are one name each in Flax.
         let keyed = part.starts_with("layer") || matches!(part, "downsample" | "shortcut_conv");
         match rest.next_if(|_| keyed) {
             Some(index) => parts.push(format!("{part}.{index}")),
@@ -144,7 +150,7 @@ mod tests {
     use super::flax_name;
 
     #[test]
-    fn flax_names_are_those_of_the_port() {
+    fn flax_names_are_those_of_the_flax_port() {
         let cases = [
             ("conv1", Some("conv1")),
             ("layer1.0.bn1", Some("layer1.0/bn1")),

@@ -1,5 +1,5 @@
-//! The constants of a file. Names and shapes are known from the model alone, so that a file which
-//! would be too large is refused before there are any weights.
+//! The constants of an ONNX file (its initializers). Their names and shapes follow from the model alone,
+//! so that a file that would be too large is refused before any weights are loaded.
 
 use anyhow::{Context, Result, bail};
 use scalar::resize::{self, Method};
@@ -7,50 +7,54 @@ use spec::weights::{Param, Weights};
 
 use super::proto::{TensorProto, element};
 
-/// A constant.
+/// One constant of the file.
 #[derive(Debug)]
 pub struct Constant {
-    /// Its name; that of a weight is the official one.
+    /// Its name. Weights and embeddings have their name in the state dict.
     pub name: String,
     /// Its shape in the file.
     pub shape: Vec<usize>,
-    /// Where its values come from.
+    /// The source of its values.
     pub values: Values,
 }
 
-/// Where values come from.
+/// The source of a constant's values.
 #[derive(Debug)]
 pub enum Values {
-    /// A tensor of the state dict as it is.
+    /// The tensor of this name in the state dict, unchanged.
     Weight,
-    /// A positional embedding of the state dict, resized to the map.
+    /// The positional embedding of this name in the state dict, resized to the size of the map.
     Embedding {
-        /// How.
+        /// How it is resized.
         method: Method,
-        /// Its side in the state dict.
+        /// Its height and width in the state dict.
         side: usize,
     },
-    /// These, as float32.
+    /// Fixed numbers, stored as float32.
     Floats(Vec<f32>),
-    /// These, as int64.
+    /// Fixed numbers, stored as int64.
     Integers(Vec<i64>),
 }
 
 impl Values {
-    /// A few fixed numbers.
+    /// A source of fixed float32 numbers.
     pub fn floats<const N: usize>(values: [f32; N]) -> Self {
         Values::Floats(values.to_vec())
     }
 }
 
 impl Constant {
-    /// How much its values take in the file.
+    /// The size of its values in the file, in bytes.
     pub fn bytes(&self) -> u64 {
         let each = if matches!(self.values, Values::Integers(_)) { 8 } else { 4 };
         self.shape.iter().fold(each, |bytes: u64, &extent| bytes.saturating_mul(extent as u64))
     }
 
-    /// The constant as it stands in the file.
+    /// The constant as an ONNX initializer.
+    ///
+    /// # Errors
+    ///
+    /// If the weights lack the tensor, or have it in another shape.
     pub fn tensor(&self, weights: &Weights) -> Result<TensorProto> {
         let (data_type, raw_data) = match &self.values {
             Values::Weight => (element::FLOAT, bytes_of(&self.weight(weights, &self.shape)?.data)),
@@ -66,19 +70,24 @@ impl Constant {
         Ok(TensorProto { dims, data_type, name: self.name.clone(), raw_data })
     }
 
-    /// The tensor of the state dict, which has this shape.
+    /// The tensor of this constant's name in the state dict, which must have this shape.
     fn weight<'w>(&self, weights: &'w Weights, shape: &[usize]) -> Result<&'w Param> {
         let name = &self.name;
-        let found = weights.get(name).with_context(|| format!("the weights lack {name}"))?;
+        let found =
+            weights.get(name).with_context(|| format!("the weights have no tensor `{name}`"))?;
         if found.shape != shape {
-            bail!("{name}: its shape is {:?}, and the network needs {shape:?}", found.shape);
+            bail!("tensor `{name}` has shape {:?}, but the model needs {shape:?}", found.shape);
         }
         Ok(found)
     }
 
     fn resized(&self, weights: &Weights, method: Method, side: usize) -> Result<Vec<f32>> {
         let [_, channels, height, width] = self.shape[..] else {
-            bail!("{}: an embedding has four extents, not {:?}", self.name, self.shape);
+            bail!(
+                "embedding `{}` needs four dimensions, but its shape is {:?}",
+                self.name,
+                self.shape
+            );
         };
         let learned = &self.weight(weights, &[1, channels, side, side])?.data;
         if (side, side) == (height, width) {
@@ -86,7 +95,7 @@ impl Constant {
         }
         let learned: Vec<f64> = learned.iter().map(|&v| f64::from(v)).collect();
         let resized = resize::planes(method, &learned, (side, side), (height, width))
-            .with_context(|| format!("{}: cannot be resized", self.name))?;
+            .with_context(|| format!("embedding `{}` cannot be resized", self.name))?;
         Ok(resized.iter().map(|&v| v as f32).collect())
     }
 }

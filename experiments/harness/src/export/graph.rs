@@ -1,5 +1,5 @@
-//! The network as ONNX operators. Nodes and weights have the official module paths, so that a layer
-//! is found in a viewer; batch normalisation stays by itself, runtimes fold it.
+//! The network as a graph of ONNX operators. Nodes and weights are named by their PyTorch paths, so that
+//! layers can be found in a viewer. Batch normalisations are separate nodes; runtimes fold them.
 
 use scalar::resize::Method;
 use spec::model::{BatchNorm, Block, Body, Conv, ConvBn, Ctl, GLOBAL_CHANNELS, PosEmbedding};
@@ -9,7 +9,7 @@ use super::constants::{Constant, Values};
 use super::proto::{AttributeProto, GraphProto, NodeProto, attribute, element};
 use super::{Options, value};
 
-/// Builds the graph without its constants, which are listed beside it.
+/// Builds the graph without its initializers, and lists the constants that become initializers.
 pub fn graph(model: &Model, options: Options) -> (GraphProto, Vec<Constant>) {
     let mut b = Builder { model, graph: GraphProto::default(), constants: vec![] };
     b.graph.name = "SqueezeTime".to_owned();
@@ -46,7 +46,7 @@ fn float(name: &str, f: f32) -> AttributeProto {
 }
 
 impl Builder<'_> {
-    /// Adds an operator and returns the name of its output, which is its own.
+    /// Adds a node and returns the name of its output, which is the name of the node.
     fn node(
         &mut self,
         op: &str,
@@ -57,7 +57,7 @@ impl Builder<'_> {
         self.node_to(name, op, name, inputs, attribute)
     }
 
-    /// The same with an output of another name.
+    /// Adds a node whose output has another name than the node.
     fn node_to(
         &mut self,
         output: &str,
@@ -76,17 +76,18 @@ impl Builder<'_> {
         output.to_owned()
     }
 
+    /// Adds a constant and returns its name.
     fn constant(&mut self, name: &str, shape: &[usize], values: Values) -> String {
         self.constants.push(Constant { name: name.to_owned(), shape: shape.to_vec(), values });
         name.to_owned()
     }
 
-    /// A tensor of the state dict.
+    /// Adds a tensor of the state dict as a constant.
     fn weight(&mut self, name: &str, shape: &[usize]) -> String {
         self.constant(name, shape, Values::Weight)
     }
 
-    /// The input as [N, 3 T, H, W], channel = colour * T + frame.
+    /// Adds the input and reshapes it to [N, 3 T, H, W] with channel = colour * T + frame.
     fn input(&mut self, options: Options) -> String {
         let config = &self.model.config;
         let (frames, (height, width)) = (config.frames, config.size);
@@ -103,7 +104,7 @@ impl Builder<'_> {
         self.node("Reshape", "squeeze", &[&clip, "squeeze.shape"], vec![])
     }
 
-    /// (frames - mean) / deviation, [N, 3, T, H, W].
+    /// Normalises the frames [N, T, H, W, 3] to the clip (frames - mean) / std, [N, 3, T, H, W].
     fn normalised(&mut self) -> String {
         let mean = self.constant("normalize.mean", &[3], Values::floats(video::normalize::MEAN));
         let deviation = self.constant("normalize.std", &[3], Values::floats(video::normalize::STD));
@@ -179,7 +180,7 @@ impl Builder<'_> {
         self.node("Relu", &block.name, &[&sum], vec![])
     }
 
-    /// TFC(x) + IOI(x).
+    /// A CTL: TFC(x) + IOI(x). A branch that is off is left out.
     fn ctl(&mut self, ctl: &Ctl, x: &str) -> String {
         let gated = match ctl.semantics.tfc {
             true => {
@@ -227,7 +228,7 @@ impl Builder<'_> {
         self.node("Mul", &product, &[&short, &global], vec![])
     }
 
-    /// The embedding at the size of the map, as a constant; None where it is off.
+    /// Adds the embedding, resized to the map, as a constant; None if the embedding is off.
     fn pos_embed(&mut self, at: &PosEmbedding, semantics: PosEmbed) -> Option<String> {
         let method = match semantics {
             PosEmbed::Off => return None,

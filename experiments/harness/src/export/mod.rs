@@ -1,4 +1,4 @@
-//! `harness export`: the network in ONNX, for phones and for the peers of the bench.
+//! `harness export onnx`: writes the network as an ONNX file, for phones and for the peers of `bench`.
 
 mod constants;
 mod graph;
@@ -18,42 +18,42 @@ use proto::{
     TypeProto, ValueInfoProto,
 };
 
-/// What can be chosen about the file.
+/// The options of an ONNX file.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Version of the operators.
+    /// Version of the operator set, 17 to 23.
     pub opset: i64,
-    /// Ends in probabilities.
+    /// Whether the output is probabilities instead of logits.
     pub softmax: bool,
-    /// Begins with frames as they are decoded: uint8 RGB [N, T, H, W, 3].
+    /// Whether the input is decoded frames, uint8 RGB [N, T, H, W, 3], instead of the clip.
     pub preprocess: bool,
 }
 
 impl Options {
-    /// What every runtime takes.
+    /// The options that every runtime supports: a clip in, logits out.
     pub const PLAIN: Options = Options { opset: 17, softmax: false, preprocess: false };
 }
 
-/// Versions of the operators whose meaning was checked, and the version of the format that came with
-/// them (`onnx.helper.VERSION_TABLE`).
+/// The opsets whose operators were checked to mean the same, each with the IR version that was released
+/// with it (`onnx.helper.VERSION_TABLE`).
 const VERSIONS: [(RangeInclusive<i64>, i64); 4] =
     [(17..=18, 8), (19..=20, 9), (21..=22, 10), (23..=23, 11)];
 
 fn ir_version(opset: i64) -> Result<i64> {
     let found = VERSIONS.iter().find(|(opsets, _)| opsets.contains(&opset));
     let (_, version) = found.with_context(|| {
-        format!("--opset {opset}: files of opset 17 to 23 are written; name one of these")
+        format!("--opset {opset} is not supported; choose a version from 17 to 23")
     })?;
     Ok(*version)
 }
 
-/// Protocol buffers count their bytes in an i32.
+/// The largest ONNX file: protocol buffers store their size in an i32.
 const LARGEST: u64 = i32::MAX as u64;
 
 fn refuse_large(bytes: u64) -> Result<()> {
     if bytes > LARGEST {
         bail!(
-            "the ONNX file would take {:.1} GiB, and the format holds less than 2; use a smaller \
+            "the ONNX file would take {:.1} GiB, but the format is limited to 2 GiB; use a smaller \
              --width, --depth, --size or --classes",
             bytes as f64 / f64::from(1 << 30)
         );
@@ -61,14 +61,18 @@ fn refuse_large(bytes: u64) -> Result<()> {
     Ok(())
 }
 
-/// A file without its weights.
+/// An ONNX file without its weights.
 pub struct Plan {
     file: ModelProto,
     constants: Vec<Constant>,
 }
 
 impl Plan {
-    /// Plans a file, and refuses one that cannot be.
+    /// Plans a file.
+    ///
+    /// # Errors
+    ///
+    /// If the opset is not supported, or if the file would be larger than the format allows.
     pub fn new(model: &Model, options: Options) -> Result<Self> {
         let ir_version = ir_version(options.opset)?;
         let (graph, constants) = graph::graph(model, options);
@@ -91,7 +95,11 @@ impl Plan {
         Ok(Plan { file, constants })
     }
 
-    /// The bytes of the file with its weights.
+    /// Adds the weights, and returns the bytes of the file.
+    ///
+    /// # Errors
+    ///
+    /// If the weights do not fit the model, or if the file would be larger than the format allows.
     pub fn fill(self, weights: &Weights) -> Result<Vec<u8>> {
         let Plan { mut file, constants } = self;
         file.metadata_props.push(entry("weights", origin(weights.provenance())));
@@ -99,7 +107,7 @@ impl Plan {
             graph.initializer =
                 constants.iter().map(|c| c.tensor(weights)).collect::<Result<_>>()?;
         }
-        // Names and shapes of the constants have come to what was planned.
+        // The names and shapes of the constants are not part of the estimate in `new`.
         refuse_large(file.encoded_len() as u64)?;
         Ok(file.encode_to_vec())
     }
@@ -109,14 +117,14 @@ fn entry(key: &str, value: String) -> StringStringEntryProto {
     StringStringEntryProto { key: key.to_owned(), value }
 }
 
-/// Where weights come from, without the folders of the machine.
+/// The source of the weights, without the folder, which is private to the machine.
 fn origin(from: &Provenance) -> String {
     let Some(sha256) = &from.sha256 else { return from.source.clone() };
     let name = Path::new(&from.source).file_name().unwrap_or_default().to_string_lossy();
     format!("{name} sha256:{sha256}")
 }
 
-/// An input or output; the first extent is the batch.
+/// An input or output of the graph. `shape` is that of one clip; the batch is added as a dynamic axis.
 fn value(name: &str, elem_type: i32, shape: &[usize]) -> ValueInfoProto {
     let batch = proto::Extent::Param("batch".to_owned());
     let rest = shape.iter().map(|&extent| proto::Extent::Value(extent as i64));
@@ -154,7 +162,7 @@ mod tests {
         for (depth, ..) in spec::config::DEPTHS {
             let (model, weights, graph) = exported(small(depth), PLAIN);
             for parameter in model.parameters() {
-                // The embedding is stored at the size of the map.
+                // The embedding is stored at the size of the map, not as in the state dict.
                 if parameter.name.ends_with("pos_embed") {
                     continue;
                 }
@@ -179,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn inputs_and_outputs_are_as_asked_for() {
+    fn inputs_and_outputs_follow_the_options() {
         let (_, _, graph) = exported(small(18), PLAIN);
         assert_eq!(graph.input[0], value("input", proto::element::FLOAT, &[3, 2, 40, 33]));
         assert_eq!(graph.output[0], value("logits", proto::element::FLOAT, &[5]));
@@ -190,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_off_is_left_out() {
+    fn branches_that_are_off_are_left_out() {
         for (setting, gone) in [("tfc=off", "param_conv"), ("ioi=off", "spatial_conv")] {
             let mut config = small(50);
             config.semantics.set(setting).unwrap();
@@ -200,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_protocol_buffers_cannot_hold_is_refused_without_weights() {
+    fn a_file_that_is_too_large_is_refused_without_weights() {
         let config = Config { depth: 200, width: 8.0, ..Config::default() };
         let error = Plan::new(&Model::new(config).unwrap(), PLAIN).err().unwrap().to_string();
         assert!(error.contains("GiB") && error.contains("--width"), "{error}");
@@ -208,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_stay_on_the_machine() {
+    fn folders_are_not_written_to_the_file() {
         let of = |source: &str, sha256: Option<&str>| {
             let (source, sha256) = (source.to_owned(), sha256.map(str::to_owned));
             origin(&Provenance { source, sha256, ..Provenance::default() })

@@ -1,203 +1,203 @@
-//! The part of the ONNX format that is written here: messages and field numbers of `onnx.proto`
-//! (ONNX 1.12, IR version 8; versions up to 11 only add to them).
+//! The part of the ONNX format that the export needs: the messages and field numbers of `onnx.proto`
+//! (ONNX 1.12, IR version 8; the IR versions up to 11 only add to them).
 
 use prost::Message;
 
-/// Element types of a tensor.
+/// The element types of tensors that are used, `TensorProto.DataType`.
 pub mod element {
-    /// float32.
+    /// Values of type float32.
     pub const FLOAT: i32 = 1;
-    /// uint8.
+    /// Values of type uint8.
     pub const UINT8: i32 = 2;
-    /// int64.
+    /// Values of type int64.
     pub const INT64: i32 = 7;
 }
 
-/// Types of an attribute.
+/// The types of attributes that are used, `AttributeProto.AttributeType`.
 pub mod attribute {
-    /// One float.
+    /// A single float, in `f`.
     pub const FLOAT: i32 = 1;
-    /// One integer.
+    /// A single integer, in `i`.
     pub const INT: i32 = 2;
-    /// Some integers.
+    /// A list of integers, in `ints`.
     pub const INTS: i32 = 7;
 }
 
-/// A file.
+/// An ONNX file.
 #[derive(Clone, PartialEq, Message)]
 pub struct ModelProto {
-    /// Version of the format.
+    /// Version of the file format.
     #[prost(int64, tag = "1")]
     pub ir_version: i64,
-    /// Who wrote it.
+    /// The program that wrote the file.
     #[prost(string, tag = "2")]
     pub producer_name: String,
-    /// Its version.
+    /// The version of that program.
     #[prost(string, tag = "3")]
     pub producer_version: String,
-    /// The network.
+    /// The network as a graph.
     #[prost(message, optional, tag = "7")]
     pub graph: Option<GraphProto>,
-    /// Versions of the operators.
+    /// The operator sets that the graph uses.
     #[prost(message, repeated, tag = "8")]
     pub opset_import: Vec<OperatorSetIdProto>,
-    /// Anything else.
+    /// Free metadata: the model, its configuration, the source of the weights.
     #[prost(message, repeated, tag = "14")]
     pub metadata_props: Vec<StringStringEntryProto>,
 }
 
-/// Version of a set of operators.
+/// The version of an operator set.
 #[derive(Clone, PartialEq, Message)]
 pub struct OperatorSetIdProto {
-    /// Empty for the standard operators.
+    /// The name of the operator set, empty for the standard one.
     #[prost(string, tag = "1")]
     pub domain: String,
-    /// The version.
+    /// The opset version, such as 17.
     #[prost(int64, tag = "2")]
     pub version: i64,
 }
 
-/// A key and its value.
+/// An entry of the metadata.
 #[derive(Clone, PartialEq, Message)]
 pub struct StringStringEntryProto {
-    /// Key.
+    /// The key of the entry.
     #[prost(string, tag = "1")]
     pub key: String,
-    /// Value.
+    /// The value of the entry.
     #[prost(string, tag = "2")]
     pub value: String,
 }
 
-/// A network.
+/// A network as a graph of operators.
 #[derive(Clone, PartialEq, Message)]
 pub struct GraphProto {
-    /// In order of execution.
+    /// The nodes, in order of execution.
     #[prost(message, repeated, tag = "1")]
     pub node: Vec<NodeProto>,
-    /// Its name.
+    /// The name of the graph.
     #[prost(string, tag = "2")]
     pub name: String,
-    /// Weights.
+    /// The constants, weights among them.
     #[prost(message, repeated, tag = "5")]
     pub initializer: Vec<TensorProto>,
-    /// Inputs.
+    /// The inputs of the network.
     #[prost(message, repeated, tag = "11")]
     pub input: Vec<ValueInfoProto>,
-    /// Outputs.
+    /// The outputs of the network.
     #[prost(message, repeated, tag = "12")]
     pub output: Vec<ValueInfoProto>,
 }
 
-/// An operator.
+/// A node: one use of an operator.
 #[derive(Clone, PartialEq, Message)]
 pub struct NodeProto {
-    /// Names of values.
+    /// The names of the values that it reads.
     #[prost(string, repeated, tag = "1")]
     pub input: Vec<String>,
-    /// Names of values.
+    /// The names of the values that it computes.
     #[prost(string, repeated, tag = "2")]
     pub output: Vec<String>,
-    /// Name of the node.
+    /// The name of the node.
     #[prost(string, tag = "3")]
     pub name: String,
-    /// The operator.
+    /// The name of the operator, such as `Conv`.
     #[prost(string, tag = "4")]
     pub op_type: String,
-    /// Its settings.
+    /// The attributes of the operator, such as strides.
     #[prost(message, repeated, tag = "5")]
     pub attribute: Vec<AttributeProto>,
 }
 
-/// A setting of an operator.
+/// An attribute of an operator.
 #[derive(Clone, PartialEq, Message)]
 pub struct AttributeProto {
-    /// Name.
+    /// The name of the attribute.
     #[prost(string, tag = "1")]
     pub name: String,
-    /// A float.
+    /// The value of type [`attribute::FLOAT`].
     #[prost(float, tag = "2")]
     pub f: f32,
-    /// An integer.
+    /// The value of type [`attribute::INT`].
     #[prost(int64, tag = "3")]
     pub i: i64,
-    /// Integers.
+    /// The values of type [`attribute::INTS`].
     #[prost(int64, repeated, packed = "false", tag = "8")]
     pub ints: Vec<i64>,
-    /// Which of them it is.
+    /// The type of the attribute, from [`attribute`].
     #[prost(int32, tag = "20")]
     pub r#type: i32,
 }
 
-/// A constant.
+/// A constant tensor.
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorProto {
-    /// Shape.
+    /// The shape of the tensor.
     #[prost(int64, repeated, packed = "false", tag = "1")]
     pub dims: Vec<i64>,
-    /// Element type.
+    /// The element type, from [`element`].
     #[prost(int32, tag = "2")]
     pub data_type: i32,
-    /// Name.
+    /// The name of the constant.
     #[prost(string, tag = "8")]
     pub name: String,
-    /// Values, little-endian.
+    /// The values, row-major and little-endian.
     #[prost(bytes = "vec", tag = "9")]
     pub raw_data: Vec<u8>,
 }
 
-/// Name and type of an input or output.
+/// The name and type of an input or output.
 #[derive(Clone, PartialEq, Message)]
 pub struct ValueInfoProto {
-    /// Name.
+    /// The name of the input or output.
     #[prost(string, tag = "1")]
     pub name: String,
-    /// Type.
+    /// Its type.
     #[prost(message, optional, tag = "2")]
     pub r#type: Option<TypeProto>,
 }
 
-/// A type.
+/// The type of a value. Only tensors are used.
 #[derive(Clone, PartialEq, Message)]
 pub struct TypeProto {
-    /// A tensor's.
+    /// The type of a tensor.
     #[prost(message, optional, tag = "1")]
     pub tensor_type: Option<TensorTypeProto>,
 }
 
-/// A tensor's type.
+/// The type of a tensor.
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorTypeProto {
-    /// Element type.
+    /// The element type, from [`element`].
     #[prost(int32, tag = "1")]
     pub elem_type: i32,
-    /// Shape.
+    /// The shape of the tensor, if it is known.
     #[prost(message, optional, tag = "2")]
     pub shape: Option<TensorShapeProto>,
 }
 
-/// A shape.
+/// The shape of a tensor.
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorShapeProto {
-    /// Extents.
+    /// The extents of the tensor, batch first.
     #[prost(message, repeated, tag = "1")]
     pub dim: Vec<DimensionProto>,
 }
 
-/// An extent.
+/// One extent of a shape.
 #[derive(Clone, PartialEq, Message)]
 pub struct DimensionProto {
-    /// A number or a name.
+    /// The extent: fixed or dynamic.
     #[prost(oneof = "Extent", tags = "1, 2")]
     pub value: Option<Extent>,
 }
 
-/// A number or a name.
+/// An extent, fixed or dynamic.
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub enum Extent {
-    /// A number.
+    /// A fixed extent.
     #[prost(int64, tag = "1")]
     Value(i64),
-    /// A name, for what is known only when the network runs.
+    /// The name of a dynamic extent, which is known only when the network runs.
     #[prost(string, tag = "2")]
     Param(String),
 }

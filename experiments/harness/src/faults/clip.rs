@@ -1,23 +1,23 @@
-//! Clips in another order or scale.
+//! The mistakes in a clip: planes in another order, and pixels with another normalisation.
 
-/// Which plane of the right clip stands where, in a clip of T frames whose channel index is
-/// colour * T + frame.
+/// A wrong order of the planes of a clip. In the right order, plane colour * T + frame holds one colour
+/// of one of the T frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Planes {
-    /// Colours in the order BGR.
+    /// Colours in BGR order.
     Bgr,
     /// The last frame first.
     Reversed,
-    /// Every frame one too late.
+    /// Every frame one position too late; the last one comes first.
     Late,
-    /// Every frame one too early.
+    /// Every frame one position too early; the first one comes last.
     Early,
-    /// Channels stacked as frame * 3 + colour.
+    /// Planes stacked as frame * 3 + colour.
     FrameMajor,
 }
 
 impl Planes {
-    /// The right clip's channel that stands at `channel`.
+    /// The plane of the right clip that the wrong clip holds at `channel`, for T = `frames`.
     pub fn from(self, channel: usize, frames: usize) -> usize {
         let (colour, frame) = (channel / frames.max(1), channel % frames.max(1));
         let (colour, frame) = match self {
@@ -31,23 +31,23 @@ impl Planes {
     }
 }
 
-/// What a clip was normalised by instead of (x - mean) / std.
+/// A wrong normalisation of bytes x, instead of (x - mean) / std.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scaling {
-    /// Nothing: 0 to 255.
+    /// None: x, from 0 to 255.
     Bytes,
-    /// x / 255.
+    /// x / 255, from 0 to 1.
     Unit,
-    /// x / 127.5 - 1.
+    /// x / 127.5 - 1, from -1 to 1.
     Symmetric,
 }
 
-/// The authors' mean and standard deviation of red, green and blue.
+/// The mean and standard deviation of red, green and blue in the paper's code, for bytes.
 const MEAN: [f64; 3] = [123.675, 116.28, 103.53];
 const STD: [f64; 3] = [58.395, 57.12, 57.375];
 
 impl Scaling {
-    /// The value in the wrong clip of one that is x in the right clip.
+    /// The value in the wrong clip of a pixel whose value in the right clip is x.
     pub fn of(self, x: f64, colour: usize) -> f64 {
         let colour = colour.min(2);
         let byte = x * STD[colour] + MEAN[colour];

@@ -1,4 +1,5 @@
-//! How a mistake is made.
+//! How a mistake is made in an engine: a [`Change`] is a list of [`Edit`]s, and [`Edited`] is an engine
+//! that makes them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -6,47 +7,48 @@ use std::sync::Arc;
 use spec::weights::Weights;
 use spec::{Data, Engine, EngineError, Flow, Model, ModuleId, Precision, Semantics, Tap, Tensor};
 
-use super::expr::{Expr, Gap, Scope};
+use super::expr::{Expr, Missing, Scope};
 use super::map::Map;
 
-/// Rewrites the values of a tensor of weights of this shape.
+/// A function that rewrites the values of a weight tensor in place, given its shape.
 pub type Rewrite = fn(&[usize], &mut [f64]);
 
-/// One edit that turns a healthy network into one with a mistake.
+/// One edit of a correct network.
 #[derive(Debug, Clone)]
 pub enum Edit {
-    /// Changes the semantics of CTL number N.
+    /// Changes the semantics of the CTL with this number.
     Semantics(usize, Semantics),
-    /// Another eps in one batch normalisation.
+    /// Changes eps in one batch normalisation.
     Eps(ModuleId, f64),
-    /// Rewrites one tensor of the weights.
+    /// Rewrites the weight tensor of this name.
     Weight(String, Rewrite),
-    /// Exchanges two tensors of equal shape.
+    /// Swaps two weight tensors of the same shape.
     Swap(String, String),
-    /// Rewrites the clip before the network sees it.
+    /// Replaces the clip by the value of an expression, in which `Own` is the right clip.
     Clip(Expr),
-    /// Computes one module again, of its own output or of what other modules gave before it.
+    /// Replaces the output of one module by the value of an expression, in which `Own` is the right
+    /// output.
     Compute(ModuleId, Expr),
 }
 
 /// A mistake at a place.
 #[derive(Debug, Clone)]
 pub struct Change {
-    /// The word of its kind in the catalogue.
+    /// The name of the mistake in the catalogue.
     pub word: &'static str,
-    /// The mistake wherever it is made: `a ReLU is missing`. With the word it tells what belongs
-    /// together where a whole program makes the mistake.
+    /// The mistake in words that hold at any place: `a ReLU is missing`. Places with the same `word`
+    /// and `variant` belong together if a program makes the mistake throughout.
     pub variant: &'static str,
     /// The mistake in words at this place: `the ReLU after bn1 is missing`.
     pub what: String,
-    /// The module that it is a mistake of: the first that it changes.
+    /// The module at which the mistake is made: the first one whose output it changes.
     pub site: ModuleId,
-    /// How it is made.
+    /// The edits that make the mistake.
     pub edits: Vec<Edit>,
 }
 
 impl Change {
-    /// Applies the edits that are made before an engine is loaded.
+    /// Applies the edits of the description and the weights, which are made before an engine is loaded.
     pub fn apply(&self, model: &mut Model, weights: &mut Weights) {
         for edit in &self.edits {
             match edit {
@@ -77,12 +79,12 @@ impl Change {
         }
     }
 
-    /// The modules whose own output it changes, in order of execution.
+    /// The modules that the edits change directly, in order of execution.
     pub fn touches(&self, model: &Model) -> BTreeSet<ModuleId> {
         self.edits.iter().flat_map(|edit| touched(edit, model)).collect()
     }
 
-    /// What a module computes instead, where that is not an edit of description or weights.
+    /// The expression that replaces the output of a module; None if no edit replaces it.
     pub fn computes(&self, model: &Model, id: ModuleId) -> Option<&Expr> {
         self.edits.iter().find_map(|edit| match edit {
             Edit::Compute(at, expr) if *at == id => Some(expr),
@@ -91,8 +93,8 @@ impl Change {
         })
     }
 
-    /// The format that it rounds outputs to: a value half-way between two numbers may then come out
-    /// as either.
+    /// The number format that the change rounds an output to, if it does. Values half-way between two
+    /// numbers may then be rounded either way.
     pub fn rounds(&self) -> Option<Precision> {
         self.edits.iter().find_map(|edit| match edit {
             Edit::Compute(_, Expr::Rounded(of, precision)) if **of == Expr::Own => Some(*precision),
@@ -100,7 +102,7 @@ impl Change {
         })
     }
 
-    /// The same mistake at all of these places at once.
+    /// One change that makes the mistake at all of these places; None if there are none.
     pub fn throughout(places: &[Change]) -> Option<Change> {
         let first = places.first()?;
         Some(Change {
@@ -111,11 +113,12 @@ impl Change {
     }
 }
 
-/// A mistake of a program, in words.
+/// A mistake that a program makes at all places, in words.
 pub fn everywhere(variant: &str, places: usize) -> String {
     format!("{variant}, in all {places} places")
 }
 
+/// The modules that an edit changes directly.
 fn touched(edit: &Edit, model: &Model) -> Vec<ModuleId> {
     match edit {
         Edit::Semantics(number, semantics) => {
@@ -135,19 +138,19 @@ fn touched(edit: &Edit, model: &Model) -> Vec<ModuleId> {
     }
 }
 
-/// The module that a tensor of the weights belongs to; an embedding has the name of its module.
+/// The module that a weight tensor belongs to. The tensor of an embedding has the name of its module.
 fn owner(model: &Model, name: &str) -> Option<ModuleId> {
     let module = name.rsplit_once('.').map_or(name, |(module, _)| module);
     model.find(name).or_else(|| model.find(module)).map(|module| module.id)
 }
 
-/// An engine whose input and outputs are rewritten by a [`Change`].
+/// An engine with a mistake.
 pub struct Edited {
-    /// The engine, loaded with the changed description and weights.
+    /// The engine, loaded after [`Change::apply`].
     pub engine: Box<dyn Engine>,
-    /// The change.
+    /// The mistake.
     pub change: Change,
-    /// The changed weights.
+    /// The weights after [`Change::apply`], which expressions read.
     pub weights: Weights,
 }
 
@@ -170,7 +173,7 @@ impl Engine for Edited {
                     let clip = Arc::new(Map::of(&input));
                     let own = || Ok(clip.clone());
                     let scope = Scope { weights, values: &|_| None, own: &own };
-                    let value = expr.evaluate(&scope).map_err(|_| not_shown())?;
+                    let value = expr.evaluate(&scope).map_err(|_| fused_away())?;
                     input = value.tensor(input.shape, precision);
                 }
                 Edit::Compute(id, expr) => {
@@ -194,40 +197,44 @@ impl Engine for Edited {
         let output = self.engine.forward(&input, &mut rewriting);
         let passed_by = |id: &ModuleId| output.is_ok() || Some(*id) < rewriting.reached;
         match rewriting.failed || rewriting.left.iter().any(passed_by) {
-            true => Err(not_shown()),
+            true => Err(fused_away()),
             false => output,
         }
     }
 }
 
-/// An engine that fuses layers cannot be given a mistake between them.
-fn not_shown() -> EngineError {
+/// The error if a mistake needs the value of a module that the engine has fused away.
+fn fused_away() -> EngineError {
     EngineError::Backend {
         engine: "--inject",
-        message: "this engine fuses a layer that this mistake is computed from; make it in an \
+        message:
+            "this engine fuses a layer whose output the fault needs; inject the fault into an \
                   engine that shows every layer, with --candidate scalar"
-            .to_owned(),
+                .to_owned(),
     }
 }
 
-/// Stands between an engine and an observer and computes modules again.
+/// The tap that makes the mistake: it sits between the engine and the observer's tap.
 struct Rewriting<'a> {
     tap: &'a mut dyn Tap,
     weights: &'a Weights,
     precision: Precision,
+    /// The expressions that replace outputs.
     outputs: HashMap<ModuleId, &'a Expr>,
-    /// What the expressions read.
+    /// The modules that the expressions read.
     kept: BTreeSet<ModuleId>,
+    /// The values of these modules.
     values: HashMap<ModuleId, Arc<Map>>,
-    /// What has not been computed again yet.
+    /// The modules whose output has not been replaced yet.
     left: BTreeSet<ModuleId>,
-    /// The module that was shown last: an observer may stop the engine there.
+    /// The last module that the engine showed; the observer may have stopped the engine there.
     reached: Option<ModuleId>,
+    /// Whether an expression could not be evaluated.
     failed: bool,
 }
 
 impl Rewriting<'_> {
-    /// The value with the mistake, None where this module is right.
+    /// The value with the mistake; None if the output of this module is not replaced.
     fn rewritten(&mut self, id: ModuleId, value: &Tensor) -> Option<Tensor> {
         let expr = self.outputs.get(&id)?;
         let own = || Ok(Arc::new(Map::of(value)));
@@ -238,7 +245,7 @@ impl Rewriting<'_> {
                 self.left.remove(&id);
                 Some(wrong.tensor(value.shape.clone(), self.precision))
             }
-            Ok(_) | Err(Gap::Module(_) | Gap::Tensor(_)) => {
+            Ok(_) | Err(Missing::Module(_) | Missing::Tensor(_)) => {
                 self.failed = true;
                 None
             }
@@ -261,7 +268,7 @@ impl Tap for Rewriting<'_> {
             false => Flow::Continue,
         };
         if self.kept.contains(&id) {
-            // What the network goes on with, not what it had computed.
+            // Keep the value that the network continues with, which the observer may have replaced.
             let next = if let Flow::Replace(other) = &flow { other } else { &value };
             self.values.insert(id, Arc::new(Map::of(next)));
         }
@@ -272,7 +279,7 @@ impl Tap for Rewriting<'_> {
     }
 }
 
-/// max(x, 0), with NaN left as it is.
+/// max(x, 0) for each value; NaN stays NaN.
 pub fn relu(mut tensor: Tensor) -> Tensor {
     match &mut tensor.data {
         Data::F32(values) => values.iter_mut().filter(|x| **x < 0.0).for_each(|x| *x = 0.0),

@@ -1,5 +1,5 @@
-//! What a module computes, as an expression that can be changed: the right network is a table of
-//! them ([`super::network`]), and many a mistake is one of them with a part exchanged.
+//! What a module computes, as an expression. The correct network is a table of expressions
+//! ([`super::network`]), and many mistakes are one of these with a part replaced.
 
 use std::sync::Arc;
 
@@ -11,38 +11,39 @@ use super::clip::{Planes, Scaling};
 use super::map::{Channels, Map, Window};
 use super::resize::{Resize, resize};
 
-/// An expression over what modules give.
+/// An expression over the outputs of modules. Its value is a [`Map`] in float64.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Expr {
-    /// What the module itself gives, as the engine has computed it.
+    /// The output of the module itself, as the engine has computed it.
     Own,
-    /// What another module gives.
-    Of(ModuleId),
-    /// A function of each value.
+    /// The output of another module.
+    Output(ModuleId),
+    /// A function that is applied to each value.
     Each(Box<Expr>, Function),
-    /// The product; a gate is spread over the map.
+    /// The elementwise product, with broadcasting: a gate [N, C, 1, 1] over a map.
     Times(Box<Expr>, Box<Expr>),
-    /// The sum; an embedding is spread over the batch.
+    /// The elementwise sum, with broadcasting: an embedding [1, C, H, W] over the batch.
     Plus(Box<Expr>, Box<Expr>),
-    /// A convolution with the weights of this name.
+    /// A convolution.
     Conv(Box<Expr>, Box<Kernel>),
-    /// A batch normalisation with the weights of this name.
+    /// A batch normalisation; the name is the module path of its parameters.
     Norm(Box<Expr>, String, Statistics),
     /// A max-pool.
     MaxPool(Box<Expr>, Window),
-    /// One value for each map.
-    Whole(Box<Expr>, Whole),
-    /// The embedding of this name, resized from p x p.
+    /// A global pooling, [N, C, H, W] to [N, C, 1, 1].
+    GlobalPool(Box<Expr>, GlobalPool),
+    /// A positional embedding: the name of its tensor, its side p, the height and width that it is
+    /// resized to, and how. [1, C, p, p] becomes [1, C, H, W].
     Embedding(String, usize, (usize, usize), Resize),
-    /// A dense layer with the weights of this name.
+    /// A dense layer; the name is the module path of its parameters.
     Dense(Box<Expr>, String),
     /// Softmax over the classes.
     Softmax(Box<Expr>),
-    /// The planes of a clip in another order, of so many frames.
+    /// The planes of a clip in another order; the number is that of the frames.
     Planes(Box<Expr>, Planes, usize),
-    /// A clip scaled otherwise, of so many frames.
+    /// A clip with another normalisation; the number is that of the frames.
     Scaled(Box<Expr>, Scaling, usize),
-    /// Rounded to a number format.
+    /// Each value rounded to a number format.
     Rounded(Box<Expr>, Precision),
 }
 
@@ -57,92 +58,92 @@ pub enum Function {
     Sigmoid,
     /// ReLU6(x + 3) / 6, the hard sigmoid of PyTorch, JAX and MindSpore.
     HardSigmoid,
-    /// x * this.
+    /// x times this factor.
     Scale(f64),
-    /// This, whatever x is.
+    /// This value, whatever x is.
     Constant(f64),
-    /// x and reproducible noise of this amplitude.
+    /// x plus reproducible noise, uniform with this amplitude relative to the rms of the values.
     Noise(f64),
 }
 
-/// A convolution.
+/// The parameters and the geometry of a convolution.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Kernel {
     /// Module path of its parameters.
     pub name: String,
-    /// Whether it has a bias.
+    /// Whether there is a bias.
     pub bias: bool,
-    /// Channels.
+    /// Channels and groups.
     pub channels: Channels,
-    /// Its window.
+    /// Kernel size, stride and padding.
     pub window: Window,
-    /// The format that its weights are rounded to.
+    /// The number format that the weights are rounded to, if any.
     pub rounded: Option<Precision>,
 }
 
-/// What a batch normalisation divides by.
+/// The mean and variance that a batch normalisation uses.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Statistics {
-    /// The running ones, with this eps.
+    /// The running statistics from the weights, with this eps.
     Running(f64),
-    /// Those of the batch, with this eps: training mode.
+    /// The statistics of the batch, with this eps: training mode.
     Batch(f64),
 }
 
-/// What one value is made of a whole map.
+/// How a global pooling reduces a map to one value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Whole {
-    /// The mean.
+pub enum GlobalPool {
+    /// The mean of the map.
     Mean,
-    /// The largest.
+    /// The largest value of the map.
     Max,
 }
 
-/// A value or a tensor that an expression reads and that is not there.
+/// What an expression needs and the [`Scope`] does not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Gap {
-    /// No value of this module was shown.
+pub enum Missing {
+    /// The output of this module.
     Module(ModuleId),
-    /// The weights lack this tensor.
+    /// The weight tensor of this name.
     Tensor(String),
 }
 
-/// What an expression is evaluated in.
+/// Where the evaluation of an expression takes its values from.
 pub struct Scope<'a> {
-    /// The weights.
+    /// The weights, for the parameters of modules.
     pub weights: &'a Weights,
-    /// What other modules give.
+    /// The outputs of other modules.
     pub values: &'a dyn Fn(ModuleId) -> Option<Arc<Map>>,
-    /// What the module itself gives.
-    pub own: &'a dyn Fn() -> Result<Arc<Map>, Gap>,
+    /// The output of the module itself.
+    pub own: &'a dyn Fn() -> Result<Arc<Map>, Missing>,
 }
 
 impl Expr {
-    /// Its ReLU.
+    /// A function applied to each value of this expression.
     pub fn each(self, function: Function) -> Expr {
         Expr::Each(Box::new(self), function)
     }
 
-    /// A sum.
+    /// The sum of this expression and another one.
     pub fn plus(self, other: Expr) -> Expr {
         Expr::Plus(Box::new(self), Box::new(other))
     }
 
-    /// A product.
+    /// The product of this expression and another one.
     pub fn times(self, other: Expr) -> Expr {
         Expr::Times(Box::new(self), Box::new(other))
     }
 
-    /// The expressions that it is made of.
+    /// The direct operands of this expression.
     fn parts(&self) -> Vec<&Expr> {
         match self {
-            Expr::Own | Expr::Of(_) | Expr::Embedding(..) => vec![],
+            Expr::Own | Expr::Output(_) | Expr::Embedding(..) => vec![],
             Expr::Times(a, b) | Expr::Plus(a, b) => vec![a, b],
             Expr::Each(x, _)
             | Expr::Conv(x, _)
             | Expr::Norm(x, ..)
             | Expr::MaxPool(x, _)
-            | Expr::Whole(x, _)
+            | Expr::GlobalPool(x, _)
             | Expr::Dense(x, _)
             | Expr::Softmax(x)
             | Expr::Planes(x, ..)
@@ -153,13 +154,13 @@ impl Expr {
 
     fn parts_mut(&mut self) -> Vec<&mut Expr> {
         match self {
-            Expr::Own | Expr::Of(_) | Expr::Embedding(..) => vec![],
+            Expr::Own | Expr::Output(_) | Expr::Embedding(..) => vec![],
             Expr::Times(a, b) | Expr::Plus(a, b) => vec![a, b],
             Expr::Each(x, _)
             | Expr::Conv(x, _)
             | Expr::Norm(x, ..)
             | Expr::MaxPool(x, _)
-            | Expr::Whole(x, _)
+            | Expr::GlobalPool(x, _)
             | Expr::Dense(x, _)
             | Expr::Softmax(x)
             | Expr::Planes(x, ..)
@@ -168,7 +169,7 @@ impl Expr {
         }
     }
 
-    /// It and everything that it is made of.
+    /// This expression and all expressions inside it.
     pub fn all(&self) -> Vec<&Expr> {
         let mut all = vec![self];
         for part in self.parts() {
@@ -177,36 +178,40 @@ impl Expr {
         all
     }
 
-    /// The modules that it reads.
+    /// The modules whose outputs this expression reads.
     pub fn reads(&self) -> Vec<ModuleId> {
-        let of = |expr: &Expr| if let Expr::Of(id) = expr { Some(*id) } else { None };
+        let of = |expr: &Expr| if let Expr::Output(id) = expr { Some(*id) } else { None };
         self.all().into_iter().filter_map(of).collect()
     }
 
-    /// Whether it reads what the module itself gives.
+    /// Whether this expression reads the output of the module itself.
     pub fn reads_own(&self) -> bool {
         self.all().contains(&&Expr::Own)
     }
 
-    /// With each part that equals `from` exchanged, None where there is none.
+    /// This expression with every part that equals `from` replaced by `to`; None if no part does.
     pub fn exchanged(&self, from: &Expr, to: &Expr) -> Option<Expr> {
         fn exchange(expr: &mut Expr, from: &Expr, to: &Expr) -> bool {
             if expr == from {
                 *expr = to.clone();
                 return true;
             }
-            // Not `any`: every part is visited.
+            // `any` would stop at the first replacement, but every part has to be visited.
             expr.parts_mut().into_iter().fold(false, |done, part| exchange(part, from, to) | done)
         }
         let mut out = self.clone();
         exchange(&mut out, from, to).then_some(out)
     }
 
-    /// Its value.
-    pub fn evaluate(&self, scope: &Scope) -> Result<Arc<Map>, Gap> {
+    /// Evaluates this expression.
+    ///
+    /// # Errors
+    ///
+    /// If the scope lacks a value or a weight tensor.
+    pub fn evaluate(&self, scope: &Scope) -> Result<Arc<Map>, Missing> {
         let value = match self {
             Expr::Own => return (scope.own)(),
-            Expr::Of(id) => return (scope.values)(*id).ok_or(Gap::Module(*id)),
+            Expr::Output(id) => return (scope.values)(*id).ok_or(Missing::Module(*id)),
             Expr::Each(x, function) => {
                 let x = x.evaluate(scope)?;
                 match function {
@@ -214,14 +219,14 @@ impl Expr {
                     function => x.each(|x| function.of(x)),
                 }
             }
-            Expr::Times(a, b) => a.evaluate(scope)?.with(&*b.evaluate(scope)?, |a, b| a * b),
-            Expr::Plus(a, b) => a.evaluate(scope)?.with(&*b.evaluate(scope)?, |a, b| a + b),
+            Expr::Times(a, b) => a.evaluate(scope)?.broadcast(&*b.evaluate(scope)?, |a, b| a * b),
+            Expr::Plus(a, b) => a.evaluate(scope)?.broadcast(&*b.evaluate(scope)?, |a, b| a + b),
             Expr::Conv(x, kernel) => conv(&*x.evaluate(scope)?, kernel, scope)?,
             Expr::Norm(x, name, statistics) => {
                 norm(&*x.evaluate(scope)?, name, *statistics, scope)?
             }
             Expr::MaxPool(x, window) => x.evaluate(scope)?.max_pool(*window),
-            Expr::Whole(x, whole) => x.evaluate(scope)?.whole(|values| whole.of(values)),
+            Expr::GlobalPool(x, pool) => x.evaluate(scope)?.global_pool(|values| pool.of(values)),
             Expr::Embedding(name, p, size, method) => {
                 let data = values(scope, name)?;
                 let channels = data.len() / (p * p).max(1);
@@ -245,10 +250,10 @@ impl Expr {
 }
 
 impl Function {
-    /// Its value; noise is none here, since it depends on the place.
+    /// The function's value. Noise returns x unchanged: it depends on the position, see [`noisy`].
     fn of(self, x: f64) -> f64 {
         match self {
-            // NaN is left as it is.
+            // NaN stays NaN.
             Function::Relu => {
                 if x < 0.0 {
                     0.0
@@ -272,16 +277,16 @@ impl Function {
     }
 }
 
-impl Whole {
+impl GlobalPool {
     fn of(self, values: &[f64]) -> f64 {
         match self {
-            Whole::Mean => values.iter().sum::<f64>() / values.len().max(1) as f64,
-            Whole::Max => values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            GlobalPool::Mean => values.iter().sum::<f64>() / values.len().max(1) as f64,
+            GlobalPool::Max => values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
         }
     }
 }
 
-/// Noise relative to the root mean square of the values.
+/// Adds noise with an amplitude relative to the rms of the values.
 fn noisy(map: &Map, amplitude: f64) -> Map {
     let squares: f64 = map.data.iter().map(|x| x * x).sum();
     let rms = (squares / map.data.len().max(1) as f64).sqrt();
@@ -291,7 +296,7 @@ fn noisy(map: &Map, amplitude: f64) -> Map {
     Map { shape: map.shape, data }
 }
 
-fn conv(x: &Map, kernel: &Kernel, scope: &Scope) -> Result<Map, Gap> {
+fn conv(x: &Map, kernel: &Kernel, scope: &Scope) -> Result<Map, Missing> {
     let mut weight = leaf(scope, &kernel.name, "weight")?;
     if let Some(precision) = kernel.rounded {
         weight.iter_mut().for_each(|w| *w = round(*w, precision));
@@ -303,7 +308,7 @@ fn conv(x: &Map, kernel: &Kernel, scope: &Scope) -> Result<Map, Gap> {
     Ok(x.conv(&weight, bias.as_deref(), kernel.channels, kernel.window))
 }
 
-fn norm(x: &Map, name: &str, statistics: Statistics, scope: &Scope) -> Result<Map, Gap> {
+fn norm(x: &Map, name: &str, statistics: Statistics, scope: &Scope) -> Result<Map, Missing> {
     let (weight, bias) = (leaf(scope, name, "weight")?, leaf(scope, name, "bias")?);
     let (eps, (mean, var)) = match statistics {
         Statistics::Running(eps) => {
@@ -314,13 +319,14 @@ fn norm(x: &Map, name: &str, statistics: Statistics, scope: &Scope) -> Result<Ma
     Ok(x.norm([&weight, &bias, &mean, &var], eps))
 }
 
-fn leaf(scope: &Scope, name: &str, leaf: &str) -> Result<Vec<f64>, Gap> {
+/// A parameter of the module `name` in float64, such as its `weight`.
+fn leaf(scope: &Scope, name: &str, leaf: &str) -> Result<Vec<f64>, Missing> {
     values(scope, &format!("{name}.{leaf}"))
 }
 
-/// A tensor of the weights in float64.
-fn values(scope: &Scope, name: &str) -> Result<Vec<f64>, Gap> {
-    let param = scope.weights.get(name).ok_or_else(|| Gap::Tensor(name.to_owned()))?;
+/// A weight tensor in float64.
+fn values(scope: &Scope, name: &str) -> Result<Vec<f64>, Missing> {
+    let param = scope.weights.get(name).ok_or_else(|| Missing::Tensor(name.to_owned()))?;
     Ok(param.to_f64())
 }
 
@@ -331,7 +337,8 @@ pub fn round(x: f64, precision: Precision) -> f64 {
         Precision::F32 => f64::from(x as f32),
         Precision::Bf16 => bf16::from_f64(x).to_f64(),
         Precision::F16 => f16::from_f64(x).to_f64(),
-        // Ten bits of fraction, to nearest; overflow and NaN are left to the 13 bits' own carry.
+        // Keeps ten bits of fraction: adding half of the last kept bit rounds to nearest, and its carry
+        // may overflow to infinity. Infinity and NaN stay as they are.
         Precision::Tf32 => match x.is_finite() {
             true => f64::from(f32::from_bits((x as f32).to_bits().wrapping_add(0x1000) & !0x1fff)),
             false => x,

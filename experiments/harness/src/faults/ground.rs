@@ -1,4 +1,4 @@
-//! Where mistakes are looked for: a model, its table of expressions, and who reads what.
+//! The graph of a model: the expression of each module, and which module reads which.
 
 use std::collections::HashMap;
 
@@ -8,22 +8,22 @@ use super::edit::{Change, Edit};
 use super::expr::Expr;
 use super::network::Network;
 
-/// A model with what the catalogue needs to know of it.
-pub struct Ground<'a> {
-    /// The model.
+/// A model with everything that the catalogue needs to know about it.
+pub struct ModelGraph<'a> {
+    /// The description of the network.
     pub model: &'a Model,
-    /// What its modules compute.
+    /// The expression of each module.
     pub network: Network,
-    /// For each module, what it reads.
+    /// For each module, the modules that it reads.
     reads: Vec<Vec<ModuleId>>,
-    /// For each module, who reads it.
+    /// For each module, the modules that read it.
     readers: Vec<Vec<ModuleId>>,
-    /// For each module, the shape of its weight.
+    /// For each module, the shape of its weight; empty if it has none.
     weights: Vec<&'a [usize]>,
 }
 
-impl<'a> Ground<'a> {
-    /// Looks at a model.
+impl<'a> ModelGraph<'a> {
+    /// Builds the graph of a model.
     pub fn new(model: &'a Model) -> Self {
         let network = Network::new(model);
         let reads: Vec<Vec<ModuleId>> = network.exprs().map(|(_, expr)| expr.reads()).collect();
@@ -37,35 +37,35 @@ impl<'a> Ground<'a> {
             model.parameters().iter().map(|p| (p.name.as_str(), p.shape.as_slice())).collect();
         let weight = |m: &Module| shapes.get(weight_name(m).as_str()).copied().unwrap_or(&[]);
         let weights = model.modules().iter().map(weight).collect();
-        Ground { model, network, reads, readers, weights }
+        ModelGraph { model, network, reads, readers, weights }
     }
 
-    /// What a module reads.
+    /// The modules that a module reads.
     pub fn reads(&self, id: ModuleId) -> &[ModuleId] {
         &self.reads[id.0]
     }
 
-    /// Name of a module.
+    /// The name of a module, such as `layer1.0.conv1`.
     pub fn name(&self, id: ModuleId) -> &str {
         &self.model.module(id).name
     }
 
-    /// The modules of a kind.
+    /// All modules of a kind, in order of execution.
     pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &'a Module> {
         self.model.modules().iter().filter(move |m| m.kind == kind)
     }
 
-    /// Shape of a module's weight, empty where it has none.
+    /// The shape of a module's weight; empty if it has none.
     pub fn weight_shape(&self, module: &Module) -> &'a [usize] {
         self.weights[module.id.0]
     }
 
-    /// Pixels of a module's map.
+    /// The number of pixels of a module's map.
     pub fn area(&self, id: ModuleId) -> usize {
         self.model.module(id).shape.iter().skip(1).product()
     }
 
-    /// Every module that has `from` in its expression, with `to` instead.
+    /// One edit for every module whose expression contains `from`: it computes `to` instead.
     pub fn exchange(&self, from: &Expr, to: &Expr) -> Vec<Edit> {
         let Some(read) = from.reads().first().copied() else { return vec![] };
         let exchanged =
@@ -73,31 +73,31 @@ impl<'a> Ground<'a> {
         self.readers[read.0].iter().filter_map(exchanged).collect()
     }
 
-    /// One module with `from` exchanged for `to`.
+    /// The edit of one module that replaces `from` by `to`; None if its expression has no such part.
     pub fn exchange_in(&self, id: ModuleId, from: &Expr, to: &Expr) -> Option<Edit> {
         Some(Edit::Compute(id, self.network.expr(id).exchanged(from, to)?))
     }
 
-    /// What the outermost step of a module is made on.
+    /// The operand of the outermost operation of a module; None if it does not have exactly one.
     pub fn operand(&self, id: ModuleId) -> Option<Expr> {
         match self.network.expr(id) {
             Expr::Conv(x, _)
             | Expr::Norm(x, ..)
             | Expr::Each(x, _)
             | Expr::MaxPool(x, _)
-            | Expr::Whole(x, _)
+            | Expr::GlobalPool(x, _)
             | Expr::Dense(x, _) => Some((**x).clone()),
             _ => None,
         }
     }
 }
 
-/// Name of a module's weight.
+/// The name of a module's weight tensor.
 pub fn weight_name(module: &Module) -> String {
     format!("{}.weight", module.name)
 }
 
-/// A mistake at a place; the catalogue adds its word.
+/// A mistake at a place. The catalogue adds its name, which is empty here.
 pub fn change(
     variant: &'static str,
     what: impl Into<String>,

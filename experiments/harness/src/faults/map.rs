@@ -1,46 +1,46 @@
-//! Feature maps in float64 and what the network does with them, in plain loops: enough to compute
-//! one module again with a mistake. Nothing here takes part in a verdict; it only explains one.
+//! Feature maps in float64 and the operations of the network on them, in plain loops. They compute what
+//! one module would give with a mistake. Verdicts do not depend on them, only explanations do.
 
 use rayon::prelude::*;
 use spec::{Precision, Tensor};
 
-/// Feature maps [N, C, H, W]; vectors have H = W = 1, and a clip is [N, 3 T, H, W].
+/// Feature maps [N, C, H, W]. Vectors have H = W = 1, and a clip is [N, 3 T, H, W].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Map {
-    /// N, C, H, W.
+    /// The extents N, C, H and W.
     pub shape: [usize; 4],
     /// The values, row-major.
     pub data: Vec<f64>,
 }
 
-/// A window that slides over a map, with its own padding on each side.
+/// A window that slides over a map. The padding may differ on the two sides of an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// Side of the window.
+    /// Height and width of the window in pixels.
     pub kernel: usize,
-    /// Step in both directions.
+    /// Stride in both directions.
     pub stride: usize,
-    /// Rows before the first.
+    /// Rows of padding above the map.
     pub top: usize,
-    /// Columns before the first.
+    /// Columns of padding left of the map.
     pub left: usize,
-    /// Height and width of the output; what it reads beyond the map is padding.
+    /// Height and width of the output, which determine the padding below and right of the map.
     pub out: (usize, usize),
 }
 
-/// A convolution's geometry besides its window.
+/// The channels of a convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Channels {
-    /// Of the output.
+    /// Number of output channels.
     pub out: usize,
-    /// Of the input that one output channel reads.
+    /// Number of input channels that one output channel reads.
     pub each: usize,
-    /// Groups.
+    /// Number of groups.
     pub groups: usize,
 }
 
 impl Map {
-    /// The values of a tensor as an engine shows it.
+    /// The values of a module's output [N, C, H, W] or [N, C], or of a clip [N, 3, T, H, W].
     pub fn of(tensor: &Tensor) -> Map {
         let shape = match tensor.shape[..] {
             [n, c, t, h, w] => [n, c * t, h, w],
@@ -51,22 +51,23 @@ impl Map {
         Map { shape, data: tensor.to_f64() }
     }
 
-    /// The same values as a tensor of this shape in a precision.
+    /// The values as a tensor of this shape, rounded to a precision.
     pub fn tensor(&self, shape: Vec<usize>, precision: Precision) -> Tensor {
         precision.round(Tensor::f64(shape, self.data.clone()))
     }
 
+    /// Number of pixels of one plane.
     fn area(&self) -> usize {
         self.shape[2] * self.shape[3]
     }
 
-    /// A function of each value.
+    /// Applies a function to each value.
     pub fn each(&self, f: impl Fn(f64) -> f64 + Sync) -> Map {
         Map { shape: self.shape, data: self.data.par_iter().map(|&x| f(x)).collect() }
     }
 
-    /// A function of the values of two maps, where an extent of 1 is spread.
-    pub fn with(&self, other: &Map, f: impl Fn(f64, f64) -> f64) -> Map {
+    /// Applies a function to the values of two maps. An axis of 1 is broadcast.
+    pub fn broadcast(&self, other: &Map, f: impl Fn(f64, f64) -> f64) -> Map {
         let mut shape = self.shape;
         for (extent, of_other) in shape.iter_mut().zip(other.shape) {
             *extent = (*extent).max(of_other);
@@ -91,7 +92,7 @@ impl Map {
         Map { shape, data }
     }
 
-    /// The index of a channel and the plane, for all planes.
+    /// Applies a function of channel and value to each value.
     fn by_channel(&self, f: impl Fn(usize, f64) -> f64) -> Map {
         let mut out = self.clone();
         let (area, channels) = (self.area().max(1), self.shape[1].max(1));
@@ -101,7 +102,7 @@ impl Map {
         out
     }
 
-    /// Convolution with weight [out, each, k, k].
+    /// Convolution with a weight [out, each, k, k] and an optional bias [out].
     pub fn conv(
         &self,
         weight: &[f64],
@@ -138,7 +139,7 @@ impl Map {
         Map { shape: [n, channels.out, oh, ow], data: out }
     }
 
-    /// The largest value under a window; what lies beyond the map does not count.
+    /// The largest value under the window. Padding does not count, and NaN is the largest.
     pub fn max_pool(&self, window: Window) -> Map {
         let [n, c, h, w] = self.shape;
         let Window { kernel, stride, top, left, out: (oh, ow) } = window;
@@ -162,12 +163,12 @@ impl Map {
         Map { shape: [n, c, oh, ow], data }
     }
 
-    /// (x - mean) / sqrt(var + eps) * weight + bias for each channel.
+    /// Batch normalisation: (x - mean) / sqrt(var + eps) * weight + bias for each channel.
     pub fn norm(&self, [weight, bias, mean, var]: [&[f64]; 4], eps: f64) -> Map {
         self.by_channel(|c, x| (x - mean[c]) / (var[c] + eps).sqrt() * weight[c] + bias[c])
     }
 
-    /// Mean and variance of each channel over batch and map.
+    /// Mean and (biased) variance of each channel over batch and map.
     pub fn statistics(&self) -> (Vec<f64>, Vec<f64>) {
         let (area, channels) = (self.area().max(1), self.shape[1].max(1));
         let count = (self.data.len() / channels).max(1) as f64;
@@ -185,13 +186,13 @@ impl Map {
         (mean, var)
     }
 
-    /// One value for each plane.
-    pub fn whole(&self, f: impl Fn(&[f64]) -> f64) -> Map {
+    /// Reduces each plane to one value: [N, C, H, W] to [N, C, 1, 1].
+    pub fn global_pool(&self, f: impl Fn(&[f64]) -> f64) -> Map {
         let data = self.data.chunks(self.area().max(1)).map(f).collect();
         Map { shape: [self.shape[0], self.shape[1], 1, 1], data }
     }
 
-    /// x W^T + bias for vectors [N, C, 1, 1], with W [out, C].
+    /// x W^T + bias for vectors x [N, C, 1, 1], a weight W [out, C] and a bias [out].
     pub fn dense(&self, weight: &[f64], bias: &[f64]) -> Map {
         let inner = self.shape[1].max(1);
         let mut data = Vec::with_capacity(self.shape[0] * bias.len());
@@ -203,7 +204,7 @@ impl Map {
         Map { shape: [self.shape[0], bias.len(), 1, 1], data }
     }
 
-    /// Softmax over the channels of vectors.
+    /// Softmax over the channels of vectors [N, C, 1, 1].
     pub fn softmax(&self) -> Map {
         let mut out = self.clone();
         for row in out.data.chunks_mut(self.shape[1].max(1)) {
@@ -215,7 +216,7 @@ impl Map {
         out
     }
 
-    /// New planes [N, C, H, W] of which plane c is the old plane `from(c)`.
+    /// Reorders the planes of each clip: plane c of the result is plane `from(c)` of this map.
     pub fn planes(&self, from: impl Fn(usize) -> usize) -> Map {
         let (area, channels) = (self.area(), self.shape[1].max(1));
         let mut data = Vec::with_capacity(self.data.len());
@@ -228,19 +229,19 @@ impl Map {
         Map { shape: self.shape, data }
     }
 
-    /// A function of each value and its channel.
+    /// Applies a function of channel and value to each value.
     pub fn by_plane(&self, f: impl Fn(usize, f64) -> f64) -> Map {
         self.by_channel(f)
     }
 }
 
-/// A place in the padded map as a place in the map.
+/// Converts an index along an axis of the padded map to one of the map; None if it lies in the padding.
 fn inside(at: usize, before: usize, extent: usize) -> Option<usize> {
     at.checked_sub(before).filter(|&at| at < extent)
 }
 
-/// Rows or columns before the first by XLA's and TensorFlow's SAME padding, where the smaller half
-/// comes first, for an axis of `size` pixels.
+/// The padding before an axis of `size` pixels by the SAME rule of XLA and TensorFlow, which puts the
+/// smaller half before the axis and the larger half after it.
 pub fn same_padding(size: usize, kernel: usize, stride: usize) -> usize {
     let stride = stride.max(1);
     let reach = (size.div_ceil(stride).saturating_sub(1)) * stride + kernel;
@@ -296,11 +297,11 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_is_spread_over_the_map_and_an_embedding_over_the_batch() {
+    fn a_gate_is_broadcast_over_the_map_and_an_embedding_over_the_batch() {
         let map = Map { shape: [2, 1, 1, 2], data: vec![1.0, 2.0, 3.0, 4.0] };
         let gate = Map { shape: [2, 1, 1, 1], data: vec![10.0, 100.0] };
-        assert_eq!(map.with(&gate, |x, g| x * g).data, [10.0, 20.0, 300.0, 400.0]);
+        assert_eq!(map.broadcast(&gate, |x, g| x * g).data, [10.0, 20.0, 300.0, 400.0]);
         let embedding = Map { shape: [1, 1, 1, 2], data: vec![0.5, 0.25] };
-        assert_eq!(map.with(&embedding, |x, e| x + e).data, [1.5, 2.25, 3.5, 4.25]);
+        assert_eq!(map.broadcast(&embedding, |x, e| x + e).data, [1.5, 2.25, 3.5, 4.25]);
     }
 }

@@ -1,9 +1,11 @@
-//! Mistakes that ports make. Each is an edit of the description, of the weights, of the clip or of
-//! what one module computes, so that no engine has to know of them.
+//! The mistakes that ports make. Each is an edit of the description, of the weights, of the clip or of
+//! what one module computes, so that the engines do not have to know about them.
 //!
-//! Reading order: [`catalogue`] (the table), `places` (where each would change a result), `edit` (how
-//! it is made in an engine), `reach` (where it shows), `network` and `expr` (what a module computes,
-//! as an expression whose parts can be exchanged), `map` and `resize` (its arithmetic).
+//! Reading order: [`catalogue`] (the table, and how to add a mistake), `places` (where each mistake
+//! would change a result), `edit` (how it is made in an engine), `expr` and `network` (what each module
+//! computes, as an expression whose parts can be replaced), `map`, `resize` and `clip` (the arithmetic
+//! of the expressions), `ground` (which module reads which), `reach` (where a mistake shows, and what
+//! the network would compute with it).
 
 mod catalogue;
 mod clip;
@@ -24,7 +26,7 @@ pub use catalogue::{Fault, choose, parse, throughout};
 pub use edit::{Change, Edited, everywhere, relu};
 pub use exercised::{SIZES, not_exercised, try_size};
 pub use expr::round;
-pub use ground::Ground;
+pub use ground::ModelGraph;
 pub use hypotheses::hypotheses;
 pub use map::Map;
 pub use places::activation::AFTER_RELU;

@@ -1,32 +1,32 @@
-//! The right network as a table: what each module computes of what others give.
+//! The correct network as a table: for each module an expression over the outputs of other modules.
 
 use spec::model::{BatchNorm, Body, Conv, ConvBn, Ctl};
 use spec::{Model, ModuleId, PosEmbed};
 
-use super::expr::{Expr, Function, Kernel, Statistics, Whole};
+use super::expr::{Expr, Function, GlobalPool, Kernel, Statistics};
 use super::map::{Channels, Window};
 use super::resize::Resize;
 
-/// An expression for each module.
+/// The expressions of all modules of a model.
 #[derive(Debug, Clone)]
 pub struct Network {
     exprs: Vec<Expr>,
 }
 
 impl Network {
-    /// The table of a model.
+    /// Builds the table of a model.
     pub fn new(model: &Model) -> Network {
-        // The input is what it is.
+        // The clip is not computed from anything, so its expression stays `Own`.
         let mut network = Network { exprs: vec![Expr::Own; model.modules().len()] };
-        let stem = network.conv_bn(&model.stem, Expr::Of(model.input));
+        let stem = network.conv_bn(&model.stem, Expr::Output(model.input));
         let pooled = stem.each(Function::Relu);
         let window = pool_window(model.module(model.maxpool).shape.as_slice());
         network.put(model.maxpool, Expr::MaxPool(Box::new(pooled), window));
         let mut x = model.maxpool;
         for block in &model.blocks {
             let inner = match &block.downsample {
-                Some(downsample) => network.conv_bn(downsample, Expr::Of(x)),
-                None => Expr::Of(x),
+                Some(downsample) => network.conv_bn(downsample, Expr::Output(x)),
+                None => Expr::Output(x),
             };
             let h = network.body(&block.body, &inner);
             let shortcut = match &block.shortcut {
@@ -36,27 +36,28 @@ impl Network {
             network.put(block.id, h.plus(shortcut).each(Function::Relu));
             x = block.id;
         }
-        network.put(model.avgpool, Expr::Whole(Box::new(Expr::Of(x)), Whole::Mean));
+        network.put(model.avgpool, Expr::GlobalPool(Box::new(Expr::Output(x)), GlobalPool::Mean));
         if let Some(fc) = &model.fc {
-            let features = Box::new(Expr::Of(model.avgpool));
+            let features = Box::new(Expr::Output(model.avgpool));
             network.put(fc.id, Expr::Dense(features, fc.name.clone()));
         }
         network
     }
 
-    /// What a module computes.
+    /// The expression of a module.
     pub fn expr(&self, id: ModuleId) -> &Expr {
         &self.exprs[id.0]
     }
 
-    /// Every module's expression in order of execution.
+    /// All modules with their expressions, in order of execution.
     pub fn exprs(&self) -> impl Iterator<Item = (ModuleId, &Expr)> {
         self.exprs.iter().enumerate().map(|(at, expr)| (ModuleId(at), expr))
     }
 
+    /// Sets the expression of a module, and returns one that reads the module's output.
     fn put(&mut self, id: ModuleId, expr: Expr) -> Expr {
         self.exprs[id.0] = expr;
-        Expr::Of(id)
+        Expr::Output(id)
     }
 
     fn conv(&mut self, conv: &Conv, x: Expr) -> Expr {
@@ -92,7 +93,7 @@ impl Network {
 
     fn ctl(&mut self, ctl: &Ctl, x: Expr) -> Expr {
         let (gate, ioi, semantics) = (&ctl.gate, &ctl.spatial_conv, ctl.semantics);
-        let mean = self.put(gate.pool, Expr::Whole(Box::new(x.clone()), Whole::Mean));
+        let mean = self.put(gate.pool, Expr::GlobalPool(Box::new(x.clone()), GlobalPool::Mean));
         let h = self.conv(&gate.conv1, mean);
         let h = self.batch_norm(&gate.bn, h).each(Function::Relu);
         let h = self.put(gate.relu, h);
@@ -128,7 +129,7 @@ impl Network {
     }
 }
 
-/// A convolution's parameters and geometry.
+/// The parameters and the geometry of a convolution, with the same padding on both sides.
 fn kernel(conv: &Conv) -> Kernel {
     let groups = conv.groups.max(1);
     Kernel {
@@ -154,7 +155,7 @@ fn pool_window(shape: &[usize]) -> Window {
     Window { kernel: 3, stride: 2, top: 1, left: 1, out }
 }
 
-/// Height and width of a module's map.
+/// Height and width of the output of a module; (1, 1) if it is not a map.
 pub fn size_of(model: &Model, id: ModuleId) -> (usize, usize) {
     match model.module(id).shape[..] {
         [_, h, w] => (h, w),

@@ -1,4 +1,4 @@
-//! Where a mistake would show, and what the network would give there.
+//! Where a mistake would show, and what the network would compute there.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -8,44 +8,45 @@ use spec::weights::Weights;
 use spec::{Model, ModuleId};
 
 use super::edit::Change;
-use super::expr::{Gap, Scope};
-use super::ground::Ground;
+use super::expr::{Missing, Scope};
+use super::ground::ModelGraph;
 use super::map::Map;
 use super::network::Network;
 
-/// The modules whose output a change alters when every module that `shown` tells is fed the right
-/// input: those that it touches, and those that read one that it alters and that is not shown.
+/// The modules whose output a change alters, if the value after every module for which `shown` is true
+/// is replaced by the right one. These are the modules that the change touches, and those that read an
+/// altered module that is not shown.
 pub fn reach(
-    ground: &Ground,
+    graph: &ModelGraph,
     change: &Change,
     shown: &dyn Fn(ModuleId) -> bool,
 ) -> BTreeSet<ModuleId> {
-    spread(ground, change, shown, &|_| false)
+    spread(graph, change, shown, &|_| false)
 }
 
-/// The first module that is shown and that a change alters.
+/// The first module that is shown and that a change alters; None if there is none.
 pub fn first_shown(
-    ground: &Ground,
+    graph: &ModelGraph,
     change: &Change,
     shown: &dyn Fn(ModuleId) -> bool,
 ) -> Option<ModuleId> {
-    spread(ground, change, shown, shown).into_iter().find(|id| shown(*id))
+    spread(graph, change, shown, shown).into_iter().find(|id| shown(*id))
 }
 
-/// [`reach`], up to the first module that is enough.
+/// The same as [`reach`], but stops at the first altered module for which `enough` is true.
 fn spread(
-    ground: &Ground,
+    graph: &ModelGraph,
     change: &Change,
     shown: &dyn Fn(ModuleId) -> bool,
     enough: &dyn Fn(ModuleId) -> bool,
 ) -> BTreeSet<ModuleId> {
-    let mut altered = change.touches(ground.model);
+    let mut altered = change.touches(graph.model);
     let Some(first) = altered.first().copied() else { return altered };
-    for id in (first.0..ground.model.modules().len()).map(ModuleId) {
+    for id in (first.0..graph.model.modules().len()).map(ModuleId) {
         let alters = |read: &ModuleId| altered.contains(read) && !shown(*read);
-        let reads = match change.computes(ground.model, id) {
+        let reads = match change.computes(graph.model, id) {
             Some(expr) => expr.reads().iter().any(alters),
-            None => ground.reads(id).iter().any(alters),
+            None => graph.reads(id).iter().any(alters),
         };
         if reads {
             altered.insert(id);
@@ -57,31 +58,35 @@ fn spread(
     altered
 }
 
-/// A change that is evaluated beside a run of the right network.
+/// A change whose effect is computed from the values of a run of the correct network.
 pub struct Trial {
-    /// The change.
+    /// The change under trial.
     pub change: Change,
-    /// The modules that are compared and that it alters, in order of execution.
+    /// The modules that it alters and that are shown, in order of execution.
     pub shows: Vec<ModuleId>,
+    /// The modules that it alters and that are not shown: they have to be computed, too.
     hidden: BTreeSet<ModuleId>,
+    /// The description after the change.
     model: Model,
+    /// The expressions of the changed description.
     network: Network,
+    /// The weights after the change.
     weights: Weights,
 }
 
-/// What the modules gave in a run of the right network, in which each is fed what is shown.
+/// The outputs of modules in a run of the correct network that is fed what the candidate shows.
 pub type Values = HashMap<ModuleId, Arc<Map>>;
 
 impl Trial {
-    /// Makes a change ready to be evaluated.
+    /// Prepares a change for evaluation. `weights` are those of the correct network.
     pub fn new(
-        ground: &Ground,
+        graph: &ModelGraph,
         weights: &Weights,
         change: Change,
         shown: &dyn Fn(ModuleId) -> bool,
     ) -> Trial {
-        let altered = reach(ground, &change, shown);
-        let (mut model, mut weights) = (ground.model.clone(), weights.clone());
+        let altered = reach(graph, &change, shown);
+        let (mut model, mut weights) = (graph.model.clone(), weights.clone());
         change.apply(&mut model, &mut weights);
         let network = Network::new(&model);
         let shows = altered.iter().copied().filter(|id| shown(*id)).collect();
@@ -89,7 +94,7 @@ impl Trial {
         Trial { change, shows, hidden, model, network, weights }
     }
 
-    /// The modules whose values it reads to tell what `at` would give.
+    /// The modules whose values [`Trial::value`] needs for the module `at`.
     pub fn needs(&self, at: ModuleId) -> BTreeSet<ModuleId> {
         let mut needed = BTreeSet::new();
         let mut open = vec![at];
@@ -115,7 +120,8 @@ impl Trial {
         needed
     }
 
-    /// What a module would give. `clip` is the right clip.
+    /// The output of the module `at` with the change. `values` are those of the correct network, and
+    /// `clip` is the right clip. None if a value is missing.
     pub fn value(&self, at: ModuleId, values: &Values, clip: &Arc<Map>) -> Option<Arc<Map>> {
         let computed = RefCell::new(BTreeMap::new());
         self.computed(at, values, clip, &computed)
@@ -135,7 +141,7 @@ impl Trial {
             true => self.computed(id, values, clip, computed),
             false => values.get(&id).cloned(),
         };
-        let nothing = || Err(Gap::Module(at));
+        let nothing = || Err(Missing::Module(at));
         let right = || match at == self.model.input {
             true => Ok(clip.clone()),
             false => {

@@ -1,23 +1,23 @@
-//! The ways in which ports resize the positional embedding, as a matrix for each axis.
+//! The ways in which ports resize the positional embedding, as one matrix of weights for each axis.
 
 use super::map::Map;
 
-/// What a port means by a bilinear resize.
+/// A kind of bilinear resize.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resize {
-    /// Corner pixels coincide: the paper's code.
+    /// The centres of the corner pixels coincide, as in the paper's code.
     AlignCorners,
-    /// Outer edges coincide, and a smaller output is sampled.
+    /// The outer edges coincide, and each output interpolates between two inputs.
     HalfPixel,
-    /// Outer edges coincide, and a smaller output is averaged: `jax.image.resize` as it is called by
-    /// default.
+    /// The outer edges coincide, and each pixel of a smaller output averages several inputs. This is
+    /// the default of `jax.image.resize`.
     Antialias,
-    /// The Flax port's emulation of align_corners, which vanishes where the map is 1 pixel high or
+    /// The Flax port's emulation of align_corners. Its result is zero if the map is one pixel high or
     /// wide.
     Flax,
 }
 
-/// Resizes every plane of [1, C, h, w].
+/// Resizes every plane of a map to the height and width `to`.
 pub fn resize(map: &Map, to: (usize, usize), method: Resize) -> Map {
     let [n, c, h, w] = map.shape;
     if (h, w) == to {
@@ -40,7 +40,7 @@ fn apply(weights: &[Vec<f64>], row: &[f64]) -> Vec<f64> {
     weights.iter().map(|weights| weights.iter().zip(row).map(|(f, x)| f * x).sum()).collect()
 }
 
-/// For each output along an axis, what it takes of each input.
+/// For each output along an axis, the weights of all inputs: [to][from].
 fn axis(from: usize, to: usize, method: Resize) -> Vec<Vec<f64>> {
     let corner = |i: usize| match to {
         1 => 0.0,
@@ -57,6 +57,7 @@ fn axis(from: usize, to: usize, method: Resize) -> Vec<Vec<f64>> {
         .collect()
 }
 
+/// The weights of linear interpolation at the position `at` between the pixels of an axis.
 fn two_neighbours(from: usize, at: f64) -> Vec<f64> {
     let low = (at.floor() as usize).min(from - 1);
     let high = (low + 1).min(from - 1);
@@ -67,8 +68,8 @@ fn two_neighbours(from: usize, at: f64) -> Vec<f64> {
     weights
 }
 
-/// The triangle kernel of `jax.image`, stretched over the inputs that become one output; what falls
-/// outside the image is left out and the rest made to sum to 1.
+/// The weights of the triangle kernel of `jax.image`, stretched over the inputs that become one output.
+/// The part of the kernel outside the image is left out, and the weights are scaled to the sum 1.
 fn triangle(from: usize, at: f64, stretch: f64) -> Vec<f64> {
     let reach = |input: usize| (1.0 - (at - input as f64).abs() / stretch).max(0.0);
     let weights: Vec<f64> = (0..from).map(reach).collect();
@@ -97,7 +98,7 @@ mod tests {
     /// `jax.image.resize(jnp.arange(4.0), (2,), 'bilinear')` gives 0.7142857 and 2.2857144: each
     /// output is an average of 3 to 4 inputs.
     #[test]
-    fn antialiasing_averages_what_becomes_smaller() {
+    fn antialiasing_averages_where_the_output_is_smaller() {
         let out = row(&[0.0, 1.0, 2.0, 3.0], 2, Resize::Antialias);
         assert!((out[0] - 5.0 / 7.0).abs() < 1e-12, "{out:?}");
         assert!((out[1] - 16.0 / 7.0).abs() < 1e-12, "{out:?}");

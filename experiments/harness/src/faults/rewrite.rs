@@ -1,4 +1,5 @@
-//! Rewrites of a tensor of weights.
+//! Functions that rewrite a weight tensor: how it looks when it is loaded wrongly. Each gets the shape
+//! and the values, row-major.
 
 use half::{bf16, f16};
 
@@ -12,22 +13,22 @@ pub fn to_f16(_: &[usize], values: &mut [f64]) {
     values.iter_mut().for_each(|x| *x = f16::from_f64(*x).to_f64());
 }
 
-/// A tensor that was never loaded: zeros.
+/// Fills a tensor with zeros, the initial value of means and biases.
 pub fn zero(_: &[usize], values: &mut [f64]) {
     values.fill(0.0);
 }
 
-/// A tensor that was never loaded: ones.
+/// Fills a tensor with ones, the initial value of variances and scales.
 pub fn one(_: &[usize], values: &mut [f64]) {
     values.fill(1.0);
 }
 
-/// A variance that was taken for a standard deviation.
+/// Squares the values: the effect of using a variance as a standard deviation.
 pub fn square(_: &[usize], values: &mut [f64]) {
     values.iter_mut().for_each(|x| *x *= *x);
 }
 
-/// Exchanges height and width of a kernel [O, I, k, k] or an embedding [1, C, p, p].
+/// Transposes the planes of a kernel [O, I, k, k] or an embedding [1, C, p, p].
 pub fn transpose(shape: &[usize], values: &mut [f64]) {
     let [.., height, side] = shape[..] else { return };
     if height != side || side == 0 {
@@ -42,14 +43,14 @@ pub fn transpose(shape: &[usize], values: &mut [f64]) {
     }
 }
 
-/// Turns a kernel [O, I, k, k] by 180 degrees: convolution instead of cross-correlation.
+/// Rotates a kernel [O, I, k, k] by 180 degrees: convolution instead of cross-correlation.
 pub fn turn(shape: &[usize], values: &mut [f64]) {
     let [.., height, width] = shape[..] else { return };
     values.chunks_exact_mut((height * width).max(1)).for_each(<[f64]>::reverse);
 }
 
-/// Reads every input channel one too late; a kernel with one input channel (depthwise) is given to
-/// the wrong output channel instead.
+/// Shifts the input channels of a kernel by one. A kernel with one input channel (depthwise) has its
+/// output channels shifted instead.
 pub fn channel_off(shape: &[usize], values: &mut [f64]) {
     let [out, inner, ..] = shape[..] else { return };
     let kernel = values.len() / (out * inner).max(1);
@@ -59,7 +60,7 @@ pub fn channel_off(shape: &[usize], values: &mut [f64]) {
     }
 }
 
-/// Exchanges output and input channels of a kernel [C, C, k, k].
+/// Swaps output and input channels of a kernel [C, C, k, k].
 pub fn exchange_channels(shape: &[usize], values: &mut [f64]) {
     let [out, inner, ..] = shape[..] else { return };
     if out != inner {
@@ -75,8 +76,8 @@ pub fn exchange_channels(shape: &[usize], values: &mut [f64]) {
     }
 }
 
-/// A kernel that lies in memory as [k, k, I, O], or a dense layer as [in, out], read as if it lay as
-/// PyTorch's [O, I, k, k] or [out, in].
+/// Stores a kernel as [k, k, I, O], or a dense layer as [in, out], but leaves its shape at PyTorch's
+/// [O, I, k, k] or [out, in].
 pub fn channels_last(shape: &[usize], values: &mut [f64]) {
     let [out, inner, ..] = shape[..] else { return };
     let kernel = values.len() / (out * inner).max(1);
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn kernels_are_turned_and_transposed() {
+    fn kernels_are_rotated_and_transposed() {
         assert_eq!(rewritten(&[1, 1, 2, 2], transpose), [0.0, 2.0, 1.0, 3.0]);
         assert_eq!(rewritten(&[1, 1, 2, 2], turn), [3.0, 2.0, 1.0, 0.0]);
     }

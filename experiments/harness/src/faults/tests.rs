@@ -1,16 +1,16 @@
-//! The catalogue against the engines: its expressions are the network, and what an engine gives with
-//! a mistake is what the expressions say.
+//! Tests the catalogue against the scalar engine: the expressions compute what the engine computes,
+//! with and without each mistake.
 
 use std::sync::Arc;
 
 use spec::weights::Weights;
 use spec::{Config, Engine, Flow, Model, ModuleId, PosEmbed, Semantics, Tap, Tensor};
 
-use super::expr::{Gap, Scope};
+use super::expr::{Missing, Scope};
 use super::reach::reach;
 use super::*;
 
-/// Keeps what every module gives.
+/// A tap that keeps the output of every module.
 #[derive(Default)]
 struct Everything(Values);
 
@@ -50,7 +50,7 @@ impl Bench {
         Bench { model, weights, clip }
     }
 
-    /// What every module gives, in the scalar engine in float64, with a mistake or without.
+    /// The output of every module in the scalar engine in float64, with a mistake or without.
     fn run(&self, change: Option<&Change>) -> Values {
         let (mut model, mut weights) = (self.model.clone(), self.weights.clone());
         change.iter().for_each(|change| change.apply(&mut model, &mut weights));
@@ -65,7 +65,7 @@ impl Bench {
     }
 }
 
-/// The largest difference over the root mean square.
+/// The largest difference of two maps, relative to the rms of the first one.
 fn apart(a: &Map, b: &Map) -> f64 {
     assert_eq!(a.shape, b.shape);
     let squares: f64 = a.data.iter().map(|x| x * x).sum();
@@ -74,7 +74,7 @@ fn apart(a: &Map, b: &Map) -> f64 {
     if most == 0.0 { 0.0 } else { most / rms }
 }
 
-/// Models that between them have a place for everything in the catalogue.
+/// Models that together have a place for every mistake in the catalogue.
 fn benches() -> Vec<Bench> {
     let half = Semantics { pos_embed: PosEmbed::HalfPixel, ..Semantics::default() };
     vec![
@@ -89,12 +89,12 @@ fn the_expressions_are_the_network() {
     let off = Semantics { tfc: false, ioi: false, pos_embed: PosEmbed::Off };
     for bench in benches().into_iter().chain([Bench::new(10, (32, 32), off)]) {
         let values = bench.run(None);
-        let ground = Ground::new(&bench.model);
+        let graph = ModelGraph::new(&bench.model);
         for module in bench.model.modules() {
             let own = || Ok(values[&module.id].clone());
             let of = |id: ModuleId| values.get(&id).cloned();
             let scope = Scope { weights: &bench.weights, values: &of, own: &own };
-            let value = ground.network.expr(module.id).evaluate(&scope).unwrap();
+            let value = graph.network.expr(module.id).evaluate(&scope).unwrap();
             let error = apart(&values[&module.id], &value);
             assert!(error < 1e-12, "{}: {error:e}", module.name);
         }
@@ -102,7 +102,7 @@ fn the_expressions_are_the_network() {
 }
 
 #[test]
-fn every_mistake_has_a_place_changes_it_and_is_what_an_engine_gives_with_it() {
+fn every_mistake_changes_a_place_and_expressions_compute_what_an_engine_does() {
     let benches = benches();
     let truths: Vec<Values> = benches.iter().map(|bench| bench.run(None)).collect();
     for fault in Fault::ALL {
@@ -112,33 +112,37 @@ fn every_mistake_has_a_place_changes_it_and_is_what_an_engine_gives_with_it() {
         });
         let (bench, truth, places) = found.unwrap_or_else(|| panic!("no place: {}", fault.word));
         let last = places.len() - 1;
-        let ground = Ground::new(&bench.model);
+        let graph = ModelGraph::new(&bench.model);
         for change in [&places[0], &places[last]] {
             assert_eq!(change.word, fault.word);
-            let at = *reach(&ground, change, &|_| true).first().unwrap();
+            let at = *reach(&graph, change, &|_| true).first().unwrap();
             assert_eq!(at, change.site, "{}", fault.word);
-            let trial = Trial::new(&ground, &bench.weights, change.clone(), &|_| true);
+            let trial = Trial::new(&graph, &bench.weights, change.clone(), &|_| true);
             let clip = Arc::new(Map::of(&bench.clip));
             let expected = trial.value(at, truth, &clip).unwrap();
             let change_is_seen = apart(&truth[&at], &expected) > 1e-6;
-            assert!(change_is_seen || fault.is_by_value(), "{} changes nothing", fault.word);
-            // Nothing before the site is altered, so the engine may run through up to it.
+            assert!(
+                change_is_seen || fault.is_by_value(),
+                "{} does not change its place",
+                fault.word
+            );
+            // No module before the site is altered, so the engine may run freely up to it.
             let made = bench.run(Some(change));
-            // An engine rounds a tensor of float32 weights where the expression rounds in float64.
+            // The engine rounds float32 weights, and the expression rounds float64 values.
             let error = apart(&expected, &made[&at]);
-            assert!(error < 1e-12, "{} at {}: {error:e}", fault.word, ground.name(at));
+            assert!(error < 1e-12, "{} at {}: {error:e}", fault.word, graph.name(at));
         }
     }
 }
 
 #[test]
-fn what_is_not_shown_moves_a_mistake_to_the_next_module_that_is() {
+fn a_mistake_in_a_hidden_module_is_a_hypothesis_at_the_next_shown_one() {
     let bench = Bench::new(50, (72, 88), Semantics::default());
-    let ground = Ground::new(&bench.model);
+    let graph = ModelGraph::new(&bench.model);
     let id = |name: &str| bench.model.find(name).unwrap().id;
     let shown = |module: ModuleId| module != id("maxpool");
     let words = |at: &str| -> Vec<&str> {
-        hypotheses(&ground, id(at), &shown).iter().map(|change| change.word).collect()
+        hypotheses(&graph, id(at), &shown).iter().map(|change| change.word).collect()
     };
     let at_conv = words("layer1.0.conv1");
     for word in ["max-pool-same", "relu-missing", "relu6"] {
@@ -148,13 +152,13 @@ fn what_is_not_shown_moves_a_mistake_to_the_next_module_that_is() {
 }
 
 #[test]
-fn a_kernel_of_one_pixel_is_never_turned() {
+fn a_kernel_of_one_pixel_is_never_rotated_or_transposed() {
     let bench = Bench::new(10, (57, 65), Semantics::default());
-    let ground = Ground::new(&bench.model);
+    let graph = ModelGraph::new(&bench.model);
     for module in bench.model.modules() {
-        let side = ground.weight_shape(module).get(3).copied().unwrap_or(0);
+        let side = graph.weight_shape(module).get(3).copied().unwrap_or(0);
         let area = module.shape.iter().skip(1).product::<usize>();
-        for change in hypotheses(&ground, module.id, &|_| true) {
+        for change in hypotheses(&graph, module.id, &|_| true) {
             let of_kernel = ["turned-kernel", "transposed-kernel"].contains(&change.word);
             let possible = side > 1 && area > 1;
             assert!(!of_kernel || possible, "{} at {}", change.word, module.name);
@@ -179,12 +183,12 @@ fn a_default_model_at_224_does_not_exercise_the_resize() {
 }
 
 #[test]
-fn what_was_not_compared_was_not_exercised() {
+fn mistakes_in_modules_that_were_not_compared_are_not_exercised() {
     let model = Model::new(Config { depth: 10, size: (57, 65), ..Config::default() }).unwrap();
     let stem = |id: ModuleId| model.module(id).block == "stem";
     let unseen = not_exercised(&model, &stem);
     let gate = unseen.iter().find(|fault| fault.word == "missing-gate").unwrap();
-    assert_eq!(gate.try_size, None, "another size is of no use");
+    assert_eq!(gate.try_size, None, "another size does not help");
     assert!(unseen.iter().all(|fault| fault.word != "bgr"));
     // The logits alone show every mistake before them.
     let output = model.output();
@@ -193,11 +197,11 @@ fn what_was_not_compared_was_not_exercised() {
 }
 
 #[test]
-fn a_gap_is_named() {
+fn a_missing_value_is_named() {
     let bench = Bench::new(10, (32, 32), Semantics::default());
-    let ground = Ground::new(&bench.model);
-    let conv = ground.network.expr(bench.model.stem.conv.id);
-    let own = || Err(Gap::Module(bench.model.input));
+    let graph = ModelGraph::new(&bench.model);
+    let conv = graph.network.expr(bench.model.stem.conv.id);
+    let own = || Err(Missing::Module(bench.model.input));
     let scope = Scope { weights: &bench.weights, values: &|_| None, own: &own };
-    assert_eq!(conv.evaluate(&scope), Err(Gap::Module(bench.model.input)));
+    assert_eq!(conv.evaluate(&scope), Err(Missing::Module(bench.model.input)));
 }

@@ -1,4 +1,4 @@
-//! Mistakes that are in no catalogue: they have to be located, and must not be given a name.
+//! Faults for `selftest` that are not in the catalogue. They have to be located and must not be named.
 
 use spec::{Kind, Model};
 
@@ -6,18 +6,18 @@ use super::edit::{Change, Edit};
 use super::expr::{Expr, Function};
 use super::ground::change;
 
-/// A change of one layer's output that no known mistake makes.
+/// A change of the output of one layer that no known mistake makes.
 #[derive(Debug, Clone, Copy)]
 pub struct Unknown {
-    /// A word for the record.
+    /// Its name in records.
     pub word: &'static str,
-    /// What is wrong.
+    /// The change in words.
     pub what: &'static str,
     function: Function,
 }
 
 impl Unknown {
-    /// All of them.
+    /// All faults of this kind.
     pub const ALL: [Unknown; 2] = [
         Unknown {
             word: "scaled",
@@ -31,7 +31,7 @@ impl Unknown {
         },
     ];
 
-    /// Every layer with weights.
+    /// The change at every convolution, normalisation and linear layer.
     pub fn places(&self, model: &Model) -> Vec<Change> {
         let layers =
             |m: &&spec::Module| matches!(m.kind, Kind::Conv | Kind::BatchNorm | Kind::Linear);

@@ -1,6 +1,6 @@
-//! Runs the binary in a folder of its own.
+//! Runs the binary in a temporary folder, and checks its exit code, its stderr and its record.
 
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(dead_code, reason = "every test file uses a part of it")]
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -10,13 +10,13 @@ use serde_json::Value;
 use skip::skip;
 use tempfile::TempDir;
 
-/// A file in the folder of goldens.
+/// The path of a golden.
 pub fn golden(name: &str) -> String {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../reference/goldens");
     root.join(name).display().to_string()
 }
 
-/// Where there is an ffmpeg that runs, by the rule of the program; says aloud where there is none.
+/// The ffmpeg that the program would use. If there is none, the test is reported as skipped.
 pub fn ffmpeg() -> Option<String> {
     let candidates =
         [std::env::var("FFMPEG").ok(), Some("ffmpeg".into()), std::env::var("HARNESS_FFMPEG").ok()];
@@ -32,19 +32,19 @@ pub fn ffmpeg() -> Option<String> {
     found
 }
 
-/// The record in a file.
+/// Reads a record.
 pub fn json_of(path: &str) -> Value {
     let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{path}: {e}"));
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 
-/// The binary and a folder that goes away.
+/// Runs the binary in a temporary folder, which is removed afterwards.
 pub struct Harness {
     folder: TempDir,
     last_stderr: RefCell<String>,
 }
 
-/// What a run gave.
+/// The result of a run.
 pub struct Run {
     pub code: i32,
     pub stdout: String,
@@ -57,7 +57,7 @@ impl Harness {
         Harness { folder: TempDir::new().unwrap(), last_stderr: RefCell::default() }
     }
 
-    /// A path in the folder.
+    /// A path in the temporary folder.
     pub fn path(&self, name: &str) -> String {
         self.folder.path().join(name).display().to_string()
     }
@@ -76,7 +76,7 @@ impl Harness {
         Run { code, stdout: text(output.stdout), stderr, record: None }
     }
 
-    /// `harness diff` with record and report in the folder.
+    /// Runs `harness diff` and writes its record and report to the temporary folder.
     pub fn diff(&self, arguments: &[&str]) -> Run {
         let (json, html) = (self.path("record.json"), self.path("report.html"));
         let _ = std::fs::remove_file(&json);
@@ -89,7 +89,7 @@ impl Harness {
         std::fs::read_to_string(self.path("report.html")).unwrap()
     }
 
-    /// The rest of the last run's line on stderr that starts so.
+    /// The rest of the line on the last run's stderr that begins with `start`.
     pub fn stderr_line(&self, start: &str) -> String {
         let stderr = self.last_stderr.borrow();
         let line = stderr.lines().find_map(|line| line.strip_prefix(start));
@@ -104,19 +104,19 @@ impl Run {
         self
     }
 
-    /// Exit code 0, and the record.
+    /// Asserts exit code 0 and returns the record.
     #[track_caller]
     pub fn passes(self) -> Value {
         self.code(0).json()
     }
 
-    /// Exit code 1, and the record.
+    /// Asserts exit code 1 and returns the record.
     #[track_caller]
     pub fn fails(self) -> Value {
         self.code(1).json()
     }
 
-    /// Exit code 2 with one line on stderr that holds all of these words.
+    /// Asserts exit code 2, and one line on stderr that contains all of these texts.
     #[track_caller]
     pub fn refuses(self, words: &[&str]) -> Run {
         let run = self.code(2);

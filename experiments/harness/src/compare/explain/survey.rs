@@ -1,5 +1,6 @@
-//! A second run, over the whole network: which of the mistakes that fit explains the other modules
-//! that it alters, and at how many places does the program make it?
+//! A second run of the truth, over the whole network. It answers two questions: which of the mistakes
+//! that fit also explains the other modules that it alters, and at how many places does the program
+//! make it?
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -9,26 +10,26 @@ use spec::weights::Weights;
 use spec::{ModuleId, Tensor};
 
 use super::super::measure::{self, Budget, passes};
-use super::super::{Comparison, Unseen};
+use super::super::{Comparison, DeferredRoundings};
 use super::{ratio, value, walk};
-use crate::faults::{Fault, Ground, Map, Trial, Values, everywhere};
+use crate::faults::{Fault, Map, ModelGraph, Trial, Values, everywhere};
 
-/// A kind of mistake: its word and its variant.
+/// A kind of mistake: the `word` and the `variant` of a [`Change`](crate::faults::Change).
 pub type Kind = (&'static str, &'static str);
 
-/// At how many places of a program a mistake is made.
+/// At how many places a program makes a mistake.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Habit {
-    /// Places where it explains what the candidate gives.
+pub struct Prevalence {
+    /// Places where the mistake explains the candidate's values.
     pub made: usize,
-    /// Places where it would change what is compared.
+    /// Places where the mistake would change a compared value.
     pub places: usize,
 }
 
-impl Habit {
-    /// The mistake of the program.
+impl Prevalence {
+    /// The mistake and the number of its places, in words.
     pub fn in_words(self, variant: &str) -> String {
-        let Habit { made, places } = self;
+        let Prevalence { made, places } = self;
         match made == places {
             true => everywhere(variant, places),
             false => format!("{variant}, in {made} of {places} places"),
@@ -36,28 +37,32 @@ impl Habit {
     }
 }
 
-/// What fits best over all modules that one of the fitting mistakes alters.
+/// The mistakes that agree with the candidate at most modules.
 #[derive(Debug, Default)]
 pub struct Best {
     /// The mistakes in words.
     pub whats: Vec<String>,
-    /// By kind, where they are made at several places.
-    pub habits: HashMap<Kind, Habit>,
+    /// How often the program makes each kind that it makes at more than one place.
+    pub prevalences: HashMap<Kind, Prevalence>,
 }
 
-/// What a mistake has explained.
+/// What one mistake explains.
 #[derive(Default)]
 struct Outcome {
-    /// By module: whether the candidate agrees.
+    /// For each module that the mistake alters: whether the candidate agrees with the changed truth.
     agrees: BTreeMap<ModuleId, bool>,
-    /// Whether it changes a module beyond its budget.
+    /// Whether the mistake changes some module by more than its budget.
     matters: bool,
 }
 
-/// Evaluates the mistakes that fit, and all places of their kinds, over the network.
+/// Evaluates the mistakes that fit, and the same mistakes at all other places, over the whole network.
+///
+/// # Errors
+///
+/// If an engine fails.
 pub fn survey(
     comparison: &mut Comparison,
-    ground: &Ground,
+    graph: &ModelGraph,
     weights: &Weights,
     fits: &[&Trial],
     shown: &dyn Fn(ModuleId) -> bool,
@@ -65,10 +70,10 @@ pub fn survey(
     let kind = |trial: &Trial| (trial.change.word, trial.change.variant);
     let kinds: BTreeSet<Kind> = fits.iter().map(|trial| kind(trial)).collect();
     let faults = Fault::ALL.iter().filter(|fault| kinds.iter().any(|kind| kind.0 == fault.word));
-    let places = faults.flat_map(|fault| fault.places_on(ground));
+    let places = faults.flat_map(|fault| fault.places_on(graph));
     let others: Vec<Trial> = places
         .filter(|change| kinds.contains(&(change.word, change.variant)))
-        .map(|change| Trial::new(ground, weights, change, shown))
+        .map(|change| Trial::new(graph, weights, change, shown))
         .collect();
     let all: Vec<&Trial> = fits.iter().copied().chain(&others).collect();
     let (outcomes, right) = run(comparison, &all, shown)?;
@@ -82,33 +87,33 @@ pub fn survey(
     let best = fits.iter().zip(&outcomes).filter(|(_, outcome)| score(outcome) == most);
     let mut best: Vec<&Trial> = best.map(|(trial, _)| *trial).collect();
 
-    let mut habits: HashMap<Kind, Habit> = HashMap::new();
+    let mut prevalences: HashMap<Kind, Prevalence> = HashMap::new();
     for (trial, outcome) in others.iter().zip(&outcomes[fits.len()..]) {
         if outcome.matters {
-            let habit = habits.entry(kind(trial)).or_default();
-            habit.places += 1;
+            let prevalence = prevalences.entry(kind(trial)).or_default();
+            prevalence.places += 1;
             let wrong = trial.shows.iter().any(|id| right.get(id) == Some(&false));
-            habit.made += usize::from(wrong && outcome.agrees.values().all(|agrees| *agrees));
+            prevalence.made += usize::from(wrong && outcome.agrees.values().all(|agrees| *agrees));
         }
     }
-    habits.retain(|_, habit| habit.made > 1);
-    // A mistake that the program makes wherever it could is likelier than one that it makes at some
-    // places and that cannot be told from it here.
-    let always = |trial: &Trial| habits.get(&kind(trial)).is_some_and(|h| h.made == h.places);
+    prevalences.retain(|_, prevalence| prevalence.made > 1);
+    // Of two mistakes that cannot be told apart here, the one that the program makes at every possible
+    // place is more likely.
+    let always = |trial: &Trial| prevalences.get(&kind(trial)).is_some_and(|h| h.made == h.places);
     if best.iter().any(|trial| always(trial)) {
         best.retain(|trial| always(trial));
     }
-    Ok(Best { whats: best.iter().map(|trial| trial.change.what.clone()).collect(), habits })
+    Ok(Best { whats: best.iter().map(|trial| trial.change.what.clone()).collect(), prevalences })
 }
 
-/// For each trial, whether it alters a module beyond its budget, where every module is shown.
+/// For each trial, whether it alters some module by more than its budget if every module is shown.
 pub fn matter(comparison: &mut Comparison, trials: &[&Trial]) -> Result<Vec<bool>> {
     let (outcomes, _) = run(comparison, trials, &|_| true)?;
     Ok(outcomes.into_iter().map(|outcome| outcome.matters).collect())
 }
 
-/// Runs the network once. Gives what each trial has explained, and whether the candidate agrees with
-/// the right network.
+/// Runs the network once. Returns what each trial explains, and for each module whether the candidate
+/// agrees with the unchanged truth.
 fn run(
     comparison: &mut Comparison,
     trials: &[&Trial],
@@ -130,14 +135,14 @@ fn run(
     let Some(last) = last else { return Ok((outcomes, right)) };
     let roundings = measure::roundings(&model, precision, true);
     let clip = Arc::new(Map::of(&comparison.input));
-    let mut unseen = Unseen::default();
+    let mut deferred = DeferredRoundings::default();
     walk(comparison, &mut [], true, last, shown, &until, |id, seen, values: &Values| {
-        let (Some(candidate), Some(own)) = (seen.candidate, seen.yardstick) else {
-            unseen.add(&model, id, roundings[id.0]);
+        let (Some(candidate), Some(yardstick)) = (seen.candidate, seen.yardstick) else {
+            deferred.add(&model, id, roundings[id.0]);
             return;
         };
-        let granted = roundings[id.0].hypot(unseen.take(&model, id));
-        let budget = Budget::new(precision, granted, seen.truth, own);
+        let granted = roundings[id.0].hypot(deferred.take(&model, id));
+        let budget = Budget::new(precision, granted, seen.truth, yardstick);
         right.insert(id, passes(ratio(seen.truth, candidate, &budget, None, precision)));
         for (trial, outcome) in trials.iter().zip(&mut outcomes) {
             if trial.shows.contains(&id) {

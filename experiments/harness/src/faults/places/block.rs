@@ -1,15 +1,15 @@
-//! Windows, residual connections and the head.
+//! Mistakes in padding, pooling, residual connections and the head.
 
 use spec::model::{Block, Body};
 use spec::{Kind, ModuleId};
 
 use super::super::edit::{Change, Edit};
-use super::super::expr::{Expr, Function, Whole};
-use super::super::ground::{Ground, change};
+use super::super::expr::{Expr, Function, GlobalPool};
+use super::super::ground::{ModelGraph, change};
 use super::super::map::{Window, same_padding};
 use super::super::network::size_of;
 
-/// A window with SAME padding, where that moves it and leaves the size of the output.
+/// The window with SAME padding; None if that does not move it, or if the output has another size.
 fn same(window: Window, (height, width): (usize, usize)) -> Option<Window> {
     let Window { kernel, stride, out, .. } = window;
     let (top, left) = (same_padding(height, kernel, stride), same_padding(width, kernel, stride));
@@ -18,27 +18,27 @@ fn same(window: Window, (height, width): (usize, usize)) -> Option<Window> {
     (keeps && moved != window).then_some(moved)
 }
 
-/// SAME padding on a convolution with a stride. The 2x2 convolutions before a stage are no places:
-/// on an odd map SAME gives them one pixel more, which no comparison of values can meet.
-pub fn same_padding_conv(ground: &Ground) -> Vec<Change> {
-    let variant = "SAME padding, which pads more after than before";
+/// SAME padding on a strided convolution. The 2x2 convolutions before a stage are not places: on an odd
+/// map SAME makes their output one pixel larger, so that there would be nothing to compare.
+pub fn same_padding_conv(graph: &ModelGraph) -> Vec<Change> {
+    let variant = "SAME padding, which pads more after the map than before it";
     let place = |m: &spec::Module| {
-        let Expr::Conv(x, kernel) = ground.network.expr(m.id) else { return None };
-        let size = size_of(ground.model, x.reads().first().copied()?);
+        let Expr::Conv(x, kernel) = graph.network.expr(m.id) else { return None };
+        let size = size_of(graph.model, x.reads().first().copied()?);
         let mut other = kernel.clone();
         other.window = same(kernel.window, size)?;
         let edit = Edit::Compute(m.id, Expr::Conv(x.clone(), other));
         Some(change(variant, variant, m.id, vec![edit]))
     };
-    ground.of_kind(Kind::Conv).filter_map(place).collect()
+    graph.of_kind(Kind::Conv).filter_map(place).collect()
 }
 
-/// SAME padding on the max-pool.
-pub fn same_padding_pool(ground: &Ground) -> Vec<Change> {
-    let variant = "max-pool with SAME padding, which pads more after than before";
-    let id = ground.model.maxpool;
-    let Expr::MaxPool(x, window) = ground.network.expr(id) else { return vec![] };
-    let size = size_of(ground.model, ground.model.stem.conv.id);
+/// SAME padding on the max-pool of the stem.
+pub fn same_padding_pool(graph: &ModelGraph) -> Vec<Change> {
+    let variant = "max-pool with SAME padding, which pads more after the map than before it";
+    let id = graph.model.maxpool;
+    let Expr::MaxPool(x, window) = graph.network.expr(id) else { return vec![] };
+    let size = size_of(graph.model, graph.model.stem.conv.id);
     let made = same(*window, size).map(|window| {
         let edit = Edit::Compute(id, Expr::MaxPool(x.clone(), window));
         change(variant, variant, id, vec![edit])
@@ -46,28 +46,29 @@ pub fn same_padding_pool(ground: &Ground) -> Vec<Change> {
     made.into_iter().collect()
 }
 
-/// The largest value of a map instead of its mean.
-pub fn max_for_mean(ground: &Ground) -> Vec<Change> {
-    let variant = "the largest value of the map instead of its mean";
+/// Global max pooling instead of global average pooling.
+pub fn max_for_mean(graph: &ModelGraph) -> Vec<Change> {
+    let variant = "global max pooling instead of global average pooling";
     let place = |m: &spec::Module| {
-        let Expr::Whole(x, Whole::Mean) = ground.network.expr(m.id) else { return None };
-        let size = size_of(ground.model, x.reads().first().copied()?);
-        let edit = Edit::Compute(m.id, Expr::Whole(x.clone(), Whole::Max));
+        let Expr::GlobalPool(x, GlobalPool::Mean) = graph.network.expr(m.id) else { return None };
+        let size = size_of(graph.model, x.reads().first().copied()?);
+        let edit = Edit::Compute(m.id, Expr::GlobalPool(x.clone(), GlobalPool::Max));
         (size.0 * size.1 > 1).then(|| change(variant, variant, m.id, vec![edit]))
     };
-    ground.of_kind(Kind::Pool).filter_map(place).collect()
+    graph.of_kind(Kind::Pool).filter_map(place).collect()
 }
 
-/// The main path and the shortcut that a block adds.
-fn sum(ground: &Ground, block: &Block) -> Option<(Expr, Expr)> {
-    match ground.operand(block.id)? {
+/// The two operands of a block's residual addition: the main path and the shortcut.
+fn sum(graph: &ModelGraph, block: &Block) -> Option<(Expr, Expr)> {
+    match graph.operand(block.id)? {
         Expr::Plus(h, shortcut) => Some((*h, *shortcut)),
         _ => None,
     }
 }
 
-fn each(
-    ground: &Ground,
+/// One change for each block for which `place` returns the first changed module and the edits.
+fn each_block(
+    graph: &ModelGraph,
     variant: &'static str,
     place: impl Fn(&Block) -> Option<(ModuleId, Vec<Edit>)>,
 ) -> Vec<Change> {
@@ -75,29 +76,29 @@ fn each(
         let (site, edits) = place(block)?;
         Some(change(variant, variant, site, edits))
     };
-    ground.model.blocks.iter().filter_map(made).collect()
+    graph.model.blocks.iter().filter_map(made).collect()
 }
 
-/// No shortcut.
-pub fn residual_missing(ground: &Ground) -> Vec<Change> {
-    each(ground, "the residual is not added", |block| {
-        let (h, _) = sum(ground, block)?;
+/// A block without its residual addition.
+pub fn residual_missing(graph: &ModelGraph) -> Vec<Change> {
+    each_block(graph, "the residual is not added", |block| {
+        let (h, _) = sum(graph, block)?;
         Some((block.id, vec![Edit::Compute(block.id, h.each(Function::Relu))]))
     })
 }
 
-/// The shortcut after the block's ReLU.
-pub fn residual_after_relu(ground: &Ground) -> Vec<Change> {
-    each(ground, "the residual is added after the last ReLU", |block| {
-        let (h, shortcut) = sum(ground, block)?;
+/// The shortcut added after the block's last ReLU.
+pub fn residual_after_relu(graph: &ModelGraph) -> Vec<Change> {
+    each_block(graph, "the residual is added after the last ReLU", |block| {
+        let (h, shortcut) = sum(graph, block)?;
         Some((block.id, vec![Edit::Compute(block.id, h.each(Function::Relu).plus(shortcut))]))
     })
 }
 
-/// The shortcut before the last batch normalisation, where it is there by then.
-pub fn residual_before_norm(ground: &Ground) -> Vec<Change> {
-    each(ground, "the residual is added before the last batch normalisation", |block| {
-        let (h, shortcut) = sum(ground, block)?;
+/// The shortcut added before the last batch normalisation, if it has been computed by then.
+pub fn residual_before_norm(graph: &ModelGraph) -> Vec<Change> {
+    each_block(graph, "the residual is added before the last batch normalisation", |block| {
+        let (h, shortcut) = sum(graph, block)?;
         let norm = match &block.body {
             Body::Bottleneck { expand, .. } => expand.bn.id,
             Body::Basic { bn2, .. } => bn2.id,
@@ -105,20 +106,22 @@ pub fn residual_before_norm(ground: &Ground) -> Vec<Change> {
         if shortcut.reads().iter().any(|id| *id > norm) {
             return None;
         }
-        let x = ground.operand(norm)?;
-        let early = ground.exchange_in(norm, &x, &x.clone().plus(shortcut))?;
+        let x = graph.operand(norm)?;
+        let early = graph.exchange_in(norm, &x, &x.clone().plus(shortcut))?;
         Some((norm, vec![early, Edit::Compute(block.id, h.each(Function::Relu))]))
     })
 }
 
-/// A shortcut that skips the downsampling and takes every second pixel, as a ResNet's does.
-pub fn shortcut_strided(ground: &Ground) -> Vec<Change> {
-    let variant = "the shortcut reads the block's input with stride 2, not the downsampled one";
-    each(ground, variant, |block| {
+/// A shortcut that reads every second pixel of the block's input, as in a ResNet, instead of the
+/// downsampled input.
+pub fn shortcut_strided(graph: &ModelGraph) -> Vec<Change> {
+    let variant =
+        "the shortcut reads the block's input with stride 2 instead of the downsampled input";
+    each_block(graph, variant, |block| {
         let (shortcut, downsample) = (block.shortcut.as_ref()?, block.downsample.as_ref()?);
-        let Expr::Conv(_, kernel) = ground.network.expr(shortcut.conv.id) else { return None };
-        let x = ground.operand(downsample.conv.id)?;
-        let (height, width) = size_of(ground.model, x.reads().first().copied()?);
+        let Expr::Conv(_, kernel) = graph.network.expr(shortcut.conv.id) else { return None };
+        let x = graph.operand(downsample.conv.id)?;
+        let (height, width) = size_of(graph.model, x.reads().first().copied()?);
         let mut other = kernel.clone();
         other.window.stride = 2;
         let edit = Edit::Compute(shortcut.conv.id, Expr::Conv(Box::new(x), other));
@@ -127,10 +130,10 @@ pub fn shortcut_strided(ground: &Ground) -> Vec<Change> {
     })
 }
 
-/// Probabilities for logits.
-pub fn softmax(ground: &Ground) -> Vec<Change> {
+/// Probabilities instead of logits.
+pub fn softmax(graph: &ModelGraph) -> Vec<Change> {
     let variant = "softmax already applied: these are probabilities, not logits";
     let edit = |id| Edit::Compute(id, Expr::Softmax(Box::new(Expr::Own)));
     let place = |m: &spec::Module| change(variant, variant, m.id, vec![edit(m.id)]);
-    ground.of_kind(Kind::Linear).map(place).collect()
+    graph.of_kind(Kind::Linear).map(place).collect()
 }

@@ -1,17 +1,18 @@
-//! The positional embedding: how it is resized, and where it is added.
+//! Mistakes in the positional embedding: how it is resized, and where it is added.
 
 use spec::model::Ctl;
 use spec::{PosEmbed, Semantics};
 
 use super::super::edit::{Change, Edit};
 use super::super::expr::Expr;
-use super::super::ground::{Ground, change};
+use super::super::ground::{ModelGraph, change};
 use super::super::resize::Resize;
 use super::super::rewrite;
 use super::activation::first;
 
-fn each(
-    ground: &Ground,
+/// One change for each CTL whose embedding is on and for which `edits` returns the edits.
+fn each_ctl(
+    graph: &ModelGraph,
     variant: &'static str,
     edits: impl Fn(&Ctl) -> Option<Vec<Edit>>,
 ) -> Vec<Change> {
@@ -20,7 +21,7 @@ fn each(
         let site = first(&edits).unwrap_or(ctl.spatial_conv.pos_embed.id);
         Some(change(variant, variant, site, edits))
     };
-    ground.model.ctls().filter_map(place).collect()
+    graph.model.ctls().filter_map(place).collect()
 }
 
 fn semantics(ctl: &Ctl, pos_embed: PosEmbed) -> Option<Vec<Edit>> {
@@ -28,53 +29,57 @@ fn semantics(ctl: &Ctl, pos_embed: PosEmbed) -> Option<Vec<Edit>> {
     (other != ctl.semantics).then(|| vec![Edit::Semantics(ctl.number, other)])
 }
 
-/// Whether the embedding is resized, and not from one pixel, which is the same in any way.
+/// Whether the embedding is resized from more than one pixel. From one pixel all resizes are the same.
 fn is_resized(ctl: &Ctl) -> bool {
     let p = &ctl.spatial_conv.pos_embed;
     p.size != (p.dim, p.dim) && p.dim > 1
 }
 
-/// Dropped: zeros, or not added to what the next convolution reads.
-pub fn dropped(ground: &Ground) -> Vec<Change> {
+/// A missing embedding: it is zero, or it is not added to what the next convolution reads.
+pub fn dropped(graph: &ModelGraph) -> Vec<Change> {
     let zeros =
-        each(ground, "the positional embedding is dropped", |ctl| semantics(ctl, PosEmbed::Off));
-    let not_added = each(ground, "the positional embedding is not added", |ctl| {
+        each_ctl(graph, "the positional embedding is dropped", |ctl| semantics(ctl, PosEmbed::Off));
+    let not_added = each_ctl(graph, "the positional embedding is not added", |ctl| {
         let ioi = &ctl.spatial_conv;
-        let relu = Expr::Of(ioi.glo_in_relu);
-        let sum = relu.clone().plus(Expr::Of(ioi.pos_embed.id));
-        Some(vec![ground.exchange_in(ioi.glo_mid.conv.id, &sum, &relu)?])
+        let relu = Expr::Output(ioi.glo_in_relu);
+        let sum = relu.clone().plus(Expr::Output(ioi.pos_embed.id));
+        Some(vec![graph.exchange_in(ioi.glo_mid.conv.id, &sum, &relu)?])
     });
     [zeros, not_added].concat()
 }
 
-/// Resized with half-pixel centres.
-pub fn half_pixel(ground: &Ground) -> Vec<Change> {
-    each(ground, "align_corners off", |ctl| {
+/// A resize with half-pixel centres where the network aligns the corners.
+pub fn half_pixel(graph: &ModelGraph) -> Vec<Change> {
+    each_ctl(graph, "the positional embedding is resized with align_corners off", |ctl| {
         semantics(ctl, PosEmbed::HalfPixel).filter(|_| is_resized(ctl))
     })
 }
 
-/// Resized with aligned corners where the network has half-pixel centres.
-pub fn aligned(ground: &Ground) -> Vec<Change> {
-    each(ground, "align_corners on", |ctl| {
+/// A resize with aligned corners where the network has half-pixel centres.
+pub fn aligned(graph: &ModelGraph) -> Vec<Change> {
+    each_ctl(graph, "the positional embedding is resized with align_corners on", |ctl| {
         semantics(ctl, PosEmbed::AlignCorners).filter(|_| is_resized(ctl))
     })
 }
 
-/// Made smaller with anti-aliasing; made larger, this is the half-pixel resize.
-pub fn antialiased(ground: &Ground) -> Vec<Change> {
-    each(ground, "the embedding resized with anti-aliasing (jax.image.resize's default)", |ctl| {
-        let p = &ctl.spatial_conv.pos_embed;
-        let smaller = p.size.0 < p.dim || p.size.1 < p.dim;
-        let expr = Expr::Embedding(p.name.clone(), p.dim, p.size, Resize::Antialias);
-        (is_resized(ctl) && smaller).then(|| vec![Edit::Compute(p.id, expr)])
-    })
+/// A resize with anti-aliasing. It differs from the half-pixel resize only if the result is smaller.
+pub fn antialiased(graph: &ModelGraph) -> Vec<Change> {
+    each_ctl(
+        graph,
+        "the positional embedding is resized with anti-aliasing, the default of jax.image.resize",
+        |ctl| {
+            let p = &ctl.spatial_conv.pos_embed;
+            let smaller = p.size.0 < p.dim || p.size.1 < p.dim;
+            let expr = Expr::Embedding(p.name.clone(), p.dim, p.size, Resize::Antialias);
+            (is_resized(ctl) && smaller).then(|| vec![Edit::Compute(p.id, expr)])
+        },
+    )
 }
 
-/// The Flax port's emulation, which vanishes on a map of one pixel.
-pub fn flax(ground: &Ground) -> Vec<Change> {
-    each(
-        ground,
+/// The Flax port's emulation of align_corners, which gives zeros on a map of one pixel.
+pub fn flax(graph: &ModelGraph) -> Vec<Change> {
+    each_ctl(
+        graph,
         "the positional embedding is dropped on 1-pixel maps, as in the Flax port",
         |ctl| {
             let p = &ctl.spatial_conv.pos_embed;
@@ -84,49 +89,53 @@ pub fn flax(ground: &Ground) -> Vec<Change> {
     )
 }
 
-/// Height and width exchanged.
-pub fn transposed(ground: &Ground) -> Vec<Change> {
-    each(ground, "the positional embedding transposed (height and width exchanged)", |ctl| {
+/// A transposed embedding.
+pub fn transposed(graph: &ModelGraph) -> Vec<Change> {
+    each_ctl(graph, "the positional embedding is transposed (height and width swapped)", |ctl| {
         let p = &ctl.spatial_conv.pos_embed;
         (p.dim > 1).then(|| vec![Edit::Weight(p.name.clone(), rewrite::transpose)])
     })
 }
 
-/// The convolution that reads the embedding, without it.
-fn without(ground: &Ground, ctl: &Ctl) -> Option<Edit> {
+/// The edit of the convolution that reads the embedding, so that it does not.
+fn without(graph: &ModelGraph, ctl: &Ctl) -> Option<Edit> {
     let ioi = &ctl.spatial_conv;
-    let relu = Expr::Of(ioi.glo_in_relu);
-    let sum = relu.clone().plus(Expr::Of(ioi.pos_embed.id));
-    ground.exchange_in(ioi.glo_mid.conv.id, &sum, &relu)
+    let relu = Expr::Output(ioi.glo_in_relu);
+    let sum = relu.clone().plus(Expr::Output(ioi.pos_embed.id));
+    graph.exchange_in(ioi.glo_mid.conv.id, &sum, &relu)
 }
 
-/// Added to the output of glo_conv.3.
-pub fn late(ground: &Ground) -> Vec<Change> {
-    each(ground, "the positional embedding added after glo_conv.3 instead of before it", |ctl| {
-        let Edit::Compute(conv, expr) = without(ground, ctl)? else { return None };
-        Some(vec![Edit::Compute(conv, expr.plus(Expr::Of(ctl.spatial_conv.pos_embed.id)))])
+/// An embedding that is added to the output of glo_conv.3 instead of its input.
+pub fn late(graph: &ModelGraph) -> Vec<Change> {
+    each_ctl(
+        graph,
+        "the positional embedding is added after glo_conv.3 instead of before it",
+        |ctl| {
+            let Edit::Compute(conv, expr) = without(graph, ctl)? else { return None };
+            Some(vec![Edit::Compute(conv, expr.plus(Expr::Output(ctl.spatial_conv.pos_embed.id)))])
+        },
+    )
+}
+
+/// An embedding that is added before the first ReLU. The module of the embedding comes after that ReLU,
+/// so the expression of the embedding is used instead of its output.
+pub fn before_relu(graph: &ModelGraph) -> Vec<Change> {
+    each_ctl(graph, "the positional embedding is added before the first ReLU", |ctl| {
+        let ioi = &ctl.spatial_conv;
+        let bn = Expr::Output(ioi.glo_in.bn.id);
+        let embedding = graph.network.expr(ioi.pos_embed.id).clone();
+        let relu = graph.exchange_in(ioi.glo_in_relu, &bn, &bn.clone().plus(embedding))?;
+        Some(vec![relu, without(graph, ctl)?])
     })
 }
 
-/// Added before the first ReLU. The embedding's own module comes after that one, so its expression
-/// is taken.
-pub fn before_relu(ground: &Ground) -> Vec<Change> {
-    each(ground, "the positional embedding added before the first ReLU", |ctl| {
+/// An embedding that is added before the first batch normalisation.
+pub fn before_norm(graph: &ModelGraph) -> Vec<Change> {
+    each_ctl(graph, "the positional embedding is added before glo_conv.1", |ctl| {
         let ioi = &ctl.spatial_conv;
-        let bn = Expr::Of(ioi.glo_in.bn.id);
-        let embedding = ground.network.expr(ioi.pos_embed.id).clone();
-        let relu = ground.exchange_in(ioi.glo_in_relu, &bn, &bn.clone().plus(embedding))?;
-        Some(vec![relu, without(ground, ctl)?])
-    })
-}
-
-/// Added before the first batch normalisation.
-pub fn before_norm(ground: &Ground) -> Vec<Change> {
-    each(ground, "the positional embedding added before glo_conv.1", |ctl| {
-        let ioi = &ctl.spatial_conv;
-        let conv = Expr::Of(ioi.glo_in.conv.id);
-        let embedding = ground.network.expr(ioi.pos_embed.id).clone();
-        let norm = ground.exchange_in(ioi.glo_in.bn.id, &conv, &conv.clone().plus(embedding))?;
-        Some(vec![norm, without(ground, ctl)?])
+        let conv = Expr::Output(ioi.glo_in.conv.id);
+        let embedding = graph.network.expr(ioi.pos_embed.id).clone();
+        let norm = graph.exchange_in(ioi.glo_in.bn.id, &conv, &conv.clone().plus(embedding))?;
+        Some(vec![norm, without(graph, ctl)?])
     })
 }

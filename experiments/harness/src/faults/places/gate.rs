@@ -1,14 +1,15 @@
-//! The temporal-focus gate and the two branches of a channel-time learning block.
+//! Mistakes in the gate and in the two branches of a channel-time learning block (CTL).
 
 use spec::model::Ctl;
 use spec::{ModuleId, Semantics};
 
 use super::super::edit::{Change, Edit};
 use super::super::expr::Expr;
-use super::super::ground::{Ground, change};
+use super::super::ground::{ModelGraph, change};
 
-fn each(
-    ground: &Ground,
+/// One change for each CTL for which `place` returns the first changed module and the edit.
+fn each_ctl(
+    graph: &ModelGraph,
     variant: &'static str,
     place: impl Fn(&Ctl) -> Option<(ModuleId, Edit)>,
 ) -> Vec<Change> {
@@ -16,64 +17,64 @@ fn each(
         let (site, edit) = place(ctl)?;
         Some(change(variant, variant, site, vec![edit]))
     };
-    ground.model.ctls().filter_map(made).collect()
+    graph.model.ctls().filter_map(made).collect()
 }
 
-/// What a block reads, and g * it; none where the gate is off.
-fn gated(ground: &Ground, ctl: &Ctl) -> Option<(Expr, Expr)> {
-    let x = ground.operand(ctl.gate.pool)?;
-    let gated = x.clone().times(Expr::Of(ctl.gate.sigmoid));
+/// The input x of a CTL, and g * x; None if the gate is off.
+fn gated(graph: &ModelGraph, ctl: &Ctl) -> Option<(Expr, Expr)> {
+    let x = graph.operand(ctl.gate.pool)?;
+    let gated = x.clone().times(Expr::Output(ctl.gate.sigmoid));
     ctl.semantics.tfc.then_some((x, gated))
 }
 
-/// A gate of 1.
-pub fn missing(ground: &Ground) -> Vec<Change> {
-    each(ground, "the gate g is missing (1 everywhere)", |ctl| {
+/// A gate that is 1 everywhere.
+pub fn missing(graph: &ModelGraph) -> Vec<Change> {
+    each_ctl(graph, "the gate g is missing (1 everywhere)", |ctl| {
         let semantics = Semantics { tfc: false, ..ctl.semantics };
         let edit = Edit::Semantics(ctl.number, semantics);
         ctl.semantics.tfc.then_some((ctl.gate.sigmoid, edit))
     })
 }
 
-/// Only the temporal branch reads x.
-pub fn missing_in_tfc(ground: &Ground) -> Vec<Change> {
-    each(ground, "the gate is missing in the temporal branch (temporal_conv reads x)", |ctl| {
-        let (x, gated) = gated(ground, ctl)?;
+/// A temporal branch that reads x instead of g * x.
+pub fn missing_in_tfc(graph: &ModelGraph) -> Vec<Change> {
+    each_ctl(graph, "the gate is missing in the temporal branch (temporal_conv reads x)", |ctl| {
+        let (x, gated) = gated(graph, ctl)?;
         let site = ctl.temporal_conv.id;
-        Some((site, ground.exchange_in(site, &gated, &x)?))
+        Some((site, graph.exchange_in(site, &gated, &x)?))
     })
 }
 
-/// Only the global branch reads x.
-pub fn missing_in_ioi(ground: &Ground) -> Vec<Change> {
-    each(ground, "the gate is missing in the IOI branch (glo_conv.0 reads x)", |ctl| {
-        let (x, gated) = gated(ground, ctl)?;
+/// An IOI branch that reads x instead of g * x.
+pub fn missing_in_ioi(graph: &ModelGraph) -> Vec<Change> {
+    each_ctl(graph, "the gate is missing in the IOI branch (glo_conv.0 reads x)", |ctl| {
+        let (x, gated) = gated(graph, ctl)?;
         let site = ctl.spatial_conv.glo_in.conv.id;
-        Some((site, ground.exchange_in(site, &gated, &x)?))
+        Some((site, graph.exchange_in(site, &gated, &x)?))
     })
 }
 
-/// The local branch reads g * x, too.
-pub fn on_short(ground: &Ground) -> Vec<Change> {
-    each(ground, "the gate is laid on short_conv, too (it reads g * x)", |ctl| {
-        let (x, gated) = gated(ground, ctl)?;
+/// A short_conv that reads g * x instead of x.
+pub fn on_short(graph: &ModelGraph) -> Vec<Change> {
+    each_ctl(graph, "the gate is applied to short_conv too (it reads g * x)", |ctl| {
+        let (x, gated) = gated(graph, ctl)?;
         let site = ctl.spatial_conv.short_conv.id;
-        Some((site, ground.exchange_in(site, &x, &gated)?))
+        Some((site, graph.exchange_in(site, &x, &gated)?))
     })
 }
 
-/// The interaction adds nothing.
-pub fn ioi_missing(ground: &Ground) -> Vec<Change> {
-    each(ground, "the IOI branch is missing (0 everywhere)", |ctl| {
+/// An IOI branch that is 0 everywhere.
+pub fn ioi_missing(graph: &ModelGraph) -> Vec<Change> {
+    each_ctl(graph, "the IOI branch is missing (0 everywhere)", |ctl| {
         let semantics = Semantics { ioi: false, ..ctl.semantics };
         let edit = Edit::Semantics(ctl.number, semantics);
         ctl.semantics.ioi.then_some((ctl.spatial_conv.id, edit))
     })
 }
 
-/// The temporal convolution adds nothing.
-pub fn tfc_missing(ground: &Ground) -> Vec<Change> {
-    each(ground, "the temporal branch is missing from the sum", |ctl| {
-        Some((ctl.id, Edit::Compute(ctl.id, Expr::Of(ctl.spatial_conv.id))))
+/// A temporal branch that is not added.
+pub fn tfc_missing(graph: &ModelGraph) -> Vec<Change> {
+    each_ctl(graph, "the temporal branch is missing from the sum", |ctl| {
+        Some((ctl.id, Edit::Compute(ctl.id, Expr::Output(ctl.spatial_conv.id))))
     })
 }

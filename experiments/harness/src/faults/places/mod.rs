@@ -1,4 +1,4 @@
-//! Where each mistake of the catalogue would change a result.
+//! For each mistake of the catalogue, a function that lists the places where it would change a result.
 
 pub mod activation;
 pub mod block;
