@@ -1,6 +1,6 @@
 //! Tells the linker and the program where libtorch is, so that neither LD_LIBRARY_PATH nor a
-//! Python import is needed. The folder is LIBTORCH, which .cargo/config.toml points at the wheel
-//! that scripts/setup unpacks.
+//! Python import is needed. The variable LIBTORCH holds the folder; .cargo/config.toml sets it to
+//! the wheel that scripts/setup unpacks.
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");

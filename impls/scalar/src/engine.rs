@@ -1,4 +1,4 @@
-//! The engine that the harness runs.
+//! [`Scalar`], which implements [`spec::Engine`].
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::params::Params;
 use crate::real::Real;
 use crate::tap::Probe;
 
-/// The scalar implementation in precision `T`, f32 or f64, with its model and weights.
+/// The scalar engine: a model with its weights, in precision `T` (f32 or f64).
 #[derive(Debug, Clone)]
 pub struct Scalar<T> {
     model: Arc<Model>,
@@ -19,15 +19,15 @@ pub struct Scalar<T> {
 }
 
 impl<T: Real> Scalar<T> {
-    /// Copies the weights that the model needs. A missing tensor is
-    /// [`EngineError::MissingWeight`], one of another shape [`EngineError::Shape`].
+    /// Copies the weights that the model needs. Fails with [`EngineError::MissingWeight`] if a tensor
+    /// is missing and with [`EngineError::Shape`] if it has another shape.
     pub fn new(model: Arc<Model>, weights: &Weights) -> Result<Self, EngineError> {
         let params = Params::new(&model, weights)?;
         Ok(Scalar { model, params })
     }
 
-    /// A clip [N, 3, T, H, W] as maps [N, 3 T, H, W]: the same values in the same order, so that
-    /// channel index = colour * T + frame.
+    /// Reinterprets clips [N, 3, T, H, W] as maps [N, 3 T, H, W]: the same values in the same order,
+    /// so that channel index = colour * T + frame.
     fn clip(&self, input: &Tensor) -> Result<Map<T>, EngineError> {
         let n = input.shape.first().copied().unwrap_or(0);
         let expected = self.model.input_shape(n);

@@ -1,13 +1,13 @@
-//! The SqueezeTime network (arXiv 2405.08344) from scratch, in plain loops made to be read beside
-//! the paper: no library of kernels under it, no target features, no `unsafe`.
+//! The SqueezeTime network (arXiv 2405.08344) written from scratch in plain loops, to be read next
+//! to the paper. It uses no kernel library, no target features and no `unsafe`.
 //!
 //! Reading order: [`network`] (the walk over the model: stem, blocks, channel-time learning,
 //! head), [`ops`] (what each step computes), [`resize`] (what four published programs mean by a
 //! bilinear resize), [`tap`] (how the walk is observed).
 //!
-//! Numbers: activations are held in `T`, which is f32 or f64. Every sum is accumulated in f64, in
-//! one fixed order, and rounded to `T` once. A float32 run therefore carries the rounding of its
-//! activations and nothing else, and the result is the same bits whatever the number of threads.
+//! Precision: activations are stored in `T`, which is f32 or f64. Every sum is accumulated in f64,
+//! in one fixed order, and rounded to `T` once. The only rounding error of a float32 run is
+//! therefore that of its activations, and the result has the same bits for any number of threads.
 //! The exception is [`resize`], which computes in `T` throughout, as the programs that it
 //! describes do.
 

@@ -1,54 +1,54 @@
-//! Feature maps.
+//! [`Map`], the tensor type that all operations of this crate read and write.
 
 use rayon::prelude::*;
 
 use crate::real::Real;
 
-/// Feature maps [N, C, H, W], row-major; a vector per clip has H = W = 1.
+/// Feature maps [N, C, H, W], row-major. A vector for each clip is a map with H = W = 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Map<T> {
-    /// Clips.
+    /// N, the number of clips.
     pub n: usize,
-    /// Channels.
+    /// C, the number of channels.
     pub c: usize,
-    /// Height, at least 1.
+    /// H, the height in pixels, at least 1.
     pub h: usize,
-    /// Width, at least 1.
+    /// W, the width in pixels, at least 1.
     pub w: usize,
-    /// The values.
+    /// The values, `n * c * h * w` of them, in the order [N, C, H, W].
     pub data: Vec<T>,
 }
 
 impl<T: Real> Map<T> {
-    /// Wraps values of shape [n, c, h, w]. Panics if their number is not n * c * h * w or a map is
-    /// empty: that is a fault in the caller.
+    /// Wraps values of shape [n, c, h, w]. Panics if their number is not n * c * h * w or if h or w
+    /// is 0, because that is a bug in the caller.
     pub fn new([n, c, h, w]: [usize; 4], data: Vec<T>) -> Self {
-        assert!(h > 0 && w > 0, "a map of {h}x{w} pixels");
-        assert_eq!(data.len(), n * c * h * w, "values for a map [{n}, {c}, {h}, {w}]");
+        assert!(h > 0 && w > 0, "a map must have at least one pixel, got {h}x{w}");
+        assert_eq!(data.len(), n * c * h * w, "number of values of a map [{n}, {c}, {h}, {w}]");
         Map { n, c, h, w, data }
     }
 
-    /// A map of one value everywhere.
+    /// A map that holds `value` everywhere.
     pub fn filled(shape: [usize; 4], value: T) -> Self {
         Map::new(shape, vec![value; shape.iter().product()])
     }
 
-    /// `[n, c, h, w]`.
+    /// The shape `[n, c, h, w]`.
     pub fn shape(&self) -> [usize; 4] {
         [self.n, self.c, self.h, self.w]
     }
 
-    /// Pixels in one plane.
+    /// Number of pixels in one plane, H * W.
     pub fn plane(&self) -> usize {
         self.h * self.w
     }
 
-    /// A map of the same shape whose value is a function of the value here.
+    /// Applies `f` to every value and returns a map of the same shape.
     pub fn mapped(&self, f: impl Fn(T) -> T + Sync) -> Self {
         self.mapped_planes(|_, x| f(x))
     }
 
-    /// As [`Map::mapped`], with the index n * C + c of the plane.
+    /// Like [`Map::mapped`], but `f` also gets the index n * C + c of the plane.
     pub fn mapped_planes(&self, f: impl Fn(usize, T) -> T + Sync) -> Self {
         let mut data = vec![T::ZERO; self.data.len()];
         let planes = data.par_chunks_mut(self.plane()).zip(self.data.par_chunks(self.plane()));

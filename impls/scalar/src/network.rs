@@ -1,5 +1,5 @@
-//! The network, step by step, in the order of [`spec::Model::modules`]; names of the parts are the
-//! paper's (arXiv 2405.08344, section 3).
+//! The network, step by step, in the order of [`spec::Model::modules`]. The parts have the names
+//! that the paper gives them (arXiv 2405.08344, section 3).
 
 use spec::model::{BatchNorm, Block, Body, Conv, ConvBn, Ctl, Gate, Ioi, PosEmbedding};
 use spec::{EngineError, Model, ModuleId, PosEmbed, Semantics};
@@ -14,7 +14,7 @@ use crate::tap::Probe;
 
 type Step<T> = Result<Map<T>, EngineError>;
 
-/// One run of the network.
+/// One forward pass through the network.
 pub struct Walk<'a, W> {
     model: &'a Model,
     params: &'a Params<W>,
@@ -22,13 +22,13 @@ pub struct Walk<'a, W> {
 }
 
 impl<'a, W: Real> Walk<'a, W> {
-    /// A run with these learned values, seen by this probe.
+    /// Prepares a forward pass with the given parameters, observed by `probe`.
     pub fn new(model: &'a Model, params: &'a Params<W>, probe: Probe<'a>) -> Self {
         Walk { model, params, probe }
     }
 
-    /// From the squeezed clip [N, 3 T, H, W] (channel index = colour * T + frame) to the logits
-    /// [N, classes, 1, 1], or to the pooled features [N, C, 1, 1] of a backbone.
+    /// Takes the squeezed clips [N, 3 T, H, W] (channel index = colour * T + frame) to the logits
+    /// [N, classes, 1, 1], or for a backbone to the pooled features [N, C, 1, 1].
     pub fn run<T: Real>(mut self, clip: Map<T>) -> Step<T> {
         let model = self.model;
         let x = self.observe(model.input, clip)?;
@@ -45,7 +45,8 @@ impl<'a, W: Real> Walk<'a, W> {
         self.observe(self.model.maxpool, pool::max_3x3_stride_2(&relu(&x)))
     }
 
-    /// ReLU(body(x) + shortcut(x)), where x is halved first in the blocks that begin stages 2 to 4.
+    /// ReLU(body(x) + shortcut(x)). In the first blocks of stages 2 to 4 the height and the width of
+    /// x are halved first.
     fn block<T: Real>(&mut self, block: &Block, x: Map<T>) -> Step<T> {
         let x = match &block.downsample {
             Some(downsample) => self.conv_bn(downsample, &x)?,
@@ -82,8 +83,8 @@ impl<'a, W: Real> Walk<'a, W> {
         self.observe(ctl.id, combine::add(&temporal, &spatial))
     }
 
-    /// g = sigmoid(W2 ReLU(BN(W1 mean(x)))), [N, C, 1, 1]: how much each channel, and so each
-    /// moment, matters.
+    /// The gate g = sigmoid(W2 ReLU(BN(W1 mean(x)))), [N, C, 1, 1], which weights each channel and,
+    /// because channels hold the frames, each moment.
     fn gate<T: Real>(&mut self, gate: &Gate, semantics: Semantics, x: &Map<T>) -> Step<T> {
         let h = self.observe(gate.pool, pool::mean(x))?;
         let h = self.conv(&gate.conv1, &h)?;
@@ -97,9 +98,9 @@ impl<'a, W: Real> Walk<'a, W> {
         self.observe(gate.sigmoid, g)
     }
 
-    /// IOI(x) = conv3x3(x) * sigmoid(conv3x3(ReLU(BN(conv7x7(ReLU(BN(conv3x3(g * x))) + e))))): what
-    /// is where, weighed by what moves from place to place. The embedding e restores the positions
-    /// that the squeezed frames have lost.
+    /// IOI(x) = conv3x3(x) * sigmoid(conv3x3(ReLU(BN(conv7x7(ReLU(BN(conv3x3(g * x))) + e))))): a
+    /// map of the objects, weighted by attention to how they move. The positional embedding e
+    /// restores the positions, which squeezing the frames has lost.
     fn ioi<T: Real>(
         &mut self,
         ioi: &Ioi,
@@ -122,7 +123,7 @@ impl<'a, W: Real> Walk<'a, W> {
         self.observe(ioi.id, product)
     }
 
-    /// The embedding [1, 16, p, p] at the size of the map, [1, 16, H, W].
+    /// Resizes the embedding [1, 16, p, p] to the size of the map, [1, 16, H, W].
     fn pos_embed<T: Real>(&mut self, embedding: &PosEmbedding, semantics: PosEmbed) -> Step<T> {
         let learned = self.params.pos_embed(embedding)?;
         let learned: Vec<T> = learned.iter().map(|&v| T::from_f64(v.to_f64())).collect();
@@ -140,13 +141,13 @@ impl<'a, W: Real> Walk<'a, W> {
             Some(_) if from == embedding.size => Map::new(shape, learned),
             Some(method) => {
                 let resized = resize::planes(method, &learned, from, embedding.size);
-                Map::new(shape, resized.map_err(|error| fails_at(&embedding.name, error))?)
+                Map::new(shape, resized.map_err(|error| resize_failed(&embedding.name, error))?)
             }
         };
         self.observe(embedding.id, value)
     }
 
-    /// Mean over the map, then the classifier, unless this is a backbone.
+    /// Averages over the map and applies the classifier, which a backbone does not have.
     fn head<T: Real>(&mut self, x: Map<T>) -> Step<T> {
         let features = self.observe(self.model.avgpool, pool::mean(&x))?;
         match &self.model.fc {
@@ -178,6 +179,6 @@ impl<'a, W: Real> Walk<'a, W> {
     }
 }
 
-fn fails_at(name: &str, error: resize::ResizeError) -> EngineError {
+fn resize_failed(name: &str, error: resize::ResizeError) -> EngineError {
     EngineError::Backend { engine: "scalar", message: format!("{name}: {error}") }
 }

@@ -1,4 +1,4 @@
-//! The learned values, checked once.
+//! The learned parameters, whose names and shapes are checked once, at load.
 
 use std::collections::HashMap;
 
@@ -9,13 +9,13 @@ use spec::{EngineError, Model};
 use crate::ops::{conv, linear, norm};
 use crate::real::Real;
 
-/// Every tensor of the model's state dict under its official name, in the engine's precision: what a
-/// checkpoint stores as float64 stays so in f64.
+/// Every tensor of the model's state dict under its official name, in the engine's precision. Values
+/// that a checkpoint stores as float64 keep that precision when `T` is f64.
 #[derive(Debug, Clone)]
 pub struct Params<T>(HashMap<String, Vec<T>>);
 
 impl<T: Real> Params<T> {
-    /// Copies what the model needs and refuses what is missing or has another shape.
+    /// Copies the tensors that the model needs. Fails if one is missing or has another shape.
     pub fn new(model: &Model, weights: &Weights) -> Result<Self, EngineError> {
         let mut params = HashMap::new();
         for wanted in model.parameters() {
@@ -42,7 +42,7 @@ impl<T: Real> Params<T> {
         self.get(&format!("{module}.{leaf}"))
     }
 
-    /// The convolution that a module describes.
+    /// The convolution of a module, with its weights and bias.
     pub fn conv(&self, module: &Conv) -> Result<conv::Conv<'_, T>, EngineError> {
         let bias = module.bias.then(|| self.leaf(&module.name, "bias")).transpose()?;
         Ok(conv::Conv {
@@ -56,7 +56,7 @@ impl<T: Real> Params<T> {
         })
     }
 
-    /// The normalisation that a module describes.
+    /// The batch normalisation of a module, with its parameters and statistics.
     pub fn batch_norm(&self, module: &BatchNorm) -> Result<norm::BatchNorm<'_, T>, EngineError> {
         Ok(norm::BatchNorm {
             weight: self.leaf(&module.name, "weight")?,
@@ -67,7 +67,7 @@ impl<T: Real> Params<T> {
         })
     }
 
-    /// The dense layer that a module describes.
+    /// The linear layer of a module, with its weights and bias.
     pub fn linear(&self, module: &Linear) -> Result<linear::Linear<'_, T>, EngineError> {
         Ok(linear::Linear {
             weight: self.leaf(&module.name, "weight")?,
@@ -75,7 +75,7 @@ impl<T: Real> Params<T> {
         })
     }
 
-    /// The positional embedding [1, 16, p, p] as it was learned.
+    /// The positional embedding [1, 16, p, p] as it was learned, before any resize.
     pub fn pos_embed(&self, module: &PosEmbedding) -> Result<&[T], EngineError> {
         self.get(&module.name)
     }

@@ -1,4 +1,4 @@
-//! The two number formats.
+//! The trait [`Real`], which makes the engine generic over f32 and f64.
 
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -7,7 +7,8 @@ use std::ops::{Add, Div, Mul, Sub};
 use spec::weights::Param;
 use spec::{Precision, Tensor};
 
-/// What is asked of a number format; `f32` and `f64` have it, and nothing else can.
+/// A floating-point format that the engine can compute in. The trait is sealed: only `f32` and `f64`
+/// implement it.
 pub trait Real:
     Copy
     + Debug
@@ -21,13 +22,13 @@ pub trait Real:
     + sealed::Sealed
     + 'static
 {
-    /// Its name in the engine's description.
+    /// The precision that the engine reports.
     const PRECISION: Precision;
-    /// 0.
+    /// The value 0.
     const ZERO: Self;
-    /// 1.
+    /// The value 1.
     const ONE: Self;
-    /// 0.5.
+    /// The value 0.5.
     const HALF: Self;
 
     /// Widens to f64, which is exact.
@@ -36,32 +37,32 @@ pub trait Real:
     /// Rounds to the nearest value of this format.
     fn from_f64(value: f64) -> Self;
 
-    /// An index or a size as a number; exact below 2^24.
+    /// Converts an index or a size; exact below 2^24.
     fn from_index(index: usize) -> Self;
 
     /// self * factor + term, rounded once.
     fn mul_add(self, factor: Self, term: Self) -> Self;
 
-    /// The whole number at or below.
+    /// Rounds down to a whole number.
     fn floor(self) -> Self;
 
-    /// The magnitude.
+    /// The absolute value.
     fn abs(self) -> Self;
 
-    /// Whether this is not a number.
+    /// Whether the value is a NaN.
     fn is_nan(self) -> bool;
 
-    /// A tensor of this format.
+    /// Makes a tensor of this format from a shape and its values.
     fn tensor(shape: Vec<usize>, data: Vec<Self>) -> Tensor;
 
-    /// The values of a tensor, rounded to this format where it is the narrower one.
+    /// The values of a tensor, rounded to this format if the tensor is wider.
     fn values(tensor: &Tensor) -> Vec<Self>;
 
-    /// The values of a tensor of weights: float32 as every engine has them, or in f64 those that
-    /// the checkpoint stores.
+    /// The values of a weight tensor. For `f32` they are the float32 values that every engine uses;
+    /// for `f64` they are the values that the checkpoint stores.
     fn param(param: &Param) -> Vec<Self>;
 
-    /// All values widened to f64; f64 itself is not copied.
+    /// Widens all values to f64; values that are f64 already are not copied.
     fn widen(values: &[Self]) -> Cow<'_, [f64]>;
 }
 

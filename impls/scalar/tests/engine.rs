@@ -1,4 +1,5 @@
-//! How the engine behaves: observing, replacing, stopping, switching parts off, refusing.
+//! The behaviour of the engine: taps that observe, replace and stop; parts that are switched off;
+//! inputs and weights that it must refuse.
 
 mod common;
 
@@ -16,7 +17,7 @@ fn small(depth: usize, clips: usize) -> Case {
     Case::new(small_config(depth), clips)
 }
 
-/// Answers once, at one module, and counts what it sees after that.
+/// A tap that returns `flow` at one module and counts the activations that it is shown after that.
 struct Answer {
     at: ModuleId,
     flow: Option<Flow>,
@@ -59,7 +60,7 @@ fn engines_say_what_they_are() {
     );
 }
 
-/// What a checkpoint stores as float64 counts in float64 and nowhere else.
+/// Values that a checkpoint stores as float64 change the float64 result and no other.
 #[test]
 fn float64_weights_count_in_float64_only() {
     let plain = small(10, 1);
@@ -74,7 +75,7 @@ fn float64_weights_count_in_float64_only() {
     }
 }
 
-/// Every module once, in the model's order, in the model's shape and the engine's precision.
+/// The tap gets every module once, in the model's order and shape and in the engine's precision.
 fn observes_all<T: Real>(depth: usize, clips: usize) {
     let case = small(depth, clips);
     let mut record = Record::default();
@@ -100,7 +101,7 @@ fn every_module_is_observed_and_nothing_changes() {
 }
 
 #[test]
-fn batch_normalisations_are_seen_before_their_relu() {
+fn batch_normalisations_are_observed_before_their_relu() {
     let case = small(50, 1);
     let mut record = Record::default();
     case.run_with::<f32>(&mut record).unwrap();
@@ -115,7 +116,7 @@ fn batch_normalisations_are_seen_before_their_relu() {
     }
 }
 
-/// Feeding every module the value that it would have anyhow changes nothing, whoever computed it.
+/// Replacing a module's output by the value that it has anyway does not change the logits.
 #[test]
 fn replacing_by_the_same_value_changes_nothing() {
     let case = small(10, 2);
@@ -129,8 +130,8 @@ fn replacing_by_the_same_value_changes_nothing() {
     }
 }
 
-/// Whatever is replaced, the rest of the network reads it: the logits change for every module. A
-/// ReLU may swallow a shift in one direction, but not in both.
+/// The rest of the network reads a replaced value: the logits change for every module. Both
+/// directions are tried, because a ReLU can absorb a shift in one of them.
 #[test]
 fn every_replaced_value_reaches_the_logits() {
     for depth in [10, 50] {
@@ -187,9 +188,9 @@ fn stopping_stops_there() {
     }
 }
 
-/// Clips do not see each other, and an engine keeps nothing from one run to the next.
+/// The clips of a batch are independent, and an engine keeps no state from one run to the next.
 #[test]
-fn a_batch_is_its_clips() {
+fn a_batch_equals_its_clips_run_alone() {
     let case = small(50, 3);
     let mut engine = case.engine::<f32>();
     let together = engine.forward(&case.input, &mut Ignore).unwrap().to_f32();
@@ -247,7 +248,7 @@ fn float64_input_is_rounded_to_the_precision() {
     assert_eq!(engine.forward(&exact, &mut Ignore).unwrap(), case.run::<f32>());
 }
 
-/// A NaN in one clip reaches its logits, and no other clip's.
+/// A NaN in one clip reaches all logits of that clip and no logits of other clips.
 #[test]
 fn nan_in_a_clip_reaches_its_logits() {
     let mut case = small(50, 2);
@@ -269,7 +270,7 @@ fn ablated(setting: &str) -> (Case, Record, Tensor) {
 }
 
 #[test]
-fn a_part_that_is_off_shows_what_it_contributes_and_changes_the_logits() {
+fn a_part_that_is_off_outputs_a_constant_and_changes_the_logits() {
     let plain = bits(&small(50, 1).run::<f64>());
     for (setting, value) in [("tfc=off", 1.0), ("ioi=off", 0.0), ("pos_embed=off", 0.0)] {
         let (case, record, logits) = ablated(setting);
@@ -287,7 +288,7 @@ fn a_part_that_is_off_shows_what_it_contributes_and_changes_the_logits() {
     assert_ne!(bits(&ablated("pos_embed=flax").2), plain, "pos_embed=flax");
 }
 
-/// One block alone can be switched, and everything before it stays the same.
+/// The semantics of one CTL alone can be changed, and every module before it stays the same.
 #[test]
 fn one_ctl_can_differ_from_the_others() {
     let plain = small(50, 1);

@@ -10,7 +10,7 @@ use scalar::Real;
 use spec::model::Body;
 use spec::{Config, Model, ModuleId, PosEmbed, Precision, Semantics, Tensor};
 
-/// Name, configuration and clips of a published case.
+/// The configuration and the number of clips of the golden case `name`.
 fn case(name: &str) -> Case {
     let tiny = Config { width: 0.125, classes: 10, ..Config::default() };
     let (config, clips) = match name {
@@ -36,12 +36,12 @@ fn with(name: &str, semantics: Semantics) -> Case {
     case
 }
 
-/// What the issue asks of the logits, and of every module besides.
+/// The largest allowed relative L2 error of the logits and of every module.
 fn bound(precision: Precision) -> f64 {
     if precision == Precision::F64 { 1e-10 } else { 1e-5 }
 }
 
-/// Holds logits and every recorded module against the authors' program in float64.
+/// Compares the logits and every recorded module with the authors' program in float64.
 fn agrees_with_pytorch<T: Real>(name: &str) {
     let bound = bound(T::PRECISION);
     let case = case(name);
@@ -67,8 +67,8 @@ fn agrees_with_pytorch<T: Real>(name: &str) {
     assert_eq!(unrecorded, not_in_recordings(&case), "modules that were not compared");
 }
 
-/// What the recordings do not hold: the clip, the mean before the classifier, the embeddings (none
-/// is a module of the authors' program) and the first CTL of a basic block.
+/// The modules that the goldens do not record: the clip, the mean before the classifier and the
+/// embeddings, which are not modules of the authors' program, and the first CTL of a basic block.
 fn not_in_recordings(case: &Case) -> BTreeSet<&str> {
     let embeddings = case.model.ctls().map(|ctl| ctl.spatial_conv.pos_embed.name.as_str());
     let first_ctls = case.model.blocks.iter().filter_map(|block| match &block.body {
@@ -78,7 +78,7 @@ fn not_in_recordings(case: &Case) -> BTreeSet<&str> {
     embeddings.chain(first_ctls).chain(["input", "avgpool"]).collect()
 }
 
-/// The module behind an official name; none for containers, which repeat their last module.
+/// The module with an official name; `None` for containers, which repeat their last module.
 fn module_of(case: &Case, official: &str) -> Option<ModuleId> {
     let name = match official {
         "cls_head.fc_cls" => "fc",
@@ -139,7 +139,7 @@ fn the_default_network_agrees_with_pytorch() {
     agrees_with_pytorch::<f32>("r50_w1_t16_224");
 }
 
-/// Ten times what the other programs' float32 logits were measured to differ by.
+/// Ten times the largest difference that was measured for the float32 logits of the other programs.
 const OTHER_PROGRAMS: f64 = 1e-4;
 
 fn agrees_with_logits(case: &Case, golden: &str) {
@@ -166,9 +166,9 @@ fn logits_agree_with_flax_under_its_own_resize() {
     }
 }
 
-/// The divergence that the Flax port really has: without its emulation the logits differ.
+/// The Flax port really diverges at one-pixel maps: without its emulation the logits differ.
 #[test]
-fn one_pixel_maps_tell_flax_from_pytorch() {
+fn flax_differs_from_pytorch_at_one_pixel_maps() {
     let golden = Npz::open("fl_r18_w025_t16_57x65.npz").get::<f32>("logits");
     let want: Vec<f64> = golden.iter().copied().map(f64::from).collect();
     let got = case("r18_w025_t16_57x65").run::<f32>().to_f64();

@@ -1,4 +1,4 @@
-//! Each step of the network against a definition of its own, over the shapes at the edges.
+//! Each operation against an independent definition, over small and unusual shapes.
 
 mod common;
 
@@ -25,7 +25,7 @@ fn wide<T: Real>(map: &Map<T>) -> Vec<f64> {
     map.data.iter().map(|v| v.to_f64()).collect()
 }
 
-/// The definition, one output at a time, with every input asked whether it exists.
+/// The definition of a convolution, one output at a time, with a bounds check for every input.
 fn naive(conv: &Conv, x: &Map<f64>) -> Map<f64> {
     let side = |side: usize| (side + 2 * conv.padding - conv.kernel) / conv.stride + 1;
     let (h, w) = (side(x.h), side(x.w));
@@ -62,7 +62,7 @@ fn naive_output(conv: &Conv, x: &Map<f64>, n: usize, o: usize, at: (usize, usize
 /// Kernel, stride, padding.
 type Shape = (usize, usize, usize);
 
-/// The convolutions of the network, and some that it does not have.
+/// The convolutions that the network has, and some that it does not have.
 const SHAPES: [Shape; 9] = [
     (1, 1, 0),
     (3, 1, 1),
@@ -84,8 +84,8 @@ fn check_conv<T: Real>(x: [usize; 4], out: usize, groups: usize, shape: Shape, w
     let want = naive(&conv, &map::<f64>(x));
     let got = conv.apply(&map::<T>(x));
     assert_eq!(got.shape(), want.shape());
-    // Both add the same terms in the same order in f64, so that only the last rounding is between
-    // them; the sums stay below the number of their terms.
+    // Both add the same terms in the same order in f64, so they differ in the last rounding only;
+    // a sum of values within [-1, 1] is at most its number of terms.
     let terms = (x[1] / groups * kernel * kernel + 1) as f64;
     let bound = if T::PRECISION == spec::Precision::F64 { 0.0 } else { terms * 6e-8 };
     let what = format!("{x:?} to {out} channels, {groups} groups, {shape:?}");
@@ -111,7 +111,7 @@ fn conv_at_the_edges() {
 }
 
 proptest! {
-    // Kernels larger than the padded map are dropped; a long run may drop as many as it likes.
+    // Kernels larger than the padded map are rejected, and the number of rejections is not limited.
     #![proptest_config(ProptestConfig { max_global_rejects: u32::MAX, ..Default::default() })]
 
     #[test]
@@ -128,8 +128,8 @@ proptest! {
     }
 }
 
-/// A NaN or an infinity reaches the outputs whose window holds it, also through a weight of 0, and
-/// no others.
+/// A NaN or an infinity reaches exactly the outputs whose window contains it, even through a weight
+/// of 0.
 #[test]
 fn conv_carries_nan_and_infinity() {
     let conv = Conv {
@@ -209,7 +209,7 @@ fn max_pool_by_its_definition() {
     }
 }
 
-/// Wherever in the window it is, so that neither the first nor the last value decides.
+/// The NaN is tried at every position of the window, so that its order among the values is irrelevant.
 #[test]
 fn max_pool_of_a_window_with_nan_is_nan() {
     for at in 0..9 {
@@ -249,7 +249,7 @@ fn linear_by_its_definition() {
             let (clip, o) = (index / 3, index % 3);
             let products = (0..4).map(|i| f64::from(weight[4 * o + i]) * x.data[4 * clip + i]);
             let want = products.sum::<f64>() + f64::from(bias[o]);
-            assert_within((got - want).abs(), 1e-15, "a dense output");
+            assert_within((got - want).abs(), 1e-15, "an output of the linear layer");
         }
     }
 }

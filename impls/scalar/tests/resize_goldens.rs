@@ -1,4 +1,4 @@
-//! The resize semantics against the tables that PyTorch and JAX computed.
+//! The four definitions of a resize against the outputs that PyTorch and JAX computed.
 
 mod common;
 
@@ -6,7 +6,7 @@ use common::{Npz, assert_within, golden_path, max_error};
 use scalar::Real;
 use scalar::resize::{Method, Size, planes};
 
-/// One row of the table: what was resized, and the sizes.
+/// One row of the table: an input plane, its size and the output size.
 struct Row {
     index: usize,
     from: Size,
@@ -28,13 +28,14 @@ fn widened(values: impl IntoIterator<Item = f32>) -> Vec<f64> {
     values.into_iter().map(f64::from).collect()
 }
 
-/// How far float32 may be from another float32 computation of the same definition, for values
-/// within [-1, 1]. Coordinates are made by the same roundings as in the original, so that only the
-/// blends differ: along each of two axes, on each of two sides, a weight, a product and a sum round
-/// by half an epsilon at most.
+/// The largest difference between two float32 computations of the same definition, for values within
+/// [-1, 1]. Coordinates are rounded as in the original, so that only the blends differ: along each of
+/// two axes, in each of the two computations, a weight, a product and a sum round by at most half an
+/// epsilon.
 const FLOAT32_BOUND: f64 = 2.0 * 2.0 * 3.0 * 0.5 * f32::EPSILON as f64;
 
-/// Holds one method in float32 against one array of each row; rows without the array must fail.
+/// Compares a method in float32 with an array of each row. Where the array is missing, the original
+/// raised, and the method must fail too.
 fn agrees(method: Method, table: &str, array: &str) {
     let mut torch = Npz::open("resize_torch.npz");
     let rows = rows(&mut torch);
@@ -84,8 +85,8 @@ fn align_corners_agrees_with_torch_in_float64() {
     }
 }
 
-/// A size that the table does not hold: the emulation divides by in - 1 in every axis once it
-/// resizes at all.
+/// A size that the table does not contain: the emulation divides by in - 1 along both axes even if
+/// only one of them changes.
 #[test]
 fn the_emulation_fails_for_one_pixel_that_stays_one() {
     let error = Method::FlaxEmulation.plane(&[1.0f32, 2.0], (1, 2), (1, 3)).unwrap_err();
@@ -96,7 +97,7 @@ fn the_emulation_fails_for_one_pixel_that_stays_one() {
     );
 }
 
-/// Zero scale makes everything vanish in one axis, and so everywhere.
+/// A scale of 0 along one axis makes all values 0.
 #[test]
 fn the_emulation_vanishes_at_output_size_1() {
     fn vanishes<T: Real>() {

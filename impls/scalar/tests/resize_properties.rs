@@ -1,4 +1,4 @@
-//! What every bilinear resize promises, on random sizes and values.
+//! Properties of every bilinear resize, on random sizes and values.
 
 mod common;
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use scalar::Real;
 use scalar::resize::{Method, Size, planes};
 
-/// Sizes from one pixel up to 97, with one pixel, equal lengths and 97 x 3 often among them.
+/// Side lengths of 1 to 24 pixels and of 97, with 1, 2, 3 and 97 chosen often.
 fn side() -> impl Strategy<Value = usize> {
     prop_oneof![1 => Just(1), 1 => Just(2), 1 => Just(3), 1 => Just(97), 4 => 1..=24usize]
 }
@@ -20,7 +20,7 @@ fn method() -> impl Strategy<Value = Method> {
     prop::sample::select(Method::ALL.to_vec())
 }
 
-/// A plane with values in [-1, 1] whose smallest are not denormal, and the size to resize it to.
+/// A plane with values in [-1, 1], none of them denormal, its size and the size to resize it to.
 fn plane() -> impl Strategy<Value = (Vec<f64>, Size, Size)> {
     (size(), size()).prop_flat_map(|(from, to)| {
         let value = (-1_000_000i32..=1_000_000).prop_map(|v| f64::from(v) / 1e6);
@@ -28,8 +28,8 @@ fn plane() -> impl Strategy<Value = (Vec<f64>, Size, Size)> {
     })
 }
 
-/// The output size 1 and the input size 1 of the emulation are its documented faults: nothing
-/// below is promised there.
+/// Whether the properties hold for these sizes. They do not where the Flax emulation reads or writes
+/// a side of 1 pixel, as its documentation says.
 fn defined(method: Method, from: Size, to: Size) -> bool {
     let one = |(h, w): Size| h == 1 || w == 1;
     method != Method::FlaxEmulation || from == to || !(one(from) || one(to))
@@ -39,8 +39,8 @@ fn resized<T: Real>(method: Method, plane: &[T], from: Size, to: Size) -> Vec<T>
     method.plane(plane, from, to).expect("a size that the method resizes")
 }
 
-/// Rounding of a coordinate of at most 97 + 97 pixels (scale, product, two translations), and of
-/// the blend along two axes, for values within [-1, 1]; in units of the format's epsilon.
+/// The largest rounding error for values within [-1, 1]: that of a coordinate of at most 97 + 97
+/// pixels (scale, product, two translations) and that of the blend along two axes.
 fn rounding<T: Real>(from: Size) -> f64 {
     let coordinate = 6.0 * (from.0 + from.1) as f64;
     (2.0 * coordinate + 8.0) * T::PRECISION.epsilon()
@@ -51,17 +51,18 @@ fn ramp(from: Size, slope_y: f64, slope_x: f64) -> Vec<f64> {
     pixels.map(|(y, x)| slope_y * y as f64 + slope_x * x as f64).collect()
 }
 
-/// Where output `o` lies among the inputs when corners coincide, and when edges do.
+/// The coordinate of output `o` among the inputs when the centres of the corner pixels coincide.
 fn aligned(o: usize, inputs: usize, outputs: usize) -> f64 {
     (o * (inputs - 1)) as f64 / (outputs - 1).max(1) as f64
 }
 
+/// The coordinate of output `o` among the inputs when the outer edges coincide.
 fn half(o: usize, inputs: usize, outputs: usize) -> f64 {
     (o as f64 + 0.5) * inputs as f64 / outputs as f64 - 0.5
 }
 
-/// Sizes outside a property are dropped, about half of them; a long run may drop as many as it
-/// likes.
+/// About half of the random sizes are outside a property and are rejected, so the number of
+/// rejections is not limited.
 fn config() -> ProptestConfig {
     ProptestConfig { max_global_rejects: u32::MAX, ..ProptestConfig::default() }
 }
@@ -118,7 +119,7 @@ proptest! {
         let largest = (from.0 + from.1) as f64;
         for (i, &got) in out.iter().enumerate() {
             let (y, x) = (half(i / to.1, from.0, to.0), half(i % to.1, from.1, to.1));
-            // Outside the centres of the outermost pixels the edge is repeated.
+            // Beyond the centres of the outermost pixels the edge value is repeated.
             let inside = |at: f64, side: usize| (0.0..=(side - 1) as f64).contains(&at);
             if inside(y, from.0) && inside(x, from.1) {
                 let want = slopes.0 * y + slopes.1 * x;
@@ -190,7 +191,7 @@ proptest! {
         let out = method.plane(&[value], (1, 1), to);
         match method {
             Method::FlaxEmulation if to != (1, 1) => prop_assert!(out.is_err()),
-            // (1 - part) * value + part * value need not round to the value itself.
+            // (1 - part) * value + part * value may not round to the value itself.
             _ => {
                 let error = max_error(&out.unwrap(), &vec![value; to.0 * to.1]);
                 prop_assert!(error <= rounding::<f64>((1, 1)), "differs by {}", error);

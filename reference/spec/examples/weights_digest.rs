@@ -1,11 +1,12 @@
-//! What the reader makes of checkpoints, in a form that any language can hold itself against.
+//! Prints a digest of the weights that are read from checkpoints, so that readers in other languages
+//! can be compared with this one.
 //!
 //!     weights_digest DEPTH WIDTH CLASSES FILE[::KEY]…
 //!
-//! Without a file it lists the model's tensors: `tensor NAME 16x48x5x5`. With files, one line for
-//! each of them: `read DIGEST`, or `refused` and the sentence. The digest is the SHA-256
-//! of, for each tensor in the order of its official name: the name, a line feed, the extents as
-//! 8 bytes each, the values as float64, all little-endian.
+//! Without a file it lists the tensors of the model, such as `tensor NAME 16x48x5x5`. With files it
+//! prints one line for each: `read DIGEST`, or `refused` and the error. The digest is a SHA-256. For
+//! each tensor, in the order of the official names, it covers the name, a line feed, the extents as
+//! 8 bytes each and the values as float64, all little-endian.
 
 use std::process::ExitCode;
 
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let Some(specs) = specs(depth, width, classes) else {
-        eprintln!("weights_digest: there is no such model");
+        eprintln!("weights_digest: no model has this depth, width and number of classes");
         return ExitCode::from(2);
     };
     for spec in specs.iter().filter(|_| files.is_empty()) {

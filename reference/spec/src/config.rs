@@ -1,4 +1,4 @@
-//! What can be chosen about a SqueezeTime network.
+//! The configuration of a SqueezeTime network.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,8 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// The depths that the paper's code knows, with their blocks per stage and whether a block is a
-/// bottleneck (expansion 4) or basic (expansion 1).
+/// The depths that the paper's code has. Each comes with the number of blocks in each stage and with
+/// whether the blocks are bottlenecks (expansion 4) or basic (expansion 1).
 pub const DEPTHS: [(usize, [usize; 4], bool); 7] = [
     (10, [1, 1, 1, 1], false),
     (18, [2, 2, 2, 2], false),
@@ -18,31 +18,31 @@ pub const DEPTHS: [(usize, [usize; 4], bool); 7] = [
     (200, [3, 24, 36, 3], true),
 ];
 
-/// How the positional embedding [1, 16, p, p] reaches the size of the feature map.
+/// How the positional embedding [1, 16, p, p] is resized to the size of the feature map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PosEmbed {
-    /// Bilinear with align_corners = True, only where the size differs (the paper's code).
+    /// Bilinear with align_corners = True, only if the size differs (the paper's code).
     AlignCorners,
-    /// Bilinear with align_corners = False, only where the size differs.
+    /// Bilinear with align_corners = False, only if the size differs.
     HalfPixel,
-    /// What the Flax port computes: an emulation of align_corners whose scale is 0 where the map
-    /// is 1 pixel high or wide, so that the embedding vanishes there.
+    /// As in the Flax port: an emulation of align_corners. Its scale is 0 if the map is 1 pixel high
+    /// or wide, and all values of the embedding are then 0.
     Flax,
-    /// No positional embedding.
+    /// No positional embedding: zeros are added instead.
     Off,
 }
 
-/// Parts of a channel-time learning block (CTL) that an ablation or a fault switches. Every module
-/// still exists and is observed; a part that is off shows the value it then contributes (a gate of
-/// ones, an embedding of zeros).
+/// Parts of a channel-time learning block (CTL) that an ablation or a fault can change. Every module
+/// still exists and can be observed; the output of a part that is off is the constant that it then
+/// contributes (a gate of ones, an embedding of zeros).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Semantics {
-    /// The temporal-focus gate; off means a gate of 1.
+    /// Whether the temporal-focus gate is on; if it is off, the gate is 1.
     pub tfc: bool,
-    /// The inter-temporal object interaction branch; off means it adds 0.
+    /// Whether the inter-temporal object interaction branch is on; if it is off, it adds 0.
     pub ioi: bool,
-    /// The positional embedding.
+    /// How the positional embedding is resized, or that there is none.
     pub pos_embed: PosEmbed,
 }
 
@@ -53,7 +53,8 @@ impl Default for Semantics {
 }
 
 impl Semantics {
-    /// Applies one setting such as `tfc=off`, `pos_embed=flax` or `align_corners=off`.
+    /// Applies one setting such as `tfc=off`, `pos_embed=flax` or `align_corners=off`. Fails with
+    /// [`ConfigError::Setting`] for any other text.
     pub fn set(&mut self, setting: &str) -> Result<(), ConfigError> {
         match setting {
             "tfc=on" => self.tfc = true,
@@ -70,22 +71,22 @@ impl Semantics {
     }
 }
 
-/// One SqueezeTime network.
+/// The configuration of one SqueezeTime network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Config {
-    /// 10, 18, 34, 50, 101, 152 or 200; see [`DEPTHS`].
+    /// The depth: 10, 18, 34, 50, 101, 152 or 200; see [`DEPTHS`].
     pub depth: usize,
-    /// Factor on the stage widths 64, 128, 256, 512; each is truncated to an integer.
+    /// Factor of the stage widths 64, 128, 256 and 512; each product is truncated to an integer.
     pub width: f64,
-    /// T: frames in a clip. The first convolution sees 3 T channels.
+    /// T, the number of frames in a clip. The first convolution reads 3 T channels.
     pub frames: usize,
     /// Height and width of a frame in pixels.
     pub size: (usize, usize),
-    /// Outputs of the classifier.
+    /// Number of classes, the outputs of the classifier.
     pub classes: usize,
-    /// Side p of the positional embedding in each stage.
+    /// Side p of the positional embedding in each stage, in pixels.
     pub pos_dim: [usize; 4],
-    /// Parts that are switched off or changed, for the whole network.
+    /// Parts that are off or changed, for the whole network.
     pub semantics: Semantics,
 }
 
@@ -103,60 +104,61 @@ impl Default for Config {
     }
 }
 
-/// A configuration that no network can have.
+/// Why a configuration or a setting is invalid.
 #[derive(Debug, Error, PartialEq)]
 pub enum ConfigError {
-    /// Not one of [`DEPTHS`].
+    /// The depth is not one of [`DEPTHS`].
     #[error("depth {0} is not one of 10, 18, 34, 50, 101, 152, 200")]
     Depth(usize),
-    /// A number outside its range.
+    /// A number is outside its range.
     #[error("{what} is {got}; it must be {want}")]
     Range {
-        /// Which number.
+        /// The flag that sets the number.
         what: &'static str,
-        /// Its value.
+        /// The value that was given.
         got: String,
-        /// The range.
+        /// The allowed range, in words.
         want: &'static str,
     },
-    /// The input shrinks to nothing before the last stage.
+    /// The input is so small that a map cannot be halved before the last stage.
     #[error(
         "an input of {height}x{width} pixels leaves a map of {map_h}x{map_w} before {at}, which \
          a 2x2 convolution of stride 2 cannot halve; use at least 29x29 pixels"
     )]
     TooSmall {
-        /// Input height.
+        /// Height of the input in pixels.
         height: usize,
-        /// Input width.
+        /// Width of the input in pixels.
         width: usize,
         /// Height of the map that is too small.
         map_h: usize,
         /// Width of the map that is too small.
         map_w: usize,
-        /// The module that cannot run.
+        /// Name of the module that would halve it.
         at: String,
     },
-    /// Text that is no setting.
+    /// A text that [`Semantics::set`] does not know.
     #[error(
-        "setting `{0}` is not known; use tfc=off, ioi=off, pos_embed=off, pos_embed=flax or \
+        "unknown setting `{0}`; use tfc=off, ioi=off, pos_embed=off, pos_embed=flax or \
          align_corners=off"
     )]
     Setting(String),
 }
 
 impl Config {
-    /// Blocks per stage and whether they are bottlenecks.
+    /// The number of blocks in each stage, and whether they are bottlenecks.
     pub fn stages(&self) -> Result<([usize; 4], bool), ConfigError> {
         let known = DEPTHS.iter().find(|(depth, ..)| *depth == self.depth);
         known.map(|&(_, blocks, wide)| (blocks, wide)).ok_or(ConfigError::Depth(self.depth))
     }
 
-    /// Channels of stage 0 to 3: `int(64 * 2^stage * width)`, truncated as Python's `int` does.
+    /// Number of channels in a stage, 0 to 3: `int(64 * 2^stage * width)`, truncated as by Python's
+    /// `int`.
     pub fn channels(&self, stage: usize) -> usize {
         ((64usize << stage) as f64 * self.width) as usize
     }
 
-    /// Checks every number against the range in which sizes cannot overflow.
+    /// Checks that every number is in its range. Within these ranges no size can overflow.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.stages()?;
         let range = |what, got: usize, ok: bool, want| match ok {
@@ -182,7 +184,7 @@ impl Config {
     }
 }
 
-/// A frame size given as `224` or `286x340` (height x width).
+/// A frame size, height and width in pixels, parsed from `224` or `286x340`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameSize(pub usize, pub usize);
 
@@ -190,7 +192,7 @@ impl FromStr for FrameSize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = |_| format!("`{text}` is not a size; write 224, or HxW such as 57x65");
+        let bad = |_| format!("`{text}` is not a frame size; give 224, or HxW such as 57x65");
         match text.split_once('x') {
             Some((h, w)) => Ok(FrameSize(h.parse().map_err(bad)?, w.parse().map_err(bad)?)),
             None => text.parse().map(|side| FrameSize(side, side)).map_err(bad),

@@ -1,4 +1,5 @@
-//! How an implementation is run and observed.
+//! The trait [`Engine`], through which the network is run, and the trait [`Tap`], through which its
+//! activations are observed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,21 +15,21 @@ use crate::tensor::{Data, Tensor};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// IEEE binary32.
+    /// float32, IEEE binary32.
     F32,
-    /// IEEE binary64.
+    /// float64, IEEE binary64.
     F64,
     /// bfloat16 storage, float32 accumulation.
     Bf16,
-    /// binary32 storage, factors rounded to 10 bits of fraction, float32 accumulation: what NVIDIA's
-    /// tensor cores make of float32.
+    /// IEEE binary32 storage, factors of products rounded to 10 fraction bits, float32 accumulation:
+    /// the TF32 mode of NVIDIA's tensor cores.
     Tf32,
     /// IEEE binary16 storage, float32 accumulation.
     F16,
 }
 
 impl Precision {
-    /// Spacing of the numbers just above 1.
+    /// The distance from 1 to the next larger number; for TF32, that of a rounded factor.
     pub fn epsilon(self) -> f64 {
         match self {
             Precision::F32 => f64::from(f32::EPSILON),
@@ -38,8 +39,8 @@ impl Precision {
         }
     }
 
-    /// Rounds every value to this format, so that engines of different precision can be fed the
-    /// same numbers.
+    /// Rounds every value to this format, so that engines of different precision can be given the
+    /// same input.
     pub fn round(self, tensor: Tensor) -> Tensor {
         let Tensor { shape, data } = tensor;
         let to_f32 = |round: fn(f64) -> f32, data: Data| match data {
@@ -48,7 +49,7 @@ impl Precision {
         };
         let data = match (self, data) {
             (Precision::F64, data) => data,
-            // TF32 stores float32; only the factors of a product lose bits.
+            // TF32 stores float32 values; only the factors of a product are rounded further.
             (Precision::F32 | Precision::Tf32, data) => to_f32(|x| x as f32, data),
             (Precision::Bf16, data) => to_f32(|x| bf16::from_f64(x).to_f32(), data),
             (Precision::F16, data) => to_f32(|x| f16::from_f64(x).to_f32(), data),
@@ -84,28 +85,31 @@ impl FromStr for Precision {
     }
 }
 
-/// What an engine does after a module was observed.
+/// What an engine must do after a tap has observed a module.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Flow {
-    /// Go on with the value as it is.
+    /// Continue with the engine's own value.
     Continue,
-    /// Go on with this value instead (same shape): the next module is fed the reference's input.
+    /// Continue with this value instead, which must have the same shape. This is how a module is fed
+    /// the reference's input.
     Replace(Tensor),
-    /// Nothing after this is wanted: return [`EngineError::Stopped`].
+    /// Compute nothing more and return [`EngineError::Stopped`].
     Stop,
 }
 
-/// Sees the output of modules as they are computed, in the order of [`crate::Model::modules`].
+/// An observer of the outputs of modules. An engine shows them as they are computed, in the order of
+/// [`crate::Model::modules`].
 pub trait Tap {
-    /// Whether the output of this module is wanted; engines copy nothing for the others.
+    /// Whether the tap wants the output of this module. Engines copy no other outputs.
     fn wants(&self, id: ModuleId) -> bool;
 
-    /// Sees the output: [N, C, H, W], or [N, C] for `fc` and `avgpool`, [N, 3, T, H, W] for `input`,
-    /// [1, 16, H, W] for a positional embedding.
+    /// Receives the output of a module and says how to continue. The shape is [N, C, H, W], except
+    /// for `fc` and `avgpool` [N, C], `input` [N, 3, T, H, W] and positional embeddings
+    /// [1, 16, H, W].
     fn observe(&mut self, id: ModuleId, value: Tensor) -> Flow;
 }
 
-/// A tap that wants nothing.
+/// A tap that wants no outputs, for a forward pass that is not observed.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Ignore;
 
@@ -119,82 +123,83 @@ impl Tap for Ignore {
     }
 }
 
-/// Why an engine gave no output.
+/// Why an engine could not be made or returned no output.
 #[derive(Debug, Error)]
 pub enum EngineError {
-    /// A tap answered [`Flow::Stop`].
-    #[error("stopped by the observer")]
+    /// The tap returned [`Flow::Stop`].
+    #[error("stopped by the tap")]
     Stopped,
-    /// The input or a replaced value has the wrong shape.
+    /// The input, a weight or a replacement has the wrong shape.
     #[error("{what}: expected shape {expected:?}, got {got:?}")]
     Shape {
-        /// Which value.
+        /// The name of the value.
         what: String,
-        /// The shape that the model has there.
+        /// The shape that the model needs.
         expected: Vec<usize>,
-        /// The shape that came.
+        /// The shape that the value has.
         got: Vec<usize>,
     },
     /// The weights lack a tensor of the model.
     #[error("the weights have no tensor {0}")]
     MissingWeight(String),
-    /// The device is not there or not usable.
+    /// The device does not exist or cannot be used; the text is the whole message.
     #[error("{0}")]
     Device(String),
     /// The device has too little memory for a batch.
     #[error(
-        "{clips} clips at once need {needed} MiB of {device}'s memory and {free} MiB are free; {}",
+        "a batch of {clips} clips needs {needed} MiB of memory on {device}, but {free} MiB are free; {}",
         match fits { 0 => "not even one clip fits".to_owned(), n => format!("a batch of {n} would fit (--batch-size {n})") }
     )]
     OutOfMemory {
-        /// Which device.
+        /// Name of the device.
         device: String,
-        /// The batch.
+        /// Number of clips in the batch.
         clips: usize,
-        /// MiB that it needs.
+        /// Memory that the batch needs, in MiB.
         needed: usize,
-        /// MiB that are free.
+        /// Memory that is free, in MiB.
         free: usize,
-        /// The largest batch that would fit.
+        /// Number of clips in the largest batch that would fit; 0 if not even one fits.
         fits: usize,
     },
-    /// The library under the engine failed.
+    /// The computation failed, for instance in the library that an engine uses.
     #[error("{engine}: {message}")]
     Backend {
-        /// Which engine.
+        /// Name of the engine or the library.
         engine: &'static str,
-        /// What it said.
+        /// The message of the library.
         message: String,
     },
 }
 
-/// Clips as decoded frames.
+/// Clips of decoded frames, with the statistics to normalise them.
 #[derive(Debug, Clone, Copy)]
 pub struct Frames<'a> {
-    /// N, T, H, W.
+    /// The shape [N, T, H, W]: clips, frames of a clip, height and width in pixels.
     pub shape: [usize; 4],
-    /// Bytes [N, T, H, W, 3]: red, green, blue.
+    /// The bytes [N, T, H, W, 3], in the order red, green, blue.
     pub rgb: &'a [u8],
-    /// Mean of each colour.
+    /// Mean of each colour, in units of a byte (0 to 255).
     pub mean: [f32; 3],
-    /// Standard deviation of each colour.
+    /// Standard deviation of each colour, in units of a byte.
     pub std: [f32; 3],
 }
 
-/// An implementation of the network, loaded with a model and its weights.
+/// A program that runs the network, loaded with a model and its weights.
 pub trait Engine: Send {
-    /// Name, precision and device in words, such as `scalar f32 on cpu`.
+    /// Describes the engine by name, precision and device, such as `scalar f32 on cpu`.
     fn describe(&self) -> String;
 
     /// The precision in which this engine computes.
     fn precision(&self) -> Precision;
 
-    /// Runs a clip [N, 3, T, H, W] (N may be 0) and returns the logits [N, classes], or the pooled
-    /// features [N, C] of a model without a head. Observing does not change the result.
+    /// Runs clips [N, 3, T, H, W] (N may be 0) and returns the logits [N, classes], or for a model
+    /// without a head the pooled features [N, C]. Observing does not change the result.
     fn forward(&mut self, input: &Tensor, tap: &mut dyn Tap) -> Result<Tensor, EngineError>;
 
-    /// Runs decoded frames, which the engine normalises itself, (x - mean) / std in float32: on a GPU a
-    /// quarter of the bytes have to get there. None from an engine that takes normalised clips only.
+    /// Runs decoded frames, which the engine normalises itself as (x - mean) / std in float32. To a
+    /// GPU this transfers a quarter of the bytes. Returns `None` if the engine takes normalised clips
+    /// only.
     fn forward_frames(&mut self, _: &Frames<'_>) -> Option<Result<Tensor, EngineError>> {
         None
     }

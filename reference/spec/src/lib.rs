@@ -1,10 +1,10 @@
-//! The SqueezeTime model (arXiv 2405.08344) as a description: configuration, module names,
-//! shapes, checkpoint formats and the [`Engine`] trait. No arithmetic of the network lives here,
-//! so that the implementations held against each other share names, shapes and weights only.
+//! A description of the SqueezeTime model (arXiv 2405.08344): configuration, module names, shapes,
+//! checkpoint formats and the [`Engine`] trait. The arithmetic of the network is not in this crate,
+//! so that the engines which are compared with each other share only names, shapes and weights.
 //!
-//! Reading order: [`config`] (what can be chosen), [`model`] (the tree that an engine walks),
+//! Reading order: [`config`] (the options of a network), [`model`] (the tree that an engine walks),
 //! [`module`] (the flat list of everything that is compared), [`engine`] (how an engine is run and
-//! observed), [`weights`] (where the numbers come from).
+//! observed), [`weights`] (how checkpoints are read and written).
 
 pub mod config;
 pub mod engine;

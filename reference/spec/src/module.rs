@@ -11,32 +11,32 @@ pub struct ModuleId(pub usize);
 /// What a module computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// The clip as the network gets it.
+    /// The clips, as the network gets them.
     Input,
-    /// Convolution, with or without bias.
+    /// A convolution, with or without bias.
     Conv,
-    /// Batch normalisation with running statistics.
+    /// A batch normalisation with running statistics.
     BatchNorm,
-    /// max(x, 0).
+    /// A ReLU, max(x, 0).
     Relu,
-    /// 1 / (1 + exp(-x)).
+    /// A sigmoid, 1 / (1 + exp(-x)).
     Sigmoid,
-    /// Max-pool or mean over the map.
+    /// A max-pool, or a mean over the map.
     Pool,
-    /// The positional embedding, resized to the map.
+    /// A positional embedding, resized to the map.
     PosEmbed,
-    /// Inter-temporal object interaction: short convolution times the global gate.
+    /// Inter-temporal object interaction: the short branch times the global branch.
     SpatialConv,
     /// A channel-time learning block, TFC + IOI.
     Ctl,
     /// A residual block, after its ReLU.
     Block,
-    /// The classifier.
+    /// The classifier, a linear layer.
     Linear,
 }
 
 impl Kind {
-    /// The word used in tables and records.
+    /// The word for this kind in tables and records.
     pub fn word(self) -> &'static str {
         match self {
             Kind::Input => "input",
@@ -53,36 +53,36 @@ impl Kind {
         }
     }
 
-    /// Whether the module holds parameters of its own that can be wrong (a resized embedding
-    /// counts with the convolution that reads it).
+    /// Whether modules of this kind have parameters of their own that can be wrong. An embedding does
+    /// not: its values count with the convolution that reads them.
     pub fn has_weights(self) -> bool {
         matches!(self, Kind::Conv | Kind::BatchNorm | Kind::Linear)
     }
 }
 
-/// One module: a place where implementations are compared.
+/// One module, whose output can be observed and compared between engines.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Module {
-    /// Its place in the order of execution.
+    /// The index in the order of execution.
     pub id: ModuleId,
     /// The PyTorch module path without `backbone.net.`; the head is `fc`.
     pub name: String,
-    /// `ctl3` for the third channel-time learning block.
+    /// A short name, such as `ctl3` for the third channel-time learning block.
     pub alias: Option<String>,
-    /// What it computes.
+    /// What the module computes.
     pub kind: Kind,
-    /// `stem`, `layer1.0` or `head`.
+    /// The part of the network that it belongs to: `stem`, `head`, or a block such as `layer1.0`.
     pub block: String,
-    /// Output shape without the batch: [C, H, W], or [C].
+    /// The output shape without the batch dimension: [C, H, W] or [C], and [3, T, H, W] for the input.
     pub shape: Vec<usize>,
-    /// Whether the output has a batch dimension (the positional embedding has one of 1).
+    /// Whether the output has one entry for each clip; a positional embedding has one for all clips.
     pub batched: bool,
-    /// Learned values in this module itself (BN: weight and bias; its running statistics are not
-    /// learned).
+    /// Number of learned values in this module itself. For a batch normalisation they are weight and
+    /// bias; the running statistics are not learned.
     pub params: u64,
-    /// Multiply-accumulates per clip in this module itself.
+    /// Number of multiply-accumulates for one clip in this module itself.
     pub macs: u64,
-    /// Length of the sums that make one output value, 1 for element-wise modules.
+    /// Number of terms in the sum that gives one output value; 1 for element-wise modules.
     pub reduction: usize,
 }
 
@@ -98,30 +98,31 @@ impl Module {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Selection(BTreeSet<ModuleId>);
 
-/// A name that no module has.
+/// The error for a name that matches no module.
 #[derive(Debug, Error, PartialEq)]
-#[error("no layer is called `{name}`; {}", suggest(.nearest))]
+#[error("no module is named `{name}`; {}", suggest(.nearest))]
 pub struct SelectionError {
-    /// The name.
+    /// The name that was given.
     pub name: String,
-    /// The names most like it.
+    /// The most similar names, at most three.
     pub nearest: Vec<String>,
 }
 
 fn suggest(nearest: &[String]) -> String {
     match nearest {
-        [] => "`harness info` lists them all".to_owned(),
-        names => format!("did you mean {}? (`harness info` lists them all)", names.join(", ")),
+        [] => "`harness info` lists all modules".to_owned(),
+        names => format!("did you mean {}? (`harness info` lists all modules)", names.join(", ")),
     }
 }
 
 impl Selection {
-    /// Every module.
+    /// Selects every module.
     pub fn all(modules: &[Module]) -> Self {
         Selection(modules.iter().map(|m| m.id).collect())
     }
 
-    /// Modules by name, prefix (`layer1` is everything below it) or alias (`ctl3`).
+    /// Selects modules by name, prefix (`layer1` selects everything below it), alias (`ctl3`) or block
+    /// (`stem`). Fails if a name matches no module.
     pub fn by_names<'a>(
         modules: &[Module],
         names: impl IntoIterator<Item = &'a str>,
@@ -151,7 +152,7 @@ impl Selection {
         self.0.last().copied()
     }
 
-    /// How many modules are in the set.
+    /// Number of modules in the set.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -166,7 +167,7 @@ fn matching(modules: &[Module], name: &str) -> Vec<ModuleId> {
     let bare = crate::weights::names::canonical_module(name);
     let aliased = modules.iter().find(|m| m.alias.as_deref() == Some(name));
     let root = aliased.map_or(bare.as_str(), |m| m.name.as_str());
-    // `logits` is what dumps call the output of the head, `stem` and `head` are blocks.
+    // Dumps call the output of the head `logits`. `stem` and `head` are names of blocks.
     let root = if root == "logits" { "fc" } else { root };
     let below = format!("{root}.");
     let hit = |m: &&Module| m.name == root || m.name.starts_with(&below) || m.block == root;

@@ -1,11 +1,11 @@
-//! The tensor that passes between engines and the comparison.
+//! The tensor that engines and comparisons exchange.
 
-/// Values, in the precision in which they are held.
+/// The values of a tensor, in the precision in which they are stored.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Data {
-    /// Single precision. Engines that compute in bfloat16 hand out float32, which is exact.
+    /// Single precision. Engines that compute in a half format return float32, which is exact.
     F32(Vec<f32>),
-    /// Double precision.
+    /// Double precision, as in float64 engines and dumps.
     F64(Vec<f64>),
 }
 
@@ -23,7 +23,7 @@ impl Data {
         self.len() == 0
     }
 
-    /// The values as float64, which is exact.
+    /// The values converted to float64, which is exact.
     pub fn to_f64(&self) -> Vec<f64> {
         match self {
             Data::F32(v) => v.iter().map(|&x| f64::from(x)).collect(),
@@ -40,27 +40,37 @@ impl Data {
     }
 }
 
-/// A dense tensor, row-major; activations are [N, C, H, W], the input is [N, 3, T, H, W].
+/// A dense, row-major tensor. Activations are [N, C, H, W], the input is [N, 3, T, H, W].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor {
-    /// Extent of each dimension.
+    /// The extent of each dimension.
     pub shape: Vec<usize>,
-    /// The values; as many as the product of the shape.
+    /// The values; their number is the product of the extents.
     pub data: Data,
 }
 
 impl Tensor {
-    /// A float32 tensor. Panics if the count does not fit the shape: that is a fault in the caller.
+    /// Makes a float32 tensor. Panics if the number of values does not match the shape, because that is
+    /// a bug in the caller.
     pub fn f32(shape: impl Into<Vec<usize>>, data: Vec<f32>) -> Self {
         let shape = shape.into();
-        assert_eq!(shape.iter().product::<usize>(), data.len(), "values for shape {shape:?}");
+        assert_eq!(
+            shape.iter().product::<usize>(),
+            data.len(),
+            "number of values for shape {shape:?}"
+        );
         Tensor { shape, data: Data::F32(data) }
     }
 
-    /// A float64 tensor. Panics if the count does not fit the shape: that is a fault in the caller.
+    /// Makes a float64 tensor. Panics if the number of values does not match the shape, because that is
+    /// a bug in the caller.
     pub fn f64(shape: impl Into<Vec<usize>>, data: Vec<f64>) -> Self {
         let shape = shape.into();
-        assert_eq!(shape.iter().product::<usize>(), data.len(), "values for shape {shape:?}");
+        assert_eq!(
+            shape.iter().product::<usize>(),
+            data.len(),
+            "number of values for shape {shape:?}"
+        );
         Tensor { shape, data: Data::F64(data) }
     }
 
@@ -87,7 +97,7 @@ impl Tensor {
         (0..self.len()).map(|index| self.at(index))
     }
 
-    /// The values as float64.
+    /// The values converted to float64, which is exact.
     pub fn to_f64(&self) -> Vec<f64> {
         self.data.to_f64()
     }

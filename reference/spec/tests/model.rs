@@ -1,4 +1,4 @@
-//! The description against what the paper and the published programs say of the network.
+//! The description of the network against the paper and the published programs.
 
 use spec::{Config, ConfigError, Model, PosEmbed, Selection};
 
@@ -14,7 +14,7 @@ fn default_has_the_published_size() {
 }
 
 #[test]
-fn multiplications_are_where_the_design_says() {
+fn multiplications_are_distributed_as_published() {
     let m = model(Config::default());
     let share = |leaf: &str| {
         let hit = m.modules().iter().filter(|x| x.name.ends_with(leaf));
@@ -54,7 +54,7 @@ fn first_ctl_of_a_basic_block_has_pos_dim_7() {
 }
 
 #[test]
-fn every_depth_builds_at_odd_sizes_and_ids_are_places() {
+fn every_depth_builds_at_odd_sizes_and_ids_are_indices() {
     for (depth, ..) in spec::config::DEPTHS {
         for size in [(57, 65), (29, 29), (224, 31)] {
             let m = model(Config { depth, size, ..Config::default() });
@@ -65,14 +65,14 @@ fn every_depth_builds_at_odd_sizes_and_ids_are_places() {
 }
 
 #[test]
-fn too_small_an_input_is_said_so() {
+fn an_input_that_is_too_small_is_refused() {
     let error = Model::new(Config { size: (28, 224), ..Config::default() }).unwrap_err();
     assert!(matches!(error, ConfigError::TooSmall { map_h: 1, .. }), "{error}");
     assert!(error.to_string().contains("28x224"), "{error}");
 }
 
 #[test]
-fn wild_numbers_are_refused() {
+fn numbers_out_of_range_are_refused() {
     for config in [
         Config { depth: 51, ..Config::default() },
         Config { width: f64::NAN, ..Config::default() },
@@ -88,7 +88,7 @@ fn wild_numbers_are_refused() {
 }
 
 #[test]
-fn layers_are_chosen_by_name_prefix_alias_and_block() {
+fn modules_are_selected_by_name_prefix_alias_and_block() {
     let m = model(Config::default());
     let pick = |names: &[&str]| Selection::by_names(m.modules(), names.iter().copied());
     assert_eq!(pick(&["conv1"]).unwrap().len(), 1);
@@ -103,7 +103,7 @@ fn layers_are_chosen_by_name_prefix_alias_and_block() {
 }
 
 #[test]
-fn settings_are_understood() {
+fn settings_are_parsed() {
     let mut semantics = spec::Semantics::default();
     semantics.set("pos_embed=flax").unwrap();
     assert_eq!(semantics.pos_embed, PosEmbed::Flax);

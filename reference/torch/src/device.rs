@@ -1,4 +1,4 @@
-//! Where libtorch computes.
+//! The device on which libtorch computes.
 
 use std::fmt;
 use std::path::Path;
@@ -6,18 +6,19 @@ use std::str::FromStr;
 
 use spec::EngineError;
 
-/// A device that [`Device::open`] has found usable.
+/// A device of libtorch; [`Device::open`] checks that it is usable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Device {
-    /// The processor.
+    /// The CPU.
     Cpu,
-    /// A CUDA device by its index.
+    /// The CUDA device with this index.
     Cuda(usize),
 }
 
 impl Device {
-    /// Makes sure that the device is there. For CUDA, libtorch_cuda is loaded here: nothing in the
-    /// program refers to it, so the linker leaves it out. Call before other threads start.
+    /// Checks that the device is usable, and fails with [`EngineError::Device`] if it is not. For CUDA
+    /// this loads libtorch_cuda, which the linker leaves out because nothing in the program refers to
+    /// it. Call this before other threads start, because it sets an environment variable.
     pub fn open(self) -> Result<Self, EngineError> {
         let Device::Cuda(index) = self else { return Ok(self) };
         load_cuda().map_err(|why| {
@@ -37,7 +38,7 @@ impl Device {
     }
 }
 
-/// Caps the threads that libtorch uses inside an operation; 0 leaves its default.
+/// Limits the number of threads that libtorch uses inside an operation; 0 keeps its default.
 pub fn threads(count: usize) {
     if count > 0 {
         tch::set_num_threads(count as i32);
@@ -47,20 +48,22 @@ pub fn threads(count: usize) {
 #[allow(unsafe_code)]
 fn load_cuda() -> Result<(), String> {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-    // SAFETY: the caller is told to call this before other threads start. The variable turns TF32
-    // off in cuBLAS and cuDNN: the float32 reference has to be float32.
+    // The variable turns TF32 off in cuBLAS and cuDNN: the float32 reference must be float32.
+    // SAFETY: no other thread reads or writes the environment at this time, because the contract of
+    // `Device::open`, the only caller, is that it runs before other threads start.
     unsafe { std::env::set_var("NVIDIA_TF32_OVERRIDE", "0") };
-    let beside = option_env!("HARNESS_LIBTORCH_LIB").map(|dir| Path::new(dir).join(CUDA_LIBRARY));
-    let name = beside.filter(|path| path.exists()).unwrap_or_else(|| CUDA_LIBRARY.into());
-    // SAFETY: loading runs the initialisers of libtorch's own library, which registers its kernels
-    // with the libtorch_cpu that is already loaded; the handle is leaked, so it is never unloaded.
+    let built = option_env!("HARNESS_LIBTORCH_LIB").map(|dir| Path::new(dir).join(CUDA_LIBRARY));
+    let name = built.filter(|path| path.exists()).unwrap_or_else(|| CUDA_LIBRARY.into());
+    // SAFETY: the only code that loading runs is the initialisers of libtorch's own library, which
+    // register its kernels with the libtorch_cpu that is already loaded. The handle is leaked below,
+    // so the library is never unloaded and its code stays valid.
     let library = unsafe { Library::open(Some(&name), RTLD_NOW | RTLD_GLOBAL) };
     library.map(std::mem::forget).map_err(|error| one_line(&error))
 }
 
 const CUDA_LIBRARY: &str = "libtorch_cuda.so";
 
-/// The loader's reason, without the folder that it looked in.
+/// The first line of the loader's message, without the folder that it searched.
 fn one_line(error: &libloading::Error) -> String {
     let text = std::error::Error::source(error).map_or(error.to_string(), |why| why.to_string());
     let short = text.lines().next().unwrap_or("").to_owned();
@@ -98,13 +101,13 @@ impl FromStr for Device {
             ("cpu", _) => Ok(Device::Cpu),
             ("cuda", _) => Ok(Device::Cuda(0)),
             (_, Some(index)) if text.starts_with("cuda:") => {
-                index.parse().map(Device::Cuda).map_err(|_| bad(text))
+                index.parse().map(Device::Cuda).map_err(|_| not_a_device(text))
             }
-            _ => Err(bad(text)),
+            _ => Err(not_a_device(text)),
         }
     }
 }
 
-fn bad(text: &str) -> String {
+fn not_a_device(text: &str) -> String {
     format!("`{text}` is not a device; use cpu, cuda or cuda:N")
 }

@@ -1,8 +1,9 @@
-//! The SqueezeTime forward pass on libtorch, written from the paper (arXiv 2405.08344, section 3):
-//! the reference that every other implementation is held against.
+//! The SqueezeTime forward pass on libtorch, written from the paper (arXiv 2405.08344, section 3).
+//! It is the reference that every other engine is compared with.
 //!
-//! `network` is the walk to read beside the paper, `train` turns it into a student, `device` finds
-//! the device, `tensors` moves values in and out. Without the feature `libtorch` the crate is empty.
+//! `network` is the forward pass, to be read next to the paper; `train` trains a network with it;
+//! `device` opens the device; `tensors` copies values to and from libtorch. Without the feature
+//! `libtorch` the crate is empty.
 #![cfg(feature = "libtorch")]
 
 mod device;
@@ -21,7 +22,7 @@ pub use device::{Device, threads};
 /// The version of libtorch that this crate is built for.
 pub const LIBTORCH_VERSION: &str = "2.11.0";
 
-/// The network on libtorch.
+/// The libtorch engine: a model with its weights on a device, in one precision.
 pub struct Torch {
     model: Arc<Model>,
     weights: HashMap<String, tch::Tensor>,
@@ -31,8 +32,9 @@ pub struct Torch {
 }
 
 impl Torch {
-    /// Copies the weights to the device. In bf16 the convolutions and the classifier hold bfloat16
-    /// weights, the normalisations float32 ones, as libtorch's mixed precision has it.
+    /// Copies the weights to the device. In bf16 and f16 the convolutions and the classifier have
+    /// weights in the half format and the batch normalisations in float32, as in libtorch's mixed
+    /// precision. Fails with [`EngineError::MissingWeight`] if a tensor is missing.
     pub fn new(
         model: Arc<Model>,
         weights: &spec::weights::Weights,
@@ -58,8 +60,8 @@ impl Torch {
         Ok(Torch { model, weights: tensors, precision, device, unfold: false })
     }
 
-    /// The same with convolutions as products of unfolded maps: libtorch again, but another order of
-    /// sums, which tells how much of a difference is rounding.
+    /// Returns the same engine with convolutions computed as im2col and a matrix product. The order
+    /// of the sums is then another, which shows how much of a difference is due to rounding.
     pub fn unfolded(self) -> Self {
         Torch { unfold: true, ..self }
     }
@@ -81,13 +83,13 @@ impl Engine for Torch {
     }
 
     fn forward_frames(&mut self, frames: &Frames<'_>) -> Option<Result<Tensor, EngineError>> {
-        // On the processor a table does it faster; see `video::normalize`.
+        // On the CPU a lookup table is faster; see `video::normalize`.
         matches!(self.device, Device::Cuda(_)).then(|| self.run_frames(frames))
     }
 }
 
 impl Torch {
-    /// As [`Engine::forward_frames`], on any device.
+    /// Like [`Engine::forward_frames`], but on any device.
     pub fn run_frames(&self, frames: &Frames<'_>) -> Result<Tensor, EngineError> {
         let _no_grad = tch::no_grad_guard();
         let clip = tensors::normalised(frames, self.precision, self.device)?;

@@ -1,6 +1,6 @@
-//! The walk through the network. Nothing is computed in place, so that what a tap has seen stays
-//! what the module gave: the published code runs its ReLUs in place, and a hook on a BN there reads
-//! the value after the ReLU.
+//! The forward pass. Nothing is computed in place, so that a tap observes the output of the module
+//! itself: the published code runs its ReLUs in place, and a hook on a batch normalisation there
+//! reads the value after the ReLU.
 
 use std::collections::HashMap;
 
@@ -13,16 +13,16 @@ use crate::{Device, resize};
 
 type Result<T> = std::result::Result<T, EngineError>;
 
-/// One forward pass.
+/// One forward pass of a model on libtorch.
 pub(crate) struct Run<'a> {
     model: &'a Model,
     weights: &'a HashMap<String, Tensor>,
     precision: Precision,
     device: Device,
     tap: &'a mut dyn Tap,
-    /// Whether batch normalisations use the batch's statistics and update their running ones.
+    /// Whether batch normalisations use the statistics of the batch and update the running ones.
     training: bool,
-    /// Whether convolutions are products of unfolded maps.
+    /// Whether convolutions are computed as im2col and a matrix product.
     unfold: bool,
 }
 
@@ -37,12 +37,12 @@ impl<'a> Run<'a> {
         Run { model, weights, precision, device, tap, training: false, unfold: false }
     }
 
-    /// The same with convolutions as products of unfolded maps, or not.
+    /// Sets whether convolutions are computed as im2col and a matrix product.
     pub(crate) fn unfolded_if(self, unfold: bool) -> Self {
         Run { unfold, ..self }
     }
 
-    /// The same walk for training, on float32.
+    /// The same forward pass in training mode, in float32.
     pub(crate) fn training(
         model: &'a Model,
         weights: &'a HashMap<String, Tensor>,
@@ -61,12 +61,12 @@ impl<'a> Run<'a> {
         self.run_clip(clip, batch)
     }
 
-    /// Runs a clip [N, 3, T, H, W] that is in libtorch already.
+    /// Runs clips [N, 3, T, H, W] that are libtorch tensors already.
     pub(crate) fn run_clip(mut self, clip: Tensor, batch: usize) -> Result<spec::Tensor> {
         from_torch(&self.walk(clip, batch)?)
     }
 
-    /// From a clip [N, 3, T, H, W] to the logits, without leaving libtorch.
+    /// Takes clips [N, 3, T, H, W] to the logits [N, classes], as libtorch tensors.
     pub(crate) fn walk(&mut self, clip: Tensor, batch: usize) -> Result<Tensor> {
         let model = self.model;
         let clip = self.observe(model.input, clip)?;
@@ -89,7 +89,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Shows a module's output to the observer, who may replace it.
+    /// Shows a module's output to the tap, if it wants it, and returns the value to continue with.
     fn observe(&mut self, id: ModuleId, value: Tensor) -> Result<Tensor> {
         if !self.tap.wants(id) {
             return Ok(value);
@@ -127,7 +127,7 @@ impl<'a> Run<'a> {
         self.observe(conv.id, ok(y)?)
     }
 
-    /// A convolution as the product of the weights [out, in k k] and the unfolded map
+    /// A convolution as the product of the weights [out, in k k] and the im2col matrix
     /// [N, in k k, H W].
     fn product(
         &self,
@@ -138,7 +138,7 @@ impl<'a> Run<'a> {
     ) -> Result<Tensor> {
         let (k, s, p) = (conv.kernel as i64, conv.stride as i64, conv.padding as i64);
         let out = conv.out_channels as i64;
-        // The gate's maps are one pixel whatever the model's size is.
+        // The input may be the one-pixel map of a gate, so its batch size is read from the tensor.
         let batch = x.size()[0];
         let (height, width) = (conv.out_size.0 as i64, conv.out_size.1 as i64);
         let columns = ok(x.f_im2col([k, k], [1, 1], [p, p], [s, s]))?;
@@ -201,7 +201,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// CTL = TFC + IOI, with the gate g shared by both.
+    /// Channel-time learning, CTL = TFC + IOI. Both share the gate.
     fn ctl(&mut self, ctl: &Ctl, x: &Tensor) -> Result<Tensor> {
         let gate = self.gate(&ctl.gate, ctl.semantics.tfc, x)?;
         let gated = ok(x.f_mul(&gate))?;
@@ -251,8 +251,9 @@ impl<'a> Run<'a> {
         self.observe(fc.id, y)
     }
 
-    /// A factor of a product. For TF32 it is rounded to 10 bits of fraction here, to nearest, so that
-    /// the reference for TF32 does not depend on a GPU; NaN and infinities stay.
+    /// Prepares a factor of a convolution or a matrix product. For TF32 it is rounded to nearest with
+    /// 10 fraction bits, in software, so that the TF32 reference does not depend on a GPU. NaN and
+    /// infinities are kept.
     fn factor(&self, x: &Tensor) -> Result<Tensor> {
         if self.precision != Precision::Tf32 {
             return Ok(x.shallow_clone());

@@ -1,12 +1,14 @@
-//! libtorch's own bilinear interpolation, to hold the from-scratch resize semantics against.
+//! The resize of the positional embedding with libtorch's bilinear interpolation. It is public so
+//! that tests can compare the resize functions of the crate `scalar` with it.
 
 use spec::{EngineError, PosEmbed, Tensor};
 
 use crate::Device;
 use crate::tensors::{failed, from_torch, to_torch};
 
-/// Resizes [N, C, h, w] to [N, C, H, W] as the positional embedding is resized, in the tensor's own
-/// precision. `Off` gives zeros; a map of equal size is the input itself.
+/// Resizes a tensor [N, C, h, w] to [N, C, H, W] in the way in which the positional embedding is
+/// resized, in the precision of the tensor. `Off` gives zeros; if the sizes are equal, the result is
+/// the input.
 pub fn resize(
     input: &Tensor,
     size: (usize, usize),
@@ -20,7 +22,7 @@ pub fn resize(
     from_torch(&embed(&embedding, size, semantics)?)
 }
 
-/// The positional embedding [1, 16, p, p] at the size of the map.
+/// Resizes the positional embedding [1, 16, p, p] to the size of the map, [1, 16, H, W].
 pub(crate) fn embed(
     embedding: &tch::Tensor,
     size: (usize, usize),
@@ -42,8 +44,8 @@ pub(crate) fn embed(
         _ if from == to => Ok(embedding.shallow_clone()),
         PosEmbed::AlignCorners => bilinear(true),
         PosEmbed::HalfPixel => bilinear(false),
-        // The port scales by (out - 1) / (in - 1): undefined from 1 pixel, and 0 towards 1 pixel,
-        // where every sample falls outside the image and the embedding vanishes.
+        // The port scales by (out - 1) / (in - 1). For an input of 1 pixel this is undefined. For an
+        // output of 1 pixel it is 0: every sample falls outside the image, and the result is 0.
         PosEmbed::Flax if from.0 == 1 || from.1 == 1 => {
             let message = format!(
                 "the Flax port divides by zero when it resizes an embedding of {}x{} to {}x{}",

@@ -1,4 +1,4 @@
-//! Values in and out of libtorch.
+//! Conversions between our tensors and libtorch's.
 
 use spec::weights::Param;
 use spec::{Data, EngineError, Frames, Precision, Tensor};
@@ -6,14 +6,15 @@ use tch::{Kind, TchError};
 
 use crate::Device;
 
-/// libtorch's exceptions as errors, without the C++ stack below their first line.
+/// Converts an exception of libtorch to an error. Only its first line is kept, because a C++ stack
+/// trace follows.
 pub(crate) fn failed(error: TchError) -> EngineError {
     let text = error.to_string();
     let message = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("").to_owned();
     EngineError::Backend { engine: "libtorch", message }
 }
 
-/// The kind in which activations are held.
+/// The libtorch type of the activations in a precision.
 pub(crate) fn kind(precision: Precision) -> Kind {
     match precision {
         Precision::F32 | Precision::Tf32 => Kind::Float,
@@ -41,7 +42,8 @@ pub(crate) fn upload(
         .map_err(failed)
 }
 
-/// Copies a tensor of weights to the device: in float64 the values that the checkpoint stores.
+/// Copies a weight tensor to the device. For float64 these are the values that the checkpoint stores,
+/// before they are rounded to float32.
 pub(crate) fn of_param(
     param: &Param,
     kind: Kind,
@@ -55,7 +57,7 @@ pub(crate) fn of_param(
     }
 }
 
-/// Copies a tensor of ours to the device.
+/// Copies one of our tensors to the device, converted to `kind`.
 pub(crate) fn to_torch(
     tensor: &Tensor,
     kind: Kind,
@@ -71,7 +73,8 @@ pub(crate) fn to_torch(
     }
 }
 
-/// Frames [N, T, H, W, 3] as the network's input [N, 3, T, H, W]: (x - mean) / std in float32.
+/// Normalises frames [N, T, H, W, 3] to the network's input [N, 3, T, H, W]: (x - mean) / std in
+/// float32, then converted to the precision.
 pub(crate) fn normalised(
     frames: &Frames<'_>,
     precision: Precision,
@@ -91,7 +94,8 @@ pub(crate) fn normalised(
         .map_err(failed)
 }
 
-/// Copies a libtorch tensor out: float64 stays, the rest becomes float32, which is exact.
+/// Copies a libtorch tensor to one of ours. float64 stays float64; every other type becomes float32,
+/// which is exact.
 pub(crate) fn from_torch(tensor: &tch::Tensor) -> Result<Tensor, EngineError> {
     let shape: Vec<usize> = tensor.size().iter().map(|&extent| extent as usize).collect();
     let count: usize = shape.iter().product();
@@ -104,7 +108,7 @@ pub(crate) fn from_torch(tensor: &tch::Tensor) -> Result<Tensor, EngineError> {
             .map_err(failed)
     };
     if count == 0 {
-        // `view([-1])` is ambiguous without values.
+        // `view([-1])` fails for a tensor without values.
         return Ok(match tensor.kind() {
             Kind::Double => Tensor::f64(shape, vec![]),
             _ => Tensor::f32(shape, vec![]),

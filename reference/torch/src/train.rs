@@ -1,9 +1,9 @@
-//! Training with SGD, on libtorch's autograd: the forward pass is the one that is verified.
+//! Training with SGD and libtorch's autograd. The forward pass is the one that is verified.
 //!
-//! The update is PyTorch's `SGD(momentum, weight_decay)`: `v = momentum v + (g + decay w)`,
-//! `w = w - rate v`; as usual, normalisations and biases are spared the decay. A [`Student`] holds
-//! no hidden state: parameters, running statistics and momenta go out by name and come back in, so
-//! that training goes on bit for bit after a stop.
+//! The update is that of PyTorch's `SGD(momentum, weight_decay)`: `v = momentum v + (g + decay w)`,
+//! `w = w - rate v`. As usual, there is no weight decay for normalisations and biases. A [`Student`]
+//! has no hidden state: parameters, running statistics and momenta can be exported and imported by
+//! name, so that interrupted training continues with the same bits.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -18,43 +18,44 @@ use crate::tensors::{failed, from_torch, to_torch, upload};
 
 type Result<T> = std::result::Result<T, EngineError>;
 
-/// What an update is made with.
+/// The settings of one update.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sgd {
-    /// Learning rate.
+    /// Learning rate, the factor of `v` in the update of the weights.
     pub rate: f64,
-    /// Momentum.
+    /// Momentum, the factor of the previous `v`.
     pub momentum: f64,
-    /// Weight decay, of convolution and classifier weights only.
+    /// Weight decay, for the weights of convolutions and of the classifier only.
     pub decay: f64,
-    /// Label smoothing, 0 to 1: how much of the target is spread over all classes.
+    /// Label smoothing, 0 to 1: the share of the target that is spread over all classes.
     pub smoothing: f64,
-    /// Gradients are scaled down to at most this L2 norm, of all parameters together.
+    /// The largest L2 norm of the gradients of all parameters together; larger ones are scaled down.
     pub clip_norm: f64,
 }
 
-/// A network in training.
+/// A network that is being trained.
 pub struct Student {
     model: Arc<Model>,
     tensors: HashMap<String, Tensor>,
-    /// By name, in a fixed order: sums over parameters must not depend on a hash.
+    /// Momenta by parameter name. The order is fixed, because sums over parameters must not depend on
+    /// the order of a hash map.
     momenta: BTreeMap<String, Tensor>,
-    /// Weights of convolutions and of the classifier: what the decay is for.
+    /// Names of the parameters that have weight decay: the weights of convolutions and the classifier.
     decayed: HashSet<String>,
     device: Device,
 }
 
-/// What one step did.
+/// The result of one training step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
     /// Cross-entropy with smoothed labels, mean over the batch, before the update.
     pub loss: f64,
-    /// Clips of the batch whose largest logit was the label's.
+    /// Number of clips in the batch whose largest logit was that of the label.
     pub correct: usize,
 }
 
 impl Student {
-    /// Begins with these weights, at rest.
+    /// Starts from the given weights, with momenta of 0.
     pub fn new(model: Arc<Model>, weights: &Weights, device: Device) -> Result<Self> {
         let (mut tensors, mut momenta) = (HashMap::new(), BTreeMap::new());
         for wanted in model.parameters() {
@@ -75,7 +76,7 @@ impl Student {
         Ok(Student { model, tensors, momenta, decayed, device })
     }
 
-    /// One update on `clips` [N, 3, T, H, W] with their labels.
+    /// Makes one update from `clips` [N, 3, T, H, W] and their N labels.
     pub fn step(&mut self, clips: &spec::Tensor, labels: &[usize], sgd: &Sgd) -> Result<Step> {
         let batch = labels.len();
         let expected = self.model.input_shape(batch);
@@ -113,7 +114,7 @@ impl Student {
         let mut square = 0.0;
         for name in self.momenta.keys() {
             let gradient = self.tensors[name].f_grad()?;
-            // A part that an ablation has switched off has no gradient.
+            // A part that an ablation switched off has no gradient.
             if gradient.defined() {
                 square += gradient.f_square()?.f_sum(tch::Kind::Double)?.f_double_value(&[])?;
             }
@@ -137,7 +138,8 @@ impl Student {
         Ok(())
     }
 
-    /// Copies parameters and running statistics into `weights`, which must be of the same model.
+    /// Copies the parameters and the running statistics into `weights`, which must be those of the
+    /// same model.
     pub fn export(&self, weights: &mut Weights) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         for (name, tensor) in &self.tensors {
@@ -148,13 +150,14 @@ impl Student {
         Ok(())
     }
 
-    /// The momenta by the names of their parameters.
+    /// Copies the momenta, keyed by the names of their parameters.
     pub fn momenta(&self) -> Result<BTreeMap<String, spec::Tensor>> {
         let out = self.momenta.iter().map(|(name, t)| Ok((name.clone(), from_torch(t)?)));
         out.collect()
     }
 
-    /// Takes up momenta that [`Student::momenta`] has given.
+    /// Restores momenta that [`Student::momenta`] returned earlier. Fails if one is missing or has
+    /// another shape than its parameter.
     pub fn resume(&mut self, momenta: &BTreeMap<String, spec::Tensor>) -> Result<()> {
         for (name, own) in &mut self.momenta {
             let given =

@@ -1,4 +1,5 @@
-//! The engine's own promises: observing changes nothing, taps come in order, errors are sentences.
+//! The behaviour of the engine: observing changes nothing, a tap gets the modules in order, and
+//! error messages are one sentence.
 #![cfg(feature = "libtorch")]
 
 mod common;
@@ -29,7 +30,7 @@ fn observing_does_not_change_the_result() {
 }
 
 #[test]
-fn every_module_is_seen_once_in_order_with_its_shape() {
+fn every_module_is_observed_once_in_order_with_its_shape() {
     for precision in PRECISIONS {
         let (model, mut torch, input) = engine(small(), precision, 3);
         let (record, _) = Record::of(&mut torch, &input);
@@ -40,17 +41,21 @@ fn every_module_is_seen_once_in_order_with_its_shape() {
 }
 
 #[test]
-fn what_a_tap_saw_of_a_bn_is_not_what_the_relu_made_of_it() {
+fn a_batch_normalisation_is_observed_before_its_relu() {
     let (model, mut torch, input) = engine(small(), Precision::F32, 1);
     let (record, _) = Record::of(&mut torch, &input);
     for (id, value) in record.0 {
         if model.module(id).kind == Kind::BatchNorm && value.len() > 64 {
-            assert!(value.iter().any(|x| x < 0.0), "{} has no negative", model.module(id).name);
+            assert!(
+                value.iter().any(|x| x < 0.0),
+                "{} has no negative value",
+                model.module(id).name
+            );
         }
     }
 }
 
-/// Replaces one module's value, or stops there.
+/// A tap that returns the given flow at one module, and records which modules it was shown.
 struct At(ModuleId, Flow, Vec<ModuleId>);
 
 impl Tap for At {
@@ -78,7 +83,7 @@ fn a_replaced_value_is_what_the_next_module_reads() {
 }
 
 #[test]
-fn stop_stops() {
+fn a_tap_can_stop_the_forward_pass() {
     let (model, mut torch, input) = engine(small(), Precision::F32, 1);
     let id = model.find("layer1.0").unwrap().id;
     let mut tap = At(id, Flow::Stop, vec![]);
@@ -149,5 +154,8 @@ fn frames_are_normalised_as_by_hand() {
     let want = torch.forward(&Tensor::f32(input.shape, clip), &mut Ignore).unwrap();
     let frames = Frames { shape: [n, t, h, w], rgb: &rgb, mean, std };
     assert_eq!(torch.run_frames(&frames).unwrap(), want);
-    assert!(torch.forward_frames(&frames).is_none(), "on the processor a table does it");
+    assert!(
+        torch.forward_frames(&frames).is_none(),
+        "on the CPU the caller normalises with a lookup table"
+    );
 }

@@ -1,4 +1,4 @@
-//! libtorch's forward pass against what the published programs computed.
+//! libtorch's forward pass against the recorded outputs of the published programs.
 #![cfg(feature = "libtorch")]
 
 mod common;
@@ -32,11 +32,13 @@ fn float64_equals_the_authors_pytorch_in_every_module() {
             let got: Vec<f64> = (0..64).map(|i| value.1.at(i * step % value.1.len())).collect();
             let want = npz.get::<f64>(&name);
             let want: Vec<f64> = want.iter().copied().collect();
-            // Sums of a few hundred modules' worth of float64 roundings; a mistake is 1e-3 or more.
+            // The bound leaves room for the float64 rounding of a few hundred modules; a mistake
+            // changes a value by 1e-3 or more.
             assert_within(relative_l2(&got, &want), 1e-10, &format!("{file}: {path}"));
             compared += 1;
         }
-        // The goldens have no input, features or embeddings, nor the first CTL of a BasicBlock.
+        // The goldens do not record the input, the pooled features, the embeddings, or the first CTL
+        // of a basic block.
         let unrecorded = |m: &&Module| {
             let first_ctl = m.kind == Kind::Ctl && m.name.ends_with("conv1");
             first_ctl || matches!(m.name.as_str(), "input" | "avgpool") || m.kind == Kind::PosEmbed
@@ -56,8 +58,9 @@ fn float32_logits_equal_the_authors_pytorch() {
 }
 
 #[test]
-fn flax_and_mindspore_are_as_far_away_as_was_measured() {
-    // Their float32 logits against float64: at most 1.4e-5 at an rms of 1.3 and more.
+fn flax_and_mindspore_differ_by_no_more_than_was_measured() {
+    // Their float32 logits differ from float64 by at most 1.4e-5, for logits with an rms of 1.3 or
+    // more.
     for prefix in ["fl_", "ms_"] {
         for (file, mut config, clips) in cases(prefix) {
             if prefix == "fl_" {
@@ -81,5 +84,5 @@ fn the_flax_port_drops_the_embedding_at_one_pixel_maps() {
     let (_, output) = Record::of(&mut torch, &input);
     let want = logits(&file);
     let worst = output.iter().zip(&want).map(|(g, w)| (g - w).abs()).fold(0.0, f64::max);
-    assert!(worst > 1e-3, "the published Flax logits differ by 2.1e-3, here by {worst:e}");
+    assert!(worst > 1e-3, "the published Flax logits differ by 2.1e-3, but here by {worst:e}");
 }

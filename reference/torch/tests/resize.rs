@@ -1,4 +1,4 @@
-//! The from-scratch resize semantics against libtorch's, on random sizes.
+//! The resize functions of the crate `scalar` against libtorch's, on random sizes.
 #![cfg(feature = "libtorch")]
 
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ fn side() -> impl Strategy<Value = usize> {
     prop_oneof![Just(1usize), Just(2), 1usize..20, Just(97)]
 }
 
-/// Largest difference over the largest value.
+/// The largest difference, relative to the largest absolute value of `want`.
 fn worst(got: &[f64], want: &[f64]) -> f64 {
     let scale = want.iter().fold(1e-30, |a: f64, w| a.max(w.abs()));
     let errors = got.iter().zip(want).map(|(g, w)| (g - w).abs() / scale);
@@ -31,8 +31,8 @@ proptest! {
             let want = torch::resize::resize(&single, to, semantics).unwrap();
             let got = planes(method, &values, from, to).unwrap();
             let got: Vec<f64> = got.into_iter().map(f64::from).collect();
-            // Places are computed in float32 on either side: a place of up to 97 is rounded by
-            // 97 eps / 2, twice, and that is what a value between pixels moves by.
+            // Both sides compute coordinates in float32. A coordinate of up to 97 is rounded twice by
+            // up to 97 eps / 2 on each side, and an interpolated value moves by as much.
             let bound = 2.0 * 97.0 * f64::from(f32::EPSILON);
             let error = worst(&got, &want.to_f64());
             prop_assert!(error <= bound, "f32 {method:?} {from:?} to {to:?}: {error:e}");

@@ -12,24 +12,24 @@ use crate::real::Real;
 /// `x[n, c, s i + ky - p, s j + kx - p]`, where x is 0 outside the map.
 #[derive(Debug, Clone, Copy)]
 pub struct Conv<'a, W = f32> {
-    /// `[out, in / groups, k, k]`.
+    /// Weights `[out, in / groups, k, k]`.
     pub weight: &'a [W],
-    /// `[out]`.
+    /// Biases `[out]`, if any.
     pub bias: Option<&'a [W]>,
-    /// Output channels.
+    /// Number of output channels.
     pub out_channels: usize,
-    /// k, the side of the kernel.
+    /// k, the side of the square kernel in pixels.
     pub kernel: usize,
-    /// s, in both directions.
+    /// s, the stride in both directions.
     pub stride: usize,
-    /// p, zeros on every side.
+    /// p, the padding: rows and columns of zeros on every side.
     pub padding: usize,
-    /// Output channels in group g read the input channels of group g.
+    /// Number of groups. Output channels of group g read the input channels of group g only.
     pub groups: usize,
 }
 
 impl<W: Real> Conv<'_, W> {
-    /// Convolves [N, C, H, W]. The terms of each sum are added in f64 in the order c, ky, kx.
+    /// Convolves maps [N, C, H, W]. The terms of each sum are added in f64 in the order c, ky, kx.
     pub fn apply<T: Real>(&self, x: &Map<T>) -> Map<T> {
         self.check(x.c);
         let (h, w) = (self.out_side(x.h), self.out_side(x.w));
@@ -48,16 +48,17 @@ impl<W: Real> Conv<'_, W> {
         out
     }
 
-    /// One output plane: channel o of one clip [C, H, W].
+    /// Computes the sums of one output plane: channel `o` of one clip [C, H, W], which is arranged as
+    /// by [`Scan::arrange`].
     fn sum_plane(&self, scan: &Scan, clip: &[f64], o: usize, sums: &mut [f64]) {
         sums.fill(self.bias.map_or(0.0, |bias| bias[o].to_f64()));
-        let taps = self.kernel * self.kernel;
+        let positions = self.kernel * self.kernel;
         let plane = scan.plane();
         let (inputs, outputs) = (clip.len() / plane / self.groups, self.out_channels / self.groups);
         let first = o / outputs * inputs;
         for i in 0..inputs {
             let source = &clip[(first + i) * plane..][..plane];
-            let kernel = &self.weight[(o * inputs + i) * taps..][..taps];
+            let kernel = &self.weight[(o * inputs + i) * positions..][..positions];
             for ky in 0..self.kernel {
                 for kx in 0..self.kernel {
                     let weight = kernel[ky * self.kernel + kx].to_f64();
@@ -74,20 +75,21 @@ impl<W: Real> Conv<'_, W> {
     fn check(&self, channels: usize) {
         assert!(
             channels.is_multiple_of(self.groups) && self.out_channels.is_multiple_of(self.groups),
-            "{} groups for {channels} input and {} output channels",
+            "{} groups must divide {channels} input channels and {} output channels",
             self.groups,
             self.out_channels
         );
         let expected = self.out_channels * (channels / self.groups) * self.kernel * self.kernel;
-        assert_eq!(self.weight.len(), expected, "weights of a convolution");
+        assert_eq!(self.weight.len(), expected, "number of weights of a convolution");
     }
 }
 
-/// How a plane is scanned: its rows, and which outputs each kernel position reaches.
+/// The geometry of a convolution: how input rows are arranged, and which outputs each kernel
+/// position contributes to.
 struct Scan {
-    /// Height and width of an input plane.
+    /// Height and width of an input plane in pixels.
     input: (usize, usize),
-    /// Width of an output row.
+    /// Width of an output row in pixels.
     width: usize,
     stride: usize,
     padding: usize,
@@ -100,7 +102,7 @@ struct Scan {
 impl Scan {
     fn new<W>(conv: &Conv<'_, W>, input: (usize, usize), output: (usize, usize)) -> Self {
         let (stride, padding) = (conv.stride, conv.padding);
-        // A 1x1 kernel sees no neighbours, so that the whole plane is one long row.
+        // A 1x1 kernel reads no neighbours, so the whole plane can be treated as one long row.
         let pointwise = (conv.kernel, stride, padding) == (1, 1, 0);
         let one_row = |(h, w)| if pointwise { (1, h * w) } else { (h, w) };
         let (input, output) = (one_row(input), one_row(output));
@@ -111,23 +113,23 @@ impl Scan {
         Scan { input, width: output.1, stride, padding, rows, columns }
     }
 
-    /// Length of each of the `stride` parts of an arranged row.
+    /// Number of values in each of the `stride` parts of an arranged row.
     fn part(&self) -> usize {
         self.input.1.div_ceil(self.stride)
     }
 
-    /// Values in an arranged plane.
+    /// Number of values in an arranged plane.
     fn plane(&self) -> usize {
         self.input.0 * self.stride * self.part()
     }
 
-    /// Where a column is in an arranged row.
+    /// Index of an input column within an arranged row.
     fn place(&self, column: usize) -> usize {
         column % self.stride * self.part() + column / self.stride
     }
 
-    /// Puts every row in an order in which neighbouring outputs read neighbouring values: for a
-    /// stride of 2 the even columns, then the odd ones.
+    /// Reorders every row so that neighbouring outputs read neighbouring values: for a stride of 2,
+    /// first the even columns and then the odd ones.
     fn arrange<'a>(&self, wide: Cow<'a, [f64]>) -> Cow<'a, [f64]> {
         if self.stride == 1 {
             return wide;
@@ -142,7 +144,7 @@ impl Scan {
         Cow::Owned(arranged)
     }
 
-    /// Adds what one kernel position contributes to every output of the plane.
+    /// Adds the contribution of one kernel position to every output of the plane.
     fn add(&self, sums: &mut [f64], source: &[f64], (ky, kx): (usize, usize), weight: f64) {
         let columns = self.columns[kx].clone();
         if columns.is_empty() {
@@ -161,7 +163,7 @@ impl Scan {
     }
 }
 
-/// Output positions o with 0 <= stride * o + k - padding < side.
+/// The output positions o for which 0 <= stride * o + k - padding < side.
 fn reach(k: usize, stride: usize, padding: usize, side: usize, outputs: usize) -> Range<usize> {
     let start = padding.saturating_sub(k).div_ceil(stride);
     let end = (side + padding).saturating_sub(k).div_ceil(stride).min(outputs);

@@ -1,4 +1,5 @@
-//! The arithmetic of the network: one file per kind of step, each a definition in loops.
+//! The arithmetic of the network: one file for each kind of step, written as loops over the
+//! definition.
 
 pub mod activation;
 pub mod combine;

@@ -1,25 +1,25 @@
-//! Batch normalisation with the statistics of training.
+//! Batch normalisation in inference mode, with the running statistics from training.
 
 use crate::map::Map;
 use crate::real::Real;
 
-/// (x - running_mean) / sqrt(running_var + eps) * weight + bias, per channel.
+/// (x - running_mean) / sqrt(running_var + eps) * weight + bias, for each channel.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchNorm<'a, W = f32> {
-    /// `[C]`.
+    /// Scale of each channel, `[C]`.
     pub weight: &'a [W],
-    /// `[C]`.
+    /// Shift of each channel, `[C]`.
     pub bias: &'a [W],
-    /// `[C]`.
+    /// Mean of each channel during training, `[C]`.
     pub running_mean: &'a [W],
-    /// `[C]`.
+    /// Variance of each channel during training, `[C]`.
     pub running_var: &'a [W],
-    /// Keeps the root away from 0.
+    /// Added to the variance, so that the square root is never 0.
     pub eps: f64,
 }
 
 impl<W: Real> BatchNorm<'_, W> {
-    /// Normalises [N, C, H, W], in f64.
+    /// Normalises maps [N, C, H, W]; computes in f64 and rounds once.
     pub fn apply<T: Real>(&self, x: &Map<T>) -> Map<T> {
         let channels = self.weight.len();
         assert_eq!(x.c, channels, "channels of a batch normalisation");

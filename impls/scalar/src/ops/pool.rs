@@ -1,11 +1,11 @@
-//! Pooling.
+//! The two poolings: the mean over a map, and the maximum pooling of the stem.
 
 use rayon::prelude::*;
 
 use crate::map::Map;
 use crate::real::Real;
 
-/// Mean over the map, [N, C, H, W] to [N, C, 1, 1].
+/// Mean over each plane, from [N, C, H, W] to [N, C, 1, 1]; summed in f64.
 pub fn mean<T: Real>(x: &Map<T>) -> Map<T> {
     let pixels = x.plane() as f64;
     let one = |plane: &[T]| {
@@ -15,8 +15,8 @@ pub fn mean<T: Real>(x: &Map<T>) -> Map<T> {
     Map::new([x.n, x.c, 1, 1], x.data.par_chunks(x.plane()).map(one).collect())
 }
 
-/// Largest value in a window of 3x3, stride 2, one pixel of padding that never wins; [N, C, H, W]
-/// to [N, C, ceil(H / 2), ceil(W / 2)]. A window with a NaN gives NaN, as in PyTorch.
+/// Maximum over windows of 3x3 with stride 2, from [N, C, H, W] to [N, C, ceil(H / 2), ceil(W / 2)].
+/// The padding of one pixel is never the maximum. A window that holds a NaN gives NaN, as in PyTorch.
 pub fn max_3x3_stride_2<T: Real>(x: &Map<T>) -> Map<T> {
     let (h, w) = (x.h.div_ceil(2), x.w.div_ceil(2));
     let mut out = Map::filled([x.n, x.c, h, w], T::ZERO);
@@ -31,7 +31,7 @@ pub fn max_3x3_stride_2<T: Real>(x: &Map<T>) -> Map<T> {
     out
 }
 
-/// Input positions 2 o - 1, 2 o, 2 o + 1 as far as they exist: [start, end).
+/// The half-open range of those input positions among 2 o - 1, 2 o and 2 o + 1 that exist.
 fn window(o: usize, side: usize) -> (usize, usize) {
     ((2 * o).saturating_sub(1), (2 * o + 2).min(side))
 }

@@ -1,40 +1,42 @@
-//! JAX's image resizing, and how the Flax port of SqueezeTime uses it.
+//! JAX's image resizing, and the way the Flax port of SqueezeTime uses it.
 //!
 //! Source: the documentation of `jax.image.resize` and `jax.image.scale_and_translate`
-//! (jax 0.4.28). Both make a matrix [in, out] of weights for each axis from a sampling kernel and
+//! (jax 0.4.28). Both build a matrix [in, out] of weights for each axis from a sampling kernel and
 //! contract the image with it.
 
 use super::{ResizeError, Size, check};
 use crate::real::Real;
 
 /// `jax.image.resize(x, shape, "bilinear", antialias=False)`, jax 0.4.28: pixels are areas and the
-/// outer edges coincide, as in [`super::half_pixel`]; the weights of the triangle kernel that fall
-/// outside the image are left out and the others normalised. Without anti-aliasing a smaller
-/// output is sampled, not averaged. An axis that keeps its length is left alone.
+/// outer edges of both images coincide, as in [`super::half_pixel`]. Weights of the triangle kernel
+/// that fall outside the image are dropped and the others are normalised. Without anti-aliasing a
+/// smaller output is sampled, not averaged. An axis that keeps its length is not resampled.
 ///
-/// Reads a plane [h, w] and returns [out_h, out_w]. Panics if a side is 0 or the values do not fit.
+/// Takes a plane [h, w] and returns [out_h, out_w]. Panics if a side is 0 or if the number of values
+/// is not h * w.
 pub fn jax_image_resize<T: Real>(plane: &[T], from: Size, to: Size) -> Vec<T> {
     check(plane, from, to);
     let axis = |inputs: usize, outputs: usize| {
         let inverse = T::from_index(inputs) / T::from_index(outputs);
-        // XLA fuses this product and sum, which shows in float32.
+        // XLA fuses this product and sum, which changes the result in float32.
         let place = |centre: T| centre.mul_add(inverse, T::ZERO - T::HALF);
         (inputs != outputs).then(|| Weights::new(inputs, outputs, place))
     };
     contract(plane, from, axis(from.0, to.0), axis(from.1, to.1))
 }
 
-/// The Flax port's emulation of align_corners (h-terao/squeeze-time-linen, as its outputs show):
-/// `jax.image.scale_and_translate` with scale = (out - 1) / (in - 1) and translation =
-/// (1 - scale) / 2, which brings the centres of the corner pixels together.
+/// The Flax port's emulation of align_corners (h-terao/squeeze-time-linen, inferred from its
+/// outputs): `jax.image.scale_and_translate` with scale = (out - 1) / (in - 1) and translation =
+/// (1 - scale) / 2, which makes the centres of the corner pixels coincide.
 ///
-/// What it does at size 1: an output of length 1 has scale 0, every sample lies at infinity minus
-/// infinity, and **all values vanish**, where PyTorch takes the first pixel. An input of length 1
-/// divides by zero and raises. Equal sizes are not resized at all. All of this was seen in its
-/// outputs; that it raises also where the axis of length 1 keeps its length and only the other
-/// changes follows from the formula.
+/// Size 1 is special. An output of length 1 has scale 0, so that every sample lies at infinity minus
+/// infinity and **all values become 0**, where PyTorch takes the first pixel. An input of length 1
+/// divides by zero and raises. Equal sizes are not resized at all. All of this was observed in its
+/// outputs, except for one case that follows from the formula: it also raises if an axis of length 1
+/// keeps its length and only the other axis changes.
 ///
-/// Reads a plane [h, w] and returns [out_h, out_w]. Panics if a side is 0 or the values do not fit.
+/// Takes a plane [h, w] and returns [out_h, out_w]. Panics if a side is 0 or if the number of values
+/// is not h * w.
 pub fn flax_emulation<T: Real>(plane: &[T], from: Size, to: Size) -> Result<Vec<T>, ResizeError> {
     check(plane, from, to);
     if from == to {
@@ -46,40 +48,42 @@ pub fn flax_emulation<T: Real>(plane: &[T], from: Size, to: Size) -> Result<Vec<
     let axis = |inputs: usize, outputs: usize| {
         let scale = T::from_index(outputs - 1) / T::from_index(inputs - 1);
         let (inverse, translation) = (T::ONE / scale, (T::ONE - scale) * T::HALF);
-        // At scale 0 this is infinity - infinity, and no comparison with it holds.
+        // At scale 0 this is infinity - infinity, a NaN, and every comparison with it is false.
         let place = |centre: T| centre * inverse - translation * inverse - T::HALF;
         Some(Weights::new(inputs, outputs, place))
     };
     Ok(contract(plane, from, axis(from.0, to.0), axis(from.1, to.1)))
 }
 
-/// Below this a sum of weights counts as none: 1000 times the spacing of float32 at 1, in either
+/// JAX treats a sum of weights up to this value as 0: 1000 times the epsilon of float32, in either
 /// precision.
 const NO_WEIGHT: f64 = 1000.0 * f32::EPSILON as f64;
 
-/// What each output takes from each input along one axis.
+/// The weight of each input in each output along one axis.
 struct Weights<T> {
     outputs: usize,
-    /// `[out, in]`.
+    /// Weights `[out, in]`, row-major.
     values: Vec<T>,
 }
 
 impl<T: Real> Weights<T> {
-    /// The triangle kernel around each output's place among the inputs, a function of the centre
-    /// o + 0.5 of the output.
+    /// Evaluates the triangle kernel around the coordinate of each output among the inputs, which
+    /// `place` computes from the centre o + 0.5 of the output.
     fn new(inputs: usize, outputs: usize, place: impl Fn(T) -> T) -> Self {
         let place = |o| place(T::from_index(o) + T::HALF);
-        let values = (0..outputs).flat_map(|o| column(place(o), inputs)).collect();
+        let values = (0..outputs).flat_map(|o| weights_at(place(o), inputs)).collect();
         Weights { outputs, values }
     }
 
+    /// The weights `[in]` of one output.
     fn row(&self, output: usize) -> &[T] {
         let inputs = self.values.len() / self.outputs;
         &self.values[output * inputs..][..inputs]
     }
 }
 
-fn column<T: Real>(place: T, inputs: usize) -> Vec<T> {
+/// The normalised weights `[in]` of an output that lies at `place`.
+fn weights_at<T: Real>(place: T, inputs: usize) -> Vec<T> {
     let outer_edge = T::from_index(inputs) - T::HALF;
     let inside = place >= T::ZERO - T::HALF && place <= outer_edge;
     let triangle = |i: usize| {
@@ -94,7 +98,7 @@ fn column<T: Real>(place: T, inputs: usize) -> Vec<T> {
     weights.into_iter().map(|w| w / total).collect()
 }
 
-/// Contracts rows, then columns, with the weights of the axes that have some.
+/// Contracts each axis that has weights, first along the rows and then along the columns.
 fn contract<T: Real>(
     plane: &[T],
     from: Size,

@@ -1,9 +1,9 @@
 //! What four published programs mean by a bilinear resize. SqueezeTime's positional embedding is
-//! resized to the feature map, and here ports differ without anybody noticing.
+//! resized to the feature map, and ports easily differ here without anybody noticing.
 //!
 //! Each function is one definition with its source, and computes in the format of its values, as
 //! the programs do. All are separable: first along rows, then along columns. [`planes`] resizes
-//! many planes of one size by one [`Method`].
+//! many planes of the same size with one [`Method`].
 
 mod jax;
 mod torch;
@@ -16,28 +16,28 @@ pub use torch::{align_corners, half_pixel};
 
 use crate::real::Real;
 
-/// Height and width.
+/// Height and width in pixels.
 pub type Size = (usize, usize);
 
-/// One of the four definitions.
+/// One of the four definitions of a bilinear resize.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Method {
-    /// [`align_corners`].
+    /// PyTorch with `align_corners=True`: [`align_corners`].
     AlignCorners,
-    /// [`half_pixel`].
+    /// PyTorch with `align_corners=False`: [`half_pixel`].
     HalfPixel,
-    /// [`jax_image_resize`].
+    /// JAX: [`jax_image_resize`].
     JaxImageResize,
-    /// [`flax_emulation`].
+    /// The Flax port of SqueezeTime: [`flax_emulation`].
     FlaxEmulation,
 }
 
 impl Method {
-    /// Every definition.
+    /// All four methods.
     pub const ALL: [Method; 4] =
         [Method::AlignCorners, Method::HalfPixel, Method::JaxImageResize, Method::FlaxEmulation];
 
-    /// Resizes one plane [h, w].
+    /// Resizes one plane [h, w] to [out_h, out_w]; only [`Method::FlaxEmulation`] can fail.
     pub fn plane<T: Real>(self, plane: &[T], from: Size, to: Size) -> Result<Vec<T>, ResizeError> {
         match self {
             Method::AlignCorners => Ok(align_corners(plane, from, to)),
@@ -48,12 +48,12 @@ impl Method {
     }
 }
 
-/// The sizes for which the Flax port's emulation divides by zero and raises.
+/// A resize for which the Flax port's emulation divides by zero and raises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResizeError {
-    /// Height and width of the plane.
+    /// Height and width of the input plane.
     pub from: Size,
-    /// Height and width asked for.
+    /// Height and width of the requested output.
     pub to: Size,
 }
 
@@ -71,7 +71,7 @@ impl fmt::Display for ResizeError {
 
 impl Error for ResizeError {}
 
-/// Resizes every plane of [..., h, w] to [..., out_h, out_w].
+/// Resizes every plane of `values` [..., h, w] to [..., out_h, out_w].
 pub fn planes<T: Real>(
     method: Method,
     values: &[T],
@@ -87,6 +87,7 @@ pub fn planes<T: Real>(
 
 fn check<T>(plane: &[T], from: Size, to: Size) {
     let sides = [from.0, from.1, to.0, to.1];
-    assert!(sides.iter().all(|&side| side > 0), "a resize of {from:?} to {to:?} pixels");
-    assert_eq!(plane.len(), from.0 * from.1, "values for a plane of {from:?} pixels");
+    let positive = sides.iter().all(|&side| side > 0);
+    assert!(positive, "cannot resize {from:?} to {to:?}: every side must be at least 1 pixel");
+    assert_eq!(plane.len(), from.0 * from.1, "number of values of a plane of {from:?} pixels");
 }

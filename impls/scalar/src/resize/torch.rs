@@ -8,10 +8,11 @@ use super::{Size, check};
 use crate::real::Real;
 
 /// `F.interpolate(x, size, mode="bilinear", align_corners=True)`, PyTorch 2.11: the centres of the
-/// corner pixels of both images coincide. Along each axis output o lies at o * (in - 1) / (out - 1),
-/// at 0 where out is 1, between its two neighbours.
+/// corner pixels of both images coincide. Along each axis, output o lies at the coordinate
+/// o * (in - 1) / (out - 1), or at 0 if out is 1, and blends the two inputs next to it.
 ///
-/// Reads a plane [h, w] and returns [out_h, out_w]. Panics if a side is 0 or the values do not fit.
+/// Takes a plane [h, w] and returns [out_h, out_w]. Panics if a side is 0 or if the number of values
+/// is not h * w.
 pub fn align_corners<T: Real>(plane: &[T], from: Size, to: Size) -> Vec<T> {
     check(plane, from, to);
     let axis = |inputs: usize, outputs: usize| -> Vec<Between<T>> {
@@ -25,16 +26,18 @@ pub fn align_corners<T: Real>(plane: &[T], from: Size, to: Size) -> Vec<T> {
 }
 
 /// `F.interpolate(x, size, mode="bilinear", align_corners=False)`, PyTorch 2.11: pixels are areas,
-/// and the outer edges of both images coincide. Along each axis output o lies at
-/// (o + 0.5) * in / out - 0.5, at 0 where that is negative.
+/// and the outer edges of both images coincide. Along each axis, output o lies at the coordinate
+/// (o + 0.5) * in / out - 0.5, or at 0 if that is negative, and blends the two inputs next to it.
 ///
-/// Reads a plane [h, w] and returns [out_h, out_w]. Panics if a side is 0 or the values do not fit.
+/// Takes a plane [h, w] and returns [out_h, out_w]. Panics if a side is 0 or if the number of values
+/// is not h * w.
 pub fn half_pixel<T: Real>(plane: &[T], from: Size, to: Size) -> Vec<T> {
     check(plane, from, to);
     let axis = |inputs: usize, outputs: usize| -> Vec<Between<T>> {
         let scale = T::from_index(inputs) / T::from_index(outputs);
         Between::axis(inputs, outputs, |o| {
-            // PyTorch's compiler fuses this product and sum, which shows in float32.
+            // PyTorch is compiled so that this product and sum are fused, which changes the result
+            // in float32.
             let at = (T::from_index(o) + T::HALF).mul_add(scale, T::ZERO - T::HALF);
             if at < T::ZERO { T::ZERO } else { at }
         })
@@ -42,7 +45,8 @@ pub fn half_pixel<T: Real>(plane: &[T], from: Size, to: Size) -> Vec<T> {
     interpolate(plane, from.1, &axis(from.0, to.0), &axis(from.1, to.1))
 }
 
-/// A place between two neighbouring inputs: (1 - part) of the first, part of the second.
+/// A coordinate between two neighbouring inputs, which blends them with the weights 1 - part and
+/// part.
 struct Between<T> {
     first: usize,
     second: usize,
@@ -50,8 +54,8 @@ struct Between<T> {
 }
 
 impl<T: Real> Between<T> {
-    /// One place for each output, from its coordinate among the inputs. An axis that keeps its
-    /// length is copied, whatever the coordinates round to.
+    /// The inputs of each output along an axis, from its coordinate. An axis that keeps its length
+    /// is copied, so that rounding of the coordinates has no effect.
     fn axis(inputs: usize, outputs: usize, coordinate: impl Fn(usize) -> T) -> Vec<Self> {
         (0..outputs)
             .map(|o| match inputs == outputs {
@@ -62,10 +66,10 @@ impl<T: Real> Between<T> {
     }
 
     fn at(coordinate: T, inputs: usize) -> Self {
-        // The number of whole pixels is found by f64, which holds every coordinate exactly.
+        // Converting the whole part through f64 is exact, because f64 holds every value of `T`.
         let first = (coordinate.floor().to_f64() as usize).min(inputs - 1);
         let second = (first + 1).min(inputs - 1);
-        // Rounding may carry the last coordinate past the last pixel.
+        // Rounding may put the last coordinate past the last pixel.
         let part = coordinate - T::from_index(first);
         let part = if part > T::ONE { T::ONE } else { part };
         Between { first, second, part }

@@ -1,4 +1,4 @@
-//! What the tests of this crate share.
+//! Helpers that the test files of this crate share.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
@@ -12,7 +12,7 @@ use scalar::{Real, Scalar};
 use spec::weights::{Weights, formula};
 use spec::{Config, Engine, EngineError, Flow, Ignore, Model, ModuleId, Tap, Tensor};
 
-/// A file in the folder of goldens.
+/// The path of a file in `reference/goldens`.
 pub fn golden_path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../reference/goldens").join(name)
 }
@@ -21,7 +21,7 @@ pub fn golden_path(name: &str) -> PathBuf {
 pub struct Npz(NpzReader<File>);
 
 impl Npz {
-    /// Opens a golden; a missing one fails the test and says which.
+    /// Opens a golden; if it is missing, the test fails with its name.
     pub fn open(name: &str) -> Self {
         let path = golden_path(name);
         let file = File::open(&path).unwrap_or_else(|e| panic!("golden {name}: {e}"));
@@ -32,12 +32,12 @@ impl Npz {
         self.0.names().unwrap()
     }
 
-    /// An array that must be there.
+    /// Reads an array; panics if the golden does not have it.
     pub fn get<T: ReadableElement>(&mut self, name: &str) -> ArrayD<T> {
         self.find(name).unwrap_or_else(|| panic!("the golden has no array {name}"))
     }
 
-    /// An array that may be missing.
+    /// Reads an array, or returns `None` if the golden does not have it.
     pub fn find<T: ReadableElement>(&mut self, name: &str) -> Option<ArrayD<T>> {
         let has = self.names().iter().any(|n| n.trim_end_matches(".npy") == name);
         has.then(|| {
@@ -48,7 +48,7 @@ impl Npz {
     }
 }
 
-/// A network with formula weights and a formula clip.
+/// A network with formula weights and formula clips.
 pub struct Case {
     pub model: Arc<Model>,
     pub weights: Weights,
@@ -71,7 +71,7 @@ impl Case {
         Scalar::new(self.model.clone(), &self.weights).unwrap()
     }
 
-    /// The output without observing anything.
+    /// The output of a forward pass without a tap.
     pub fn run<T: Real>(&self) -> Tensor {
         self.run_with::<T>(&mut Ignore).unwrap()
     }
@@ -85,8 +85,8 @@ impl Case {
     }
 }
 
-/// The smallest network that has every kind of step: two classes of block, embeddings that are
-/// resized, a stage of one-pixel maps.
+/// A small network that has every kind of step: blocks with and without a downsample, embeddings that
+/// are resized, and maps of few pixels in the last stage.
 pub fn small_config(depth: usize) -> Config {
     Config {
         depth,
@@ -99,7 +99,7 @@ pub fn small_config(depth: usize) -> Config {
     }
 }
 
-/// Keeps every value that it sees.
+/// A tap that keeps every activation.
 #[derive(Default)]
 pub struct Record(pub Vec<(ModuleId, Tensor)>);
 
@@ -120,29 +120,29 @@ impl Record {
     }
 }
 
-/// |got - want| / |want|, both as Euclidean norms; NaN where either holds one.
+/// |got - want| / |want| in Euclidean norms; NaN if either vector contains a NaN.
 pub fn relative_l2(got: &[f64], want: &[f64]) -> f64 {
-    assert_eq!(got.len(), want.len(), "two vectors of one length");
+    assert_eq!(got.len(), want.len(), "both vectors must have the same length");
     let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
     let error = square(&mut got.iter().zip(want).map(|(g, w)| g - w));
     let norm = square(&mut want.iter().copied());
     if error == 0.0 { 0.0 } else { error / norm }
 }
 
-/// The largest |got - want|; NaN where either holds one.
+/// The largest |got - want|; NaN if either vector contains a NaN.
 pub fn max_error(got: &[f64], want: &[f64]) -> f64 {
-    assert_eq!(got.len(), want.len(), "two vectors of one length");
+    assert_eq!(got.len(), want.len(), "both vectors must have the same length");
     let errors = got.iter().zip(want).map(|(g, w)| (g - w).abs());
     errors.fold(0.0, |worst: f64, e| if worst.is_nan() || e <= worst { worst } else { e })
 }
 
-/// A tolerance that NaN does not pass.
+/// Asserts that an error is within a bound; a NaN fails.
 #[track_caller]
 pub fn assert_within(error: f64, bound: f64, what: &str) {
     assert!(error <= bound, "{what}: {error:e} is more than {bound:e}");
 }
 
-/// The bits of every value, so that two results are the same only if they are the same.
+/// The bits of every value, so that a comparison distinguishes 0 from -0 and equates equal NaNs.
 pub fn bits(tensor: &Tensor) -> Vec<u64> {
     tensor.iter().map(f64::to_bits).collect()
 }

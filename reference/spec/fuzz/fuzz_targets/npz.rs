@@ -4,7 +4,7 @@ use libfuzzer_sys::fuzz_target;
 use spec::weights::Format;
 use zip::CompressionMethod;
 
-// An archive as it is, or an array that is put into one.
+// The input is a whole archive, or else an array that is put into one.
 fuzz_target!(|bytes: &[u8]| match bytes {
     [b'P', b'K', ..] => spec_fuzz::check(Format::Npz, bytes),
     _ => {

@@ -4,10 +4,10 @@ use libfuzzer_sys::fuzz_target;
 use spec::weights::Format;
 use zip::CompressionMethod;
 
-/// What the storages of a wrapped pickle hold.
+/// The contents of the storages that are added to a wrapped pickle.
 const STORAGE: [u8; 64] = [0x3f; 64];
 
-// An archive as it is, or a pickle that is put into one beside two storages.
+// The input is a whole archive, or else a pickle that is put into one together with two storages.
 fuzz_target!(|bytes: &[u8]| match bytes {
     [b'P', b'K', ..] => spec_fuzz::check(Format::TorchZip, bytes),
     _ => {

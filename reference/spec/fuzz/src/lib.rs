@@ -1,5 +1,5 @@
-//! What every fuzz target asserts: any bytes give a refusal of one line or weights that are sound,
-//! and an inspection says the same as a load.
+//! The properties that every fuzz target asserts: any bytes give either an error of one line or valid
+//! weights, and inspecting and loading agree.
 
 use std::io::{Cursor, Write};
 
@@ -7,7 +7,8 @@ use spec::weights::{Format, Inspection, ParamSpec, Weights, WeightsError, inspec
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-/// Reads bytes as a format, and as what they seem to be.
+/// Reads `bytes` as the given format, and also in the format that their content suggests. Panics if a
+/// property does not hold.
 pub fn check(format: Format, bytes: &[u8]) {
     let _ = inspect_bytes(bytes, "FILE", None, &[]).map_err(one_line);
     let Ok(found) = inspect_bytes(bytes, "FILE", Some(format), &[]).map_err(one_line) else {
@@ -17,17 +18,17 @@ pub fn check(format: Format, bytes: &[u8]) {
     if specs.is_empty() {
         return;
     }
-    // Of several sets in the file another one may fit these tensors better, and be damaged.
+    // With these tensors wanted, the reader may choose another set in the file, and that may be damaged.
     let found = inspect_bytes(bytes, "FILE", Some(format), &specs).map_err(one_line);
     let loaded = Weights::from_bytes(bytes, "FILE", Some(format), &specs).map_err(one_line);
     let loadable = found.is_ok_and(|found| found.is_loadable());
     assert_eq!(loadable, loaded.is_ok(), "{:?}", loaded.err());
     if let Ok(weights) = loaded {
-        specs.iter().for_each(|spec| sound(&weights, spec));
+        specs.iter().for_each(|spec| assert_valid(&weights, spec));
     }
 }
 
-/// A model that the file would fit.
+/// The tensors of a made-up model that the file would fit.
 fn wanted(found: &Inspection) -> Vec<ParamSpec> {
     let mut specs: Vec<ParamSpec> = Vec::new();
     for tensor in &found.tensors {
@@ -39,7 +40,7 @@ fn wanted(found: &Inspection) -> Vec<ParamSpec> {
     specs
 }
 
-fn sound(weights: &Weights, spec: &ParamSpec) {
+fn assert_valid(weights: &Weights, spec: &ParamSpec) {
     let param = weights.get(&spec.name).expect("a tensor that was loaded");
     assert_eq!(param.shape, spec.shape);
     assert_eq!(param.data.len(), spec.shape.iter().product::<usize>());
@@ -53,13 +54,13 @@ fn one_line(error: WeightsError) -> WeightsError {
     error
 }
 
-/// An archive around the input, with checksums that are right, so that what is inside is reached.
+/// Makes a zip archive with correct checksums, so that mutations of its contents reach the readers.
 pub fn archive(entries: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     let options = SimpleFileOptions::default().compression_method(method);
     for (name, bytes) in entries {
         zip.start_file(*name, options).expect("a new entry");
-        zip.write_all(bytes).expect("memory takes all");
+        zip.write_all(bytes).expect("a write to memory");
     }
-    zip.finish().expect("a directory").into_inner()
+    zip.finish().expect("a complete archive").into_inner()
 }

@@ -1,4 +1,4 @@
-//! Lays the network out: names, shapes and costs, in order of execution.
+//! Builds the description of a network: names, shapes and costs, in order of execution.
 
 use super::{
     BN_EPS, BatchNorm, Block, Body, Conv, ConvBn, Ctl, GLOBAL_CHANNELS, Gate, Ioi, Linear, Model,
@@ -8,7 +8,7 @@ use crate::config::{Config, ConfigError};
 use crate::module::{Kind, Module, ModuleId};
 use crate::weights::ParamSpec;
 
-/// Side of the embedding in the first CTL of every BasicBlock, whatever the stage's pos_dim is.
+/// Side of the embedding in the first CTL of every basic block; it does not depend on `pos_dim`.
 const BASIC_FIRST_POS_DIM: usize = 7;
 
 pub(super) fn build(config: Config, with_head: bool) -> Result<Model, ConfigError> {
@@ -26,7 +26,8 @@ pub(super) fn build(config: Config, with_head: bool) -> Result<Model, ConfigErro
     let (height, width) = config.size;
     let input = b.add("input", Kind::Input, vec![3, config.frames, height, width]);
     let channels = config.channels(0);
-    let stem = b.conv_bn(["conv1", "bn1"], 3 * config.frames, Geometry::new(channels, 5).by(2, 2));
+    let stem =
+        b.conv_bn(["conv1", "bn1"], 3 * config.frames, Geometry::new(channels, 5).strided(2, 2));
     b.map = (b.map.0.div_ceil(2), b.map.1.div_ceil(2));
     let maxpool = b.add_map("maxpool", Kind::Pool, channels);
 
@@ -48,7 +49,7 @@ pub(super) fn build(config: Config, with_head: bool) -> Result<Model, ConfigErro
     Ok(Model { config, input, stem, maxpool, blocks, avgpool, fc, modules, parameters })
 }
 
-/// What distinguishes one convolution from another, besides its input channels.
+/// The properties of a convolution other than its name and its input channels.
 #[derive(Clone, Copy)]
 struct Geometry {
     out_channels: usize,
@@ -60,13 +61,13 @@ struct Geometry {
 }
 
 impl Geometry {
-    /// Stride 1, padded so that the map keeps its size, no bias.
+    /// Stride 1, padding that keeps the size of the map, one group, no bias.
     fn new(out_channels: usize, kernel: usize) -> Self {
         let padding = kernel / 2;
         Geometry { out_channels, kernel, stride: 1, padding, depthwise: false, bias: false }
     }
 
-    fn by(self, stride: usize, padding: usize) -> Self {
+    fn strided(self, stride: usize, padding: usize) -> Self {
         Geometry { stride, padding, ..self }
     }
 
@@ -82,11 +83,11 @@ impl Geometry {
 struct Builder {
     modules: Vec<Module>,
     parameters: Vec<ParamSpec>,
-    /// Block that modules are added to.
+    /// Name of the block to which modules are being added.
     block: String,
-    /// CTLs so far.
+    /// Number of CTLs added so far.
     ctls: usize,
-    /// Height and width of the map at this point.
+    /// Height and width of the map after the module that was added last, in pixels.
     map: (usize, usize),
     config: Config,
 }
@@ -113,7 +114,7 @@ impl Builder {
         self.add(name, kind, vec![channels, self.map.0, self.map.1])
     }
 
-    /// A state-dict entry of the module added last.
+    /// Adds an entry of the state dict, which belongs to the module that was added last.
     fn parameter(&mut self, name: String, shape: Vec<usize>, learned: bool) {
         if learned && let Some(module) = self.modules.last_mut() {
             module.params += shape.iter().product::<usize>() as u64;
@@ -174,7 +175,7 @@ impl Builder {
         Linear { id, name: name.to_owned(), in_features, out_features }
     }
 
-    /// A residual block and its output channels.
+    /// Adds a residual block; also returns its number of output channels.
     fn residual_block(
         &mut self,
         stage: usize,
@@ -211,7 +212,7 @@ impl Builder {
             let at = names[0].clone();
             return Err(ConfigError::TooSmall { height, width, map_h, map_w, at });
         }
-        let geometry = Geometry::new(channels, 2).by(2, 0).depthwise().with_bias();
+        let geometry = Geometry::new(channels, 2).strided(2, 0).depthwise().with_bias();
         Ok(self.conv_bn([&names[0], &names[1]], channels, geometry))
     }
 

@@ -1,20 +1,21 @@
-//! Which convolutions a runtime may compute on tiles instead of one sum for each output.
+//! Which convolutions a runtime may compute with Winograd's tiles instead of one sum for each output.
 
 use super::{Body, Conv, Model};
 
-/// A convolution that is one of 3x3 and stride 1, or can be written as one: what Winograd's minimal
-/// filtering (Lavin and Gray, arXiv 1509.09308) applies to.
+/// A convolution that is 3x3 with stride 1 or can be rewritten as one, so that Winograd's minimal
+/// filtering (Lavin and Gray, arXiv 1509.09308) applies to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tiled {
-    /// Input channels of the 3x3 convolution.
+    /// Number of input channels of the 3x3 convolution.
     pub channels: usize,
-    /// Taps in one direction that are not zero, for each kind of its input channels.
+    /// Number of kernel taps in one direction that are not zero, for each class of input channels.
     pub taps: &'static [usize],
 }
 
 impl Conv {
-    /// The convolution as one of 3x3 and stride 1, where that is possible. The stem's 5x5 of stride 2 is
-    /// one on cells of 2x2 pixels: even rows and columns have 3 taps, odd ones 2.
+    /// The convolution written as 3x3 with stride 1, if that is possible. The stem's 5x5 convolution of
+    /// stride 2 becomes one on cells of 2x2 pixels: even rows and columns have 3 kernel taps, odd ones
+    /// have 2.
     pub fn tiled(&self) -> Option<Tiled> {
         match (self.groups, self.kernel, self.stride) {
             (1, 3, 1) => Some(Tiled { channels: self.in_channels, taps: &[3] }),
@@ -25,7 +26,7 @@ impl Conv {
 }
 
 impl Model {
-    /// All convolutions, block by block.
+    /// All convolutions: first those outside CTLs, in order of execution, then those of each CTL.
     pub fn convs(&self) -> impl Iterator<Item = &Conv> {
         let mut all = vec![&self.stem.conv];
         for block in &self.blocks {
@@ -50,7 +51,7 @@ mod tests {
     use crate::{Config, Kind};
 
     #[test]
-    fn every_convolution_is_there_once_and_the_3x3_ones_are_tiled() {
+    fn every_convolution_is_listed_once_and_the_3x3_ones_are_tiled() {
         for depth in [18, 50] {
             let model = Model::new(Config { depth, ..Config::default() }).unwrap();
             let mut listed: Vec<_> = model.convs().map(|conv| conv.id).collect();

@@ -1,20 +1,20 @@
-//! Number formats that checkpoints come in, and their way to floats.
+//! The number formats of checkpoints, their names in each framework, and their conversion to floats.
 
 use half::{bf16, f16};
 
 use crate::tensor::Data;
 
-/// Most dimensions that a tensor is read with. The network's have at most four.
+/// Largest number of dimensions of a tensor that is read. Those of the network have at most four.
 pub(super) const MAX_RANK: usize = 8;
 
-/// Order of the bytes of one number.
+/// The byte order of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Endian {
     Little,
     Big,
 }
 
-/// A number format.
+/// A number format of a checkpoint, whether or not weights can have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum DType {
     F64,
@@ -43,13 +43,16 @@ pub(super) enum DType {
     QI32,
 }
 
-/// What each framework calls a format.
+/// The names of a format in each framework.
 struct Row {
     dtype: DType,
+    /// Size of one number in bytes.
     size: usize,
+    /// The name in messages and records, which PyTorch uses too.
     name: &'static str,
-    /// numpy's code without its order of bytes, then what else numpy takes.
+    /// numpy's type code without the byte order, then other names that numpy accepts.
     numpy: &'static [&'static str],
+    /// The storage class of PyTorch, or "" if there is none.
     storage: &'static str,
     safetensors: Option<safetensors::Dtype>,
 }
@@ -65,8 +68,9 @@ const fn row(
     Row { dtype, size, name, numpy, storage, safetensors }
 }
 
-/// `V2` is what numpy makes of a bfloat16 of ml_dtypes. What is no float is known by its size, so
-/// that it can stand beside weights.
+/// All formats, in the order of [`DType`]. `V2` is the code that numpy gives to a bfloat16 of
+/// ml_dtypes. Formats other than floats are listed too, so that a file may contain such tensors in
+/// addition to the weights.
 const ROWS: [Row; 24] = [
     row(
         DType::F64,
@@ -134,43 +138,44 @@ fn find(matches: impl Fn(&Row) -> bool) -> Option<DType> {
 }
 
 impl DType {
-    /// From a word such as `float32`, in any case; MindSpore writes `Float32`.
+    /// Finds a format by a name such as `float32`, in any case; MindSpore writes `Float32`.
     pub(super) fn by_name(name: &str) -> Option<DType> {
         find(|row| row.name.eq_ignore_ascii_case(name))
     }
 
-    /// From numpy's code without its order of bytes: `f4`; ml_dtypes writes `bfloat16`.
+    /// Finds a format by numpy's code without the byte order, such as `f4`; ml_dtypes writes
+    /// `bfloat16`.
     pub(super) fn by_code(code: &str) -> Option<DType> {
         find(|row| row.numpy.contains(&code) || row.name == code)
     }
 
-    /// From a storage class of PyTorch.
+    /// Finds a format by the storage class of PyTorch, such as `FloatStorage`.
     pub(super) fn by_storage(class: &str) -> Option<DType> {
         find(|row| !class.is_empty() && row.storage == class)
     }
 
-    /// From the safetensors crate.
+    /// Finds a format by the type of the safetensors crate.
     pub(super) fn by_safetensors(dtype: safetensors::Dtype) -> Option<DType> {
         find(|row| row.safetensors == Some(dtype))
     }
 
     fn row(self) -> &'static Row {
-        // ROWS is in the order of the enum; a test holds them together.
+        // ROWS is in the order of the enum, which a test checks.
         &ROWS[self as usize]
     }
 
-    /// Bytes of one number.
+    /// Size of one number in bytes.
     pub(super) fn size(self) -> usize {
         self.row().size
     }
 
-    /// `float32`.
+    /// The name, such as `float32`.
     pub(super) fn name(self) -> &'static str {
         self.row().name
     }
 
-    /// Whether numbers of this format can be weights. Integers cannot: they would be quantised
-    /// ones, whose scale is elsewhere.
+    /// Whether numbers of this format can be weights. Integers cannot, because they would be quantised
+    /// weights whose scale is stored elsewhere.
     pub(super) fn is_float(self) -> bool {
         matches!(self, DType::F64 | DType::F32 | DType::F16 | DType::BF16)
     }
@@ -185,9 +190,9 @@ impl DType {
         (DType::I64 as usize..=DType::U64 as usize).contains(&(self as usize))
     }
 
-    /// The numbers of whole elements. float64 stays as it is; narrower floats and integers of up to
-    /// 16 bits become float32, wider integers float64; exact but for integers beyond 2^53. None for
-    /// what is not real.
+    /// Converts bytes to numbers; an incomplete element at the end is ignored. float64 stays float64,
+    /// narrower floats and integers of up to 16 bits become float32, and wider integers become float64.
+    /// All of this is exact, except for integers beyond 2^53. Formats that are not real give no values.
     pub(super) fn decode(self, bytes: &[u8], endian: Endian) -> Data {
         let single = |values| Data::F32(values);
         let double = |values| Data::F64(values);
@@ -241,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn every_float_becomes_the_same_float32() {
+    fn every_float_format_decodes_to_the_same_value() {
         for x in [0.0f32, -1.5, 0.15625, 240.0] {
             let f64s = f64::from(x).to_le_bytes();
             assert_eq!(DType::F64.decode(&f64s, Endian::Little), Data::F64(vec![x.into()]));

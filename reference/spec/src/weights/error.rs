@@ -1,17 +1,17 @@
-//! One sentence for every way in which a checkpoint can be wrong.
+//! The error of checkpoints: one sentence that names the file, the tensor and what to do next.
 
 use std::fmt;
 use std::path::Path;
 
-/// Longest piece of a stranger's text that a message repeats.
+/// Largest number of characters of a file's own text that a message repeats.
 const QUOTED: usize = 120;
 
-/// A checkpoint that cannot be used, and what to do about it: one sentence.
+/// Why a checkpoint cannot be used, and what to do about it, as one sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct WeightsError {
     /// The file, or `formula:SEED`.
     pub file: String,
-    /// The tensor, where it is about one.
+    /// The tensor that the error is about, if it is about a single one.
     pub tensor: Option<String>,
     /// What is wrong and what to do next.
     pub text: String,
@@ -21,37 +21,40 @@ impl fmt::Display for WeightsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.file)?;
         if let Some(tensor) = &self.tensor {
-            write!(f, "tensor `{tensor}` ")?;
+            // A text is either a predicate (`has the shape ...`) or a sentence of its own.
+            let sentence = self.text.starts_with("the ") || self.text.starts_with("its ");
+            let colon = if sentence { ":" } else { "" };
+            write!(f, "tensor `{tensor}`{colon} ")?;
         }
         f.write_str(&self.text)
     }
 }
 
-/// A failure before it is known in which file: what is wrong, and the way out.
+/// An error for which the file is not known yet: what is wrong, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(super) struct Failure {
     tensor: Option<String>,
     what: String,
     advice: String,
 }
 
-impl Fault {
+impl Failure {
     pub(super) fn new(what: impl Into<String>, advice: impl Into<String>) -> Self {
-        Fault { tensor: None, what: what.into(), advice: advice.into() }
+        Failure { tensor: None, what: what.into(), advice: advice.into() }
     }
 
-    /// Bytes that do not fit together.
+    /// A failure because the bytes of the file are inconsistent.
     pub(super) fn damaged(what: impl fmt::Display) -> Self {
-        Fault::new(format!("the file is damaged or cut short: {what}"), "get the file again")
+        Failure::new(format!("the file is damaged or truncated: {what}"), "get the file again")
     }
 
-    /// The same failure, as one of a tensor.
-    pub(super) fn of(mut self, tensor: &str) -> Self {
+    /// Adds the name of the tensor that the failure is about, unless it has one already.
+    pub(super) fn in_tensor(mut self, tensor: &str) -> Self {
         self.tensor.get_or_insert_with(|| quoted(tensor));
         self
     }
 
-    /// What is wrong with a piece of a file, as a sentence of its own.
+    /// What is wrong and what to do, without the file and the tensor.
     pub(super) fn sentence(&self) -> String {
         format!("{}; {}", self.what, self.advice)
     }
@@ -61,20 +64,21 @@ impl Fault {
         &self.what
     }
 
-    /// The failure of a file.
-    pub(super) fn at(self, file: &str) -> WeightsError {
+    /// Makes this the error of a file.
+    pub(super) fn in_file(self, file: &str) -> WeightsError {
         let text = format!("{}; {}", self.what, self.advice);
         WeightsError { file: file.to_owned(), tensor: self.tensor, text }
     }
 
-    /// The failure of an operation on a path.
+    /// The error of an operation on a path; `doing` is its participle, such as `read`.
     pub(super) fn io(path: &Path, doing: &str, why: &std::io::Error) -> WeightsError {
-        let advice = "check the path, its permissions and the space left";
-        Fault::new(format!("cannot be {doing} ({why})"), advice).at(&path.display().to_string())
+        let advice = "check the path, its permissions and the free space";
+        Failure::new(format!("cannot be {doing} ({why})"), advice)
+            .in_file(&path.display().to_string())
     }
 }
 
-/// A stranger's text, shortened to one line that a terminal cannot mistake for commands.
+/// Makes text from a file safe to print: control characters are replaced and the length is limited.
 pub(super) fn quoted(text: &str) -> String {
     let mut clean = text.chars().map(|c| if c.is_control() { '?' } else { c });
     let mut out: String = clean.by_ref().take(QUOTED).collect();
@@ -84,12 +88,12 @@ pub(super) fn quoted(text: &str) -> String {
     out
 }
 
-/// `1 tensor`, `2 tensors`.
+/// A count with its noun, such as `1 tensor` or `2 tensors`.
 pub(super) fn counted(n: usize, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
-/// The first three of a list of names: `a`, `b`, `c`, …
+/// Quotes the first three of a list of names, such as `a`, `b`, `c`, …
 pub(super) fn first_three<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
     let mut names = names.into_iter();
     let mut shown: Vec<String> =
@@ -105,16 +109,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_one_short_line_whatever_a_file_says() {
+    fn messages_are_one_short_line_whatever_the_file_contains() {
         let name = format!("a\n\x1b[2J{}", "x".repeat(100_000));
-        let text = Fault::damaged("odd").of(&name).at("w.pth").to_string();
+        let text = Failure::damaged("odd").in_tensor(&name).in_file("w.pth").to_string();
         assert!(text.starts_with("w.pth: tensor `a??[2Jxxx"), "{text}");
+        assert!(text.contains("x…`: the file"), "{text}");
         assert!(text.len() < 300 && !text.contains('\n'), "{text}");
-        assert!(text.ends_with("the file is damaged or cut short: odd; get the file again"));
+        assert!(text.ends_with("the file is damaged or truncated: odd; get the file again"));
     }
 
     #[test]
-    fn three_names_are_enough() {
+    fn at_most_three_names_are_listed() {
         assert_eq!(first_three(["a"]), "`a`");
         assert_eq!(first_three(["a", "b", "c", "d"]), "`a`, `b`, `c`, …");
         assert_eq!(

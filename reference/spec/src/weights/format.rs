@@ -1,33 +1,33 @@
-//! Which format a file has, by its content.
+//! Detects the format of a file from its content.
 
 use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::error::Fault;
+use super::error::Failure;
 
-/// A checkpoint format that is read.
+/// A checkpoint format that can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
-    /// Hugging Face safetensors.
+    /// Hugging Face's safetensors format.
     Safetensors,
-    /// numpy's archive of arrays.
+    /// numpy's zip archive of arrays.
     Npz,
-    /// PyTorch from 1.6 on: a pickle and its storages in a zip archive.
+    /// The format of PyTorch 1.6 and later: a pickle and its storages in a zip archive.
     TorchZip,
-    /// PyTorch before 1.6: several pickles, then the storages.
+    /// The format of PyTorch before 1.6: several pickles, followed by the storages.
     TorchLegacy,
-    /// MindSpore's protobuf.
+    /// MindSpore's format, a protobuf message.
     MindSpore,
-    /// A plain pickle of numpy arrays, as Flax programs write.
+    /// A plain pickle of numpy arrays, as Flax programs write it.
     Pickle,
-    /// MessagePack with numpy arrays, as `flax.serialization.to_bytes` writes.
+    /// MessagePack with numpy arrays, as `flax.serialization.to_bytes` writes it.
     Msgpack,
 }
 
-/// Formats and what people call them.
+/// The formats and their names in messages.
 const NAMES: [(Format, &str); 7] = [
     (Format::Safetensors, "safetensors"),
     (Format::Npz, "npz"),
@@ -39,7 +39,7 @@ const NAMES: [(Format, &str); 7] = [
 ];
 
 impl Format {
-    /// Every format.
+    /// All formats that can be read.
     pub fn all() -> impl Iterator<Item = Format> {
         NAMES.iter().map(|(format, _)| *format)
     }
@@ -52,19 +52,20 @@ impl fmt::Display for Format {
     }
 }
 
-/// Things that people hand in by mistake: where and how they begin, what they are and what to do.
-const STRANGERS: [(usize, &[u8], &str, &str); 19] = [
+/// Other kinds of files that are given by mistake: the offset and the bytes of a signature, what the
+/// file is, and what to do.
+const OTHER_FILES: [(usize, &[u8], &str, &str); 19] = [
     (
         0,
         b"version https://git-lfs",
-        "a pointer of Git LFS, not the file itself",
+        "a Git LFS pointer instead of the file itself",
         "run `git lfs pull`",
     ),
-    (0, b"<!DOCTYPE", "a web page", "download the file itself, not the page about it"),
-    (0, b"<!doctype", "a web page", "download the file itself, not the page about it"),
-    (0, b"<html", "a web page", "download the file itself, not the page about it"),
+    (0, b"<!DOCTYPE", "a web page", "download the file itself instead of the page about it"),
+    (0, b"<!doctype", "a web page", "download the file itself instead of the page about it"),
+    (0, b"<html", "a web page", "download the file itself instead of the page about it"),
     (0, b"\x89HDF", "an HDF5 file", "save it as safetensors or npz"),
-    (0, b"\x93NUMPY", "a single array of numpy", "save all tensors with numpy.savez"),
+    (0, b"\x93NUMPY", "a single numpy array", "save all tensors with numpy.savez"),
     (0, b"\x1f\x8b", "compressed with gzip", UNPACK),
     (0, b"\x28\xb5\x2f\xfd", "compressed with zstd", UNPACK),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK),
@@ -74,21 +75,21 @@ const STRANGERS: [(usize, &[u8], &str, &str); 19] = [
     (0, b"\x04\x22\x4d\x18", "compressed with lz4", UNPACK),
     (0, b"Rar!", "a RAR archive", UNPACK),
     (257, b"ustar", "a tar archive", UNPACK),
-    (4, b"ET1", "a program of ExecuTorch (.pte)", STATE_DICT),
+    (4, b"ET1", "an ExecuTorch program (.pte)", STATE_DICT),
     (0, b"GGUF", "a GGUF file", "save it as safetensors or npz"),
-    (4, b"TFL3", "a TensorFlow Lite model", "save the weights that it was made of"),
-    (0, b"\x08", "an ONNX model, or another protobuf", "save the weights that it was made of"),
+    (4, b"TFL3", "a TensorFlow Lite model", "save the weights that it was made from"),
+    (0, b"\x08", "an ONNX model, or another protobuf", "save the weights that it was made from"),
 ];
 
 const UNPACK: &str = "unpack it first";
 const STATE_DICT: &str =
     "load it in the program that wrote it and save {'state_dict': model.state_dict()}";
 
-/// The format of a whole file, told by its structure: the signs of the formats exclude each other,
-/// and only what shows none of them is looked up among the strangers.
-pub(super) fn detect(bytes: &[u8]) -> Result<Format, Fault> {
+/// Detects the format of a whole file from its structure. The structures of the formats exclude each
+/// other. Only a file that has none of them is looked up in [`OTHER_FILES`].
+pub(super) fn detect(bytes: &[u8]) -> Result<Format, Failure> {
     if bytes.is_empty() {
-        return Err(Fault::new("the file is empty", "get the file again"));
+        return Err(Failure::new("the file is empty", "get the file again"));
     }
     let known: [(bool, Format); 5] = [
         (is_safetensors(bytes), Format::Safetensors),
@@ -105,17 +106,18 @@ pub(super) fn detect(bytes: &[u8]) -> Result<Format, Fault> {
     }
     let begins =
         |at: usize, sign: &[u8]| bytes.get(at..).is_some_and(|rest| rest.starts_with(sign));
-    if let Some((.., what, advice)) = STRANGERS.iter().find(|(at, sign, ..)| begins(*at, sign)) {
-        return Err(Fault::new(format!("this is {what}, no checkpoint"), *advice));
+    if let Some((.., what, advice)) = OTHER_FILES.iter().find(|(at, sign, ..)| begins(*at, sign)) {
+        return Err(Failure::new(format!("this is {what}, not a checkpoint"), *advice));
     }
-    Err(Fault::new(
-        "the content is none of the formats that are read",
+    Err(Failure::new(
+        "the content matches none of the supported formats",
         "give a .safetensors, .npz, PyTorch .pth, MindSpore .ckpt, or a Flax .pkl or .msgpack",
     ))
 }
 
-/// Length of the header in 8 bytes, of which a header that fits into memory fills four, then a
-/// JSON object. Whether it is valid is left to the reader, which says what is wrong with it.
+/// A safetensors file begins with the length of the header in 8 bytes, of which the upper four are 0
+/// for any header that fits into memory, and a JSON object. The reader checks the rest, and says what
+/// is wrong with it.
 fn is_safetensors(bytes: &[u8]) -> bool {
     let Some((length, header)) = bytes.split_first_chunk::<8>() else { return false };
     let mut text = header.iter().filter(|byte| !byte.is_ascii_whitespace());
@@ -123,8 +125,8 @@ fn is_safetensors(bytes: &[u8]) -> bool {
     length[4..] == [0; 4] && object
 }
 
-/// PyTorch's magic number, an integer of 10 bytes, as a pickle of its own: behind the version of the
-/// protocol, and from protocol 4 on behind the length of a frame.
+/// PyTorch's magic number, an integer of 10 bytes. It is a pickle of its own, in which it follows the
+/// protocol version and, from protocol 4 on, the length of a frame.
 pub(super) const LEGACY_MAGIC: [u8; 10] =
     [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
@@ -138,7 +140,7 @@ fn is_legacy(bytes: &[u8]) -> bool {
     rest.strip_prefix(&[0x8a, 0x0a]).is_some_and(|number| number.starts_with(&LEGACY_MAGIC))
 }
 
-/// A map that is not empty, whose first key is a text.
+/// A MessagePack checkpoint begins with a map that is not empty and whose first key is a string.
 fn is_msgpack(bytes: &[u8]) -> bool {
     let key = match bytes {
         [0x81..=0x8f, key, ..] | [0xde, _, _, key, ..] | [0xdf, _, _, _, _, key, ..] => key,
@@ -147,17 +149,17 @@ fn is_msgpack(bytes: &[u8]) -> bool {
     matches!(key, 0xa0..=0xbf | 0xd9..=0xdb)
 }
 
-/// Field 1, a message whose field 1 is the name.
+/// A MindSpore checkpoint begins with field 1, a message that begins with its own field 1, the name.
 fn is_mindspore(bytes: &[u8]) -> bool {
     let after_length = bytes.iter().skip(1).skip_while(|byte| **byte & 0x80 != 0).nth(1);
     bytes.first() == Some(&0x0a) && after_length == Some(&0x0a)
 }
 
-/// A format, or what a file is that has none and what to do.
+/// A supported format, or else what the file is and what to do.
 type Content = Result<Format, (&'static str, &'static str)>;
 
-/// Entries that tell what a zip archive is, by how the name of one ends, what it is where it is no
-/// checkpoint, and what to do. In this order: an exported program holds weights too.
+/// What a zip archive is, by the suffix of the name of an entry. The order matters: an exported
+/// program contains weights too.
 const ENTRIES: [(&str, Content); 10] = [
     ("/constants.pkl", Err(("a TorchScript archive", STATE_DICT))),
     ("serialized_exported_program.json", Err((EXPORTED, STATE_DICT))),
@@ -166,57 +168,57 @@ const ENTRIES: [(&str, Content); 10] = [
     ("data.pkl", Ok(Format::TorchZip)),
     (".npy", Ok(Format::Npz)),
     ("model.weights.h5", Err(("a Keras model", "save its weights as safetensors or npz"))),
-    ("saved_model.pb", Err(("a packed TensorFlow model", "save its weights as npz"))),
-    (".mlmodel", Err(("a packed Core ML model", "save the weights that it was made of"))),
-    (".safetensors", Err(("a packed folder", UNPACK))),
+    ("saved_model.pb", Err(("a zipped TensorFlow model", "save its weights as npz"))),
+    (".mlmodel", Err(("a zipped Core ML model", "save the weights that it was made from"))),
+    (".safetensors", Err(("a zipped folder", UNPACK))),
 ];
 
 const EXPORTED: &str = "an exported program (.pt2 of torch.export)";
 
-/// PyTorch's archive has a `data.pkl`, numpy's has arrays.
-fn archive(bytes: &[u8]) -> Result<Format, Fault> {
+/// Detects the format of a zip archive: PyTorch's has a `data.pkl`, numpy's has `.npy` entries.
+fn archive(bytes: &[u8]) -> Result<Format, Failure> {
     let archive = super::read::archive::Archive::open(bytes)?;
     if archive.is_empty() {
-        return Err(Fault::new("the archive is empty", "save the checkpoint again"));
+        return Err(Failure::new("the archive is empty", "save the checkpoint again"));
     }
     let has = |suffix: &str| archive.names().any(|name| name.ends_with(suffix));
     match ENTRIES.iter().find(|(suffix, _)| has(suffix)) {
         Some((_, Ok(format))) => Ok(*format),
         Some((_, Err((what, advice)))) => {
-            Err(Fault::new(format!("this is {what}, no checkpoint"), *advice))
+            Err(Failure::new(format!("this is {what}, not a checkpoint"), *advice))
         }
-        None => Err(Fault::new(
+        None => Err(Failure::new(
             "this zip archive is neither PyTorch's (no data.pkl) nor numpy's (no .npy)",
-            "unpack it if it holds a checkpoint",
+            "unpack it if it contains a checkpoint",
         )),
     }
 }
 
-/// Files that tell what a folder is, what it is and what to do.
+/// What a folder is, by the name of a file in it: the file, what the folder is, and what to do.
 const FOLDERS: [(&str, &str, &str); 8] = [
     ("_CHECKPOINT_METADATA", ORBAX, MSGPACK),
     ("manifest.ocdbt", ORBAX, MSGPACK),
     ("_METADATA", ORBAX, MSGPACK),
     ("_sharding", ORBAX, MSGPACK),
-    (".metadata", "a distributed checkpoint of PyTorch", DISTRIBUTED),
-    ("latest", "a checkpoint of DeepSpeed", "convert it with its zero_to_fp32.py"),
+    (".metadata", "a distributed PyTorch checkpoint", DISTRIBUTED),
+    ("latest", "a DeepSpeed checkpoint", "convert it with its zero_to_fp32.py"),
     ("saved_model.pb", "a TensorFlow model", "save its weights as npz"),
-    ("model.safetensors", "a model folder", "name the model.safetensors in it"),
+    ("model.safetensors", "a model folder", "give the model.safetensors in it"),
 ];
 
 const ORBAX: &str = "an Orbax checkpoint";
 const MSGPACK: &str = "restore it and save flax.serialization.to_bytes(variables) to a file";
 const DISTRIBUTED: &str =
-    "make one file of it with torch.distributed.checkpoint.format_utils.dcp_to_torch_save";
+    "convert it to one file with torch.distributed.checkpoint.format_utils.dcp_to_torch_save";
 
 /// Why a folder cannot be read as a checkpoint.
-pub(super) fn folder(path: &Path) -> Fault {
-    // Orbax puts the tree into a folder of that name, or of the item's.
+pub(super) fn folder(path: &Path) -> Failure {
+    // Orbax puts the tree into a subfolder named `default`, or named like the item.
     let places = [path.to_owned(), path.join("default"), path.join("state"), path.join("params")];
     let has = |name: &str| places.iter().any(|place| place.join(name).exists());
     match FOLDERS.iter().find(|(name, ..)| has(name)) {
-        Some((_, what, advice)) => Fault::new(format!("this is a folder, {what}"), *advice),
-        None => Fault::new("this is a folder", "name a checkpoint file in it"),
+        Some((_, what, advice)) => Failure::new(format!("this is a folder, {what}"), *advice),
+        None => Failure::new("this is a folder", "give a checkpoint file in it"),
     }
 }
 
@@ -225,9 +227,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strangers_are_told_by_name() {
-        for (at, sign, what, _) in STRANGERS {
-            let text = detect(&[&vec![b'x'; at], sign].concat()).unwrap_err().at("f").to_string();
+    fn other_files_are_named() {
+        for (at, sign, what, _) in OTHER_FILES {
+            let text =
+                detect(&[&vec![b'x'; at], sign].concat()).unwrap_err().in_file("f").to_string();
             assert!(text.contains(what), "{text}");
         }
         for bytes in [&b""[..], b"PK", b"\0", b"hello, world", &[0xff; 64]] {
@@ -236,8 +239,8 @@ mod tests {
     }
 
     #[test]
-    fn formats_are_told_apart_by_structure_whatever_their_first_bytes_are() {
-        // Lengths of a header that begin like a pickle, a zip archive, gzip, msgpack, MindSpore.
+    fn formats_are_distinguished_by_structure_not_by_their_first_bytes() {
+        // Header lengths whose bytes begin like a pickle, a zip archive, gzip, msgpack or MindSpore.
         for length in [0x0380, 0x0480_u64, 0x4b50, 0x8b1f, 0xa682, 0x0a1e_0a0a, 0x080a] {
             let file = [&length.to_le_bytes()[..], br#"{"fc.bias":"#].concat();
             assert_eq!(detect(&file).unwrap(), Format::Safetensors, "{length:#x}");

@@ -1,7 +1,8 @@
-//! Weights and inputs that any language can reproduce bit for bit.
+//! Weights and inputs that a program in any language can reproduce bit for bit.
 //!
-//! State: s_i = (fnv1a64(name) xor seed) + i * 0x9E3779B97F4A7C15 (mod 2^64); u_i = top 24 bits of
-//! splitmix64(s_i) / 2^24. The name is mmaction2's, with `backbone.net.` or `cls_head.fc_cls.`.
+//! The i-th value of a tensor is derived from u_i = top 24 bits of splitmix64(s_i) / 2^24, where
+//! s_i = (fnv1a64(name) xor seed) + i * 0x9E3779B97F4A7C15 (mod 2^64). The name is mmaction2's, with
+//! `backbone.net.` or `cls_head.fc_cls.`.
 
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
@@ -17,7 +18,7 @@ fn splitmix64(state: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// n float32 values in [0, 1).
+/// The first n values u_i for a name and a seed, uniform in [0, 1).
 pub fn uniform(name: &str, n: usize, seed: u64) -> Vec<f32> {
     let start = fnv1a64(name) ^ seed;
     let state = |i: u64| start.wrapping_add(i.wrapping_mul(GOLDEN));
@@ -26,13 +27,14 @@ pub fn uniform(name: &str, n: usize, seed: u64) -> Vec<f32> {
         .collect()
 }
 
-/// A clip of n values in [-2, 2).
+/// The n values of an input for a seed, uniform in [-2, 2).
 pub fn input(n: usize, seed: u64) -> Vec<f32> {
     let spread = |u: f32| (f64::from(u) * 4.0 - 2.0) as f32;
     uniform("input", n, seed).into_iter().map(spread).collect()
 }
 
-/// One entry of the state dict by its bare name, computed in float64 and rounded once.
+/// The values of one tensor of the state dict, given its official name and shape. They are computed in
+/// float64 and rounded once.
 pub fn param(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
     let full = match name.strip_prefix("fc.") {
         Some(leaf) => format!("cls_head.fc_cls.{leaf}"),
@@ -43,7 +45,7 @@ pub fn param(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
         "running_var" => &|u| 0.5 + u,
         "weight" if shape.len() == 1 => &|u| 0.5 + u,
         "pos_embed" => &|u| (2.0 * u - 1.0) * 0.5,
-        // Variance 1 / fan_in.
+        // Uniform values with variance 1 / fan_in.
         "weight" => &move |u| (2.0 * u - 1.0) * (3.0 / fan_in as f64).sqrt(),
         _ => &|u| (u - 0.5) * 0.2,
     };
@@ -56,14 +58,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hashes_are_the_published_ones() {
-        // FNV-1a's and splitmix64's own test vectors.
+    fn hashes_match_the_published_test_vectors() {
+        // The test vectors that the authors of FNV-1a and splitmix64 published.
         assert_eq!(fnv1a64(""), 0xCBF2_9CE4_8422_2325);
         assert_eq!(fnv1a64("a"), 0xAF63_DC4C_8601_EC8C);
         assert_eq!(splitmix64(0), 0xE220_A839_7B1D_CDAF);
     }
 
-    /// Bits that formula.py gave with numpy 1.26.
+    /// The bits that formula.py computed with numpy 1.26.
     #[test]
     fn values_are_those_of_formula_py() {
         const UNIFORM: [u32; 3] = [0x3DC8_54F8, 0x3F27_0117, 0x3E50_82E0];

@@ -1,4 +1,4 @@
-//! What a checkpoint holds, held against what a model needs.
+//! Compares the tensors of a checkpoint with those that a model needs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,54 +15,54 @@ use super::read::choose::Wanted;
 use super::survey::Survey;
 use super::{ParamSpec, WeightsError};
 
-/// What became of one tensor of a file.
+/// Whether and how the model can use one tensor of a file.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Verdict {
-    /// The model takes it.
+    /// The model uses the tensor.
     Used,
-    /// No forward pass reads it, or this model has no classifier.
+    /// No forward pass reads the tensor, or it is a classifier and the model has none.
     Ignored,
     /// The model has no such tensor.
     Unknown,
     /// An earlier tensor of the file has the same official name and the same values.
     Same {
-        /// The earlier one's name in the file.
+        /// The name of the earlier tensor in the file.
         of: String,
     },
-    /// An earlier tensor of the file has the same official name and other values.
+    /// An earlier tensor of the file has the same official name but other values.
     Duplicate {
-        /// The earlier one's name in the file.
+        /// The name of the earlier tensor in the file.
         of: String,
     },
-    /// It has another shape than in the model.
+    /// The tensor has another shape than in the model.
     WrongShape {
-        /// Shape in the model.
+        /// The shape in the model.
         expected: Vec<usize>,
     },
-    /// Its numbers are no floats: `int8`.
+    /// The numbers are not floats, but for instance `int8`.
     NotFloat {
-        /// The format.
+        /// The number format.
         dtype: String,
     },
     /// A value is NaN or infinite (after the conversion to float32).
     NotFinite {
-        /// Place of the first, in PyTorch's order.
+        /// Flat index of the first such value, in PyTorch's order of dimensions.
         index: usize,
-        /// `NaN`, `inf` or `-inf`.
+        /// That value: `NaN`, `inf` or `-inf`.
         value: String,
-        /// How many there are.
+        /// Number of such values.
         count: usize,
     },
-    /// Its bytes cannot be read.
+    /// The bytes of the tensor cannot be read.
     Unreadable {
-        /// Why.
+        /// The reason, as part of a sentence.
         why: String,
     },
 }
 
 impl Verdict {
-    /// Whether a model can be loaded in spite of it.
+    /// Whether a model can be loaded from a file with such a tensor.
     pub fn is_fine(&self) -> bool {
         matches!(self, Verdict::Used | Verdict::Ignored | Verdict::Same { .. })
     }
@@ -73,14 +73,14 @@ impl fmt::Display for Verdict {
         match self {
             Verdict::Used => f.write_str("used"),
             Verdict::Ignored => f.write_str("ignored"),
-            Verdict::Unknown => f.write_str("is unknown to this model"),
+            Verdict::Unknown => f.write_str("is not a tensor of this model"),
             Verdict::Same { of } => write!(f, "holds the same values as `{of}`"),
             Verdict::Duplicate { of } => {
                 let of = quoted(of);
-                write!(f, "is the same tensor of the model as `{of}`, with other values")
+                write!(f, "is the same tensor of the model as `{of}`, but has other values")
             }
             Verdict::WrongShape { expected } => {
-                write!(f, "has a wrong shape, expected {expected:?}")
+                write!(f, "has the wrong shape, expected {expected:?}")
             }
             Verdict::NotFloat { dtype } => {
                 write!(f, "is stored as {dtype}, {}", not_weights(dtype).0)
@@ -94,72 +94,71 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Why numbers of a format cannot be weights, and what to do, by how its name begins.
+/// Why numbers of a format cannot be weights, and what to do, by the prefix of the format's name.
 const NOT_WEIGHTS: [(&str, &str, &str); 10] = [
-    ("float8", "whose scale stands apart", "convert it with .to(torch.float32) and its scale"),
-    ("float4", "whose scale stands apart", "convert it with .to(torch.float32) and its scale"),
-    ("complex", "and weights are real", "save its real part (.real.clone()) if that is meant"),
-    ("q", "whose scale stands apart", "save it with .dequantize()"),
-    ("a quantised", "whose scale stands apart", "save it with .dequantize()"),
-    ("a sparse", "and weights are dense", "save it with .to_dense()"),
-    (
-        "a meta",
-        "so that there is nothing to read",
-        "load the values before saving, then save again",
-    ),
-    ("a nested", "and weights are dense", "save it with .to_padded_tensor(0.0)"),
+    ("float8", SCALE, "convert it with .to(torch.float32) and its scale"),
+    ("float4", SCALE, "convert it with .to(torch.float32) and its scale"),
+    ("complex", "but weights are real", "save its real part (.real.clone()) if that is meant"),
+    ("q", SCALE, "save it with .dequantize()"),
+    ("a quantised", SCALE, "save it with .dequantize()"),
+    ("a sparse", "but weights are dense", "save it with .to_dense()"),
+    ("a meta", "which has no values", "load the values before saving, then save again"),
+    ("a nested", "but weights are dense", "save it with .to_padded_tensor(0.0)"),
     (
         "a wrapped",
-        "in a class of its own",
+        "which needs its own class",
         "save the plain tensor (.full_tensor() or .dequantize())",
     ),
-    ("", "which is no float", "save it as float32; a quantised one has to be converted"),
+    ("", "which is not a float", "save it as float32; quantised weights must be converted"),
 ];
 
-/// What is said of a number format that weights cannot have, and what to do.
+const SCALE: &str = "whose scale is stored separately";
+
+/// Why numbers of a format cannot be weights, as the end of a sentence, and what to do.
 pub(super) fn not_weights(dtype: &str) -> (&'static str, &'static str) {
     let found = NOT_WEIGHTS.iter().find(|(start, ..)| dtype.starts_with(start));
-    found.map_or(("which is no float", "save it as float32"), |(_, what, advice)| (what, advice))
+    found.map_or(("which is not a float", "save it as float32"), |(_, what, advice)| (what, advice))
 }
 
-/// One tensor of a file.
+/// What an inspection says about one tensor of a file.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TensorInfo {
-    /// As the file names it.
+    /// The name in the file.
     pub name: String,
-    /// The official name; none for what no forward pass reads.
+    /// The official name; `None` for a tensor that no forward pass reads.
     pub canonical: Option<String>,
-    /// The shape as it is stored.
+    /// The shape in the file.
     pub shape: Vec<usize>,
     /// The shape in PyTorch's order of dimensions.
     pub canonical_shape: Vec<usize>,
-    /// The number format: `float32`.
+    /// The number format, such as `float32`.
     pub dtype: String,
-    /// What becomes of it.
+    /// Whether and how the model can use the tensor.
     pub verdict: Verdict,
 }
 
-/// What a checkpoint holds, held against what a model needs.
+/// The result of comparing a checkpoint with the tensors that a model needs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Inspection {
-    /// The file.
+    /// The path of the file.
     pub file: String,
-    /// Its format, by content.
+    /// The format, detected from the content.
     pub format: Format,
-    /// Whose names it uses.
+    /// The naming scheme of the tensors.
     pub naming: Naming,
-    /// The key of the set that was taken: `state_dict`; none where it is the whole file.
+    /// The key of the set of tensors that was taken, such as `state_dict`; `None` if that is the whole
+    /// file.
     pub section: Option<String>,
-    /// What else the file holds, with other sets of weights first.
+    /// The other contents of the file, with other sets of weights first.
     pub passed_over: Vec<OtherSet>,
     /// SHA-256 of the file in hexadecimal.
     pub sha256: String,
     /// Every tensor, in the file's order.
     pub tensors: Vec<TensorInfo>,
-    /// Official names of tensors that the model needs and the file has not. The classifier's are
-    /// not among them if both are absent: see `has_head`.
+    /// Official names of tensors that the model needs and the file does not have. The two tensors of
+    /// the classifier are not listed if both are absent; see `has_head`.
     pub missing: Vec<String>,
-    /// Whether the classifier (`fc`) is in the file. A backbone alone serves for features only.
+    /// Whether the classifier (`fc`) is in the file. Without it only features can be computed.
     pub has_head: bool,
 }
 
@@ -172,18 +171,18 @@ impl Inspection {
             && verdicts.all(Verdict::is_fine)
     }
 
-    /// Tensors that the model cannot take.
+    /// The tensors because of which the model cannot be loaded.
     pub fn problems(&self) -> impl Iterator<Item = &TensorInfo> {
         self.tensors.iter().filter(|tensor| !tensor.verdict.is_fine())
     }
 
-    /// What was taken of the file and what was passed over, in one sentence; none where the file
-    /// holds nothing else.
+    /// What was taken from the file and what was passed over, in one sentence; `None` if the file has
+    /// no other contents.
     pub fn note(&self) -> Option<String> {
         note(self.section.as_deref(), &self.passed_over)
     }
 
-    /// How many tensors are stored in which number format.
+    /// The number of tensors in each number format.
     pub fn dtypes(&self) -> BTreeMap<&str, usize> {
         let mut counts = BTreeMap::new();
         for tensor in &self.tensors {
@@ -193,40 +192,40 @@ impl Inspection {
     }
 }
 
-/// Reads a checkpoint of any format and holds it against what a model needs (`specs`). Fails only
-/// where the file cannot be read at all; what is wrong with single tensors is in the result.
+/// Reads a checkpoint of any format and compares it with the tensors that a model needs (`specs`).
+/// Fails only if the file cannot be read at all; problems of single tensors are in the result.
 pub fn inspect(path: &Path, specs: &[ParamSpec]) -> Result<Inspection, WeightsError> {
     inspect_set(path, None, specs)
 }
 
-/// Like [`inspect`], of several sets of weights in the file the one with this key.
+/// Like [`inspect`], but takes the set of weights with this key if the file has several.
 pub fn inspect_set(
     path: &Path,
     key: Option<&str>,
     specs: &[ParamSpec],
 ) -> Result<Inspection, WeightsError> {
     let bytes = file::read(path)?;
-    found(&bytes, &path.display().to_string(), None, &Wanted { specs, key })
+    inspection(&bytes, &path.display().to_string(), None, &Wanted { specs, key })
 }
 
-/// Like [`inspect`], on bytes that messages call `file`, in a given format or the one that the
-/// content shows.
+/// Like [`inspect`], but reads bytes, which messages call `file`. If `format` is `None`, it is detected
+/// from the content.
 pub fn inspect_bytes(
     bytes: &[u8],
     file: &str,
     format: Option<Format>,
     specs: &[ParamSpec],
 ) -> Result<Inspection, WeightsError> {
-    found(bytes, file, format, &Wanted { specs, key: None })
+    inspection(bytes, file, format, &Wanted { specs, key: None })
 }
 
-fn found(
+fn inspection(
     bytes: &[u8],
     file: &str,
     format: Option<Format>,
     wanted: &Wanted<'_>,
 ) -> Result<Inspection, WeightsError> {
-    let survey = Survey::new(bytes, format, wanted).map_err(|fault| fault.at(file))?;
+    let survey = Survey::new(bytes, format, wanted).map_err(|failure| failure.in_file(file))?;
     let tensors = survey.entries.iter().map(|entry| TensorInfo {
         name: entry.raw.name.clone(),
         canonical: entry.canonical.clone(),
@@ -234,7 +233,7 @@ fn found(
         canonical_shape: entry.raw.canonical_shape(),
         dtype: entry.raw.number.name().to_owned(),
         verdict: match &entry.verdict {
-            Verdict::Used => survey.look(&entry.raw),
+            Verdict::Used => survey.check_finite(&entry.raw),
             other => other.clone(),
         },
     });

@@ -1,15 +1,16 @@
-//! Checkpoints: where the numbers of a network come from.
+//! Checkpoints: reading, checking and writing the weights of a network.
 //!
 //! [`Weights::load`] takes `formula:SEED` or a file: safetensors, npz, PyTorch (zip and legacy),
-//! MindSpore, Flax msgpack, or a pickle of numpy arrays as Flax programs write. The format is told
-//! by the content. Names and orders of dimensions become those of the authors' PyTorch code ([`names`]),
-//! numbers become float32, beside which float64 ones are kept as they are ([`Param::to_f64`]).
-//! Nothing in a file is executed, and no size that it states is believed
-//! before the bytes have been seen; what the model misses, does not know or cannot compute with is
-//! an error that names the tensor.
+//! MindSpore, Flax msgpack, or a pickle of numpy arrays as Flax programs write it. The format is
+//! detected from the content. Names and orders of dimensions are converted to those of the authors'
+//! PyTorch code ([`names`]). Numbers are converted to float32; float64 values are kept as well
+//! ([`Param::to_f64`]). Nothing in a file is executed, and no size that a file states is trusted
+//! before the bytes are there. A tensor that is missing, that the model does not know or that cannot
+//! be used is an error that names it.
 //!
-//! Reading order: `format` (which reader), `read` (one file per format), `pickle` (for three of
-//! them), `tensor` (a view of bytes that becomes numbers), `survey` (file against model).
+//! Reading order: `format` (detects the format), `read` (one reader for each format), `pickle` (which
+//! three of them use), `tensor` (a view of bytes that is converted to numbers), `survey` (compares the
+//! file with the model).
 
 pub mod formula;
 pub mod names;
@@ -48,16 +49,17 @@ pub use self::write::{OutFormat, write};
 use self::read::choose::Wanted;
 use self::survey::Survey;
 
-/// A tensor that a model needs.
+/// The name and the shape of a tensor that a model needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParamSpec {
-    /// Official name: `layer1.0.conv2.spatial_conv.glo_conv.0.weight`, `fc.bias`.
+    /// Official name, such as `layer1.0.conv2.spatial_conv.glo_conv.0.weight` or `fc.bias`.
     pub name: String,
-    /// Shape in PyTorch's order: OIHW, dense [out, in], positional embedding [1, T, h, w].
+    /// Shape in PyTorch's order: convolutions [out, in, kh, kw], linear layers [out, in], positional
+    /// embeddings [1, 16, h, w].
     pub shape: Vec<usize>,
 }
 
-/// The weights of a network by their official names. A clone shares the values.
+/// The weights of a network by their official names. A clone shares the values until one is changed.
 #[derive(Debug, Clone, Default)]
 pub struct Weights {
     params: BTreeMap<String, Arc<Param>>,
@@ -65,7 +67,7 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Weights that any language can reproduce bit for bit, see [`formula`].
+    /// Makes weights that a program in any language can reproduce bit for bit; see [`formula`].
     pub fn formula(specs: &[ParamSpec], seed: u64) -> Weights {
         let param = |spec: &ParamSpec| {
             let data = formula::param(&spec.name, &spec.shape, seed);
@@ -77,15 +79,15 @@ impl Weights {
         Weights { params, provenance: Provenance { source, dtypes, ..Provenance::default() } }
     }
 
-    /// The weights of a model whose tensors are `specs`. Of several sets of tensors in a file the
-    /// one is taken that fits best, or that whose key is given; [`Provenance::note`] tells.
+    /// Loads the weights of a model whose tensors are `specs`. If a file has several sets of tensors,
+    /// the one that fits best is taken, or the one whose key is given; see [`Provenance::note`].
     ///
-    /// Fails, naming the tensor, where one is missing, has another shape, is no float, or holds
-    /// NaN or infinity; where two stand for the same tensor with different values; where the set
-    /// has tensors that the model does not know, other than bookkeeping (`num_batches_tracked`,
-    /// counters, the state of an optimiser) or the classifier for a model without one; and where
-    /// the file cannot be read. A classifier that is missing as a whole is
-    /// no failure: [`Weights::has_head`] tells.
+    /// Fails, and names the tensor, if one is missing, has another shape, is not a float, or contains
+    /// NaN or infinity; if two tensors have the same official name but different values; and if the
+    /// set has tensors that the model does not know, other than bookkeeping (`num_batches_tracked`,
+    /// counters, the state of an optimiser) or the classifier for a model without one. Also fails if
+    /// the file cannot be read. A classifier that is missing as a whole is not an error; see
+    /// [`Weights::has_head`].
     pub fn load(source: &Source, specs: &[ParamSpec]) -> Result<Weights, WeightsError> {
         match source {
             Source::Formula(seed) => Ok(Weights::formula(specs, *seed)),
@@ -96,8 +98,8 @@ impl Weights {
         }
     }
 
-    /// Like [`Weights::load`], from bytes that messages call `file`, in a given format or the one
-    /// that the content shows.
+    /// Like [`Weights::load`], but reads bytes, which messages call `file`. If `format` is `None`, it
+    /// is detected from the content.
     pub fn from_bytes(
         bytes: &[u8],
         file: &str,
@@ -113,23 +115,23 @@ impl Weights {
         format: Option<Format>,
         wanted: &Wanted<'_>,
     ) -> Result<Weights, WeightsError> {
-        let survey = Survey::new(bytes, format, wanted).map_err(|fault| fault.at(file))?;
-        let params = survey.load().map_err(|fault| fault.at(file))?;
+        let survey = Survey::new(bytes, format, wanted).map_err(|failure| failure.in_file(file))?;
+        let params = survey.load().map_err(|failure| failure.in_file(file))?;
         Ok(Weights { params, provenance: survey.provenance(file, bytes) })
     }
 
-    /// A tensor by its official name.
+    /// The tensor with this official name, if there is one.
     pub fn get(&self, name: &str) -> Option<&Param> {
         self.params.get(name).map(|param| &**param)
     }
 
-    /// A tensor to change; clones of these weights keep the old values.
+    /// The tensor with this official name, to be changed; clones of these weights keep the old values.
     pub fn get_mut(&mut self, name: &str) -> Option<&mut Param> {
         self.params.get_mut(name).map(Arc::make_mut)
     }
 
-    /// Takes a tensor out. With its last owner its memory goes: a program that makes something else
-    /// of every tensor need not hold both.
+    /// Removes and returns a tensor. Its memory is freed with its last owner, so that a program that
+    /// converts every tensor does not need memory for both forms of all of them.
     pub fn take(&mut self, name: &str) -> Option<Arc<Param>> {
         self.params.remove(name)
     }
@@ -139,12 +141,12 @@ impl Weights {
         self.params.keys().map(String::as_str)
     }
 
-    /// Whether there is a classifier. A backbone alone serves for features only.
+    /// Whether there is a classifier. Without it only features can be computed.
     pub fn has_head(&self) -> bool {
         self.params.contains_key("fc.weight")
     }
 
-    /// Where they come from.
+    /// Where the weights come from.
     pub fn provenance(&self) -> &Provenance {
         &self.provenance
     }

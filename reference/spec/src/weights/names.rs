@@ -1,14 +1,14 @@
-//! The official name of a tensor or module, whatever framework has written it.
+//! Converts the names of tensors and modules in any framework to the official names.
 //!
-//! Official are the paths of the authors' PyTorch modules without `backbone.net.`; the head is
-//! `fc`. The Flax port names the members of its Sequentials (`glo_conv/conv2` is `glo_conv.3`),
-//! MindSpore names the parts of a batch normalisation differently.
+//! The official names are the paths of the authors' PyTorch modules without `backbone.net.`; the head
+//! is `fc`. The Flax port names the members of its Sequentials (`glo_conv/conv2` is `glo_conv.3`), and
+//! MindSpore has other names for the parts of a batch normalisation.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// Prefixes that programs put before a name; any number of them, in any order.
+/// Prefixes that programs put before a name. There may be several, in any order.
 const PREFIXES: [&str; 8] = [
     "backbone.net.",
     "backbone.",
@@ -20,8 +20,8 @@ const PREFIXES: [&str; 8] = [
     "state_dict.",
 ];
 
-/// Parts of a path that stand for a wrapper around a module: data parallelism, compilation,
-/// activation checkpoints, sharding, DeepSpeed. They may be anywhere before the last part.
+/// Parts of a path that belong to a wrapper around a module, such as data parallelism, compilation,
+/// activation checkpointing, sharding or DeepSpeed. They may be anywhere before the last part.
 const WRAPPERS: [&str; 7] = [
     "module",
     "_module",
@@ -32,16 +32,16 @@ const WRAPPERS: [&str; 7] = [
     "_fpw_module",
 ];
 
-/// Names of the head.
+/// Names of the head in other programs.
 const HEADS: [&str; 4] = ["cls_head.fc_cls", "head.fc", "fc_cls", "classifier"];
 
-/// Members of the Flax port's containers and their index in PyTorch's Sequential.
+/// The members of the Flax port's containers and their indices in PyTorch's Sequential.
 const MEMBERS: [(&str, &[(&str, &str)]); 2] = [
     ("param_conv", &[("conv1", "1"), ("norm1", "2"), ("conv2", "4")]),
     ("glo_conv", &[("conv1", "0"), ("norm1", "1"), ("conv2", "3"), ("norm2", "4"), ("conv3", "6")]),
 ];
 
-/// What other frameworks call the leaves of a state dict.
+/// Names of parameters in other frameworks, and the official ones.
 const LEAVES: [(&str, &str); 8] = [
     ("kernel", "weight"),
     ("scale", "weight"),
@@ -53,11 +53,11 @@ const LEAVES: [(&str, &str); 8] = [
     ("moving_variance", "running_var"),
 ];
 
-/// Leaves that a forward pass does not read.
+/// Parameters that a forward pass does not read.
 const UNUSED: [&str; 1] = ["num_batches_tracked"];
 
-/// The official path of a module: `backbone.net.layer1.0.conv1` and `layer1.0/conv1` are
-/// `layer1.0.conv1`. Names that are already official stay as they are.
+/// The official path of a module: both `backbone.net.layer1.0.conv1` and `layer1.0/conv1` become
+/// `layer1.0.conv1`. An official path is returned unchanged.
 pub fn canonical_module(name: &str) -> String {
     let name = without_wrappers(&strip_call(name).replace('/', "."));
     let mut rest = name.as_str();
@@ -74,14 +74,14 @@ pub fn canonical_module(name: &str) -> String {
     numbered_members(rest)
 }
 
-/// A path without the parts that stand for wrappers.
+/// Removes the parts of a path that belong to wrappers.
 fn without_wrappers(path: &str) -> String {
     let Some((parents, last)) = path.rsplit_once('.') else { return path.to_owned() };
     let kept = parents.split('.').filter(|part| !WRAPPERS.contains(part));
     kept.chain([last]).collect::<Vec<_>>().join(".")
 }
 
-/// The official name of a tensor, None for one that no forward pass reads.
+/// The official name of a tensor, or `None` if no forward pass reads it.
 pub fn canonical_param(name: &str) -> Option<String> {
     let module = canonical_module(name);
     let (path, leaf) = module.rsplit_once('.').unwrap_or(("", module.as_str()));
@@ -96,8 +96,8 @@ pub fn canonical_param(name: &str) -> Option<String> {
     Some(if path.is_empty() { leaf.to_owned() } else { format!("{path}.{leaf}") })
 }
 
-/// What Flax's `capture_intermediates` puts at the end of a module's path, perhaps with the place
-/// in a tuple behind it.
+/// The suffix that Flax's `capture_intermediates` adds to a module's path. An index into a tuple may
+/// follow it.
 const CALL: &str = "__call__";
 
 fn strip_call(name: &str) -> &str {
@@ -106,20 +106,21 @@ fn strip_call(name: &str) -> &str {
     name.strip_suffix(CALL).map_or(name, |path| path.trim_end_matches(['/', '.']))
 }
 
-/// The order of the dimensions that a framework stores a tensor with.
+/// The order in which a framework stores the dimensions of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
-    /// PyTorch's: OIHW, dense [out, in], embedding [1, T, h, w].
+    /// PyTorch's order: convolutions [out, in, kh, kw], linear layers [out, in], embeddings
+    /// [1, 16, h, w].
     Official,
-    /// Flax's kernels: HWIO, dense [in, out].
+    /// The order of Flax's kernels: convolutions [kh, kw, in, out], linear layers [in, out].
     FlaxKernel,
-    /// Flax's positional embedding: [h, w, T].
+    /// The order of Flax's positional embeddings: [h, w, 16].
     FlaxEmbedding,
 }
 
 impl Layout {
-    /// Which of the stored dimensions stands at each place in PyTorch's order. Shapes that a
-    /// layout does not know stay as they are, so that they are reported as they are.
+    /// For each dimension in PyTorch's order, the index of the stored dimension. Shapes of another
+    /// rank than the layout expects are not permuted, so that messages show them as they are.
     pub(super) fn axes(self, rank: usize) -> Vec<usize> {
         match (self, rank) {
             (Layout::FlaxKernel, 4) => vec![3, 2, 0, 1],
@@ -130,7 +131,7 @@ impl Layout {
     }
 }
 
-/// The layout that goes with a tensor's name.
+/// The layout of a tensor, which follows from its name.
 pub(super) fn layout(name: &str) -> Layout {
     let name = name.replace('/', ".");
     match name.rsplit_once('.').unwrap_or(("", &name)) {
@@ -140,17 +141,17 @@ pub(super) fn layout(name: &str) -> Layout {
     }
 }
 
-/// Whose names the tensors of a file have.
+/// The naming scheme of the tensors of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Naming {
-    /// The paths of the bare PyTorch network, perhaps with `module.` or `net.` before them.
+    /// The paths of the bare PyTorch network, possibly with a prefix such as `module.` or `net.`.
     Bare,
-    /// mmaction2's: `backbone.net.…`, `cls_head.fc_cls.…`.
+    /// The paths of mmaction2: `backbone.net.…`, `cls_head.fc_cls.…`.
     Mmaction2,
-    /// The Flax port's: `kernel`, `scale`, `mean`, `var`.
+    /// The names of the Flax port: `kernel`, `scale`, `mean`, `var`.
     Flax,
-    /// MindSpore's: `gamma`, `beta`, `moving_mean`, `moving_variance`.
+    /// The names of MindSpore: `gamma`, `beta`, `moving_mean`, `moving_variance`.
     MindSpore,
 }
 
@@ -165,10 +166,10 @@ impl fmt::Display for Naming {
     }
 }
 
-/// Whether a name is of a kind.
+/// A test whether a name belongs to a naming scheme.
 type Sign = fn(&str) -> bool;
 
-/// Whose names these are: the first sign that one of them shows, in this order.
+/// The naming scheme of these names: the first one, in the order below, to which any name belongs.
 pub(super) fn naming<'n>(names: impl Iterator<Item = &'n str> + Clone) -> Naming {
     let signs: [(Naming, Sign); 3] = [
         (Naming::Flax, |name| name.ends_with("kernel")),
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn layouts_and_namings_go_by_the_names() {
+    fn layouts_and_naming_schemes_follow_from_the_names() {
         assert_eq!(layout("params/conv1/kernel").axes(4), [3, 2, 0, 1]);
         assert_eq!(layout("params/fc/kernel").axes(2), [1, 0]);
         assert_eq!(layout("layer1.0/conv2/spatial_conv/glo_conv/pos_embed").axes(3), [2, 0, 1]);

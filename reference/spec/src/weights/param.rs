@@ -1,27 +1,28 @@
-//! One tensor of weights.
+//! [`Param`], one tensor of weights.
 
 use crate::tensor::Data;
 
-/// A tensor of weights. Every engine computes with float32 values; where a checkpoint stores
-/// float64 ones that no float32 holds, those are kept beside them for a comparison in float64.
+/// A tensor of weights. Every engine uses the float32 values, except in float64. If a checkpoint stores
+/// float64 values that float32 cannot represent, they are kept in addition, for engines in float64.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Param {
-    /// Shape in PyTorch's order: OIHW, dense [out, in], positional embedding [1, T, h, w].
+    /// Shape in PyTorch's order: convolutions [out, in, kh, kw], linear layers [out, in], positional
+    /// embeddings [1, 16, h, w].
     pub shape: Vec<usize>,
-    /// The values, row-major.
+    /// The values in float32, row-major.
     pub data: Vec<f32>,
-    /// What `data` was rounded from, where that changed a value. A value of `data` that is not its
-    /// rounding has been changed since, and counts.
+    /// The values before rounding to `data`, if rounding changed any. A value of `data` that is not
+    /// the rounded exact value was changed later and takes precedence.
     exact: Option<Vec<f64>>,
 }
 
 impl Param {
-    /// A tensor of float32 values, row-major.
+    /// Makes a tensor of float32 values, row-major.
     pub fn new(shape: Vec<usize>, data: Vec<f32>) -> Self {
         Param { shape, data, exact: None }
     }
 
-    /// A tensor in the precision that it is stored in.
+    /// Makes a tensor from row-major values in the precision of the checkpoint.
     pub fn of(shape: Vec<usize>, data: Data) -> Self {
         match data {
             Data::F32(data) => Param::new(shape, data),
@@ -34,12 +35,12 @@ impl Param {
         }
     }
 
-    /// Whether there are values that no float32 holds.
+    /// Whether there are values that float32 cannot represent.
     pub fn is_double(&self) -> bool {
         self.exact.is_some()
     }
 
-    /// The values as the checkpoint stores them, row-major; exact.
+    /// The values in the precision of the checkpoint, row-major and exact.
     pub fn to_f64(&self) -> Vec<f64> {
         let wide = self.data.iter().map(|&y| f64::from(y));
         let Some(exact) = &self.exact else { return wide.collect() };
@@ -51,8 +52,9 @@ impl Param {
         both.collect()
     }
 
-    /// Changes the values, given with the shape, row-major. Those of a tensor in float32 are rounded
-    /// to float32 again, those of one with float64 values stay in float64 too.
+    /// Changes the values with a function of the shape and the row-major values. The new values of a
+    /// float32 tensor are rounded to float32; those of a tensor with float64 values are kept in
+    /// float64 as well.
     pub fn edit(&mut self, change: impl FnOnce(&[usize], &mut [f64])) {
         let mut values = self.to_f64();
         change(&self.shape, &mut values);
@@ -69,14 +71,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn float64_values_are_kept_where_they_say_more() {
+    fn float64_values_are_kept_if_float32_cannot_represent_them() {
         let plain = Param::of(vec![2], Data::F64(vec![0.5, -2.0]));
         assert_eq!((plain.is_double(), plain.data.as_slice()), (false, &[0.5, -2.0][..]));
         let mut exact = Param::of(vec![2], Data::F64(vec![0.1, -2.0]));
         assert_eq!(exact.data, [0.1, -2.0]);
         assert_eq!(exact.to_f64(), [0.1, -2.0]);
         exact.data[0] = 7.0;
-        assert_eq!(exact.to_f64(), [7.0, -2.0], "what was changed in float32 counts");
+        assert_eq!(exact.to_f64(), [7.0, -2.0], "a value changed in float32 takes precedence");
         assert_eq!(Param::new(vec![1], vec![0.1]).to_f64(), [f64::from(0.1f32)]);
     }
 

@@ -1,4 +1,4 @@
-//! Where a set of weights comes from.
+//! [`Provenance`], which says where a set of weights comes from.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,20 +9,22 @@ use super::error::first_three;
 use super::format::Format;
 use super::names::Naming;
 
-/// Tensors in a file that were passed over: averaged weights, a teacher, an optimiser.
+/// A set of tensors in a file that was passed over, such as averaged weights, a teacher or the state of
+/// an optimiser.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OtherSet {
-    /// The keys that lead to it, joined by dots: with `FILE::KEY` it is taken instead.
+    /// The keys that lead to the set, joined by dots; `FILE::KEY` selects it.
     pub key: String,
-    /// How many tensors it has.
+    /// Number of tensors in the set.
     pub tensors: usize,
-    /// How many of the model's tensors are among them, in the right shape.
+    /// Number of tensors that the model has too, with the same shape.
     pub fits: usize,
-    /// Whether these are as many as in the set that was taken.
+    /// Whether `fits` is the same as for the set that was taken.
     pub ties: bool,
 }
 
-/// What was taken of a file and what was passed over, in one sentence; none where nothing was.
+/// What was taken from a file and what was passed over, in one sentence; `None` if nothing was passed
+/// over.
 pub(super) fn note(section: Option<&str>, others: &[OtherSet]) -> Option<String> {
     let sets = others.iter().filter(|other| other.fits > 0);
     let tied: Vec<&str> = sets.clone().filter(|o| o.ties).map(|o| o.key.as_str()).collect();
@@ -32,10 +34,10 @@ pub(super) fn note(section: Option<&str>, others: &[OtherSet]) -> Option<String>
     if !tied.is_empty() {
         let verb = if tied.len() == 1 { "fits" } else { "fit" };
         let tied = first_three(tied);
-        parts.push(format!("{tied}, which {verb} as well (FILE::KEY takes another)"));
+        parts.push(format!("{tied}, which {verb} equally well (FILE::KEY selects another)"));
     }
     if !sets.is_empty() {
-        parts.push(format!("{}, weights too (FILE::KEY takes another)", first_three(sets)));
+        parts.push(format!("{}, also weights (FILE::KEY selects another)", first_three(sets)));
     }
     if !rest.is_empty() {
         parts.push(first_three(rest));
@@ -45,8 +47,8 @@ pub(super) fn note(section: Option<&str>, others: &[OtherSet]) -> Option<String>
 }
 
 impl Provenance {
-    /// What was taken of the file and what was passed over, in one sentence, for people; none where
-    /// the file holds nothing else.
+    /// What was taken from the file and what was passed over, in one sentence for people; `None` if the
+    /// file has no other contents.
     pub fn note(&self) -> Option<String> {
         note(self.section.as_deref(), &self.passed_over)
     }
@@ -55,27 +57,27 @@ impl Provenance {
 /// Where a set of weights comes from, for records and reports.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Provenance {
-    /// As it was asked for: a path or `formula:SEED`.
+    /// The source as it was given: a path or `formula:SEED`.
     pub source: String,
-    /// The format of the file; none for a formula.
+    /// The format of the file; `None` for a formula.
     pub format: Option<Format>,
-    /// SHA-256 of the file in hexadecimal; none for a formula.
+    /// SHA-256 of the file in hexadecimal; `None` for a formula.
     pub sha256: Option<String>,
-    /// Whose names the tensors had.
+    /// The naming scheme of the tensors; `None` for a formula.
     pub naming: Option<Naming>,
-    /// The key of the set that was taken: `state_dict`; none where it is the whole file.
+    /// The key of the set that was taken, such as `state_dict`; `None` if that is the whole file.
     pub section: Option<String>,
-    /// What else the file holds, with other sets of weights first.
+    /// The other contents of the file, with other sets of weights first.
     pub passed_over: Vec<OtherSet>,
-    /// How many of the tensors were stored in which number format. All but float32 were converted.
+    /// The number of tensors in each number format. All formats but float32 were converted.
     pub dtypes: BTreeMap<String, usize>,
-    /// Tensors that no forward pass reads (`num_batches_tracked`, the state of an optimiser).
+    /// Number of tensors that no forward pass reads (`num_batches_tracked`, the state of an optimiser).
     pub ignored: usize,
 }
 
 impl fmt::Display for Provenance {
-    /// `w.pth (PyTorch zip, mmaction2 names, sha256 0123456789ab; 653 float32; set `ema`)`; the set
-    /// is told where the file holds others.
+    /// For instance `w.pth (PyTorch zip, mmaction2 names, sha256 0123456789ab; 653 float32; set `ema`)`.
+    /// The set is named only if the file has others.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.source)?;
         let (Some(format), Some(sha256), Some(naming)) = (self.format, &self.sha256, self.naming)

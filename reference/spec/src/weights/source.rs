@@ -1,28 +1,29 @@
-//! Where a network's numbers come from, as it is written on the command line.
+//! [`Source`], the source of weights as it is given on the command line.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// `formula:SEED`, the path of a checkpoint, or `PATH::KEY` for one of several sets in it.
+/// The source of weights: `formula:SEED`, the path of a checkpoint, or `PATH::KEY` for one of several
+/// sets of weights in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// Reproducible numbers, see [`super::formula`].
+    /// Reproducible weights with this seed; see [`super::formula`].
     Formula(u64),
     /// A checkpoint in any of the formats of [`super::Format`].
     File {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Which of its sets of weights is meant: `state_dict_ema`; none for the one that fits best.
+        /// The key of a set of weights, such as `state_dict_ema`; `None` for the set that fits best.
         key: Option<String>,
     },
 }
 
-/// What stands between a path and a key.
-const BETWEEN: &str = "::";
+/// The separator between a path and a key.
+const SEPARATOR: &str = "::";
 
 impl Source {
-    /// A checkpoint, and of the sets of weights in it the one that fits best.
+    /// The set of weights in a checkpoint that fits best.
     pub fn file(path: impl Into<PathBuf>) -> Source {
         Source::File { path: path.into(), key: None }
     }
@@ -31,25 +32,25 @@ impl Source {
 impl FromStr for Source {
     type Err = String;
 
-    /// A path that itself holds `::` is written with `::` and no key behind it.
+    /// Parses a source. A path that contains `::` must be followed by `::`, even without a key.
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(seed) = text.strip_prefix("formula:")
             && !seed.starts_with(':')
         {
             return seed.parse().map(Source::Formula).map_err(|_| {
                 format!(
-                    "`{text}` has no usable seed; write formula: and a whole number from 0 to \
+                    "`{text}` has no valid seed; give formula:SEED with an integer from 0 to \
                      2^64 - 1"
                 )
             });
         }
-        let (path, key) = match text.rsplit_once(BETWEEN) {
+        let (path, key) = match text.rsplit_once(SEPARATOR) {
             Some((path, "")) => (path, None),
             Some((path, key)) => (path, Some(key.to_owned())),
             None => (text, None),
         };
         match path {
-            "" => Err("no weights are named; give a file or formula:SEED".to_owned()),
+            "" => Err("no weights are given; give a file or formula:SEED".to_owned()),
             path => Ok(Source::File { path: path.into(), key }),
         }
     }
@@ -60,11 +61,11 @@ impl fmt::Display for Source {
         match self {
             Source::Formula(seed) => write!(f, "formula:{seed}"),
             Source::File { path, key: Some(key) } => {
-                write!(f, "{}{BETWEEN}{key}", path.display())
+                write!(f, "{}{SEPARATOR}{key}", path.display())
             }
             Source::File { path, key: None } => {
                 let path = path.display().to_string();
-                let end = if path.contains(BETWEEN) { BETWEEN } else { "" };
+                let end = if path.contains(SEPARATOR) { SEPARATOR } else { "" };
                 write!(f, "{path}{end}")
             }
         }
@@ -76,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn sources_are_parsed_and_printed_alike() {
         let cases = [
             ("formula:7", Source::Formula(7)),
             ("w.pth", Source::file("w.pth")),

@@ -1,10 +1,10 @@
-//! Matches the tensors of a checkpoint with those of a model. Loading and inspecting both rest on
-//! this, so that they cannot disagree.
+//! Matches the tensors of a checkpoint with those of a model. Loading and inspecting both use this, so
+//! that they cannot disagree.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::error::{Fault, counted, first_three, quoted};
+use super::error::{Failure, counted, first_three, quoted};
 use super::format::{Format, detect};
 use super::inspect::{Verdict, not_weights};
 use super::names::{self, Naming};
@@ -14,9 +14,9 @@ use super::read::choose::Wanted;
 use super::tensor::{Number, RawTensor};
 use super::{Param, ParamSpec};
 
-/// What trainers keep beside the weights, by how its name begins. Statistics of the clip
-/// (`data_preprocessor`) are fixed by the evaluation protocol.
-const BESIDES: [&str; 12] = [
+/// Prefixes of the names of tensors that trainers store in addition to the weights. The statistics for
+/// normalising clips (`data_preprocessor`) are ignored too, because the evaluation protocol fixes them.
+const TRAINER_STATE: [&str; 12] = [
     "optimizer.",
     "opt_state",
     "optim.",
@@ -31,18 +31,19 @@ const BESIDES: [&str; 12] = [
     "data_preprocessor.",
 ];
 
-/// The classifier, which a backbone alone does not have.
+/// The tensors of the classifier, which a backbone does not have.
 const HEAD: [&str; 2] = ["fc.weight", "fc.bias"];
 
 /// One tensor of the file.
 pub(super) struct Entry<'a> {
     pub(super) raw: RawTensor<'a>,
+    /// The official name; `None` for a tensor that no forward pass reads.
     pub(super) canonical: Option<String>,
-    /// By name, shape and format alone; the values have not been looked at.
+    /// The verdict from name, shape and format only; the values have not been read.
     pub(super) verdict: Verdict,
 }
 
-/// A checkpoint held against a model.
+/// The comparison of a checkpoint with a model.
 pub(super) struct Survey<'a, 's> {
     pub(super) checkpoint: Checkpoint<'a>,
     pub(super) format: Format,
@@ -58,7 +59,7 @@ impl<'a, 's> Survey<'a, 's> {
         bytes: &'a [u8],
         format: Option<Format>,
         wanted: &Wanted<'s>,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, Failure> {
         let specs = wanted.specs;
         let format = format.map_or_else(|| detect(bytes), Ok)?;
         let mut checkpoint = Checkpoint::read(bytes, format, wanted)?;
@@ -80,34 +81,34 @@ impl<'a, 's> Survey<'a, 's> {
         Ok(Survey { checkpoint, format, naming, entries, missing, has_head, needed })
     }
 
-    /// Whether every value of a tensor is finite.
-    pub(super) fn look(&self, raw: &RawTensor<'a>) -> Verdict {
+    /// Reads the values of a tensor and checks that all are finite.
+    pub(super) fn check_finite(&self, raw: &RawTensor<'a>) -> Verdict {
         match self.checkpoint.values(raw) {
-            Err(fault) => Verdict::Unreadable { why: fault.what().to_owned() },
+            Err(failure) => Verdict::Unreadable { why: failure.what().to_owned() },
             Ok(values) => finite(&values.to_f32()),
         }
     }
 
-    /// The tensors that the model takes, or the first thing that is wrong.
-    pub(super) fn load(&self) -> Result<BTreeMap<String, Arc<Param>>, Fault> {
+    /// Loads the tensors that the model uses, or returns the first problem.
+    pub(super) fn load(&self) -> Result<BTreeMap<String, Arc<Param>>, Failure> {
         let elsewhere = |verdict: &Verdict| matches!(verdict, Verdict::Unknown | Verdict::Ignored);
         if self.entries.iter().all(|entry| elsewhere(&entry.verdict)) {
-            return Err(self.strange());
+            return Err(self.no_match());
         }
         let wrong = |verdict: &Verdict| !verdict.is_fine() && *verdict != Verdict::Unknown;
         if let Some(entry) = self.entries.iter().find(|entry| wrong(&entry.verdict)) {
             let others = self.entries.iter().filter(|entry| wrong(&entry.verdict)).count() - 1;
-            return Err(fault(&entry.raw, &entry.verdict, others));
+            return Err(failure(&entry.raw, &entry.verdict, others));
         }
         if let [first, rest @ ..] = self.missing.as_slice() {
             return Err(self.incomplete(first, rest.len()));
         }
-        self.no_strangers()?;
+        self.refuse_unknown()?;
         let used = self.entries.iter().filter(|entry| entry.verdict == Verdict::Used);
         used.map(|entry| self.param(entry)).collect()
     }
 
-    /// Where weights that were loaded come from.
+    /// The provenance of the weights that were loaded.
     pub(super) fn provenance(&self, file: &str, bytes: &[u8]) -> Provenance {
         let mut dtypes = BTreeMap::new();
         for entry in self.entries.iter().filter(|entry| entry.verdict == Verdict::Used) {
@@ -128,17 +129,17 @@ impl<'a, 's> Survey<'a, 's> {
         }
     }
 
-    fn param(&self, entry: &Entry<'a>) -> Result<(String, Arc<Param>), Fault> {
+    fn param(&self, entry: &Entry<'a>) -> Result<(String, Arc<Param>), Failure> {
         let param = Param::of(entry.raw.canonical_shape(), self.checkpoint.values(&entry.raw)?);
         match finite(&param.data) {
             Verdict::Used => {}
-            verdict => return Err(fault(&entry.raw, &verdict, 0)),
+            verdict => return Err(failure(&entry.raw, &verdict, 0)),
         }
         let name = entry.canonical.clone().unwrap_or_default();
         Ok((name, Arc::new(param)))
     }
 
-    fn incomplete(&self, first: &ParamSpec, others: usize) -> Fault {
+    fn incomplete(&self, first: &ParamSpec, others: usize) -> Failure {
         let more = match others {
             0 => String::new(),
             n => format!(", and so are {n} more of the {} that the model has", self.needed),
@@ -146,19 +147,19 @@ impl<'a, 's> Survey<'a, 's> {
         let statistics = |spec: &&ParamSpec| spec.name.contains(".running_");
         let advice = match self.missing.iter().all(statistics) {
             true => {
-                "batch normalisation needs its statistics: save the whole state dict, buffers too"
+                "batch normalisation needs its statistics: save the whole state dict with its buffers"
             }
             false => {
-                "check --depth, --width, --frames and --pos-dim against the checkpoint, or save it whole"
+                "check --depth, --width, --frames and --pos-dim against the checkpoint, or save it again"
             }
         };
         let shape = &first.shape;
-        Fault::new(format!("of shape {shape:?} is missing{more}{}", self.besides()), advice)
-            .of(&first.name)
+        Failure::new(format!("of shape {shape:?} is missing{more}{}", self.unknown_hint()), advice)
+            .in_tensor(&first.name)
     }
 
-    /// A hint, where tensors are missing, that others are there which may be the same.
-    fn besides(&self) -> String {
+    /// A hint for missing tensors: the names of unknown tensors, which may be the same under other names.
+    fn unknown_hint(&self) -> String {
         let unknown = self.unknown();
         match unknown.len() {
             0 => String::new(),
@@ -170,11 +171,11 @@ impl<'a, 's> Survey<'a, 's> {
         }
     }
 
-    fn no_strangers(&self) -> Result<(), Fault> {
+    fn refuse_unknown(&self) -> Result<(), Failure> {
         let unknown = self.unknown();
         match unknown.len() {
             0 => Ok(()),
-            n => Err(Fault::new(
+            n => Err(Failure::new(
                 format!(
                     "the file has {} that the model does not know: {}",
                     counted(n, "tensor"),
@@ -185,10 +186,10 @@ impl<'a, 's> Survey<'a, 's> {
         }
     }
 
-    fn strange(&self) -> Fault {
+    fn no_match(&self) -> Failure {
         let names = self.entries.iter().map(|entry| entry.raw.name.as_str());
         let count = counted(self.entries.len(), "tensor");
-        Fault::new(
+        Failure::new(
             format!("none of its {count} ({}) fits this model", first_three(names)),
             "check that this is a checkpoint of SqueezeTime and that the model flags are right",
         )
@@ -211,7 +212,7 @@ impl<'a> Entry<'a> {
             None => Verdict::Ignored,
             Some(name) => match specs.get(name.as_str()) {
                 None if is_counter(&raw) => Verdict::Ignored,
-                None => stranger(name),
+                None => unclaimed(name),
                 Some(spec) => known(&raw, spec, found),
             },
         };
@@ -219,15 +220,15 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// A verdict as a failure; `others` tensors are wrong too.
-fn fault(raw: &RawTensor<'_>, verdict: &Verdict, others: usize) -> Fault {
+/// The error for a verdict; `others` is the number of other tensors that are wrong too.
+fn failure(raw: &RawTensor<'_>, verdict: &Verdict, others: usize) -> Failure {
     let more = match others {
         0 => String::new(),
         n => format!(" ({n} more are wrong too; `harness weights inspect` lists them)"),
     };
     let advice = match verdict {
         Verdict::WrongShape { .. } => {
-            "give the model flags that the checkpoint was trained with \
+            "use the model flags with which the checkpoint was trained \
              (--depth, --width, --frames, --classes, --pos-dim)"
         }
         Verdict::NotFloat { dtype } => not_weights(dtype).1,
@@ -241,19 +242,19 @@ fn fault(raw: &RawTensor<'_>, verdict: &Verdict, others: usize) -> Fault {
         }
         other => other.to_string(),
     };
-    Fault::new(format!("{what}{more}"), advice).of(&raw.name)
+    Failure::new(format!("{what}{more}"), advice).in_tensor(&raw.name)
 }
 
-/// A tensor that the model has no place for.
-fn stranger(name: &str) -> Verdict {
-    let besides = BESIDES.iter().any(|start| name.starts_with(start));
-    match besides || HEAD.contains(&name) {
+/// The verdict for a tensor that the model does not have.
+fn unclaimed(name: &str) -> Verdict {
+    let trainer_state = TRAINER_STATE.iter().any(|start| name.starts_with(start));
+    match trainer_state || HEAD.contains(&name) {
         true => Verdict::Ignored,
         false => Verdict::Unknown,
     }
 }
 
-/// A tensor that the model has.
+/// The verdict for a tensor that the model has.
 fn known(raw: &RawTensor<'_>, spec: &ParamSpec, found: &mut HashMap<String, String>) -> Verdict {
     if let Some(of) = found.get(&spec.name) {
         return Verdict::Duplicate { of: of.clone() };
@@ -268,8 +269,9 @@ fn known(raw: &RawTensor<'_>, spec: &ParamSpec, found: &mut HashMap<String, Stri
     }
 }
 
-/// What programs count beside the weights (`n_averaged`, `steps`) and note down (`best_acc1`): one
-/// whole number, or one number with a plain name. The network has no such tensor.
+/// Whether a tensor is a counter (`n_averaged`, `steps`) or a note (`best_acc1`) that programs store in
+/// addition to the weights: a single integer, or a scalar whose name has no dots. The network has no
+/// such tensor.
 fn is_counter(raw: &RawTensor<'_>) -> bool {
     let one = raw.view.shape.iter().all(|&extent| extent == 1);
     let scalar = raw.view.shape.is_empty() && !raw.name.contains(['.', '/']);
@@ -279,8 +281,8 @@ fn is_counter(raw: &RawTensor<'_>) -> bool {
     }
 }
 
-/// Two names for one tensor of the model are no matter where the values are the same.
-/// At most `most` are looked at: a small file may repeat one large tensor without end.
+/// Accepts two names for one tensor of the model if their values are the same. At most `most` pairs are
+/// compared, because a small file may refer to one large tensor many times.
 fn settle_duplicates<'a>(checkpoint: &Checkpoint<'a>, entries: &mut [Entry<'a>], most: usize) {
     let mut looked_at = 0;
     for at in 0..entries.len() {

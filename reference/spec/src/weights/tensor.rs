@@ -1,24 +1,24 @@
-//! A tensor as a checkpoint holds it: a strided view of bytes that have not been read yet.
+//! A tensor as a checkpoint stores it: a strided view of bytes that have not been converted yet.
 
 use std::borrow::Cow;
 use std::rc::Rc;
 
 use super::dtype::{DType, Endian, MAX_RANK};
-use super::error::{Fault, quoted};
+use super::error::{Failure, quoted};
 use super::inspect::not_weights;
 use super::names::{self, Layout};
 use crate::tensor::Data;
 
-/// A number format, known or not.
+/// The number format of a tensor, whether it is supported or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Number {
     Known(DType, Endian),
-    /// A format that is no plain number, under the name that the file gives it.
+    /// An unsupported format, by the name that the file gives it.
     Other(String),
 }
 
 impl Number {
-    /// From numpy's code with its order of bytes: `<f4`.
+    /// Finds a format by numpy's code with the byte order, such as `<f4`.
     pub(super) fn by_code(code: &str) -> Number {
         let endian = if code.starts_with('>') { Endian::Big } else { Endian::Little };
         let plain = code.strip_prefix(['<', '>', '|', '=']).unwrap_or(code);
@@ -28,7 +28,7 @@ impl Number {
         }
     }
 
-    /// `float32`, or what the file says.
+    /// The name, such as `float32`; for an unsupported format, the name in the file.
     pub(super) fn name(&self) -> &str {
         match self {
             Number::Known(dtype, _) => dtype.name(),
@@ -37,19 +37,20 @@ impl Number {
     }
 }
 
-/// Where the bytes are.
+/// The location of the bytes of a tensor.
 #[derive(Debug, Clone)]
 pub(super) enum Bytes<'a> {
-    /// In the file as it is.
+    /// A slice of the file.
     Slice(&'a [u8]),
-    /// In the file in another encoding.
+    /// Bytes that were decoded from another encoding in the file.
     Decoded(Rc<[u8]>),
-    /// In an entry of an archive, perhaps compressed.
+    /// An entry of an archive, which may be compressed.
     Entry {
+        /// Index of the entry.
         index: usize,
-        /// Bytes before the numbers.
+        /// Number of bytes before the numbers.
         skip: usize,
-        /// Bytes of the numbers, as the archive announces them.
+        /// Number of bytes of the numbers, as the archive states it.
         len: usize,
     },
 }
@@ -64,7 +65,7 @@ impl Bytes<'_> {
     }
 }
 
-/// Shape and place of the values of a tensor, in values.
+/// The shape of a tensor and the position of its values. Strides and offset are counted in values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct View {
     pub(super) shape: Vec<usize>,
@@ -73,8 +74,8 @@ pub(super) struct View {
 }
 
 impl View {
-    /// Row-major, from the first value on.
-    pub(super) fn row_major(shape: &[usize]) -> Result<View, Fault> {
+    /// A row-major view with offset 0.
+    pub(super) fn row_major(shape: &[usize]) -> Result<View, Failure> {
         check_rank(shape)?;
         let mut strides = vec![1; shape.len()];
         for axis in (1..shape.len()).rev() {
@@ -83,8 +84,8 @@ impl View {
         Ok(View { shape: shape.to_vec(), strides, offset: 0 })
     }
 
-    /// First extent fastest, as Fortran has it.
-    pub(super) fn column_major(shape: &[usize]) -> Result<View, Fault> {
+    /// A column-major view with offset 0.
+    pub(super) fn column_major(shape: &[usize]) -> Result<View, Failure> {
         let reversed: Vec<usize> = shape.iter().rev().copied().collect();
         let mut view = View::row_major(&reversed)?;
         view.shape.reverse();
@@ -92,13 +93,13 @@ impl View {
         Ok(view)
     }
 
-    /// How many values there are.
-    pub(super) fn count(&self) -> Result<usize, Fault> {
+    /// The number of values; fails if it overflows.
+    pub(super) fn count(&self) -> Result<usize, Failure> {
         self.shape.iter().try_fold(1, |n, &extent| times(n, extent))
     }
 
-    /// One more than the place of the last value.
-    fn end(&self) -> Result<usize, Fault> {
+    /// One more than the largest index of a value; 0 if there are no values.
+    fn end(&self) -> Result<usize, Failure> {
         if self.shape.contains(&0) {
             return Ok(0);
         }
@@ -116,7 +117,7 @@ impl View {
         })
     }
 
-    /// The view with PyTorch's order of dimensions.
+    /// The same values with the dimensions in PyTorch's order.
     fn in_layout(&self, layout: Layout) -> View {
         let axes = layout.axes(self.shape.len());
         let mut view = View {
@@ -131,7 +132,8 @@ impl View {
         view
     }
 
-    /// The bytes of the values in row-major order. `bytes` reaches to `end`.
+    /// Gathers the values, of `size` bytes each, in row-major order. Returns `None` if `bytes` is too
+    /// short.
     pub(super) fn gather<'b>(&self, bytes: &'b [u8], size: usize) -> Option<Cow<'b, [u8]>> {
         let count = self.count().ok()?;
         if count == 0 {
@@ -151,7 +153,8 @@ impl View {
         Some(Cow::Owned(out))
     }
 
-    /// The place of the value after the one at `at`.
+    /// The index of the value that follows the one at `at` in row-major order. `places` are the
+    /// coordinates of that value, and are advanced too.
     fn advance(&self, places: &mut [usize], mut at: usize) -> usize {
         for axis in (0..places.len()).rev() {
             places[axis] += 1;
@@ -165,68 +168,68 @@ impl View {
     }
 }
 
-fn check_rank(shape: &[usize]) -> Result<(), Fault> {
+fn check_rank(shape: &[usize]) -> Result<(), Failure> {
     match shape.len() > MAX_RANK {
-        true => Err(Fault::new(
-            format!("has {} dimensions, more than the {MAX_RANK} that are read", shape.len()),
+        true => Err(Failure::new(
+            format!("has {} dimensions, but at most {MAX_RANK} are supported", shape.len()),
             "check that this is a checkpoint of SqueezeTime",
         )),
         false => Ok(()),
     }
 }
 
-fn times(a: usize, b: usize) -> Result<usize, Fault> {
+fn times(a: usize, b: usize) -> Result<usize, Failure> {
     a.checked_mul(b).ok_or_else(|| too_large(&[a, b]))
 }
 
-fn too_large(shape: &[usize]) -> Fault {
-    Fault::damaged(format!("a shape with the extents {shape:?} has no end"))
+fn too_large(shape: &[usize]) -> Failure {
+    Failure::damaged(format!("the element count of the extents {shape:?} overflows"))
 }
 
-/// A tensor of a checkpoint.
+/// A tensor of a checkpoint whose values have not been converted yet.
 #[derive(Debug, Clone)]
 pub(super) struct RawTensor<'a> {
-    /// As the file has it.
+    /// The name in the file.
     pub(super) name: String,
     pub(super) number: Number,
     pub(super) view: View,
     pub(super) bytes: Bytes<'a>,
-    /// Whether every value stands for its negative.
+    /// Whether the values of the tensor are the negatives of those stored.
     pub(super) neg: bool,
 }
 
 impl<'a> RawTensor<'a> {
-    /// Checks the view against the bytes that are there.
+    /// Makes a tensor after checking that its view lies within the bytes that are there.
     pub(super) fn new(
         name: &str,
         number: Number,
         view: View,
         bytes: Bytes<'a>,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, Failure> {
         let tensor = RawTensor { name: name.to_owned(), number, view, bytes, neg: false };
-        tensor.check().map_err(|fault| fault.of(name))?;
+        tensor.check().map_err(|failure| failure.in_tensor(name))?;
         Ok(tensor)
     }
 
-    fn check(&self) -> Result<(), Fault> {
+    fn check(&self) -> Result<(), Failure> {
         check_rank(&self.view.shape)?;
         let (rank, strides) = (self.view.shape.len(), self.view.strides.len());
         if rank != strides {
-            return Err(Fault::damaged(format!("it has {rank} extents but {strides} strides")));
+            return Err(Failure::damaged(format!("it has {rank} extents but {strides} strides")));
         }
         let Number::Known(dtype, _) = self.number else { return Ok(()) };
         let there = self.bytes.len() / dtype.size();
         let (count, end) = (self.view.count()?, self.view.end()?);
         if end > there {
-            return Err(Fault::damaged(format!(
-                "the shape {:?} in {} reaches to value {end} but {there} are there",
+            return Err(Failure::damaged(format!(
+                "the shape {:?} in {} needs {end} values, but there are {there}",
                 self.view.shape,
                 dtype.name()
             )));
         }
-        // Repeated values (stride 0) would let a small file describe any amount of numbers.
+        // With repeated values (stride 0) a small file could describe any number of values.
         if count > there {
-            return Err(Fault::new(
+            return Err(Failure::new(
                 format!("repeats its {there} values to fill the shape {:?}", self.view.shape),
                 "save it with tensor.contiguous()",
             ));
@@ -234,13 +237,13 @@ impl<'a> RawTensor<'a> {
         Ok(())
     }
 
-    /// The same tensor, whose values stand for their negatives if `neg`.
+    /// Negates the values of the tensor if `neg` is true.
     pub(super) fn negated_if(mut self, neg: bool) -> Self {
         self.neg ^= neg;
         self
     }
 
-    /// The official name; none for what no forward pass reads.
+    /// The official name; `None` for a tensor that no forward pass reads.
     pub(super) fn canonical(&self) -> Option<String> {
         names::canonical_param(&self.name)
     }
@@ -254,34 +257,35 @@ impl<'a> RawTensor<'a> {
         self.view.in_layout(names::layout(&self.name))
     }
 
-    /// The values, row-major in the canonical shape. `entry` reads from an archive:
-    /// the index of an entry, the bytes to leave out and the bytes to give.
+    /// Reads the values, row-major in PyTorch's order of dimensions. `entry` reads from an archive; its
+    /// arguments are the index of an entry, the number of bytes to skip and the number to read.
     pub(super) fn values(
         &self,
-        entry: impl FnOnce(usize, usize, usize) -> Result<Vec<u8>, Fault>,
-    ) -> Result<Data, Fault> {
+        entry: impl FnOnce(usize, usize, usize) -> Result<Vec<u8>, Failure>,
+    ) -> Result<Data, Failure> {
         let (dtype, endian) = self.float()?;
         let inflated;
         let bytes: &[u8] = match &self.bytes {
             Bytes::Slice(bytes) => bytes,
             Bytes::Decoded(bytes) => bytes,
             Bytes::Entry { index, skip, len } => {
-                inflated = entry(*index, *skip, *len).map_err(|fault| fault.of(&self.name))?;
+                inflated =
+                    entry(*index, *skip, *len).map_err(|failure| failure.in_tensor(&self.name))?;
                 &inflated
             }
         };
         let gathered = self.official().gather(bytes, dtype.size());
         let gathered =
-            gathered.ok_or_else(|| Fault::damaged("values are missing").of(&self.name))?;
+            gathered.ok_or_else(|| Failure::damaged("values are missing").in_tensor(&self.name))?;
         let values = dtype.decode(&gathered, endian);
         Ok(if self.neg { negated(values) } else { values })
     }
 
-    /// The format, if its numbers can be weights.
-    pub(super) fn float(&self) -> Result<(DType, Endian), Fault> {
+    /// The number format; fails if its numbers cannot be weights.
+    pub(super) fn float(&self) -> Result<(DType, Endian), Failure> {
         match self.number {
             Number::Known(dtype, endian) if dtype.is_float() => Ok((dtype, endian)),
-            _ => Err(Fault::new(
+            _ => Err(Failure::new(
                 format!(
                     "is stored as {}, {}",
                     quoted(self.number.name()),
@@ -289,18 +293,18 @@ impl<'a> RawTensor<'a> {
                 ),
                 not_weights(self.number.name()).1,
             )
-            .of(&self.name)),
+            .in_tensor(&self.name)),
         }
     }
 }
 
-/// The shape in PyTorch's order of dimensions of a tensor with this name in a file.
+/// The shape, in PyTorch's order of dimensions, of a tensor with this name and shape in a file.
 pub(super) fn official_shape(name: &str, shape: &[usize]) -> Vec<usize> {
     let view = View { shape: shape.to_vec(), strides: vec![0; shape.len()], offset: 0 };
     view.in_layout(names::layout(name)).shape
 }
 
-/// As PyTorch's `resolve_neg` has it: zeros change their sign too.
+/// Negates all values. Zeros change their sign too, as in PyTorch's `resolve_neg`.
 fn negated(values: Data) -> Data {
     match values {
         Data::F32(values) => Data::F32(values.into_iter().map(|x| -x).collect()),
@@ -312,17 +316,17 @@ fn negated(values: Data) -> Data {
 mod tests {
     use super::*;
 
-    fn tensor(name: &str, view: View, values: &[f32]) -> Result<Vec<f32>, Fault> {
+    fn tensor(name: &str, view: View, values: &[f32]) -> Result<Vec<f32>, Failure> {
         let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
         let number = Number::Known(DType::F32, Endian::Little);
         let raw = RawTensor::new(name, number, view, Bytes::Slice(&bytes))?;
-        Ok(raw.values(|_, _, _| Err(Fault::damaged("there is no archive")))?.to_f32())
+        Ok(raw.values(|_, _, _| Err(Failure::damaged("there is no archive")))?.to_f32())
     }
 
     const SIX: [f32; 6] = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0];
 
     #[test]
-    fn orders_of_dimensions_become_pytorch_s() {
+    fn dimensions_are_converted_to_pytorch_order() {
         let dense = View::row_major(&[2, 3]).unwrap();
         assert_eq!(tensor("fc.weight", dense.clone(), &SIX).unwrap(), SIX);
         let turned = tensor("params/fc/kernel", dense, &SIX).unwrap();

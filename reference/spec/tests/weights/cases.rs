@@ -1,5 +1,5 @@
-//! Files as people have them (`../shared/cases`, made after public bug reports): each gives the
-//! values that stand in `expected.tsv`, bit for bit after rounding to float32.
+//! Checkpoints like those that people have (`../shared/cases`, made from public bug reports). Each must
+//! give the values of the file that `expected.tsv` names, bit for bit after rounding to float32.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ fn bits(weights: &Weights) -> Vec<(&str, &[usize], Vec<u32>)> {
 }
 
 #[test]
-fn files_as_people_have_them_give_torch_load_s_values() {
+fn checkpoints_from_bug_reports_give_the_values_of_torch_load() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/cases");
     let Ok(expected) = std::fs::read_to_string(folder.join("expected.tsv")) else {
         skip::skip!(Shared, "../shared/cases is not here");
@@ -45,7 +45,7 @@ fn files_as_people_have_them_give_torch_load_s_values() {
 }
 
 #[test]
-fn which_set_was_taken_is_told_and_another_can_be_named() {
+fn the_chosen_set_is_reported_and_another_can_be_selected() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/cases/weights");
     let path = folder.join("ema_beside_raw.pth");
     if !path.is_file() {

@@ -1,4 +1,5 @@
-//! Cut and flipped files: an error of one line or a valid load, never a panic.
+//! Truncated files and files with flipped bits give an error of one line or valid weights, never a
+//! panic.
 
 use std::panic::catch_unwind;
 
@@ -24,7 +25,7 @@ fn read(file: &str, bytes: &[u8], what: &str) -> bool {
 }
 
 #[test]
-fn cut_files_are_refused() {
+fn truncated_files_are_refused() {
     for file in ALL {
         let whole = bytes(file);
         for cut in 0..CUTS {

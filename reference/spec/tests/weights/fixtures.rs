@@ -1,11 +1,11 @@
-//! Small checkpoints of every format, made by `reference/goldens/checkpoints/make.py`, and how to
-//! write worse ones.
+//! Small checkpoints of every format, made by `reference/goldens/checkpoints/make.py`, and functions
+//! that write invalid ones.
 
 use std::path::PathBuf;
 
 use spec::weights::{ParamSpec, Weights, WeightsError};
 
-/// The folder of the small checkpoints.
+/// The folder of the checkpoints.
 pub fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../goldens/checkpoints")
 }
@@ -14,7 +14,7 @@ pub fn bytes(name: &str) -> Vec<u8> {
     std::fs::read(folder().join(name)).unwrap_or_else(|why| panic!("{name}: {why}"))
 }
 
-/// One file per format and variety of it.
+/// One file for each variant of each format.
 pub const ALL: [&str; 15] = [
     "backbone.pth",
     "bare.npz",
@@ -33,7 +33,7 @@ pub const ALL: [&str; 15] = [
     "views_zip.pth",
 ];
 
-/// The tensors in them, in the order in which make.py has them.
+/// The tensors in the checkpoints, in the order of make.py.
 pub fn specs() -> Vec<ParamSpec> {
     let ctl = "layer1.0.conv2";
     let norm = |path: &str| {
@@ -56,7 +56,7 @@ pub fn load(bytes: &[u8]) -> Result<Weights, WeightsError> {
     Weights::from_bytes(bytes, "FILE", None, &specs())
 }
 
-/// What is said about a file that must not load: one sentence, on one line.
+/// The error for a file that must not load; it must be one line.
 pub fn refusal(bytes: &[u8]) -> String {
     let text = load(bytes).expect_err("must not load").to_string();
     assert!(text.starts_with("FILE: "), "{text}");
@@ -64,7 +64,7 @@ pub fn refusal(bytes: &[u8]) -> String {
     text
 }
 
-/// A safetensors file of float32 tensors.
+/// A safetensors file with the given float32 tensors.
 pub fn safetensors(tensors: &[(&str, &[usize], &[f32])]) -> Vec<u8> {
     let (mut entries, mut body) = (Vec::new(), Vec::new());
     for (name, shape, values) in tensors {

@@ -1,4 +1,4 @@
-//! Every format and its varieties give the formula weights, bit for bit.
+//! Every variant of every format gives the formula weights, bit for bit.
 
 use std::io::{Cursor, Read, Write};
 
@@ -27,7 +27,7 @@ fn half(x: f32) -> f32 {
     f16::from_f32(x).to_f32()
 }
 
-fn brain(x: f32) -> f32 {
+fn bfloat(x: f32) -> f32 {
     bf16::from_f32(x).to_f32()
 }
 
@@ -63,7 +63,7 @@ fn other_number_formats_are_rounded_once() {
     let weights = load(&bytes("mixed.npz")).unwrap();
     assert_bits("mixed.npz", &weights, |place, x| if place % 4 == 1 { half(x) } else { x });
     let weights = load(&bytes("mixed.pth")).unwrap();
-    assert_bits("mixed.pth", &weights, |place, x| [x, half(x), brain(x), x][place % 4]);
+    assert_bits("mixed.pth", &weights, |place, x| [x, half(x), bfloat(x), x][place % 4]);
     let provenance = weights.provenance();
     assert_eq!(provenance.section.as_deref(), Some("state_dict_ema"));
     assert_eq!(
@@ -71,7 +71,7 @@ fn other_number_formats_are_rounded_once() {
         ["bfloat16", "float16", "float32", "float64"]
     );
     let weights = load(&bytes("jax_bfloat16.pkl")).unwrap();
-    assert_bits("jax_bfloat16.pkl", &weights, |_, x| brain(x));
+    assert_bits("jax_bfloat16.pkl", &weights, |_, x| bfloat(x));
 }
 
 #[test]
@@ -83,11 +83,11 @@ fn mindspore_s_checksum_is_verified() {
     };
     let checksum = crc32fast::hash(&plain);
     assert_bits("with checksum", &load(&with(checksum)).unwrap(), |_, x| x);
-    assert!(refusal(&with(!checksum)).contains("the checksum at its end is another"));
+    assert!(refusal(&with(!checksum)).contains("the trailing checksum does not match"));
 }
 
 #[test]
-fn big_endian_archives_of_pytorch_are_turned() {
+fn big_endian_archives_of_pytorch_are_read() {
     let mut old = ZipArchive::new(Cursor::new(bytes("mmaction.pth"))).unwrap();
     let mut new = ZipWriter::new(Cursor::new(Vec::new()));
     let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
@@ -109,7 +109,7 @@ fn big_endian_archives_of_pytorch_are_turned() {
 }
 
 #[test]
-fn a_backbone_alone_is_said_to_be_one() {
+fn a_checkpoint_without_classifier_loads_without_a_head() {
     let weights = load(&bytes("backbone.pth")).unwrap();
     assert!(!weights.has_head());
     assert_eq!(weights.names().count(), specs().len() - 2);
@@ -126,7 +126,7 @@ fn a_model_without_classifier_takes_a_whole_checkpoint() {
 }
 
 #[test]
-fn an_inspection_lists_what_the_file_says_and_what_it_means() {
+fn an_inspection_lists_names_and_shapes_of_the_file_and_of_the_model() {
     let found = inspect(&folder().join("flax_protocol4.pkl"), &specs()).unwrap();
     let kernel = found.tensors.iter().find(|t| t.name == "params/conv1/kernel").unwrap();
     assert_eq!(kernel.canonical.as_deref(), Some("conv1.weight"));

@@ -1,4 +1,4 @@
-//! Files that were made to do harm.
+//! Malicious files: they must not run code, exhaust memory or run forever.
 
 use std::io::{Cursor, Write};
 
@@ -27,7 +27,7 @@ fn npy(shape: &str, values: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The pickles of a legacy file up to the checkpoint.
+/// A legacy file up to and including the pickle of the checkpoint.
 fn legacy(checkpoint: &[u8]) -> Vec<u8> {
     let mut bytes =
         b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}.".to_vec();
@@ -60,7 +60,7 @@ fn constructors_that_no_checkpoint_needs_are_named_and_nothing_is_run() {
             let text = refusal(&bytes);
             let expected = format!(
                 "the pickle asks for {module}.{name}, which is not among the constructors that a \
-                 checkpoint needs; nothing was run"
+                 checkpoint needs; no code was run"
             );
             assert!(text.contains(&expected), "{text}");
         }
@@ -80,12 +80,12 @@ fn a_constructor_is_refused_however_it_is_asked_for() {
     for extension in
         [&b"\x80\x02\x82\x01."[..], b"\x80\x02\x83\x01\x00.", b"\x80\x02\x84\x01\0\0\0."]
     {
-        assert!(refusal(extension).contains("none that a checkpoint uses"));
+        assert!(refusal(extension).contains("not one that a checkpoint uses"));
     }
 }
 
 #[test]
-fn a_name_cannot_speak_to_the_terminal() {
+fn a_name_cannot_send_escape_codes_to_the_terminal() {
     let text = refusal(&call("os\x1b[2J", "system", "id"));
     assert!(!text.contains('\x1b'), "{text}");
 }
@@ -109,7 +109,7 @@ fn shapes_of_10_gib_in_1_kib_allocate_nothing() {
         }
     }
 
-    // Value { tag "fc.bias", tensor { dims 2684354560, "Float32", 16 bytes } }.
+    // A MindSpore value with the tag "fc.bias" and a tensor of dims 2684354560, "Float32" and 16 bytes.
     let mindspore = b"\x0a\x2c\x0a\x07fc.bias\x12\x21\x08\x80\x80\x80\x80\x0a\x12\x07Float32\x1a\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
     let text = refusal(mindspore);
     assert!(text.contains("tensor `fc.bias`"), "{text}");
@@ -136,16 +136,16 @@ fn deep_nests_cycles_and_repetitions_end() {
     let mut cases = vec![nest(b"(", b"t"), nest(b"]", b"a"), nest(b"}U\x01a", b"s"), vec![0x80, 2]];
     cases.push([&b"\x80\x02"[..], &b"(".repeat(2_000_000), b"."].concat());
     cases.push([&b"\x80\x02"[..], &b"N".repeat(2_000_000), b"."].concat());
-    // A dictionary inside itself.
+    // A dictionary that contains itself.
     cases.push(b"\x80\x02}q\x00U\x05modelh\x00s.".to_vec());
     cases.push(b"\x80\x02}q\x00U\x06paramsh\x00s.".to_vec());
-    // Twenty dictionaries, each with the one before it twice: a million paths.
+    // Twenty dictionaries, each of which contains the previous one twice: a million paths.
     let doubled = b"q\x00}(U\x01ah\x00U\x01bh\x00u".repeat(20);
     cases.push([&b"\x80\x02}"[..], &doubled, b"q\x00}U\x06paramsh\x00s."].concat());
-    // A tuple copied into constructors over and over.
+    // A tuple that is copied into 50 000 constructors.
     let copies = b"h\x00\x85ccollections\nOrderedDict\nh\x00R0".repeat(50_000);
     cases.push([&b"\x80\x02("[..], &b"K\x01".repeat(1000), b"tq\x00", &copies, b"."].concat());
-    // A long name with 65 000 tensors under it, which would be 65 000 long names.
+    // A key of a megabyte with 65 000 tensors under it, which would give 65 000 such names.
     let long = [b"X\x40\x42\x0f\x00".as_slice(), &b"n".repeat(1_000_000)].concat();
     let entries = b"U\x01ah\x00".repeat(65_000);
     cases.push([b"\x80\x02}U\x06params}", &long[..], b"}q\x00(", &entries, b"usss."].concat());
@@ -157,7 +157,7 @@ fn deep_nests_cycles_and_repetitions_end() {
 
 #[test]
 fn an_expanded_tensor_is_not_multiplied() {
-    // A storage of one value, seen as 2 684 354 560 with stride 0.
+    // A storage of one value, viewed as 2 684 354 560 values with stride 0.
     let pickle = b"\x80\x02}U\x07fc.biasctorch._utils\n_rebuild_tensor_v2\n((U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x01tQK\x00\x8a\x05\x00\x00\x00\xa0\x00\x85K\x00\x85\x89}tRs.";
     let file = archive(&[("a/data.pkl", pickle), ("a/data/0", &[0; 4])], CompressionMethod::Stored);
     let text = refusal(&file);

@@ -1,4 +1,5 @@
-//! Checkpoints of every format: what is right is read bit for bit, what is wrong is one sentence.
+//! Checkpoints of every format: valid ones are read bit for bit, invalid ones give an error of one
+//! sentence.
 
 mod cases;
 mod damage;

@@ -1,4 +1,4 @@
-//! Checkpoints that are whole but not what the model needs.
+//! Checkpoints that are intact but do not fit the model, and files that are not checkpoints.
 
 use spec::weights::{ParamSpec, Source, Verdict, Weights, inspect, inspect_bytes};
 
@@ -64,7 +64,7 @@ fn values_that_are_not_finite_are_an_error_with_their_place() {
 }
 
 #[test]
-fn strangers_and_doubles_are_errors() {
+fn unknown_and_duplicate_tensors_are_errors() {
     let formula = Weights::formula(&specs(), 0);
     let tensors = |more: &[&'static str]| {
         let mut list: Vec<_> = formula.names().map(|n| (n, formula.get(n).unwrap())).collect();
@@ -92,8 +92,8 @@ fn strangers_and_doubles_are_errors() {
     let text = refusal(&double(&twice));
     assert!(
         text.contains(
-            "tensor `cls_head.fc_cls.bias` is the same tensor of the model as `fc.bias`, with \
-             other values; save one of the two"
+            "tensor `cls_head.fc_cls.bias` is the same tensor of the model as `fc.bias`, but \
+             has other values; save one of the two"
         ),
         "{text}"
     );
@@ -101,7 +101,7 @@ fn strangers_and_doubles_are_errors() {
 }
 
 #[test]
-fn a_checkpoint_of_another_network_is_told_in_one_sentence() {
+fn a_checkpoint_of_another_network_gives_one_sentence() {
     let text = refusal(&safetensors(&[("stem.0.weight", &[1], &[1.0]), ("x", &[1], &[1.0])]));
     assert!(
         text.contains("none of its 2 tensors (`stem.0.weight`, `x`) fits this model"),
@@ -110,18 +110,18 @@ fn a_checkpoint_of_another_network_is_told_in_one_sentence() {
 }
 
 #[test]
-fn quantised_weights_are_not_taken_for_numbers() {
+fn quantised_weights_are_refused() {
     let specs = [ParamSpec { name: "fc.bias".into(), shape: vec![4] }];
     let header = br#"{"fc.bias":{"dtype":"I8","shape":[4],"data_offsets":[0,4]}}"#;
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.extend(header);
     bytes.extend([1, 2, 3, 4]);
     let text = Weights::from_bytes(&bytes, "FILE", None, &specs).unwrap_err().to_string();
-    assert!(text.contains("tensor `fc.bias` is stored as int8, which is no float"), "{text}");
+    assert!(text.contains("tensor `fc.bias` is stored as int8, which is not a float"), "{text}");
 }
 
 #[test]
-fn folders_absent_and_empty_files_are_one_sentence_each() {
+fn folders_missing_files_and_empty_files_give_one_sentence_each() {
     let folder = tempfile::tempdir().unwrap();
     let empty = folder.path().join("empty.pth");
     std::fs::write(&empty, b"").unwrap();
@@ -138,18 +138,18 @@ fn folders_absent_and_empty_files_are_one_sentence_each() {
 }
 
 #[test]
-fn what_is_no_checkpoint_is_named() {
+fn other_kinds_of_files_are_named() {
     let mut empty_zip = b"PK\x05\x06".to_vec();
     empty_zip.extend([0; 18]);
     let cases = [
         (empty_zip, "the archive is empty"),
         (b"<!DOCTYPE html>".to_vec(), "a web page"),
         (b"version https://git-lfs.github.com/spec/v1".to_vec(), "Git LFS"),
-        (b"\x93NUMPY\x01\x00".to_vec(), "a single array"),
-        (b"text".to_vec(), "none of the formats"),
-        (b"\x80\x02}.".to_vec(), "the pickle holds no state dict but an empty dictionary"),
-        (b"\x80\x02N.".to_vec(), "the pickle holds no state dict, nor any dictionary"),
-        (call("collections", "OrderedDict", "x"), "no tuple"),
+        (b"\x93NUMPY\x01\x00".to_vec(), "a single numpy array"),
+        (b"text".to_vec(), "none of the supported formats"),
+        (b"\x80\x02}.".to_vec(), "the pickle has no state dict: it is an empty dictionary"),
+        (b"\x80\x02N.".to_vec(), "the pickle has no state dict: it is not a dictionary"),
+        (call("collections", "OrderedDict", "x"), "not a tuple"),
         (b"\x80\x02}U\x05epochK\x01s.".to_vec(), "the keys `epoch`"),
     ];
     for (bytes, expected) in cases {

@@ -1,4 +1,4 @@
-//! A checkpoint with one tensor wrong is refused, or gives exactly that tensor's wrong values.
+//! A checkpoint with one wrong tensor is refused, or loads with exactly the wrong values of that tensor.
 
 use spec::weights::{ParamSpec, Weights};
 use spec::{Config, Model};
@@ -7,7 +7,7 @@ use crate::fixtures::safetensors;
 use crate::writers::{Named, bare_pth, npz};
 
 fn specs() -> Vec<ParamSpec> {
-    // Small: it is read some ten thousand times.
+    // The network is small, because its checkpoint is read some ten thousand times.
     let config = Config {
         depth: 10,
         width: 0.0625,
@@ -20,10 +20,11 @@ fn specs() -> Vec<ParamSpec> {
     Model::new(config).unwrap().parameters().to_vec()
 }
 
-/// What is done to the tensor at a place; None where it cannot be done there.
+/// A change of the tensor at an index; `None` if the change does not apply to that tensor.
 type Mutation = fn(&mut Vec<Named>, usize) -> Option<()>;
 
-/// What each mutation is, and whether the file may load: with that tensor changed and no other.
+/// The name of each mutation, whether the file may load (with only that tensor changed), and the
+/// mutation.
 const MUTATIONS: [(&str, bool, Mutation); 13] = [
     ("dropped", false, |all, at| {
         all.remove(at);
@@ -33,7 +34,7 @@ const MUTATIONS: [(&str, bool, Mutation); 13] = [
         all[at].0.push_str("_old");
         Some(())
     }),
-    ("named like a member that is none", false, |all, at| {
+    ("put into an unknown container", false, |all, at| {
         all[at].0.insert_str(0, "extra.");
         Some(())
     }),

@@ -1,4 +1,5 @@
-//! The kinds of `../shared/cases` and of the oracle's seeds that once failed, made here.
+//! The kinds of checkpoints in `../shared/cases`, and seeds of the oracle that once failed, made by the
+//! tests themselves.
 
 use spec::weights::{Format, OutFormat, ParamSpec, Source, Weights, write};
 use spec::{Config, Model};
@@ -58,7 +59,7 @@ fn negated_views_give_the_values_that_torch_load_gives() {
     let none = load(&body(b"N")).unwrap();
     assert_eq!(plain.get("fc.bias"), none.get("fc.bias"));
     let text = refusal(&body(b"}X\x04\x00\x00\x00zero\x88s"));
-    assert!(text.contains("the metadata `zero`, which is not understood"), "{text}");
+    assert!(text.contains("the metadata `zero`, which is not supported"), "{text}");
     refusal(&body(b"K\x01"));
 }
 
@@ -79,7 +80,7 @@ fn archives_without_checksums_are_read_and_damaged_ones_are_not() {
 fn the_legacy_format_is_read_with_every_protocol() {
     for protocol in 2..=5u8 {
         let frame = |pickle: &[u8]| match protocol {
-            // From protocol 4 on a pickle says how long it is.
+            // From protocol 4 on, a pickle states its length in a frame.
             4.. => {
                 let length = (pickle.len() as u64 + 1).to_le_bytes();
                 [&[0x80, protocol, 0x95], &length[..], pickle, b"."].concat()
@@ -107,7 +108,8 @@ fn the_legacy_format_is_read_with_every_protocol() {
     }
 }
 
-/// `{'params': {'lr': 1}, 'loss': tensor, KEY: {…}, 'optimizer': {'state': {0: {'exp_avg': tensor}}}}`.
+/// A checkpoint as a trainer saves it: `{'params': {'lr': 1}, 'loss': tensor, KEY: {…}, 'optimizer':
+/// {'state': {0: {'exp_avg': tensor}}}}`, with another set of weights if `more` is given.
 fn trainer(key: &str, raw: &[Named], more: Option<(&str, &[Named])>) -> Vec<u8> {
     let mut files = storages(raw);
     let mut body = Pickle::default();
@@ -126,7 +128,7 @@ fn trainer(key: &str, raw: &[Named], more: Option<(&str, &[Named])>) -> Vec<u8> 
 }
 
 #[test]
-fn the_state_dict_is_found_wherever_it_is_and_what_is_beside_it_is_told() {
+fn the_state_dict_is_found_anywhere_and_other_contents_are_reported() {
     for key in ["state_dict", "model_state_dict", "weights", "what_nobody_expects"] {
         let weights = assert_plain(key, &trainer(key, &named(), None));
         let provenance = weights.provenance();
@@ -139,7 +141,7 @@ fn the_state_dict_is_found_wherever_it_is_and_what_is_beside_it_is_told() {
     let deep = pth(&deep, &storages(&named()));
     let weights = assert_plain("deep", &deep);
     assert_eq!(weights.provenance().section.as_deref(), Some("1.a.b"));
-    // A key may stand for the dictionary around a set.
+    // A key may also select a dictionary around the set.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("w.pth");
     std::fs::write(&path, deep).unwrap();
@@ -172,13 +174,13 @@ fn of_raw_and_averaged_weights_the_raw_ones_are_taken_and_the_others_are_named()
         assert_eq!(found.get("fc.bias").unwrap().data, averaged().last().unwrap().2);
         assert_eq!(found.provenance().section.as_deref(), Some(other));
         let text = Weights::load(&source("absent"), &specs()).unwrap_err().to_string();
-        assert!(text.contains("nothing in it is behind the key `absent`"), "{text}");
+        assert!(text.contains("no tensors under the key `absent`"), "{text}");
         assert!(text.contains(&format!("`{other}`")), "{text}");
     }
 }
 
 #[test]
-fn sets_behind_prefixes_of_names_are_told_apart() {
+fn sets_with_different_name_prefixes_are_distinguished() {
     let mut both = renamed(|name| format!("student.{name}"));
     let teacher = averaged().into_iter().map(|(n, s, v)| (format!("teacher.{n}"), s, v));
     both.extend(teacher.chain([("head_loss.scale".to_owned(), vec![2], vec![1.0, 2.0])]));
@@ -192,11 +194,11 @@ fn sets_behind_prefixes_of_names_are_told_apart() {
 }
 
 #[test]
-fn a_deeper_network_s_layers_are_no_other_set() {
+fn layers_of_a_deeper_network_are_not_another_set() {
     let mut more = named();
     more.push(("layer1.1.bn1.weight".to_owned(), vec![4], vec![1.0; 4]));
     assert!(refusal(&bare_pth(&more)).contains("does not know: `layer1.1.bn1.weight`"));
-    // By module, as Flax has it.
+    // One dictionary for each module, as in Flax.
     let mut nested = Pickle::default();
     nested.ops(b"}(");
     for (at, (name, shape, _)) in more.iter().enumerate() {
@@ -208,7 +210,7 @@ fn a_deeper_network_s_layers_are_no_other_set() {
 }
 
 #[test]
-fn wrappers_and_counters_are_no_weights() {
+fn wrappers_and_counters_are_ignored() {
     let middle = |name: &str| match name.split_once('.') {
         Some((first, rest)) => format!("module.{first}._checkpoint_wrapped_module.{rest}"),
         None => name.to_owned(),
@@ -246,7 +248,7 @@ fn flax_msgpack_is_read_whole_or_in_parts() {
             assert!(load(&file.0[..cut]).is_err(), "{cut} bytes");
         }
         let longer = [file.0.as_slice(), b"x"].concat();
-        assert!(refusal(&longer).contains("1 bytes follow its end"));
+        assert!(refusal(&longer).contains("1 bytes follow the end"));
     }
     let mut file = Msgpack::default();
     file.map(1).text("fc.bias").array(&[5], "int8", &[0; 5]);
@@ -254,13 +256,13 @@ fn flax_msgpack_is_read_whole_or_in_parts() {
     let mut lists = vec![0x81, 0xa1, b'a'];
     lists.extend([0x91; 100_000]);
     assert!(refusal(&lists).contains("nest deeper"));
-    assert!(refusal(b"\x81\xa1a\xdd\xff\xff\xff\xff").contains("cut short"));
+    assert!(refusal(b"\x81\xa1a\xdd\xff\xff\xff\xff").contains("truncated"));
 }
 
-/// Every length of a header that begins like something else, among them what `weights convert`
-/// writes itself.
+/// Header lengths whose bytes look like the start of another format, including one that
+/// `weights convert` itself writes.
 #[test]
-fn safetensors_are_read_whatever_the_length_of_their_header() {
+fn safetensors_are_read_for_any_length_of_their_header() {
     let folder = tempfile::tempdir().unwrap();
     let config = Config { depth: 101, width: 0.125, classes: 157, ..Config::default() };
     let specs = Model::new(config).unwrap().parameters().to_vec();
@@ -287,7 +289,7 @@ fn safetensors_are_read_whatever_the_length_of_their_header() {
 }
 
 #[test]
-fn what_is_whole_and_no_checkpoint_is_told_with_the_way_out() {
+fn other_kinds_of_files_are_named_with_advice() {
     let zip = |names: &[&str]| {
         let entries: Vec<_> = names.iter().map(|name| ((*name).to_owned(), vec![1])).collect();
         stored(&entries)
@@ -313,7 +315,7 @@ fn what_is_whole_and_no_checkpoint_is_told_with_the_way_out() {
             "a whole module, saved as Python objects (__main__.Net)",
             "model.state_dict()",
         ),
-        (b"\x1c\0\0\0ET12\0\0".to_vec(), "a program of ExecuTorch", "model.state_dict()"),
+        (b"\x1c\0\0\0ET12\0\0".to_vec(), "an ExecuTorch program", "model.state_dict()"),
         (b"\xfd7zXZ\0\0\x04".to_vec(), "compressed with xz", "unpack it first"),
         (b"\x5d\0\0\x80\0\xff\xff".to_vec(), "compressed with lzma", "unpack it first"),
         (b"BZh91AY&SY".to_vec(), "compressed with bzip2", "unpack it first"),
@@ -333,7 +335,7 @@ fn what_is_whole_and_no_checkpoint_is_told_with_the_way_out() {
 }
 
 #[test]
-fn tensors_that_cannot_be_weights_are_told_with_the_way_out() {
+fn tensors_that_cannot_be_weights_are_named_with_advice() {
     let (rest, last) = (&named()[..specs().len() - 1], named().pop().unwrap());
     let strange = |program: &[u8]| {
         let mut body = Pickle::default();
@@ -370,7 +372,7 @@ fn tensors_that_cannot_be_weights_are_told_with_the_way_out() {
     }
 }
 
-/// A seed of the oracle: averages must not step in for weights of which one is wrong.
+/// A seed of the oracle that once failed: averages must not replace weights with one wrong tensor.
 #[test]
 fn averages_are_not_taken_because_one_of_the_weights_is_wrong() {
     let mut wrong = named();
@@ -381,7 +383,7 @@ fn averages_are_not_taken_because_one_of_the_weights_is_wrong() {
     wrong.pop();
     let text = refusal(&trainer("model", &wrong, Some(("ema", &averaged()))));
     assert!(text.contains("tensor `fc.bias`") && text.contains("missing"), "{text}");
-    // A set for another network is no better for being the first.
+    // A set for another network is not preferred because it comes first.
     let other: Vec<Named> = named()
         .into_iter()
         .map(|(name, shape, values)| {

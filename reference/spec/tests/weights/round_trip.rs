@@ -1,4 +1,4 @@
-//! Files that we write are read again, bit for bit.
+//! Files that this crate writes are read again bit for bit.
 
 use spec::weights::{Format, OutFormat, Source, Weights, write};
 
@@ -30,11 +30,11 @@ fn every_input_survives_every_output() {
         }
     }
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
-    assert_eq!(left.len(), FORMATS.len(), "nothing is left beside the files: {left:?}");
+    assert_eq!(left.len(), FORMATS.len(), "no partial files are left: {left:?}");
 }
 
 #[test]
-fn a_place_that_cannot_be_written_is_named() {
+fn a_path_that_cannot_be_written_is_named() {
     let weights = Weights::formula(&specs(), 0);
     let folder = tempfile::tempdir().unwrap();
     let inside = folder.path().join("absent/out.npz");

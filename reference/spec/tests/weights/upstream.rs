@@ -1,4 +1,4 @@
-//! The checkpoints that the three published programs saved, against the formula.
+//! The checkpoints that the three published programs saved, against the formula weights.
 
 use std::path::PathBuf;
 
@@ -29,7 +29,7 @@ fn specs() -> Vec<ParamSpec> {
 }
 
 #[test]
-fn checkpoints_of_the_published_programs_are_the_formula_s_bit_for_bit() {
+fn checkpoints_of_the_published_programs_hold_the_formula_weights() {
     let Some(folder) = folder() else { return };
     let specs = specs();
     let formula = Weights::formula(&specs, 0);
@@ -49,7 +49,7 @@ fn checkpoints_of_the_published_programs_are_the_formula_s_bit_for_bit() {
 }
 
 #[test]
-fn another_model_s_flags_are_named_in_the_refusal() {
+fn the_error_for_another_model_names_the_flags_to_check() {
     let Some(folder) = folder() else { return };
     let path = folder.join("tiny_r50_w0125_mmaction.pth");
     let specs = Model::new(Config::default()).unwrap().parameters().to_vec();

@@ -1,4 +1,4 @@
-//! Small writers of PyTorch's, numpy's and Flax's files, for what no well-behaved program saves.
+//! Small writers of PyTorch's, numpy's and Flax's files, for files that no correct program would save.
 
 use std::io::{Cursor, Write};
 
@@ -8,7 +8,7 @@ use zip::{CompressionMethod, ZipWriter};
 /// A tensor to write: name, shape, float32 values.
 pub type Named = (String, Vec<usize>, Vec<f32>);
 
-/// A zip archive of entries that are not compressed.
+/// A zip archive with uncompressed entries.
 pub fn stored(entries: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
@@ -19,7 +19,7 @@ pub fn stored(entries: &[(String, Vec<u8>)]) -> Vec<u8> {
     zip.finish().unwrap().into_inner()
 }
 
-/// The same archive with 0 for every checksum, as PyTorch writes it with compute_crc32 off.
+/// The same archive with every checksum set to 0, as PyTorch writes it with compute_crc32 off.
 pub fn without_checksums(mut archive: Vec<u8>) -> Vec<u8> {
     for (sign, place) in [(b"PK\x03\x04", 14), (b"PK\x01\x02", 16)] {
         let mut at = 0;
@@ -35,7 +35,7 @@ pub fn bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
-/// The opcodes of a pickle.
+/// Appends the opcodes of a pickle.
 #[derive(Default)]
 pub struct Pickle(pub Vec<u8>);
 
@@ -61,7 +61,7 @@ impl Pickle {
         self.ops(b"t")
     }
 
-    /// `function((storage, offset, shape, strides, False, OrderedDict(), *more))`.
+    /// Appends `_rebuild_tensor_v2(storage, offset, shape, strides, False, OrderedDict(), *more)`.
     pub fn view(
         &mut self,
         class: &str,
@@ -76,7 +76,7 @@ impl Pickle {
         self.ops(b"\x89ccollections\nOrderedDict\n)R").ops(more).ops(b"tR")
     }
 
-    /// A dense float32 tensor in a storage of its own.
+    /// Appends a dense float32 tensor in its own storage.
     pub fn tensor(&mut self, key: usize, shape: &[usize]) -> &mut Self {
         let count = shape.iter().product();
         let mut strides = vec![1; shape.len()];
@@ -86,7 +86,7 @@ impl Pickle {
         self.view("FloatStorage", (key, count), 0, (shape, &strides), [])
     }
 
-    /// `{name: tensor, …}`, whose storages are numbered from `first` on.
+    /// Appends `{name: tensor, …}`, with storages whose keys are numbered from `first`.
     pub fn state(&mut self, tensors: &[Named], first: usize) -> &mut Self {
         self.ops(b"}(");
         for (at, (name, shape, _)) in tensors.iter().enumerate() {
@@ -96,7 +96,7 @@ impl Pickle {
     }
 }
 
-/// The body of a pickle of protocol 2, in the archive that torch.save makes of it.
+/// The archive that torch.save would make from a pickle of protocol 2 with this body.
 pub fn pth(body: &Pickle, storages: &[Vec<u8>]) -> Vec<u8> {
     let program = [b"\x80\x02", body.0.as_slice(), b"."].concat();
     let mut entries = vec![("archive/data.pkl".to_owned(), program)];
@@ -105,7 +105,7 @@ pub fn pth(body: &Pickle, storages: &[Vec<u8>]) -> Vec<u8> {
     stored(&entries)
 }
 
-/// A state dict and nothing around it.
+/// An archive whose pickle is just a state dict.
 pub fn bare_pth(tensors: &[Named]) -> Vec<u8> {
     let mut body = Pickle::default();
     body.state(tensors, 0);
@@ -129,7 +129,7 @@ pub fn npz(tensors: &[Named]) -> Vec<u8> {
     stored(&tensors.iter().map(entry).collect::<Vec<_>>())
 }
 
-/// MessagePack, as Flax writes it.
+/// Appends MessagePack as Flax writes it.
 #[derive(Default)]
 pub struct Msgpack(pub Vec<u8>);
 
@@ -168,7 +168,7 @@ impl Msgpack {
         self
     }
 
-    /// An array in parts of `most` values.
+    /// Appends an array in chunks of at most `most` values.
     pub fn chunked(&mut self, shape: &[usize], values: &[f32], most: usize) -> &mut Self {
         self.map(3).text("__msgpack_chunked_array__").0.push(0xc3);
         self.text("shape").map(shape.len());

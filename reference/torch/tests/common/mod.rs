@@ -1,4 +1,4 @@
-//! What the tests of this crate share: the goldens, and runs that keep what they see.
+//! Helpers that the test files share: reading goldens, and forward passes that keep all activations.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
@@ -13,12 +13,12 @@ use spec::weights::{Weights, formula};
 use spec::{Config, Engine, Flow, Model, ModuleId, Precision, Tap, Tensor};
 use torch::{Device, Torch};
 
-/// A file in the folder of goldens.
+/// The path of a file in `reference/goldens`.
 pub fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../goldens").join(name)
 }
 
-/// The npz goldens whose name starts so, with their models and batch sizes.
+/// The npz goldens whose names start with `prefix`, with their configurations and batch sizes.
 pub fn cases(prefix: &str) -> Vec<(String, Config, usize)> {
     let text = std::fs::read_to_string(golden("manifest.json")).expect("the goldens' manifest");
     let manifest: Value = serde_json::from_str(&text).expect("a manifest in JSON");
@@ -72,7 +72,7 @@ impl Npz {
     }
 }
 
-/// A network with formula weights on the processor, and its formula clip.
+/// A network with formula weights on the CPU, and its formula clips.
 pub fn engine(config: Config, precision: Precision, clips: usize) -> (Arc<Model>, Torch, Tensor) {
     let model = Arc::new(Model::new(config).expect("a valid configuration"));
     let weights = Weights::formula(model.parameters(), 0);
@@ -83,7 +83,7 @@ pub fn engine(config: Config, precision: Precision, clips: usize) -> (Arc<Model>
     (model, engine, input)
 }
 
-/// Keeps every value that it sees.
+/// A tap that keeps every activation.
 #[derive(Default)]
 pub struct Record(pub Vec<(ModuleId, Tensor)>);
 
@@ -106,15 +106,15 @@ impl Record {
     }
 }
 
-/// |got - want| / |want|; NaN where either holds one.
+/// |got - want| / |want| in Euclidean norms; NaN if either vector contains a NaN.
 pub fn relative_l2(got: &[f64], want: &[f64]) -> f64 {
-    assert_eq!(got.len(), want.len(), "two vectors of one length");
+    assert_eq!(got.len(), want.len(), "both vectors must have the same length");
     let error: f64 = got.iter().zip(want).map(|(g, w)| (g - w) * (g - w)).sum();
     let norm: f64 = want.iter().map(|w| w * w).sum();
     if error == 0.0 { 0.0 } else { (error / norm).sqrt() }
 }
 
-/// A tolerance that NaN does not pass.
+/// Asserts that an error is within a bound; a NaN fails.
 #[track_caller]
 pub fn assert_within(error: f64, bound: f64, what: &str) {
     assert!(error <= bound, "{what}: {error:e} is more than {bound:e}");

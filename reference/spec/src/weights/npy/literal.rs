@@ -1,9 +1,9 @@
-//! The part of Python's literals that numpy's headers are written in.
+//! A parser for the subset of Python's literals that numpy's headers use.
 
-/// Containers inside each other. A header has two, one of records a few more.
+/// Largest depth of nested containers. A header has two levels; one that describes records has more.
 const MAX_DEPTH: usize = 16;
 
-/// A value of Python.
+/// A Python literal.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Literal {
     Text(String),
@@ -12,15 +12,15 @@ pub(super) enum Literal {
     None,
     Tuple(Vec<Literal>),
     List(Vec<Literal>),
-    /// Entries whose keys are texts, which is all that a header has.
+    /// The entries in order. All keys must be strings, as they are in a header.
     Dict(Vec<(String, Literal)>),
 }
 
-/// The one value that the whole text is.
+/// Parses a text that is one literal; `None` if it is anything else.
 pub(super) fn parse(text: &str) -> Option<Literal> {
     let mut parser = Parser { rest: text };
     let value = parser.value(0)?;
-    // numpy fills its headers up with spaces, some writers with zeros.
+    // numpy pads its headers with spaces; some writers pad them with zeros.
     parser
         .rest
         .trim_matches(|c: char| c.is_ascii_whitespace() || c == '\0')
@@ -78,7 +78,7 @@ impl<'t> Parser<'t> {
         Some(Literal::Dict(entries))
     }
 
-    /// A tuple, or one value in parentheses.
+    /// Parses a tuple, or a single value in parentheses.
     fn tuple(&mut self, depth: usize) -> Option<Literal> {
         self.eat('(');
         let (mut items, comma) = self.items(')', depth)?;
@@ -88,7 +88,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    /// Values up to a bracket, and whether a comma stands before it.
+    /// Parses values up to a closing bracket; also returns whether a comma precedes the bracket.
     fn items(&mut self, end: char, depth: usize) -> Option<(Vec<Literal>, bool)> {
         let (mut items, mut comma) = (Vec::new(), false);
         while !self.eat(end) {
@@ -128,7 +128,7 @@ impl<'t> Parser<'t> {
         None
     }
 
-    /// A number, a constant, or a text with a letter before it.
+    /// Parses a number, a constant, or a string with a prefix letter.
     fn word(&mut self) -> Option<Literal> {
         let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-');
         let end = self.rest.find(|c: char| !is_part(c)).unwrap_or(self.rest.len());
@@ -146,7 +146,7 @@ impl<'t> Parser<'t> {
     }
 }
 
-/// `3`, `3L` as Python 2 writes it, `+3`, `0x3`, `1_000`.
+/// Parses an integer such as `3`, `3L` (as Python 2 writes it), `+3`, `0x3` or `1_000`.
 fn integer(word: &str) -> Option<i128> {
     let word = word.strip_suffix(['L', 'l']).unwrap_or(word);
     let (negative, digits) = match word.strip_prefix('-') {
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_literal_is_none() {
+    fn other_texts_give_none() {
         let texts = [
             "",
             "{",

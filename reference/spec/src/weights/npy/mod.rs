@@ -1,10 +1,10 @@
-//! numpy's format of one array, for checkpoints and for dumps alike.
+//! The npy format, which holds one numpy array; used for checkpoints and for dumps.
 //!
-//! Whatever `numpy.load` reads without pickles is understood: versions 1.0, 2.0 and 3.0, headers of
-//! any length and alignment, the shapes of Python 2 (`(3L, 4L)`), any order of keys and kind of
-//! quotes, both orders of bytes and of dimensions. Numbers are bool, integers, float16, float32,
-//! float64, and bfloat16 as ml_dtypes stores it (`V2` or `bfloat16`). Nothing is allocated before
-//! the bytes for it are there.
+//! Everything that `numpy.load` reads without pickles is supported: versions 1.0, 2.0 and 3.0, headers
+//! of any length and alignment, the shapes of Python 2 (`(3L, 4L)`), any order of keys and kind of
+//! quotes, both byte orders, row-major and column-major arrays. Numbers are bool, integers, float16,
+//! float32, float64, and bfloat16 as ml_dtypes stores it (`V2` or `bfloat16`). Memory is allocated
+//! only for bytes that are there.
 //!
 //! Format: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
 
@@ -15,22 +15,23 @@ use std::fmt;
 use self::literal::Literal;
 use super::cursor::Cursor;
 use super::dtype::{DType, Endian};
-use super::error::{Fault, quoted};
+use super::error::{Failure, quoted};
 use super::tensor::{Number, View};
 use crate::tensor::{Data, Tensor};
 
-/// How every array begins.
+/// The first bytes of every npy array.
 pub const MAGIC: &[u8; 6] = b"\x93NUMPY";
 
-/// Bytes that tell how long a header is.
+/// Number of bytes from which [`Header::length`] can read the length of the header.
 pub const START: usize = 12;
 
-/// Bytes of the longest header that is read. numpy itself asks before it reads more than 10 000.
+/// Length in bytes of the longest header that is read. numpy itself refuses more than 10 000 unless it
+/// is told otherwise.
 pub const LONGEST_HEADER: usize = 1 << 16;
 
-/// Why an array cannot be read: one sentence, with what to do about it.
+/// Why an array cannot be read and what to do about it, as one sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub struct NpyError(Fault);
+pub struct NpyError(Failure);
 
 impl fmt::Display for NpyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -38,57 +39,60 @@ impl fmt::Display for NpyError {
     }
 }
 
-impl From<NpyError> for Fault {
-    fn from(error: NpyError) -> Fault {
+impl From<NpyError> for Failure {
+    fn from(error: NpyError) -> Failure {
         error.0
     }
 }
 
-/// What stands before an array's values.
+/// The header of an array, which precedes its values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
-    /// Extent of each dimension; none for a scalar.
+    /// The extent of each dimension; empty for a scalar.
     pub shape: Vec<usize>,
-    /// The number format: `float32`, or what the header says where it is none that is read.
+    /// The number format, such as `float32`; for an unsupported format, the text of the header.
     pub dtype: String,
-    /// Whether the first extent runs fastest (`fortran_order`).
+    /// Whether the array is column-major (`fortran_order`).
     pub fortran: bool,
-    /// Where the values begin.
+    /// Length of the header in bytes, which is the offset of the values.
     pub end: usize,
     pub(super) number: Number,
 }
 
 impl Header {
-    /// How many bytes the header takes with what is before it, from the first [`START`] bytes of an
-    /// array; fails where these are no array's or announce more than [`LONGEST_HEADER`].
+    /// The length in bytes of the whole header, from the first [`START`] bytes of an array. Fails if
+    /// these are not the start of an array, or if the header is longer than [`LONGEST_HEADER`].
     pub fn length(start: &[u8]) -> Result<usize, NpyError> {
-        let (text, before) = announced(&mut Cursor::new(start)).map_err(NpyError)?;
+        let (text, before) = description_length(&mut Cursor::new(start)).map_err(NpyError)?;
         Ok(before + text)
     }
 
-    /// Reads the header of an array, whose values need not be among the bytes.
+    /// Parses the header of an array. The values need not be among the bytes.
     pub fn parse(bytes: &[u8]) -> Result<Header, NpyError> {
         parse(bytes).map_err(NpyError)
     }
 
-    /// How many values there are; fails where no machine could address them.
+    /// The number of values; fails if it overflows.
     pub fn count(&self) -> Result<usize, NpyError> {
         self.view().and_then(|view| view.count()).map_err(NpyError)
     }
 
-    /// How many bytes the values take; fails where the format is none that is read.
+    /// The size of the values in bytes; fails if it overflows or if the format is not supported.
     pub fn size(&self) -> Result<usize, NpyError> {
         let (dtype, _) = self.known()?;
         let whole = self.count()?.checked_mul(dtype.size());
-        whole.ok_or_else(|| NpyError(Fault::damaged("its shape has no end")))
+        let overflow = || {
+            Failure::damaged(format!("the element count of the shape {:?} overflows", self.shape))
+        };
+        whole.ok_or_else(|| NpyError(overflow()))
     }
 
-    /// Whether the values are floats of a format that is read.
+    /// Whether the values are floats of a supported format.
     pub fn is_float(&self) -> bool {
         matches!(&self.number, Number::Known(dtype, _) if dtype.is_float())
     }
 
-    pub(super) fn view(&self) -> Result<View, Fault> {
+    pub(super) fn view(&self) -> Result<View, Failure> {
         match self.fortran {
             true => View::column_major(&self.shape),
             false => View::row_major(&self.shape),
@@ -98,46 +102,46 @@ impl Header {
     fn known(&self) -> Result<(DType, Endian), NpyError> {
         match self.number {
             Number::Known(dtype, endian) if dtype.is_real() => Ok((dtype, endian)),
-            _ => Err(self.refused("whose values are not read")),
+            _ => Err(self.refused("which is not supported")),
         }
     }
 
     fn refused(&self, why: &str) -> NpyError {
         let what = format!("its dtype is {}, {why}", quoted(&self.dtype));
-        NpyError(Fault::new(what, "save it as float32 or float64"))
+        NpyError(Failure::new(what, "save it as float32 or float64"))
     }
 }
 
 /// An array that has been read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Array {
-    /// Extent of each dimension; none for a scalar.
+    /// The extent of each dimension; empty for a scalar.
     pub shape: Vec<usize>,
-    /// The number format in the file: `bfloat16`.
+    /// The number format in the file, such as `bfloat16`.
     pub dtype: String,
-    /// The values, row-major whatever the order in the file.
+    /// The values in row-major order, whatever the order in the file is.
     pub values: Data,
 }
 
 impl Array {
-    /// As a tensor.
+    /// Converts the array to a tensor and drops the number format.
     pub fn into_tensor(self) -> Tensor {
         Tensor { shape: self.shape, data: self.values }
     }
 }
 
-/// Reads a whole array of floats, of at most `limit` values. float64 stays float64, narrower formats
-/// become float32, which is exact. Integers and bool are refused by name.
+/// Reads an array of at most `limit` floats. float64 stays float64 and narrower formats become float32,
+/// which is exact. Fails for integers and bool, and names the format.
 pub fn decode(bytes: &[u8], limit: usize) -> Result<Array, NpyError> {
     let header = Header::parse(bytes)?;
     match header.is_float() {
         true => values(header, bytes, limit),
-        false => Err(header.refused("which is no float")),
+        false => Err(header.refused("which is not a float")),
     }
 }
 
-/// As [`decode`], and integers and bool too, which become float32 where that is exact for every
-/// value of their format (up to 16 bits) and float64 elsewhere (exact up to 2^53).
+/// Like [`decode`], but also reads integers and bool. Those of up to 16 bits become float32, which is
+/// exact; wider ones become float64, which is exact up to 2^53.
 pub fn decode_any(bytes: &[u8], limit: usize) -> Result<Array, NpyError> {
     values(Header::parse(bytes)?, bytes, limit)
 }
@@ -147,64 +151,66 @@ fn values(header: Header, bytes: &[u8], limit: usize) -> Result<Array, NpyError>
     let count = header.count()?;
     if count > limit {
         let what =
-            format!("its shape {:?} has more than the {limit} values expected", header.shape);
-        return Err(NpyError(Fault::new(what, "check that it is the right array")));
+            format!("its shape {:?} has more values than the {limit} expected", header.shape);
+        return Err(NpyError(Failure::new(what, "check that it is the right array")));
     }
     let (needed, there) = (header.size()?, bytes.len().saturating_sub(header.end));
     let body = bytes.get(header.end..).filter(|body| body.len() == needed);
     let gathered =
         body.and_then(|body| header.view().ok()?.gather(body, dtype.size())).ok_or_else(|| {
             let (shape, name) = (&header.shape, dtype.name());
-            NpyError(Fault::damaged(format!(
-                "the shape {shape:?} in {name} needs {needed} bytes and {there} are there"
+            NpyError(Failure::damaged(format!(
+                "the shape {shape:?} in {name} needs {needed} bytes, but there are {there}"
             )))
         })?;
     let values = dtype.decode(&gathered, endian);
     Ok(Array { values, shape: header.shape, dtype: header.dtype })
 }
 
-/// Bytes of the description, and of what is before it.
-fn announced(cursor: &mut Cursor<'_>) -> Result<(usize, usize), Fault> {
+/// Reads the length of the header's description, and returns it with the number of bytes before it.
+fn description_length(cursor: &mut Cursor<'_>) -> Result<(usize, usize), Failure> {
     if cursor.array()? != *MAGIC {
-        return Err(Fault::damaged("it is no npy array"));
+        return Err(Failure::damaged("it is not an npy array"));
     }
     let version: [u8; 2] = cursor.array()?;
     let length = match version {
         [1, 0] => cursor.length::<2>()?,
         [2 | 3, 0] => cursor.length::<4>()?,
         [major, minor] => {
-            return Err(Fault::new(
-                format!("its npy format has the version {major}.{minor}, and 1.0 to 3.0 are read"),
+            return Err(Failure::new(
+                format!("its npy version is {major}.{minor}, but only 1.0 to 3.0 are supported"),
                 "save it with numpy.save",
             ));
         }
     };
     match length > LONGEST_HEADER {
-        true => Err(Fault::damaged(format!(
-            "a header of {length} bytes is announced, and none has more than {LONGEST_HEADER}"
+        true => Err(Failure::damaged(format!(
+            "its header should have {length} bytes, but at most {LONGEST_HEADER} are allowed"
         ))),
         false => Ok((length, cursor.position())),
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Header, Fault> {
+fn parse(bytes: &[u8]) -> Result<Header, Failure> {
     let mut cursor = Cursor::new(bytes);
-    let (length, _) = announced(&mut cursor)?;
+    let (length, _) = description_length(&mut cursor)?;
     let text = String::from_utf8_lossy(cursor.take(length)?);
-    let odd = |what: &str| Fault::damaged(format!("its header has no valid {what}"));
+    let malformed = |what: &str| Failure::damaged(format!("its header has no valid {what}"));
     let Some(Literal::Dict(entries)) = literal::parse(&text) else {
-        return Err(odd("description"));
+        return Err(malformed("description"));
     };
-    // As in Python, the last of several entries with one key counts.
+    // As in Python, the last of several entries with the same key counts.
     let entry = |key: &str| entries.iter().rev().find(|(k, _)| k == key).map(|(_, value)| value);
-    let number = number(entry("descr").ok_or_else(|| odd("dtype"))?);
-    let Some(Literal::Bool(fortran)) = entry("fortran_order") else { return Err(odd("order")) };
-    let shape = entry("shape").and_then(extents).ok_or_else(|| odd("shape"))?;
+    let number = number(entry("descr").ok_or_else(|| malformed("dtype"))?);
+    let Some(Literal::Bool(fortran)) = entry("fortran_order") else {
+        return Err(malformed("order"));
+    };
+    let shape = entry("shape").and_then(extents).ok_or_else(|| malformed("shape"))?;
     let dtype = number.name().to_owned();
     Ok(Header { shape, dtype, fortran: *fortran, end: cursor.position(), number })
 }
 
-/// What a `descr` means; what is no plain number (records, objects) stays a name.
+/// The number format of a `descr`. One that is not a plain number (records, objects) is kept as text.
 fn number(descr: &Literal) -> Number {
     match descr {
         Literal::Text(code) => Number::by_code(code),
@@ -240,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_say_what_they_hold() {
+    fn headers_are_parsed() {
         let header = Header::parse(&described("'>f8'", "True", "(2, 3)")).unwrap();
         assert_eq!(header.number, Number::Known(DType::F64, Endian::Big));
         assert!(header.fortran && header.shape == [2, 3] && header.size().unwrap() == 48);
@@ -272,7 +278,7 @@ mod tests {
         ];
         for text in texts {
             for version in 1..=3 {
-                // Not aligned to anything, and the values follow at once.
+                // The header is not padded to any alignment.
                 let values: Vec<u8> = (0..12).flat_map(|n| (n as f32).to_le_bytes()).collect();
                 let array = decode(&npy(version, text, &values), 12);
                 let array = array.unwrap_or_else(|why| panic!("{text}: {why}"));
@@ -309,16 +315,16 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_before_it_is_allocated() {
+    fn wrong_sizes_are_refused_before_memory_is_allocated() {
         for (shape, values) in [("(2,)", 4), ("(2,)", 12), ("(7,)", 28), ("(0, 9)", 1)] {
             assert!(as_is("'<f4'", "False", shape, &vec![0; values]).is_err(), "{shape}");
         }
         let endless = "(99999999999, 99999999999)";
         let text = as_is("'<f4'", "False", endless, &[]).unwrap_err().to_string();
-        assert!(text.contains("has no end"), "{text}");
+        assert!(text.contains("overflows"), "{text}");
         let text = "{'descr': '<i4', 'fortran_order': False, 'shape': (1,)}";
         let text = decode(&npy(1, text, &[0; 4]), 1).unwrap_err().to_string();
-        assert!(text.contains("int32, which is no float"), "{text}");
+        assert!(text.contains("int32, which is not a float"), "{text}");
         assert!(Header::length(b"\x93NUMPY\x02\x00\xff\xff\xff\x00").is_err());
         assert_eq!(Header::length(&described("'<f4'", "False", "()")[..START]).unwrap(), 65);
     }

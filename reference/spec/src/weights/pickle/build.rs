@@ -1,4 +1,4 @@
-//! What a constructor's arguments describe.
+//! Interprets the arguments of each constructor.
 
 use std::rc::Rc;
 
@@ -6,39 +6,43 @@ use super::classes::{Class, refusal};
 use super::machine::Machine;
 use super::value::{Array, Obj, Storage, TensorView, Value};
 use crate::weights::dtype::{Endian, MAX_RANK};
-use crate::weights::error::{Fault, quoted};
+use crate::weights::error::{Failure, quoted};
 
-type Done = Result<(), Fault>;
+type Done = Result<(), Failure>;
 
-fn odd(what: &str) -> Fault {
-    Fault::new(
+fn unexpected(what: &str) -> Failure {
+    Failure::new(
         format!("the arguments of {what} are not those that PyTorch, numpy or JAX write"),
         "convert the checkpoint to safetensors with the program that wrote it",
     )
 }
 
 impl<'a> Machine<'a> {
-    /// What `class(*args)` would have made.
+    /// Pushes the object that stands for the result of `class(*args)`.
     pub(super) fn call(&mut self, class: Value<'a>, args: Vec<Value<'a>>) -> Done {
         let class = match class {
             Value::Class(class) => class,
-            // Calling an inert object (a bound method of a log buffer) gives another.
+            // Calling an inert object, such as a bound method of a log buffer, gives another one.
             Value::Ref(index) if matches!(self.objects.get(index), Some(Obj::Inert)) => {
                 Class::Inert
             }
-            _ => return Err(Fault::damaged("it calls something that is no constructor")),
+            _ => {
+                return Err(Failure::damaged(
+                    "the pickle calls something that is not a constructor",
+                ));
+            }
         };
         match class {
             Class::Dict => self.dictionary(&args),
             Class::DefaultDict => self.push_object(Obj::Dict(Vec::new())),
-            Class::Strange(kind) => self.push_object(Obj::Strange(kind)),
+            Class::Unsupported(kind) => self.push_object(Obj::Unsupported(kind)),
             Class::Tuple => match args.first() {
                 Some(items) => self.push(items.clone()),
                 None => self.push_object(Obj::Tuple(Vec::new())),
             },
             Class::RebuildTensor => self.tensor(&args),
             Class::RebuildParameter => {
-                self.push(args.into_iter().next().ok_or_else(|| odd("a parameter"))?)
+                self.push(args.into_iter().next().ok_or_else(|| unexpected("a parameter"))?)
             }
             Class::RebuildFromType => self.subclass(args),
             Class::NumpyReconstruct => self.push_object(Obj::Array(empty_array())),
@@ -48,7 +52,7 @@ impl<'a> Machine<'a> {
             Class::JaxArray => self.jax_array(&args),
             Class::GetAttr => self.attribute(&args),
             Class::Inert | Class::Number(_) => self.push_object(Obj::Inert),
-            Class::NumpyArray | Class::Storage(_) => Err(odd("an array")),
+            Class::NumpyArray | Class::Storage(_) => Err(unexpected("an array")),
         }
     }
 
@@ -61,18 +65,18 @@ impl<'a> Machine<'a> {
         {
             return self.push(first.clone());
         }
-        // Python 2 wrote a list of pairs.
+        // Python 2 wrote the entries as a list of pairs.
         let mut entries = Vec::new();
         for pair in self.sequence(first, "pairs")? {
             let [key, value] = <[_; 2]>::try_from(self.sequence(&pair, "pair")?)
-                .map_err(|_| odd("a dictionary"))?;
+                .map_err(|_| unexpected("a dictionary"))?;
             self.charge(1)?;
             entries.push((key, value));
         }
         self.push_object(Obj::Dict(entries))
     }
 
-    /// `getattr`, which mmengine's logs use on their own objects only.
+    /// Reads `getattr(object, name)`, which mmengine's logs use on inert objects only.
     fn attribute(&mut self, args: &[Value<'a>]) -> Done {
         let inert = match args.first() {
             Some(Value::Class(Class::Inert)) => true,
@@ -87,68 +91,72 @@ impl<'a> Machine<'a> {
 
     // PyTorch.
 
-    /// ('storage', type, key, location, values[, view]).
+    /// Reads a persistent id ('storage', type, key, location, values[, view]).
     pub(super) fn persistent(&mut self) -> Done {
         let id = self.pop()?;
         let parts = self.sequence(&id, "persistent id")?;
         let (tag, class, key, len, view) = match parts.as_slice() {
             [tag, class, key, _, len] => (tag, class, key, len, None),
             [tag, class, key, _, len, view] => (tag, class, key, len, Some(view)),
-            _ => return Err(odd("a storage")),
+            _ => return Err(unexpected("a storage")),
         };
         let (Some("storage"), Value::Class(Class::Storage(dtype)), Some(key), Some(whole)) =
             (tag.text(), class, key.text(), len.size())
         else {
-            return Err(odd("a storage"));
+            return Err(unexpected("a storage"));
         };
         let (start, len) = match view {
             None | Some(Value::None) => (0, whole),
             Some(view) => match self.sequence(view, "view")?.as_slice() {
                 [_, start, len] => (
-                    start.size().ok_or_else(|| odd("a view"))?,
-                    len.size().ok_or_else(|| odd("a view"))?,
+                    start.size().ok_or_else(|| unexpected("a view"))?,
+                    len.size().ok_or_else(|| unexpected("a view"))?,
                 ),
-                _ => return Err(odd("a view")),
+                _ => return Err(unexpected("a view")),
             },
         };
         self.push_object(Obj::Storage(Storage { key, dtype: *dtype, len, start, whole }))
     }
 
-    /// (storage, offset, size, stride, requires_grad, hooks[, dtype or metadata]).
+    /// Reads a tensor from (storage, offset, size, stride, requires_grad, hooks[, dtype][, metadata]).
     fn tensor(&mut self, args: &[Value<'a>]) -> Done {
         let [Value::Ref(storage), offset, shape, strides, rest @ ..] = args else {
-            return Err(odd("a tensor"));
+            return Err(unexpected("a tensor"));
         };
         let Some(Obj::Storage(storage)) = self.objects.get(*storage) else {
-            return Err(odd("a tensor"));
+            return Err(unexpected("a tensor"));
         };
         let mut storage = *storage;
-        // _v3 has the format before the metadata.
+        // In _rebuild_tensor_v3 the number format comes before the metadata.
         let metadata = match rest.get(2) {
             Some(Value::Class(_)) => rest.get(3),
             other => other,
         };
         let neg = metadata.map_or(Ok(false), |bits| self.math_bits(bits))?;
-        // An untyped storage is counted in bytes, and the format stands apart.
+        // The length of an untyped storage is in bytes, and the number format is given separately.
         if let Some(Value::Class(Class::Number(dtype))) = rest.get(2) {
             let size = dtype.size() / storage.dtype.size().min(dtype.size());
             storage.len /= size;
             storage.whole /= size;
             storage.dtype = *dtype;
         }
-        let offset = offset.size().ok_or_else(|| odd("a tensor"))?;
+        let offset = offset.size().ok_or_else(|| unexpected("a tensor"))?;
         let (shape, strides) = (self.sizes(shape)?, self.sizes(strides)?);
         self.push_object(Obj::Tensor(TensorView { storage, offset, shape, strides, neg }))
     }
 
-    /// The metadata of a tensor: whether it is a negated view. A conjugated one is complex, and so
-    /// no weights anyway.
-    fn math_bits(&self, metadata: &Value<'a>) -> Result<bool, Fault> {
+    /// Reads the metadata of a tensor: whether it is a negated view. A conjugated view can be ignored,
+    /// because it is complex and cannot be weights anyway.
+    fn math_bits(&self, metadata: &Value<'a>) -> Result<bool, Failure> {
         let Value::Ref(index) = metadata else {
-            return if matches!(metadata, Value::None) { Ok(false) } else { Err(odd("a tensor")) };
+            return if matches!(metadata, Value::None) {
+                Ok(false)
+            } else {
+                Err(unexpected("a tensor"))
+            };
         };
         let Some(Obj::Dict(entries)) = self.objects.get(*index) else {
-            return Err(odd("a tensor"));
+            return Err(unexpected("a tensor"));
         };
         let mut neg = false;
         for (key, value) in entries {
@@ -156,10 +164,10 @@ impl<'a> Machine<'a> {
                 (Some("neg"), Value::Bool(bit)) => neg = *bit,
                 (Some("conj"), Value::Bool(_)) => {}
                 (key, _) => {
-                    let key = quoted(key.unwrap_or("a key that is no text"));
-                    return Err(Fault::new(
-                        format!("a tensor in it has the metadata `{key}`, which is not understood"),
-                        "save model.state_dict() with tensors that were cloned",
+                    let key = quoted(key.unwrap_or("a key that is not a string"));
+                    return Err(Failure::new(
+                        format!("a tensor has the metadata `{key}`, which is not supported"),
+                        "save clones of the tensors in model.state_dict()",
                     ));
                 }
             }
@@ -167,30 +175,31 @@ impl<'a> Machine<'a> {
         Ok(neg)
     }
 
-    /// (function, type, arguments, state) of a tensor subclass: only the tensor matters.
+    /// Reads a tensor subclass from (function, type, arguments, state); only the tensor is kept.
     fn subclass(&mut self, args: Vec<Value<'a>>) -> Done {
         let [Value::Class(function), _, inner, ..] = args.as_slice() else {
-            return Err(odd("a tensor subclass"));
+            return Err(unexpected("a tensor subclass"));
         };
-        let (Class::RebuildTensor | Class::RebuildParameter | Class::Strange(_)) = function else {
-            return Err(odd("a tensor subclass"));
+        let (Class::RebuildTensor | Class::RebuildParameter | Class::Unsupported(_)) = function
+        else {
+            return Err(unexpected("a tensor subclass"));
         };
         let inner = self.sequence(inner, "arguments")?;
         self.call(Value::Class(*function), inner)
     }
 
-    /// A tuple of sizes.
-    fn sizes(&mut self, value: &Value<'a>) -> Result<Vec<usize>, Fault> {
+    /// Reads a tuple of extents or strides.
+    fn sizes(&mut self, value: &Value<'a>) -> Result<Vec<usize>, Failure> {
         let items = self.sequence(value, "sizes")?;
         if items.len() > MAX_RANK {
             return Err(super::machine::beyond("dimensions in a tensor", MAX_RANK));
         }
-        items.iter().map(|item| item.size().ok_or_else(|| odd("a shape"))).collect()
+        items.iter().map(|item| item.size().ok_or_else(|| unexpected("a shape"))).collect()
     }
 
     // numpy.
 
-    /// dtype('f4', align, copy); its byte order comes with BUILD.
+    /// Reads dtype('f4', align, copy); the byte order comes later, with the opcode BUILD.
     fn dtype(&mut self, args: &[Value<'a>]) -> Done {
         match args.first() {
             Some(Value::Str(code)) => {
@@ -200,14 +209,14 @@ impl<'a> Machine<'a> {
             Some(Value::Class(Class::Number(dtype))) => {
                 self.push_object(Obj::DType(dtype.name(), Endian::Little))
             }
-            _ => Err(odd("a numpy dtype")),
+            _ => Err(unexpected("a numpy dtype")),
         }
     }
 
-    /// _frombuffer(bytes, dtype, shape, order), as protocol 5 has it.
+    /// Reads _frombuffer(bytes, dtype, shape, order), with which protocol 5 represents arrays.
     fn buffer(&mut self, args: &[Value<'a>]) -> Done {
         let [data, dtype, shape, order, ..] = args else {
-            return Err(odd("a numpy array"));
+            return Err(unexpected("a numpy array"));
         };
         let fortran = order.text() == Some("F");
         let shape = self.sizes(shape)?;
@@ -221,25 +230,25 @@ impl<'a> Machine<'a> {
         dtype: &Value<'a>,
         shape: Vec<usize>,
         fortran: bool,
-    ) -> Result<Array<'a>, Fault> {
-        let Value::Ref(index) = dtype else { return Err(odd("a numpy array")) };
+    ) -> Result<Array<'a>, Failure> {
+        let Value::Ref(index) = dtype else { return Err(unexpected("a numpy array")) };
         let Some(Obj::DType(code, endian)) = self.objects.get(*index) else {
-            return Err(odd("a numpy array"));
+            return Err(unexpected("a numpy array"));
         };
         Ok(Array { shape, code, endian: *endian, fortran, data })
     }
 
-    /// _codecs.encode(text, 'latin1'): bytes as protocol 2 spells them.
+    /// Reads _codecs.encode(text, 'latin1'), with which protocol 2 represents bytes.
     fn encode(&mut self, args: &[Value<'a>]) -> Done {
-        let [text, ..] = args else { return Err(odd("_codecs.encode")) };
-        let text = text.text().ok_or_else(|| odd("_codecs.encode"))?;
+        let [text, ..] = args else { return Err(unexpected("_codecs.encode")) };
+        let text = text.text().ok_or_else(|| unexpected("_codecs.encode"))?;
         self.charge(text.len())?;
         let bytes: Option<Rc<[u8]>> =
             text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
-        self.push(Value::Decoded(bytes.ok_or_else(|| odd("_codecs.encode"))?))
+        self.push(Value::Decoded(bytes.ok_or_else(|| unexpected("_codecs.encode"))?))
     }
 
-    /// (function, arguments, state, aval): a numpy array in a wrapper.
+    /// Reads a JAX array from (function, arguments, state, aval), which wraps a numpy array.
     fn jax_array(&mut self, args: &[Value<'a>]) -> Done {
         match args {
             [Value::Class(Class::NumpyReconstruct), _, state, ..] => {
@@ -251,20 +260,20 @@ impl<'a> Machine<'a> {
                 let inner = self.sequence(inner, "arguments")?;
                 self.buffer(&inner)
             }
-            _ => Err(odd("a JAX array")),
+            _ => Err(unexpected("a JAX array")),
         }
     }
 
-    /// (version, shape, dtype, is_fortran, bytes).
-    fn array_state(&mut self, state: &[Value<'a>]) -> Result<Array<'a>, Fault> {
+    /// Reads the state (version, shape, dtype, is_fortran, bytes) of a numpy array.
+    fn array_state(&mut self, state: &[Value<'a>]) -> Result<Array<'a>, Failure> {
         let [_, shape, dtype, Value::Bool(fortran), data] = state else {
-            return Err(odd("a numpy array"));
+            return Err(unexpected("a numpy array"));
         };
         let shape = self.sizes(shape)?;
         self.array(data.clone(), dtype, shape, *fortran)
     }
 
-    /// `object.__setstate__(state)`.
+    /// Executes BUILD, which stands for `object.__setstate__(state)`.
     pub(super) fn build(&mut self) -> Done {
         let state = self.pop()?;
         let target = self.pop()?;
@@ -281,8 +290,8 @@ impl<'a> Machine<'a> {
                     let endian = if order == Some(">") { Endian::Big } else { Endian::Little };
                     self.objects[index] = Obj::DType(code, endian);
                 }
-                // Attributes of a dictionary (`_metadata` of a state dict) or of anything else
-                // carry no numbers.
+                // Attributes of a dictionary (such as `_metadata` of a state dict) or of any other
+                // object contain no numbers.
                 _ => {}
             }
         }
@@ -290,7 +299,7 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// `>f4` as its code and order of bytes.
+/// Splits a code such as `>f4` into the type code and the byte order.
 fn split_code(code: &str) -> (&str, Endian) {
     match code.strip_prefix('>') {
         Some(rest) => (rest, Endian::Big),
@@ -298,7 +307,7 @@ fn split_code(code: &str) -> (&str, Endian) {
     }
 }
 
-/// What `_reconstruct` makes before BUILD fills it.
+/// The array that `_reconstruct` makes before BUILD fills it.
 fn empty_array<'a>() -> Array<'a> {
     Array {
         shape: vec![0],

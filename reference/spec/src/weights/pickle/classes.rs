@@ -1,42 +1,42 @@
-//! The constructors that a checkpoint may ask for.
+//! The constructors that a checkpoint may use.
 
 use crate::weights::dtype::DType;
-use crate::weights::error::{Fault, quoted};
+use crate::weights::error::{Failure, quoted};
 
-/// What a name of Python stands for here. None of them is ever run.
+/// How a Python name is interpreted. None of the Python functions is ever executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::weights) enum Class {
-    /// `OrderedDict`, `dict`, `FrozenDict`: all are dictionaries.
+    /// `OrderedDict`, `dict` or `FrozenDict`, which are all read as dictionaries.
     Dict,
-    /// `defaultdict`, whose argument makes what is missing.
+    /// `defaultdict`, whose argument is ignored, because it only makes missing values.
     DefaultDict,
-    /// `_rebuild_tensor`, `_v2` and `_v3`.
+    /// `_rebuild_tensor`, `_rebuild_tensor_v2` or `_rebuild_tensor_v3`.
     RebuildTensor,
     RebuildParameter,
     RebuildFromType,
-    /// A constructor of tensors that cannot be weights as they are.
-    Strange(&'static str),
-    /// `FloatStorage` and its kin.
+    /// A constructor of a kind of tensor that cannot be weights as it is.
+    Unsupported(&'static str),
+    /// A storage class such as `FloatStorage`.
     Storage(DType),
-    /// `torch.float32` and its kin, and `ml_dtypes.bfloat16`.
+    /// A number format such as `torch.float32` or `ml_dtypes.bfloat16`.
     Number(DType),
-    /// `torch.Size`.
+    /// `torch.Size`, which is read as a tuple.
     Tuple,
     NumpyReconstruct,
     NumpyFromBuffer,
     NumpyArray,
     NumpyDType,
-    /// `_codecs.encode`: how protocol 2 spells bytes.
+    /// `_codecs.encode`, with which protocol 2 represents bytes.
     Encode,
     JaxArray,
-    /// Allowed because trainers store such things beside the weights; becomes an empty object.
+    /// A class that trainers store in addition to the weights; it is read as an empty object.
     Inert,
     /// `getattr`, allowed only on inert objects.
     GetAttr,
 }
 
-/// The meaning of `module.name`, or the refusal of the file.
-pub(super) fn resolve(module: &str, name: &str) -> Result<Class, Fault> {
+/// Finds the interpretation of `module.name`. Fails if a checkpoint does not need it.
+pub(super) fn resolve(module: &str, name: &str) -> Result<Class, Failure> {
     let found = match module {
         "torch" | "torch.storage" | "torch.cuda" => torch(name),
         "torch._utils" | "torch._tensor" => rebuild(name),
@@ -44,7 +44,7 @@ pub(super) fn resolve(module: &str, name: &str) -> Result<Class, Fault> {
         "torch.torch_version" if name == "TorchVersion" => Some(Class::Inert),
         "torch.serialization" if name == "_get_layout" => Some(Class::Inert),
         "torch.nested._internal.nested_tensor" if name == "_rebuild_njt" => {
-            Some(Class::Strange("a nested tensor"))
+            Some(Class::Unsupported("a nested tensor"))
         }
         "collections" => collection(name),
         "builtins" | "__builtin__" => builtin(name),
@@ -65,25 +65,26 @@ pub(super) fn resolve(module: &str, name: &str) -> Result<Class, Fault> {
     found.ok_or_else(|| refusal(module, name))
 }
 
-/// What says that a pickle holds a module itself and not its values: PyTorch's own classes.
+/// The module of PyTorch's layer classes. A pickle that mentions it holds the module objects themselves
+/// instead of a state dict.
 pub(super) const MODULES: &[u8] = b"torch.nn.modules";
 
-/// Why a pickled module is not read.
-pub(super) fn whole_module(module: &str, name: &str) -> Fault {
+/// The error for a pickle of a whole module.
+pub(super) fn whole_module(module: &str, name: &str) -> Failure {
     let asked = quoted(&format!("{module}.{name}"));
-    Fault::new(
-        format!("this is a whole module, saved as Python objects ({asked}); nothing was run"),
+    Failure::new(
+        format!("this is a whole module, saved as Python objects ({asked}); no code was run"),
         "load it in the program that wrote it and save model.state_dict()",
     )
 }
 
-/// Why a file is not read further.
-pub(super) fn refusal(module: &str, name: &str) -> Fault {
+/// The error for a name that a checkpoint does not need.
+pub(super) fn refusal(module: &str, name: &str) -> Failure {
     let asked = quoted(&format!("{module}.{name}"));
-    Fault::new(
+    Failure::new(
         format!(
             "the pickle asks for {asked}, which is not among the constructors that a checkpoint \
-             needs; nothing was run"
+             needs; no code was run"
         ),
         "get the checkpoint from a source you trust, or convert it to safetensors there",
     )
@@ -94,7 +95,7 @@ fn torch(name: &str) -> Option<Class> {
         "UntypedStorage" => Some(Class::Storage(DType::U8)),
         "Size" => Some(Class::Tuple),
         "device" | "Tensor" => Some(Class::Inert),
-        // Kinds of quantisation, of memory order and of layout.
+        // Quantisation schemes, memory formats and layouts.
         _ if name.starts_with("per_") || name.ends_with("_format") => Some(Class::Inert),
         "strided" | "sparse_coo" | "sparse_csr" | "sparse_csc" | "sparse_bsr" | "sparse_bsc" => {
             Some(Class::Inert)
@@ -114,13 +115,13 @@ fn rebuild(name: &str) -> Option<Class> {
         }
         "_rebuild_parameter" | "_rebuild_parameter_with_state" => Some(Class::RebuildParameter),
         "_rebuild_from_type_v2" => Some(Class::RebuildFromType),
-        "_rebuild_qtensor" => Some(Class::Strange("a quantised tensor")),
+        "_rebuild_qtensor" => Some(Class::Unsupported("a quantised tensor")),
         "_rebuild_sparse_tensor" | "_rebuild_sparse_csr_tensor" => {
-            Some(Class::Strange("a sparse tensor"))
+            Some(Class::Unsupported("a sparse tensor"))
         }
-        "_rebuild_meta_tensor_no_storage" => Some(Class::Strange("a meta tensor")),
-        "_rebuild_nested_tensor" => Some(Class::Strange("a nested tensor")),
-        "_rebuild_wrapper_subclass" => Some(Class::Strange("a wrapped tensor")),
+        "_rebuild_meta_tensor_no_storage" => Some(Class::Unsupported("a meta tensor")),
+        "_rebuild_nested_tensor" => Some(Class::Unsupported("a nested tensor")),
+        "_rebuild_wrapper_subclass" => Some(Class::Unsupported("a wrapped tensor")),
         _ => None,
     }
 }
@@ -155,7 +156,7 @@ fn numpy(module: &str, name: &str) -> Option<Class> {
         ("numpy.core.numeric" | "numpy._core.numeric", "_frombuffer") => {
             Some(Class::NumpyFromBuffer)
         }
-        // Statistics that mmengine's training log names beside its numbers.
+        // Names of statistics in mmengine's training log.
         ("numpy", "mean" | "min" | "max" | "amin" | "amax") => Some(Class::Inert),
         ("numpy.dtypes", class) if class.ends_with("DType") => Some(Class::Inert),
         _ => None,

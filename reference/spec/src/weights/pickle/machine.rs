@@ -1,32 +1,35 @@
-//! The stack machine: one function per group of opcodes.
+//! The stack machine, with one function for each group of opcodes.
 
 use std::collections::HashMap;
 
 use super::classes::{Class, MODULES, resolve, whole_module};
 use super::value::{Obj, Pickle, Value};
 use crate::weights::cursor::Cursor;
-use crate::weights::error::{Fault, quoted};
+use crate::weights::error::{Failure, quoted};
 
-/// Opcodes in the longest checkpoint of this network (depth 200 with optimiser) are about 300 000.
+/// Largest number of opcodes. The longest checkpoint of this network (depth 200 with the state of an
+/// optimiser) has about 300 000.
 const MAX_STEPS: usize = 4_000_000;
-/// Values on the stack at once.
+/// Largest number of values on the stack at once.
 const MAX_STACK: usize = 1 << 20;
-/// Memo slots.
+/// Largest number of memo entries.
 const MAX_MEMO: usize = 1 << 20;
-/// Tensors, arrays and storages.
+/// Largest number of tensors, arrays and storages together.
 const MAX_TENSORS: usize = 1 << 16;
-/// Highest protocol of Python 3.8 and later.
+/// The highest protocol, which Python has had since 3.8.
 const MAX_PROTOCOL: u8 = 5;
 
-/// A limit was reached that no real checkpoint reaches.
-pub(super) fn beyond(what: &str, limit: usize) -> Fault {
-    Fault::new(
-        format!("it has more than {limit} {what}, which no checkpoint of this network needs"),
+/// The error for a limit that no real checkpoint reaches.
+pub(super) fn beyond(what: &str, limit: usize) -> Failure {
+    Failure::new(
+        format!(
+            "the pickle has more than {limit} {what}; no checkpoint of this network needs that many"
+        ),
         "get the checkpoint from another source",
     )
 }
 
-/// The state of the machine.
+/// The state of the machine while it reads one pickle.
 pub(super) struct Machine<'a> {
     input: Cursor<'a>,
     bytes: &'a [u8],
@@ -35,7 +38,7 @@ pub(super) struct Machine<'a> {
     memo: HashMap<usize, Value<'a>>,
     pub(super) objects: Vec<Obj<'a>>,
     tensors: usize,
-    /// Bytes and items that constructors have copied.
+    /// Number of bytes and items that constructors have copied so far.
     copied: usize,
     copy_limit: usize,
 }
@@ -55,8 +58,8 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Reads up to the opcode that ends the pickle.
-    pub(super) fn run(mut self) -> Result<Pickle<'a>, Fault> {
+    /// Executes opcodes up to the one that ends the pickle.
+    pub(super) fn run(mut self) -> Result<Pickle<'a>, Failure> {
         for _ in 0..MAX_STEPS {
             let op = self.input.byte()?;
             if op == b'.' {
@@ -71,7 +74,7 @@ impl<'a> Machine<'a> {
         Err(beyond("steps", MAX_STEPS))
     }
 
-    fn step(&mut self, op: u8) -> Result<(), Fault> {
+    fn step(&mut self, op: u8) -> Result<(), Failure> {
         match op {
             0x80 => self.protocol(),
             0x95 => self.input.take(8).map(drop),
@@ -99,19 +102,19 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn unknown(&self, op: u8) -> Fault {
+    fn unknown(&self, op: u8) -> Failure {
         let at = self.input.position().saturating_sub(1);
-        Fault::new(
-            format!("opcode {op:#04x} at offset {at} is none that a checkpoint uses"),
+        Failure::new(
+            format!("opcode {op:#04x} at offset {at} is not one that a checkpoint uses"),
             "get the file again, or convert it to safetensors",
         )
     }
 
-    fn protocol(&mut self) -> Result<(), Fault> {
+    fn protocol(&mut self) -> Result<(), Failure> {
         match self.input.byte()? {
             0..=MAX_PROTOCOL => Ok(()),
-            newer => Err(Fault::new(
-                format!("protocol {newer} is newer than {MAX_PROTOCOL}"),
+            newer => Err(Failure::new(
+                format!("the pickle protocol {newer} is newer than {MAX_PROTOCOL}"),
                 "save it with an older protocol, or as safetensors",
             )),
         }
@@ -119,14 +122,15 @@ impl<'a> Machine<'a> {
 
     // Stack.
 
-    pub(super) fn push(&mut self, value: Value<'a>) -> Result<(), Fault> {
+    pub(super) fn push(&mut self, value: Value<'a>) -> Result<(), Failure> {
         self.stack.push(value);
         Ok(())
     }
 
-    /// Puts a new object into the arena and its index on the stack.
-    pub(super) fn push_object(&mut self, object: Obj<'a>) -> Result<(), Fault> {
-        if matches!(object, Obj::Tensor(_) | Obj::Array(_) | Obj::Storage(_) | Obj::Strange(_)) {
+    /// Adds a new object to the arena and pushes its index on the stack.
+    pub(super) fn push_object(&mut self, object: Obj<'a>) -> Result<(), Failure> {
+        if matches!(object, Obj::Tensor(_) | Obj::Array(_) | Obj::Storage(_) | Obj::Unsupported(_))
+        {
             self.tensors += 1;
             if self.tensors > MAX_TENSORS {
                 return Err(beyond("tensors", MAX_TENSORS));
@@ -136,16 +140,19 @@ impl<'a> Machine<'a> {
         self.push(Value::Ref(self.objects.len() - 1))
     }
 
-    pub(super) fn pop(&mut self) -> Result<Value<'a>, Fault> {
-        // Values below the last mark belong to whoever set it.
+    pub(super) fn pop(&mut self) -> Result<Value<'a>, Failure> {
+        // Values below the last mark belong to the group outside it.
         let floor = self.marks.last().copied().unwrap_or(0);
         match self.stack.len() > floor {
-            true => self.stack.pop().ok_or_else(|| Fault::damaged("its stack runs empty")),
-            false => Err(Fault::damaged("its stack runs empty")),
+            true => self
+                .stack
+                .pop()
+                .ok_or_else(|| Failure::damaged("the pickle pops from an empty stack")),
+            false => Err(Failure::damaged("the pickle pops from an empty stack")),
         }
     }
 
-    fn discard(&mut self) -> Result<(), Fault> {
+    fn discard(&mut self) -> Result<(), Failure> {
         if self.marks.last() == Some(&self.stack.len()) {
             self.marks.pop();
             return Ok(());
@@ -153,18 +160,18 @@ impl<'a> Machine<'a> {
         self.pop().map(drop)
     }
 
-    fn top(&self) -> Result<&Value<'a>, Fault> {
-        self.stack.last().ok_or_else(|| Fault::damaged("its stack runs empty"))
+    fn top(&self) -> Result<&Value<'a>, Failure> {
+        self.stack.last().ok_or_else(|| Failure::damaged("the pickle pops from an empty stack"))
     }
 
-    fn pop_mark(&mut self) -> Result<Vec<Value<'a>>, Fault> {
+    fn pop_mark(&mut self) -> Result<Vec<Value<'a>>, Failure> {
         let Some(mark) = self.marks.pop() else {
-            return Err(Fault::damaged("it closes a group that it never opened"));
+            return Err(Failure::damaged("the pickle closes a group that it never opened"));
         };
         Ok(self.stack.split_off(mark.min(self.stack.len())))
     }
 
-    fn pop_n(&mut self, n: usize) -> Result<Vec<Value<'a>>, Fault> {
+    fn pop_n(&mut self, n: usize) -> Result<Vec<Value<'a>>, Failure> {
         let mut out = Vec::with_capacity(n);
         for _ in 0..n {
             out.push(self.pop()?);
@@ -173,8 +180,9 @@ impl<'a> Machine<'a> {
         Ok(out)
     }
 
-    /// Counts what a constructor copies: memoised arguments could be copied again and again.
-    pub(super) fn charge(&mut self, amount: usize) -> Result<(), Fault> {
+    /// Counts bytes or items that a constructor copies, and fails beyond a limit, because a small pickle
+    /// could have memoised arguments copied again and again.
+    pub(super) fn charge(&mut self, amount: usize) -> Result<(), Failure> {
         self.copied = self.copied.saturating_add(amount);
         match self.copied > self.copy_limit {
             true => Err(beyond("copied bytes", self.copy_limit)),
@@ -184,17 +192,19 @@ impl<'a> Machine<'a> {
 
     // Memo.
 
-    fn memory(&mut self, op: u8) -> Result<(), Fault> {
+    fn memory(&mut self, op: u8) -> Result<(), Failure> {
         let index = match op {
             b'p' | b'g' => self.decimal()?.try_into().unwrap_or(usize::MAX),
             b'q' | b'h' => self.input.length::<1>()?,
             b'r' | b'j' => self.input.length::<4>()?,
-            // MEMOIZE numbers by what is remembered already.
+            // MEMOIZE uses the number of entries as the next index.
             _ => self.memo.len(),
         };
         if matches!(op, b'g' | b'h' | b'j') {
             let Some(value) = self.memo.get(&index) else {
-                return Err(Fault::damaged(format!("it recalls value {index}, never stored")));
+                return Err(Failure::damaged(format!(
+                    "the pickle reads memo entry {index}, which was never stored"
+                )));
             };
             let value = value.clone();
             return self.push(value);
@@ -202,14 +212,14 @@ impl<'a> Machine<'a> {
         let value = self.top()?.clone();
         self.memo.insert(index, value);
         match self.memo.len() > MAX_MEMO {
-            true => Err(beyond("remembered values", MAX_MEMO)),
+            true => Err(beyond("memo entries", MAX_MEMO)),
             false => Ok(()),
         }
     }
 
     // Scalars.
 
-    fn number(&mut self, op: u8) -> Result<(), Fault> {
+    fn number(&mut self, op: u8) -> Result<(), Failure> {
         let value = match op {
             b'N' => Value::None,
             0x88 => Value::Bool(true),
@@ -227,16 +237,16 @@ impl<'a> Machine<'a> {
         self.push(value)
     }
 
-    fn decimal(&mut self) -> Result<i128, Fault> {
+    fn decimal(&mut self) -> Result<i128, Failure> {
         let line = self.input.line()?;
         let line = line.strip_suffix(b"L").unwrap_or(line);
         std::str::from_utf8(line)
             .ok()
             .and_then(|text| text.trim().parse().ok())
-            .ok_or_else(|| Fault::damaged("a line that should be a whole number is none"))
+            .ok_or_else(|| Failure::damaged("a line that should hold an integer does not"))
     }
 
-    fn text_integer(&mut self) -> Result<Value<'a>, Fault> {
+    fn text_integer(&mut self) -> Result<Value<'a>, Failure> {
         match self.input.rest() {
             [b'0', flag @ (b'0' | b'1'), b'\n', ..] => {
                 self.input.take(3)?;
@@ -246,8 +256,8 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// A two's complement integer of any length.
-    fn long<const N: usize>(&mut self) -> Result<Value<'a>, Fault> {
+    /// Reads a two's complement integer whose length is stored in N bytes.
+    fn long<const N: usize>(&mut self) -> Result<Value<'a>, Failure> {
         let n = self.input.length::<N>()?;
         let bytes = self.input.take(n)?;
         if n > 16 {
@@ -259,7 +269,7 @@ impl<'a> Machine<'a> {
         Ok(Value::Int(i128::from_le_bytes(wide)))
     }
 
-    fn string(&mut self, op: u8) -> Result<(), Fault> {
+    fn string(&mut self, op: u8) -> Result<(), Failure> {
         let bytes = match op {
             b'S' | b'V' => self.input.line()?,
             b'U' | 0x8c | b'C' => {
@@ -281,14 +291,14 @@ impl<'a> Machine<'a> {
             (_, Ok(text)) => Value::Str(text),
             // Python 2 wrote bytes as strings.
             (b'S' | b'T' | b'U', Err(_)) => Value::Bytes(bytes),
-            _ => return Err(Fault::damaged("a text in it is no valid UTF-8")),
+            _ => return Err(Failure::damaged("a string in the pickle is not valid UTF-8")),
         };
         self.push(value)
     }
 
     // Containers.
 
-    fn container(&mut self, op: u8) -> Result<(), Fault> {
+    fn container(&mut self, op: u8) -> Result<(), Failure> {
         match op {
             b']' => self.push_object(Obj::List(Vec::new())),
             b')' => self.push_object(Obj::Tuple(Vec::new())),
@@ -323,23 +333,27 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Adds to the container on top of the stack; what is added to an inert object is dropped.
-    fn extend(&mut self, items: Vec<Value<'a>>) -> Result<(), Fault> {
+    /// Adds items to the container on top of the stack; items for an inert object are dropped.
+    fn extend(&mut self, items: Vec<Value<'a>>) -> Result<(), Failure> {
         let Value::Ref(index) = *self.top()? else {
-            return Err(Fault::damaged("it adds to something that holds nothing"));
+            return Err(Failure::damaged("the pickle adds to something that is not a container"));
         };
         match &mut self.objects[index] {
             Obj::List(list) => list.extend(items),
             Obj::Dict(dict) => dict.extend(pairs(items)?),
             Obj::Inert => {}
-            _ => return Err(Fault::damaged("it adds to something that holds nothing")),
+            _ => {
+                return Err(Failure::damaged(
+                    "the pickle adds to something that is not a container",
+                ));
+            }
         }
         Ok(())
     }
 
     // Constructors.
 
-    fn construct(&mut self, op: u8) -> Result<(), Fault> {
+    fn construct(&mut self, op: u8) -> Result<(), Failure> {
         match op {
             b'c' => {
                 let class = self.class_by_line()?;
@@ -348,7 +362,7 @@ impl<'a> Machine<'a> {
             0x93 => {
                 let names = self.pop_n(2)?;
                 let (Some(module), Some(name)) = (names[0].text(), names[1].text()) else {
-                    return Err(Fault::damaged("a constructor's name is no text"));
+                    return Err(Failure::damaged("the name of a constructor is not a string"));
                 };
                 let class = self.resolve(module, name)?;
                 self.push(Value::Class(class))
@@ -361,7 +375,9 @@ impl<'a> Machine<'a> {
             b'o' => {
                 let mut args = self.pop_mark()?;
                 if args.is_empty() {
-                    return Err(Fault::damaged("it constructs something without a class"));
+                    return Err(Failure::damaged(
+                        "the pickle constructs an object without a class",
+                    ));
                 }
                 let class = args.remove(0);
                 self.call(class, args)
@@ -380,38 +396,38 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn class_by_line(&mut self) -> Result<Class, Fault> {
+    fn class_by_line(&mut self) -> Result<Class, Failure> {
         let module = String::from_utf8_lossy(self.input.line()?);
         let name = String::from_utf8_lossy(self.input.line()?);
         self.resolve(&module, &name)
     }
 
-    fn resolve(&self, module: &str, name: &str) -> Result<Class, Fault> {
+    fn resolve(&self, module: &str, name: &str) -> Result<Class, Failure> {
         resolve(module, name).map_err(|refusal| {
             let is_module = self.bytes.windows(MODULES.len()).any(|window| window == MODULES);
             if is_module { whole_module(module, name) } else { refusal }
         })
     }
 
-    fn reduce(&mut self, args: Value<'a>) -> Result<(), Fault> {
+    fn reduce(&mut self, args: Value<'a>) -> Result<(), Failure> {
         let class = self.pop()?;
         let args = self.sequence(&args, "arguments")?;
         self.call(class, args)
     }
 
-    /// The items of a tuple or list. They are copied, so long ones are paid for.
+    /// Copies the items of a tuple or list; long ones count towards the limit of copies.
     pub(super) fn sequence(
         &mut self,
         value: &Value<'a>,
         what: &str,
-    ) -> Result<Vec<Value<'a>>, Fault> {
+    ) -> Result<Vec<Value<'a>>, Failure> {
         let index = match value {
             Value::Ref(index) => *index,
             _ => usize::MAX,
         };
         let (Some(Obj::Tuple(items)) | Some(Obj::List(items))) = self.objects.get(index) else {
-            return Err(Fault::damaged(format!(
-                "the {} of a constructor are no tuple",
+            return Err(Failure::damaged(format!(
+                "the {} of a constructor are not a tuple",
                 quoted(what)
             )));
         };
@@ -421,9 +437,9 @@ impl<'a> Machine<'a> {
     }
 }
 
-fn pairs<'a>(items: Vec<Value<'a>>) -> Result<Vec<(Value<'a>, Value<'a>)>, Fault> {
+fn pairs<'a>(items: Vec<Value<'a>>) -> Result<Vec<(Value<'a>, Value<'a>)>, Failure> {
     if !items.len().is_multiple_of(2) {
-        return Err(Fault::damaged("a dictionary in it has a key without a value"));
+        return Err(Failure::damaged("a dictionary in the pickle has a key without a value"));
     }
     let mut items = items.into_iter();
     let mut out = Vec::with_capacity(items.len() / 2);

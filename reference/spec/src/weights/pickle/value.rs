@@ -1,23 +1,24 @@
-//! What a pickle describes.
+//! The values and objects that a pickle describes.
 
 use std::rc::Rc;
 
 use super::classes::Class;
 use crate::weights::dtype::{DType, Endian};
 
-/// A small value, or the index of an object.
+/// A value of a pickle: a small one is stored here, an object is referred to by index.
 #[derive(Debug, Clone)]
 pub(in crate::weights) enum Value<'a> {
     None,
     Bool(bool),
     Int(i128),
-    /// Something that no checkpoint reader looks at: a float, a very long integer.
+    /// A value that no checkpoint reader needs, such as a float or a very long integer.
     Other,
     Str(&'a str),
     Bytes(&'a [u8]),
-    /// Bytes that the pickle holds in another encoding.
+    /// Bytes that had to be decoded from another encoding, and so are not a part of the file.
     Decoded(Rc<[u8]>),
     Class(Class),
+    /// The index of an object in [`Pickle::objects`].
     Ref(usize),
 }
 
@@ -37,16 +38,17 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Where a tensor's numbers are: a storage of a PyTorch file, by key.
+/// A reference to the storage of a PyTorch file that holds the numbers of a tensor.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::weights) struct Storage<'a> {
+    /// The key of the storage in the file.
     pub(in crate::weights) key: &'a str,
     pub(in crate::weights) dtype: DType,
-    /// Length in values.
+    /// Number of values.
     pub(in crate::weights) len: usize,
-    /// First value, in the storage that `key` names (only old files have views).
+    /// Index of the first value in the storage `key`. Only old files have views that start later.
     pub(in crate::weights) start: usize,
-    /// Length of the storage that `key` names, which a view is a part of.
+    /// Number of values in the whole storage `key`, of which a view is a part.
     pub(in crate::weights) whole: usize,
 }
 
@@ -57,11 +59,11 @@ pub(in crate::weights) struct TensorView<'a> {
     pub(in crate::weights) offset: usize,
     pub(in crate::weights) shape: Vec<usize>,
     pub(in crate::weights) strides: Vec<usize>,
-    /// Whether every value stands for its negative (`torch.Tensor.is_neg`).
+    /// Whether the values of the tensor are the negatives of those stored (`torch.Tensor.is_neg`).
     pub(in crate::weights) neg: bool,
 }
 
-/// A numpy array; `code` is the type's, without its order of bytes.
+/// A numpy array; `code` is the type code without the byte order.
 #[derive(Debug, Clone)]
 pub(in crate::weights) struct Array<'a> {
     pub(in crate::weights) shape: Vec<usize>,
@@ -71,7 +73,7 @@ pub(in crate::weights) struct Array<'a> {
     pub(in crate::weights) data: Value<'a>,
 }
 
-/// An object of the arena.
+/// An object in the arena of a pickle.
 #[derive(Debug)]
 pub(in crate::weights) enum Obj<'a> {
     Tuple(Vec<Value<'a>>),
@@ -80,11 +82,11 @@ pub(in crate::weights) enum Obj<'a> {
     Storage(Storage<'a>),
     Tensor(TensorView<'a>),
     Array(Array<'a>),
-    /// A tensor of a kind that cannot be weights as it is, such as a sparse one.
-    Strange(&'static str),
-    /// A numpy number format: type code and order of bytes.
+    /// A kind of tensor that cannot be weights as it is, such as a sparse tensor.
+    Unsupported(&'static str),
+    /// A numpy number format: type code and byte order.
     DType(&'a str, Endian),
-    /// Harmless and of no interest.
+    /// A harmless object that no checkpoint reader needs.
     Inert,
 }
 
@@ -92,14 +94,14 @@ pub(in crate::weights) enum Obj<'a> {
 #[derive(Debug)]
 pub(in crate::weights) struct Pickle<'a> {
     pub(super) objects: Vec<Obj<'a>>,
-    /// What the pickle stands for.
+    /// The value that the pickle describes.
     pub(in crate::weights) root: Value<'a>,
-    /// Bytes that it takes.
+    /// Length of the pickle in bytes.
     pub(in crate::weights) end: usize,
 }
 
 impl<'a> Pickle<'a> {
-    /// What a file describes that is no pickle.
+    /// The contents of a file of another format, in the form of a pickle.
     pub(in crate::weights) fn of(objects: Vec<Obj<'a>>, root: Value<'a>, end: usize) -> Self {
         Pickle { objects, root, end }
     }
@@ -112,7 +114,7 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// Every storage that is mentioned.
+    /// All storages that the pickle refers to.
     pub(in crate::weights) fn storages(&self) -> impl Iterator<Item = &Storage<'a>> {
         self.objects.iter().filter_map(|object| match object {
             Obj::Storage(storage) => Some(storage),
@@ -120,7 +122,7 @@ impl<'a> Pickle<'a> {
         })
     }
 
-    /// The entries of a dictionary.
+    /// The entries of a dictionary, or `None` if the value is not one.
     pub(in crate::weights) fn dict(&self, value: &Value<'a>) -> Option<&[(Value<'a>, Value<'a>)]> {
         match self.object(value)? {
             Obj::Dict(entries) => Some(entries),
@@ -128,7 +130,7 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// An entry of a dictionary; Python keeps the last of several with the same key.
+    /// The value of a key in a dictionary. Of several entries with the same key, Python keeps the last.
     pub(in crate::weights) fn entry(&self, dict: &Value<'a>, key: &str) -> Option<&Value<'a>> {
         let entries = self.dict(dict)?;
         entries.iter().rev().find(|(k, _)| k.text() == Some(key)).map(|(_, value)| value)

@@ -1,25 +1,26 @@
-//! A zip archive in memory.
+//! Reading a zip archive that is in memory.
 
 use std::borrow::Cow;
 use std::io::{Cursor, Read};
 
 use zip::{CompressionMethod, ZipArchive};
 
-use crate::weights::error::{Fault, quoted};
+use crate::weights::error::{Failure, quoted};
 
-/// An archive whose entries are looked at one by one.
+/// A zip archive whose entries are read one by one.
 #[derive(Debug)]
 pub(in crate::weights) struct Archive<'a> {
     bytes: &'a [u8],
     zip: ZipArchive<Cursor<&'a [u8]>>,
-    /// Bytes of stored entries that have been handed out.
+    /// Number of bytes of uncompressed entries that have been returned so far.
     handed_out: usize,
-    /// Whether checksums were written; PyTorch can leave them out, and then all are 0.
+    /// Whether the archive has checksums; PyTorch can leave them out, and then all are 0.
     checksums: bool,
 }
 
-/// How many entries the end of a zip archive announces, from its last bytes; none where the archive
-/// is too large to say it there. A reader that finds fewer has met a name twice.
+/// The number of entries that a zip archive states at its end, given its last bytes; `None` if the
+/// archive is too large to state it there. If the zip reader finds fewer, two entries have the same
+/// name.
 pub fn announced_entries(tail: &[u8]) -> Option<usize> {
     const END: &[u8] = b"PK\x05\x06";
     let at = tail.windows(END.len()).rposition(|window| window == END)?;
@@ -30,25 +31,25 @@ pub fn announced_entries(tail: &[u8]) -> Option<usize> {
     }
 }
 
-fn broken(why: impl std::fmt::Display) -> Fault {
-    Fault::damaged(format!("its zip archive cannot be read ({})", quoted(&why.to_string())))
+fn broken(why: impl std::fmt::Display) -> Failure {
+    Failure::damaged(format!("its zip archive cannot be read ({})", quoted(&why.to_string())))
 }
 
 impl<'a> Archive<'a> {
-    /// Reads the directory.
-    pub(in crate::weights) fn open(bytes: &'a [u8]) -> Result<Self, Fault> {
+    /// Reads the central directory. Fails if two entries have the same name.
+    pub(in crate::weights) fn open(bytes: &'a [u8]) -> Result<Self, Failure> {
         let zip = ZipArchive::new(Cursor::new(bytes)).map_err(broken)?;
         if announced_entries(bytes).is_some_and(|count| count > zip.len()) {
-            return Err(Fault::new(
-                "its zip archive has two entries of one name",
-                "save the file again, each array once",
+            return Err(Failure::new(
+                "its zip archive has two entries with the same name",
+                "save the file again, with each array once",
             ));
         }
         Ok(Archive { bytes, zip, handed_out: 0, checksums: true })
     }
 
-    /// Takes the checksums as not computed where every entry has 0.
-    pub(super) fn without_checksums(&mut self) -> Result<(), Fault> {
+    /// Turns checksum verification off if every checksum is 0, because then none was computed.
+    pub(super) fn detect_checksums(&mut self) -> Result<(), Failure> {
         self.checksums = false;
         for index in 0..self.zip.len() {
             let entry = self.zip.by_index_raw(index).map_err(broken)?;
@@ -61,7 +62,7 @@ impl<'a> Archive<'a> {
         self.zip.is_empty()
     }
 
-    /// Names of the entries; those that are no text are left out.
+    /// The names of the entries, without those that are not valid text.
     pub(in crate::weights) fn names(&self) -> impl Iterator<Item = Cow<'_, str>> {
         self.zip.file_names().filter_map(Result::ok)
     }
@@ -70,14 +71,15 @@ impl<'a> Archive<'a> {
         self.zip.index_for_name(name)
     }
 
-    /// The bytes of an entry that is not compressed, with its checksum verified. Each is asked for
-    /// once: entries that overlap, so that checksums would take forever, are found by their sum.
-    pub(super) fn stored(&mut self, name: &str) -> Result<&'a [u8], Fault> {
+    /// Returns the bytes of an uncompressed entry, after its checksum has been verified. The caller asks
+    /// for each entry once. Overlapping entries, which could make the checksums take forever, are
+    /// detected because together they are longer than the file.
+    pub(super) fn stored(&mut self, name: &str) -> Result<&'a [u8], Failure> {
         let missing = || broken(format!("the entry {name} is missing"));
         let index = self.index(name).ok_or_else(missing)?;
         let entry = self.zip.by_index_raw(index).map_err(broken)?;
         if entry.compression() != CompressionMethod::Stored {
-            return Err(Fault::new(
+            return Err(Failure::new(
                 format!("the entry {} is compressed, which torch.save never does", quoted(name)),
                 "save the checkpoint again with torch.save",
             ));
@@ -86,7 +88,7 @@ impl<'a> Archive<'a> {
             let start = usize::try_from(start).ok()?;
             Some(start..start.checked_add(usize::try_from(entry.compressed_size()).ok()?)?)
         });
-        let cut = || broken(format!("the entry {name} reaches beyond the end"));
+        let cut = || broken(format!("the entry {name} extends beyond the end of the file"));
         let bytes = range.and_then(|range| self.bytes.get(range)).ok_or_else(cut)?;
         self.handed_out += bytes.len();
         if self.handed_out > self.bytes.len() {
@@ -94,38 +96,39 @@ impl<'a> Archive<'a> {
         }
         match !self.checksums || crc32fast::hash(bytes) == entry.crc32() {
             true => Ok(bytes),
-            false => Err(broken(format!("the entry {name} has another checksum"))),
+            false => Err(broken(format!("the checksum of the entry {name} does not match"))),
         }
     }
 
-    /// The size that an entry announces. Only reading it shows whether that is true.
-    pub(super) fn announced(&mut self, index: usize) -> Result<usize, Fault> {
+    /// The uncompressed size that the directory states for an entry. Only reading the entry shows
+    /// whether that is true.
+    pub(super) fn stated_size(&mut self, index: usize) -> Result<usize, Failure> {
         let size = self.zip.by_index_raw(index).map_err(broken)?.size();
         usize::try_from(size).map_err(broken)
     }
 
-    /// The first bytes of an entry, at most `most`.
-    pub(super) fn start(&mut self, index: usize, most: usize) -> Result<Vec<u8>, Fault> {
+    /// Reads the first bytes of an entry, at most `most`.
+    pub(super) fn start(&mut self, index: usize, most: usize) -> Result<Vec<u8>, Failure> {
         let entry = self.zip.by_index(index).map_err(broken)?;
         let mut bytes = Vec::new();
         entry.take(most as u64).read_to_end(&mut bytes).map_err(broken)?;
         Ok(bytes)
     }
 
-    /// The bytes of an entry from `skip` on, which must be `len`. The buffer grows with what is
-    /// there, never with what is announced; the checksum is verified at the end.
+    /// Reads the bytes of an entry from `skip` on, of which there must be `len`. The buffer grows with
+    /// the bytes that are there and not with the stated size. The checksum is verified at the end.
     pub(in crate::weights) fn inflate(
         &mut self,
         index: usize,
         skip: usize,
         len: usize,
-    ) -> Result<Vec<u8>, Fault> {
+    ) -> Result<Vec<u8>, Failure> {
         let whole = skip.saturating_add(len);
-        // One byte more, so that the end is reached and the checksum looked at.
+        // One byte more, so that the end is reached and the checksum is verified.
         let mut bytes = self.start(index, whole.saturating_add(1))?;
         if bytes.len() != whole {
             let found = bytes.len();
-            return Err(broken(format!("{whole} bytes are announced, {found} or more are there")));
+            return Err(broken(format!("an entry should have {whole} bytes, but has {found}")));
         }
         bytes.drain(..skip);
         Ok(bytes)

@@ -1,67 +1,71 @@
-//! Which of the sets of weights in a file is meant.
+//! Chooses one of the sets of weights in a file.
 //!
-//! A file may hold several: raw and averaged weights, a teacher, an optimiser's copies, each in a
-//! dictionary of its own or behind a prefix of the names. The one is taken whose tensors fit the
-//! model best, by name and shape; what else there is, is told.
+//! A file may have several sets: raw and averaged weights, a teacher, the copies of an optimiser. Each
+//! is in its own dictionary, or its names have their own prefix. The set whose tensors fit the model
+//! best, by name and shape, is taken, and the others are reported.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::weights::error::{Fault, first_three, quoted};
+use crate::weights::error::{Failure, first_three, quoted};
 use crate::weights::provenance::OtherSet;
 use crate::weights::tensor::official_shape;
 use crate::weights::{ParamSpec, names};
 
-/// What a set of weights has to fit, and the key of the one that was asked for.
+/// The tensors that a set of weights must fit, and the key of a set that was asked for.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::weights) struct Wanted<'s> {
     pub(in crate::weights) specs: &'s [ParamSpec],
     pub(in crate::weights) key: Option<&'s str>,
 }
 
-/// A tensor before it is known whether it is wanted.
+/// A tensor of the file, before a set has been chosen.
 #[derive(Debug, Clone)]
 pub(super) struct Leaf {
-    /// The keys that lead to it, joined by `/`.
+    /// The keys that lead to the tensor, joined by `/`.
     pub(super) name: String,
     pub(super) shape: Vec<usize>,
-    /// Where in the name the keys of dictionaries end, that of the tensor itself left out.
+    /// The offsets in the name at which the keys of the dictionaries around the tensor end.
     pub(super) nodes: Vec<usize>,
 }
 
 /// The set that was taken.
 #[derive(Debug)]
 pub(super) struct Choice {
-    /// Bytes of each name that lead to the set.
+    /// Length in bytes of the prefix of each name that leads to the set.
     pub(super) prefix: usize,
-    /// Its tensors, in the file's order.
+    /// The indices of the tensors of the set, in the order of the file.
     pub(super) members: Vec<usize>,
-    /// Its key; none where it is the whole file.
+    /// The key of the set; `None` if the set is the whole file.
     pub(super) section: Option<String>,
+    /// The sets that were passed over.
     pub(super) others: Vec<OtherSet>,
 }
 
-/// Parts of a name that a set may be behind.
+/// Largest number of parts of a name that are tried as the prefix of a set.
 const MAX_PARTS: usize = 8;
-/// Bytes of names that are looked at: each stands in all dictionaries around it.
+/// Largest number of bytes of names that are examined. Each name counts once for every dictionary
+/// around it.
 const MAX_WORK: usize = 1 << 24;
-/// Other sets that are told.
+/// Largest number of other sets that are reported.
 const MAX_OTHERS: usize = 32;
 
-/// Words in a key that speak against it where two sets fit alike: averages and teachers, then
-/// what an optimiser keeps for each tensor.
-const LATER: [&[&str]; 2] = [
+/// If two sets fit equally well, words in a key that make a set less likely: first those of averages
+/// and teachers, then, less likely still, those of the state of an optimiser.
+const LESS_LIKELY: [&[&str]; 2] = [
     &["ema", "averag", "teacher", "swa", "shadow", "momentum", "target", "avg"],
     &["opt", "moment", "accum", "exp_avg", "mu", "nu", "grad"],
 ];
 
-/// Tensors behind one prefix that the model has.
+/// The tensors with one prefix whose names, without the prefix, the model has.
 #[derive(Debug, Default)]
 struct Set<'l> {
     prefix: &'l str,
+    /// Indices of the tensors in the file.
     members: Vec<usize>,
+    /// Official names of the tensors.
     names: HashSet<String>,
-    /// How many of the names have the right shape.
+    /// Number of names whose tensor has the right shape.
     fits: usize,
 }
 
@@ -70,16 +74,16 @@ impl Set<'_> {
         key(self.prefix)
     }
 
-    /// 0 for the weights themselves.
+    /// 0 for raw weights, otherwise 1 plus the last index in [`LESS_LIKELY`] with a matching word.
     fn rank(&self) -> usize {
         let key = self.key().to_lowercase();
         let parts: Vec<&str> = key.split(['.', '_']).collect();
-        let speaks = |word: &str| match word.len() {
-            // `mu` is a part of many words.
+        let contains = |word: &str| match word.len() {
+            // Short words such as `mu` must match a whole part, because they begin many other words.
             ..=2 => parts.contains(&word),
             _ => parts.iter().any(|part| part.starts_with(word)),
         };
-        let at = LATER.iter().rposition(|words| words.iter().any(|word| speaks(word)));
+        let at = LESS_LIKELY.iter().rposition(|words| words.iter().any(|word| contains(word)));
         at.map_or(0, |at| at + 1)
     }
 }
@@ -88,42 +92,43 @@ fn key(prefix: &str) -> String {
     prefix.replace('/', ".").trim_end_matches('.').to_owned()
 }
 
-/// Chooses among the tensors of a file, of which there is at least one.
-pub(super) fn choose(leaves: &[Leaf], wanted: &Wanted<'_>) -> Result<Choice, Fault> {
+/// Chooses a set among the tensors of a file, of which there must be at least one.
+pub(super) fn choose(leaves: &[Leaf], wanted: &Wanted<'_>) -> Result<Choice, Failure> {
     let shapes: HashMap<&str, &[usize]> =
         wanted.specs.iter().map(|spec| (spec.name.as_str(), spec.shape.as_slice())).collect();
     let sets = sets(leaves, &shapes)?;
     let taken = match wanted.key {
         Some(wanted) => by_key(leaves, &sets, wanted)?,
-        None => best(sets.iter()).map_or_else(|| crowded(leaves), |set| set.prefix.to_owned()),
+        None => best(sets.iter())
+            .map_or_else(|| fullest_dictionary(leaves), |set| set.prefix.to_owned()),
     };
     let parts = wanted.specs.iter().filter_map(|spec| spec.name.split('.').next()).collect();
     let needed = wanted.specs.len();
     Ok(Contents { leaves, sets: &sets, prefix: &taken, parts, needed }.choice())
 }
 
-/// Every set: for each dictionary the tensors in it that the model has, apart by what stands before
-/// the first part of the name that means one.
-fn sets<'l>(leaves: &'l [Leaf], shapes: &HashMap<&str, &[usize]>) -> Result<Vec<Set<'l>>, Fault> {
+/// Finds all sets: for each dictionary, the tensors in it that the model has, grouped by the part of
+/// the name that precedes a name of the model.
+fn sets<'l>(leaves: &'l [Leaf], shapes: &HashMap<&str, &[usize]>) -> Result<Vec<Set<'l>>, Failure> {
     let mut by_prefix: HashMap<&str, usize> = HashMap::new();
     let mut sets: Vec<Set<'l>> = Vec::new();
     let mut work = 0;
     for (index, leaf) in leaves.iter().enumerate() {
         let mut seen: Vec<&str> = Vec::new();
         for &node in [0].iter().chain(&leaf.nodes) {
-            // The end of a key, and the `/` behind it.
+            // Skip the `/` after the end of a key.
             let node = if node == 0 { 0 } else { node + 1 };
             let rest = &leaf.name[node..];
             work += rest.len();
             if work > MAX_WORK {
-                return Err(Fault::new(
-                    "its names are too long, or its dictionaries nest or repeat without end",
+                return Err(Failure::new(
+                    "its names are too long, or its dictionaries nest too deep or repeat each other",
                     "get the checkpoint from another source",
                 ));
             }
-            let Some((skipped, name)) = meaning(rest, shapes) else { continue };
+            let Some((skipped, name)) = matching_suffix(rest, shapes) else { continue };
             let prefix = &leaf.name[..node + skipped];
-            // From the dictionaries around a set the same prefix comes again.
+            // The dictionaries around a set give the same prefix again.
             if seen.contains(&prefix) {
                 continue;
             }
@@ -142,8 +147,9 @@ fn sets<'l>(leaves: &'l [Leaf], shapes: &HashMap<&str, &[usize]>) -> Result<Vec<
     Ok(sets)
 }
 
-/// The first place in a name from which on it means a tensor of the model, and which.
-fn meaning(name: &str, shapes: &HashMap<&str, &[usize]>) -> Option<(usize, String)> {
+/// Finds the first offset at which the rest of a name is that of a tensor of the model; also returns
+/// the official name of that tensor.
+fn matching_suffix(name: &str, shapes: &HashMap<&str, &[usize]>) -> Option<(usize, String)> {
     let starts = name.match_indices(['.', '/']).map(|(at, _)| at + 1);
     [0].into_iter().chain(starts).take(MAX_PARTS).find_map(|start| {
         let meant = names::canonical_param(&name[start..])?;
@@ -151,13 +157,15 @@ fn meaning(name: &str, shapes: &HashMap<&str, &[usize]>) -> Option<(usize, Strin
     })
 }
 
-/// Of ten tensors, how many may be wrong or missing in a set that is meant all the same: weights of
-/// which one is damaged must be refused, not averages be taken instead.
+/// Out of ten tensors, how many must be right for a set to count as nearly complete. Such a set is
+/// preferred over complete averages, because weights with one damaged tensor must be refused instead
+/// of being replaced by the averages.
 const NEARLY: usize = 9;
 
-/// The set that fits best: one that nearly has all names that any has, nearly all in the right shape;
-/// of several, weights before averages, then the one with most tensors that fit, without doubles, in
-/// the innermost dictionary, the first.
+/// The set that fits best. It must have nearly as many names as the largest set, nearly all of them
+/// with the right shape. Among several such sets, raw weights come before averages; then the set with
+/// the most tensors that fit, the fewest duplicates, the innermost dictionary and the first place in
+/// the file is preferred.
 fn best<'s, 'l: 's>(
     sets: impl DoubleEndedIterator<Item = &'s Set<'l>> + Clone,
 ) -> Option<&'s Set<'l>> {
@@ -169,15 +177,16 @@ fn best<'s, 'l: 's>(
         let counts = (set.fits, names, Reverse(set.members.len()));
         (whole, Reverse(set.rank()), counts)
     };
-    // The last of several maxima is taken, hence the reversal.
+    // `max_by_key` returns the last of several maxima, hence the reversal.
     let first = sets.clone().rev().max_by_key(|set| order(set))?;
-    // Dictionaries that hold nothing else around a set have the same members.
+    // A dictionary around a set that contains nothing else has the same members.
     let same = sets.filter(|set| set.members == first.members);
     same.max_by_key(|set| set.prefix.len())
 }
 
-/// Where no tensor is one of the model's: the dictionary with most tensors of its own.
-fn crowded(leaves: &[Leaf]) -> String {
+/// The prefix of the dictionary with the most tensors directly in it, for a file in which no tensor has
+/// a name of the model.
+fn fullest_dictionary(leaves: &[Leaf]) -> String {
     let mut own: BTreeMap<&str, usize> = BTreeMap::new();
     for leaf in leaves {
         let node = leaf.nodes.last().map_or("", |end| &leaf.name[..end + 1]);
@@ -187,9 +196,9 @@ fn crowded(leaves: &[Leaf]) -> String {
     most.map_or_else(String::new, |(node, _)| (*node).to_owned())
 }
 
-/// The prefix that a key means: that of a set, the best one in a dictionary of sets, or else any
-/// beginning of names.
-fn by_key(leaves: &[Leaf], sets: &[Set<'_>], wanted: &str) -> Result<String, Fault> {
+/// The prefix that a key selects: that of a set, or that of the best set in a dictionary of sets, or
+/// else the key itself if any name begins with it. Fails if no name does.
+fn by_key(leaves: &[Leaf], sets: &[Set<'_>], wanted: &str) -> Result<String, Failure> {
     let wanted = key(wanted);
     let behind = |leaf: &&Leaf| {
         let rest = leaf.name.get(wanted.len()..).unwrap_or_default();
@@ -215,21 +224,25 @@ fn by_key(leaves: &[Leaf], sets: &[Set<'_>], wanted: &str) -> Result<String, Fau
                 0 => "no set of weights with a key".to_owned(),
                 _ => format!("the keys {}", first_three(keys.iter().map(String::as_str))),
             };
-            Err(Fault::new(
-                format!("nothing in it is behind the key `{}`; it has {has}", quoted(&wanted)),
-                "name one of them behind ::, or leave :: and the key out",
+            Err(Failure::new(
+                format!(
+                    "the file has no tensors under the key `{}`; it has {has}",
+                    quoted(&wanted)
+                ),
+                "give one of its keys after ::, or leave out :: and the key",
             ))
         }
     }
 }
 
-/// The tensors of a file, seen from the set that was taken.
+/// The tensors of a file and the prefix of the set that was taken.
 struct Contents<'c, 'l> {
     leaves: &'c [Leaf],
     sets: &'c [Set<'l>],
     prefix: &'c str,
-    /// First parts of the names of the model's tensors.
+    /// The first parts of the names of the model's tensors.
     parts: HashSet<&'c str>,
+    /// Number of tensors that the model needs.
     needed: usize,
 }
 
@@ -243,7 +256,7 @@ impl Contents<'_, '_> {
                 (0, all.filter(|&at| self.leaves[at].name.starts_with(self.prefix)).collect())
             }
         };
-        let (sets, beside) = self.other_sets(&core);
+        let (sets, in_others) = self.other_sets(&core);
         let other = |set: &&Set<'_>| OtherSet {
             key: quoted(&set.key()),
             tensors: set.members.len(),
@@ -254,19 +267,19 @@ impl Contents<'_, '_> {
         let used: HashSet<&str> = core.iter().filter_map(|&index| self.child(index)).collect();
         let is_member = |index: &usize| {
             let inside = self.leaves[*index].name.starts_with(self.prefix);
-            // A dictionary inside of it that holds no tensor of the model is something else.
-            let strange =
+            // A dictionary inside the set without any tensor of the model is unrelated.
+            let unrelated =
                 self.child(*index).is_some_and(|c| !used.contains(c) && !self.is_layer(c));
-            inside && !strange && !beside.contains(index)
+            inside && !unrelated && !in_others.contains(index)
         };
         let members: Vec<usize> = (0..self.leaves.len()).filter(is_member).collect();
         let inside: HashSet<usize> = members.iter().copied().collect();
         let mut rest: BTreeMap<String, usize> = BTreeMap::new();
         for index in 0..self.leaves.len() {
-            if inside.contains(&index) || beside.contains(&index) {
+            if inside.contains(&index) || in_others.contains(&index) {
                 continue;
             }
-            // A set's own bookkeeping.
+            // Other tensors with the prefix of a set belong to it as bookkeeping.
             let name = &self.leaves[index].name;
             match sets.iter().position(|set| name.starts_with(set.prefix)) {
                 Some(at) => others[at].tensors += 1,
@@ -284,40 +297,44 @@ impl Contents<'_, '_> {
         Choice { prefix: self.prefix.len(), members, section, others }
     }
 
-    /// Sets with most of the model's tensors and none of those that were taken.
+    /// The other sets, which have at least half of the model's tensors and share none with the set that
+    /// was taken or with each other; also returns the indices of all their tensors.
     fn other_sets(&self, core: &HashSet<usize>) -> (Vec<&Set<'_>>, HashSet<usize>) {
         let mut large: Vec<&Set<'_>> =
             self.sets.iter().filter(|set| set.names.len() * 2 >= self.needed.max(1)).collect();
-        // Dictionaries around a set after it; sorting keeps the file's order otherwise.
+        // A dictionary around a set comes after the set; otherwise stable sorting keeps the file's
+        // order.
         large.sort_by_key(|set| (set.members.len(), Reverse(set.prefix.len())));
         large.sort_by_key(|set| Reverse(set.fits));
-        let (mut others, mut beside) = (Vec::new(), HashSet::new());
+        let (mut others, mut in_others) = (Vec::new(), HashSet::new());
         for set in large {
-            let is_new = |index: &usize| !core.contains(index) && !beside.contains(index);
+            let is_new = |index: &usize| !core.contains(index) && !in_others.contains(index);
             if !set.members.iter().all(is_new) {
                 continue;
             }
-            beside.extend(set.members.iter().copied());
+            in_others.extend(set.members.iter().copied());
             others.push(set);
         }
-        (others, beside)
+        (others, in_others)
     }
 
-    /// The dictionary inside of the set that a tensor is in.
+    /// The path of the outermost dictionary inside the set that contains a tensor, if there is one.
     fn child(&self, index: usize) -> Option<&str> {
         let leaf = &self.leaves[index];
         let end = leaf.nodes.iter().find(|end| **end >= self.prefix.len())?;
         leaf.name.starts_with(self.prefix).then(|| &leaf.name[..*end])
     }
 
-    /// Whether a dictionary is named like a part of the network: a deeper network has more of them.
+    /// Whether a dictionary has the name of a part of the network. A checkpoint of a deeper network has
+    /// more of them.
     fn is_layer(&self, path: &str) -> bool {
         let name = names::canonical_module(&path[self.prefix.len()..]);
         let part = name.split('.').next().unwrap_or_default();
         self.parts.contains(part)
     }
 
-    /// What a tensor outside belongs to: the outermost dictionary that the set is not in.
+    /// The key under which a tensor outside the set is reported: that of the outermost dictionary which
+    /// does not contain the set.
     fn label(&self, index: usize) -> String {
         let leaf = &self.leaves[index];
         let end = leaf.nodes.iter().find(|end| !self.prefix.starts_with(&leaf.name[..**end + 1]));

@@ -1,4 +1,4 @@
-//! MindSpore checkpoints, a protobuf message of tensors:
+//! Reads MindSpore checkpoints, which are a protobuf message of tensors:
 //!
 //! ```text
 //! Checkpoint  { repeated Value value = 1 }
@@ -11,14 +11,15 @@
 use super::Checkpoint;
 use crate::weights::cursor::Cursor;
 use crate::weights::dtype::{DType, Endian};
-use crate::weights::error::{Fault, quoted};
+use crate::weights::error::{Failure, quoted};
 use crate::weights::tensor::{Bytes, Number, RawTensor, View};
 
-/// What `save_checkpoint(crc_check=True)` puts at the end: this, then 10 bytes, big-endian.
+/// The marker that `save_checkpoint(crc_check=True)` appends; 10 bytes with the big-endian checksum
+/// follow it.
 const CHECKSUM: &[u8] = b"crc_num";
 const CHECKSUM_BYTES: usize = 10;
 
-pub(super) fn read(bytes: &[u8]) -> Result<Checkpoint<'_>, Fault> {
+pub(super) fn read(bytes: &[u8]) -> Result<Checkpoint<'_>, Failure> {
     let mut tensors = Vec::new();
     let mut message = Message::new(verified(bytes)?);
     while let Some((number, field)) = message.next()? {
@@ -27,13 +28,13 @@ pub(super) fn read(bytes: &[u8]) -> Result<Checkpoint<'_>, Fault> {
         }
     }
     match tensors.is_empty() {
-        true => Err(Fault::damaged("it holds no tensors")),
+        true => Err(Failure::damaged("it has no tensors")),
         false => Ok(Checkpoint::of(tensors)),
     }
 }
 
-/// The file without its checksum.
-fn verified(bytes: &[u8]) -> Result<&[u8], Fault> {
+/// Verifies the checksum, if there is one, and returns the bytes without it.
+fn verified(bytes: &[u8]) -> Result<&[u8], Failure> {
     let split = bytes.split_last_chunk::<CHECKSUM_BYTES>();
     let Some((rest, stated)) =
         split.and_then(|(rest, sum)| Some((rest.strip_suffix(CHECKSUM)?, sum)))
@@ -43,11 +44,11 @@ fn verified(bytes: &[u8]) -> Result<&[u8], Fault> {
     let stated = stated.iter().fold(0u128, |sum, &byte| sum << 8 | u128::from(byte));
     match stated == u128::from(crc32fast::hash(rest)) {
         true => Ok(rest),
-        false => Err(Fault::damaged("the checksum at its end is another")),
+        false => Err(Failure::damaged("the trailing checksum does not match")),
     }
 }
 
-fn tensor(value: &[u8]) -> Result<RawTensor<'_>, Fault> {
+fn tensor(value: &[u8]) -> Result<RawTensor<'_>, Failure> {
     let (mut tag, mut body) = (None, None);
     let mut message = Message::new(value);
     while let Some(field) = message.next()? {
@@ -58,11 +59,11 @@ fn tensor(value: &[u8]) -> Result<RawTensor<'_>, Fault> {
         }
     }
     let (Some(tag), Some(body)) = (tag, body) else {
-        return Err(Fault::damaged("a value has no name or no tensor"));
+        return Err(Failure::damaged("a value has no name or no tensor"));
     };
     let name = String::from_utf8_lossy(tag);
-    let body = Body::parse(body).map_err(|fault| fault.of(&name))?;
-    let view = View::row_major(&body.dims).map_err(|fault| fault.of(&name))?;
+    let body = Body::parse(body).map_err(|failure| failure.in_tensor(&name))?;
+    let view = View::row_major(&body.dims).map_err(|failure| failure.in_tensor(&name))?;
     let word = String::from_utf8_lossy(body.dtype);
     let number = match DType::by_name(&word) {
         Some(dtype) => Number::Known(dtype, Endian::Little),
@@ -79,13 +80,13 @@ struct Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    fn parse(bytes: &'a [u8]) -> Result<Self, Fault> {
+    fn parse(bytes: &'a [u8]) -> Result<Self, Failure> {
         let mut body = Body::default();
         let mut message = Message::new(bytes);
         while let Some(field) = message.next()? {
             match field {
                 (1, Field::Varint(extent)) => body.dims.push(extent_of(extent)?),
-                // Protobuf 3 packs repeated numbers.
+                // Protobuf 3 packs repeated numbers into one field.
                 (1, Field::Bytes(packed)) => {
                     let mut packed = Cursor::new(packed);
                     while !packed.rest().is_empty() {
@@ -101,20 +102,20 @@ impl<'a> Body<'a> {
     }
 }
 
-fn extent_of(varint: u64) -> Result<usize, Fault> {
-    let negative = || Fault::damaged("an extent is negative or beyond this machine");
+fn extent_of(varint: u64) -> Result<usize, Failure> {
+    let negative = || Failure::damaged("an extent is negative or too large");
     i64::try_from(varint).ok().and_then(|n| usize::try_from(n).ok()).ok_or_else(negative)
 }
 
-/// A field of a message.
+/// The value of one field of a protobuf message.
 enum Field<'a> {
     Varint(u64),
     Bytes(&'a [u8]),
-    /// A number of fixed size, of which MindSpore has none.
+    /// A number of fixed size, which MindSpore does not use.
     Fixed,
 }
 
-/// The fields of a protobuf message, one after the other.
+/// Reads the fields of a protobuf message one after the other.
 struct Message<'a>(Cursor<'a>);
 
 impl<'a> Message<'a> {
@@ -122,7 +123,7 @@ impl<'a> Message<'a> {
         Message(Cursor::new(bytes))
     }
 
-    fn next(&mut self) -> Result<Option<(u64, Field<'a>)>, Fault> {
+    fn next(&mut self) -> Result<Option<(u64, Field<'a>)>, Failure> {
         if self.0.rest().is_empty() {
             return Ok(None);
         }
@@ -135,13 +136,15 @@ impl<'a> Message<'a> {
                 Field::Bytes(self.0.take(length)?)
             }
             5 => self.0.take(4).map(|_| Field::Fixed)?,
-            wire => return Err(Fault::damaged(format!("protobuf has no wire type {wire} here"))),
+            wire => {
+                return Err(Failure::damaged(format!("the protobuf wire type {wire} is invalid")));
+            }
         };
         Ok(Some((key >> 3, field)))
     }
 }
 
-fn varint(cursor: &mut Cursor<'_>) -> Result<u64, Fault> {
+fn varint(cursor: &mut Cursor<'_>) -> Result<u64, Failure> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
         let byte = cursor.byte()?;
@@ -150,5 +153,5 @@ fn varint(cursor: &mut Cursor<'_>) -> Result<u64, Fault> {
             return Ok(value);
         }
     }
-    Err(Fault::damaged("a number has more than 64 bits"))
+    Err(Failure::damaged("a number has more than 64 bits"))
 }

@@ -1,5 +1,5 @@
-//! One reader for each format. All give the same: tensors whose shapes fit the bytes that are
-//! there, with nothing converted or inflated yet.
+//! One reader for each format. Each lists the tensors of a file and checks that their shapes fit the
+//! bytes that are there; values are decompressed and converted later.
 
 pub(super) mod archive;
 pub(super) mod choose;
@@ -15,31 +15,31 @@ use std::cell::RefCell;
 
 use self::archive::Archive;
 use self::choose::{Leaf, Wanted, choose};
-use super::error::Fault;
+use super::error::Failure;
 use super::format::Format;
 use super::provenance::OtherSet;
 use super::tensor::RawTensor;
 use crate::tensor::Data;
 
-/// What a reader found.
+/// The tensors that a reader found.
 #[derive(Debug)]
 pub(super) struct Checkpoint<'a> {
     pub(super) tensors: Vec<RawTensor<'a>>,
-    /// Keys that lead to the state dict: `state_dict`.
+    /// The keys that lead to the set of tensors that was taken, such as `state_dict`.
     pub(super) section: Option<String>,
     /// Sets of tensors that were passed over.
     pub(super) others: Vec<OtherSet>,
-    /// For tensors that are entries of an archive.
+    /// The archive, if the tensors are its entries.
     archive: Option<RefCell<Archive<'a>>>,
 }
 
 impl<'a> Checkpoint<'a> {
-    /// Lists the tensors of a file, of several sets those of the one that is wanted.
+    /// Lists the tensors of a file; if it has several sets, those of the wanted one.
     pub(super) fn read(
         bytes: &'a [u8],
         format: Format,
         wanted: &Wanted<'_>,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, Failure> {
         match format {
             Format::Safetensors => safetensors::read(bytes)?.reduced(wanted),
             Format::Npz => npz::read(bytes)?.reduced(wanted),
@@ -55,8 +55,8 @@ impl<'a> Checkpoint<'a> {
         Checkpoint { tensors, section: None, others: Vec::new(), archive: None }
     }
 
-    /// The wanted set of a file without dictionaries, where `/` in a name stands for one.
-    fn reduced(mut self, wanted: &Wanted<'_>) -> Result<Self, Fault> {
+    /// Keeps the wanted set of a file without dictionaries, in which `/` in a name separates keys.
+    fn reduced(mut self, wanted: &Wanted<'_>) -> Result<Self, Failure> {
         let leaf = |tensor: &RawTensor<'a>| Leaf {
             name: tensor.name.clone(),
             shape: tensor.view.shape.clone(),
@@ -79,11 +79,12 @@ impl<'a> Checkpoint<'a> {
         Ok(self)
     }
 
-    /// The values of one of the tensors in PyTorch's order: float64 or, exactly, float32.
-    pub(super) fn values(&self, tensor: &RawTensor<'a>) -> Result<Data, Fault> {
+    /// Reads the values of one of the tensors, in PyTorch's order of dimensions and without loss, as
+    /// float64 or float32.
+    pub(super) fn values(&self, tensor: &RawTensor<'a>) -> Result<Data, Failure> {
         tensor.values(|index, skip, len| match &self.archive {
             Some(archive) => archive.borrow_mut().inflate(index, skip, len),
-            None => Err(Fault::damaged("it is no archive")),
+            None => Err(Failure::damaged("it is not an archive")),
         })
     }
 }

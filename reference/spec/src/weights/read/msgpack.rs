@@ -1,8 +1,10 @@
-//! What `flax.serialization.to_bytes` writes: MessagePack with numpy arrays as extensions.
+//! Reads the files that `flax.serialization.to_bytes` writes: MessagePack with numpy arrays as
+//! extensions.
 //!
-//! An array is extension 1, whose content is again MessagePack: `[shape, dtype, bytes]`, row-major
-//! and little-endian. One beyond 1 GiB is a map with the key `__msgpack_chunked_array__`, its shape
-//! and its parts, both as maps from `"0"`, `"1"`, … Other extensions are numbers, of no interest.
+//! An array is an extension of type 1, whose content is again MessagePack: `[shape, dtype, bytes]`,
+//! row-major and little-endian. An array of more than 1 GiB is a map with the key
+//! `__msgpack_chunked_array__`, its shape and its chunks; the latter two are maps from `"0"`, `"1"`, …
+//! Other extensions are single numbers and are skipped.
 //!
 //! Source: `flax/serialization.py`; <https://github.com/msgpack/msgpack/blob/master/spec.md>.
 
@@ -11,32 +13,33 @@ use super::choose::Wanted;
 use super::state_dict;
 use crate::weights::cursor::Cursor;
 use crate::weights::dtype::Endian;
-use crate::weights::error::Fault;
+use crate::weights::error::Failure;
 use crate::weights::pickle::{Array, Obj, Pickle, Value};
 
-/// Maps and lists inside each other.
+/// Largest depth of nested maps and lists.
 const MAX_DEPTH: usize = 32;
-/// Values in a file. The largest network has 5 000 arrays, an optimiser twice as many.
+/// Largest number of values in a file. The largest network has 5 000 arrays, and the state of an
+/// optimiser twice as many.
 const MAX_VALUES: usize = 1 << 20;
-/// Dimensions of an array.
+/// Largest number of dimensions of an array.
 const MAX_RANK: usize = crate::weights::dtype::MAX_RANK;
-/// The extension of arrays.
+/// The extension type of arrays.
 const ARRAY: u8 = 1;
-/// What marks an array in parts.
+/// The key that marks an array in chunks.
 const CHUNKED: &str = "__msgpack_chunked_array__";
 
-pub(super) fn read<'a>(bytes: &'a [u8], wanted: &Wanted<'_>) -> Result<Checkpoint<'a>, Fault> {
+pub(super) fn read<'a>(bytes: &'a [u8], wanted: &Wanted<'_>) -> Result<Checkpoint<'a>, Failure> {
     state_dict::read_values(&parse(bytes)?, wanted)
 }
 
-fn parse(bytes: &[u8]) -> Result<Pickle<'_>, Fault> {
+fn parse(bytes: &[u8]) -> Result<Pickle<'_>, Failure> {
     let mut reader =
         Reader { input: Cursor::new(bytes), objects: Vec::new(), values: 0, whole: bytes.len() };
     let root = reader.value(0)?;
     let end = reader.input.position();
     match end == bytes.len() {
         true => Ok(Pickle::of(reader.objects, root, end)),
-        false => Err(Fault::damaged(format!("{} bytes follow its end", bytes.len() - end))),
+        false => Err(Failure::damaged(format!("{} bytes follow the end", bytes.len() - end))),
     }
 }
 
@@ -44,28 +47,28 @@ struct Reader<'a> {
     input: Cursor<'a>,
     objects: Vec<Obj<'a>>,
     values: usize,
-    /// Bytes of the file: no more are copied for arrays in parts.
+    /// Size of the file in bytes, which limits the copies for arrays in chunks.
     whole: usize,
 }
 
-/// What a first byte announces.
+/// The kind of a value, from its first byte, with the length that follows.
 enum Kind {
     Int(i128),
     Text(usize),
     Bytes(usize),
     List(usize),
     Map(usize),
-    /// Of this many bytes, after one that tells which.
+    /// An extension with this many bytes of content, which follow a byte for the extension type.
     Extension(usize),
     Value(Value<'static>),
 }
 
 impl<'a> Reader<'a> {
-    fn value(&mut self, depth: usize) -> Result<Value<'a>, Fault> {
+    fn value(&mut self, depth: usize) -> Result<Value<'a>, Failure> {
         self.values += 1;
         if depth > MAX_DEPTH || self.values > MAX_VALUES {
-            return Err(Fault::new(
-                "its values nest deeper, or are more, than a checkpoint of this network needs",
+            return Err(Failure::new(
+                "its values are more, or nest deeper, than in any checkpoint of this network",
                 "get the checkpoint from another source",
             ));
         }
@@ -101,18 +104,18 @@ impl<'a> Reader<'a> {
         Value::Ref(self.objects.len() - 1)
     }
 
-    /// The lists grow with what is there, not with what is announced.
-    fn list(&mut self, n: usize, depth: usize) -> Result<Vec<Value<'a>>, Fault> {
+    /// Reads a list of `n` values. It grows with the bytes that are there and not with the stated length.
+    fn list(&mut self, n: usize, depth: usize) -> Result<Vec<Value<'a>>, Failure> {
         (0..n).map(|_| self.value(depth + 1)).collect()
     }
 
-    fn map(&mut self, n: usize, depth: usize) -> Result<Vec<(Value<'a>, Value<'a>)>, Fault> {
+    fn map(&mut self, n: usize, depth: usize) -> Result<Vec<(Value<'a>, Value<'a>)>, Failure> {
         (0..n).map(|_| Ok((self.value(depth + 1)?, self.value(depth + 1)?))).collect()
     }
 
-    /// An array in parts.
-    fn joined(&mut self, entries: &[(Value<'a>, Value<'a>)]) -> Result<Obj<'a>, Fault> {
-        let odd = || Fault::damaged("an array in parts has no valid shape or parts");
+    /// Joins the chunks of an array.
+    fn joined(&mut self, entries: &[(Value<'a>, Value<'a>)]) -> Result<Obj<'a>, Failure> {
+        let malformed = || Failure::damaged("an array in chunks has no valid shape or chunks");
         let numbered = |key: &str| -> Option<Vec<&Value<'a>>> {
             let (_, map) = entries.iter().find(|(k, _)| k.text() == Some(key))?;
             let Value::Ref(index) = map else { return None };
@@ -124,54 +127,58 @@ impl<'a> Reader<'a> {
                 })
                 .collect()
         };
-        let shape = numbered("shape").filter(|shape| shape.len() <= MAX_RANK).ok_or_else(odd)?;
-        let shape = shape.iter().map(|n| n.size()).collect::<Option<Vec<_>>>().ok_or_else(odd)?;
+        let shape =
+            numbered("shape").filter(|shape| shape.len() <= MAX_RANK).ok_or_else(malformed)?;
+        let shape =
+            shape.iter().map(|n| n.size()).collect::<Option<Vec<_>>>().ok_or_else(malformed)?;
         let (mut code, mut data) = (None, Vec::new());
-        for part in numbered("chunks").filter(|parts| parts.len() <= 4096).ok_or_else(odd)? {
-            let Value::Ref(index) = part else { return Err(odd()) };
-            let Some(Obj::Array(part)) = self.objects.get(*index) else { return Err(odd()) };
-            let Value::Bytes(bytes) = part.data else { return Err(odd()) };
+        for part in numbered("chunks").filter(|parts| parts.len() <= 4096).ok_or_else(malformed)? {
+            let Value::Ref(index) = part else { return Err(malformed()) };
+            let Some(Obj::Array(part)) = self.objects.get(*index) else { return Err(malformed()) };
+            let Value::Bytes(bytes) = part.data else { return Err(malformed()) };
             if *code.get_or_insert(part.code) != part.code || data.len() > self.whole {
-                return Err(odd());
+                return Err(malformed());
             }
             data.extend_from_slice(bytes);
         }
         let data = Value::Decoded(data.into());
-        let code = code.ok_or_else(odd)?;
+        let code = code.ok_or_else(malformed)?;
         Ok(Obj::Array(Array { shape, code, endian: Endian::Little, fortran: false, data }))
     }
 }
 
-/// `[shape, dtype, bytes]`.
-fn array(content: &[u8]) -> Result<Array<'_>, Fault> {
-    let odd = || Fault::damaged("an array is not made of a shape, a number format and bytes");
+/// Reads the content `[shape, dtype, bytes]` of an array.
+fn array(content: &[u8]) -> Result<Array<'_>, Failure> {
+    let malformed =
+        || Failure::damaged("an array does not consist of a shape, a number format and bytes");
     let mut input = Cursor::new(content);
-    let Kind::List(3) = kind(&mut input)? else { return Err(odd()) };
+    let Kind::List(3) = kind(&mut input)? else { return Err(malformed()) };
     let rank = match kind(&mut input)? {
         Kind::List(rank) if rank <= MAX_RANK => rank,
-        _ => return Err(odd()),
+        _ => return Err(malformed()),
     };
     let mut shape = Vec::with_capacity(rank);
     for _ in 0..rank {
-        let Kind::Int(extent) = kind(&mut input)? else { return Err(odd()) };
-        shape.push(usize::try_from(extent).map_err(|_| odd())?);
+        let Kind::Int(extent) = kind(&mut input)? else { return Err(malformed()) };
+        shape.push(usize::try_from(extent).map_err(|_| malformed())?);
     }
-    let Kind::Text(n) = kind(&mut input)? else { return Err(odd()) };
+    let Kind::Text(n) = kind(&mut input)? else { return Err(malformed()) };
     let code = text(input.take(n)?)?;
-    let (Kind::Bytes(n) | Kind::Text(n)) = kind(&mut input)? else { return Err(odd()) };
+    let (Kind::Bytes(n) | Kind::Text(n)) = kind(&mut input)? else { return Err(malformed()) };
     let data = Value::Bytes(input.take(n)?);
     match input.rest() {
         [] => Ok(Array { shape, code, endian: Endian::Little, fortran: false, data }),
-        _ => Err(odd()),
+        _ => Err(malformed()),
     }
 }
 
-fn text(bytes: &[u8]) -> Result<&str, Fault> {
-    std::str::from_utf8(bytes).map_err(|_| Fault::damaged("a text in it is no valid UTF-8"))
+fn text(bytes: &[u8]) -> Result<&str, Failure> {
+    std::str::from_utf8(bytes).map_err(|_| Failure::damaged("a string is not valid UTF-8"))
 }
 
-/// Lengths and numbers are big-endian.
-fn kind(input: &mut Cursor<'_>) -> Result<Kind, Fault> {
+/// Reads the kind of the next value, with its length; small numbers are read completely. Lengths and
+/// numbers are big-endian.
+fn kind(input: &mut Cursor<'_>) -> Result<Kind, Failure> {
     let byte = input.byte()?;
     Ok(match byte {
         0x00..=0x7f => Kind::Int(byte.into()),
@@ -204,12 +211,12 @@ fn kind(input: &mut Cursor<'_>) -> Result<Kind, Fault> {
         0xdd => Kind::List(length::<4>(input)?),
         0xde => Kind::Map(length::<2>(input)?),
         0xdf => Kind::Map(length::<4>(input)?),
-        0xc1 => return Err(Fault::damaged("it has a byte that MessagePack does not use")),
+        0xc1 => return Err(Failure::damaged("it has a byte that MessagePack does not use")),
         0xe0..=0xff => Kind::Int(i128::from(byte as i8)),
     })
 }
 
-fn length<const N: usize>(input: &mut Cursor<'_>) -> Result<usize, Fault> {
+fn length<const N: usize>(input: &mut Cursor<'_>) -> Result<usize, Failure> {
     let bytes: [u8; N] = input.array()?;
     Ok(bytes.iter().fold(0, |n, &byte| n << 8 | usize::from(byte)))
 }

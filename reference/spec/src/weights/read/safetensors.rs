@@ -1,21 +1,21 @@
-//! Hugging Face safetensors. The crate checks that the places of the tensors fill the file without
-//! gaps or overlaps.
+//! Reads Hugging Face safetensors. The crate checks that the tensors fill the file without gaps or
+//! overlaps.
 
 use safetensors::SafeTensors;
 
 use super::Checkpoint;
 use crate::weights::dtype::{DType, Endian};
-use crate::weights::error::{Fault, quoted};
+use crate::weights::error::{Failure, quoted};
 use crate::weights::tensor::{Bytes, Number, RawTensor, View};
 
-pub(super) fn read(bytes: &[u8]) -> Result<Checkpoint<'_>, Fault> {
+pub(super) fn read(bytes: &[u8]) -> Result<Checkpoint<'_>, Failure> {
     let file = SafeTensors::deserialize(bytes).map_err(|why| {
-        Fault::damaged(format!(
+        Failure::damaged(format!(
             "its safetensors header is not valid ({})",
             quoted(&why.to_string())
         ))
     })?;
-    // The crate's order is that of a hash table; the places give the file's own.
+    // The crate returns the tensors in the order of a hash table; their addresses give the file's order.
     let mut views = file.tensors();
     views.sort_by_key(|(_, view)| view.data().as_ptr().addr());
     let tensors = views.into_iter().map(|(name, view)| {
@@ -23,7 +23,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Checkpoint<'_>, Fault> {
             Some(dtype) => Number::Known(dtype, Endian::Little),
             None => Number::Other(view.dtype().to_string()),
         };
-        let shape = View::row_major(view.shape()).map_err(|fault| fault.of(&name))?;
+        let shape = View::row_major(view.shape()).map_err(|failure| failure.in_tensor(&name))?;
         RawTensor::new(&name, number, shape, Bytes::Slice(view.data()))
     });
     Ok(Checkpoint::of(tensors.collect::<Result<_, _>>()?))

@@ -1,42 +1,43 @@
-//! From a pickle to the tensors of its state dict.
+//! Finds the tensors of the state dict in a pickle.
 
 use std::collections::HashMap;
 
 use super::Checkpoint;
 use super::choose::{Leaf, Wanted, choose};
 use crate::weights::dtype::DType;
-use crate::weights::error::{Fault, first_three};
+use crate::weights::error::{Failure, first_three};
 use crate::weights::pickle::{self, Array, Obj, Pickle, TensorView, Value};
 use crate::weights::tensor::{Bytes, Number, RawTensor, View};
 
-/// Dictionaries inside each other.
+/// Largest depth of nested dictionaries.
 const MAX_DEPTH: usize = 16;
-/// Entries that are looked at. Shared dictionaries could repeat without end.
+/// Largest number of entries that are visited. Without a limit, shared dictionaries could be visited
+/// exponentially often.
 const MAX_ENTRIES: usize = 1 << 17;
 
-/// Bytes in a name. Names are copied for each entry of a dictionary.
+/// Largest length of a name in bytes, because names are copied for each entry of a dictionary.
 const MAX_NAME: usize = 1024;
 
-/// Finds the bytes of a PyTorch tensor.
+/// A function that finds the bytes of a PyTorch tensor, given its name and view.
 pub(super) type Resolve<'r, 'a> =
-    &'r mut dyn FnMut(&str, &TensorView<'a>) -> Result<RawTensor<'a>, Fault>;
+    &'r mut dyn FnMut(&str, &TensorView<'a>) -> Result<RawTensor<'a>, Failure>;
 
-/// A pickle of numpy arrays, nothing around it.
+/// Reads a file that is a single pickle of numpy arrays.
 pub(super) fn read_plain<'a>(
     bytes: &'a [u8],
     wanted: &Wanted<'_>,
-) -> Result<Checkpoint<'a>, Fault> {
+) -> Result<Checkpoint<'a>, Failure> {
     read_values(&pickle::parse(bytes)?, wanted)
 }
 
-/// Arrays that hold their values themselves.
+/// Lists the arrays of a pickle or of MessagePack; their values are in the same bytes.
 pub(super) fn read_values<'a>(
     values: &Pickle<'a>,
     wanted: &Wanted<'_>,
-) -> Result<Checkpoint<'a>, Fault> {
+) -> Result<Checkpoint<'a>, Failure> {
     collect(values, wanted, &mut |_, _| {
-        Err(Fault::new(
-            "has its numbers outside of the pickle, in no file of PyTorch's",
+        Err(Failure::new(
+            "has its values outside the pickle, and this is not a PyTorch archive",
             "save the checkpoint with torch.save",
         ))
     })
@@ -47,7 +48,7 @@ pub(super) fn collect<'a>(
     pickle: &Pickle<'a>,
     wanted: &Wanted<'_>,
     resolve: Resolve<'_, 'a>,
-) -> Result<Checkpoint<'a>, Fault> {
+) -> Result<Checkpoint<'a>, Failure> {
     let mut walk = Walk { pickle, leaves: Vec::new(), objects: Vec::new(), entries: 0 };
     walk.container(&pickle.root, &mut Vec::new(), "")?;
     if walk.leaves.is_empty() {
@@ -59,49 +60,51 @@ pub(super) fn collect<'a>(
         let name = &walk.leaves[index].name[choice.prefix..];
         let tensor = match walk.objects[index] {
             Obj::Tensor(view) => resolve(name, view).map(|tensor| tensor.negated_if(view.neg)),
-            Obj::Array(array) => of_array(name, array),
-            Obj::Strange(kind) => strange(name, kind),
+            Obj::Array(array) => from_array(name, array),
+            Obj::Unsupported(kind) => unsupported(name, kind),
             _ => continue,
         };
-        tensors.push(tensor.map_err(|fault| fault.of(name))?);
+        tensors.push(tensor.map_err(|failure| failure.in_tensor(name))?);
     }
     Ok(Checkpoint { tensors, section: choice.section, others: choice.others, archive: None })
 }
 
-fn no_state_dict(pickle: &Pickle<'_>, root: &Value<'_>) -> Fault {
+fn no_state_dict(pickle: &Pickle<'_>, root: &Value<'_>) -> Failure {
     let keys = |entries: &[(Value<'_>, Value<'_>)]| {
         first_three(entries.iter().filter_map(|(key, _)| key.text()))
     };
     let found = match pickle.dict(root) {
-        None => ", nor any dictionary".to_owned(),
-        Some([]) => " but an empty dictionary".to_owned(),
-        Some(entries) => format!(" but the keys {}", keys(entries)),
+        None => "it is not a dictionary".to_owned(),
+        Some([]) => "it is an empty dictionary".to_owned(),
+        Some(entries) => format!("it has the keys {}", keys(entries)),
     };
     let advice = "save {'state_dict': model.state_dict()}";
-    Fault::new(format!("the pickle holds no state dict{found}"), advice)
+    Failure::new(format!("the pickle has no state dict: {found}"), advice)
 }
 
-/// The tensors of a pickle, wherever they are in its dictionaries, lists and tuples.
+/// Collects the tensors of a pickle, wherever they are in its dictionaries, lists and tuples.
 struct Walk<'w, 'a> {
     pickle: &'w Pickle<'a>,
     leaves: Vec<Leaf>,
-    /// What each leaf is.
+    /// The object of each leaf.
     objects: Vec<&'w Obj<'a>>,
+    /// Number of entries visited so far.
     entries: usize,
 }
 
 impl<'a> Walk<'_, 'a> {
-    /// `nodes` are the ends of the keys in `path`.
+    /// Visits the entries of a dictionary, list or tuple at `path`; `nodes` are the offsets at which the
+    /// keys in `path` end.
     fn container(
         &mut self,
         value: &Value<'a>,
         nodes: &mut Vec<usize>,
         path: &str,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Failure> {
         let pickle = self.pickle;
         match pickle.object(value) {
             Some(Obj::Dict(entries)) => {
-                // Python keeps the last of several entries with one key, in the first one's place.
+                // Of several entries with the same key, Python keeps the last value at the first place.
                 let mut last: HashMap<&str, &Value<'a>> = HashMap::new();
                 let texts = entries.iter().filter_map(|(key, value)| Some((key.text()?, value)));
                 last.extend(texts);
@@ -120,7 +123,7 @@ impl<'a> Walk<'_, 'a> {
             }
             Some(Obj::List(items) | Obj::Tuple(items)) => {
                 for (place, value) in items.iter().enumerate() {
-                    // Lists of numbers are many, and hold nothing.
+                    // Only objects can contain tensors; skip the many lists of numbers quickly.
                     if matches!(value, Value::Ref(_)) {
                         self.entry(&place.to_string(), value, nodes, path)?;
                     }
@@ -137,12 +140,12 @@ impl<'a> Walk<'_, 'a> {
         value: &Value<'a>,
         nodes: &mut Vec<usize>,
         path: &str,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Failure> {
         self.entries += 1;
         let too_long = path.len().saturating_add(key.len()) > MAX_NAME;
         if too_long || self.entries > MAX_ENTRIES || nodes.len() > MAX_DEPTH {
-            return Err(Fault::new(
-                "its names are too long, or its dictionaries nest or repeat without end",
+            return Err(Failure::new(
+                "its names are too long, or its dictionaries nest too deep or repeat each other",
                 "get the checkpoint from another source",
             ));
         }
@@ -151,7 +154,7 @@ impl<'a> Walk<'_, 'a> {
         let shape = match object {
             Obj::Tensor(view) => &view.shape[..],
             Obj::Array(array) => &array.shape[..],
-            Obj::Strange(_) => &[],
+            Obj::Unsupported(_) => &[],
             Obj::Dict(_) | Obj::List(_) | Obj::Tuple(_) => {
                 nodes.push(name.len());
                 self.container(value, nodes, &name)?;
@@ -166,19 +169,19 @@ impl<'a> Walk<'_, 'a> {
     }
 }
 
-/// A tensor that cannot be weights as it is, which is no matter where none is wanted.
-fn strange<'a>(name: &str, kind: &str) -> Result<RawTensor<'a>, Fault> {
+/// A kind of tensor that cannot be weights as it is. This is an error only if the model needs it.
+fn unsupported<'a>(name: &str, kind: &str) -> Result<RawTensor<'a>, Failure> {
     let number = Number::Other(kind.to_owned());
     RawTensor::new(name, number, View::row_major(&[])?, Bytes::Slice(&[]))
 }
 
-/// A numpy array whose bytes are in the pickle.
-fn of_array<'a>(name: &str, array: &Array<'a>) -> Result<RawTensor<'a>, Fault> {
+/// Makes a tensor from a numpy array whose bytes are in the pickle.
+fn from_array<'a>(name: &str, array: &Array<'a>) -> Result<RawTensor<'a>, Failure> {
     let bytes = match &array.data {
         Value::Bytes(bytes) => Bytes::Slice(bytes),
         Value::Str(text) => Bytes::Slice(text.as_bytes()),
         Value::Decoded(bytes) => Bytes::Decoded(bytes.clone()),
-        // A list of Python objects.
+        // An array of Python objects has no bytes.
         _ => Bytes::Slice(&[]),
     };
     let number = match DType::by_code(array.code) {

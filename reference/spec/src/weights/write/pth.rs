@@ -1,12 +1,12 @@
-//! PyTorch's zip archive, as `torch.save({'state_dict': …})` makes it: a pickle of protocol 2 and
-//! one entry for each storage, nothing compressed.
+//! Writes PyTorch's zip archive as `torch.save({'state_dict': …})` does: a pickle of protocol 2 and one
+//! entry for each storage, not compressed.
 
 use std::io::{Seek, Write};
 
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-use super::{little, params};
+use super::{little_endian_bytes, params};
 use crate::weights::Weights;
 
 pub(super) fn write(weights: &Weights, out: &mut (impl Write + Seek)) -> std::io::Result<()> {
@@ -18,9 +18,9 @@ pub(super) fn write(weights: &Weights, out: &mut (impl Write + Seek)) -> std::io
         zip.write_all(&bytes)?;
     }
     for (key, (_, param)) in params(weights).enumerate() {
-        // PyTorch maps files into memory and wants the values aligned.
+        // PyTorch can map the file into memory, for which the values must be aligned.
         zip.start_file(format!("archive/data/{key}"), options.with_alignment(64))?;
-        zip.write_all(&little(param))?;
+        zip.write_all(&little_endian_bytes(param))?;
     }
     zip.start_file("archive/version", options)?;
     zip.write_all(b"3\n")?;
@@ -28,7 +28,7 @@ pub(super) fn write(weights: &Weights, out: &mut (impl Write + Seek)) -> std::io
     Ok(())
 }
 
-/// `{'state_dict': OrderedDict(name = tensor, …)}`.
+/// The pickle of `{'state_dict': OrderedDict(name = tensor, …)}`.
 fn pickle(weights: &Weights) -> Vec<u8> {
     let mut out = Pickler(b"\x80\x02}".to_vec());
     out.text("state_dict");
@@ -42,7 +42,7 @@ fn pickle(weights: &Weights) -> Vec<u8> {
     out.0
 }
 
-/// The opcodes that a state dict takes.
+/// Appends the opcodes that a state dict needs.
 struct Pickler(Vec<u8>);
 
 impl Pickler {
@@ -52,7 +52,7 @@ impl Pickler {
 
     fn text(&mut self, text: &str) {
         self.ops(b"X");
-        // Names are shorter than 4 GiB.
+        // Names are shorter than 4 GiB, so the length fits into 32 bits.
         self.ops(&(text.len() as u32).to_le_bytes());
         self.ops(text.as_bytes());
     }
@@ -61,7 +61,7 @@ impl Pickler {
         self.ops(format!("c{module}\n{name}\n").as_bytes());
     }
 
-    /// A long of 8 bytes: no extent of a tensor is larger.
+    /// Appends an integer of 8 bytes, which is enough for any extent of a tensor.
     fn number(&mut self, n: usize) {
         self.ops(b"\x8a\x08");
         self.ops(&(n as u64).to_le_bytes());
@@ -73,7 +73,7 @@ impl Pickler {
         self.ops(b"t");
     }
 
-    /// `_rebuild_tensor_v2(storage, 0, shape, strides, False, OrderedDict())`.
+    /// Appends `_rebuild_tensor_v2(storage, 0, shape, strides, False, OrderedDict())`.
     fn tensor(&mut self, key: usize, shape: &[usize], count: usize) {
         self.class("torch._utils", "_rebuild_tensor_v2");
         self.ops(b"((");
@@ -92,7 +92,7 @@ impl Pickler {
     }
 }
 
-/// Of a row-major tensor.
+/// The strides of a row-major tensor, in values.
 fn strides(shape: &[usize]) -> Vec<usize> {
     let mut strides = vec![1; shape.len()];
     for axis in (1..shape.len()).rev() {
