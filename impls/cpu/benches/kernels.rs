@@ -1,4 +1,4 @@
-//! Each kernel of each instruction set by itself, over shapes of the default model:
+//! Benchmarks of each kernel of each instruction set, with shapes of the default model:
 //! `cargo bench -p cpu`, or `cargo bench -p cpu -- avx512/gemm`.
 
 #![allow(unsafe_code, reason = "calls kernels")]
@@ -7,23 +7,25 @@ use std::time::Duration;
 
 use cpu::Isa;
 use cpu::element::{Bf16, Element};
-use cpu::isa::{Kernels, Tabled};
+use cpu::isa::{HasKernels, Kernels};
 use cpu::kernels::epilogue::{Activation, Epilogue, stage};
 use cpu::kernels::gemm::{Gemm, Operand};
 use cpu::kernels::import::Import;
 use cpu::kernels::spatial::{Band, Depthwise, Image, MaxPool, Mean};
 use cpu::kernels::winograd::{Input, Output, Tile};
-use cpu::memory::Store;
+use cpu::memory::Arena;
 use cpu::pack::Packed;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 
-/// A map of stage 2: 28 x 28 pixels of 128 channels.
+/// Height and width of a map of stage 2.
 const SIDE: usize = 28;
+/// Channels of a map of stage 2.
 const CHANNELS: usize = 128;
 const PIXELS: usize = SIDE * SIDE;
 
-/// A clip of stage 0.
+/// Height and width of the imported clip.
 const CLIP: usize = 112;
+/// Planes of the imported clip, 3 T.
 const PLANES: usize = 48;
 
 type Group<'a> = BenchmarkGroup<'a, criterion::measurement::WallTime>;
@@ -38,15 +40,15 @@ fn epilogue<E: Element>(out: &mut [E], bias: &[f32]) -> Epilogue<E> {
         to: stage::END,
         bias: bias.as_ptr(),
         activation: Activation::Relu,
-        ..Epilogue::store(out.as_mut_ptr(), CHANNELS)
+        ..Epilogue::store_only(out.as_mut_ptr(), CHANNELS)
     }
 }
 
-fn products<E: Tabled>(group: &mut Group<'_>, kernels: &Kernels<E>) {
+fn products<E: HasKernels>(group: &mut Group<'_>, kernels: &Kernels<E>) {
     let a = values::<E>(PIXELS * CHANNELS);
     let (mut out, bias) = (values::<E>(PIXELS * CHANNELS), values::<f32>(CHANNELS));
     let shape = [CHANNELS, CHANNELS];
-    let packed = Packed::<E>::matrix(&mut Store::default(), shape, kernels.lanes, |o, c| {
+    let packed = Packed::<E>::matrix(&mut Arena::default(), shape, kernels.lanes, |o, c| {
         (o * 7 + c) as f64 * 1e-5
     });
     let gemm = Gemm {
@@ -54,17 +56,17 @@ fn products<E: Tabled>(group: &mut Group<'_>, kernels: &Kernels<E>) {
         second: None,
         rows: PIXELS,
         pixel: 0,
-        place: 0,
+        image_pixel: 0,
         stream: false,
         vectors: (0, packed.vectors),
         epilogue: epilogue(&mut out, &bias),
     };
     group.throughput(Throughput::Elements(2 * (PIXELS * CHANNELS * CHANNELS) as u64));
-    // SAFETY: all memory is as the kernel asks for.
+    // SAFETY: the buffers have the sizes that `Gemm` asks for and outlive the closure.
     group.bench_function("gemm", |b| b.iter(|| unsafe { (kernels.gemm)(&gemm) }));
 }
 
-fn transforms<E: Tabled>(group: &mut Group<'_>, kernels: &Kernels<E>) {
+fn transforms<E: HasKernels>(group: &mut Group<'_>, kernels: &Kernels<E>) {
     let tile = Tile::F4;
     let image = values::<E>(PIXELS * CHANNELS);
     let (side, planes) = (SIDE.div_ceil(tile.side()), tile.planes());
@@ -75,23 +77,23 @@ fn transforms<E: Tabled>(group: &mut Group<'_>, kernels: &Kernels<E>) {
     let input = Input {
         tile,
         image: image.as_ptr(),
-        stride: CHANNELS,
+        pitch: CHANNELS,
         size: (SIDE, SIDE),
         vectors: CHANNELS / kernels.lanes,
         zeros: zeros.as_ptr(),
         gate: gate.as_ptr(),
         out: inputs.as_mut_ptr(),
         gated: gated.as_mut_ptr(),
-        tile_stride: CHANNELS,
-        plane_stride: tiles * CHANNELS,
+        tile_pitch: CHANNELS,
+        plane_pitch: tiles * CHANNELS,
     };
     let products = values::<f32>(planes * tiles * CHANNELS);
     let (mut out, bias) = (values::<E>(PIXELS * CHANNELS), values::<f32>(CHANNELS));
     let output = Output {
         tile,
         products: products.as_ptr(),
-        tile_stride: CHANNELS,
-        plane_stride: tiles * CHANNELS,
+        tile_pitch: CHANNELS,
+        plane_pitch: tiles * CHANNELS,
         size: (SIDE, SIDE),
         vectors: CHANNELS / kernels.lanes,
         pixel: 0,
@@ -101,7 +103,8 @@ fn transforms<E: Tabled>(group: &mut Group<'_>, kernels: &Kernels<E>) {
     group.bench_function("winograd input", |b| {
         b.iter(|| {
             for at in 0..tiles {
-                // SAFETY: as above.
+                // SAFETY: the buffers have the sizes that the kernel asks for and outlive the
+                // closure.
                 unsafe { (kernels.winograd_input)(&input, at / side, at % side, at) }
             }
         });
@@ -109,16 +112,17 @@ fn transforms<E: Tabled>(group: &mut Group<'_>, kernels: &Kernels<E>) {
     group.bench_function("winograd output", |b| {
         b.iter(|| {
             for at in 0..tiles {
-                // SAFETY: as above.
+                // SAFETY: the buffers have the sizes that the kernel asks for and outlive the
+                // closure.
                 unsafe { (kernels.winograd_output)(&output, at / side, at % side, at) }
             }
         });
     });
 }
 
-fn maps<E: Tabled>(group: &mut Group<'_>, kernels: &Kernels<E>) {
+fn maps<E: HasKernels>(group: &mut Group<'_>, kernels: &Kernels<E>) {
     let data = values::<E>(PIXELS * CHANNELS);
-    let image = Image { data: data.as_ptr(), stride: CHANNELS, size: (SIDE, SIDE) };
+    let image = Image { data: data.as_ptr(), pitch: CHANNELS, size: (SIDE, SIDE) };
     let (gate, weights) = (values::<E>(CHANNELS), values::<f32>(4 * CHANNELS));
     let (mut out, bias) = (values::<E>(PIXELS * CHANNELS), values::<f32>(CHANNELS));
     let vectors = CHANNELS / kernels.lanes;
@@ -132,7 +136,7 @@ fn maps<E: Tabled>(group: &mut Group<'_>, kernels: &Kernels<E>) {
         out: lines.as_mut_ptr(),
     };
     group.throughput(Throughput::Bytes((PIXELS * CHANNELS * size_of::<E>()) as u64));
-    // SAFETY: all memory is as the kernels ask for.
+    // SAFETY: the buffers have the sizes that `Band` asks for and outlive the closure.
     group.bench_function("band 7x7", |b| b.iter(|| unsafe { (kernels.band)(&band) }));
     let depthwise = Depthwise {
         image,
@@ -143,18 +147,18 @@ fn maps<E: Tabled>(group: &mut Group<'_>, kernels: &Kernels<E>) {
         vectors,
         epilogue: epilogue(&mut out, &bias),
     };
-    // SAFETY: as above.
+    // SAFETY: the buffers have the sizes that the kernel asks for and outlive the closure.
     group.bench_function("depthwise", |b| b.iter(|| unsafe { (kernels.depthwise)(&depthwise) }));
     let out = out.as_mut_ptr();
     let pool = MaxPool { image, rows: (0, SIDE / 2), width: SIDE / 2, vectors, out };
-    // SAFETY: as above.
+    // SAFETY: the buffers have the sizes that the kernel asks for and outlive the closure.
     group.bench_function("max-pool", |b| b.iter(|| unsafe { (kernels.max_pool)(&pool) }));
     let mean = Mean { image, vectors: (0, vectors), out };
-    // SAFETY: as above.
+    // SAFETY: the buffers have the sizes that the kernel asks for and outlive the closure.
     group.bench_function("mean", |b| b.iter(|| unsafe { (kernels.mean)(&mean) }));
 }
 
-fn import<E: Tabled>(group: &mut Group<'_>, kernels: &Kernels<E>) {
+fn import<E: HasKernels>(group: &mut Group<'_>, kernels: &Kernels<E>) {
     let clip = values::<f32>(PLANES * CLIP * CLIP);
     let mut out = values::<E>(CLIP * CLIP * PLANES);
     let import = Import {
@@ -163,20 +167,20 @@ fn import<E: Tabled>(group: &mut Group<'_>, kernels: &Kernels<E>) {
         size: (CLIP, CLIP),
         rows: (0, CLIP / 2),
         out: out.as_mut_ptr(),
-        stride: 4 * PLANES,
+        pitch: 4 * PLANES,
     };
     group.throughput(Throughput::Bytes((PLANES * CLIP * CLIP * 4) as u64));
-    // SAFETY: as above.
+    // SAFETY: the buffers have the sizes that the kernel asks for and outlive the closure.
     group.bench_function("import", |b| b.iter(|| unsafe { (kernels.import)(&import) }));
 }
 
-fn format<E: Tabled>(criterion: &mut Criterion, name: &str) {
+fn format<E: HasKernels>(criterion: &mut Criterion, name: &str) {
     for isa in Isa::ALL {
-        let Some(level) = isa.detect() else {
+        let Some(detected) = isa.detect() else {
             skip::skip!(Isa, "this processor has no {isa}");
             continue;
         };
-        let kernels = E::kernels(level);
+        let kernels = E::kernels(detected);
         let mut group = criterion.benchmark_group(format!("{name}/{isa}"));
         products(&mut group, &kernels);
         transforms(&mut group, &kernels);

@@ -1,5 +1,11 @@
-//! Where the time of the engine goes, step by step:
-//! `cargo run --release -p cpu --example profile -- f32 1 2` (precision, batch, threads).
+//! Measures the time of each kind of step of the engine:
+//!
+//! ```text
+//! cargo run --release -p cpu --example profile -- PRECISION BATCH THREADS [ISA] [detailed]
+//! ```
+//!
+//! For example, `f32 1 2` runs one clip in f32 on two threads. With `detailed`, times are listed for
+//! each stage and algorithm.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,28 +31,29 @@ fn main() {
 }
 
 fn run<E: Format>(batch: usize, options: Options) {
-    let model = Arc::new(Model::new(Config::default()).expect("the default model"));
+    let model = Arc::new(Model::new(Config::default()).expect("the default model is valid"));
     let start = Instant::now();
     let weights = Weights::formula(model.parameters(), 0);
-    println!("weights {:.3} s", start.elapsed().as_secs_f64());
+    println!("weights: {:.3} s", start.elapsed().as_secs_f64());
     let shape = model.input_shape(batch);
     let input = Tensor::f32(shape.clone(), formula::input(shape.iter().product(), 0));
     let start = Instant::now();
-    let mut engine = Cpu::<E>::new(model, weights, options).expect("the engine");
-    println!("{}: load {:.3} s", engine.describe(), start.elapsed().as_secs_f64());
+    let mut engine = Cpu::<E>::new(model, weights, options).expect("the engine loads");
+    println!("{}: loaded in {:.3} s", engine.describe(), start.elapsed().as_secs_f64());
     let start = Instant::now();
-    engine.forward(&input, &mut Ignore).expect("a run");
-    println!("first {:.2} ms", start.elapsed().as_secs_f64() * 1e3);
+    engine.forward(&input, &mut Ignore).expect("the forward pass succeeds");
+    println!("first run: {:.2} ms", start.elapsed().as_secs_f64() * 1e3);
     let mut times = vec![];
     for _ in 0..30 {
         let start = Instant::now();
-        engine.forward(&input, &mut Ignore).expect("a run");
+        engine.forward(&input, &mut Ignore).expect("the forward pass succeeds");
         times.push(start.elapsed().as_secs_f64() * 1e3);
     }
     times.sort_by(f64::total_cmp);
-    println!("median {:.2} ms, min {:.2}, max {:.2}", times[15], times[0], times[29]);
+    println!("median {:.2} ms, min {:.2} ms, max {:.2} ms", times[15], times[0], times[29]);
     let detailed = std::env::args().any(|word| word == "detailed");
-    let runs: Vec<_> = (0..15).map(|_| engine.profile(&input).expect("a run")).collect();
+    let runs: Vec<_> =
+        (0..15).map(|_| engine.profile(&input).expect("the forward pass succeeds")).collect();
     let mut kinds: BTreeMap<String, (f64, u64)> = BTreeMap::new();
     let algorithms: Vec<_> = engine.steps().map(|(_, _, algorithm)| algorithm).collect();
     for (at, step) in runs[0].iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The engine: a plan, its memory and its threads.
+//! The engine: a plan, its workspace and its threads.
 
 #![allow(unsafe_code, reason = "hands memory to the tasks")]
 
@@ -10,96 +10,99 @@ use spec::weights::Weights;
 use spec::{Data, Engine, EngineError, Model, Precision, Tap, Tensor};
 
 use crate::element::Bf16;
-use crate::isa::{Isa, Kernels, Level, Tabled};
+use crate::isa::{DetectedIsa, HasKernels, Isa, Kernels};
 use crate::kernels::epilogue::stage;
 use crate::memory::Memory;
 use crate::plan::build::{Target, plan};
 use crate::plan::choose::Convolution;
-use crate::plan::{Finish, Op, Plan};
+use crate::plan::{EpilogueSpec, Op, Plan};
 use crate::pool::Pool;
-use crate::run::exec::{Ends, Frame};
+use crate::run::exec::{StopStages, TaskContext};
 use crate::run::layout::Layout;
 use crate::run::observe;
 
-/// What can be chosen about the engine.
+/// Options of the engine.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// The instruction set; the best that is there, if none is named.
+    /// The instruction set; None selects the best one of this machine.
     pub isa: Option<Isa>,
-    /// Threads; 0 is one for each core.
+    /// Number of threads; 0 uses one for each core.
     pub threads: usize,
     /// How 3x3 convolutions are computed.
     pub convolution: Convolution,
-    /// Fills all memory with NaN before each run: a value that is read before it is written shows.
+    /// Fills the workspace with NaN before each run, so that a value which is read before it is
+    /// written makes the output NaN. For tests.
     pub poison: bool,
 }
 
-/// A step and how long it took.
+/// The measured time of one step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Timed {
-    /// The module that it computes or ends with.
+    /// Name of a module that the step computes.
     pub name: String,
-    /// The kind of work.
+    /// The kind of work, such as `expand 1x1`.
     pub kind: &'static str,
-    /// Multiply-accumulates of the convolutions that it stands for, in this batch.
+    /// Multiply-accumulates of the convolutions that the step computes, for the whole batch.
+    /// Winograd layers count as direct convolutions.
     pub macs: u64,
-    /// Bytes of weights, inputs and outputs that it touches.
+    /// Bytes of weights, inputs and outputs of the step, for the whole batch.
     pub bytes: u64,
-    /// Its time.
+    /// Elapsed time in seconds.
     pub seconds: f64,
 }
 
-/// The fast implementation on the processor, with f32 or [`Bf16`] storage.
+/// The fast engine on the CPU, with activations and weights stored in f32 or [`Bf16`].
 pub struct Cpu<E> {
     model: Arc<Model>,
-    level: Level,
+    detected: DetectedIsa,
     kernels: Kernels<E>,
     plan: Plan<E>,
     pool: Pool,
     poison: bool,
-    /// For a group of clips that all threads share.
-    prepared: Prepared,
-    /// For each thread, a clip of its own.
-    alone: Vec<Mutex<Prepared>>,
+    /// The workspace for a group of clips on which all threads work together.
+    workspace: Workspace,
+    /// A workspace for each thread, for one clip of its own.
+    thread_workspaces: Vec<Mutex<Workspace>>,
 }
 
-/// Memory, and where everything lies in it for some numbers of clips.
+/// Memory for forward passes, and its layouts for some numbers of clips.
 #[derive(Default)]
-struct Prepared {
+struct Workspace {
     layouts: Vec<Layout>,
     memory: Option<Memory>,
     scratch: Vec<Memory>,
     zeros: Option<Memory>,
 }
 
-/// Layouts that are kept: of a full group of clips, of a smaller one, and of an observed batch.
+/// Number of layouts to keep: one for a full group of clips, one for a smaller group, and one for
+/// an observed batch.
 const LAYOUTS: usize = 3;
 
-impl Prepared {
-    /// Makes room for so many clips, and returns which layout it is.
-    fn room<E: Tabled>(
+impl Workspace {
+    /// Reserves memory for `clips` clips, and returns the index of their layout.
+    fn reserve<E: HasKernels>(
         &mut self,
         plan: &Plan<E>,
         clips: usize,
         threads: usize,
-        rows: usize,
+        tile_rows: usize,
     ) -> usize {
         if let Some(found) = self.layouts.iter().position(|layout| layout.clips == clips) {
             return found;
         }
         if self.layouts.len() == LAYOUTS {
-            *self = Prepared::default();
+            *self = Workspace::default();
         }
-        let layout = Layout::new(plan, clips, threads, rows);
+        let layout = Layout::new(plan, clips, threads, tile_rows);
         let grow = |memory: &mut Option<Memory>, bytes: usize| {
             if memory.as_ref().is_none_or(|memory| memory.len() < bytes) {
-                // The old block goes first: both together may be too much.
+                // Free the old block first: both together may not fit.
                 *memory = None;
                 *memory = Some(Memory::new(bytes));
             }
         };
         grow(&mut self.memory, layout.bytes);
-        grow(&mut self.zeros, layout.widest * size_of::<E>());
+        grow(&mut self.zeros, layout.widest_pixel * size_of::<E>());
         if self.scratch.first().is_none_or(|memory| memory.len() < layout.scratch) {
             self.scratch = (0..threads).map(|_| Memory::new(layout.scratch)).collect();
         }
@@ -107,24 +110,24 @@ impl Prepared {
         self.layouts.len() - 1
     }
 
-    /// The memory of a run of these clips.
-    fn frame<'a, E: Tabled>(
+    /// The context of the tasks for one run of these clips.
+    fn context<'a, E: HasKernels>(
         &'a mut self,
         kernels: &'a Kernels<E>,
         layout: usize,
         clip: &[f32],
-    ) -> Frame<'a, E> {
+    ) -> TaskContext<'a, E> {
         let start = |memory: &mut Option<Memory>| {
             memory.as_mut().map_or(std::ptr::null_mut(), Memory::start)
         };
-        Frame {
+        TaskContext {
             kernels,
             layout: &self.layouts[layout],
             base: start(&mut self.memory),
             clip: clip.as_ptr(),
             zeros: start(&mut self.zeros).cast::<E>().cast_const(),
             scratch: self.scratch.iter_mut().map(Memory::start).collect(),
-            post: std::ptr::null(),
+            embedding: std::ptr::null(),
         }
     }
 
@@ -134,14 +137,16 @@ impl Prepared {
     }
 }
 
-/// Clips that go through the network together. A clip's maps just fit the last cache level: more of
-/// them would come from memory at every step, which costs more than reading the weights again (8
-/// clips on 2 cores: 10 % in f32, 25 % in bf16). Many threads need more work in a step.
-fn together(threads: usize) -> usize {
+/// Number of clips that go through the network together. The maps of one clip just fit the
+/// last-level cache. With more clips, every step would read its maps from memory, which costs more
+/// than reading the weights again (measured with 8 clips on 2 cores: 10 % in f32, 25 % in bf16).
+/// With many threads, one clip is not enough work for a step.
+fn clips_per_group(threads: usize) -> usize {
     threads.div_ceil(4)
 }
 
-/// Loads the engine in a precision: f32 or bf16.
+/// Loads the engine in f32 or bf16. Any other precision is [`EngineError::Backend`]; see
+/// [`Cpu::new`] for the other errors.
 pub fn load(
     model: Arc<Model>,
     weights: Weights,
@@ -158,9 +163,9 @@ pub fn load(
     }
 }
 
-/// A format with the name of its precision.
-pub trait Format: Tabled {
-    /// The precision.
+/// A storage format in which the engine can be loaded.
+pub trait Format: HasKernels {
+    /// The precision of the engine with this storage format.
     const PRECISION: Precision;
 }
 
@@ -173,34 +178,47 @@ impl Format for Bf16 {
 }
 
 impl<E: Format> Cpu<E> {
-    /// Plans the network and packs the weights, which are let go one by one: a clone that shares the
-    /// values keeps them. A missing tensor is
-    /// [`EngineError::MissingWeight`], one of another shape [`EngineError::Shape`], an instruction
-    /// set that the machine lacks [`EngineError::Device`].
+    /// Plans the network and packs the weights. Each tensor is dropped as soon as it is packed, so
+    /// that the model is not held twice, unless a clone of `weights` shares the values.
+    ///
+    /// # Errors
+    /// [`EngineError::MissingWeight`] for a missing tensor, [`EngineError::Shape`] for a tensor of
+    /// another shape, and [`EngineError::Device`] for an instruction set that the machine lacks.
     pub fn new(model: Arc<Model>, weights: Weights, options: Options) -> Result<Self, EngineError> {
-        let level = match options.isa {
-            None => Level::best(),
+        let detected = match options.isa {
+            None => DetectedIsa::best(),
             Some(isa) => isa.detect().ok_or_else(|| {
-                let best = Level::best().isa();
-                EngineError::Device(format!("this processor has no {isa}; its best is {best}"))
+                let best = DetectedIsa::best().isa();
+                EngineError::Device(format!(
+                    "this processor has no {isa}; its best instruction set is {best}"
+                ))
             })?,
         };
-        let kernels = E::kernels(level);
+        let kernels = E::kernels(detected);
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let pool = Pool::new(if options.threads == 0 { cores } else { options.threads });
         let target = Target { convolution: options.convolution };
-        let alone = (0..pool.threads()).map(|_| Mutex::default()).collect();
+        let thread_workspaces = (0..pool.threads()).map(|_| Mutex::default()).collect();
         let plan = plan(&model, weights, &kernels, target)?;
         let poison = options.poison;
-        Ok(Cpu { model, level, kernels, plan, pool, poison, prepared: Prepared::default(), alone })
+        Ok(Cpu {
+            model,
+            detected,
+            kernels,
+            plan,
+            pool,
+            poison,
+            workspace: Workspace::default(),
+            thread_workspaces,
+        })
     }
 
-    /// The steps of the plan: name, kind, algorithm.
+    /// The steps of the plan: name of the module, kind of work, algorithm.
     pub fn steps(&self) -> impl Iterator<Item = (&str, &'static str, &'static str)> {
         self.plan.steps.iter().map(|step| (step.name.as_str(), step.kind, algorithm(&step.op)))
     }
 
-    /// Runs a clip and returns what each step took.
+    /// Runs a batch and returns the time of each step.
     pub fn profile(&mut self, input: &Tensor) -> Result<Vec<Timed>, EngineError> {
         let mut seconds = vec![0.0; self.plan.steps.len()];
         self.run(input, &mut spec::Ignore, Some(&mut seconds))?;
@@ -235,7 +253,7 @@ impl<E: Format> Cpu<E> {
         let mut replaced = None;
         if tap.wants(self.model.input) {
             let id = self.model.input;
-            replaced = observe::show(&self.model, tap, id, clips, input.to_f32())?;
+            replaced = observe::observe_value(&self.model, tap, id, clips, input.to_f32())?;
         }
         let rounded;
         let clip = match &replaced.as_ref().unwrap_or(input).data {
@@ -247,59 +265,62 @@ impl<E: Format> Cpu<E> {
         };
         let model = self.model.clone();
         let shape = model.module(model.output()).batch_shape(clips);
-        // An observer sees whole batches; the bits are the same.
+        // A tap observes whole batches. Neither grouping changes the bits.
         let observed = model.modules().iter().any(|module| tap.wants(module.id));
         let threads = self.pool.threads();
         if !observed && seconds.is_none() && threads > 1 && clips >= 2 * threads {
-            return Ok(Tensor::f32(shape, self.each_alone(clips, clip)));
+            return Ok(Tensor::f32(shape, self.run_clip_per_thread(clips, clip)));
         }
-        let group = if observed { clips } else { together(threads) };
+        let group = if observed { clips } else { clips_per_group(threads) };
         let groups = clips.div_ceil(group.max(1));
         let each = clip.len() / clips.max(1);
         let mut output = Vec::with_capacity(shape.iter().product());
         for at in 0..groups.max(usize::from(observed)) {
-            // As even as can be.
+            // Groups are as equal as possible.
             let (first, last) = (at * clips / groups.max(1), (at + 1) * clips / groups.max(1));
             let part = &clip[first * each..last * each];
-            self.group(last - first, part, tap, seconds.as_deref_mut(), &mut output)?;
+            self.run_group(last - first, part, tap, seconds.as_deref_mut(), &mut output)?;
         }
         Ok(Tensor::f32(shape, output))
     }
 
-    /// Every thread takes clips one by one and runs the whole network: nobody waits for anybody, but
-    /// each thread needs memory of its own. The bits are the same.
-    fn each_alone(&mut self, clips: usize, clip: &[f32]) -> Vec<f32> {
+    /// Runs a batch with one clip per thread: each thread takes the next clip and runs the whole
+    /// network. No thread waits for another one, but each needs a workspace. The bits are the same.
+    fn run_clip_per_thread(&mut self, clips: usize, clip: &[f32]) -> Vec<f32> {
         let (each, next) = (clip.len() / clips, AtomicUsize::new(0));
         let outputs: Vec<Mutex<Vec<f32>>> = (0..clips).map(|_| Mutex::default()).collect();
-        let (plan, kernels, alone, poison) = (&self.plan, &self.kernels, &self.alone, self.poison);
+        let (plan, kernels, thread_workspaces, poison) =
+            (&self.plan, &self.kernels, &self.thread_workspaces, self.poison);
         self.pool.run(&|thread| {
-            // A panic in another run has left memory, not data.
-            let mut prepared = alone[thread].lock().unwrap_or_else(PoisonError::into_inner);
-            // Also in a thread that comes too late for a clip: the next run then allocates nothing.
-            let layout = prepared.room(plan, 1, 1, kernels.rows);
+            // A panic in an earlier run leaves a valid workspace: every run overwrites its
+            // contents.
+            let mut workspace =
+                thread_workspaces[thread].lock().unwrap_or_else(PoisonError::into_inner);
+            // Threads that find no clip left also reserve, so that the next run allocates nothing.
+            let layout = workspace.reserve(plan, 1, 1, kernels.tile_rows);
             loop {
                 let at = next.fetch_add(1, Ordering::Relaxed);
                 if at >= clips {
                     return;
                 }
                 if poison {
-                    prepared.poison();
+                    workspace.poison();
                 }
-                let frame = prepared.frame(kernels, layout, &clip[at * each..(at + 1) * each]);
+                let context = workspace.context(kernels, layout, &clip[at * each..(at + 1) * each]);
                 for step in &plan.steps {
-                    let ends = [stage::END; 2];
-                    tasks_of(&frame, &step.op, ends, &mut |work| work(0));
+                    let stops = [stage::END; 2];
+                    run_tasks(&context, &step.op, stops, &mut |work| work(0));
                 }
                 let mut output = outputs[at].lock().unwrap_or_else(PoisonError::into_inner);
-                observe::append(&frame, &plan.output, &mut output);
+                observe::append(&context, &plan.output, &mut output);
             }
         });
         let values = outputs.into_iter();
         values.flat_map(|one| one.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
     }
 
-    /// Runs some clips and appends their outputs.
-    fn group(
+    /// Runs a group of clips on all threads and appends their outputs.
+    fn run_group(
         &mut self,
         clips: usize,
         clip: &[f32],
@@ -308,41 +329,42 @@ impl<E: Format> Cpu<E> {
         output: &mut Vec<f32>,
     ) -> Result<(), EngineError> {
         let threads = self.pool.threads();
-        let layout = self.prepared.room(&self.plan, clips, threads, self.kernels.rows);
+        let layout = self.workspace.reserve(&self.plan, clips, threads, self.kernels.tile_rows);
         if self.poison {
-            self.prepared.poison();
+            self.workspace.poison();
         }
-        let mut frame = self.prepared.frame(&self.kernels, layout, clip);
+        let mut context = self.workspace.context(&self.kernels, layout, clip);
         for (at, step) in self.plan.steps.iter().enumerate() {
             let start = seconds.as_ref().map(|_| Instant::now());
-            let ends = step.op.finishes().map(|finish| first_shown(finish, tap));
-            tasks_of(&frame, &step.op, ends, &mut |work| self.pool.run(work));
-            for (finish, end) in step.op.finishes().into_iter().zip(ends) {
-                if let Some(finish) = finish {
-                    show(&self.model, &mut frame, finish, end, tap)?;
+            let stops = step.op.epilogues().map(|spec| first_observed_stage(spec, tap));
+            run_tasks(&context, &step.op, stops, &mut |work| self.pool.run(work));
+            for (spec, end) in step.op.epilogues().into_iter().zip(stops) {
+                if let Some(spec) = spec {
+                    observe_result(&self.model, &mut context, spec, end, tap)?;
                 }
             }
             if let (Some(seconds), Some(start)) = (seconds.as_deref_mut(), start) {
                 seconds[at] += start.elapsed().as_secs_f64();
             }
         }
-        observe::append(&frame, &self.plan.output, output);
+        observe::append(&context, &self.plan.output, output);
         Ok(())
     }
 }
 
-/// What every thread does in a phase, with its number.
+/// The work of a phase; every thread calls it with its own number.
 type Work<'a> = dyn Fn(usize) + Sync + 'a;
 
-/// Runs all tasks of a step; `share` calls the work in every thread that takes part.
-fn tasks_of<E: Tabled>(
-    frame: &Frame<'_, E>,
+/// Runs all tasks of a step. `parallel` calls the work in every thread that takes part and returns
+/// when all are done.
+fn run_tasks<E: HasKernels>(
+    context: &TaskContext<'_, E>,
     op: &Op<E>,
-    ends: Ends,
-    share: &mut dyn FnMut(&Work<'_>),
+    stops: StopStages,
+    parallel: &mut dyn FnMut(&Work<'_>),
 ) {
-    for phase in 0..frame.phases(op) {
-        let tasks = frame.tasks(op, phase);
+    for phase in 0..context.phases(op) {
+        let tasks = context.tasks(op, phase);
         let next = AtomicUsize::new(0);
         let work = |thread: usize| {
             loop {
@@ -350,57 +372,61 @@ fn tasks_of<E: Tabled>(
                 if index >= tasks {
                     return;
                 }
-                // SAFETY: the frame's memory was made from its layout, `share` returns when all
-                // threads are done, so that a phase ends before the next begins, and numbers the
-                // threads of the layout from 0.
-                unsafe { frame.task(op, phase, index, thread, ends) };
+                // SAFETY: `Workspace::reserve` allocated the memory that the layout requires.
+                // `parallel` returns when all threads are done, so each phase ends before the next
+                // begins, and thread numbers are below the number of threads of the layout.
+                unsafe { context.task(op, phase, index, thread, stops) };
             }
         };
         match tasks {
             0 => {}
             1 => work(0),
-            _ => share(&work),
+            _ => parallel(&work),
         }
     }
 }
 
-/// The first stage of a result that an observer wants to see.
-fn first_shown(finish: Option<&Finish>, tap: &dyn Tap) -> u8 {
-    let Some(finish) = finish else { return stage::END };
-    let shown = finish.shows.iter().find(|show| tap.wants(show.module));
-    let embedding = finish.post.as_ref().filter(|(_, id)| tap.wants(*id));
-    match (shown, embedding) {
-        (Some(show), _) => show.stage,
+/// The stage at which the epilogue must stop first, because the tap wants the value there;
+/// [`stage::END`] if it wants none.
+fn first_observed_stage(spec: Option<&EpilogueSpec>, tap: &dyn Tap) -> u8 {
+    let Some(spec) = spec else { return stage::END };
+    let point = spec.tap_points.iter().find(|point| tap.wants(point.module));
+    let embedding = spec.embedding.as_ref().filter(|(_, id)| tap.wants(*id));
+    match (point, embedding) {
+        (Some(point), _) => point.stage,
         (None, Some(_)) => stage::PRODUCT,
         (None, None) => stage::END,
     }
 }
 
-/// Shows a result that was stopped at a stage, and takes it to its end.
-fn show<E: Tabled>(
+/// Hands a result to the tap at each stage that it wants, and completes the epilogue. The result is
+/// at stage `done` already.
+fn observe_result<E: HasKernels>(
     model: &Model,
-    frame: &mut Frame<'_, E>,
-    finish: &Finish,
+    context: &mut TaskContext<'_, E>,
+    spec: &EpilogueSpec,
     mut done: u8,
     tap: &mut dyn Tap,
 ) -> Result<(), EngineError> {
-    for shown in &finish.shows {
-        if !tap.wants(shown.module) {
+    for point in &spec.tap_points {
+        if !tap.wants(point.module) {
             continue;
         }
-        if shown.stage > done {
-            // SAFETY: all tasks of the step are done, and the frame's memory is as its layout says.
-            unsafe { frame.resume(finish, done, shown.stage) };
-            done = shown.stage;
+        if point.stage > done {
+            // SAFETY: all tasks of the step have returned, and the memory has the sizes of the
+            // layout.
+            unsafe { context.resume(spec, done, point.stage) };
+            done = point.stage;
         }
-        observe::show_map(model, tap, shown.module, frame, &finish.out)?;
+        observe::observe_map(model, tap, point.module, context, &spec.out)?;
     }
     if done < stage::END {
-        let replaced = observe::show_embedding(model, tap, finish)?;
-        frame.post = replaced.as_ref().map_or(std::ptr::null(), |values| values.as_ptr());
-        // SAFETY: as above; `replaced` lives until the pointer is taken back.
-        unsafe { frame.resume(finish, done, stage::END) };
-        frame.post = std::ptr::null();
+        let replaced = observe::observe_embedding(model, tap, spec)?;
+        context.embedding = replaced.as_ref().map_or(std::ptr::null(), |values| values.as_ptr());
+        // SAFETY: all tasks of the step have returned, the memory has the sizes of the layout, and
+        // `replaced` lives until `context.embedding` is reset below.
+        unsafe { context.resume(spec, done, stage::END) };
+        context.embedding = std::ptr::null();
     }
     Ok(())
 }
@@ -417,14 +443,14 @@ fn algorithm<E>(op: &Op<E>) -> &'static str {
     }
 }
 
-/// Bytes of weights, inputs and outputs.
+/// Bytes of weights, inputs and outputs of a step, for a batch of `clips`.
 fn bytes<E>(op: &Op<E>, clips: usize) -> u64 {
     let weights = match op {
         Op::Gemm { first, second, .. } => {
             first.weights.data.len() + second.as_ref().map_or(0, |s| s.weights.data.len())
         }
         Op::Winograd(layer) => {
-            let second = layer.second.as_ref().map_or(0, |arm| arm.weights.data.len());
+            let second = layer.second.as_ref().map_or(0, |branch| branch.weights.data.len());
             layer.main.weights.data.len() + second
         }
         _ => 0,
@@ -445,7 +471,7 @@ fn bytes<E>(op: &Op<E>, clips: usize) -> u64 {
 
 impl<E: Format> Engine for Cpu<E> {
     fn describe(&self) -> String {
-        let isa = self.level.isa();
+        let isa = self.detected.isa();
         format!("cpu {} ({isa}) on cpu", E::PRECISION)
     }
 

@@ -1,4 +1,8 @@
-//! Instruction sets: which are there, and every kernel compiled for each.
+//! Instruction sets: which of them this machine has, and the kernels compiled for each.
+//!
+//! A [`DetectedIsa`] can only be made by [`Isa::detect`] and [`DetectedIsa::best`], and a table of
+//! [`Kernels`] is only handed out for one. So a caller that holds a table needs no further check of
+//! the instruction set.
 
 #![allow(unsafe_code, reason = "functions with target features")]
 
@@ -6,36 +10,37 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::element::{Bf16, Element};
-use crate::kernels::gemm::{self, Gemm, Sums};
+use crate::kernels::gemm::{self, Gemm, MicroKernel};
 use crate::kernels::import::{self, Import};
 use crate::kernels::spatial::{self, Band, Depthwise, MaxPool, Mean, Resume};
-use crate::kernels::tiles::Matrix;
-use crate::kernels::vectors::Vectors;
+use crate::kernels::tiles::MatrixUnit;
+use crate::kernels::vectors::VectorUnit;
 use crate::kernels::winograd::{self, Input, Output};
 use crate::simd::Simd;
 use crate::simd::amx;
 
-/// The instruction sets for which kernels are compiled, from the plainest on.
+/// The instruction sets for which kernels are compiled, from the least to the most capable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Isa {
-    /// The matrix unit of [`Isa::Amx`] in plain Rust: slow, for machines that have none.
+    /// The matrix unit of [`Isa::Amx`] emulated in plain Rust: slow, for tests on machines without
+    /// the unit.
     AmxEmulated,
-    /// Plain Rust.
+    /// Plain Rust with 4 lanes, which any machine runs.
     Portable,
-    /// 64-bit Arm.
+    /// NEON, which every 64-bit Arm processor has.
     Neon,
     /// x86-64 with AVX2 and FMA.
     Avx2,
     /// x86-64 with AVX-512 F, BW and VL.
     Avx512,
-    /// AVX-512 with bfloat16 dot products.
+    /// [`Isa::Avx512`] and its bfloat16 dot products (AVX512_BF16).
     Avx512Bf16,
-    /// The same, and in bfloat16 the matrix unit AMX for products.
+    /// [`Isa::Avx512Bf16`], and the matrix unit AMX for products in bfloat16.
     Amx,
 }
 
 impl Isa {
-    /// All of them.
+    /// Every instruction set, in the order of the enum.
     pub const ALL: [Isa; 7] = [
         Isa::AmxEmulated,
         Isa::Portable,
@@ -46,7 +51,7 @@ impl Isa {
         Isa::Amx,
     ];
 
-    /// The name on the command line.
+    /// The name that `--isa` takes, such as `avx512`.
     pub fn name(self) -> &'static str {
         match self {
             Isa::AmxEmulated => "amx-emulated",
@@ -59,9 +64,9 @@ impl Isa {
         }
     }
 
-    /// Proof that this machine has it, or None.
-    pub fn detect(self) -> Option<Level> {
-        let there = match self {
+    /// Proof that this machine has the instruction set; None if it does not.
+    pub fn detect(self) -> Option<DetectedIsa> {
+        let present = match self {
             Isa::AmxEmulated | Isa::Portable => true,
             Isa::Neon => cfg!(target_arch = "aarch64"),
             #[cfg(target_arch = "x86_64")]
@@ -81,7 +86,7 @@ impl Isa {
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         };
-        there.then_some(Level(self))
+        present.then_some(DetectedIsa(self))
     }
 }
 
@@ -98,38 +103,41 @@ impl FromStr for Isa {
         let found = Isa::ALL.into_iter().find(|isa| isa.name() == text);
         found.ok_or_else(|| {
             let names = Isa::ALL.map(Isa::name).join(", ");
-            format!("`{text}` is no instruction set; use one of {names}")
+            format!("unknown instruction set `{text}`; use one of {names}")
         })
     }
 }
 
-/// An instruction set that this machine was found to have.
+/// Proof that this machine has an instruction set: only detection makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Level(Isa);
+pub struct DetectedIsa(Isa);
 
-impl Level {
-    /// The best that this machine has.
-    pub fn best() -> Level {
+impl DetectedIsa {
+    /// The most capable instruction set of this machine.
+    pub fn best() -> DetectedIsa {
         let mut found = Isa::ALL.into_iter().rev().filter_map(Isa::detect);
-        found.next().unwrap_or(Level(Isa::Portable))
+        found.next().unwrap_or(DetectedIsa(Isa::Portable))
     }
 
-    /// Which it is.
+    /// The instruction set that was detected.
     pub fn isa(self) -> Isa {
         self.0
     }
 }
 
-/// Every kernel, compiled for one instruction set and storage format.
+/// The kernels compiled for one instruction set and one storage format.
 ///
-/// All functions need the memory that their argument describes; that is the whole of their contract,
-/// because a table is only handed out for a [`Level`].
+/// Each function requires that the memory which its argument describes is valid. Nothing else is
+/// required, because a table is only handed out for a [`DetectedIsa`].
 #[derive(Clone, Copy)]
-#[allow(missing_docs, reason = "the kernels' own names")]
+#[allow(missing_docs, reason = "each kernel is documented in its module")]
 pub struct Kernels<E> {
+    /// f32 in a vector.
     pub lanes: usize,
-    pub depth: usize,
-    pub rows: usize,
+    /// See [`MicroKernel::K_PER_INSTRUCTION`].
+    pub k_per_instruction: usize,
+    /// Rows of the largest tile: [`MicroKernel::ROWS`].
+    pub tile_rows: usize,
     pub gemm: unsafe fn(&Gemm<E, E>),
     pub gemm_planes: unsafe fn(&Gemm<E, f32>),
     pub winograd_input: unsafe fn(&Input<E>, usize, usize, usize),
@@ -141,13 +149,14 @@ pub struct Kernels<E> {
     pub resume: unsafe fn(&Resume<E>),
     pub import: unsafe fn(&Import<E>),
     pub peak: unsafe fn(usize) -> f32,
-    pub peak_work: usize,
+    /// Multiply-adds in each round of `peak`.
+    pub peak_macs: usize,
 }
 
-/// A format for which tables exist.
-pub trait Tabled: Element {
-    /// The kernels of an instruction set that is there.
-    fn kernels(level: Level) -> Kernels<Self>;
+/// A storage format for which every instruction set has a table of kernels.
+pub trait HasKernels: Element {
+    /// The kernels for this format on a detected instruction set.
+    fn kernels(detected: DetectedIsa) -> Kernels<Self>;
 }
 
 macro_rules! compile {
@@ -160,64 +169,75 @@ macro_rules! compile {
 
             $(#[target_feature(enable = $features)])?
             unsafe fn gemm(g: &Gemm<E, E>) {
-                // SAFETY: the caller's; the instruction set is there (`Level`).
+                // SAFETY: the caller keeps the kernel's contract, and this function has the
+                // features of `S`.
                 unsafe { gemm::run::<S, E, E, M>(g) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn gemm_planes(g: &Gemm<E, f32>) {
-                // SAFETY: as above.
+                // SAFETY: the caller keeps the kernel's contract, and this function has the
+                // features of `S`.
                 unsafe { gemm::run::<S, E, f32, M>(g) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn winograd_input(i: &Input<E>, row: usize, column: usize, index: usize) {
-                // SAFETY: as above.
+                // SAFETY: the caller keeps the kernel's contract, and this function has the
+                // features of `S`.
                 unsafe { winograd::input::<S, E>(i, row, column, index) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn winograd_output(o: &Output<E>, row: usize, column: usize, index: usize) {
-                // SAFETY: as above.
+                // SAFETY: the caller keeps the kernel's contract, and this function has the
+                // features of `S`.
                 unsafe { winograd::output::<S, E>(o, row, column, index) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn band(b: &Band<E>) {
-                // SAFETY: as above.
+                // SAFETY: the caller keeps the kernel's contract, and this function has the
+                // features of `S`.
                 unsafe { spatial::band::<S, E>(b) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn depthwise(d: &Depthwise<E>) {
-                // SAFETY: as above.
+                // SAFETY: the caller keeps the kernel's contract, and this function has the
+                // features of `S`.
                 unsafe { spatial::depthwise::<S, E>(d) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn max_pool(p: &MaxPool<E>) {
-                // SAFETY: as above.
+                // SAFETY: the caller keeps the kernel's contract, and this function has the
+                // features of `S`.
                 unsafe { spatial::max_pool::<S, E>(p) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn mean(m: &Mean<E>) {
-                // SAFETY: as above.
+                // SAFETY: the caller keeps the kernel's contract, and this function has the
+                // features of `S`.
                 unsafe { spatial::mean::<S, E>(m) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn resume(r: &Resume<E>) {
-                // SAFETY: as above.
+                // SAFETY: the caller keeps the kernel's contract, and this function has the
+                // features of `S`.
                 unsafe { spatial::resume::<S, E>(r) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn import(i: &Import<E>) {
-                // SAFETY: as above.
+                // SAFETY: the caller keeps the kernel's contract, and this function has the
+                // features of `S`.
                 unsafe { import::import::<S, E>(i) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn peak(rounds: usize) -> f32 {
-                // SAFETY: as above.
-                unsafe { <M as Sums<S, E>>::peak(rounds) }
+                // SAFETY: the caller keeps the kernel's contract, and this function has the
+                // features of `S`.
+                unsafe { <M as MicroKernel<S, E>>::peak(rounds) }
             }
 
             pub const KERNELS: Kernels<E> = Kernels {
                 lanes: <S as Simd>::LANES,
-                depth: <M as Sums<S, E>>::DEPTH,
-                rows: <M as Sums<S, E>>::ROWS,
+                k_per_instruction: <M as MicroKernel<S, E>>::K_PER_INSTRUCTION,
+                tile_rows: <M as MicroKernel<S, E>>::ROWS,
                 gemm,
                 gemm_planes,
                 winograd_input,
@@ -229,31 +249,37 @@ macro_rules! compile {
                 resume,
                 import,
                 peak,
-                peak_work: <M as Sums<S, E>>::PEAK_WORK,
+                peak_macs: <M as MicroKernel<S, E>>::PEAK_MACS,
             };
         }
     };
 }
 
-compile!(portable_f32, crate::simd::portable::Portable<4>, f32, Vectors);
-compile!(portable_bf16, crate::simd::portable::Portable<4>, Bf16, Vectors);
-compile!(emulated_bf16, crate::simd::portable::Portable<16>, Bf16, Matrix<amx::Software>);
+compile!(portable_f32, crate::simd::portable::Portable<4>, f32, VectorUnit);
+compile!(portable_bf16, crate::simd::portable::Portable<4>, Bf16, VectorUnit);
+compile!(emulated_bf16, crate::simd::portable::Portable<16>, Bf16, MatrixUnit<amx::Software>);
 #[cfg(target_arch = "aarch64")]
-compile!(neon_f32, crate::simd::neon::Neon, f32, Vectors);
+compile!(neon_f32, crate::simd::neon::Neon, f32, VectorUnit);
 #[cfg(target_arch = "aarch64")]
-compile!(neon_bf16, crate::simd::neon::Neon, Bf16, Vectors);
+compile!(neon_bf16, crate::simd::neon::Neon, Bf16, VectorUnit);
 #[cfg(target_arch = "x86_64")]
-compile!(avx2_f32, crate::simd::avx2::Avx2, f32, Vectors, "avx2,fma");
+compile!(avx2_f32, crate::simd::avx2::Avx2, f32, VectorUnit, "avx2,fma");
 #[cfg(target_arch = "x86_64")]
-compile!(avx2_bf16, crate::simd::avx2::Avx2, Bf16, Vectors, "avx2,fma");
+compile!(avx2_bf16, crate::simd::avx2::Avx2, Bf16, VectorUnit, "avx2,fma");
 #[cfg(target_arch = "x86_64")]
-compile!(avx512_f32, crate::simd::avx512::Avx512<false>, f32, Vectors, "avx512f,avx512bw,avx512vl");
+compile!(
+    avx512_f32,
+    crate::simd::avx512::Avx512<false>,
+    f32,
+    VectorUnit,
+    "avx512f,avx512bw,avx512vl"
+);
 #[cfg(target_arch = "x86_64")]
 compile!(
     avx512_bf16,
     crate::simd::avx512::Avx512<false>,
     Bf16,
-    Vectors,
+    VectorUnit,
     "avx512f,avx512bw,avx512vl"
 );
 #[cfg(target_arch = "x86_64")]
@@ -261,7 +287,7 @@ compile!(
     avx512bf16_bf16,
     crate::simd::avx512::Avx512<true>,
     Bf16,
-    Vectors,
+    VectorUnit,
     "avx512f,avx512bw,avx512vl,avx512bf16"
 );
 #[cfg(target_arch = "x86_64")]
@@ -269,13 +295,13 @@ compile!(
     amx_bf16,
     crate::simd::avx512::Avx512<true>,
     Bf16,
-    Matrix<amx::Hardware>,
+    MatrixUnit<amx::Hardware>,
     "avx512f,avx512bw,avx512vl,avx512bf16"
 );
 
-impl Tabled for f32 {
-    fn kernels(level: Level) -> Kernels<f32> {
-        match level.0 {
+impl HasKernels for f32 {
+    fn kernels(detected: DetectedIsa) -> Kernels<f32> {
+        match detected.0 {
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => neon_f32::KERNELS,
             #[cfg(target_arch = "x86_64")]
@@ -287,9 +313,9 @@ impl Tabled for f32 {
     }
 }
 
-impl Tabled for Bf16 {
-    fn kernels(level: Level) -> Kernels<Bf16> {
-        match level.0 {
+impl HasKernels for Bf16 {
+    fn kernels(detected: DetectedIsa) -> Kernels<Bf16> {
+        match detected.0 {
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => neon_bf16::KERNELS,
             #[cfg(target_arch = "x86_64")]

@@ -1,9 +1,10 @@
-//! The SqueezeTime forward pass on the processor, made to be shipped: planned once at load, run
-//! without allocating, from kernels of our own.
+//! The SqueezeTime forward pass on CPUs, built for deployment: the network is planned once at load,
+//! runs without allocating and uses only the kernels of this crate.
 //!
-//! Where to look: [`kernels::gemm`] is the hot path, with its sums in [`kernels::vectors`] and
-//! [`kernels::tiles`]; [`kernels::winograd`] wraps it for 3x3 convolutions; [`plan`] turns the network into steps; [`run`] runs them; [`isa`] compiles every
-//! kernel for every instruction set.
+//! Where to look: [`kernels::gemm`] is the hot path; its micro-kernels are in [`kernels::vectors`]
+//! and [`kernels::tiles`], and [`kernels::winograd`] uses it for 3x3 convolutions. [`plan`] turns
+//! the network into steps, [`run`] executes them, and [`isa`] compiles every kernel for every
+//! instruction set.
 
 pub mod element;
 pub mod engine;
@@ -18,5 +19,5 @@ pub mod run;
 pub mod simd;
 
 pub use engine::{Cpu, Options, Timed, load};
-pub use isa::{Isa, Level};
+pub use isa::{DetectedIsa, Isa};
 pub use plan::choose::Convolution;

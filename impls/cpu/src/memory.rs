@@ -1,4 +1,4 @@
-//! Aligned memory that is allocated once, and the layout of all buffers in it.
+//! Aligned memory that is allocated once, and the placement of all buffers in it.
 
 #![allow(unsafe_code, reason = "allocates aligned memory")]
 
@@ -10,38 +10,40 @@ use std::sync::Arc;
 
 use crate::element::Element;
 
-/// Bytes to which every buffer is aligned: a cache line, and the widest vector.
+/// Alignment of every buffer in bytes: a cache line, which is also the widest vector.
 pub const ALIGN: usize = 64;
 
-/// A large page: one entry of the processor's table of addresses covers 2 MiB instead of 4 KiB, and
-/// prefetching does not stop every 4 KiB.
+/// Bytes of a large page: one TLB entry covers 2 MiB instead of 4 KiB, and hardware prefetching
+/// does not stop at every 4 KiB.
 const LARGE: usize = 2 << 20;
 
-/// A block of aligned bytes, zeroed unless it is a store's, in large pages where it is large.
+/// A block of aligned memory, in large pages if it is large enough. It is zeroed, except for the
+/// chunks of an [`Arena`].
 pub struct Memory {
     start: NonNull<u8>,
     layout: Layout,
 }
 
-// SAFETY: the block belongs to this value alone, as a `Vec` of bytes would.
+// SAFETY: this value owns its block alone, as a `Vec` of bytes would.
 unsafe impl Send for Memory {}
-// SAFETY: shared, it is only read.
+// SAFETY: through a shared reference, only `Arena::array` writes, which holds its arena exclusively
+// and writes to a range that no `ArenaSlice` covers yet.
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    /// At least so many bytes.
+    /// Allocates at least `bytes` zeroed bytes.
     pub fn new(bytes: usize) -> Self {
         let mut memory = Memory::untouched(bytes);
         memory.fill(0);
         memory
     }
 
-    /// Bytes that nobody has written yet, so that the system need not have provided them either.
+    /// Allocates without writing, so that the system provides each page only when it is first used.
     fn untouched(bytes: usize) -> Self {
         let align = if bytes >= LARGE { LARGE } else { ALIGN };
         let layout = Layout::from_size_align(bytes.max(1).next_multiple_of(ALIGN), align);
-        let layout = layout.expect("sizes were checked when the model was described");
-        // SAFETY: the size is not 0.
+        let layout = layout.expect("the model's description checks that sizes do not overflow");
+        // SAFETY: the size of `layout` is not 0: `bytes.max(1)` was rounded up.
         let start = unsafe { std::alloc::alloc(layout) };
         let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
         if align == LARGE {
@@ -50,40 +52,41 @@ impl Memory {
         Memory { start, layout }
     }
 
-    /// How many bytes there are.
+    /// Size in bytes, a multiple of [`ALIGN`].
     pub fn len(&self) -> usize {
         self.layout.size()
     }
 
-    /// Whether there are none, which cannot be.
+    /// Always false: a block has at least [`ALIGN`] bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The first byte.
+    /// Pointer to the first byte, aligned to [`ALIGN`].
     pub fn start(&mut self) -> *mut u8 {
         self.start.as_ptr()
     }
 
-    /// Overwrites everything: with 0xff, every f32 and bfloat16 is NaN.
+    /// Overwrites every byte; with 0xff, every f32 and every bfloat16 is NaN.
     pub fn fill(&mut self, byte: u8) {
-        // SAFETY: the block has this size.
+        // SAFETY: the block has `self.len()` bytes, and `&mut self` excludes other users.
         unsafe { self.start.write_bytes(byte, self.len()) };
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: allocated with this layout.
+        // SAFETY: `untouched` allocated the block with this layout.
         unsafe { std::alloc::dealloc(self.start.as_ptr(), self.layout) };
     }
 }
 
-/// Asks for large pages; where there are none, nothing is lost but time.
+/// Asks the system for large pages. A refusal is ignored: it only costs time.
 #[cfg(target_os = "linux")]
 fn large_pages(start: NonNull<u8>, bytes: usize) {
     let whole = bytes / LARGE * LARGE;
-    // SAFETY: the range lies in a block that was just allocated, and the advice changes no contents.
+    // SAFETY: the range lies in the block that `untouched` just allocated, and this advice does not
+    // change the contents.
     let _ = unsafe {
         rustix::mm::madvise(start.as_ptr().cast(), whole, rustix::mm::Advice::LinuxHugepage)
     };
@@ -92,27 +95,27 @@ fn large_pages(start: NonNull<u8>, bytes: usize) {
 #[cfg(not(target_os = "linux"))]
 fn large_pages(_: NonNull<u8>, _: usize) {}
 
-/// Bytes of a chunk of a [`Store`].
+/// Smallest size in bytes of a chunk of an [`Arena`].
 const CHUNK: usize = 8 * LARGE;
 
-/// Many constant arrays, side by side in a few large blocks.
+/// An allocator of constant arrays, which it packs into a few large chunks.
 #[derive(Default)]
-pub struct Store {
+pub struct Arena {
     chunk: Option<Arc<Memory>>,
     used: usize,
 }
 
-/// An array in a [`Store`].
-pub struct Block<E> {
+/// A constant array of an [`Arena`]; it keeps its chunk alive.
+pub struct ArenaSlice<E> {
     memory: Arc<Memory>,
     offset: usize,
     len: usize,
     element: PhantomData<E>,
 }
 
-impl Store {
-    /// An array of so many zeros, filled by a function. All bits zero must be a value of `E`.
-    pub fn array<E: Element>(&mut self, len: usize, fill: impl FnOnce(&mut [E])) -> Block<E> {
+impl Arena {
+    /// Allocates an array of `len` zeros and lets `fill` write it.
+    pub fn array<E: Element>(&mut self, len: usize, fill: impl FnOnce(&mut [E])) -> ArenaSlice<E> {
         let bytes = round_up(len * size_of::<E>());
         let chunk = match self.chunk.take() {
             Some(chunk) if self.used + bytes <= chunk.len() => chunk,
@@ -123,8 +126,9 @@ impl Store {
         };
         let offset = self.used;
         self.used += bytes;
-        // SAFETY: this part of the chunk is handed out once, so that nobody else reads or writes it
-        // while it is filled; it is aligned for `E`, lies in the chunk and is zeroed first.
+        // SAFETY: `offset..offset + bytes` lies in the chunk and is handed out only here (`used`
+        // grows), so nobody else accesses it while it is filled. Offsets are multiples of `ALIGN`,
+        // which suffices for `E`, and zero bits are a valid f32 or bfloat16.
         let values = unsafe {
             let start = chunk.start.as_ptr().add(offset);
             start.write_bytes(0, bytes);
@@ -132,66 +136,67 @@ impl Store {
         };
         fill(values);
         self.chunk = Some(chunk.clone());
-        Block { memory: chunk, offset, len, element: PhantomData }
+        ArenaSlice { memory: chunk, offset, len, element: PhantomData }
     }
 }
 
-impl<E> Block<E> {
-    /// The first element.
+impl<E> ArenaSlice<E> {
+    /// Pointer to the first element, aligned to [`ALIGN`].
     pub fn as_ptr(&self) -> *const E {
-        // SAFETY: the offset lies in the chunk.
+        // SAFETY: `Arena::array` made the offset within this chunk.
         unsafe { self.memory.start.as_ptr().add(self.offset).cast::<E>() }
     }
 
-    /// How many elements there are.
+    /// Number of elements.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether the array has no elements.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 }
 
-/// A buffer of some bytes that is needed from one step to another.
+/// A buffer and the steps during which its contents are needed.
 #[derive(Debug, Clone)]
-pub struct Need {
-    /// Its size.
+pub struct BufferLifetime {
+    /// Size in bytes.
     pub bytes: usize,
-    /// The first step that writes it up to the last that reads it.
+    /// From the first step that writes the buffer to the last that reads it (half-open).
     pub steps: Range<usize>,
 }
 
-/// Gives every buffer an offset so that buffers that are needed at the same time do not overlap, the
-/// largest first, each at the lowest place; returns offsets and the bytes for all.
-pub fn lay_out(needs: &[Need]) -> (Vec<usize>, usize) {
-    let mut order: Vec<usize> = (0..needs.len()).collect();
-    order.sort_by_key(|&at| (std::cmp::Reverse(needs[at].bytes), at));
-    let mut offsets = vec![0; needs.len()];
+/// Assigns offsets such that buffers which are needed at the same time do not overlap: greedily,
+/// the largest buffer first, each at the lowest free offset. Returns the offsets and the total
+/// size, in bytes.
+pub fn assign_offsets(buffers: &[BufferLifetime]) -> (Vec<usize>, usize) {
+    let mut order: Vec<usize> = (0..buffers.len()).collect();
+    order.sort_by_key(|&at| (std::cmp::Reverse(buffers[at].bytes), at));
+    let mut offsets = vec![0; buffers.len()];
     let mut placed: Vec<usize> = vec![];
     let mut total = 0;
     for at in order {
-        let need = &needs[at];
-        let meets = |other: &usize| {
-            let steps = &needs[*other].steps;
-            steps.start < need.steps.end && need.steps.start < steps.end
+        let buffer = &buffers[at];
+        let overlaps = |other: &usize| {
+            let steps = &buffers[*other].steps;
+            steps.start < buffer.steps.end && buffer.steps.start < steps.end
         };
-        let mut busy: Vec<(usize, usize)> = placed
+        let mut taken: Vec<(usize, usize)> = placed
             .iter()
-            .filter(|other| meets(other))
-            .map(|&other| (offsets[other], offsets[other] + round_up(needs[other].bytes)))
+            .filter(|other| overlaps(other))
+            .map(|&other| (offsets[other], offsets[other] + round_up(buffers[other].bytes)))
             .collect();
-        busy.sort_unstable();
+        taken.sort_unstable();
         let mut offset = 0;
-        for (start, end) in busy {
-            if offset + round_up(need.bytes) <= start {
+        for (start, end) in taken {
+            if offset + round_up(buffer.bytes) <= start {
                 break;
             }
             offset = offset.max(end);
         }
         offsets[at] = offset;
-        total = total.max(offset + round_up(need.bytes));
+        total = total.max(offset + round_up(buffer.bytes));
         placed.push(at);
     }
     (offsets, total)
@@ -210,16 +215,16 @@ mod tests {
     proptest! {
         #[test]
         fn buffers_that_live_together_do_not_overlap(
-            needs in prop::collection::vec((0usize..5000, 0usize..20, 1usize..6), 0..40)
+            buffers in prop::collection::vec((0usize..5000, 0usize..20, 1usize..6), 0..40)
         ) {
-            let needs: Vec<Need> = needs
+            let buffers: Vec<BufferLifetime> = buffers
                 .into_iter()
-                .map(|(bytes, start, steps)| Need { bytes, steps: start..start + steps })
+                .map(|(bytes, start, steps)| BufferLifetime { bytes, steps: start..start + steps })
                 .collect();
-            let (offsets, total) = lay_out(&needs);
-            for (i, a) in needs.iter().enumerate() {
+            let (offsets, total) = assign_offsets(&buffers);
+            for (i, a) in buffers.iter().enumerate() {
                 prop_assert!(offsets[i] % ALIGN == 0 && offsets[i] + a.bytes <= total);
-                for (j, b) in needs.iter().enumerate().skip(i + 1) {
+                for (j, b) in buffers.iter().enumerate().skip(i + 1) {
                     let together = a.steps.start < b.steps.end && b.steps.start < a.steps.end;
                     let apart = offsets[i] + a.bytes <= offsets[j]
                         || offsets[j] + b.bytes <= offsets[i];

@@ -1,4 +1,8 @@
-//! Weights in the order in which the kernels read them.
+//! Weights packed into panels, in the order in which the kernels read them.
+//!
+//! A panel holds all `k` channels of [`PANEL`] vectors of outputs; the last panel may hold fewer
+//! vectors. Its layout is [k / GROUP, vectors, LANES, GROUP], so that each step of a micro-kernel
+//! reads the next vectors in memory. Padded channels and outputs are zero.
 
 use std::ops::Range;
 
@@ -7,74 +11,75 @@ use rayon::prelude::*;
 use crate::element::Element;
 use crate::kernels::gemm::PANEL;
 use crate::kernels::winograd::Tile;
-use crate::memory::{Block, Store};
+use crate::memory::{Arena, ArenaSlice};
 
-/// Weights [channels, outputs] in panels of [`PANEL`] vectors of outputs (the last panel may have
-/// fewer): panel, group of channels, vector, lane, channel of the group. What pads is zero.
+/// A weight matrix [channels, outputs], packed into panels (see the module's documentation).
 pub struct Packed<E> {
-    /// Everything.
-    pub data: Block<E>,
-    /// Channels, rounded up to whole groups.
+    /// All panels, one after the other.
+    pub data: ArenaSlice<E>,
+    /// Channels (the reduction dimension), rounded up to whole groups.
     pub k: usize,
-    /// Vectors of outputs.
+    /// Outputs, in vectors of LANES.
     pub vectors: usize,
 }
 
-/// The weights of a Winograd layer: a matrix for each plane, packed as [`Packed`], one behind the other.
+/// The transformed weights of a Winograd layer: one matrix [channels, outputs] for each plane,
+/// packed as in [`Packed`], one after the other.
 pub struct Planes<E> {
-    /// Everything.
-    pub data: Block<E>,
-    /// Vectors of outputs.
+    /// The matrices of all planes.
+    pub data: ArenaSlice<E>,
+    /// Outputs, in vectors of LANES.
     pub vectors: usize,
-    /// Of each plane.
+    /// The position of each plane's matrix in `data`.
     pub planes: Vec<Plane>,
 }
 
-/// One plane of a Winograd layer.
+/// The weight matrix of one plane of a Winograd layer.
 #[derive(Debug, Clone, Copy)]
 pub struct Plane {
-    /// Where its weights begin.
+    /// Offset of its weights in [`Planes::data`], in elements.
     pub offset: usize,
-    /// The first channel that it multiplies, the beginning of a group.
+    /// The first channel that it multiplies, a multiple of GROUP.
     pub channel: usize,
-    /// Channels that it multiplies, whole groups.
+    /// Number of channels that it multiplies, a multiple of GROUP.
     pub k: usize,
 }
 
-/// Channels of a 3x3 convolution whose kernels have a last row, and those that have a last column: the
-/// weights of the others are zero in the planes at infinity, which then are not multiplied.
-pub type Thirds = [Range<usize>; 2];
+/// The channels of a 3x3 convolution whose kernels have a nonzero third row, and those whose
+/// kernels have a nonzero third column. The transformed weights of all other channels are zero in
+/// the planes of the point at infinity, so those channels are skipped there.
+pub type ThirdTapChannels = [Range<usize>; 2];
 
-/// Channels rounded up to what one multiplication takes.
+/// The number of channels rounded up to a multiple of GROUP.
 pub fn grouped<E: Element>(channels: usize) -> usize {
     channels.next_multiple_of(E::GROUP)
 }
 
-/// Where the weights of a matrix lie.
+/// The layout of one packed matrix.
 #[derive(Clone, Copy)]
-struct Shape {
+struct PanelLayout {
     k: usize,
     group: usize,
     vectors: usize,
     lanes: usize,
 }
 
-impl Shape {
+impl PanelLayout {
     fn new<E: Element>(channels: usize, outputs: usize, lanes: usize) -> Self {
         let (k, vectors) = (grouped::<E>(channels), outputs.div_ceil(lanes));
-        Shape { k, group: E::GROUP, vectors, lanes }
+        PanelLayout { k, group: E::GROUP, vectors, lanes }
     }
 
-    fn plane(&self) -> usize {
+    fn len(&self) -> usize {
         self.k * self.vectors * self.lanes
     }
 
-    fn panel(&self) -> usize {
+    fn panel_len(&self) -> usize {
         (PANEL * self.lanes * self.k).max(1)
     }
 
-    /// Place in its panel.
-    fn place(&self, channel: usize, output: usize) -> usize {
+    /// Offset of a weight in its panel, in elements.
+    fn offset_in_panel(&self, channel: usize, output: usize) -> usize {
         let (vector, lane) = (output / self.lanes, output % self.lanes);
         let first = vector / PANEL * PANEL;
         let width = PANEL.min(self.vectors - first);
@@ -82,7 +87,7 @@ impl Shape {
         ((group * width + vector - first) * self.lanes + lane) * self.group + within
     }
 
-    /// Outputs of a panel.
+    /// The outputs that a panel holds.
     fn outputs(&self, panel: usize, outputs: usize) -> std::ops::Range<usize> {
         let first = panel * PANEL * self.lanes;
         first..outputs.min(first + PANEL * self.lanes)
@@ -90,20 +95,20 @@ impl Shape {
 }
 
 impl<E: Element> Packed<E> {
-    /// A matrix of weight(output, channel).
+    /// Packs the matrix whose elements are `weight(output, channel)`, rounded once to `E`.
     pub fn matrix(
-        store: &mut Store,
+        arena: &mut Arena,
         [channels, outputs]: [usize; 2],
         lanes: usize,
         weight: impl Fn(usize, usize) -> f64 + Sync,
     ) -> Self {
-        let shape = Shape::new::<E>(channels, outputs, lanes);
-        let data = store.array(shape.plane(), |data: &mut [E]| {
-            data.par_chunks_mut(shape.panel()).enumerate().for_each(|(index, panel)| {
+        let shape = PanelLayout::new::<E>(channels, outputs, lanes);
+        let data = arena.array(shape.len(), |data: &mut [E]| {
+            data.par_chunks_mut(shape.panel_len()).enumerate().for_each(|(index, panel)| {
                 for output in shape.outputs(index, outputs) {
                     for channel in 0..channels {
                         let value = weight(output, channel) as f32;
-                        panel[shape.place(channel, output)] = E::from_f32(value);
+                        panel[shape.offset_in_panel(channel, output)] = E::from_f32(value);
                     }
                 }
             });
@@ -113,57 +118,60 @@ impl<E: Element> Packed<E> {
 }
 
 impl<E: Element> Planes<E> {
-    /// The planes of 3x3 kernels, kernel(output, channel) being [3, 3], transformed in f64.
+    /// Transforms the 3x3 kernels `kernel(output, channel)` (row-major) in f64, rounds them once to
+    /// `E` and packs the planes.
     pub fn new(
-        store: &mut Store,
+        arena: &mut Arena,
         tile: Tile,
         [channels, outputs]: [usize; 2],
         lanes: usize,
-        thirds: &Thirds,
+        third_taps: &ThirdTapChannels,
         kernel: impl Fn(usize, usize) -> [f64; 9] + Sync,
     ) -> Self {
-        let shape = |k| Shape::new::<E>(k, outputs, lanes);
+        let shape = |k| PanelLayout::new::<E>(k, outputs, lanes);
         let (mut planes, mut end) = (vec![], 0);
         for plane in 0..tile.planes() {
-            let used = used(tile, plane, channels, thirds);
+            let used = nonzero_channels(tile, plane, channels, third_taps);
             let channel = used.start / E::GROUP * E::GROUP;
             let shape = shape(used.end.saturating_sub(channel));
             planes.push(Plane { offset: end, channel, k: shape.k });
-            end += shape.plane();
+            end += shape.len();
         }
         let transform = tile.weight_transform();
-        let data = store.array(end, |mut data: &mut [E]| {
-            // A panel of all planes is written at once: threads share out the panels.
+        let data = arena.array(end, |mut data: &mut [E]| {
+            // A kernel gives one value to every plane, so one task writes the same panel of all
+            // planes.
             let whole = shape(channels);
             let mut panels: Vec<Vec<(Plane, &mut [E])>> = vec![];
             panels.resize_with(whole.vectors.div_ceil(PANEL), Vec::new);
             for plane in &planes {
                 let shape = shape(plane.k);
-                let (mut matrix, rest) = data.split_at_mut(shape.plane());
+                let (mut matrix, rest) = data.split_at_mut(shape.len());
                 data = rest;
-                // Every panel gets every plane, be it one without channels.
+                // A plane without channels has no panels of its own; it still gets an empty one
+                // here.
                 for panels in &mut panels {
-                    let (panel, rest) = matrix.split_at_mut(shape.panel().min(matrix.len()));
+                    let (panel, rest) = matrix.split_at_mut(shape.panel_len().min(matrix.len()));
                     matrix = rest;
                     panels.push((*plane, panel));
                 }
             }
             panels.into_par_iter().enumerate().for_each(|(index, mut planes)| {
                 let outputs = whole.outputs(index, outputs);
-                // What lies before the first channel of each plane is left out.
-                let before: Vec<usize> = planes
+                // Each plane begins at its first channel: what lies before it is subtracted.
+                let first_offset: Vec<usize> = planes
                     .iter()
-                    .map(|(plane, _)| whole.place(plane.channel, outputs.start))
+                    .map(|(plane, _)| whole.offset_in_panel(plane.channel, outputs.start))
                     .collect();
                 for output in outputs {
                     for channel in 0..channels {
-                        let place = whole.place(channel, output);
+                        let offset = whole.offset_in_panel(channel, output);
                         let values = transform.apply(&kernel(output, channel));
-                        for (((plane, panel), before), value) in
-                            planes.iter_mut().zip(&before).zip(values)
+                        for (((plane, panel), first_offset), value) in
+                            planes.iter_mut().zip(&first_offset).zip(values)
                         {
                             if (plane.channel..plane.channel + plane.k).contains(&channel) {
-                                panel[place - before] = E::from_f32(value as f32);
+                                panel[offset - first_offset] = E::from_f32(value as f32);
                             }
                         }
                     }
@@ -174,8 +182,13 @@ impl<E: Element> Planes<E> {
     }
 }
 
-/// Channels whose weights are not all zero in a plane.
-fn used(tile: Tile, plane: usize, channels: usize, [rows, columns]: &Thirds) -> Range<usize> {
+/// The channels whose transformed weights are not all zero in a plane.
+fn nonzero_channels(
+    tile: Tile,
+    plane: usize,
+    channels: usize,
+    [rows, columns]: &ThirdTapChannels,
+) -> Range<usize> {
     let last = tile.side() + 1;
     let (row, column) = (plane / (last + 1), plane % (last + 1));
     let mut used = 0..channels;
@@ -185,7 +198,7 @@ fn used(tile: Tile, plane: usize, channels: usize, [rows, columns]: &Thirds) -> 
     used
 }
 
-/// One f32 for each channel, padded with zeros to whole vectors.
+/// One f32 for each channel, padded with zeros to a multiple of `lanes`.
 pub fn padded(values: impl Iterator<Item = f64>, lanes: usize) -> Vec<f32> {
     let mut out: Vec<f32> = values.map(|v| v as f32).collect();
     out.resize(out.len().next_multiple_of(lanes), 0.0);

@@ -1,31 +1,32 @@
-//! Threads that wait close by: a step of the network takes microseconds, so workers spin for a while
-//! before they sleep.
+//! A thread pool with low latency. A step of the network takes microseconds, so idle workers spin
+//! for a while before they sleep.
 
-#![allow(unsafe_code, reason = "a job is borrowed for as long as all threads work on it")]
+#![allow(unsafe_code, reason = "extends the lifetime of a job while all threads work on it")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// A job, called once by every thread with the thread's number.
+/// A job: every thread calls it once, with its own number.
 type Job = &'static (dyn Fn(usize) + Sync);
 
-/// Turns of the loop in which a thread waits before it gives its core away, and before it sleeps.
+/// Iterations of the waiting loop with a spin hint, before the thread starts to yield its core.
 const SPINS: usize = 4_000;
+/// Further iterations in which the thread yields, before it sleeps.
 const YIELDS: usize = 200;
 
-/// A fixed number of threads, one of which is the caller's.
+/// A pool with a fixed number of threads, one of which is the calling thread.
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
 }
 
 struct Shared {
-    /// Counts jobs; a worker that sees a new number takes the job.
+    /// The number of jobs so far; a worker that sees a new number takes the job.
     generation: AtomicUsize,
     job: Mutex<Option<Job>>,
-    /// Workers that have not finished the job.
+    /// Workers that have not finished the current job.
     pending: AtomicUsize,
     sleepers: AtomicUsize,
     wake: Condvar,
@@ -35,11 +36,11 @@ struct Shared {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Option<Job>> {
-        // Jobs run outside the lock, so a poisoned one still holds a whole value.
+        // No job runs under the lock, so the value is valid even if the lock is poisoned.
         self.job.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a job after this one; None when the pool ends.
+    /// Waits for the job after number `seen`; None if the pool is being dropped.
     fn next(&self, seen: usize) -> Option<(usize, Job)> {
         let fresh = || self.generation.load(Ordering::Acquire) != seen;
         if !wait(fresh, SPINS + YIELDS) {
@@ -56,7 +57,7 @@ impl Shared {
     }
 }
 
-/// Spins, then yields, until something holds; false after so many turns.
+/// Spins, then yields, until `done` returns true; returns false after `turns` iterations.
 fn wait(done: impl Fn() -> bool, turns: usize) -> bool {
     for turn in 0..turns {
         if done() {
@@ -68,7 +69,7 @@ fn wait(done: impl Fn() -> bool, turns: usize) -> bool {
 }
 
 impl Pool {
-    /// So many threads, at least 1; fewer where the system gives no more.
+    /// A pool of `threads` threads (at least 1), or fewer if the system refuses to start more.
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
             generation: AtomicUsize::new(0),
@@ -88,24 +89,24 @@ impl Pool {
         Pool { shared, workers }
     }
 
-    /// Threads, with the caller's.
+    /// Number of threads, including the calling thread.
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
     }
 
     /// Calls `job` once in every thread, with the numbers 0 to threads - 1, and returns when all
-    /// have. A panic in one of them comes out here.
+    /// calls have returned. Panics if one of them panicked.
     pub fn run(&mut self, job: &(dyn Fn(usize) + Sync)) {
         if self.workers.is_empty() {
             return job(0);
         }
         let shared = &*self.shared;
-        // SAFETY: only the lifetime is changed. Workers use the job before they count themselves
-        // out of `pending`, and this function does not return, nor unwind, before all have.
-        let lasting = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), Job>(job) };
+        // SAFETY: only the lifetime changes. A worker does not use the job after it has decremented
+        // `pending`, and this function neither returns nor unwinds before `pending` is 0.
+        let extended = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), Job>(job) };
         {
             let mut slot = shared.lock();
-            *slot = Some(lasting);
+            *slot = Some(extended);
             shared.pending.store(self.workers.len(), Ordering::Release);
             shared.generation.fetch_add(1, Ordering::SeqCst);
         }
@@ -118,7 +119,10 @@ impl Pool {
         if let Err(panic) = own {
             resume_unwind(panic);
         }
-        assert!(!shared.panicked.swap(false, Ordering::SeqCst), "a thread of the engine panicked");
+        assert!(
+            !shared.panicked.swap(false, Ordering::SeqCst),
+            "a worker thread of the cpu engine panicked"
+        );
     }
 }
 
@@ -143,7 +147,7 @@ impl Drop for Pool {
         }
         self.shared.wake.notify_all();
         for worker in self.workers.drain(..) {
-            // A worker's panic was told by `run`.
+            // `run` has already reported a panic of this worker.
             let _ = worker.join();
         }
     }

@@ -1,5 +1,5 @@
-//! The two roofs of this machine, measured: multiply-adds without memory, and memory without
-//! multiply-adds.
+//! The two limits of the roofline model, measured on this machine: the rate of multiply-adds
+//! without memory accesses, and the memory bandwidth without multiply-adds.
 
 #![allow(unsafe_code, reason = "calls a kernel")]
 
@@ -9,44 +9,46 @@ use std::time::{Duration, Instant};
 use spec::Precision;
 
 use crate::element::Bf16;
-use crate::isa::{Isa, Level, Tabled};
+use crate::isa::{DetectedIsa, HasKernels, Isa};
 use crate::pool::Pool;
 
-/// Bytes that are read: far more than any cache holds.
+/// Bytes that the bandwidth measurement reads: far more than any cache holds.
 const BYTES: usize = 256 << 20;
 
-/// How long a measurement of multiply-adds takes at least.
+/// Minimum duration of one measurement of multiply-adds.
 const LONG_ENOUGH: Duration = Duration::from_millis(100);
 
-/// Multiply-adds count as two operations, per second, over so many threads; the best of three.
-/// None for formats in which the engine does not compute, or without the instruction set.
+/// Peak floating-point operations per second with `threads` threads, the best of three
+/// measurements; a multiply-add counts as two operations. Without `isa`, the best instruction set
+/// is measured. None if the engine does not support the precision, or the machine lacks the
+/// instruction set.
 pub fn flops(precision: Precision, isa: Option<Isa>, threads: usize) -> Option<f64> {
-    let level = isa.map_or(Some(Level::best()), Isa::detect)?;
+    let detected = isa.map_or(Some(DetectedIsa::best()), Isa::detect)?;
     match precision {
-        Precision::F32 => Some(flops_of::<f32>(level, threads)),
-        Precision::Bf16 => Some(flops_of::<Bf16>(level, threads)),
+        Precision::F32 => Some(flops_of::<f32>(detected, threads)),
+        Precision::Bf16 => Some(flops_of::<Bf16>(detected, threads)),
         _ => None,
     }
 }
 
-fn flops_of<E: Tabled>(level: Level, threads: usize) -> f64 {
-    let kernels = E::kernels(level);
+fn flops_of<E: HasKernels>(detected: DetectedIsa, threads: usize) -> f64 {
+    let kernels = E::kernels(detected);
     let mut pool = Pool::new(threads);
     let threads = pool.threads();
     let mut run = |rounds: usize| {
         let start = Instant::now();
         pool.run(&|_| {
-            // SAFETY: the level proves that the instruction set is there.
+            // SAFETY: `detected` proves that the machine has the instruction set.
             std::hint::black_box(unsafe { (kernels.peak)(rounds) });
         });
         start.elapsed()
     };
-    // A round is some thousand times as much work in one instruction set as in another.
+    // The work of a round differs by a factor of thousands between instruction sets.
     let mut rounds = 1;
     while run(rounds) < LONG_ENOUGH {
         rounds *= 2;
     }
-    let work = 2.0 * (threads * rounds * kernels.peak_work) as f64;
+    let work = 2.0 * (threads * rounds * kernels.peak_macs) as f64;
     let mut best = 0.0_f64;
     for _ in 0..3 {
         best = best.max(work / run(rounds).as_secs_f64());
@@ -54,7 +56,8 @@ fn flops_of<E: Tabled>(level: Level, threads: usize) -> f64 {
     best
 }
 
-/// Bytes per second that so many threads read from memory; the best of three.
+/// Memory bandwidth in bytes per second that `threads` threads reach by reading, the best of three
+/// measurements.
 pub fn bandwidth(threads: usize) -> f64 {
     let mut pool = Pool::new(threads);
     let share = BYTES / 8 / pool.threads();

@@ -1,8 +1,8 @@
-//! Once an engine has run a batch size, another run allocates its answer and nothing in the network;
-//! and loading does not hold all weights twice. A file of its own, for the allocator counts for the
-//! whole process.
+//! Tests of allocations. Once an engine has run a batch of some size, another run of that size
+//! allocates its output and nothing in the steps of the network. Loading does not hold all weights
+//! twice. These tests have a file of their own because the allocator counts for the whole process.
 
-#![allow(unsafe_code, reason = "an allocator that counts")]
+#![allow(unsafe_code, reason = "implements an allocator that counts")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,31 +12,32 @@ use cpu::Options;
 use spec::weights::{Weights, formula};
 use spec::{Config, Engine, Ignore, Model, Precision, Tensor};
 
-/// Allocations so far, of all threads.
+/// Number of allocations so far, of all threads.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
-/// Bytes that are held now, and the most since [`watch`].
+/// Bytes that are allocated now.
 static LIVE: AtomicUsize = AtomicUsize::new(0);
+/// The maximum of [`LIVE`] since it was last reset.
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-/// One test at a time counts.
+/// Held by the test that counts, so that only one runs at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
 struct Counting;
 
-// SAFETY: hands everything on to the system's allocator.
+// SAFETY: every call is forwarded to the system's allocator with the same arguments.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.fetch_add(1, Ordering::Relaxed);
         let live = LIVE.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
         PEAK.fetch_max(live, Ordering::Relaxed);
-        // SAFETY: the caller's.
+        // SAFETY: the caller keeps the contract of `GlobalAlloc`, which is that of `System`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
         LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's.
+        // SAFETY: the caller keeps the contract of `GlobalAlloc`, which is that of `System`.
         unsafe { System.dealloc(at, layout) }
     }
 }
@@ -51,7 +52,7 @@ fn engine(config: &Config, precision: Precision, threads: usize) -> (Box<dyn Eng
     (cpu::load(model.clone(), weights, precision, options).unwrap(), model)
 }
 
-/// Allocations of a run after two others.
+/// Number of allocations in the third run of an engine.
 fn allocations(config: &Config, precision: Precision, threads: usize, clips: usize) -> usize {
     let (mut engine, model) = engine(config, precision, threads);
     let shape = model.input_shape(clips);
@@ -76,13 +77,13 @@ fn a_model_is_not_held_twice_while_it_is_packed() {
     let engine = cpu::load(model, weights, Precision::F32, options).unwrap();
     let packed = LIVE.load(Ordering::Relaxed) - start;
     let peak = PEAK.load(Ordering::Relaxed) - start;
-    eprintln!("{held} bytes of weights, {packed} packed, {peak} at most");
+    eprintln!("{held} bytes of weights, {packed} bytes packed, {peak} bytes at the peak");
     assert!(held > 50 << 20 && peak < packed + held / 4, "{held}, {packed}, {peak}");
     drop(engine);
 }
 
 #[test]
-fn a_run_allocates_for_its_answer_and_not_for_the_network() {
+fn a_run_allocates_its_output_and_nothing_in_the_network() {
     let config = |depth| Config {
         depth,
         width: 0.125,
@@ -98,10 +99,10 @@ fn a_run_allocates_for_its_answer_and_not_for_the_network() {
                 let [shallow, deep] =
                     [10, 101].map(|d| allocations(&config(d), precision, threads, clips));
                 let what = format!("{precision}, {threads} threads, {clips} clips");
-                // 4 blocks or 33: what a step allocated would be many times as much.
+                // The networks have 4 and 33 blocks: if a step allocated, the counts would differ.
                 assert_eq!(shallow, deep, "{what}: allocations depend on the number of steps");
-                // Shapes, the list of the threads' memory, the logits; in a large batch for each clip
-                // its own list and logits.
+                // What remains: shapes, the list of the threads' scratch memory, and the logits; in
+                // a large batch, a list and logits for each clip.
                 assert!(deep <= 12 + 3 * clips, "{what}: {deep} allocations");
             }
         }

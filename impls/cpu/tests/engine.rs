@@ -1,9 +1,9 @@
-//! The engine against the scalar implementation in float64.
+//! Tests of the engine against the scalar engine in float64.
 
 use std::sync::Arc;
 
 use cpu::kernels::winograd::Tile;
-use cpu::{Convolution, Isa, Level, Options};
+use cpu::{Convolution, DetectedIsa, Isa, Options};
 use scalar::Scalar;
 use spec::weights::{Weights, formula};
 use spec::{Config, Engine, Flow, Ignore, Model, ModuleId, Precision, Tap, Tensor};
@@ -33,7 +33,7 @@ impl Case {
     }
 }
 
-/// |got - want| / |want|; NaN where either holds one.
+/// The relative L2 error |got - want| / |want|; NaN if either tensor holds NaN.
 fn relative(got: &Tensor, want: &Tensor) -> f64 {
     assert_eq!(got.shape, want.shape);
     let error: f64 = got.iter().zip(want.iter()).map(|(g, w)| (g - w) * (g - w)).sum();
@@ -74,15 +74,15 @@ fn configs() -> Vec<Config> {
     ]
 }
 
-/// Instruction sets of this machine; the others are said aloud.
-fn levels() -> Vec<Isa> {
-    let there = |isa: &Isa| {
+/// The instruction sets of this machine; the others are reported as skipped.
+fn instruction_sets() -> Vec<Isa> {
+    let present = |isa: &Isa| {
         if isa.detect().is_none() {
             skip::skip!(Isa, "this processor has no {isa}");
         }
         isa.detect().is_some()
     };
-    Isa::ALL.into_iter().filter(there).collect()
+    Isa::ALL.into_iter().filter(present).collect()
 }
 
 const ALGORITHMS: [Convolution; 4] = [
@@ -93,18 +93,19 @@ const ALGORITHMS: [Convolution; 4] = [
 ];
 
 #[test]
-fn logits_are_those_of_the_scalar_implementation() {
+fn logits_agree_with_the_scalar_engine() {
     for config in configs() {
         for clips in [1, 3] {
             let case = Case::new(config.clone(), clips);
             let truth = case.truth();
-            for isa in levels() {
+            for isa in instruction_sets() {
                 for convolution in ALGORITHMS {
                     for (precision, bound) in [(Precision::F32, 2e-5), (Precision::Bf16, 0.06)] {
                         let coarse = precision == Precision::Bf16 && convolution == ALGORITHMS[3];
-                        // In f32 it has the portable kernels.
-                        let again = precision == Precision::F32 && isa == Isa::AmxEmulated;
-                        if coarse || again {
+                        // In f32, `amx-emulated` uses the portable kernels, which have their own
+                        // turn.
+                        let duplicate = precision == Precision::F32 && isa == Isa::AmxEmulated;
+                        if coarse || duplicate {
                             continue;
                         }
                         let options =
@@ -121,7 +122,7 @@ fn logits_are_those_of_the_scalar_implementation() {
 }
 
 #[test]
-fn a_batch_of_none_gives_none() {
+fn an_empty_batch_gives_an_empty_output() {
     let case = Case::new(small(18), 0);
     for precision in [Precision::F32, Precision::Bf16] {
         let got = case.cpu(precision, Options::default()).forward(&case.input, &mut Ignore);
@@ -130,13 +131,14 @@ fn a_batch_of_none_gives_none() {
 }
 
 #[test]
-fn threads_batch_and_an_observer_do_not_change_the_bits() {
+fn threads_batch_size_and_a_tap_do_not_change_the_bits() {
     for depth in [18, 50] {
-        let best = Level::best().isa();
+        let best = DetectedIsa::best().isa();
         let kernels =
             [(Precision::F32, best), (Precision::Bf16, best), (Precision::Bf16, Isa::AmxEmulated)];
         for (precision, isa) in kernels {
-            // 7 clips: with 2 or 3 threads each takes clips of its own, with 5 they share them.
+            // With 7 clips, 2 or 3 threads each take clips of their own, and 5 threads work on each
+            // clip together.
             let case = Case::new(small(depth), 7);
             let isa = Some(isa);
             let options = |threads| Options { threads, isa, poison: true, ..Options::default() };
@@ -150,7 +152,8 @@ fn threads_batch_and_an_observer_do_not_change_the_bits() {
             let alone = one.cpu(precision, options(2)).forward(&one.input, &mut Ignore).unwrap();
             assert_eq!(alone.len(), 7);
             let first: Vec<f64> = want.iter().take(7).collect();
-            // The formula's clip of a batch of 3 begins with that of a batch of 1.
+            // The comparison needs that the first clip of the batch is the clip of the batch of
+            // one.
             if case.input.iter().take(one.input.len()).eq(one.input.iter()) {
                 assert_eq!(alone.to_f64(), first);
             }
@@ -158,7 +161,7 @@ fn threads_batch_and_an_observer_do_not_change_the_bits() {
     }
 }
 
-/// Wants all, keeps all.
+/// A tap that keeps every activation.
 struct Everything(Vec<(ModuleId, Tensor)>);
 
 impl Tap for Everything {
@@ -172,7 +175,7 @@ impl Tap for Everything {
 }
 
 #[test]
-fn what_is_shown_is_what_the_scalar_implementation_shows() {
+fn a_tap_observes_what_the_scalar_engine_computes() {
     for depth in [18, 50] {
         for (precision, bound) in [(Precision::F32, 2e-5), (Precision::Bf16, 0.06)] {
             let case = Case::new(small(depth), 2);
@@ -181,8 +184,16 @@ fn what_is_shown_is_what_the_scalar_implementation_shows() {
             scalar.forward(&case.input, &mut want).unwrap();
             let mut got = Everything(vec![]);
             case.cpu(precision, Options::default()).forward(&case.input, &mut got).unwrap();
-            assert!(got.0.len() * 2 > want.0.len(), "{} of {}", got.0.len(), want.0.len());
-            assert!(got.0.is_sorted_by_key(|(id, _)| *id), "in order of execution");
+            assert!(
+                got.0.len() * 2 > want.0.len(),
+                "only {} of {} activations were observed",
+                got.0.len(),
+                want.0.len()
+            );
+            assert!(
+                got.0.is_sorted_by_key(|(id, _)| *id),
+                "activations are not in order of execution"
+            );
             for (id, value) in &got.0 {
                 let (_, truth) = want.0.iter().find(|(other, _)| other == id).unwrap();
                 let error = relative(value, truth);
@@ -193,7 +204,7 @@ fn what_is_shown_is_what_the_scalar_implementation_shows() {
 }
 
 #[test]
-fn what_an_observer_puts_in_place_is_used() {
+fn a_replacement_by_a_tap_is_used() {
     struct Zero(ModuleId);
     impl Tap for Zero {
         fn wants(&self, id: ModuleId) -> bool {
@@ -216,7 +227,7 @@ fn what_an_observer_puts_in_place_is_used() {
 }
 
 #[test]
-fn what_is_not_there_is_refused_in_a_sentence() {
+fn unsupported_precisions_and_shapes_are_refused_with_a_reason() {
     let case = Case::new(small(10), 1);
     let error =
         cpu::load(case.model.clone(), case.weights.clone(), Precision::F64, Options::default());

@@ -1,7 +1,7 @@
-//! The arithmetic: generic over the instruction set ([`crate::simd::Simd`]) and the storage format
-//! ([`crate::element::Element`]); [`crate::isa`] compiles each for every instruction set.
+//! The kernels, generic over the instruction set ([`crate::simd::Simd`]) and the storage format
+//! ([`crate::element::Element`]). [`crate::isa`] compiles each kernel for every instruction set.
 //!
-//! The hot path is [`gemm`], which all convolutions end in.
+//! The hot path is [`gemm`]: all convolutions except the depthwise ones end in it.
 
 #![allow(unsafe_code, reason = "kernels work on raw memory and CPU intrinsics")]
 

@@ -1,25 +1,28 @@
-//! The sums of a tile by a matrix unit ([`crate::simd::amx`]).
+//! The micro-kernel for a matrix unit ([`crate::simd::amx`]): the sums of a tile of up to 32 pixels
+//! times two vectors of 16 outputs, in bfloat16 with f32 sums.
 //!
-//! Up to 32 pixels times two vectors of 16 outputs: four tiles of sums, two of pixels and two of
-//! weights, so that four loads serve four products. The weights lie as [`crate::pack`] lays them for
-//! vectors: a row of a tile is a pair of channels of 16 outputs. Channels that do not fill tiles of 32
-//! go in narrower ones: nothing beyond a pixel's channels is read.
+//! The register block uses all eight tile registers: 2 x 2 accumulators (tmm0 to tmm3), two tiles
+//! of pixels (tmm4 and tmm5) and two of weights (tmm6 and tmm7). So four loads serve four products,
+//! which is the best ratio that eight registers allow. The weights are packed as for vectors
+//! ([`crate::pack`]): a row of a weight tile holds one pair of channels for 16 outputs. If the
+//! number of channels is not a multiple of 32, narrower tiles are used, so nothing beyond the
+//! channels of a pixel is read.
 
-use super::gemm::{Operand, Place, Sums};
+use super::gemm::{MicroKernel, Operand, OutputTile};
 use crate::element::Bf16;
 use crate::simd::Simd;
-use crate::simd::amx::{ROW, SIDE, Shapes, TILES, Tiles};
+use crate::simd::amx::{ROW, SIDE, Shapes, TILES, TileUnit};
 
-/// Pairs of channels in a whole tile.
+/// Pairs of channels in a full tile.
 const PAIRS: usize = ROW / 4;
 
-/// The unit and the shapes that it was given.
-pub struct Matrix<T> {
+/// The matrix unit and the shape that it is configured for.
+pub struct MatrixUnit<T> {
     unit: T,
     shape: Option<Shape>,
 }
 
-/// Pixels of the upper and lower tiles, and pairs of channels.
+/// The pixels in the upper and in the lower tiles, and the pairs of channels in one step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Shape {
     heights: [usize; 2],
@@ -27,7 +30,7 @@ struct Shape {
 }
 
 impl Shape {
-    /// Sums are tiles 0 to 3, pixels 4 and 5, weights 6 and 7.
+    /// The shapes of the registers: 0 to 3 hold sums, 4 and 5 pixels, 6 and 7 weights.
     fn tiles(&self) -> Shapes {
         let mut shapes = [(0, 0); TILES];
         for (at, &height) in self.heights.iter().enumerate().filter(|(_, height)| **height > 0) {
@@ -40,9 +43,10 @@ impl Shape {
     }
 }
 
-/// Pairs of channels in steps that a tile holds: the first pair, steps and pairs of a step, of the
-/// same size if that can be, for another size costs a new shape.
-fn cut(pairs: usize) -> [(usize, usize, usize); 2] {
+/// Splits the pairs of channels into steps of at most [`PAIRS`]: two ranges of (first pair, steps,
+/// pairs in a step). If possible all steps have the same size and the second range is empty,
+/// because another size requires that the unit is configured again.
+fn split_pairs(pairs: usize) -> [(usize, usize, usize); 2] {
     let steps = pairs.div_ceil(PAIRS).max(1);
     match pairs.is_multiple_of(steps) {
         true => [(0, steps, pairs / steps), (0, 0, 0)],
@@ -50,49 +54,51 @@ fn cut(pairs: usize) -> [(usize, usize, usize); 2] {
     }
 }
 
-/// Where the sums lie when they are not in tiles.
+/// The memory for the sums of a tile, f32 [height, pitch].
 #[derive(Clone, Copy)]
-struct Out {
+struct SumBuffer {
     start: *mut f32,
-    stride: usize,
+    pitch: usize,
     wide: bool,
 }
 
-impl<S: Simd, T: Tiles> Sums<S, Bf16> for Matrix<T> {
+impl<S: Simd, T: TileUnit> MicroKernel<S, Bf16> for MatrixUnit<T> {
     const ROWS: usize = 2 * SIDE;
-    /// A product of whole tiles takes 16 cycles, which is 32; half of that, for the tiles must come.
-    const DEPTH: usize = 16;
-    const PEAK_WORK: usize = 4 * SIDE * SIDE * 2 * PAIRS;
+    /// A product of full tiles takes 16 cycles for 16 * 16 * 32 multiply-adds, that is 32 channels
+    /// of 16 outputs in one cycle. Half of that is assumed, because the tiles must also be loaded.
+    const K_PER_INSTRUCTION: usize = 16;
+    const PEAK_MACS: usize = 4 * SIDE * SIDE * 2 * PAIRS;
 
     #[inline(always)]
-    fn ready() -> Self {
+    fn prepare() -> Self {
         const { assert!(S::LANES == SIDE, "a vector of outputs is a row of a tile") };
-        Matrix { unit: T::new(), shape: None }
+        MatrixUnit { unit: T::new(), shape: None }
     }
 
     #[inline(always)]
-    unsafe fn sums(
+    unsafe fn compute(
         &mut self,
         first: &Operand<Bf16>,
         second: Option<&Operand<Bf16>>,
-        place: &Place,
+        tile: &OutputTile,
         out: *mut f32,
-        stride: usize,
+        pitch: usize,
     ) {
-        let heights = match place.height > SIDE {
-            true => [place.height.div_ceil(2), place.height / 2],
-            false => [place.height, 0],
+        let heights = match tile.height > SIDE {
+            true => [tile.height.div_ceil(2), tile.height / 2],
+            false => [tile.height, 0],
         };
-        let out = Out { start: out, stride, wide: place.width == 2 };
-        // SAFETY: the caller's; the parts below cover all channels.
+        let out = SumBuffer { start: out, pitch, wide: tile.width == 2 };
+        // SAFETY: the caller guarantees the rows of A, the panel and the output; `split_pairs`
+        // covers each pair of a part exactly once.
         unsafe {
-            self.begin(Shape { heights, pairs: cut(first.k / 2)[0].2.max(1) });
+            self.begin(Shape { heights, pairs: split_pairs(first.k / 2)[0].2.max(1) });
             for operand in std::iter::once(first).chain(second) {
                 for part in 0..operand.parts {
-                    for (from, steps, pairs) in cut(operand.k / 2) {
+                    for (from, steps, pairs) in split_pairs(operand.k / 2) {
                         if steps * pairs > 0 {
                             self.reshape(Shape { heights, pairs }, &out);
-                            self.multiply::<S>(operand, place, part, (from, steps, pairs));
+                            self.multiply::<S>(operand, tile, part, (from, steps, pairs));
                         }
                     }
                 }
@@ -103,9 +109,10 @@ impl<S: Simd, T: Tiles> Sums<S, Bf16> for Matrix<T> {
 
     #[inline(always)]
     unsafe fn peak(rounds: usize) -> f32 {
-        let mut matrix = <Self as Sums<S, Bf16>>::ready();
+        let mut matrix = <Self as MicroKernel<S, Bf16>>::prepare();
         let mut sums = [0.0_f32; SIDE * SIDE];
-        // SAFETY: the caller's; the tiles have shapes that fit, and the sums take a whole one.
+        // SAFETY: the caller has the unit; all tiles are full, so their shapes match, and `sums`
+        // has the size of one.
         unsafe {
             matrix.begin(Shape { heights: [SIDE; 2], pairs: PAIRS });
             for _ in 0..rounds {
@@ -120,8 +127,9 @@ impl<S: Simd, T: Tiles> Sums<S, Bf16> for Matrix<T> {
     }
 }
 
-/// Calls for the tiles that are there: the wide ones have two vectors, the tall ones more than 16 rows.
-macro_rules! each {
+/// Evaluates one call for each accumulator in use: `wide` tiles have two vectors of outputs, `tall`
+/// ones more than 16 rows.
+macro_rules! for_used_tiles {
     ($wide:expr, $tall:expr, $call:expr, $right:expr, $lower:expr, $corner:expr) => {
         $call;
         if $wide {
@@ -136,15 +144,15 @@ macro_rules! each {
     };
 }
 
-impl<T: Tiles> Matrix<T> {
+impl<T: TileUnit> MatrixUnit<T> {
     fn tall(&self) -> bool {
         self.shape.is_some_and(|shape| shape.heights[1] > 0)
     }
 
-    /// Sums of zero.
+    /// Sets all sums to zero, for tiles of this shape.
     #[inline(always)]
     unsafe fn begin(&mut self, shape: Shape) {
-        // SAFETY: the caller's; the tiles that are zeroed have a shape.
+        // SAFETY: the caller has the unit; tiles 0 and 1 always have a shape, 2 and 3 when `tall`.
         unsafe {
             if self.shape != Some(shape) {
                 self.unit.configure(&shape.tiles());
@@ -152,7 +160,7 @@ impl<T: Tiles> Matrix<T> {
                 return;
             }
             let tall = self.tall();
-            each!(
+            for_used_tiles!(
                 true,
                 tall,
                 self.unit.zero::<0>(),
@@ -163,82 +171,85 @@ impl<T: Tiles> Matrix<T> {
         }
     }
 
-    /// Keeps the sums and changes the shape of what is multiplied: a new shape empties all tiles.
+    /// Changes the shape of the factors. As configuring clears all tiles, the sums are stored to
+    /// `out` and loaded again.
     #[inline(always)]
-    unsafe fn reshape(&mut self, shape: Shape, out: &Out) {
+    unsafe fn reshape(&mut self, shape: Shape, out: &SumBuffer) {
         if self.shape == Some(shape) {
             return;
         }
-        let (stride, tall) = (out.stride * 4, shape.heights[1] > 0);
-        // SAFETY: the caller's.
+        let (pitch, tall) = (out.pitch * 4, shape.heights[1] > 0);
+        // SAFETY: the caller guarantees that `out` holds the tile; only accumulators in use are
+        // moved, and they have the same shape before and after.
         unsafe {
             self.store(out);
             self.unit.configure(&shape.tiles());
             self.shape = Some(shape);
-            let at = |row, column| self.place(out, row, column).cast_const();
+            let at = |row, column| self.sum_address(out, row, column).cast_const();
             let [a, b, c, d] = [at(0, 0), at(0, 1), at(1, 0), at(1, 1)];
-            each!(
+            for_used_tiles!(
                 out.wide,
                 tall,
-                self.unit.load::<0>(a, stride),
-                self.unit.load::<1>(b, stride),
-                self.unit.load::<2>(c, stride),
-                self.unit.load::<3>(d, stride)
+                self.unit.load::<0>(a, pitch),
+                self.unit.load::<1>(b, pitch),
+                self.unit.load::<2>(c, pitch),
+                self.unit.load::<3>(d, pitch)
             );
         }
     }
 
-    /// Where a tile of sums is stored; an address that may lie beyond what is used.
-    fn place(&self, out: &Out, row: usize, column: usize) -> *mut u8 {
+    /// The address of an accumulator in `out`; it may be out of bounds for one that is not in use.
+    fn sum_address(&self, out: &SumBuffer, row: usize, column: usize) -> *mut u8 {
         let upper = self.shape.map_or(0, |shape| shape.heights[0]);
-        out.start.wrapping_add(row * upper * out.stride + column * SIDE).cast()
+        out.start.wrapping_add(row * upper * out.pitch + column * SIDE).cast()
     }
 
     #[inline(always)]
-    unsafe fn store(&mut self, out: &Out) {
-        let (stride, tall) = (out.stride * 4, self.tall());
-        let at = |row, column| self.place(out, row, column);
+    unsafe fn store(&mut self, out: &SumBuffer) {
+        let (pitch, tall) = (out.pitch * 4, self.tall());
+        let at = |row, column| self.sum_address(out, row, column);
         let [a, b, c, d] = [at(0, 0), at(0, 1), at(1, 0), at(1, 1)];
-        // SAFETY: the caller's.
+        // SAFETY: the caller guarantees that `out` holds the tile; only accumulators in use are
+        // stored.
         unsafe {
-            each!(
+            for_used_tiles!(
                 out.wide,
                 tall,
-                self.unit.store::<0>(a, stride),
-                self.unit.store::<1>(b, stride),
-                self.unit.store::<2>(c, stride),
-                self.unit.store::<3>(d, stride)
+                self.unit.store::<0>(a, pitch),
+                self.unit.store::<1>(b, pitch),
+                self.unit.store::<2>(c, pitch),
+                self.unit.store::<3>(d, pitch)
             );
         }
     }
 
-    /// Some steps of so many pairs, from a pair of a part on.
+    /// Accumulates `steps` steps of `pairs` pairs each, beginning at pair `from` of a part.
     #[inline(always)]
     unsafe fn multiply<S: Simd>(
         &mut self,
         operand: &Operand<Bf16>,
-        place: &Place,
+        tile: &OutputTile,
         part: usize,
         (from, steps, pairs): (usize, usize, usize),
     ) {
-        let (wide, tall) = (place.width == 2, self.tall());
+        let (wide, tall) = (tile.width == 2, self.tall());
         let upper = self.shape.map_or(0, |shape| shape.heights[0]);
-        // Bytes: of a row of pixels, of a row of weights, of the weights of a step and of a panel.
-        let row = operand.stride * 2;
-        let weights = place.width * ROW;
+        // All in bytes: a row of pixels, a row of weights, the weights of a step and of a panel.
+        let row = operand.pitch * 2;
+        let weights = tile.width * ROW;
         let (step, panel) = (pairs * weights, operand.channels() / 2 * weights);
         let before = (part * operand.k / 2 + from) * weights;
-        // SAFETY: the caller's: rows and panel are there, and the steps lie in their channels. What is
-        // asked for ahead may lie beyond the weights.
+        // SAFETY: the caller guarantees the rows of A, the panel, and that the steps lie within
+        // their channels. Prefetches may be out of bounds.
         unsafe {
-            let first = place.row * operand.stride + part * operand.part + 2 * from;
+            let first = tile.row * operand.pitch + part * operand.part_pitch + 2 * from;
             let mut a = operand.a.add(first).cast::<u8>();
             let lower = upper * row;
-            let start = operand.b.add(place.vector * SIDE * operand.channels()).cast::<u8>();
+            let start = operand.b.add(tile.vector * SIDE * operand.channels()).cast::<u8>();
             let mut b = start.add(before);
-            // While the tiles of a panel are computed, the next panel comes in.
-            let share = if place.stream { step / place.tiles } else { 0 };
-            let mut next = start.wrapping_add(panel + (panel * place.tile + before) / place.tiles);
+            // While the tiles of a panel are computed, the next panel is prefetched.
+            let share = if tile.stream { step / tile.tiles } else { 0 };
+            let mut next = start.wrapping_add(panel + (panel * tile.index + before) / tile.tiles);
             for _ in 0..steps {
                 self.unit.load::<4>(a, row);
                 self.unit.load::<6>(b, weights);

@@ -1,39 +1,47 @@
-//! Winograd's minimal filtering for 3x3 convolutions of stride 1 and padding 1.
+//! Winograd's minimal filtering for 3x3 convolutions of stride 1 and padding 1: the transforms of
+//! the input, the weights and the output. The products between them are GEMMs ([`super::gemm`]).
 //!
-//! An output tile of M x M pixels needs N x N = (M + 2)^2 products for each pair of channels instead
-//! of 9 M^2: F(2x2) 4 instead of 9 for each output, F(4x4) 2.25. Input tiles are transformed (B^T d
-//! B), multiplied plane by plane as GEMMs, and transformed back (A^T m A); the weights (G g G^T) were
-//! transformed at load. Lavin and Gray, arXiv 1509.09308.
+//! An output tile of M x M pixels needs N x N = (M + 2)^2 multiplications for each input and output
+//! channel instead of 9 M^2: for each output pixel, 4 with F(2x2, 3x3) and 2.25 with F(4x4, 3x3)
+//! instead of 9. Input tiles are transformed (B^T d B) from a map [height, width, pitch] to [N * N
+//! planes, tiles, channels], multiplied by the weights (G g G^T, transformed at load) plane by
+//! plane, and transformed back (A^T m A) from [N * N planes, tiles, outputs] to the output map. See
+//! Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", arXiv 1509.09308.
 //!
-//! For the finite points p, a row of B^T holds the coefficients of the product of (x - q) over all
-//! other points q, a column of A the powers of p, a row of G the powers of p over the product of
-//! (p - q). The last point is infinity. Points come in pairs +-p, which share their even and odd
-//! parts.
+//! For each finite point p, a row of B^T holds the coefficients of the product of (x - q) over all
+//! other finite points q, a column of A^T the powers of p, and a row of G the powers of p divided
+//! by the product of (p - q). The last point is infinity. Apart from 0, points come in pairs p and
+//! -p, whose even and odd parts are computed once.
 //!
-//! An infinite or NaN value may spread over the tiles that read it, for the transforms subtract; where
-//! the convolution itself has a NaN, there is one.
+//! A transform handles one tile and one vector of channels at a time: first along the columns, then
+//! along the rows, with lines of at most N = 6 vectors in registers. The N x N intermediate vectors
+//! do not fit the registers; they stay in the L1 cache.
+//!
+//! An infinite or NaN value may spread to all outputs of the tiles that read it, because the
+//! transforms subtract. Where the convolution itself gives NaN, the result is NaN.
 
 use crate::element::Element;
 use crate::kernels::epilogue::Epilogue;
 use crate::simd::Simd;
 
-/// Size of the output tile.
+/// The algorithm, by the size of its output tile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tile {
-    /// F(2x2, 3x3), points 0, 1, -1.
+    /// F(2x2, 3x3) with the points 0, 1, -1 and infinity.
     F2,
-    /// F(4x4, 3x3), points 0, +-[`P`], +-[`Q`].
+    /// F(4x4, 3x3) with the points 0, +-[`P`], +-[`Q`] and infinity.
     F4,
 }
 
-/// The smaller pair of points of F(4x4). Over random maps the largest error with 3/4 and 3/2 is a
-/// quarter of that with the usual 1 and 2 (`scripts/winograd_points.py` tries others).
+/// The smaller pair of points of F(4x4, 3x3). On random maps, the largest error with 3/4 and 3/2 is
+/// a quarter of the error with the usual points 1 and 2; `scripts/winograd_points.py` compares
+/// others.
 pub const P: f32 = 0.75;
-/// The larger pair of points of F(4x4).
+/// The larger pair of points of F(4x4, 3x3).
 pub const Q: f32 = 1.5;
 
 impl Tile {
-    /// M: pixels of an output tile in each direction.
+    /// M: height and width of an output tile, in pixels.
     pub fn side(self) -> usize {
         match self {
             Tile::F2 => 2,
@@ -41,12 +49,12 @@ impl Tile {
         }
     }
 
-    /// Planes: products for each output tile and pair of channels.
+    /// Number of planes, N * N: the multiplications for each output tile, input and output channel.
     pub fn planes(self) -> usize {
         (self.side() + 2) * (self.side() + 2)
     }
 
-    /// The finite points.
+    /// The finite points, in the order of the rows of B^T.
     fn points(self) -> Vec<f64> {
         let (p, q) = (f64::from(P), f64::from(Q));
         match self {
@@ -55,7 +63,7 @@ impl Tile {
         }
     }
 
-    /// G.
+    /// G, the transform of the weights.
     pub fn weight_transform(self) -> WeightTransform {
         let points = self.points();
         let mut rows = [[0.0, 0.0, 1.0]; 6];
@@ -67,14 +75,14 @@ impl Tile {
     }
 }
 
-/// The transform of the weights, in f64.
+/// The transform of the weights, G, [N, 3] in f64.
 pub struct WeightTransform {
     rows: [[f64; 3]; 6],
     n: usize,
 }
 
 impl WeightTransform {
-    /// The planes of G g G^T for one kernel [3, 3].
+    /// The N * N elements of G g G^T for one 3x3 kernel, row-major.
     pub fn apply(&self, g: &[f64; 9]) -> impl Iterator<Item = f64> + '_ {
         let rows =
             self.rows.map(|r| [0, 1, 2].map(|x| r[0] * g[x] + r[1] * g[3 + x] + r[2] * g[6 + x]));
@@ -85,11 +93,11 @@ impl WeightTransform {
     }
 }
 
-/// A line of up to 6 vectors.
+/// One line of a tile: N vectors, of which F(2x2) uses 4 of the 6.
 type Line<V> = [V; 6];
 
-/// One-dimensional transforms.
-trait Lines {
+/// The one-dimensional transforms, on lines of a tile: B^T x and A^T m.
+trait Transform1d {
     const M: usize;
     unsafe fn input<S: Simd>(x: Line<S::V>) -> Line<S::V>;
     unsafe fn output<S: Simd>(m: Line<S::V>) -> [S::V; 4];
@@ -98,12 +106,12 @@ trait Lines {
 struct F2;
 struct F4;
 
-impl Lines for F2 {
+impl Transform1d for F2 {
     const M: usize = 2;
 
     #[inline(always)]
     unsafe fn input<S: Simd>(x: Line<S::V>) -> Line<S::V> {
-        // SAFETY: the caller keeps the contract of `Simd`.
+        // SAFETY: the caller has the instruction set; only registers are used.
         unsafe {
             let r = [S::sub(x[2], x[0]), S::add(x[2], x[1]), S::sub(x[2], x[1])];
             [r[0], r[1], r[2], S::sub(x[3], x[1]), x[3], x[3]]
@@ -112,7 +120,7 @@ impl Lines for F2 {
 
     #[inline(always)]
     unsafe fn output<S: Simd>(m: Line<S::V>) -> [S::V; 4] {
-        // SAFETY: the caller keeps the contract of `Simd`.
+        // SAFETY: the caller has the instruction set; only registers are used.
         unsafe {
             let first = S::add(m[0], S::add(m[1], m[2]));
             let second = S::add(S::sub(m[1], m[2]), m[3]);
@@ -121,14 +129,14 @@ impl Lines for F2 {
     }
 }
 
-impl Lines for F4 {
+impl Transform1d for F4 {
     const M: usize = 4;
 
     #[inline(always)]
     unsafe fn input<S: Simd>(x: Line<S::V>) -> Line<S::V> {
         const P2: f32 = P * P;
         const Q2: f32 = Q * Q;
-        // SAFETY: the caller keeps the contract of `Simd`.
+        // SAFETY: the caller has the instruction set; only registers are used.
         unsafe {
             let (p2, q2) = (S::splat(P2), S::splat(Q2));
             let (sum, product) = (S::splat(P2 + Q2), S::splat(P2 * Q2));
@@ -144,7 +152,7 @@ impl Lines for F4 {
 
     #[inline(always)]
     unsafe fn output<S: Simd>(m: Line<S::V>) -> [S::V; 4] {
-        // SAFETY: the caller keeps the contract of `Simd`.
+        // SAFETY: the caller has the instruction set; only registers are used.
         unsafe {
             let (even_p, odd_p) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
             let (even_q, odd_q) = (S::add(m[3], m[4]), S::sub(m[3], m[4]));
@@ -160,40 +168,41 @@ impl Lines for F4 {
     }
 }
 
-/// Where a tile of the input comes from and goes to.
+/// The input transform of one image: its map, and the memory for the transformed tiles.
 #[derive(Clone, Copy)]
 pub struct Input<E> {
-    /// Which transform.
+    /// The algorithm.
     pub tile: Tile,
-    /// Pixel 0 of the image.
+    /// Pixel 0 of the map [height, width, pitch].
     pub image: *const E,
-    /// Elements from one pixel to the next.
-    pub stride: usize,
+    /// Elements from one pixel of the map to the next.
+    pub pitch: usize,
     /// Height and width of the map.
     pub size: (usize, usize),
-    /// Vectors of channels.
+    /// Number of vectors of channels.
     pub vectors: usize,
-    /// `vectors` vectors of zeros, which surround the map.
+    /// `vectors` vectors of zeros, which are read in the place of pixels beyond the map.
     pub zeros: *const E,
-    /// The gate of each channel of the image, or null.
+    /// One factor for each channel of the image, or null.
     pub gate: *const E,
-    /// Transformed tiles [planes, tiles, channels].
+    /// The transformed tiles [planes, tiles, channels].
     pub out: *mut E,
-    /// The same of gate * input; only with a gate.
+    /// The transformed tiles of gate * input, in the same layout; only used with a gate.
     pub gated: *mut E,
     /// Elements from one tile to the next.
-    pub tile_stride: usize,
+    pub tile_pitch: usize,
     /// Elements from one plane to the next.
-    pub plane_stride: usize,
+    pub plane_pitch: usize,
 }
 
-/// Transforms the tile at row and column (in tiles) into place `index`.
+/// Transforms the tile at `row` and `column`, counted in tiles, and stores it as tile `index`.
 ///
 /// # Safety
-/// The contract of [`Simd`]; pointers hold what [`Input`] says.
+/// The contract of [`Simd`]. The map, the zeros and the gate are valid for `vectors` vectors, and
+/// the outputs for tile `index` of every plane.
 #[inline(always)]
 pub unsafe fn input<S: Simd, E: Element>(i: &Input<E>, row: usize, column: usize, index: usize) {
-    // SAFETY: the caller's.
+    // SAFETY: the caller's contract is that of `input_tile`.
     unsafe {
         match i.tile {
             Tile::F2 => input_tile::<S, E, F2>(i, row, column, index),
@@ -203,7 +212,7 @@ pub unsafe fn input<S: Simd, E: Element>(i: &Input<E>, row: usize, column: usize
 }
 
 #[inline(always)]
-unsafe fn input_tile<S: Simd, E: Element, L: Lines>(
+unsafe fn input_tile<S: Simd, E: Element, L: Transform1d>(
     i: &Input<E>,
     row: usize,
     column: usize,
@@ -214,15 +223,16 @@ unsafe fn input_tile<S: Simd, E: Element, L: Lines>(
     for dy in 0..n {
         for dx in 0..n {
             let (y, x) = (row * L::M + dy, column * L::M + dx);
-            // Coordinates are one too large: the padding is one pixel.
+            // (y, x) counts from the padding, which is one pixel wide.
             if (1..=i.size.0).contains(&y) && (1..=i.size.1).contains(&x) {
                 let pixel = (y - 1) * i.size.1 + x - 1;
-                // SAFETY: the pixel lies in the map.
-                sources[dy][dx] = unsafe { i.image.add(pixel * i.stride) };
+                // SAFETY: y - 1 and x - 1 were just checked to lie within the map.
+                sources[dy][dx] = unsafe { i.image.add(pixel * i.pitch) };
             }
         }
     }
-    // SAFETY: the caller's; sources are pixels of the map or zeros.
+    // SAFETY: each source is a pixel of the map or the zeros, which the caller guarantees for
+    // `vectors` vectors, and the outputs for tile `index`.
     unsafe {
         for vector in 0..i.vectors {
             let c = vector * S::LANES;
@@ -233,15 +243,15 @@ unsafe fn input_tile<S: Simd, E: Element, L: Lines>(
                 for dy in 0..n {
                     let source = sources[dy][dx].add(c);
                     line[dy] = E::load::<S>(source);
-                    // What the next tile reads beside that, for which no prefetcher has as many
-                    // streams: the address may lie beyond the map.
+                    // Prefetch the pixels that only the next tile reads: a hardware prefetcher
+                    // cannot track this many streams. The address may lie beyond the map.
                     if dx >= 2 {
-                        S::prefetch(source.wrapping_add(L::M * i.stride).cast());
+                        S::prefetch(source.wrapping_add(L::M * i.pitch).cast());
                     }
                 }
                 columns[dx] = L::input::<S>(line);
             }
-            let at = index * i.tile_stride + c;
+            let at = index * i.tile_pitch + c;
             for py in 0..n {
                 let mut line = [zero; 6];
                 for dx in 0..n {
@@ -249,7 +259,7 @@ unsafe fn input_tile<S: Simd, E: Element, L: Lines>(
                 }
                 let line = L::input::<S>(line);
                 for px in 0..n {
-                    let to = (py * n + px) * i.plane_stride + at;
+                    let to = (py * n + px) * i.plane_pitch + at;
                     E::store::<S>(i.out.add(to), line[px]);
                     if !i.gate.is_null() {
                         let gate = E::load::<S>(i.gate.add(c));
@@ -261,34 +271,36 @@ unsafe fn input_tile<S: Simd, E: Element, L: Lines>(
     }
 }
 
-/// Where products come from and what becomes of them.
+/// The output transform of one image: the products, and the epilogue for the output map.
 #[derive(Clone, Copy)]
 pub struct Output<O> {
-    /// Which transform.
+    /// The algorithm.
     pub tile: Tile,
-    /// Products [planes, tiles, outputs] from the first output of this epilogue on.
+    /// The products [planes, tiles, outputs], from the first output of this epilogue on.
     pub products: *const f32,
     /// Elements from one tile to the next.
-    pub tile_stride: usize,
+    pub tile_pitch: usize,
     /// Elements from one plane to the next.
-    pub plane_stride: usize,
+    pub plane_pitch: usize,
     /// Height and width of the map.
     pub size: (usize, usize),
-    /// Vectors of outputs.
+    /// Number of vectors of outputs.
     pub vectors: usize,
-    /// Pixel 0 of the image, of all images.
+    /// Pixel 0 of the image, counted over the whole batch.
     pub pixel: usize,
-    /// What becomes of the sums.
+    /// What is done with the transformed sums.
     pub epilogue: Epilogue<O>,
 }
 
-/// Transforms the products at place `index` back to the tile at row and column (in tiles).
+/// Transforms the products of tile `index` to the output tile at `row` and `column`, counted in
+/// tiles.
 ///
 /// # Safety
-/// The contract of [`Simd`]; pointers hold what [`Output`] says.
+/// The contract of [`Simd`]. The products are valid for tile `index` of every plane, and every
+/// pointer of the epilogue is null or valid for the pixels of the tile.
 #[inline(always)]
 pub unsafe fn output<S: Simd, O: Element>(o: &Output<O>, row: usize, column: usize, index: usize) {
-    // SAFETY: the caller's.
+    // SAFETY: the caller's contract is that of `output_tile`.
     unsafe {
         match o.tile {
             Tile::F2 => output_tile::<S, O, F2>(o, row, column, index),
@@ -298,7 +310,7 @@ pub unsafe fn output<S: Simd, O: Element>(o: &Output<O>, row: usize, column: usi
 }
 
 #[inline(always)]
-unsafe fn output_tile<S: Simd, O: Element, L: Lines>(
+unsafe fn output_tile<S: Simd, O: Element, L: Transform1d>(
     o: &Output<O>,
     row: usize,
     column: usize,
@@ -307,17 +319,18 @@ unsafe fn output_tile<S: Simd, O: Element, L: Lines>(
     let n = L::M + 2;
     let (top, left) = (row * L::M, column * L::M);
     let (height, width) = ((o.size.0 - top).min(L::M), (o.size.1 - left).min(L::M));
-    // SAFETY: the caller's; pixels beyond the map are not stored.
+    // SAFETY: the caller guarantees the products of this tile. `height` and `width` are clipped to
+    // the map, so no pixel beyond it is stored. `spill` holds M * M <= 16 vectors.
     unsafe {
         for vector in 0..o.vectors {
             let c = vector * S::LANES;
-            let from = o.products.add(index * o.tile_stride + c);
+            let from = o.products.add(index * o.tile_pitch + c);
             let zero = S::splat(0.0);
             let mut columns = [[zero; 4]; 6];
             for px in 0..n {
                 let mut line = [zero; 6];
                 for py in 0..n {
-                    line[py] = S::load(from.add((py * n + px) * o.plane_stride));
+                    line[py] = S::load(from.add((py * n + px) * o.plane_pitch));
                 }
                 columns[px] = L::output::<S>(line);
             }
@@ -337,9 +350,9 @@ unsafe fn output_tile<S: Simd, O: Element, L: Lines>(
             let affine = o.epilogue.affine::<S>(c);
             for dy in 0..height {
                 for dx in 0..width {
-                    let place = (top + dy) * o.size.1 + left + dx;
+                    let image_pixel = (top + dy) * o.size.1 + left + dx;
                     let v = S::load(spill.add((dy * L::M + dx) * S::LANES));
-                    o.epilogue.finish_with::<S>(v, affine, o.pixel + place, place, c);
+                    o.epilogue.apply_with::<S>(v, affine, o.pixel + image_pixel, image_pixel, c);
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! From the model's description to steps.
+//! Builds the plan: from the model's description to steps.
 
 use spec::model::{Block, Body, Conv, ConvBn, Linear};
 use spec::weights::Weights;
@@ -6,22 +6,22 @@ use spec::{EngineError, Model, ModuleId};
 
 use super::choose::{Convolution, Layer};
 use super::fold::{Affine, Kernel, Params};
-use super::{Arm, BufferId, DONE, Finish, Map, Op, Plan, Source, Step, Winograd};
-use crate::isa::{Kernels, Tabled};
+use super::{Branch, BufferId, DONE, EpilogueSpec, Map, Op, OperandSpec, Plan, Step, Winograd};
+use crate::isa::{HasKernels, Kernels};
 use crate::kernels::epilogue::{Activation, stage};
 use crate::kernels::import::CELL;
-use crate::memory::Store;
+use crate::memory::Arena;
 use crate::pack::{Packed, Planes, grouped, padded};
 
-/// What a plan is made for.
+/// Choices that a plan depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
     /// How 3x3 convolutions are computed.
     pub convolution: Convolution,
 }
 
-/// Makes the plan of a network.
-pub fn plan<E: Tabled>(
+/// Makes the plan of a network and packs its weights. Fails if the weights do not fit the model.
+pub fn plan<E: HasKernels>(
     model: &Model,
     weights: Weights,
     kernels: &Kernels<E>,
@@ -35,7 +35,7 @@ pub fn plan<E: Tabled>(
         target,
         steps: vec![],
         buffers: 0,
-        store: Store::default(),
+        arena: Arena::default(),
     };
     let mut x = b.stem()?;
     for block in &model.blocks {
@@ -49,7 +49,7 @@ pub fn plan<E: Tabled>(
     Ok(Plan { steps: b.steps, buffers: b.buffers, output })
 }
 
-/// A plan in the making.
+/// A plan that is being built.
 pub struct Builder<'a, E> {
     pub(super) model: &'a Model,
     pub(super) params: Params,
@@ -57,13 +57,13 @@ pub struct Builder<'a, E> {
     target: Target,
     steps: Vec<Step<E>>,
     buffers: usize,
-    store: Store,
+    arena: Arena,
 }
 
-/// A convolution, its weights and what becomes of it.
-pub(super) type Wanted<'c> = (&'c Conv, &'c Kernel, Finish);
+/// A convolution, its weights and its epilogue.
+pub(super) type ConvWithEpilogue<'c> = (&'c Conv, &'c Kernel, EpilogueSpec);
 
-impl<E: Tabled> Builder<'_, E> {
+impl<E: HasKernels> Builder<'_, E> {
     pub(super) fn lanes(&self) -> usize {
         self.kernels.lanes
     }
@@ -73,15 +73,15 @@ impl<E: Tabled> Builder<'_, E> {
         BufferId(self.buffers - 1)
     }
 
-    /// A new map.
+    /// A map in a new buffer.
     pub(super) fn map(&mut self, channels: usize, size: (usize, usize)) -> Map {
-        let mut stride = channels.next_multiple_of(self.lanes());
-        // The rows of a GEMM tile are pixels: at a distance of 2 KiB or more, 14 of them would meet
-        // in one or two sets of the first cache level.
-        if (stride * size_of::<E>()).is_multiple_of(2048) {
-            stride += 64 / size_of::<E>();
+        let mut pitch = channels.next_multiple_of(self.lanes());
+        // The rows of a GEMM tile are pixels. With a pitch that is a multiple of 2 KiB, all rows of
+        // a tile would map to one or two sets of the L1 cache. A cache line more avoids that.
+        if (pitch * size_of::<E>()).is_multiple_of(2048) {
+            pitch += 64 / size_of::<E>();
         }
-        Map { buffer: self.buffer(), channels, stride, size }
+        Map { buffer: self.buffer(), channels, pitch, size }
     }
 
     fn push(&mut self, op: Op<E>, name: &str, kind: &'static str, macs: u64) {
@@ -92,53 +92,55 @@ impl<E: Tabled> Builder<'_, E> {
         self.model.module(id).macs
     }
 
-    /// A result that is scaled and shifted.
-    pub(super) fn affine(&self, out: Map, affine: &Affine) -> Finish {
+    /// An epilogue with the scale and shift of a normalisation.
+    pub(super) fn affine(&self, out: Map, affine: &Affine) -> EpilogueSpec {
         let scale = Some(padded(affine.scale.iter().copied(), self.lanes()));
         let bias = Some(padded(affine.shift.iter().copied(), self.lanes()));
-        Finish { scale, bias, ..Finish::to(out) }
+        EpilogueSpec { scale, bias, ..EpilogueSpec::to(out) }
     }
 
-    /// A result with the bias of a convolution.
-    pub(super) fn biased(&self, out: Map, kernel: &Kernel) -> Finish {
+    /// An epilogue with the bias of a convolution.
+    pub(super) fn biased(&self, out: Map, kernel: &Kernel) -> EpilogueSpec {
         let bias = padded((0..out.channels).map(|o| kernel.bias(o)), self.lanes());
-        Finish { bias: Some(bias), ..Finish::to(out) }
+        EpilogueSpec { bias: Some(bias), ..EpilogueSpec::to(out) }
     }
 
-    /// Packed weights of a 1x1 convolution.
+    /// The packed weights of a 1x1 convolution.
     pub(super) fn matrix(
         &mut self,
         conv: &Conv,
         weight: impl Fn(usize, usize) -> f64 + Sync,
     ) -> Packed<E> {
         let (shape, lanes) = ([conv.in_channels, conv.out_channels], self.lanes());
-        Packed::matrix(&mut self.store, shape, lanes, weight)
+        Packed::matrix(&mut self.arena, shape, lanes, weight)
     }
 
-    pub(super) fn source(
+    /// The operand of a product.
+    pub(super) fn operand(
         &self,
         from: Map,
         kernel: usize,
         gate: Option<Map>,
         weights: Packed<E>,
-    ) -> Source<E> {
-        Source { from, kernel, gate, weights }
+    ) -> OperandSpec<E> {
+        OperandSpec { from, kernel, gate, weights }
     }
 
+    /// Adds a step that computes `module` as a matrix product.
     pub(super) fn gemm(
         &mut self,
         name: &str,
         kind: &'static str,
         module: ModuleId,
-        first: Source<E>,
-        second: Option<Source<E>>,
-        finish: Finish,
+        first: OperandSpec<E>,
+        second: Option<OperandSpec<E>>,
+        epilogue: EpilogueSpec,
     ) {
         let macs = self.macs(module);
-        self.push(Op::Gemm { first, second, finish }, name, kind, macs);
+        self.push(Op::Gemm { first, second, epilogue }, name, kind, macs);
     }
 
-    /// A convolution of stride 1 as a product.
+    /// Adds a convolution of stride 1 as a matrix product.
     pub(super) fn conv(
         &mut self,
         conv: &Conv,
@@ -146,16 +148,16 @@ impl<E: Tabled> Builder<'_, E> {
         kernel: &Kernel,
         x: Map,
         gate: Option<Map>,
-        finish: Finish,
+        epilogue: EpilogueSpec,
     ) {
         let (inner, taps) = (grouped::<E>(x.channels), conv.kernel * conv.kernel);
         let (shape, lanes) = ([taps * inner, conv.out_channels], self.lanes());
-        let weights = Packed::matrix(&mut self.store, shape, lanes, |output, k| {
+        let weights = Packed::matrix(&mut self.arena, shape, lanes, |output, k| {
             let (tap, channel) = (k / inner, k % inner);
             if channel < x.channels { kernel.at(output, channel, tap) } else { 0.0 }
         });
-        let source = self.source(x, conv.kernel, gate, weights);
-        self.gemm(&conv.name, kind, conv.id, source, None, finish);
+        let operand = self.operand(x, conv.kernel, gate, weights);
+        self.gemm(&conv.name, kind, conv.id, operand, None, epilogue);
     }
 
     fn choose(&self, x: Map, outputs: usize) -> Option<crate::kernels::winograd::Tile> {
@@ -164,38 +166,39 @@ impl<E: Tabled> Builder<'_, E> {
             outputs,
             size: x.size,
             lanes: self.lanes(),
-            depth: self.kernels.depth,
+            k_per_instruction: self.kernels.k_per_instruction,
             bytes: size_of::<E>(),
         };
         layer.choose(self.target.convolution)
     }
 
-    /// A 3x3 convolution.
+    /// Adds a 3x3 convolution of stride 1, with the algorithm that is chosen for it.
     pub(super) fn conv3x3(
         &mut self,
         conv: &Conv,
         kind: &'static str,
         kernel: &Kernel,
         x: Map,
-        finish: Finish,
+        epilogue: EpilogueSpec,
     ) {
         match self.choose(x, conv.out_channels) {
-            None => self.conv(conv, kind, kernel, x, None, finish),
+            None => self.conv(conv, kind, kernel, x, None, epilogue),
             Some(tile) => {
-                let main = self.arm(tile, x, (conv, kernel, finish));
-                let room = std::array::from_fn(|_| self.buffer());
-                let op = Winograd { tile, from: x, gate: None, main, second: None, room };
+                let main = self.branch(tile, x, (conv, kernel, epilogue));
+                let workspace = std::array::from_fn(|_| self.buffer());
+                let op = Winograd { tile, from: x, gate: None, main, second: None, workspace };
                 let macs = self.macs(conv.id);
                 self.push(Op::Winograd(Box::new(op)), &conv.name, kind, macs);
             }
         }
     }
 
-    /// Two 3x3 convolutions, the second of the gated input.
+    /// Adds two 3x3 convolutions of `x`, the second of the gated input. By Winograd's algorithm,
+    /// they are one step.
     pub(super) fn pair3x3(
         &mut self,
-        first: Wanted<'_>,
-        second: Wanted<'_>,
+        first: ConvWithEpilogue<'_>,
+        second: ConvWithEpilogue<'_>,
         kind: &'static str,
         x: Map,
         gate: Option<Map>,
@@ -207,36 +210,37 @@ impl<E: Tabled> Builder<'_, E> {
         };
         let macs = self.macs(first.0.id) + self.macs(second.0.id);
         let name = first.0.name.clone();
-        let main = self.arm(tile, x, first);
-        let second = Some(self.arm(tile, x, second));
-        let room = std::array::from_fn(|_| self.buffer());
-        let op = Winograd { tile, from: x, gate, main, second, room };
+        let main = self.branch(tile, x, first);
+        let second = Some(self.branch(tile, x, second));
+        let workspace = std::array::from_fn(|_| self.buffer());
+        let op = Winograd { tile, from: x, gate, main, second, workspace };
         self.push(Op::Winograd(Box::new(op)), &name, kind, macs);
     }
 
-    fn arm(
+    fn branch(
         &mut self,
         tile: crate::kernels::winograd::Tile,
         x: Map,
-        (conv, kernel, finish): Wanted<'_>,
-    ) -> Arm<E> {
+        (conv, kernel, epilogue): ConvWithEpilogue<'_>,
+    ) -> Branch<E> {
         let taps = |output, channel| kernel.taps(output, channel);
         let (shape, lanes) = ([x.channels, conv.out_channels], self.lanes());
-        let thirds = [0..x.channels, 0..x.channels];
-        let weights = Planes::new(&mut self.store, tile, shape, lanes, &thirds, taps);
-        Arm { weights, finish }
+        let third_taps = [0..x.channels, 0..x.channels];
+        let weights = Planes::new(&mut self.arena, tile, shape, lanes, &third_taps, taps);
+        Branch { weights, epilogue }
     }
 
+    /// Adds the mean over all pixels.
     pub(super) fn mean(&mut self, kind: &'static str, module: ModuleId, x: Map) -> Map {
         let out = self.map(x.channels, (1, 1));
-        let finish = Finish::to(out).show(DONE, module);
+        let epilogue = EpilogueSpec::to(out).tap_at(DONE, module);
         let name = self.model.module(module).name.clone();
-        self.push(Op::Mean { from: x, finish }, &name, kind, 0);
+        self.push(Op::Mean { from: x, epilogue }, &name, kind, 0);
         out
     }
 
-    /// The stem's 5x5 convolution of stride 2 is a 3x3 convolution on cells of 2x2 pixels (see
-    /// [`crate::kernels::import`]), whose taps beyond the fifth row and column are zero.
+    /// Adds the stem. Its 5x5 convolution of stride 2 is computed as a 3x3 convolution on cells of
+    /// 2x2 pixels ([`crate::kernels::import`]); taps beyond the fifth row and column are zero.
     fn stem(&mut self) -> Result<Map, EngineError> {
         let stem = &self.model.stem;
         let (planes, size) = (stem.conv.in_channels, self.model.config.size);
@@ -245,10 +249,10 @@ impl<E: Tabled> Builder<'_, E> {
 
         let kernel = self.params.kernel(&stem.conv)?;
         let out = self.map(stem.conv.out_channels, cells.size);
-        // The ReLU is part of the pooling.
-        let finish = self
+        // The max-pool applies the ReLU.
+        let epilogue = self
             .affine(out, &self.params.affine_of(&kernel, &stem.bn)?)
-            .show(stage::LINEAR, stem.bn.id);
+            .tap_at(stage::LINEAR, stem.bn.id);
         let tap = |output: usize, channel: usize, ty: usize, tx: usize| {
             let ((dy, dx), plane) = (CELL[channel / planes], channel % planes);
             let (y, x) = (2 * ty + dy, 2 * tx + dx);
@@ -259,30 +263,31 @@ impl<E: Tabled> Builder<'_, E> {
             Some(tile) => {
                 let taps = |o: usize, c: usize| std::array::from_fn(|t| tap(o, c, t / 3, t % 3));
                 let shape = [4 * planes, outputs];
-                // The fifth row and column lie in these pixels of a cell.
-                let thirds = [0..2 * planes, planes..3 * planes];
-                let weights = Planes::new(&mut self.store, tile, shape, lanes, &thirds, taps);
-                let main = Arm { weights, finish };
-                let room = std::array::from_fn(|_| self.buffer());
-                let op = Winograd { tile, from: cells, gate: None, main, second: None, room };
+                // The third row of the 3x3 kernel holds the fifth row of the 5x5 kernel, which
+                // only these pixels of a cell use; likewise the third column.
+                let third_taps = [0..2 * planes, planes..3 * planes];
+                let weights = Planes::new(&mut self.arena, tile, shape, lanes, &third_taps, taps);
+                let main = Branch { weights, epilogue };
+                let workspace = std::array::from_fn(|_| self.buffer());
+                let op = Winograd { tile, from: cells, gate: None, main, second: None, workspace };
                 Op::Winograd(Box::new(op))
             }
             None => {
                 let inner = grouped::<E>(4 * planes);
                 let shape = [9 * inner, outputs];
-                let weights = Packed::matrix(&mut self.store, shape, lanes, |o, k| {
+                let weights = Packed::matrix(&mut self.arena, shape, lanes, |o, k| {
                     let (t, c) = (k / inner, k % inner);
                     tap(o, c, t / 3, t % 3)
                 });
-                let first = self.source(cells, 3, None, weights);
-                Op::Gemm { first, second: None, finish }
+                let first = self.operand(cells, 3, None, weights);
+                Op::Gemm { first, second: None, epilogue }
             }
         };
         self.push(op, &stem.conv.name, "stem", self.macs(stem.conv.id));
 
         let pooled = self.map(outputs, (cells.size.0.div_ceil(2), cells.size.1.div_ceil(2)));
-        let finish = Finish::to(pooled).show(DONE, self.model.maxpool);
-        self.push(Op::MaxPool { from: out, finish }, "maxpool", "pool", 0);
+        let epilogue = EpilogueSpec::to(pooled).tap_at(DONE, self.model.maxpool);
+        self.push(Op::MaxPool { from: out, epilogue }, "maxpool", "pool", 0);
         Ok(pooled)
     }
 
@@ -294,26 +299,26 @@ impl<E: Tabled> Builder<'_, E> {
         match &block.body {
             Body::Bottleneck { reduce, ctl, bn2, expand } => {
                 let h = self.conv1x1(reduce, "reduce 1x1", x, Activation::Relu, true)?;
-                let h = self.ctl(ctl, bn2, h, |finish| {
-                    finish.then(Activation::Relu).show(stage::LINEAR, bn2.id)
+                let h = self.ctl(ctl, bn2, h, |epilogue| {
+                    epilogue.activation(Activation::Relu).tap_at(stage::LINEAR, bn2.id)
                 })?;
                 self.expand(block, expand, h, x)
             }
             Body::Basic { ctl1, bn1, ctl2, bn2 } => {
-                let h = self.ctl(ctl1, bn1, x, |finish| {
-                    finish.then(Activation::Relu).show(stage::LINEAR, bn1.id)
+                let h = self.ctl(ctl1, bn1, x, |epilogue| {
+                    epilogue.activation(Activation::Relu).tap_at(stage::LINEAR, bn1.id)
                 })?;
                 let shortcut = match &block.shortcut {
-                    // Observed, it would come before the block that precedes it in the model.
+                    // Not observable: it is computed before modules that precede it in the model.
                     Some(shortcut) => {
                         self.conv1x1(shortcut, "shortcut 1x1", x, Activation::Identity, false)?
                     }
                     None => x,
                 };
-                self.ctl(ctl2, bn2, h, |finish| {
-                    Finish { residual: Some(shortcut.buffer), ..finish }
-                        .then(Activation::Relu)
-                        .show(stage::ACTIVATION, block.id)
+                self.ctl(ctl2, bn2, h, |epilogue| {
+                    EpilogueSpec { residual: Some(shortcut.buffer), ..epilogue }
+                        .activation(Activation::Relu)
+                        .tap_at(stage::ACTIVATION, block.id)
                 })
             }
         }
@@ -323,13 +328,13 @@ impl<E: Tabled> Builder<'_, E> {
         let kernel = self.params.kernel(&pair.conv)?;
         let out = self.map(x.channels, pair.conv.out_size);
         let weights: Vec<f32> = (0..4)
-            .flat_map(|tap| padded((0..x.channels).map(|c| kernel.at(c, 0, tap)), x.stride))
+            .flat_map(|tap| padded((0..x.channels).map(|c| kernel.at(c, 0, tap)), x.pitch))
             .collect();
-        let finish = self
+        let epilogue = self
             .affine(out, &self.params.affine_of(&kernel, &pair.bn)?)
-            .show(stage::LINEAR, pair.bn.id);
+            .tap_at(stage::LINEAR, pair.bn.id);
         let macs = self.macs(pair.conv.id);
-        let op = Op::Depthwise { from: x, weights, finish };
+        let op = Op::Depthwise { from: x, weights, epilogue };
         self.push(op, &pair.conv.name, "downsample", macs);
         Ok(out)
     }
@@ -340,23 +345,23 @@ impl<E: Tabled> Builder<'_, E> {
         kind: &'static str,
         x: Map,
         activation: Activation,
-        shown: bool,
+        observable: bool,
     ) -> Result<Map, EngineError> {
         let kernel = self.params.kernel(&pair.conv)?;
         let out = self.map(pair.conv.out_channels, x.size);
-        let mut finish =
-            self.affine(out, &self.params.affine_of(&kernel, &pair.bn)?).then(activation);
-        if shown {
-            finish = finish.show(stage::LINEAR, pair.bn.id);
+        let mut epilogue =
+            self.affine(out, &self.params.affine_of(&kernel, &pair.bn)?).activation(activation);
+        if observable {
+            epilogue = epilogue.tap_at(stage::LINEAR, pair.bn.id);
         }
         let weights = self.matrix(&pair.conv, |o, c| kernel.at(o, c, 0));
-        let source = self.source(x, 1, None, weights);
-        self.gemm(&pair.conv.name, kind, pair.conv.id, source, None, finish);
+        let operand = self.operand(x, 1, None, weights);
+        self.gemm(&pair.conv.name, kind, pair.conv.id, operand, None, epilogue);
         Ok(out)
     }
 
-    /// ReLU(BN(conv h) + shortcut). A convolution on the shortcut goes into the same sums, with both
-    /// scales in the weights.
+    /// Adds ReLU(BN(conv(h)) + shortcut). A convolution on the shortcut is accumulated into the
+    /// same sums; the scales of both normalisations are then multiplied into the weights.
     fn expand(
         &mut self,
         block: &Block,
@@ -368,26 +373,27 @@ impl<E: Tabled> Builder<'_, E> {
         let affine = self.params.affine_of(&kernel, &expand.bn)?;
         let out = self.map(expand.conv.out_channels, h.size);
         let Some(shortcut) = &block.shortcut else {
-            let finish = Finish { residual: Some(x.buffer), ..self.affine(out, &affine) }
-                .then(Activation::Relu)
-                .show(stage::ACTIVATION, block.id);
+            let epilogue = EpilogueSpec { residual: Some(x.buffer), ..self.affine(out, &affine) }
+                .activation(Activation::Relu)
+                .tap_at(stage::ACTIVATION, block.id);
             let weights = self.matrix(&expand.conv, |o, c| kernel.at(o, c, 0));
-            let source = self.source(h, 1, None, weights);
-            self.gemm(&expand.conv.name, "expand 1x1", expand.conv.id, source, None, finish);
+            let operand = self.operand(h, 1, None, weights);
+            self.gemm(&expand.conv.name, "expand 1x1", expand.conv.id, operand, None, epilogue);
             return Ok(out);
         };
         let other = self.params.kernel(&shortcut.conv)?;
         let added = self.params.affine_of(&other, &shortcut.bn)?;
         let bias = affine.shift.iter().zip(&added.shift).map(|(a, b)| a + b);
-        let finish = Finish { bias: Some(padded(bias, self.lanes())), ..Finish::to(out) }
-            .then(Activation::Relu)
-            .show(stage::ACTIVATION, block.id);
+        let epilogue =
+            EpilogueSpec { bias: Some(padded(bias, self.lanes())), ..EpilogueSpec::to(out) }
+                .activation(Activation::Relu)
+                .tap_at(stage::ACTIVATION, block.id);
         let weights = self.matrix(&expand.conv, |o, c| kernel.at(o, c, 0) * affine.scale[o]);
-        let first = self.source(h, 1, None, weights);
+        let first = self.operand(h, 1, None, weights);
         let weights = self.matrix(&shortcut.conv, |o, c| other.at(o, c, 0) * added.scale[o]);
-        let second = self.source(x, 1, None, weights);
+        let second = self.operand(x, 1, None, weights);
         let macs = self.macs(expand.conv.id) + self.macs(shortcut.conv.id);
-        let op = Op::Gemm { first, second: Some(second), finish };
+        let op = Op::Gemm { first, second: Some(second), epilogue };
         self.push(op, &expand.conv.name, "expand + shortcut 1x1", macs);
         Ok(out)
     }
@@ -395,11 +401,11 @@ impl<E: Tabled> Builder<'_, E> {
     fn linear(&mut self, fc: &Linear, features: Map) -> Result<Map, EngineError> {
         let kernel = self.params.dense(fc)?;
         let out = self.map(fc.out_features, (1, 1));
-        let finish = self.biased(out, &kernel).show(DONE, fc.id);
+        let epilogue = self.biased(out, &kernel).tap_at(DONE, fc.id);
         let (shape, lanes) = ([fc.in_features, fc.out_features], self.lanes());
-        let weights = Packed::matrix(&mut self.store, shape, lanes, |o, c| kernel.at(o, c, 0));
-        let source = self.source(features, 1, None, weights);
-        self.gemm(&fc.name, "head", fc.id, source, None, finish);
+        let weights = Packed::matrix(&mut self.arena, shape, lanes, |o, c| kernel.at(o, c, 0));
+        let operand = self.operand(features, 1, None, weights);
+        self.gemm(&fc.name, "head", fc.id, operand, None, epilogue);
         Ok(out)
     }
 }

@@ -1,51 +1,56 @@
-//! Which algorithm a 3x3 convolution gets.
+//! The choice of the algorithm for a 3x3 convolution, from a model of its cost in cycles.
 
 use crate::kernels::winograd::Tile;
 
-/// What is known of a layer and the machine.
+/// The properties of a layer and of the machine that the choice depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Layer {
-    /// Input channels.
+    /// Number of input channels.
     pub channels: usize,
-    /// Output channels of all arms.
+    /// Output channels of all convolutions of the layer.
     pub outputs: usize,
-    /// Height and width.
+    /// Height and width of the map.
     pub size: (usize, usize),
-    /// f32 in a vector.
+    /// Number of f32 in a vector.
     pub lanes: usize,
-    /// Channels that are multiplied in the time of one vector instruction: 2 with bfloat16 dot
-    /// products, more with a matrix unit.
-    pub depth: usize,
-    /// Bytes of a weight.
+    /// Input channels that are accumulated in the time of one vector instruction
+    /// ([`crate::kernels::gemm::MicroKernel::K_PER_INSTRUCTION`]): 2 with bfloat16 dot products,
+    /// more with a matrix unit.
+    pub k_per_instruction: usize,
+    /// Size of a weight in bytes.
     pub bytes: usize,
 }
 
 /// How 3x3 convolutions are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Convolution {
-    /// What is expected to be fastest, within the error budget of the precision.
+    /// With the algorithm that is expected to be the fastest within the error budget of the
+    /// precision.
     #[default]
     Auto,
-    /// As a matrix product.
+    /// Directly, as a matrix product.
     Direct,
-    /// Winograd with this tile.
+    /// By Winograd's algorithm with this tile.
     Winograd(Tile),
 }
 
-/// Bytes that one core reads from memory in one cycle, about: weights that are read once per
-/// inference cost that much (measured: 24 GB/s at 3.7 GHz). The choice depends neither on threads
-/// nor on the batch, so that neither do the results.
+/// Bytes that one core reads from memory in one cycle, approximately (measured: 24 GB/s at 3.7
+/// GHz). This gives the cost of the weights, which are read once for each clip. The cost model
+/// ignores the number of threads and the size of the batch, so that the results do not depend on
+/// them.
 const BYTES_PER_CYCLE: f64 = 6.5;
 
-/// Instructions that transform one vector of an input tile and of an output tile, for each plane:
-/// counted in the kernels, with loads and stores.
+/// Instructions for the transforms, for each plane and each vector of an input or output tile:
+/// counted in the kernels, including loads and stores.
 const TRANSFORM: f64 = 6.0;
 
 impl Layer {
-    /// Cycles of a multiplication per clip, of a bound by weights, and of transforms.
+    /// Cycles for one clip: the larger of the products and the reading of the weights, and the
+    /// transforms.
     fn cycles(&self, planes: usize, rows: usize, transforms: f64) -> f64 {
         let vectors = self.outputs.div_ceil(self.lanes) as f64;
-        let products = (planes * rows * self.channels) as f64 * vectors / self.depth as f64;
+        let products =
+            (planes * rows * self.channels) as f64 * vectors / self.k_per_instruction as f64;
         let weights = planes * self.channels * self.outputs * self.bytes;
         products.max(weights as f64 / BYTES_PER_CYCLE) + transforms
     }
@@ -61,10 +66,12 @@ impl Layer {
         self.cycles(tile.planes(), tiles, transforms)
     }
 
-    /// The cheapest. All of them are within the error budget of `harness diff` in both precisions: in
-    /// bfloat16 F(4x4) comes to a ratio of 2.4, F(2x2) to 0.9, where 4 passes.
-    pub fn choose(&self, wish: Convolution) -> Option<Tile> {
-        match wish {
+    /// The algorithm for this layer: a Winograd tile, or None for a direct convolution. With
+    /// [`Convolution::Auto`], it is the cheapest one. All are within the error budget of `harness
+    /// diff` in both precisions: in bfloat16, the budget ratio of F(4x4) is 2.4 and that of F(2x2)
+    /// 0.9; 4 or less passes.
+    pub fn choose(&self, requested: Convolution) -> Option<Tile> {
+        match requested {
             Convolution::Direct => None,
             Convolution::Winograd(tile) => Some(tile),
             Convolution::Auto => {

@@ -1,9 +1,12 @@
-//! The positional embedding at the size of the map, computed once at load in f64. Written anew for
-//! this side of the comparison; `impls/scalar/src/resize` says where each semantics comes from.
+//! The positional embedding, resized to the size of the map once at load, in f64.
+//!
+//! This code is independent of `impls/scalar/src/resize`, so that the comparison of the engines
+//! checks both. The documentation there gives the source of each semantics.
 
 use spec::PosEmbed;
 
-/// One plane [from, from] at another size; None where the Flax port itself fails (a side of 1).
+/// Resizes one plane [from, from] to [to.0, to.1], row-major. None where the Flax port itself
+/// divides by zero, that is for a plane of one row and column.
 pub fn resize(
     plane: &[f32],
     from: usize,
@@ -30,7 +33,8 @@ pub fn resize(
     Some(out)
 }
 
-/// The sources of each place along one side, with their weights.
+/// For each output coordinate along one axis: the input coordinates that it is interpolated from,
+/// and their weights.
 fn taps(from: usize, to: usize, semantics: PosEmbed) -> Option<Vec<Vec<(usize, f64)>>> {
     let last = (from - 1) as f64;
     match semantics {
@@ -40,15 +44,15 @@ fn taps(from: usize, to: usize, semantics: PosEmbed) -> Option<Vec<Vec<(usize, f
         }
         PosEmbed::HalfPixel => {
             let step = from as f64 / to as f64;
-            let place = |at: usize| ((at as f64 + 0.5) * step - 0.5).max(0.0);
-            Some((0..to).map(|at| between(place(at), from)).collect())
+            let source = |at: usize| ((at as f64 + 0.5) * step - 0.5).max(0.0);
+            Some((0..to).map(|at| between(source(at), from)).collect())
         }
         PosEmbed::Flax => flax(from, to),
         PosEmbed::Off => Some(vec![vec![]; to]),
     }
 }
 
-/// The two places around a coordinate.
+/// Linear interpolation at coordinate `at`: the two neighbours and their weights.
 fn between(at: f64, from: usize) -> Vec<(usize, f64)> {
     let low = (at as usize).min(from - 1);
     let high = (low + 1).min(from - 1);
@@ -56,9 +60,10 @@ fn between(at: f64, from: usize) -> Vec<(usize, f64)> {
     vec![(low, 1.0 - share), (high, share)]
 }
 
-/// What `jax.image.scale_and_translate` does with the port's scale (to - 1) / (from - 1) and
-/// translation 1/2 - scale / 2, without antialiasing: weights of a triangle around the sample,
-/// normalised, and nothing where the sample lies outside of the plane or the scale is 0.
+/// The weights of `jax.image.scale_and_translate` without antialiasing, for the scale (to - 1) /
+/// (from - 1) and the translation 1/2 - scale / 2 that the Flax port passes: those of a triangle
+/// filter around the sample, normalised. There are none if the sample lies outside of the plane or
+/// the scale is 0.
 fn flax(from: usize, to: usize) -> Option<Vec<Vec<(usize, f64)>>> {
     if from == 1 {
         return None;

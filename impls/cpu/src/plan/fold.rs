@@ -1,4 +1,4 @@
-//! Learned values as the plan needs them, in f64 until they are rounded once.
+//! Weights and folded normalisations, in f64 until they are packed and rounded once.
 
 use std::sync::Arc;
 
@@ -6,11 +6,11 @@ use spec::model::{BatchNorm, Conv, Linear};
 use spec::weights::{Param, Weights};
 use spec::{EngineError, Model};
 
-/// The weights of a model, checked. Those of convolutions leave as they are packed, so that a large
-/// model is not held twice.
+/// The weights of a model, checked against its description. The weights of a convolution are
+/// removed when they are taken for packing, so that a large model is not held twice.
 pub struct Params(Weights);
 
-/// A convolution's weight [out, in, k, k] and bias.
+/// The weight [out, in / groups, k, k] and the bias `[out]` of a convolution.
 pub struct Kernel {
     weight: Arc<Param>,
     bias: Option<Arc<Param>>,
@@ -19,32 +19,33 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Weight of an output, an input channel and a tap (row-major).
+    /// The weight for an output, an input channel and a tap (taps are row-major).
     pub fn at(&self, output: usize, channel: usize, tap: usize) -> f64 {
         f64::from(self.weight.data[(output * self.inner + channel) * self.taps + tap])
     }
 
-    /// A 3x3 kernel.
+    /// The nine taps of a 3x3 kernel.
     pub fn taps(&self, output: usize, channel: usize) -> [f64; 9] {
         std::array::from_fn(|tap| self.at(output, channel, tap))
     }
 
-    /// The bias of an output, 0 where there is none.
+    /// The bias of an output; 0 if the convolution has none.
     pub fn bias(&self, output: usize) -> f64 {
         self.bias.as_ref().map_or(0.0, |bias| f64::from(bias.data[output]))
     }
 }
 
-/// y = x * scale + shift, what a batch normalisation with running statistics is.
+/// y = x * scale + shift, to which a batch normalisation with running statistics reduces.
 pub struct Affine {
-    /// Of each channel.
+    /// Scale of each channel.
     pub scale: Vec<f64>,
-    /// Of each channel.
+    /// Shift of each channel.
     pub shift: Vec<f64>,
 }
 
 impl Params {
-    /// Refuses weights that lack a tensor of the model or have it in another shape.
+    /// Checks the weights: a missing tensor is [`EngineError::MissingWeight`], one of another shape
+    /// [`EngineError::Shape`].
     pub fn new(model: &Model, weights: Weights) -> Result<Self, EngineError> {
         for wanted in model.parameters() {
             let missing = || EngineError::MissingWeight(wanted.name.clone());
@@ -60,13 +61,13 @@ impl Params {
         Ok(Params(weights))
     }
 
-    /// A tensor by name.
+    /// The values of a tensor by name. Fails if it was taken.
     pub fn get(&self, name: &str) -> Result<&[f32], EngineError> {
         let found = self.0.get(name).ok_or_else(|| EngineError::MissingWeight(name.to_owned()))?;
         Ok(&found.data)
     }
 
-    /// A convolution's, which can be had once.
+    /// Takes the weights of `conv`; a second call fails, because packing consumes them.
     pub fn kernel(&mut self, conv: &Conv) -> Result<Kernel, EngineError> {
         let bias = match conv.bias {
             true => Some(self.take(&format!("{}.bias", conv.name))?),
@@ -77,7 +78,7 @@ impl Params {
         Ok(Kernel { weight, bias, taps: conv.kernel * conv.kernel, inner })
     }
 
-    /// A dense layer's, as that of a 1x1 convolution.
+    /// Takes the weights of a dense layer as those of a 1x1 convolution; a second call fails.
     pub fn dense(&mut self, fc: &Linear) -> Result<Kernel, EngineError> {
         let bias = Some(self.take(&format!("{}.bias", fc.name))?);
         let weight = self.take(&format!("{}.weight", fc.name))?;
@@ -88,7 +89,7 @@ impl Params {
         self.0.take(name).ok_or_else(|| EngineError::MissingWeight(name.to_owned()))
     }
 
-    /// A normalisation as scale and shift.
+    /// The scale and shift of a normalisation.
     pub fn affine(&self, bn: &BatchNorm) -> Result<Affine, EngineError> {
         let leaf = |name: &str| self.get(&format!("{}.{name}", bn.name));
         let (weight, bias) = (leaf("weight")?, leaf("bias")?);
@@ -101,7 +102,8 @@ impl Params {
         Ok(Affine { scale, shift })
     }
 
-    /// A normalisation of a convolution's output, with the convolution's bias taken in.
+    /// The scale and shift of a normalisation after a convolution, with the convolution's bias
+    /// included.
     pub fn affine_of(&self, kernel: &Kernel, bn: &BatchNorm) -> Result<Affine, EngineError> {
         let mut affine = self.affine(bn)?;
         for (c, shift) in affine.shift.iter_mut().enumerate() {

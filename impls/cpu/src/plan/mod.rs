@@ -1,8 +1,10 @@
-//! The network as a list of steps, made once at load: batch normalisation folded into scales,
-//! weights packed, kernels chosen. What depends on the batch is a [`crate::run::layout::Layout`].
+//! The plan: the network as a list of steps, made once at load, with batch normalisation folded
+//! into scales, weights packed and algorithms chosen. What depends on the size of the batch is in a
+//! [`crate::run::layout::Layout`].
 //!
 //! Reading order: [`build`] (the network), [`ctl`] (its channel-time learning block), [`choose`]
-//! (which algorithm a 3x3 convolution gets), [`fold`] (weights), [`embedding`].
+//! (the algorithm for a 3x3 convolution), [`fold`] (weights and normalisations), [`embedding`] (the
+//! positional embedding).
 
 pub mod build;
 pub mod choose;
@@ -16,98 +18,101 @@ use crate::kernels::epilogue::{Activation, stage};
 use crate::kernels::winograd::Tile;
 use crate::pack::{Packed, Planes};
 
-/// f32 in a cache line.
+/// Number of f32 in a cache line.
 pub const LINE: usize = 16;
 
-/// A buffer of the plan.
+/// The index of a buffer of the plan; a layout gives it an offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BufferId(pub usize);
 
-/// Feature maps [N, H, W, stride] in a buffer; a vector for each clip has H = W = 1.
+/// Feature maps [N, H, W, pitch] in a buffer. A map with H = W = 1 holds one vector for each clip.
 #[derive(Debug, Clone, Copy)]
 pub struct Map {
-    /// Where.
+    /// The buffer that holds the maps.
     pub buffer: BufferId,
-    /// Channels that mean something.
+    /// Number of channels, without padding.
     pub channels: usize,
-    /// Elements from one pixel to the next: whole vectors, and perhaps more.
-    pub stride: usize,
-    /// Height and width.
+    /// Elements from one pixel to the next: a whole number of vectors, and perhaps a cache line
+    /// more.
+    pub pitch: usize,
+    /// Height and width in pixels.
     pub size: (usize, usize),
 }
 
 impl Map {
-    /// Pixels of one image.
+    /// Number of pixels of one image.
     pub fn pixels(&self) -> usize {
         self.size.0 * self.size.1
     }
 
-    /// Vectors of so many lanes that hold the channels.
+    /// Number of vectors of `lanes` elements that hold the channels.
     pub fn vectors(&self, lanes: usize) -> usize {
         self.channels.div_ceil(lanes)
     }
 
-    /// Elements of one image.
+    /// Number of elements of one image, with padding.
     pub fn image(&self) -> usize {
-        self.pixels() * self.stride
+        self.pixels() * self.pitch
     }
 }
 
-/// Where a step's result can be observed.
+/// A point of an epilogue at which a tap can observe the value of a module.
 #[derive(Debug, Clone, Copy)]
-pub struct Show {
-    /// The end of this stage of the epilogue.
+pub struct TapPoint {
+    /// The stage of the epilogue, after which the value is observed.
     pub stage: u8,
-    /// What the value is.
+    /// The module whose output the value is.
     pub module: ModuleId,
 }
 
-/// What becomes of sums: [`crate::kernels::epilogue::Epilogue`] with buffers instead of pointers.
-pub struct Finish {
-    /// Added first.
+/// The parameters of an epilogue: [`crate::kernels::epilogue::Epilogue`] with buffers instead of
+/// pointers, and the points at which it can be observed.
+pub struct EpilogueSpec {
+    /// The map that is added first.
     pub sum: Option<BufferId>,
-    /// Scale of each channel.
+    /// Scale of each channel, padded to whole vectors; None for 1.
     pub scale: Option<Vec<f32>>,
-    /// Bias of each channel.
+    /// Bias of each channel, padded to whole vectors; None for 0.
     pub bias: Option<Vec<f32>>,
-    /// Added after the bias.
+    /// The map that is added after the bias.
     pub residual: Option<BufferId>,
-    /// The function.
+    /// The activation function.
     pub activation: Activation,
-    /// Multiplied by, after the function.
+    /// The map that multiplies the activation.
     pub factor: Option<BufferId>,
-    /// Added last, for each pixel and channel: the positional embedding, and where it is observed.
-    pub post: Option<(Vec<f32>, ModuleId)>,
-    /// The result.
+    /// The positional embedding [H * W, pitch], which is added last, and the module as which it is
+    /// observed.
+    pub embedding: Option<(Vec<f32>, ModuleId)>,
+    /// The map of the result.
     pub out: Map,
-    /// Where it can be observed, in order.
-    pub shows: Vec<Show>,
+    /// The points at which the result can be observed, in the order of their stages.
+    pub tap_points: Vec<TapPoint>,
 }
 
-impl Finish {
-    /// Stores into a map.
+impl EpilogueSpec {
+    /// An epilogue that only stores to a map.
     pub fn to(out: Map) -> Self {
-        Finish {
+        EpilogueSpec {
             sum: None,
             scale: None,
             bias: None,
             residual: None,
             activation: Activation::Identity,
             factor: None,
-            post: None,
+            embedding: None,
             out,
-            shows: vec![],
+            tap_points: vec![],
         }
     }
 
-    /// Adds a function.
-    pub fn then(self, activation: Activation) -> Self {
-        Finish { activation, ..self }
+    /// Sets the activation function.
+    pub fn activation(self, activation: Activation) -> Self {
+        EpilogueSpec { activation, ..self }
     }
 
-    /// Makes a stage observable.
-    pub fn show(mut self, stage: u8, module: ModuleId) -> Self {
-        self.shows.push(Show { stage, module });
+    /// Makes the value after a stage observable as the output of a module.
+    pub fn tap_at(mut self, stage: u8, module: ModuleId) -> Self {
+        self.tap_points.push(TapPoint { stage, module });
         self
     }
 
@@ -116,134 +121,139 @@ impl Finish {
     }
 }
 
-/// One product of a step.
-pub struct Source<E> {
-    /// The input.
+/// One product of a step: its input and its weights.
+pub struct OperandSpec<E> {
+    /// The input map.
     pub from: Map,
-    /// Side of the kernel, stride 1, padded to keep the size.
+    /// Height and width of the kernel; the stride is 1 and the padding keeps the size.
     pub kernel: usize,
-    /// A gate [N, channels] that the input is multiplied by.
+    /// The gate [N, channels] that multiplies the input.
     pub gate: Option<Map>,
-    /// The weights [kernel * kernel * channels, outputs].
+    /// The packed weights [kernel * kernel * channels, outputs].
     pub weights: Packed<E>,
 }
 
-impl<E> Source<E> {
-    /// Whether it reads a band with a border or a gate instead of the map itself.
+impl<E> OperandSpec<E> {
+    /// Whether the product reads a band, because of a border or a gate, instead of the map itself.
     pub fn banded(&self) -> bool {
         self.kernel > 1 || self.gate.is_some()
     }
 
-    /// Channels of a pixel of the band.
+    /// Number of channels of a pixel of the band.
     pub fn channels(&self) -> usize {
         self.weights.k / (self.kernel * self.kernel)
     }
 
-    /// Elements of a line of the band.
+    /// Number of elements of a line of the band.
     pub fn line(&self) -> usize {
         (self.from.size.1 + self.kernel - 1) * self.channels()
     }
 }
 
-/// One set of outputs of a Winograd layer.
-pub struct Arm<E> {
-    /// A matrix for each plane.
+/// One convolution of a Winograd layer: its weights and its epilogue.
+pub struct Branch<E> {
+    /// The transformed weights, one matrix for each plane.
     pub weights: Planes<E>,
-    /// What becomes of the sums.
-    pub finish: Finish,
+    /// What is done with the sums.
+    pub epilogue: EpilogueSpec,
 }
 
-/// A 3x3 convolution by Winograd's algorithm, and a second one on the gated input, which shares the
-/// transform: conv(g * x).
+/// A 3x3 convolution by Winograd's algorithm, conv(x), and optionally a second one on the gated
+/// input, conv(g * x). Both share one input transform.
 pub struct Winograd<E> {
-    /// The tile.
+    /// The algorithm, F(2x2, 3x3) or F(4x4, 3x3).
     pub tile: Tile,
-    /// The input.
+    /// The input map.
     pub from: Map,
-    /// The gate of the second arm.
+    /// The gate of the second convolution.
     pub gate: Option<Map>,
-    /// conv(x).
-    pub main: Arm<E>,
-    /// conv(g * x), or another conv(x) without a gate.
-    pub second: Option<Arm<E>>,
-    /// Room for transformed tiles, gated tiles and products, where threads share a layer.
-    pub room: [BufferId; 3],
+    /// The first convolution, conv(x).
+    pub main: Branch<E>,
+    /// The second convolution, conv(g * x), or conv(x) if there is no gate.
+    pub second: Option<Branch<E>>,
+    /// Buffers for the transformed tiles, the gated tiles and the products. They are used if all
+    /// threads work on the layer together; otherwise the tiles lie in the scratch memory of the
+    /// threads.
+    pub workspace: [BufferId; 3],
 }
 
-/// What a step does.
+/// The operation of a step.
 #[allow(clippy::large_enum_variant, reason = "a network has some hundred steps")]
 pub enum Op<E> {
-    /// The clip to the map that the stem reads.
+    /// Converts the clip to the map that the stem reads.
     Import {
-        /// 3 T.
+        /// Number of planes of the clip, 3 T.
         planes: usize,
         /// Height and width of the clip.
         size: (usize, usize),
-        /// The result.
+        /// The map of 2x2 cells.
         out: Map,
     },
     /// A convolution or a dense layer, as a matrix product.
     Gemm {
-        /// The product.
-        first: Source<E>,
-        /// Another one into the same sums; neither is banded then.
-        second: Option<Source<E>>,
-        /// What becomes of the sums.
-        finish: Finish,
+        /// The product, or the first of two.
+        first: OperandSpec<E>,
+        /// A second product that is accumulated into the same sums. Neither reads a band then.
+        second: Option<OperandSpec<E>>,
+        /// What is done with the sums.
+        epilogue: EpilogueSpec,
     },
-    /// A 3x3 convolution.
+    /// One or two 3x3 convolutions by Winograd's algorithm.
     Winograd(Box<Winograd<E>>),
-    /// Depthwise 2x2 of stride 2.
+    /// A depthwise 2x2 convolution of stride 2 without padding.
     Depthwise {
-        /// The input.
+        /// The input map.
         from: Map,
-        /// Weights [4, stride].
+        /// Weights [4, pitch], one row for each tap.
         weights: Vec<f32>,
-        /// What becomes of the sums.
-        finish: Finish,
+        /// What is done with the sums.
+        epilogue: EpilogueSpec,
     },
-    /// 3x3 of stride 2 over max(x, 0).
+    /// A 3x3 max-pool of stride 2 and padding 1 of ReLU(x).
     MaxPool {
-        /// The input.
+        /// The input map.
         from: Map,
-        /// The result and where it is observed.
-        finish: Finish,
+        /// The result and the points at which it is observed; nothing else applies.
+        epilogue: EpilogueSpec,
     },
-    /// Mean over the map.
+    /// The mean over all pixels.
     Mean {
-        /// The input.
+        /// The input map.
         from: Map,
-        /// The result and where it is observed.
-        finish: Finish,
+        /// The result and the points at which it is observed; nothing else applies.
+        epilogue: EpilogueSpec,
     },
 }
 
-/// One step.
+/// One step of the plan.
 pub struct Step<E> {
-    /// What it does.
+    /// The operation.
     pub op: Op<E>,
-    /// The module that it computes or ends with.
+    /// Name of a module that the step computes.
     pub name: String,
-    /// The kind of work, for profiles.
+    /// The kind of work for profiles, such as `expand 1x1`.
     pub kind: &'static str,
-    /// Multiply-accumulates per clip of the convolutions that it stands for.
+    /// Multiply-accumulates for one clip of the convolutions that the step computes. Winograd
+    /// layers count as direct convolutions.
     pub macs: u64,
 }
 
 impl<E> Op<E> {
-    /// Its results: two for a Winograd layer with two arms.
-    pub fn finishes(&self) -> [Option<&Finish>; 2] {
+    /// The epilogues of its results: two for a Winograd layer with two convolutions.
+    pub fn epilogues(&self) -> [Option<&EpilogueSpec>; 2] {
         match self {
             Op::Import { .. } => [None, None],
-            Op::Gemm { finish, .. }
-            | Op::Depthwise { finish, .. }
-            | Op::MaxPool { finish, .. }
-            | Op::Mean { finish, .. } => [Some(finish), None],
-            Op::Winograd(w) => [Some(&w.main.finish), w.second.as_ref().map(|arm| &arm.finish)],
+            Op::Gemm { epilogue, .. }
+            | Op::Depthwise { epilogue, .. }
+            | Op::MaxPool { epilogue, .. }
+            | Op::Mean { epilogue, .. } => [Some(epilogue), None],
+            Op::Winograd(w) => {
+                [Some(&w.main.epilogue), w.second.as_ref().map(|branch| &branch.epilogue)]
+            }
         }
     }
 
-    /// Buffers that it reads.
+    /// The buffers that the step reads.
     pub fn reads(&self) -> Vec<BufferId> {
         let mut reads = match self {
             Op::Import { .. } => vec![],
@@ -258,28 +268,28 @@ impl<E> Op<E> {
                 vec![from.buffer]
             }
         };
-        reads.extend(self.finishes().into_iter().flatten().flat_map(Finish::reads));
+        reads.extend(self.epilogues().into_iter().flatten().flat_map(EpilogueSpec::reads));
         reads
     }
 
-    /// Maps that it writes.
+    /// The maps that the step writes, without its workspace.
     pub fn writes(&self) -> Vec<Map> {
         match self {
             Op::Import { out, .. } => vec![*out],
-            _ => self.finishes().into_iter().flatten().map(|finish| finish.out).collect(),
+            _ => self.epilogues().into_iter().flatten().map(|epilogue| epilogue.out).collect(),
         }
     }
 }
 
-/// The whole network.
+/// The plan of the whole network.
 pub struct Plan<E> {
-    /// In order.
+    /// The steps in order of execution.
     pub steps: Vec<Step<E>>,
-    /// How many buffers there are.
+    /// Number of buffers.
     pub buffers: usize,
-    /// The logits or features.
+    /// The output: logits, or features if the model has no classifier.
     pub output: Map,
 }
 
-/// Stages at which a plain result can be observed.
+/// The stage at which a result without activation and product is observed: the end of its epilogue.
 pub const DONE: u8 = stage::END;

@@ -1,48 +1,48 @@
-//! From a step and a task's number to calls of kernels.
+//! Executes tasks: from a step and the index of a task to kernel calls.
 
-#![allow(unsafe_code, reason = "turns offsets into pointers")]
+#![allow(unsafe_code, reason = "turns offsets of buffers into pointers")]
 
-use crate::isa::{Kernels, Tabled};
+use crate::isa::{HasKernels, Kernels};
 use crate::kernels::epilogue::{Epilogue, stage};
 use crate::kernels::gemm::{Gemm, Operand};
 use crate::kernels::import::Import;
 use crate::kernels::spatial::{Band, Depthwise, Image, MaxPool, Mean, Resume};
 use crate::kernels::winograd::{Input, Output};
-use crate::plan::{BufferId, Finish, Map, Op, Source, Winograd};
-use crate::run::layout::{Layout, outputs, plane_stride, room};
-use crate::run::split::{self, Product};
+use crate::plan::{BufferId, EpilogueSpec, Map, Op, OperandSpec, Winograd};
+use crate::run::layout::{Layout, padded_outputs, plane_pitch, workspace_bytes};
+use crate::run::split::{self, GemmSplit};
 
-/// Everything a task needs: the memory of a run and how it is laid out.
+/// Everything that a task needs: the kernels, and the memory of a run with its layout.
 ///
 /// # Safety
-/// Whoever makes one gives memory of the sizes that the layout says, and runs the tasks of a phase
-/// only after those of the one before.
-pub struct Frame<'a, E> {
+/// Whoever makes a context guarantees that its memory has the sizes that the layout gives, and that
+/// the tasks of a phase only run after all tasks of the previous one have returned.
+pub struct TaskContext<'a, E> {
     /// The kernels of the chosen instruction set.
     pub kernels: &'a Kernels<E>,
-    /// Offsets.
+    /// The offsets of the buffers, and the sizes of all memory.
     pub layout: &'a Layout,
-    /// Buffers.
+    /// The memory of all buffers, `layout.bytes` bytes.
     pub base: *mut u8,
     /// The clips, f32 [N, 3 T, H, W].
     pub clip: *const f32,
-    /// `layout.widest` zeros.
+    /// `layout.widest_pixel` zeros.
     pub zeros: *const E,
-    /// Scratch memory of each thread.
+    /// The scratch memory of each thread, `layout.scratch` bytes.
     pub scratch: Vec<*mut u8>,
-    /// The embedding that an observer put in the place of a step's own, or null.
-    pub post: *const f32,
+    /// The embedding [H * W, pitch] that a tap put in the place of the step's own, or null.
+    pub embedding: *const f32,
 }
 
-// SAFETY: tasks of one phase write to places of their own: other rows, vectors or tiles of the
-// output, and the scratch memory of their thread.
-unsafe impl<E> Sync for Frame<'_, E> {}
+// SAFETY: concurrent tasks belong to the same phase, and those write to disjoint memory: different
+// rows, vectors or tiles of the output, and the scratch memory of their own thread.
+unsafe impl<E> Sync for TaskContext<'_, E> {}
 
-/// Stages at which the results of a step stop.
-pub type Ends = [u8; 2];
+/// The stages at which the two results of a step stop ([`stage`]).
+pub type StopStages = [u8; 2];
 
-impl<E: Tabled> Frame<'_, E> {
-    /// Phases of a step: tasks of one need all of the one before.
+impl<E: HasKernels> TaskContext<'_, E> {
+    /// Number of phases of a step; a phase reads what all tasks of the previous one wrote.
     pub fn phases(&self, op: &Op<E>) -> usize {
         match op {
             Op::Winograd(layer) if !self.in_blocks(layer) => 3,
@@ -50,31 +50,34 @@ impl<E: Tabled> Frame<'_, E> {
         }
     }
 
+    /// Whether each thread takes blocks of tiles through the whole layer, see [`split::in_blocks`].
     fn in_blocks(&self, layer: &Winograd<E>) -> bool {
         let layout = self.layout;
-        split::in_blocks(layer, layout.clips, layout.threads, self.kernels.rows)
+        split::in_blocks(layer, layout.clips, layout.threads, self.kernels.tile_rows)
     }
 
-    /// How many tasks a phase has.
+    /// Number of tasks of a phase.
     pub fn tasks(&self, op: &Op<E>, phase: usize) -> usize {
         let (clips, threads) = (self.layout.clips, self.layout.threads);
         match op {
             Op::Import { out, .. } => clips * out.size.0,
-            Op::Gemm { first, finish, .. } => self.product(first, finish).tasks(),
+            Op::Gemm { first, epilogue, .. } => self.product(first, epilogue).tasks(),
             Op::Winograd(layer) => {
-                let tiles = split::tiles(layer, clips);
+                let tiles = split::tile_count(layer, clips);
                 match (self.in_blocks(layer), phase) {
-                    (true, _) => tiles.div_ceil(split::block(self.kernels.rows)),
+                    (true, _) => tiles.div_ceil(split::tiles_per_block(self.kernels.tile_rows)),
                     (false, 1) => layer.tile.planes(),
-                    (false, _) => tiles.div_ceil(split::share(tiles, threads)),
+                    (false, _) => tiles.div_ceil(split::items_per_task(tiles, threads)),
                 }
             }
-            Op::Depthwise { finish, .. } | Op::MaxPool { finish, .. } => clips * finish.out.size.0,
+            Op::Depthwise { epilogue, .. } | Op::MaxPool { epilogue, .. } => {
+                clips * epilogue.out.size.0
+            }
             Op::Mean { from, .. } => clips * from.channels.div_ceil(self.mean_width()),
         }
     }
 
-    /// Channels that a task of a mean takes: a cache line or more.
+    /// Number of channels for each task of a mean: at least a cache line.
     fn mean_width(&self) -> usize {
         self.kernels.lanes.max(32)
     }
@@ -82,89 +85,100 @@ impl<E: Tabled> Frame<'_, E> {
     /// Runs a task.
     ///
     /// # Safety
-    /// See [`Frame`]; `thread` is this thread's own number.
-    pub unsafe fn task(&self, op: &Op<E>, phase: usize, index: usize, thread: usize, ends: Ends) {
-        // SAFETY: the maker of the frame gives memory as the layout says, from which all pointers
-        // below are made.
+    /// The contract of [`TaskContext`]; no concurrent task has the same `thread`, which is below
+    /// the number of threads of the layout.
+    pub unsafe fn task(
+        &self,
+        op: &Op<E>,
+        phase: usize,
+        index: usize,
+        thread: usize,
+        stops: StopStages,
+    ) {
+        // SAFETY: all pointers below are made from offsets of the layout, for which the maker of
+        // the context guarantees the memory. Task indices are below `tasks`, so rows and images are
+        // within the maps.
         unsafe {
             match op {
                 Op::Import { planes, size, out } => self.import(*planes, *size, out, index),
-                Op::Gemm { first, second, finish } => {
-                    self.gemm(first, second.as_ref(), finish, index, thread, ends);
+                Op::Gemm { first, second, epilogue } => {
+                    self.gemm(first, second.as_ref(), epilogue, index, thread, stops);
                 }
                 Op::Winograd(layer) => match (self.in_blocks(layer), phase) {
-                    (true, _) => self.winograd_block(layer, index, thread, ends),
-                    (false, _) => self.winograd_phase(layer, phase, index, ends),
+                    (true, _) => self.winograd_block(layer, index, thread, stops),
+                    (false, _) => self.winograd_phase(layer, phase, index, stops),
                 },
-                Op::Depthwise { from, weights, finish } => {
-                    let (image, row) = (index / finish.out.size.0, index % finish.out.size.0);
+                Op::Depthwise { from, weights, epilogue: spec } => {
+                    let (image, row) = (index / spec.out.size.0, index % spec.out.size.0);
                     (self.kernels.depthwise)(&Depthwise {
                         image: self.image(from, image),
                         weights: weights.as_ptr(),
                         rows: (row, row + 1),
-                        width: finish.out.size.1,
-                        pixel: image * finish.out.pixels(),
+                        width: spec.out.size.1,
+                        pixel: image * spec.out.pixels(),
                         vectors: from.vectors(self.kernels.lanes),
-                        epilogue: self.epilogue(finish, ends[0]),
+                        epilogue: self.epilogue(spec, stops[0]),
                     });
                 }
-                Op::MaxPool { from, finish } => {
-                    let (image, row) = (index / finish.out.size.0, index % finish.out.size.0);
+                Op::MaxPool { from, epilogue: spec } => {
+                    let (image, row) = (index / spec.out.size.0, index % spec.out.size.0);
                     (self.kernels.max_pool)(&MaxPool {
                         image: self.image(from, image),
                         rows: (row, row + 1),
-                        width: finish.out.size.1,
+                        width: spec.out.size.1,
                         vectors: from.vectors(self.kernels.lanes),
-                        out: self.at(finish.out.buffer).add(image * finish.out.image()),
+                        out: self.at(spec.out.buffer).add(image * spec.out.image()),
                     });
                 }
-                Op::Mean { from, finish } => self.mean(from, finish, index),
+                Op::Mean { from, epilogue: spec } => self.mean(from, spec, index),
             }
         }
     }
 
-    /// Takes up a result that was stopped at `from`, up to `to`.
+    /// Resumes a result that was stopped after stage `from`, up to stage `to`.
     ///
     /// # Safety
-    /// See [`Frame`]; all tasks of the step are done.
-    pub unsafe fn resume(&self, finish: &Finish, from: u8, to: u8) {
-        let epilogue = Epilogue { from, ..self.epilogue(finish, to) };
-        // SAFETY: pointers are made from the layout.
+    /// The contract of [`TaskContext`]; all tasks of the step have returned.
+    pub unsafe fn resume(&self, spec: &EpilogueSpec, from: u8, to: u8) {
+        let epilogue = Epilogue { from, ..self.epilogue(spec, to) };
+        // SAFETY: `epilogue` points into buffers of the layout, which hold all pixels of
+        // `spec.out`.
         unsafe {
             (self.kernels.resume)(&Resume {
                 epilogue,
-                pixels: (0, self.layout.pixels(&finish.out)),
-                image: finish.out.pixels(),
-                vectors: finish.out.vectors(self.kernels.lanes),
+                pixels: (0, self.layout.pixels(&spec.out)),
+                image: spec.out.pixels(),
+                vectors: spec.out.vectors(self.kernels.lanes),
             });
         }
     }
 
-    /// The first element of a buffer.
+    /// Pointer to the first element of a buffer.
     pub fn at(&self, buffer: BufferId) -> *mut E {
         self.bytes(buffer).cast()
     }
 
     fn bytes(&self, buffer: BufferId) -> *mut u8 {
-        // SAFETY: the layout's offsets lie in the memory.
+        // SAFETY: the offset is below `layout.bytes`, the size of the memory at `base`.
         unsafe { self.base.add(self.layout.offset(buffer)) }
     }
 
     fn image(&self, map: &Map, image: usize) -> Image<E> {
-        // SAFETY: the buffer holds all images of the batch.
+        // SAFETY: the layout gives the buffer the size of all images, and `image` is one of them.
         let data = unsafe { self.at(map.buffer).add(image * map.image()) };
-        Image { data, stride: map.stride, size: map.size }
+        Image { data, pitch: map.pitch, size: map.size }
     }
 
-    /// The gate of an image, or null.
+    /// Pointer to the gate of an image, or null.
     fn gate(&self, gate: Option<Map>, image: usize) -> *const E {
-        // SAFETY: the buffer holds the gates of all images.
+        // SAFETY: the layout gives the buffer the gates of all images, and `image` is one of them.
         gate.map_or(std::ptr::null(), |map| unsafe {
-            self.at(map.buffer).add(image * map.stride).cast_const()
+            self.at(map.buffer).add(image * map.pitch).cast_const()
         })
     }
 
-    fn epilogue(&self, finish: &Finish, to: u8) -> Epilogue<E> {
+    /// The epilogue with the pointers of this run, to stop after stage `to`.
+    fn epilogue(&self, spec: &EpilogueSpec, to: u8) -> Epilogue<E> {
         let buffer = |id: Option<BufferId>| match id {
             Some(id) => self.at(id).cast_const(),
             None => std::ptr::null(),
@@ -173,30 +187,30 @@ impl<E: Tabled> Frame<'_, E> {
             Some(values) => values.as_ptr(),
             None => std::ptr::null(),
         };
-        let post = match (&finish.post, self.post.is_null()) {
+        let embedding = match (&spec.embedding, self.embedding.is_null()) {
             (Some((values, _)), true) => values.as_ptr(),
-            (Some(_), false) => self.post,
+            (Some(_), false) => self.embedding,
             (None, _) => std::ptr::null(),
         };
         Epilogue {
             from: stage::START,
             to,
-            sum: buffer(finish.sum),
-            observed_sum: finish.shows.iter().any(|show| show.stage == stage::SUM),
-            scale: vector(&finish.scale),
-            bias: vector(&finish.bias),
-            residual: buffer(finish.residual),
-            activation: finish.activation,
-            factor: buffer(finish.factor),
-            post,
-            out: self.at(finish.out.buffer),
-            stride: finish.out.stride,
+            sum: buffer(spec.sum),
+            observed_sum: spec.tap_points.iter().any(|show| show.stage == stage::SUM),
+            scale: vector(&spec.scale),
+            bias: vector(&spec.bias),
+            residual: buffer(spec.residual),
+            activation: spec.activation,
+            factor: buffer(spec.factor),
+            addend: embedding,
+            out: self.at(spec.out.buffer),
+            pitch: spec.out.pitch,
         }
     }
 
     unsafe fn import(&self, planes: usize, size: (usize, usize), out: &Map, index: usize) {
         let (image, row) = (index / out.size.0, index % out.size.0);
-        // SAFETY: the clip holds all images of the batch.
+        // SAFETY: the clips and the map hold all images of the batch; `index` is below their rows.
         unsafe {
             (self.kernels.import)(&Import {
                 clip: self.clip.add(image * planes * size.0 * size.1),
@@ -204,55 +218,61 @@ impl<E: Tabled> Frame<'_, E> {
                 size,
                 rows: (row, row + 1),
                 out: self.at(out.buffer).add(image * out.image()),
-                stride: out.stride,
+                pitch: out.pitch,
             });
         }
     }
 
-    unsafe fn mean(&self, from: &Map, finish: &Finish, index: usize) {
+    unsafe fn mean(&self, from: &Map, spec: &EpilogueSpec, index: usize) {
         let width = self.mean_width() / self.kernels.lanes;
         let all = from.vectors(self.kernels.lanes);
         let groups = all.div_ceil(width);
         let (image, group) = (index / groups, index % groups);
-        // SAFETY: the layout's.
+        // SAFETY: the maps hold all images of the batch, and the vectors end at `all`.
         unsafe {
             (self.kernels.mean)(&Mean {
                 image: self.image(from, image),
                 vectors: (group * width, ((group + 1) * width).min(all)),
-                out: self.at(finish.out.buffer).add(image * finish.out.stride),
+                out: self.at(spec.out.buffer).add(image * spec.out.pitch),
             });
         }
     }
 
-    fn product(&self, first: &Source<E>, finish: &Finish) -> Product {
+    fn product(&self, first: &OperandSpec<E>, spec: &EpilogueSpec) -> GemmSplit {
         let (clips, threads) = (self.layout.clips, self.layout.threads);
-        Product::new(first, finish.out.pixels(), clips, threads, self.kernels.rows)
+        GemmSplit::new(first, spec.out.pixels(), clips, threads, self.kernels.tile_rows)
     }
 
     unsafe fn gemm(
         &self,
-        first: &Source<E>,
-        second: Option<&Source<E>>,
-        finish: &Finish,
+        first: &OperandSpec<E>,
+        second: Option<&OperandSpec<E>>,
+        spec: &EpilogueSpec,
         index: usize,
         thread: usize,
-        ends: Ends,
+        stops: StopStages,
     ) {
-        let product = self.product(first, finish);
+        let product = self.product(first, spec);
         let (image, rows, vectors) = product.task(index, first.weights.vectors);
-        // SAFETY: the layout's; rows lie in the map, or in the band that was made just before.
+        // SAFETY: `GemmSplit::task` gives rows and vectors within the map and the weights. The
+        // operand is the map, or the band of exactly these rows that `self.band` has just made.
         unsafe {
-            let direct = |source: &Source<E>| {
-                let a = self.at(source.from.buffer).add(rows.0 * source.from.stride).cast_const();
-                Operand::rows(a, source.from.stride, source.weights.k, source.weights.data.as_ptr())
+            let direct = |operand: &OperandSpec<E>| {
+                let a = self.at(operand.from.buffer).add(rows.0 * operand.from.pitch).cast_const();
+                Operand::rows(
+                    a,
+                    operand.from.pitch,
+                    operand.weights.k,
+                    operand.weights.data.as_ptr(),
+                )
             };
             let whole = match first.banded() {
                 true => self.band(first, image, rows, thread),
                 false => direct(first),
             };
-            // Between the lines of a band lies its border.
+            // The border of a band separates its lines, so each line is a product of its own.
             let (count, line) = match first.kernel > 1 {
-                true => (finish.out.size.1, first.line()),
+                true => (spec.out.size.1, first.line()),
                 false => (rows.1 - rows.0, 0),
             };
             for (at, from) in (rows.0..rows.1).step_by(count.max(1)).enumerate() {
@@ -260,131 +280,155 @@ impl<E: Tabled> Frame<'_, E> {
                     first: Operand { a: whole.a.add(at * line), ..whole },
                     second: second.map(direct),
                     rows: count,
-                    pixel: image * finish.out.pixels() + from,
-                    place: from,
+                    pixel: image * spec.out.pixels() + from,
+                    image_pixel: from,
                     stream: false,
                     vectors,
-                    epilogue: self.epilogue(finish, ends[0]),
+                    epilogue: self.epilogue(spec, stops[0]),
                 });
             }
         }
     }
 
-    /// The lines of some pixels, with their border and gate.
+    /// Makes the band of the lines that hold `pixels`, with border and gate, and returns it as an
+    /// operand.
     unsafe fn band(
         &self,
-        source: &Source<E>,
+        operand: &OperandSpec<E>,
         image: usize,
         pixels: (usize, usize),
         thread: usize,
     ) -> Operand<E> {
-        let (out, width) = (self.scratch[thread].cast::<E>(), source.from.size.1);
-        // SAFETY: the layout gives scratch memory for the largest band.
+        let (out, width) = (self.scratch[thread].cast::<E>(), operand.from.size.1);
+        // SAFETY: `split::scratch_bytes` counts the largest band of the step, and no other task
+        // uses the scratch memory of this thread.
         unsafe {
             (self.kernels.band)(&Band {
-                image: self.image(&source.from, image),
-                channels: source.channels(),
-                border: source.kernel / 2,
-                gate: self.gate(source.gate, image),
+                image: self.image(&operand.from, image),
+                channels: operand.channels(),
+                border: operand.kernel / 2,
+                gate: self.gate(operand.gate, image),
                 lines: (pixels.0 / width, pixels.1.div_ceil(width)),
                 out,
             });
         }
         Operand {
             a: out,
-            stride: source.channels(),
-            k: source.kernel * source.channels(),
-            parts: source.kernel,
-            part: source.line(),
-            b: source.weights.data.as_ptr(),
+            pitch: operand.channels(),
+            k: operand.kernel * operand.channels(),
+            parts: operand.kernel,
+            part_pitch: operand.line(),
+            b: operand.weights.data.as_ptr(),
         }
     }
 
-    /// Some tiles through all of a Winograd layer, in scratch memory.
-    unsafe fn winograd_block(&self, layer: &Winograd<E>, index: usize, thread: usize, ends: Ends) {
-        let block = split::block(self.kernels.rows);
-        let all = split::tiles(layer, self.layout.clips);
+    /// Takes one block of tiles through all phases of a Winograd layer, in scratch memory.
+    unsafe fn winograd_block(
+        &self,
+        layer: &Winograd<E>,
+        index: usize,
+        thread: usize,
+        stops: StopStages,
+    ) {
+        let block = split::tiles_per_block(self.kernels.tile_rows);
+        let all = split::tile_count(layer, self.layout.clips);
         let (first, last) = (index * block, ((index + 1) * block).min(all));
-        let bytes = room(layer, block);
-        // SAFETY: the layout gives scratch memory for a block.
+        let bytes = workspace_bytes(layer, block);
+        // SAFETY: `split::scratch_bytes` counts one block of tiles, and no other task uses the
+        // scratch memory of this thread.
         unsafe {
             let start = self.scratch[thread];
-            let places = [start, start.add(bytes[0]), start.add(bytes[0] + bytes[1])];
-            let tiles = Tiles { first, last, room: places, capacity: block };
+            let workspace = [start, start.add(bytes[0]), start.add(bytes[0] + bytes[1])];
+            let tiles = TileWorkspace { first, last, workspace, capacity: block };
             self.winograd_inputs(layer, &tiles, tiles.first, tiles.last);
             for plane in 0..layer.tile.planes() {
                 self.winograd_plane(layer, &tiles, plane);
             }
-            self.winograd_outputs(layer, &tiles, tiles.first, tiles.last, ends);
+            self.winograd_outputs(layer, &tiles, tiles.first, tiles.last, stops);
         }
     }
 
-    /// A share of one phase over all tiles.
-    unsafe fn winograd_phase(&self, layer: &Winograd<E>, phase: usize, index: usize, ends: Ends) {
-        let all = split::tiles(layer, self.layout.clips);
-        let room = layer.room.map(|buffer| self.bytes(buffer));
-        let tiles = Tiles { first: 0, last: all, room, capacity: all };
-        let share = split::share(all, self.layout.threads);
+    /// Runs one task of a phase over all tiles of the batch.
+    unsafe fn winograd_phase(
+        &self,
+        layer: &Winograd<E>,
+        phase: usize,
+        index: usize,
+        stops: StopStages,
+    ) {
+        let all = split::tile_count(layer, self.layout.clips);
+        let workspace = layer.workspace.map(|buffer| self.bytes(buffer));
+        let tiles = TileWorkspace { first: 0, last: all, workspace, capacity: all };
+        let share = split::items_per_task(all, self.layout.threads);
         let (first, last) = (index * share, ((index + 1) * share).min(all));
-        // SAFETY: the layout gives room for all tiles.
+        // SAFETY: the layout gives the three workspace buffers the size for all tiles.
         unsafe {
             match phase {
                 0 => self.winograd_inputs(layer, &tiles, first, last),
                 1 => self.winograd_plane(layer, &tiles, index),
-                _ => self.winograd_outputs(layer, &tiles, first, last, ends),
+                _ => self.winograd_outputs(layer, &tiles, first, last, stops),
             }
         }
     }
 
-    unsafe fn winograd_inputs(&self, layer: &Winograd<E>, t: &Tiles, first: usize, last: usize) {
-        let (rows, columns) = split::grid(layer);
+    unsafe fn winograd_inputs(
+        &self,
+        layer: &Winograd<E>,
+        t: &TileWorkspace,
+        first: usize,
+        last: usize,
+    ) {
+        let (rows, columns) = split::tile_grid(layer);
         for at in first..last {
-            let (image, place) = (at / (rows * columns), at % (rows * columns));
+            let (image, tile) = (at / (rows * columns), at % (rows * columns));
             let from = self.image(&layer.from, image);
             let input = Input {
                 tile: layer.tile,
                 image: from.data,
-                stride: from.stride,
+                pitch: from.pitch,
                 size: from.size,
                 vectors: layer.from.vectors(self.kernels.lanes),
                 zeros: self.zeros,
                 gate: self.gate(layer.gate, image),
-                out: t.room[0].cast(),
-                gated: t.room[1].cast(),
-                tile_stride: from.stride,
-                plane_stride: plane_stride(t.capacity, from.stride),
+                out: t.workspace[0].cast(),
+                gated: t.workspace[1].cast(),
+                tile_pitch: from.pitch,
+                plane_pitch: plane_pitch(t.capacity, from.pitch),
             };
             let index = at - t.first;
-            // SAFETY: room for the tile is there.
+            // SAFETY: the workspace holds `capacity` tiles, and `index` is below that.
             unsafe {
-                (self.kernels.winograd_input)(&input, place / columns, place % columns, index);
+                (self.kernels.winograd_input)(&input, tile / columns, tile % columns, index);
             }
         }
     }
 
-    unsafe fn winograd_plane(&self, layer: &Winograd<E>, t: &Tiles, plane: usize) {
-        let (stride, width) = (layer.from.stride, outputs(layer));
-        let gated = if layer.gate.is_some() { t.room[1] } else { t.room[0] };
-        let arms = std::iter::once((&layer.main, t.room[0], 0))
-            .chain(layer.second.as_ref().map(|arm| (arm, gated, layer.main.finish.out.stride)));
-        for (arm, tiles, channel) in arms {
-            let matrix = arm.weights.planes[plane];
-            // SAFETY: room for the tiles and their products is there.
+    unsafe fn winograd_plane(&self, layer: &Winograd<E>, t: &TileWorkspace, plane: usize) {
+        let (pitch, width) = (layer.from.pitch, padded_outputs(layer));
+        let gated = if layer.gate.is_some() { t.workspace[1] } else { t.workspace[0] };
+        let branches = std::iter::once((&layer.main, t.workspace[0], 0)).chain(
+            layer.second.as_ref().map(|branch| (branch, gated, layer.main.epilogue.out.pitch)),
+        );
+        for (branch, tiles, channel) in branches {
+            let matrix = branch.weights.planes[plane];
+            // SAFETY: the workspace holds `capacity` tiles in each plane, at least `last - first`,
+            // and their products; the tiles were written before.
             unsafe {
-                let out =
-                    t.room[2].cast::<f32>().add(plane * plane_stride(t.capacity, width) + channel);
-                let place = plane * plane_stride(t.capacity, stride) + matrix.channel;
-                let a = tiles.cast::<E>().add(place).cast_const();
-                let b = arm.weights.data.as_ptr().add(matrix.offset);
+                let out = t.workspace[2]
+                    .cast::<f32>()
+                    .add(plane * plane_pitch(t.capacity, width) + channel);
+                let offset = plane * plane_pitch(t.capacity, pitch) + matrix.channel;
+                let a = tiles.cast::<E>().add(offset).cast_const();
+                let b = branch.weights.data.as_ptr().add(matrix.offset);
                 (self.kernels.gemm_planes)(&Gemm {
-                    first: Operand::rows(a, stride, matrix.k, b),
+                    first: Operand::rows(a, pitch, matrix.k, b),
                     second: None,
                     rows: t.last - t.first,
                     pixel: 0,
-                    place: 0,
+                    image_pixel: 0,
                     stream: true,
-                    vectors: (0, arm.weights.vectors),
-                    epilogue: Epilogue::store(out, width),
+                    vectors: (0, branch.weights.vectors),
+                    epilogue: Epilogue::store_only(out, width),
                 });
             }
         }
@@ -393,32 +437,33 @@ impl<E: Tabled> Frame<'_, E> {
     unsafe fn winograd_outputs(
         &self,
         layer: &Winograd<E>,
-        t: &Tiles,
+        t: &TileWorkspace,
         first: usize,
         last: usize,
-        ends: Ends,
+        stops: StopStages,
     ) {
-        let (rows, columns) = split::grid(layer);
-        let width = outputs(layer);
-        let arms = std::iter::once((&layer.main, 0))
-            .chain(layer.second.as_ref().map(|arm| (arm, layer.main.finish.out.stride)));
-        for ((arm, channel), end) in arms.zip(ends) {
-            let epilogue = self.epilogue(&arm.finish, end);
+        let (rows, columns) = split::tile_grid(layer);
+        let width = padded_outputs(layer);
+        let branches = std::iter::once((&layer.main, 0))
+            .chain(layer.second.as_ref().map(|branch| (branch, layer.main.epilogue.out.pitch)));
+        for ((branch, channel), end) in branches.zip(stops) {
+            let epilogue = self.epilogue(&branch.epilogue, end);
             for at in first..last {
-                let (image, place) = (at / (rows * columns), at % (rows * columns));
-                // SAFETY: the products are there.
+                let (image, tile) = (at / (rows * columns), at % (rows * columns));
+                // SAFETY: the products of these tiles were written before; the maps hold all
+                // images.
                 unsafe {
                     let output = Output {
                         tile: layer.tile,
-                        products: t.room[2].cast::<f32>().add(channel),
-                        tile_stride: width,
-                        plane_stride: plane_stride(t.capacity, width),
+                        products: t.workspace[2].cast::<f32>().add(channel),
+                        tile_pitch: width,
+                        plane_pitch: plane_pitch(t.capacity, width),
                         size: layer.from.size,
-                        vectors: arm.weights.vectors,
+                        vectors: branch.weights.vectors,
                         pixel: image * layer.from.pixels(),
                         epilogue,
                     };
-                    let (row, column) = (place / columns, place % columns);
+                    let (row, column) = (tile / columns, tile % columns);
                     (self.kernels.winograd_output)(&output, row, column, at - t.first);
                 }
             }
@@ -426,11 +471,12 @@ impl<E: Tabled> Frame<'_, E> {
     }
 }
 
-/// Tiles that lie together in memory.
-struct Tiles {
+/// The workspace for a range of Winograd tiles, counted over the batch.
+struct TileWorkspace {
     first: usize,
     last: usize,
-    room: [*mut u8; 3],
-    /// Tiles from one plane to the next.
+    /// Pointers to the transformed tiles, the gated tiles and the products.
+    workspace: [*mut u8; 3],
+    /// Number of tiles in each plane of the workspace.
     capacity: usize,
 }

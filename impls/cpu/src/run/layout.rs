@@ -1,96 +1,98 @@
-//! Where every buffer lies for a batch of some clips.
+//! The layout of the workspace: the offset of every buffer for a batch of a given size.
 
 use std::ops::Range;
 
 use crate::element::Element;
-use crate::memory::{Need, lay_out};
+use crate::memory::{BufferLifetime, assign_offsets};
 use crate::plan::{BufferId, Map, Op, Plan, Winograd};
 use crate::run::split;
 
-/// Offsets of all buffers and sizes of the rest.
+/// The offsets of all buffers, and the sizes of the other memory that a run needs.
 pub struct Layout {
-    /// Clips.
+    /// Number of clips in the batch.
     pub clips: usize,
-    /// Threads.
+    /// Number of threads that work on the batch.
     pub threads: usize,
-    /// Offset in bytes of each buffer.
+    /// Offset of each buffer in bytes.
     offsets: Vec<usize>,
-    /// Bytes of all buffers together.
+    /// Size of all buffers together, in bytes.
     pub bytes: usize,
-    /// Bytes of scratch memory that each thread needs.
+    /// Size of the scratch memory of each thread, in bytes.
     pub scratch: usize,
-    /// Elements of the widest pixel, so many zeros surround a map.
-    pub widest: usize,
+    /// Elements in a pixel of the widest map: the number of zeros that kernels read beyond a map.
+    pub widest_pixel: usize,
 }
 
 impl Layout {
-    /// Lays a plan out. `rows` is the height of a GEMM tile.
-    pub fn new<E: Element>(plan: &Plan<E>, clips: usize, threads: usize, rows: usize) -> Self {
-        let unused = Need { bytes: 0, steps: Range { start: usize::MAX, end: 0 } };
-        let mut needs = vec![unused; plan.buffers];
+    /// Assigns offsets to the buffers of a plan. `tile_rows` is the height of the largest GEMM
+    /// tile.
+    pub fn new<E: Element>(plan: &Plan<E>, clips: usize, threads: usize, tile_rows: usize) -> Self {
+        let unused = BufferLifetime { bytes: 0, steps: Range { start: usize::MAX, end: 0 } };
+        let mut buffers = vec![unused; plan.buffers];
         let mut touch = |buffer: BufferId, step: usize, bytes: usize| {
-            let need = &mut needs[buffer.0];
-            need.bytes = need.bytes.max(bytes);
-            need.steps = need.steps.start.min(step)..need.steps.end.max(step + 1);
+            let lifetime = &mut buffers[buffer.0];
+            lifetime.bytes = lifetime.bytes.max(bytes);
+            lifetime.steps = lifetime.steps.start.min(step)..lifetime.steps.end.max(step + 1);
         };
-        let (mut scratch, mut widest) = (0, 0);
+        let (mut scratch, mut widest_pixel) = (0, 0);
         for (at, step) in plan.steps.iter().enumerate() {
             for map in step.op.writes() {
                 touch(map.buffer, at, clips * map.image() * size_of::<E>());
-                widest = widest.max(map.stride);
+                widest_pixel = widest_pixel.max(map.pitch);
             }
             for buffer in step.op.reads() {
                 touch(buffer, at, 0);
             }
             if let Op::Winograd(layer) = &step.op
-                && !split::in_blocks(layer, clips, threads, rows)
+                && !split::in_blocks(layer, clips, threads, tile_rows)
             {
-                let tiles = split::tiles(layer, clips);
-                for (buffer, bytes) in layer.room.iter().zip(room(layer, tiles)) {
+                let tiles = split::tile_count(layer, clips);
+                for (buffer, bytes) in layer.workspace.iter().zip(workspace_bytes(layer, tiles)) {
                     touch(*buffer, at, bytes);
                 }
             }
-            scratch = scratch.max(split::scratch(&step.op, clips, threads, rows));
+            scratch = scratch.max(split::scratch_bytes(&step.op, clips, threads, tile_rows));
         }
-        // The output outlives the steps.
+        // The output is read after the last step.
         touch(plan.output.buffer, plan.steps.len(), 0);
-        for need in &mut needs {
-            if need.steps.start > need.steps.end {
-                need.steps = 0..0;
+        for lifetime in &mut buffers {
+            if lifetime.steps.start > lifetime.steps.end {
+                lifetime.steps = 0..0;
             }
         }
-        let (offsets, bytes) = lay_out(&needs);
-        Layout { clips, threads, offsets, bytes, scratch, widest }
+        let (offsets, bytes) = assign_offsets(&buffers);
+        Layout { clips, threads, offsets, bytes, scratch, widest_pixel }
     }
 
-    /// Offset of a buffer in bytes.
+    /// Offset of a buffer, in bytes.
     pub fn offset(&self, buffer: BufferId) -> usize {
         self.offsets[buffer.0]
     }
 
-    /// Pixels of all images.
+    /// Number of pixels of a map over the whole batch.
     pub fn pixels(&self, map: &Map) -> usize {
         self.clips * map.pixels()
     }
 }
 
-/// Bytes of transformed tiles, gated tiles and products of so many tiles.
-pub fn room<E: Element>(layer: &Winograd<E>, tiles: usize) -> [usize; 3] {
+/// Sizes in bytes of the transformed tiles, the gated tiles and the products, for a number of
+/// tiles.
+pub fn workspace_bytes<E: Element>(layer: &Winograd<E>, tiles: usize) -> [usize; 3] {
     let planes = layer.tile.planes();
-    let inputs = planes * plane_stride(tiles, layer.from.stride) * size_of::<E>();
+    let inputs = planes * plane_pitch(tiles, layer.from.pitch) * size_of::<E>();
     let gated = if layer.gate.is_some() { inputs } else { 0 };
-    let products = planes * plane_stride(tiles, outputs(layer)) * size_of::<f32>();
+    let products = planes * plane_pitch(tiles, padded_outputs(layer)) * size_of::<f32>();
     [inputs, gated, products].map(|bytes| bytes.next_multiple_of(crate::memory::ALIGN))
 }
 
-/// Elements from one plane of tiles to the next: not a power of two, for all planes are written
-/// together and must not meet in one set of the cache.
-pub fn plane_stride(tiles: usize, stride: usize) -> usize {
-    tiles * stride + 2 * crate::plan::LINE
+/// Elements from one plane of tiles to the next. It is not a power of two: all planes are written
+/// at the same time, and must not map to the same set of the cache.
+pub fn plane_pitch(tiles: usize, tile_pitch: usize) -> usize {
+    tiles * tile_pitch + 2 * crate::plan::LINE
 }
 
-/// Output channels of both arms, padded to vectors.
-pub fn outputs<E>(layer: &Winograd<E>) -> usize {
-    let second = layer.second.as_ref().map_or(0, |arm| arm.finish.out.stride);
-    layer.main.finish.out.stride + second
+/// Output channels of all convolutions of the layer, with the padding of their maps.
+pub fn padded_outputs<E>(layer: &Winograd<E>) -> usize {
+    let second = layer.second.as_ref().map_or(0, |branch| branch.epilogue.out.pitch);
+    layer.main.epilogue.out.pitch + second
 }

@@ -1,5 +1,5 @@
-//! How a plan is run: [`layout`] says what depends on the batch, [`split`] cuts a step into tasks,
-//! [`exec`] turns a task into calls of kernels, [`observe`] shows results to a tap.
+//! The execution of a plan: [`layout`] places the buffers for a batch, [`split`] cuts a step into
+//! tasks, [`exec`] turns a task into kernel calls, and [`observe`] hands results to a tap.
 
 pub mod exec;
 pub mod layout;

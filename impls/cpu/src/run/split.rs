@@ -1,63 +1,65 @@
-//! How a step is cut into tasks. Sums do not depend on it.
+//! How a step is cut into tasks. The results do not depend on it.
 
 use crate::element::Element;
 use crate::kernels::gemm::PANEL;
-use crate::plan::{Op, Source, Winograd};
-use crate::run::layout::room;
+use crate::plan::{Op, OperandSpec, Winograd};
+use crate::run::layout::workspace_bytes;
 
-/// Tasks for each thread, so that they end at about the same time.
+/// Number of tasks for each thread: several, so that all threads end at about the same time.
 const TASKS: usize = 4;
 
-/// Bytes of a band that a task works on: they stay in the second cache level.
+/// Maximum size in bytes of the band of a task, so that it stays in the L2 cache.
 const BAND: usize = 256 * 1024;
 
-/// A product in blocks of rows and groups of panels.
+/// The split of a matrix product into blocks of rows and groups of vectors of outputs.
 #[derive(Debug, Clone, Copy)]
-pub struct Product {
-    /// Rows that are cut into blocks: of all images, or of one image where there are bands.
+pub struct GemmSplit {
+    /// Rows that are cut into blocks: those of the whole batch, or those of one image if there are
+    /// bands.
     pub rows: usize,
-    /// How many such sets of rows there are.
+    /// How often these rows occur: 1, or the number of images if there are bands.
     pub images: usize,
-    /// Rows in a block.
+    /// Number of rows in a block.
     pub block: usize,
-    /// Blocks of a set.
+    /// Number of blocks.
     pub blocks: usize,
-    /// Vectors of outputs in a group.
+    /// Number of vectors of outputs in a group, a multiple of [`PANEL`].
     pub group: usize,
-    /// Groups.
+    /// Number of groups.
     pub groups: usize,
 }
 
-impl Product {
-    /// Cuts a product for a batch.
+impl GemmSplit {
+    /// Splits a product whose output has `pixels` pixels in each image.
     pub fn new<E: Element>(
-        first: &Source<E>,
+        first: &OperandSpec<E>,
         pixels: usize,
         clips: usize,
         threads: usize,
-        tile: usize,
+        tile_rows: usize,
     ) -> Self {
         let (images, rows) = if first.banded() { (clips, pixels) } else { (1, clips * pixels) };
         let block = match first.banded() {
-            true => first.from.size.1 * lines(first, tile),
-            false => 4 * tile,
+            true => first.from.size.1 * band_lines(first, tile_rows),
+            false => 4 * tile_rows,
         };
         let blocks = rows.div_ceil(block);
         let panels = first.weights.vectors.div_ceil(PANEL);
         let wanted = (TASKS * threads).div_ceil((images * blocks).max(1));
-        // A band for each group costs more than waiting for the last task.
+        // Every group makes its own band, which costs more than an unequal load.
         let wanted = if first.kernel > 1 { wanted.min(2) } else { wanted };
         let group = panels.div_ceil(wanted.clamp(1, panels.max(1))).max(1) * PANEL;
         let groups = first.weights.vectors.div_ceil(group);
-        Product { rows, images, block, blocks, group, groups }
+        GemmSplit { rows, images, block, blocks, group, groups }
     }
 
-    /// How many tasks.
+    /// Number of tasks.
     pub fn tasks(&self) -> usize {
         self.images * self.blocks * self.groups
     }
 
-    /// The image, first and last + 1 row, first and last + 1 vector of a task.
+    /// The image, the rows and the vectors of outputs of a task (both half-open), for a product
+    /// with `vectors` vectors of outputs.
     pub fn task(&self, index: usize, vectors: usize) -> (usize, (usize, usize), (usize, usize)) {
         let (rest, group) = (index / self.groups, index % self.groups);
         let (image, block) = (rest / self.blocks, rest % self.blocks);
@@ -68,52 +70,57 @@ impl Product {
     }
 }
 
-/// Output lines of a band.
-fn lines<E: Element>(source: &Source<E>, tile: usize) -> usize {
-    let within = BAND / (source.line() * size_of::<E>()).max(1);
-    let wanted = 4 * tile / source.from.size.1.max(1);
-    wanted.min(within.saturating_sub(source.kernel - 1)).max(1)
+/// Number of output lines for which a task makes a band.
+fn band_lines<E: Element>(operand: &OperandSpec<E>, tile_rows: usize) -> usize {
+    let within = BAND / (operand.line() * size_of::<E>()).max(1);
+    let wanted = 4 * tile_rows / operand.from.size.1.max(1);
+    wanted.min(within.saturating_sub(operand.kernel - 1)).max(1)
 }
 
-/// Tiles of a batch.
-pub fn tiles<E>(layer: &Winograd<E>, clips: usize) -> usize {
-    let (rows, columns) = grid(layer);
+/// Number of Winograd tiles in a batch.
+pub fn tile_count<E>(layer: &Winograd<E>, clips: usize) -> usize {
+    let (rows, columns) = tile_grid(layer);
     clips * rows * columns
 }
 
-/// Rows and columns of tiles in an image.
-pub fn grid<E>(layer: &Winograd<E>) -> (usize, usize) {
+/// Number of rows and columns of Winograd tiles in an image.
+pub fn tile_grid<E>(layer: &Winograd<E>) -> (usize, usize) {
     let side = layer.tile.side();
     (layer.from.size.0.div_ceil(side), layer.from.size.1.div_ceil(side))
 }
 
-/// Tiles that a thread takes through all of a Winograd layer at once: whole GEMM tiles, few enough
-/// for the second cache level.
-pub fn block(tile: usize) -> usize {
-    tile * 12usize.div_ceil(tile)
+/// Number of Winograd tiles that a thread takes through all phases of a layer at once: a multiple
+/// of the height of a GEMM tile, and few enough that they stay in the L2 cache.
+pub fn tiles_per_block(tile_rows: usize) -> usize {
+    tile_rows * 12usize.div_ceil(tile_rows)
 }
 
-/// Whether a layer has tiles enough that each thread takes blocks of them through the whole layer;
-/// otherwise all threads share each of its three phases.
-pub fn in_blocks<E>(layer: &Winograd<E>, clips: usize, threads: usize, tile: usize) -> bool {
-    tiles(layer, clips).div_ceil(block(tile)) >= TASKS * threads
+/// Whether a layer has enough tiles for each thread to take blocks of them through all phases.
+/// Otherwise, all threads work on each of the three phases together.
+pub fn in_blocks<E>(layer: &Winograd<E>, clips: usize, threads: usize, tile_rows: usize) -> bool {
+    tile_count(layer, clips).div_ceil(tiles_per_block(tile_rows)) >= TASKS * threads
 }
 
-/// Items of a phase that a task takes, of so many.
-pub fn share(items: usize, threads: usize) -> usize {
+/// Number of items of a phase for each task, if there are `items`.
+pub fn items_per_task(items: usize, threads: usize) -> usize {
     items.div_ceil(TASKS * threads).max(1)
 }
 
-/// Bytes of scratch memory that a task of a step needs.
-pub fn scratch<E: Element>(op: &Op<E>, clips: usize, threads: usize, tile: usize) -> usize {
+/// Size of the scratch memory that a task of a step needs, in bytes.
+pub fn scratch_bytes<E: Element>(
+    op: &Op<E>,
+    clips: usize,
+    threads: usize,
+    tile_rows: usize,
+) -> usize {
     match op {
         Op::Gemm { first, .. } if first.banded() => {
-            let lines = lines(first, tile) + first.kernel - 1;
-            // One vector more: the last copy may write beyond the band.
+            let lines = band_lines(first, tile_rows) + first.kernel - 1;
+            // One vector more, because the last copy may write beyond the band.
             (lines * first.line() + 16) * size_of::<E>()
         }
-        Op::Winograd(layer) if in_blocks(layer, clips, threads, tile) => {
-            room(layer, block(tile)).iter().sum()
+        Op::Winograd(layer) if in_blocks(layer, clips, threads, tile_rows) => {
+            workspace_bytes(layer, tiles_per_block(tile_rows)).iter().sum()
         }
         _ => 0,
     }

@@ -1,7 +1,8 @@
-//! Vectors of f32 in each instruction set, behind one trait, so that every kernel is written once.
+//! Vectors of f32 behind one trait, [`Simd`], with one implementation for each instruction set, so
+//! that every kernel is written once.
 //!
-//! All operations are `#[inline(always)]` and end up in functions with the right `target_feature`
-//! (see [`crate::isa`]); nothing else may call them.
+//! All operations are `#[inline(always)]` and are inlined into functions that have the right
+//! `target_feature` (see [`crate::isa`]); nothing else may call them.
 
 #![allow(unsafe_code, reason = "CPU intrinsics")]
 
@@ -14,32 +15,33 @@ pub mod avx512;
 pub mod neon;
 pub mod portable;
 
-/// One instruction set.
+/// The vector operations of one instruction set.
 ///
 /// # Safety
 /// Every function may be called only on a machine that has the instruction set, and from a function
-/// compiled with it. Pointers must be valid for [`Simd::LANES`] values; no alignment is needed.
+/// that was compiled with it. Pointers must be valid for [`Simd::LANES`] values (pairs of values
+/// for [`Simd::load_pairs`], one pair for [`Simd::splat_pair`]) and need no alignment.
 #[allow(clippy::missing_safety_doc, reason = "said once, above")]
 pub trait Simd: Copy + 'static {
-    /// [`Simd::LANES`] numbers.
+    /// A vector of [`Simd::LANES`] f32.
     type V: Copy;
-    /// As many pairs of bfloat16, as the weights of a dot product.
+    /// A vector of [`Simd::LANES`] pairs of bfloat16, the factors of [`Simd::dot`].
     type Pairs: Copy;
-    /// f32 in a vector.
+    /// Number of f32 in a vector.
     const LANES: usize;
-    /// Whether pairs of bfloat16 are multiplied by one instruction.
+    /// Whether one instruction computes [`Simd::dot`].
     const DOT: bool;
-    /// Rows of the largest GEMM tile, two vectors wide, that fits the registers: `2 * ROWS`
-    /// accumulators, two weights and one splat.
+    /// Rows of the largest GEMM tile whose register block fits the registers: `2 * ROWS`
+    /// accumulators, two vectors of weights and one broadcast input.
     const ROWS: usize;
 
-    /// x in all lanes.
+    /// Broadcasts `x` to all lanes.
     unsafe fn splat(x: f32) -> Self::V;
-    /// LANES numbers.
+    /// Loads LANES values.
     unsafe fn load(p: *const f32) -> Self::V;
-    /// Stores LANES numbers.
+    /// Stores LANES values.
     unsafe fn store(p: *mut f32, v: Self::V);
-    /// Asks for the cache line at an address, which need not be valid, in the second cache level.
+    /// Prefetches the cache line at `p` into the L2 cache; the address need not be valid.
     unsafe fn prefetch(p: *const u8);
     /// a + b.
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
@@ -53,31 +55,32 @@ pub trait Simd: Copy + 'static {
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// c - a * b.
     unsafe fn fnma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// The larger; `b` where one of them is NaN.
+    /// The larger value; `b` where either is NaN.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
-    /// The smaller; `b` where one of them is NaN.
+    /// The smaller value; `b` where either is NaN.
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
-    /// The larger, NaN where one of them is NaN.
+    /// The larger value; NaN where either is NaN.
     unsafe fn max_nan(a: Self::V, b: Self::V) -> Self::V;
-    /// 2^n for a number 1.5 * 2^23 + n with -127 < n < 128, whose low bits hold n.
+    /// 2^n, given 1.5 * 2^23 + n with -127 < n < 128: the low bits of that number hold the integer
+    /// n.
     unsafe fn pow2(shifted: Self::V) -> Self::V;
-    /// Swaps rows and columns of LANES vectors.
+    /// Transposes a block of LANES x LANES values in place; `rows` has LANES vectors.
     unsafe fn transpose(rows: &mut [Self::V]);
-    /// Widens bfloat16.
+    /// Loads LANES bfloat16 and converts them to f32.
     unsafe fn load_bf16(p: *const u16) -> Self::V;
-    /// Rounds to the nearest bfloat16, ties to even; NaN stays NaN.
+    /// Rounds to the nearest bfloat16, ties to even, and stores LANES of them; NaN stays NaN.
     unsafe fn store_bf16(p: *mut u16, v: Self::V);
-    /// Rounds as [`Simd::store_bf16`] does, in place.
+    /// Rounds to bfloat16 as [`Simd::store_bf16`] does, and stays in f32.
     unsafe fn round_bf16(v: Self::V) -> Self::V;
-    /// [`Simd::LANES`] pairs.
-    unsafe fn pairs(p: *const u16) -> Self::Pairs;
-    /// One pair in all places.
+    /// Loads [`Simd::LANES`] pairs of bfloat16.
+    unsafe fn load_pairs(p: *const u16) -> Self::Pairs;
+    /// Loads one pair of bfloat16 and broadcasts it.
     unsafe fn splat_pair(p: *const u16) -> Self::Pairs;
-    /// acc + a0 * b0 + a1 * b1 in each lane.
+    /// acc + a0 * b0 + a1 * b1 in each lane, for the pairs (a0, a1) and (b0, b1).
     unsafe fn dot(acc: Self::V, a: Self::Pairs, b: Self::Pairs) -> Self::V;
 }
 
-/// The bits of the nearest bfloat16, ties to even; NaN stays NaN.
+/// The bits of the bfloat16 nearest to `x`, ties to even; NaN stays NaN.
 #[inline(always)]
 pub fn bf16_bits(x: f32) -> u16 {
     let bits = x.to_bits();
@@ -87,7 +90,7 @@ pub fn bf16_bits(x: f32) -> u16 {
     ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16
 }
 
-/// The value of a bfloat16.
+/// The value of the bfloat16 with these bits.
 #[inline(always)]
 pub fn bf16_value(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)

@@ -1,8 +1,9 @@
-//! Plain Rust: what any machine can run, and the compiler may vectorize.
+//! Plain Rust, which runs on any machine and which the compiler may vectorize.
 
 use super::{Simd, bf16_bits, bf16_value};
 
-/// L lanes of plain Rust; products and sums are rounded one by one.
+/// L lanes in plain Rust. The functions `fma` and `fnma` round twice, after the product and after
+/// the sum.
 #[derive(Clone, Copy)]
 pub struct Portable<const L: usize>;
 
@@ -24,12 +25,14 @@ impl<const L: usize> Simd for Portable<L> {
     }
     #[inline(always)]
     unsafe fn load(p: *const f32) -> Self::V {
-        // SAFETY: the caller gives a pointer to LANES values.
+        // SAFETY: the caller guarantees that `p` is valid for LANES values; the access is
+        // unaligned.
         unsafe { p.cast::<Self::V>().read_unaligned() }
     }
     #[inline(always)]
     unsafe fn store(p: *mut f32, v: Self::V) {
-        // SAFETY: the caller gives a pointer to LANES values.
+        // SAFETY: the caller guarantees that `p` is valid for LANES values; the access is
+        // unaligned.
         unsafe { p.cast::<Self::V>().write_unaligned(v) }
     }
     #[inline(always)]
@@ -83,12 +86,14 @@ impl<const L: usize> Simd for Portable<L> {
     }
     #[inline(always)]
     unsafe fn load_bf16(p: *const u16) -> Self::V {
-        // SAFETY: the caller gives a pointer to LANES values.
+        // SAFETY: the caller guarantees that `p` is valid for LANES values; the access is
+        // unaligned.
         unsafe { p.cast::<[u16; L]>().read_unaligned() }.map(bf16_value)
     }
     #[inline(always)]
     unsafe fn store_bf16(p: *mut u16, v: Self::V) {
-        // SAFETY: the caller gives a pointer to LANES values.
+        // SAFETY: the caller guarantees that `p` is valid for LANES values; the access is
+        // unaligned.
         unsafe { p.cast::<[u16; L]>().write_unaligned(v.map(bf16_bits)) }
     }
     #[inline(always)]
@@ -96,20 +101,20 @@ impl<const L: usize> Simd for Portable<L> {
         v.map(|x| bf16_value(bf16_bits(x)))
     }
     #[inline(always)]
-    unsafe fn pairs(p: *const u16) -> Self::Pairs {
-        // SAFETY: the caller gives a pointer to LANES pairs.
+    unsafe fn load_pairs(p: *const u16) -> Self::Pairs {
+        // SAFETY: the caller guarantees that `p` is valid for LANES pairs; the access is unaligned.
         let p = unsafe { p.cast::<[[u16; 2]; L]>().read_unaligned() };
         [p.map(|pair| bf16_value(pair[0])), p.map(|pair| bf16_value(pair[1]))]
     }
     #[inline(always)]
     unsafe fn splat_pair(p: *const u16) -> Self::Pairs {
-        // SAFETY: the caller gives a pointer to one pair.
+        // SAFETY: the caller guarantees that `p` is valid for one pair; the access is unaligned.
         let pair = unsafe { p.cast::<[u16; 2]>().read_unaligned() };
         [[bf16_value(pair[0]); L], [bf16_value(pair[1]); L]]
     }
     #[inline(always)]
     unsafe fn dot(acc: Self::V, a: Self::Pairs, b: Self::Pairs) -> Self::V {
-        // SAFETY: plain Rust needs nothing of the machine.
+        // SAFETY: `fma` is plain Rust here and works on values only.
         unsafe { Self::fma(a[1], b[1], Self::fma(a[0], b[0], acc)) }
     }
 }

@@ -1,6 +1,6 @@
-//! Every kernel of every instruction set against plain loops in float64, over edge shapes: outputs are
-//! poisoned, and every buffer lies against a page that cannot be touched, once with its end and once
-//! with its beginning.
+//! Every kernel of every instruction set against plain loops in float64, over edge shapes. Outputs
+//! are poisoned with NaN. Every buffer lies next to an inaccessible page, in one run with its end
+//! and in another with its beginning, so that an access out of bounds ends the process.
 #![cfg(target_os = "linux")]
 #![allow(unsafe_code, reason = "calls kernels")]
 

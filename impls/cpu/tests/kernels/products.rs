@@ -1,15 +1,16 @@
-//! Matrix products with everything that follows them.
+//! Tests of matrix products and their epilogues.
 
-use cpu::isa::{Kernels, Tabled};
+use cpu::element::Bf16;
+use cpu::isa::{HasKernels, Kernels};
 use cpu::kernels::epilogue::{Activation, Epilogue, sigmoid, stage};
 use cpu::kernels::gemm::{Gemm, Operand};
-use cpu::memory::Store;
+use cpu::memory::Arena;
 use cpu::pack::{Packed, grouped};
 use cpu::simd::portable::Portable;
 
-use crate::lab::{self, EDGES, Edge, Guarded, Half};
+use crate::lab::{self, EDGES, Edge, Guarded};
 
-/// Rows, channels, outputs, channels of a second product.
+/// Rows, channels, outputs, and channels of a second product (0 for none).
 const SHAPES: [(usize, usize, usize, usize); 10] = [
     (1, 1, 1, 0),
     (1, 3, 5, 0),
@@ -23,17 +24,17 @@ const SHAPES: [(usize, usize, usize, usize); 10] = [
     (0, 4, 4, 0),
 ];
 
-/// One product in memory, and its sums in float64 with the sum of sizes.
+/// One product: its factors in guarded memory, and in float64.
 struct Product<E> {
     a: Guarded<E>,
     packed: Packed<E>,
-    stride: usize,
+    pitch: usize,
     rows: Vec<f64>,
     weights: Vec<f64>,
     k: usize,
 }
 
-impl<E: Tabled> Product<E> {
+impl<E: HasKernels> Product<E> {
     fn new(edge: Edge, rows: usize, k: usize, outputs: usize, lanes: usize, seed: u64) -> Self {
         let values = lab::numbers::<E>(rows * k, seed);
         Self::of(edge, values, k, outputs, lanes, seed)
@@ -41,18 +42,19 @@ impl<E: Tabled> Product<E> {
 
     fn of(edge: Edge, rows: Vec<f64>, k: usize, outputs: usize, lanes: usize, seed: u64) -> Self {
         let weights = lab::numbers::<E>(outputs * k, seed + 1);
-        let stride = grouped::<E>(k);
-        let a = lab::stored(edge, &lab::spread(&rows, k, stride));
+        let pitch = grouped::<E>(k);
+        let a = lab::stored(edge, &lab::spread(&rows, k, pitch));
         let packed =
-            Packed::matrix(&mut Store::default(), [k, outputs], lanes, |o, c| weights[o * k + c]);
-        Product { a, packed, stride, rows, weights, k }
+            Packed::matrix(&mut Arena::default(), [k, outputs], lanes, |o, c| weights[o * k + c]);
+        Product { a, packed, pitch, rows, weights, k }
     }
 
     fn operand(&self) -> Operand<E> {
         let b = self.packed.data.as_ptr();
-        Operand::rows(self.a.ptr(), self.stride, self.packed.k, b)
+        Operand::rows(self.a.ptr(), self.pitch, self.packed.k, b)
     }
 
+    /// The sum in float64, and the sum of the absolute values of its terms.
     fn sum(&self, row: usize, output: usize) -> (f64, f64) {
         let terms =
             (0..self.k).map(|c| self.rows[row * self.k + c] * self.weights[output * self.k + c]);
@@ -60,38 +62,38 @@ impl<E: Tabled> Product<E> {
     }
 }
 
-/// All of an epilogue, and its float64 twin.
+/// An epilogue with all of its parts in guarded memory, and the same in float64.
 struct Full<E> {
     sum: Guarded<E>,
     residual: Guarded<E>,
     factor: Guarded<E>,
     scale: Guarded<f32>,
     bias: Guarded<f32>,
-    post: Guarded<f32>,
+    addend: Guarded<f32>,
     values: [Vec<f64>; 6],
     channels: usize,
 }
 
-impl<E: Tabled> Full<E> {
-    fn new(edge: Edge, rows: usize, channels: usize, stride: usize) -> Self {
+impl<E: HasKernels> Full<E> {
+    fn new(edge: Edge, rows: usize, channels: usize, pitch: usize) -> Self {
         let [sum, residual, factor] =
             [3, 4, 5].map(|seed| lab::numbers::<E>(rows * channels, seed));
         let [scale, bias] = [6, 7].map(|seed| lab::numbers::<f32>(channels, seed));
-        let post = lab::numbers::<f32>(rows * channels, 8);
-        let spread = |values: &[f64]| lab::spread(values, channels, stride);
+        let addend = lab::numbers::<f32>(rows * channels, 8);
+        let spread = |values: &[f64]| lab::spread(values, channels, pitch);
         Full {
             sum: lab::stored(edge, &spread(&sum)),
             residual: lab::stored(edge, &spread(&residual)),
             factor: lab::stored(edge, &spread(&factor)),
             scale: lab::wide(edge, &spread(&scale)),
             bias: lab::wide(edge, &spread(&bias)),
-            post: lab::wide(edge, &spread(&post)),
-            values: [sum, residual, factor, scale, bias, post],
+            addend: lab::wide(edge, &spread(&addend)),
+            values: [sum, residual, factor, scale, bias, addend],
             channels,
         }
     }
 
-    fn epilogue(&self, out: &Guarded<E>, stride: usize, activation: Activation) -> Epilogue<E> {
+    fn epilogue(&self, out: &Guarded<E>, pitch: usize, activation: Activation) -> Epilogue<E> {
         Epilogue {
             sum: self.sum.ptr(),
             observed_sum: true,
@@ -100,14 +102,14 @@ impl<E: Tabled> Full<E> {
             residual: self.residual.ptr(),
             activation,
             factor: self.factor.ptr(),
-            post: self.post.ptr(),
-            ..lab::store(out, stride)
+            addend: self.addend.ptr(),
+            ..lab::plain_epilogue(out, pitch)
         }
     }
 
-    /// The value, and a size of what was added on the way.
+    /// The value in float64, and the magnitude of everything that was added to it.
     fn apply(&self, sum: (f64, f64), pixel: usize, c: usize, activation: Activation) -> (f64, f64) {
-        let [more, residual, factor, scale, bias, post] = &self.values;
+        let [more, residual, factor, scale, bias, addend] = &self.values;
         let at = pixel * self.channels + c;
         let linear = (sum.0 + more[at]) * scale[c] + bias[c] + residual[at];
         let active = match activation {
@@ -115,35 +117,35 @@ impl<E: Tabled> Full<E> {
             Activation::Relu => linear.max(0.0),
             Activation::Sigmoid => 1.0 / (1.0 + (-linear).exp()),
         };
-        (active * factor[at] + post[at], sum.1 + 4.0)
+        (active * factor[at] + addend[at], sum.1 + 4.0)
     }
 }
 
-fn check<E: Tabled>(name: &str, kernels: &Kernels<E>) {
+fn check<E: HasKernels>(name: &str, kernels: &Kernels<E>) {
     for edge in EDGES {
         for (rows, k, outputs, more) in SHAPES {
-            let stride = outputs.next_multiple_of(kernels.lanes);
+            let pitch = outputs.next_multiple_of(kernels.lanes);
             let first = Product::<E>::new(edge, rows, k, outputs, kernels.lanes, 1);
             let second = Product::<E>::new(edge, rows, more.max(1), outputs, kernels.lanes, 20);
-            let full = Full::<E>::new(edge, rows, outputs, stride);
+            let full = Full::<E>::new(edge, rows, outputs, pitch);
             for activation in [Activation::Identity, Activation::Relu, Activation::Sigmoid] {
                 for plain in [true, false] {
-                    let out = lab::room::<E>(edge, rows * stride);
+                    let out = lab::poisoned::<E>(edge, rows * pitch);
                     let epilogue = match plain {
-                        true => lab::store(&out, stride),
-                        false => full.epilogue(&out, stride, activation),
+                        true => lab::plain_epilogue(&out, pitch),
+                        false => full.epilogue(&out, pitch, activation),
                     };
                     let gemm = Gemm {
                         first: first.operand(),
                         second: (more > 0).then(|| second.operand()),
                         rows,
                         pixel: 0,
-                        place: 0,
+                        image_pixel: 0,
                         stream: plain,
                         vectors: (0, first.packed.vectors),
                         epilogue,
                     };
-                    // SAFETY: all memory is as `Gemm` says; what leaves it is noticed.
+                    // SAFETY: the buffers have the sizes that `Gemm` asks for, between guard pages.
                     unsafe { (kernels.gemm)(&gemm) };
                     let places = (0..rows).flat_map(|p| (0..outputs).map(move |o| (p, o)));
                     let want: Vec<(f64, f64)> = places
@@ -157,54 +159,55 @@ fn check<E: Tabled>(name: &str, kernels: &Kernels<E>) {
                                 true => (sum, size),
                                 false => full.apply((sum, size), p, o, activation),
                             };
-                            // Observed sums and factors round on the way, too.
+                            // Observed sums and factors are rounded to the stored format as well.
                             let stored = if plain { 0.0 } else { 4.0 * lab::epsilon::<E>() * size };
                             (value, lab::allowed::<E>(k + more, size, value) + stored)
                         })
                         .collect();
                     let what =
                         format!("{name} {edge:?} {rows}x{k}x{outputs}+{more} {activation:?}");
-                    lab::compare(&what, &out, &want, outputs, stride);
+                    lab::compare(&what, &out, &want, outputs, pitch);
                 }
             }
         }
     }
 }
 
-/// Width, channels, outputs.
+/// Width, channels, outputs of a line.
 const LINES: [(usize, usize, usize); 4] = [(1, 2, 3), (5, 16, 17), (19, 30, 33), (33, 36, 16)];
 
-/// One line of a 3x3 convolution over three lines with a border: rows in three parts, which overlap.
-fn parts<E: Tabled>(name: &str, kernels: &Kernels<E>) {
+/// Checks one line of a 3x3 convolution over a band of three lines: rows have three parts, and
+/// adjacent rows overlap.
+fn parts<E: HasKernels>(name: &str, kernels: &Kernels<E>) {
     for edge in EDGES {
         for (width, channels, outputs) in LINES {
-            let (line, stride) = ((width + 2) * channels, outputs.next_multiple_of(kernels.lanes));
+            let (line, pitch) = ((width + 2) * channels, outputs.next_multiple_of(kernels.lanes));
             let lines = lab::numbers::<E>(3 * line, 1);
             let weights = lab::numbers::<E>(outputs * 9 * channels, 2);
             let a = lab::stored::<E>(edge, &lines);
             let shape = [9 * channels, outputs];
-            let packed = Packed::matrix(&mut Store::default(), shape, kernels.lanes, |o, k| {
+            let packed = Packed::matrix(&mut Arena::default(), shape, kernels.lanes, |o, k| {
                 weights[o * 9 * channels + k]
             });
-            let out = lab::room::<E>(edge, width * stride);
+            let out = lab::poisoned::<E>(edge, width * pitch);
             let gemm = Gemm {
                 first: Operand {
                     a: a.ptr(),
-                    stride: channels,
+                    pitch: channels,
                     k: 3 * channels,
                     parts: 3,
-                    part: line,
+                    part_pitch: line,
                     b: packed.data.as_ptr(),
                 },
                 second: None,
                 rows: width,
                 pixel: 0,
-                place: 0,
+                image_pixel: 0,
                 stream: false,
                 vectors: (0, packed.vectors),
-                epilogue: lab::store(&out, stride),
+                epilogue: lab::plain_epilogue(&out, pitch),
             };
-            // SAFETY: all memory is as `Gemm` says; what leaves it is noticed.
+            // SAFETY: the buffers have the sizes that `Gemm` asks for, between guard pages.
             unsafe { (kernels.gemm)(&gemm) };
             let places = (0..width).flat_map(|x| (0..outputs).map(move |o| (x, o)));
             let want: Vec<(f64, f64)> = places
@@ -219,42 +222,42 @@ fn parts<E: Tabled>(name: &str, kernels: &Kernels<E>) {
                 })
                 .collect();
             let what = format!("{name} {edge:?} {width} {channels} {outputs}");
-            lab::compare(&what, &out, &want, outputs, stride);
+            lab::compare(&what, &out, &want, outputs, pitch);
         }
     }
 }
 
 #[test]
-fn rows_in_parts_are_a_convolution() {
-    lab::each_level::<f32>(parts);
-    lab::each_level::<Half>(parts);
+fn rows_in_parts_compute_a_convolution() {
+    lab::each_isa::<f32>(parts);
+    lab::each_isa::<Bf16>(parts);
 }
 
 #[test]
-fn products_and_epilogues_are_right_over_edge_shapes() {
-    lab::each_level::<f32>(check);
-    lab::each_level::<Half>(check);
+fn products_and_epilogues_agree_with_float64_over_edge_shapes() {
+    lab::each_isa::<f32>(check);
+    lab::each_isa::<Bf16>(check);
 }
 
-fn special<E: Tabled>(name: &str, kernels: &Kernels<E>) {
+fn special<E: HasKernels>(name: &str, kernels: &Kernels<E>) {
     for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         let (rows, k, outputs) = (15usize, 20usize, 33usize);
         let mut values = lab::numbers::<E>(rows * k, 1);
         values[7 * k + 3] = value;
         let product = Product::<E>::of(Edge::End, values, k, outputs, kernels.lanes, 1);
-        let stride = outputs.next_multiple_of(kernels.lanes);
-        let out = lab::room::<E>(Edge::End, rows * stride);
+        let pitch = outputs.next_multiple_of(kernels.lanes);
+        let out = lab::poisoned::<E>(Edge::End, rows * pitch);
         let gemm = Gemm {
             first: product.operand(),
             second: None,
             rows,
             pixel: 0,
-            place: 0,
+            image_pixel: 0,
             stream: false,
             vectors: (0, product.packed.vectors),
-            epilogue: lab::store(&out, stride),
+            epilogue: lab::plain_epilogue(&out, pitch),
         };
-        // SAFETY: as above.
+        // SAFETY: the buffers have the sizes that the kernel asks for, between guard pages.
         unsafe { (kernels.gemm)(&gemm) };
         let places = (0..rows).flat_map(|p| (0..outputs).map(move |o| (p, o)));
         let want: Vec<(f64, f64)> = places
@@ -263,33 +266,33 @@ fn special<E: Tabled>(name: &str, kernels: &Kernels<E>) {
                 (sum, lab::allowed::<E>(k, size, sum))
             })
             .collect();
-        lab::compare(&format!("{name} {value}"), &out, &want, outputs, stride);
+        lab::compare(&format!("{name} {value}"), &out, &want, outputs, pitch);
     }
 }
 
 #[test]
 fn nan_and_infinity_reach_their_own_row_only() {
-    lab::each_level::<f32>(special);
-    lab::each_level::<Half>(special);
+    lab::each_isa::<f32>(special);
+    lab::each_isa::<Bf16>(special);
 }
 
-/// Stopped after any stage from the sum on, stored, and taken up again: the same bits.
-fn resumed<E: Tabled>(name: &str, kernels: &Kernels<E>) {
+/// Checks that an epilogue which stops after a stage, stores and is resumed gives the same bits.
+fn resumed<E: HasKernels>(name: &str, kernels: &Kernels<E>) {
     use cpu::kernels::spatial::Resume;
     let (rows, k, outputs) = (9usize, 21usize, 37usize);
-    let stride = outputs.next_multiple_of(kernels.lanes);
-    // Among the sums are negative numbers that round to -0 in the stored format.
+    let pitch = outputs.next_multiple_of(kernels.lanes);
+    // Some sums are negative numbers that round to -0 in the stored format.
     let mut values = lab::numbers::<E>(rows * k, 1);
     values[..k].iter_mut().for_each(|value| *value *= 1e-40);
     let product = Product::<E>::of(Edge::End, values, k, outputs, kernels.lanes, 1);
-    let full = Full::<E>::new(Edge::End, rows, outputs, stride);
+    let full = Full::<E>::new(Edge::End, rows, outputs, pitch);
     let activations = [Activation::Identity, Activation::Relu, Activation::Sigmoid];
     for (activation, bare) in activations.into_iter().flat_map(|a| [(a, false), (a, true)]) {
         let run = |to: u8| {
-            let out = lab::room::<E>(Edge::End, rows * stride);
+            let out = lab::poisoned::<E>(Edge::End, rows * pitch);
             let epilogue = match bare {
-                true => Epilogue { to, activation, ..lab::store(&out, stride) },
-                false => Epilogue { to, ..full.epilogue(&out, stride, activation) },
+                true => Epilogue { to, activation, ..lab::plain_epilogue(&out, pitch) },
+                false => Epilogue { to, ..full.epilogue(&out, pitch, activation) },
             };
             let vectors = (0, product.packed.vectors);
             let gemm = Gemm {
@@ -297,24 +300,25 @@ fn resumed<E: Tabled>(name: &str, kernels: &Kernels<E>) {
                 second: None,
                 rows,
                 pixel: 0,
-                place: 0,
+                image_pixel: 0,
                 stream: false,
                 vectors,
                 epilogue,
             };
-            // SAFETY: as above.
+            // SAFETY: the buffers have the sizes that the kernel asks for, between guard pages.
             unsafe { (kernels.gemm)(&gemm) };
             let rest = Epilogue { from: to, to: stage::END, ..epilogue };
             let resume =
                 Resume { epilogue: rest, pixels: (0, rows), image: rows, vectors: vectors.1 };
             if to < stage::END {
-                // SAFETY: as above.
+                // SAFETY: the buffers have the sizes that the kernel asks for, between guard pages.
                 unsafe { (kernels.resume)(&resume) };
             }
             out.values().iter().map(|v| v.to_f32().to_bits()).collect::<Vec<_>>()
         };
         let whole = run(stage::END);
-        // Without a sum to be observed, the first stage to be stopped after is the linear one.
+        // Without an observed sum, the first stage that an epilogue can stop after is the linear
+        // one.
         for to in if bare { stage::LINEAR } else { stage::SUM }..stage::END {
             assert!(run(to) == whole, "{name} {activation:?} {bare}, stopped after stage {to}");
         }
@@ -322,25 +326,25 @@ fn resumed<E: Tabled>(name: &str, kernels: &Kernels<E>) {
 }
 
 #[test]
-fn an_epilogue_that_is_stopped_and_taken_up_gives_the_same_bits() {
-    lab::each_level::<f32>(resumed);
-    lab::each_level::<Half>(resumed);
+fn a_resumed_epilogue_gives_the_same_bits() {
+    lab::each_isa::<f32>(resumed);
+    lab::each_isa::<Bf16>(resumed);
 }
 
 #[test]
-fn the_sigmoid_is_right_to_some_ulp_down_to_where_it_is_hardly_normal() {
+fn the_sigmoid_is_within_its_documented_error() {
     for step in -200_000..=200_000 {
         let x = step as f32 * 1e-3;
-        // SAFETY: plain Rust needs no instruction set.
+        // SAFETY: `Portable` needs no instruction set, and only values are passed.
         let got = f64::from(unsafe { sigmoid::<Portable<4>>(portable(x)) }[0]);
         let want = 1.0 / (1.0 + (-f64::from(x)).exp());
         let allowed = if x > -87.0 { 2.5 * f64::from(f32::EPSILON) * want } else { 2e-38 };
-        assert!((got - want).abs() <= allowed, "{x}: {got}, not {want}");
+        assert!((got - want).abs() <= allowed, "sigmoid({x}): got {got}, expected {want}");
     }
 }
 
-/// The same number in all lanes.
+/// A vector with the same value in all lanes.
 fn portable(x: f32) -> <Portable<4> as cpu::simd::Simd>::V {
-    // SAFETY: plain Rust needs no instruction set.
+    // SAFETY: `Portable` needs no instruction set, and only values are passed.
     unsafe { <Portable<4> as cpu::simd::Simd>::splat(x) }
 }

@@ -1,25 +1,26 @@
-//! Winograd's algorithm against the convolution itself.
+//! Tests of Winograd's algorithm against the convolution in float64.
 
-use cpu::isa::{Kernels, Tabled};
+use cpu::element::Bf16;
+use cpu::isa::{HasKernels, Kernels};
 use cpu::kernels::gemm::{Gemm, Operand};
 use cpu::kernels::winograd::{Input, Output, P, Q, Tile};
-use cpu::memory::Store;
-use cpu::pack::{Planes, Thirds};
+use cpu::memory::Arena;
+use cpu::pack::{Planes, ThirdTapChannels};
 
-use crate::lab::{self, EDGES, Edge, Half};
+use crate::lab::{self, EDGES, Edge};
 
 /// Height, width, channels, outputs.
 const SHAPES: [(usize, usize, usize, usize); 6] =
     [(1, 1, 1, 1), (2, 3, 5, 4), (4, 4, 16, 17), (5, 9, 19, 33), (7, 7, 33, 16), (11, 6, 8, 40)];
 
-/// A^T, B^T and G with the sizes of their entries: how large rounding errors can become on the way.
+/// The absolute values of A^T, B^T and G, from which rounding errors are bounded.
 struct Sizes {
     a: Vec<Vec<f64>>,
     b: Vec<Vec<f64>>,
     g: Vec<Vec<f64>>,
 }
 
-/// Coefficients of the product of (x - root).
+/// The coefficients of the product of (x - root), lowest power first.
 fn polynomial(roots: impl Iterator<Item = f64>) -> Vec<f64> {
     roots.fold(vec![1.0], |p, root| {
         let mut out = vec![0.0; p.len() + 1];
@@ -58,7 +59,7 @@ impl Sizes {
         Sizes { a: abs(a), b: abs(b), g: abs(g) }
     }
 
-    /// |M| |x| |M|^T.
+    /// |M| |x| |M|^T for a tile x [side, side].
     fn both(matrix: &[Vec<f64>], x: &[f64], side: usize) -> Vec<f64> {
         let (rows, n) = (matrix.len(), side);
         let mut out = vec![0.0; rows * rows];
@@ -80,14 +81,16 @@ struct Case {
     x: Vec<f64>,
     gate: Vec<f64>,
     weights: Vec<f64>,
-    thirds: Thirds,
+    third_taps: ThirdTapChannels,
 }
 
 impl Case {
-    fn new<E: Tabled>((height, width, channels, outputs): (usize, usize, usize, usize)) -> Self {
+    fn new<E: HasKernels>(
+        (height, width, channels, outputs): (usize, usize, usize, usize),
+    ) -> Self {
         let all = [0..channels, 0..channels];
         Case {
-            thirds: all,
+            third_taps: all,
             size: (height, width),
             channels,
             outputs,
@@ -97,19 +100,22 @@ impl Case {
         }
     }
 
-    /// The same, but some kernels have no last row, and others no last column.
-    fn without(self, thirds: Thirds) -> Self {
+    /// The same case, but only the channels in `third_taps` have kernels with a third row or
+    /// column.
+    fn without(self, third_taps: ThirdTapChannels) -> Self {
         let mut weights = self.weights;
         for (at, kernel) in weights.chunks_exact_mut(9).enumerate() {
             let channel = at % self.channels;
             for (tap, weight) in kernel.iter_mut().enumerate() {
                 let (row, column) = (tap / 3 == 2, tap % 3 == 2);
-                if row && !thirds[0].contains(&channel) || column && !thirds[1].contains(&channel) {
+                if row && !third_taps[0].contains(&channel)
+                    || column && !third_taps[1].contains(&channel)
+                {
                     *weight = 0.0;
                 }
             }
         }
-        Case { weights, thirds, ..self }
+        Case { weights, third_taps, ..self }
     }
 
     fn at(&self, y: isize, x: isize, c: usize) -> f64 {
@@ -124,7 +130,7 @@ impl Case {
         &self.weights[(output * self.channels + channel) * 9..][..9]
     }
 
-    /// The convolution at a pixel.
+    /// The convolution at a pixel, in float64.
     fn want(&self, y: usize, x: usize, output: usize, gated: bool) -> f64 {
         let terms = (0..self.channels * 9).map(|at| {
             let (c, tap) = (at / 9, at % 9);
@@ -135,7 +141,7 @@ impl Case {
         terms.sum()
     }
 
-    /// The size of all that is added up for the output tile of a pixel.
+    /// The magnitudes of what is summed for each pixel of an output tile.
     fn sizes(&self, tile: Tile, row: usize, column: usize, output: usize, s: &Sizes) -> Vec<f64> {
         let (m, n) = (tile.side(), tile.side() + 2);
         let mut planes = vec![0.0; n * n];
@@ -154,96 +160,97 @@ impl Case {
     }
 }
 
-/// Runs a case and returns [pixels, stride] of the plain and of the gated convolution.
-fn run<E: Tabled>(
+/// Runs a case and returns the maps [pixels, pitch] of the plain and of the gated convolution.
+fn run<E: HasKernels>(
     kernels: &Kernels<E>,
     edge: Edge,
     tile: Tile,
     case: &Case,
 ) -> [lab::Guarded<E>; 2] {
     let (lanes, side) = (kernels.lanes, tile.side());
-    let (stride, width) =
+    let (pitch, width) =
         (case.channels.next_multiple_of(lanes), case.outputs.next_multiple_of(lanes));
     let (rows, columns) = (case.size.0.div_ceil(side), case.size.1.div_ceil(side));
     let tiles = rows * columns;
-    let image = lab::stored::<E>(edge, &lab::spread(&case.x, case.channels, stride));
-    let gate = lab::stored::<E>(edge, &lab::spread(&case.gate, case.channels, stride));
-    let zeros = lab::stored::<E>(edge, &vec![0.0; stride]);
-    let [inputs, gated] = [0, 1].map(|_| lab::room::<E>(edge, tile.planes() * tiles * stride));
+    let image = lab::stored::<E>(edge, &lab::spread(&case.x, case.channels, pitch));
+    let gate = lab::stored::<E>(edge, &lab::spread(&case.gate, case.channels, pitch));
+    let zeros = lab::stored::<E>(edge, &vec![0.0; pitch]);
+    let [inputs, gated] = [0, 1].map(|_| lab::poisoned::<E>(edge, tile.planes() * tiles * pitch));
     let input = Input {
         tile,
         image: image.ptr(),
-        stride,
+        pitch,
         size: case.size,
-        vectors: stride / lanes,
+        vectors: pitch / lanes,
         zeros: zeros.ptr(),
         gate: gate.ptr(),
         out: inputs.mut_ptr(),
         gated: gated.mut_ptr(),
-        tile_stride: stride,
-        plane_stride: tiles * stride,
+        tile_pitch: pitch,
+        plane_pitch: tiles * pitch,
     };
     let shape = [case.channels, case.outputs];
     let packed =
-        Planes::<E>::new(&mut Store::default(), tile, shape, lanes, &case.thirds, |o, c| {
+        Planes::<E>::new(&mut Arena::default(), tile, shape, lanes, &case.third_taps, |o, c| {
             case.kernel(o, c).try_into().unwrap()
         });
     for at in 0..tiles {
-        // SAFETY: all memory is as `Input` says; what leaves it is noticed.
+        // SAFETY: the buffers have the sizes that `Input` asks for, between guard pages.
         unsafe { (kernels.winograd_input)(&input, at / columns, at % columns, at) };
     }
     [&inputs, &gated].map(|source| {
-        let products = lab::room::<f32>(edge, tile.planes() * tiles * width);
+        let products = lab::poisoned::<f32>(edge, tile.planes() * tiles * width);
         for plane in 0..tile.planes() {
-            // SAFETY: as above.
+            // SAFETY: the buffers have the sizes that the kernel asks for, between guard pages.
             unsafe {
                 let matrix = packed.planes[plane];
                 let b = packed.data.as_ptr().add(matrix.offset);
-                let a = source.ptr().add(plane * tiles * stride + matrix.channel);
+                let a = source.ptr().add(plane * tiles * pitch + matrix.channel);
                 let out = products.mut_ptr().add(plane * tiles * width);
                 (kernels.gemm_planes)(&Gemm {
-                    first: Operand::rows(a, stride, matrix.k, b),
+                    first: Operand::rows(a, pitch, matrix.k, b),
                     second: None,
                     rows: tiles,
                     pixel: 0,
-                    place: 0,
+                    image_pixel: 0,
                     stream: true,
                     vectors: (0, packed.vectors),
-                    epilogue: cpu::kernels::epilogue::Epilogue::store(out, width),
+                    epilogue: cpu::kernels::epilogue::Epilogue::store_only(out, width),
                 });
             }
         }
-        let out = lab::room::<E>(edge, case.size.0 * case.size.1 * width);
+        let out = lab::poisoned::<E>(edge, case.size.0 * case.size.1 * width);
         let output = Output {
             tile,
             products: products.ptr(),
-            tile_stride: width,
-            plane_stride: tiles * width,
+            tile_pitch: width,
+            plane_pitch: tiles * width,
             size: case.size,
             vectors: width / lanes,
             pixel: 0,
-            epilogue: lab::store(&out, width),
+            epilogue: lab::plain_epilogue(&out, width),
         };
         for at in 0..tiles {
-            // SAFETY: as above.
+            // SAFETY: the buffers have the sizes that the kernel asks for, between guard pages.
             unsafe { (kernels.winograd_output)(&output, at / columns, at % columns, at) };
         }
         out
     })
 }
 
-fn check<E: Tabled>(name: &str, kernels: &Kernels<E>) {
+fn check<E: HasKernels>(name: &str, kernels: &Kernels<E>) {
     for tile in [Tile::F2, Tile::F4] {
         let sizes = Sizes::new(tile);
-        for (shape, some) in SHAPES.into_iter().flat_map(|s| [(s, 0), (s, 1), (s, 2)]) {
+        for (shape, variant) in SHAPES.into_iter().flat_map(|s| [(s, 0), (s, 1), (s, 2)]) {
             let (channels, mut case) = (shape.2, Case::new::<E>(shape));
-            match some {
+            match variant {
                 0 => {}
                 1 => case = case.without([0..channels / 2, channels / 3..channels.div_ceil(2) + 1]),
                 _ => case = case.without([channels - 1..channels, 0..0]),
             }
             let (side, pixels) = (tile.side(), case.size.0 * case.size.1);
-            // Transformed inputs and weights round to the stored format, sums and transforms to f32.
+            // Transformed inputs and weights are rounded to the stored format, sums and outputs to
+            // f32.
             let roundings = f64::from(f32::EPSILON) * (case.channels + 60) as f64;
             let each = roundings + if E::IS_F32 { 0.0 } else { 2.0 * lab::epsilon::<E>() };
             let want = |gated: bool| -> Vec<(f64, f64)> {
@@ -260,10 +267,10 @@ fn check<E: Tabled>(name: &str, kernels: &Kernels<E>) {
             };
             for edge in EDGES {
                 let [plain, gated] = run(kernels, edge, tile, &case);
-                let what = format!("{name} {tile:?} {shape:?} {:?} {edge:?}", case.thirds);
-                let stride = case.outputs.next_multiple_of(kernels.lanes);
-                lab::compare(&what, &plain, &want(false), case.outputs, stride);
-                lab::compare(&format!("{what} gated"), &gated, &want(true), case.outputs, stride);
+                let what = format!("{name} {tile:?} {shape:?} {:?} {edge:?}", case.third_taps);
+                let pitch = case.outputs.next_multiple_of(kernels.lanes);
+                lab::compare(&what, &plain, &want(false), case.outputs, pitch);
+                lab::compare(&format!("{what} gated"), &gated, &want(true), case.outputs, pitch);
             }
         }
     }
@@ -271,22 +278,23 @@ fn check<E: Tabled>(name: &str, kernels: &Kernels<E>) {
 
 #[test]
 fn both_tiles_agree_with_the_convolution_over_edge_shapes() {
-    lab::each_level::<f32>(check);
-    lab::each_level::<Half>(check);
+    lab::each_isa::<f32>(check);
+    lab::each_isa::<Bf16>(check);
 }
 
-/// NaN spreads over its tile at most, and where the convolution has one there is one.
-fn special<E: Tabled>(name: &str, kernels: &Kernels<E>) {
+/// Checks that NaN spreads at most to the tiles that read it, and that the result is NaN wherever
+/// the convolution is.
+fn special<E: HasKernels>(name: &str, kernels: &Kernels<E>) {
     for tile in [Tile::F2, Tile::F4] {
         let mut case = Case::new::<E>((9, 10, 5, 17));
         case.x[(4 * 10 + 5) * 5 + 2] = f64::NAN;
         let [plain, _] = run(kernels, Edge::End, tile, &case);
-        let stride = case.outputs.next_multiple_of(kernels.lanes);
+        let pitch = case.outputs.next_multiple_of(kernels.lanes);
         for pixel in 0..90 {
             let (y, x) = (pixel / 10, pixel % 10);
-            let got = plain.values()[pixel * stride].to_f32();
+            let got = plain.values()[pixel * pitch].to_f32();
             let side = tile.side();
-            // Tiles that read the pixel.
+            // Whether the tile of `at` reads the coordinate `to`.
             let reads = |at: usize, to: usize| {
                 let first = at / side * side;
                 (first..first + side + 2).contains(&(to + 1))
@@ -301,7 +309,7 @@ fn special<E: Tabled>(name: &str, kernels: &Kernels<E>) {
 }
 
 #[test]
-fn nan_reaches_what_it_should_and_stays_in_its_tiles() {
-    lab::each_level::<f32>(special);
-    lab::each_level::<Half>(special);
+fn nan_reaches_its_outputs_and_stays_in_the_tiles_that_read_it() {
+    lab::each_isa::<f32>(special);
+    lab::each_isa::<Bf16>(special);
 }
