@@ -321,15 +321,18 @@ def parse_arguments(argv):
         "--checkpoint", metavar="FILE", help="torch: a state dict; flax: a pickle of params and batch_stats"
     )
     parser.add_argument(
-        "--input", default="formula:0", metavar="formula:SEED|FILE", help="the clip: formula:SEED, a .npy, or an .npz with an array 'input'"
+        "--input",
+        default="formula:0",
+        metavar="formula:SEED|FILE",
+        help="the clip: formula:SEED, a .npy, or an .npz with an array 'input'",
     )
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--size", default="224", metavar="N|HxW")
-    parser.add_argument("--layout", choices=("ncthw", "nthwc"), default="ncthw", help="layout of the clip that the model takes")
+    parser.add_argument("--layout", choices=("ncthw", "nthwc"), default="ncthw", help="layout of the model's clip")
     parser.add_argument("--precision", choices=("f32", "f64"), default="f32", help="f64 for torch only")
     parser.add_argument("--compress", action="store_true", help="write a smaller archive, which takes longer")
-    parser.add_argument("--no-input", action="store_true", help="do not store the clip, which a formula can make again")
+    parser.add_argument("--no-input", action="store_true", help="do not store the clip, if a formula made it")
     parser.add_argument("--out", required=True, metavar="FILE.npz")
     return parser.parse_args(argv)
 

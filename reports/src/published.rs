@@ -11,8 +11,8 @@ pub(crate) struct Method {
 }
 
 /// The introduction above the table.
-pub(crate) const LEAD: &str = "Values as the authors of the methods report them, for orientation: versions of the data, training and \
-    numbers of views differ. This run measured its own point only.";
+pub(crate) const LEAD: &str = "Values as the authors of the methods report them, for orientation: \
+    versions of the data, training and numbers of views differ. This run measured its own point only.";
 
 /// Multiply-accumulates of SqueezeTime-50 for 16 x 224 x 224, 10^9, as `harness info` counts them.
 pub(crate) const SQUEEZETIME_GFLOPS: f64 = 5.483;

@@ -113,8 +113,8 @@ def download(python, requirements, folder):
         return sorted(folder.glob("*.whl"))
     if "DO NOT MATCH THE HASHES" in result.stderr:
         raise Failure(
-            f"the hash of a downloaded wheel is not the one that scripts/requirements/{requirements.name} pins, so it was "
-            "discarded; see with 'pip config list' which index pip uses, and run this again."
+            f"the hash of a downloaded wheel is not the one that scripts/requirements/{requirements.name} pins, "
+            "so it was discarded; see with 'pip config list' which index pip uses, and run this again."
         )
     errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR: ")]
     cause = errors[-1][len("ERROR: ") :] if errors else f"exit code {result.returncode}"

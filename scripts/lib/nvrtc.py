@@ -30,7 +30,7 @@ def take(wheel, folder):
 
 def check_machine():
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        raise Failure("the pinned NVRTC is for Linux on x86_64; set HARNESS_NVRTC to a folder with an NVRTC for this machine.")
+        raise Failure("the pinned NVRTC is for Linux on x86_64; set HARNESS_NVRTC to a folder with another NVRTC.")
 
 
 if __name__ == "__main__":

@@ -296,7 +296,7 @@ class Checkpoint:
         self.state = take(torch.load(self.path, weights_only=False))
 
     def safetensors(self, state, folder):
-        """Saves as safetensors, which takes only dense tensors with separate storage; the header has a random length."""
+        """Saves as safetensors, which takes only dense tensors with separate storage. The header's length is random."""
         dense = {name: tensor.detach().resolve_neg().contiguous().clone() for name, tensor in state.items()}
         note = "x" * random.Random(self.seed).randrange(70_000)
         self.path = folder / f"{self.seed}.safetensors"

@@ -61,7 +61,8 @@ class Rule(WithFolder):
         for kind in ("ffmpeg", "nvrtc", "gxx", "numpy", "onnxruntime", "a-new-kind", ""):
             with self.subTest(kind=kind):
                 (line,) = skips.check([(kind, "cuda kernels: none")])
-                self.assertRegex(line, f"cuda kernels: none: no machine justifies skips of kind '{kind}'; the test needs .")
+                expected = f"cuda kernels: none: no machine justifies skips of kind '{kind}'; the test needs ."
+                self.assertRegex(line, expected)
 
     def test_what_the_machine_lacks_is_justified(self):
         justified = [("isa", "cpu engine: this processor has no avx512"), ("isa", "harness bench: it has all")]
