@@ -3,19 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A failure to read a record or to write a report.
+/// A failure to write a report.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// A file could not be read.
-    #[error(
-        "cannot read the run record {path}: {source}; give a record file or a run directory that holds record.json"
-    )]
-    Read {
-        /// The record file, or the run directory.
-        path: PathBuf,
-        /// The error of the operating system.
-        source: io::Error,
-    },
     /// A file could not be written.
     #[error("cannot write {path}: {source}; choose a path in a writable directory")]
     Write {
@@ -23,38 +13,6 @@ pub enum ReportError {
         path: PathBuf,
         /// The error of the operating system.
         source: io::Error,
-    },
-    /// A file is not a run record.
-    #[error("{path} is not a run record: {reason}; make it again with `harness diff --json FILE`")]
-    Format {
-        /// The file that was read.
-        path: PathBuf,
-        /// What is wrong, and at which line and column.
-        reason: String,
-    },
-    /// A record has a schema version that this crate does not read.
-    #[error(
-        "{path} has schema {found}, but this harness reads schema {expected}; use the harness that wrote it or run the comparison again"
-    )]
-    Schema {
-        /// The file that was read.
-        path: PathBuf,
-        /// The schema version in the file.
-        found: String,
-        /// The schema version that this crate reads.
-        expected: u64,
-    },
-    /// A record is of a kind that this crate does not know.
-    #[error(
-        "{path} is a record of kind {found}, but reports are made of the kinds {expected}; use the harness that wrote it"
-    )]
-    Kind {
-        /// The file that was read.
-        path: PathBuf,
-        /// The value of `kind` in the file.
-        found: String,
-        /// The kinds that this crate knows, separated by commas.
-        expected: String,
     },
     /// The table of a record could not be built or written.
     #[error(
@@ -87,15 +45,7 @@ pub enum ReportError {
 pub type Result<T> = std::result::Result<T, ReportError>;
 
 impl ReportError {
-    pub(crate) fn read(path: &Path, source: io::Error) -> Self {
-        ReportError::Read { path: path.to_owned(), source }
-    }
-
     pub(crate) fn write(path: &Path, source: io::Error) -> Self {
         ReportError::Write { path: path.to_owned(), source }
-    }
-
-    pub(crate) fn format(path: &Path, reason: impl Into<String>) -> Self {
-        ReportError::Format { path: path.to_owned(), reason: reason.into() }
     }
 }

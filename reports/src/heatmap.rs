@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use crate::format::{escape, short};
-use crate::record::Heatmap;
+use record::Heatmap;
 
 /// Number of steps of the colour scale; the style sheet has a colour for each, `heat-0` to `heat-9`.
 const STEPS: usize = 10;
@@ -187,7 +187,7 @@ fn slot_class(slot: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::ErrorKind;
+    use record::ErrorKind;
 
     fn map(height: usize, width: usize, values: Vec<f64>) -> Heatmap {
         Heatmap { layer: "a<b".into(), what: ErrorKind::Introduced, height, width, values }

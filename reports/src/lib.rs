@@ -1,12 +1,12 @@
 //! Turns run records into tables, plots and one self-contained HTML file.
 //!
-//! The crate reads run records ([`record`]) and nothing else, so a report can be made again from a
+//! The crate reads run records (crate [`record`]) and nothing else, so a report can be made again from a
 //! record, without running an engine:
 //!
 //! ```no_run
-//! # fn main() -> reports::Result<()> {
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::path::Path;
-//! let record = reports::read_record(Path::new("runs/today"))?;
+//! let record = record::read_record(Path::new("runs/today"))?;
 //! reports::write_report(&record, Path::new("report.html"), Some(Path::new("layers.parquet")))?;
 //! # Ok(())
 //! # }
@@ -22,17 +22,15 @@ mod page;
 mod plot;
 mod published;
 mod ratio_band;
-pub mod record;
 mod rows;
-mod store;
 mod table;
 
 use std::path::Path;
 
+use record::Record;
+
 pub use error::{ReportError, Result};
 pub use page::{IndexEntry, render, render_index};
-pub use record::Record;
-pub use store::{parse_record, read_record, to_json, write_record};
 pub use table::{to_table, write_parquet};
 
 /// Writes the page of a record to `html` and, if `parquet` is given, the table of the record there.
@@ -41,7 +39,7 @@ pub use table::{to_table, write_parquet};
 ///
 /// If a plot, the table or the page cannot be made, or if a file cannot be written.
 pub fn write_report(record: &Record, html: &Path, parquet: Option<&Path>) -> Result<()> {
-    store::write_atomically(html, render(record)?.as_bytes())?;
+    write_atomically(html, render(record)?.as_bytes())?;
     parquet.map_or(Ok(()), |path| write_parquet(record, path))
 }
 
@@ -51,5 +49,9 @@ pub fn write_report(record: &Record, html: &Path, parquet: Option<&Path>) -> Res
 ///
 /// If the page cannot be made or the file cannot be written.
 pub fn write_index(entries: &[IndexEntry], html: &Path) -> Result<()> {
-    store::write_atomically(html, render_index(entries)?.as_bytes())
+    write_atomically(html, render_index(entries)?.as_bytes())
+}
+
+fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
+    files::write(path, content).map_err(|source| ReportError::write(path, source))
 }

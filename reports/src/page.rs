@@ -6,7 +6,7 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
 use serde::Serialize;
 
 use crate::error::{ReportError, Result};
-use crate::record::Record;
+use record::Record;
 
 mod ablate;
 mod bench;

@@ -3,7 +3,7 @@
 use polars::prelude::{DataFrame, PolarsResult};
 
 /// One error of one layer: the columns with one prefix. The fields are those of
-/// [`crate::record::Errors`].
+/// [`record::Errors`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ErrorRow {
     pub rel_l2: f64,
@@ -17,7 +17,7 @@ pub(crate) struct ErrorRow {
     pub inf: u64,
 }
 
-/// One layer: a row of the table. The fields are those of [`crate::record::Layer`].
+/// One layer: a row of the table. The fields are those of [`record::Layer`].
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Row {
     pub depth: usize,

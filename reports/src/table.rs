@@ -10,11 +10,11 @@ use polars::prelude::{
 };
 
 use crate::error::Result;
-use crate::record::{
+use crate::write_atomically;
+use record::{
     AblateRecord, Answer, BenchEntry, BenchRecord, DiffRecord, Errors, EvalRecord, GpuRecord,
     Layer, NullRecord, Place, Quantiles, Record, SelftestRecord, TrainRecord, Video,
 };
-use crate::store::write_atomically;
 
 /// A column made from a field of [`Errors`]: its name without the prefix, and how it is read.
 type ErrorColumn<T> = (&'static str, fn(&Errors) -> T);
@@ -144,7 +144,7 @@ fn videos_table(eval: &EvalRecord) -> PolarsResult<DataFrame> {
 /// One row for each epoch.
 fn epochs_table(train: &TrainRecord) -> PolarsResult<DataFrame> {
     let epochs = &train.epochs;
-    let floats = |of: fn(&crate::record::Epoch) -> f64| epochs.iter().map(of).collect::<Vec<_>>();
+    let floats = |of: fn(&record::Epoch) -> f64| epochs.iter().map(of).collect::<Vec<_>>();
     let columns = vec![
         integers("epoch", epochs.iter().map(|e| e.epoch)),
         column("rate", floats(|e| e.rate)),

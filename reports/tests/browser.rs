@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use reports::record::DiffRecord;
-use reports::{Record, render};
+use record::DiffRecord;
+use record::Record;
+use reports::render;
 
 /// The program names of the browser.
 const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];

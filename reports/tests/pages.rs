@@ -3,8 +3,9 @@
 mod common;
 
 use common::{HOSTILE, all};
-use reports::record::SelftestRecord;
-use reports::{IndexEntry, Record, render, render_index};
+use record::Record;
+use record::SelftestRecord;
+use reports::{IndexEntry, render, render_index};
 
 fn page(name: &str) -> String {
     let records = all();

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use common::{all, passing};
 use polars::prelude::{ParquetReader, SerReader};
-use reports::{Record, parse_record, read_record, to_json, to_table, write_record, write_report};
+use record::{Record, parse_record, read_record, to_json, write_record};
+use reports::{to_table, write_report};
 
 /// The JSON of a record. Tests compare records as JSON, since NaN is not equal to itself.
 fn json(record: &Record) -> String {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
-use reports::record::{Git, Machine, Model as ModelRecord, Run};
+use record::{Git, Machine, Model as ModelRecord, Run};
 use spec::Config;
 
 /// The start of a run.

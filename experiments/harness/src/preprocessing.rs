@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use reports::record::{Culprit, LayerVerdict, Stage};
+use record::{Culprit, LayerVerdict, Stage};
 use video::Frame;
 use video::views::Views;
 use video::{crop, resize};

@@ -2,7 +2,7 @@
 //! shows the layers of the blocks that diverge.
 
 use console::style;
-use reports::record::{
+use record::{
     AblateRecord, Ablation, ArrayState, DiffRecord, Edge, Errors, EvalRecord, Layer, LayerVerdict,
     NotExercised, Paired, Rate, Verdict,
 };

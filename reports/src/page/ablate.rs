@@ -5,7 +5,7 @@ use super::study::{Section, View, class, percent, with_interval};
 use crate::chart::{Chart, Look, Point, Series};
 use crate::error::Result;
 use crate::format::{metric, short};
-use crate::record::{AblateRecord, Ablation, Variant};
+use record::{AblateRecord, Ablation, Variant};
 
 /// Builds the view from a record of `harness ablate`.
 pub(super) fn view(ablate: &AblateRecord) -> Result<View> {
@@ -82,7 +82,7 @@ pub(super) fn view(ablate: &AblateRecord) -> Result<View> {
 /// The row of a variant in the first table.
 fn row(variant: &Variant) -> Vec<String> {
     let paired = variant.paired.as_ref();
-    let of = |read: &dyn Fn(&crate::record::Paired) -> String| paired.map_or("–".to_owned(), read);
+    let of = |read: &dyn Fn(&record::Paired) -> String| paired.map_or("–".to_owned(), read);
     let interval = match variant.interval[..] {
         [low, high] if variant.accuracy.len() != 1 || low > 0.0 => {
             format!("{:.1} to {:.1}", 100.0 * low.max(0.0), 100.0 * high.min(1.0))

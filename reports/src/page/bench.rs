@@ -7,7 +7,7 @@ use super::study::{Section, View, percent};
 use crate::chart::{Chart, Look, Point, Series};
 use crate::error::Result;
 use crate::format::short;
-use crate::record::{BenchEntry, BenchRecord, Setting, Verdict};
+use record::{BenchEntry, BenchRecord, Setting, Verdict};
 
 /// Builds the view from a record of `harness bench`.
 pub(super) fn view(bench: &BenchRecord) -> Result<View> {

@@ -10,10 +10,10 @@ use crate::blocks::{Block, blocks};
 use crate::error::Result;
 use crate::plot::{Data, RATIO, REL_L2, Span, draw};
 use crate::ratio_band::RatioBand;
-use crate::record::{ArrayState, DiffRecord, Edge, ErrorKind, LedgerEntry, NotExercised};
 use crate::rows::{Row, rows};
 use crate::table::layers_table;
 use crate::{format, heatmap, network};
+use record::{ArrayState, DiffRecord, Edge, ErrorKind, LedgerEntry, NotExercised};
 
 /// The values of the template `diff.html`, formatted.
 #[derive(Serialize)]
@@ -121,7 +121,7 @@ const VERDICTS: [&str; 5] = ["diverged", "inherited", "not_compared", "pass", "c
 pub(super) fn view(diff: &DiffRecord) -> Result<View> {
     let rows = rows(&layers_table(diff)?)?;
     let blocks = blocks(&rows);
-    let stage = |stage: &crate::record::Stage| StageView {
+    let stage = |stage: &record::Stage| StageView {
         name: stage.name.clone(),
         verdict: stage.verdict.as_str(),
         detail: stage.detail.clone(),

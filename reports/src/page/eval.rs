@@ -5,7 +5,7 @@ use super::study::{Section, View, class, percent, with_interval};
 use crate::chart::{Chart, Look, Point, Series};
 use crate::error::Result;
 use crate::format::{count, short};
-use crate::record::{Disagreement, EvalRecord, Score, Verdict};
+use record::{Disagreement, EvalRecord, Score, Verdict};
 
 /// The largest number of rows in a table of files; the record lists all files.
 const MAX_ROWS: usize = 200;

@@ -2,7 +2,7 @@
 
 use super::provenance;
 use super::study::{Section, View};
-use crate::record::{GpuRecord, GpuStep, KernelSource, Verdict};
+use record::{GpuRecord, GpuStep, KernelSource, Verdict};
 
 /// Builds the view from a record of `harness gpu-check`.
 pub(super) fn view(gpu: &GpuRecord) -> View {

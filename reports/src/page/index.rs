@@ -4,7 +4,7 @@ use minijinja::value::Value;
 use serde::Serialize;
 
 use crate::format::short;
-use crate::record::{DiffRecord, Record, SelftestRecord};
+use record::{DiffRecord, Record, SelftestRecord};
 
 /// One report in the list of [`crate::render_index`].
 #[derive(Debug, Clone, Serialize)]

@@ -5,7 +5,7 @@ use super::study::{Section, View};
 use crate::chart::{Chart, Look, Point, Series};
 use crate::error::Result;
 use crate::format::short;
-use crate::record::{NullCase, NullGroup, NullRecord, Quantiles, Tail};
+use record::{NullCase, NullGroup, NullRecord, Quantiles, Tail};
 
 /// The largest number of points in the histogram.
 const MAX_BARS: usize = 60;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::format::{shell, short};
-use crate::record::{Git, Model, Run};
+use record::{Git, Model, Run};
 
 /// The command line, and everything else on which the result of a run depends.
 #[derive(Serialize)]

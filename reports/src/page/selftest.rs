@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::provenance::{self, Provenance};
 use crate::format::short;
-use crate::record::{Confusion, Fault, Mutation, Place, SelftestRecord};
+use record::{Confusion, Fault, Mutation, Place, SelftestRecord};
 
 /// The values of the template `selftest.html`, formatted.
 #[derive(Serialize)]

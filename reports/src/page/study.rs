@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::provenance::Provenance;
 use crate::chart::Chart;
 use crate::error::Result;
-use crate::record::Rate;
+use record::Rate;
 
 /// The values of the template `study.html`.
 #[derive(Serialize)]

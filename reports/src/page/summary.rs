@@ -4,8 +4,8 @@ use minijinja::value::Value;
 use serde::Serialize;
 
 use crate::format::{count, escape, short, words, wrapping};
-use crate::record::{Culprit, DiffRecord, LayerKind, Verdict};
 use crate::rows::{Row, worse};
+use record::{Culprit, DiffRecord, LayerKind, Verdict};
 
 /// The verdict, its explanation and the key numbers of a comparison.
 #[derive(Serialize)]
@@ -115,7 +115,7 @@ fn layers_were(number: usize) -> String {
 }
 
 fn hypotheses(culprit: &Culprit) -> Vec<HypothesisView> {
-    let view = |h: &crate::record::Hypothesis| HypothesisView {
+    let view = |h: &record::Hypothesis| HypothesisView {
         what: h.what.clone(),
         ratio: short(h.ratio),
         fits: h.fits,

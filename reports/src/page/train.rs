@@ -5,7 +5,7 @@ use super::study::{Section, View, percent, with_interval};
 use crate::chart::{Chart, Look, Point, Series};
 use crate::error::Result;
 use crate::format::short;
-use crate::record::{Epoch, TrainRecord};
+use record::{Epoch, TrainRecord};
 
 /// Builds the view from a record of `harness train`.
 pub(super) fn view(train: &TrainRecord) -> Result<View> {

@@ -1,6 +1,6 @@
 //! Records of benches for the tests.
 
-use reports::record::*;
+use record::*;
 
 use super::{HOSTILE, noise, run};
 

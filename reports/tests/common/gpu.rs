@@ -1,6 +1,6 @@
 //! Records of checks on a GPU for the tests.
 
-use reports::record::*;
+use record::*;
 
 use super::{HOSTILE, run};
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use reports::record::*;
+use record::*;
 
 pub mod bench;
 pub mod gpu;

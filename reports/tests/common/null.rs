@@ -1,6 +1,6 @@
 //! Records of false-alarm rates for the tests.
 
-use reports::record::*;
+use record::*;
 
 use super::{HOSTILE, run};
 

@@ -1,6 +1,6 @@
 //! Records of evaluations, trainings and ablations for the tests.
 
-use reports::record::*;
+use record::*;
 
 use super::{HOSTILE, run};
 

@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use reports::record::{BenchRecord, Machine, Model, Setting};
+use record::{BenchRecord, Machine, Model, Setting};
 use serde::{Deserialize, Serialize};
 
 use super::stats;
-use crate::files;
 
 /// A contestant that is slower by at most this factor is not a regression.
 const MIN_SLOWDOWN: f64 = 1.03;
@@ -47,7 +46,7 @@ pub fn save(name: &str, record: &BenchRecord) -> Result<()> {
         weights: record.run.weights.clone(),
         settings: record.settings.clone(),
     };
-    files::write(&path(name)?, serde_json::to_string(&kept)?.as_bytes())
+    crate::disk::write(&path(name)?, serde_json::to_string(&kept)?.as_bytes())
 }
 
 /// The result of a comparison with a baseline.

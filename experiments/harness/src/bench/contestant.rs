@@ -21,7 +21,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use reports::record::LayerTime;
+use record::LayerTime;
 use serde::Deserialize;
 use serde_json::json;
 

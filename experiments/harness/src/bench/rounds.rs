@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use reports::record::{BenchEntry, LayerTime, Setting};
+use record::{BenchEntry, LayerTime, Setting};
 use spec::{Precision, Tensor};
 
 use super::args::BenchArgs;

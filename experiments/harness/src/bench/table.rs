@@ -1,6 +1,6 @@
 //! The table of a setting on the terminal, at most 100 columns wide.
 
-use reports::record::{BenchEntry, Setting};
+use record::{BenchEntry, Setting};
 
 /// The largest number of columns of a line.
 const WIDTH: usize = 100;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use ndarray::ArrayD;
-use reports::record::LayerTime;
+use record::LayerTime;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use spec::weights::Weights;

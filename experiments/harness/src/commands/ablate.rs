@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use reports::Record;
-use reports::record::{AblateRecord, Ablation, Paired, Rate, Variant};
+use record::Record;
+use record::{AblateRecord, Ablation, Paired, Rate, Variant};
 use spec::weights::Weights;
 use spec::{Config, Model, Precision, Selection};
 use video::dataset::Dataset;

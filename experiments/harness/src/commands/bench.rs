@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use reports::Record;
-use reports::record::{BenchRecord, Setting, Verdict};
+use record::Record;
+use record::{BenchRecord, Setting, Verdict};
 use spec::weights::{self, OutFormat, formula};
 use spec::{Ignore, Precision, Tensor};
 
@@ -17,7 +17,6 @@ use crate::bench::table::table;
 use crate::cli::{DeviceArgs, ModelArgs};
 use crate::engines;
 use crate::export;
-use crate::files;
 use crate::machine::{self, Sides, Started};
 use crate::stop;
 
@@ -55,7 +54,7 @@ pub fn run(args: &BenchArgs) -> Result<Outcome> {
         settings.push(setting);
         // Finished settings are written at once, so that a crash does not lose them.
         let so_far = Record::Bench(Box::new(record(&settings, vec![])));
-        reports::write_record(&so_far, &folder.join("record.json"))?;
+        record::write_record(&so_far, &folder.join("record.json"))?;
     }
     let whole = settings.len() == cases.len();
     if !whole {
@@ -130,7 +129,7 @@ impl<'a> Bench<'a> {
         let onnx = if args.engines.iter().any(|e| needs_onnx(e)) && rounds::peers().is_some() {
             let bytes = export::Plan::new(&model, export::Options::PLAIN)?.fill(&weights)?;
             let path = folder.join("model.onnx");
-            files::write(&path, &bytes)?;
+            crate::disk::write(&path, &bytes)?;
             Some(path)
         } else {
             None

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use reports::Record;
-use reports::record::{Disagreement, EvalRecord, Manifest, Published, Verdict, Video};
+use record::Record;
+use record::{Disagreement, EvalRecord, Manifest, Published, Verdict, Video};
 use sha2::{Digest, Sha256};
 use spec::weights::{Source, Weights};
 use spec::{Config, Model, Precision};
@@ -138,7 +138,7 @@ fn line(entry: &Entry) -> Vec<u8> {
 fn digest(parts: impl Iterator<Item = Vec<u8>>) -> String {
     let mut hash = Sha256::new();
     parts.for_each(|part| hash.update(part));
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    files::hex(&hash.finalize())
 }
 
 fn digest_of(weights: &Weights) -> String {
@@ -284,7 +284,7 @@ fn disagreements(rows: &[Video], engines: &[String]) -> Vec<Disagreement> {
             if video.says.len() < 2 || (firsts.len() < 2 && !broken) {
                 return None;
             }
-            let margins = video.says.iter().map(reports::record::Answer::margin);
+            let margins = video.says.iter().map(record::Answer::margin);
             let margin = if broken { f64::NAN } else { margins.fold(0.0, f64::max) };
             let named = engines.iter().zip(&video.says);
             let named = named.filter_map(|(e, a)| Some((e.clone(), *a.top.first()?))).collect();

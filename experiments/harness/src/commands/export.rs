@@ -9,7 +9,6 @@ use spec::weights::{Source, Weights};
 use crate::Outcome;
 use crate::cli::{ExportCommand, OnnxArgs};
 use crate::export::Plan;
-use crate::files;
 
 /// Runs `harness export`.
 pub fn run(command: &ExportCommand) -> Result<Outcome> {
@@ -21,7 +20,7 @@ pub fn run(command: &ExportCommand) -> Result<Outcome> {
     let weights = Weights::load(&args.weights, model.parameters())?;
     let plan = if weights.has_head() { plan } else { backbone(args, model)? };
     let bytes = plan.fill(&weights)?;
-    files::write(&args.out, &bytes)?;
+    crate::disk::write(&args.out, &bytes)?;
     eprintln!("{} ({:.1} MB)", args.out.display(), bytes.len() as f64 / 1e6);
     Ok(Outcome::Passed)
 }

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use reports::Record;
-use reports::record::{GpuRecord, GpuStep, KernelSource, Verdict};
+use record::Record;
+use record::{GpuRecord, GpuStep, KernelSource, Verdict};
 use spec::weights::{Weights, formula};
 use spec::{Config, Engine, Ignore, Model, Precision, Tensor};
 
@@ -180,7 +180,7 @@ pub fn run(args: &GpuCheckArgs) -> Result<Outcome> {
         bar.inc(1);
         done.push(result);
         let record = Record::Gpu(Box::new(check.record(&done, steps.len(), &started)));
-        reports::write_record(&record, &folder.join("record.json"))?;
+        record::write_record(&record, &folder.join("record.json"))?;
     }
     bar.finish_and_clear();
     let record = check.record(&done, steps.len(), &started);

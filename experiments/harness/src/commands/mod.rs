@@ -21,7 +21,7 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use reports::Record;
+use record::Record;
 use spec::weights::{ParamSpec, Source, Weights};
 use spec::{Config, Model};
 
@@ -76,7 +76,7 @@ fn publish(record: &Record, folder: &Path, out: &OutputArgs) -> Result<()> {
     let json = json.map_or(folder.join("record.json"), Path::to_owned);
     let html_path = html.map_or(folder.join("report.html"), Path::to_owned);
     let parquet = html.is_none().then(|| folder.join(table_name(record)));
-    reports::write_record(record, &json)?;
+    record::write_record(record, &json)?;
     reports::write_report(record, &html_path, parquet.as_deref())?;
     eprintln!("record {}\nreport {}", json.display(), html_path.display());
     Ok(())

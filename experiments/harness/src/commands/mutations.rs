@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use ndarray::{ArrayD, IxDyn};
 use ndarray_npy::NpzWriter;
-use reports::record::{Mutation, Verdict};
+use record::{Mutation, Verdict};
 use spec::weights::{Source, Weights};
 use spec::{Config, Engine, Flow, Model, ModuleId, Precision, Selection, Tap, Tensor};
 
@@ -263,8 +263,8 @@ enum Fate {
 }
 
 impl Fate {
-    fn of(found: judge::Findings, ledger: &[reports::record::LedgerEntry]) -> Self {
-        use reports::record::{ArrayState, LayerVerdict};
+    fn of(found: judge::Findings, ledger: &[record::LedgerEntry]) -> Self {
+        use record::{ArrayState, LayerVerdict};
         let refused = ledger.iter().any(|entry| entry.state == ArrayState::Refused);
         let missing =
             found.layers.iter().filter(|layer| layer.verdict == LayerVerdict::Covered).count();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use reports::Record;
+use record::Record;
 
 use crate::Outcome;
 use crate::cli::ReportArgs;
@@ -13,7 +13,7 @@ use crate::cli::ReportArgs;
 pub fn run(args: &ReportArgs) -> Result<Outcome> {
     let mut entries = vec![];
     for (at, run) in args.runs.iter().enumerate() {
-        let record = with_current_kernels(reports::read_record(run)?);
+        let record = with_current_kernels(record::read_record(run)?);
         let html = place(run, args.out.as_deref(), at);
         if let Some(folder) = html.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder)

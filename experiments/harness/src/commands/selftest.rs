@@ -8,7 +8,7 @@ mod matrix;
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
-use reports::record::{Record, SelftestRecord};
+use record::{Record, SelftestRecord};
 use spec::Model;
 
 use super::mutations;

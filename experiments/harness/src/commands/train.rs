@@ -1,8 +1,8 @@
 //! `harness train mini`: trains a small network on the built-in data set.
 
 use anyhow::{Result, bail};
-use reports::Record;
-use reports::record::TrainRecord;
+use record::Record;
+use record::TrainRecord;
 use spec::weights::OutFormat;
 use video::dataset::Dataset;
 use video::ffmpeg::Ffmpeg;

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use anyhow::Result;
-use reports::record::Hypothesis;
+use record::Hypothesis;
 use spec::weights::Weights;
 use spec::{Engine, Flow, Model, ModuleId, Precision, Selection, Tensor};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use reports::record::{Culprit, Layer, LayerKind, LayerVerdict, Verdict};
+use record::{Culprit, Layer, LayerKind, LayerVerdict, Verdict};
 use spec::{Kind, Model, Module, ModuleId, Selection};
 
 use super::Measured;
@@ -238,7 +238,7 @@ fn split<'a>(model: &Model, name: &'a str) -> (Option<String>, &'a str) {
 
 #[cfg(test)]
 mod tests {
-    use reports::record::Errors;
+    use record::Errors;
     use spec::Config;
 
     use super::*;

@@ -12,7 +12,7 @@
 //! fails.
 
 use half::{bf16, f16};
-use reports::record::Errors;
+use record::Errors;
 use spec::{Kind, Precision, Tensor};
 
 pub use super::allowed::roundings;

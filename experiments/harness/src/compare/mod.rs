@@ -23,7 +23,7 @@ mod winograd;
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use reports::record::{ErrorKind, Errors, Heatmap};
+use record::{ErrorKind, Errors, Heatmap};
 use spec::{Engine, Flow, Kind, Model, ModuleId, Precision, Selection, Tensor};
 
 use crate::dump::chain::{Cause, Reading};

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use reports::record::{ArrayState, LedgerEntry};
+use record::{ArrayState, LedgerEntry};
 use spec::{Model, ModuleId, Selection, Tensor};
 
 use super::chain::{Cause, Reading};

@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use reports::record::Video;
+use record::Video;
 use serde::{Deserialize, Serialize};
 
 /// Name of the journal in the folder of a run.
@@ -62,7 +62,7 @@ impl Journal {
             false => {
                 let mut first = serde_json::to_vec(header)?;
                 first.push(b'\n');
-                crate::files::write(&path, &first)?;
+                crate::disk::write(&path, &first)?;
                 vec![]
             }
         };

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use anyhow::Result;
-use reports::record::Video;
+use record::Video;
 use spec::{Engine, EngineError, Frames, Ignore, Tensor};
 use video::views::{self, Views};
 use video::{VideoError, normalize};

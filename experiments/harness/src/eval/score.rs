@@ -1,6 +1,6 @@
 //! Makes answers of logits, and computes the accuracy of answers.
 
-use reports::record::{Answer, Bin, Score, Video};
+use record::{Answer, Bin, Score, Video};
 
 use super::stats;
 

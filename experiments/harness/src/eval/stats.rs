@@ -1,6 +1,6 @@
 //! Confidence intervals and tests for accuracies.
 
-use reports::record::Rate;
+use record::Rate;
 
 /// The 97.5 % quantile of the standard normal distribution.
 const Z: f64 = 1.959_963_984_540_054;

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use rayon::prelude::*;
-use reports::record::{Epoch, Rate};
+use record::{Epoch, Rate};
 use spec::weights::{ParamSpec, Weights};
 use spec::{Config, Engine, Ignore, Model, Precision, Tensor};
 use torch::train::{Sgd, Student};

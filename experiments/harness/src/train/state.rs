@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use reports::record::Epoch;
+use record::Epoch;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use spec::weights::Weights;
@@ -55,7 +55,7 @@ impl State {
             .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
         let progress = serde_json::to_string(&self.progress)?;
         let content = safetensors::serialize(views, Some(HashMap::from([(KEY.into(), progress)])))?;
-        crate::files::write(path, &content)
+        crate::disk::write(path, &content)
     }
 
     /// Reads a file that [`State::write`] has written, for a network of the same configuration.

@@ -6,7 +6,7 @@ use super::super::study::Section;
 use super::title;
 use crate::chart::{Chart, Look, MAX_SERIES, Point, Series};
 use crate::error::Result;
-use crate::record::{BenchEntry, BenchRecord, LayerTime, Setting};
+use record::{BenchEntry, BenchRecord, LayerTime, Setting};
 
 /// One series for each contestant of the bench, so that each has the same colour in every plot.
 fn by_contestant(

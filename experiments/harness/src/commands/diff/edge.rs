@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use reports::record::{DiffRecord, Edge, Verdict};
+use record::{DiffRecord, Edge, Verdict};
 use spec::config::FrameSize;
 use spec::{ModuleId, Precision};
 

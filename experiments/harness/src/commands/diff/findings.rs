@@ -1,9 +1,7 @@
 //! Makes the record of the measurements: the verdict, the culprit and the ledger.
 
 use anyhow::{Context, Result};
-use reports::record::{
-    ArrayState, Culprit, DiffRecord, LedgerEntry, NotExercised, Run, Stage, Verdict,
-};
+use record::{ArrayState, Culprit, DiffRecord, LedgerEntry, NotExercised, Run, Stage, Verdict};
 use spec::weights::Weights;
 use spec::{Model, ModuleId, Precision};
 

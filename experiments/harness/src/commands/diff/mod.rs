@@ -9,7 +9,7 @@ mod loaded;
 mod remarks;
 
 use anyhow::{Result, bail};
-use reports::record::{Record, Stage, Verdict};
+use record::{Record, Stage, Verdict};
 use spec::Model;
 
 use crate::Outcome;

@@ -1,7 +1,7 @@
 //! The remarks below a verdict: the inputs that were used, what was found out about the dump, and how its
 //! arrays were read.
 
-use reports::record::{DiffRecord, Verdict};
+use record::{DiffRecord, Verdict};
 use spec::Precision;
 use spec::weights::Source;
 

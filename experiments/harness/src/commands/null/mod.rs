@@ -11,7 +11,7 @@ mod tally;
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use reports::record::{NullCase, NullGroup, NullRecord, Quantiles, Record, Verdict};
+use record::{NullCase, NullGroup, NullRecord, Quantiles, Record, Verdict};
 use spec::weights::Weights;
 use spec::{Config, Engine, Kind, Model, Precision, Selection, Tensor};
 

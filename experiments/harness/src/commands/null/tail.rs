@@ -6,7 +6,7 @@
 //! Stephens (2009, Technometrics 51): a posterior mean over a grid, which needs no search and works on
 //! small samples.
 
-use reports::record::Tail;
+use record::Tail;
 use spec::weights::formula;
 
 /// The share of the sample that is its tail.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use reports::record::{Bar, NullCase, NullGroup, Quantiles};
+use record::{Bar, NullCase, NullGroup, Quantiles};
 
 /// The number of worst comparisons that are listed.
 const WORST: usize = 10;

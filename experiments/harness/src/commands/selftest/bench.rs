@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
-use reports::record::{Place, Verdict};
+use record::{Place, Verdict};
 use spec::weights::Weights;
 use spec::{Config, Engine, Flow, Model, ModuleId, Precision, Selection, Tap, Tensor};
 use tempfile::TempDir;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use reports::record::{Confusion, Fault, Place};
+use record::{Confusion, Fault, Place};
 
 use super::bench::{Planted, SETTINGS, Setting};
 

@@ -9,14 +9,18 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 mod bench;
+pub mod error;
 pub mod float;
 mod gpu;
 mod null;
+mod store;
 mod study;
 
 pub use bench::{BenchEntry, BenchRecord, LayerTime, Setting};
+pub use error::{RecordError, Result};
 pub use gpu::{GpuRecord, GpuStep, KernelSource};
 pub use null::{Bar, NullCase, NullGroup, NullRecord, Quantiles, Tail};
+pub use store::{parse_record, read_record, to_json, write_record};
 pub use study::*;
 
 /// The schema version of records that this crate writes and reads.

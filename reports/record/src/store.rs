@@ -1,14 +1,14 @@
 //! Reads and writes records. A file is written under a temporary name and renamed into place.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{ReportError, Result};
-use crate::record::{DiffRecord, RECORD_FILE, Record, SCHEMA};
+use crate::error::{RecordError, Result};
+use crate::{DiffRecord, RECORD_FILE, Record, SCHEMA};
 
 /// The values of `kind` that this crate reads.
 const KINDS: [&str; 8] = ["diff", "selftest", "eval", "train", "ablate", "bench", "gpu", "null"];
@@ -37,7 +37,7 @@ struct Header {
 /// If the file cannot be read, has another schema version or kind, or is not a run record.
 pub fn read_record(path: &Path) -> Result<Record> {
     let file = record_path(path);
-    let text = read_text(&file).map_err(|source| ReportError::read(&file, source))?;
+    let text = read_text(&file).map_err(|source| RecordError::read(&file, source))?;
     parse_record(&text, &file)
 }
 
@@ -79,7 +79,7 @@ pub fn parse_record(text: &str, path: &Path) -> Result<Record> {
         Some("null") => Ok(Record::Null(Box::new(parse(text, path)?))),
         Some("gpu") => Ok(Record::Gpu(Box::new(parse(text, path)?))),
         Some("ablate") => Ok(Record::Ablate(Box::new(parse(text, path)?))),
-        _ => Err(ReportError::Kind {
+        _ => Err(RecordError::Kind {
             path: path.to_owned(),
             found: for_message(header.kind.as_ref()),
             expected: KINDS.join(", "),
@@ -88,7 +88,7 @@ pub fn parse_record(text: &str, path: &Path) -> Result<Record> {
 }
 
 fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T> {
-    serde_json::from_str(text).map_err(|error| ReportError::format(path, error.to_string()))
+    serde_json::from_str(text).map_err(|error| RecordError::format(path, error.to_string()))
 }
 
 fn check_schema(header: &Header, path: &Path) -> Result<()> {
@@ -96,7 +96,7 @@ fn check_schema(header: &Header, path: &Path) -> Result<()> {
     if found.and_then(serde_json::Value::as_u64) == Some(SCHEMA) {
         return Ok(());
     }
-    Err(ReportError::Schema { path: path.to_owned(), found: for_message(found), expected: SCHEMA })
+    Err(RecordError::Schema { path: path.to_owned(), found: for_message(found), expected: SCHEMA })
 }
 
 /// Refuses a heatmap whose number of values differs from height x width, since it would be drawn skewed.
@@ -112,7 +112,7 @@ fn check_heatmap(diff: &DiffRecord, path: &Path) -> Result<()> {
         map.height,
         map.width
     );
-    Err(ReportError::format(path, reason))
+    Err(RecordError::format(path, reason))
 }
 
 /// A JSON value for an error message, shortened; `none` if the field is missing.
@@ -156,39 +156,6 @@ fn with_envelope(kind: &'static str, body: &impl Serialize) -> serde_json::Resul
 ///
 /// If a directory cannot be made or the file cannot be written.
 pub fn write_record(record: &Record, path: &Path) -> Result<()> {
-    let text = to_json(record).map_err(|error| ReportError::write(path, error.into()))?;
-    write_atomically(path, text.as_bytes())
-}
-
-/// Writes a file under a temporary name and renames it; missing directories are made.
-pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
-    let temporary = temporary_path(path)?;
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(|source| ReportError::write(path, source))?;
-    }
-    let written = write_synced(&temporary, content).and_then(|()| fs::rename(&temporary, path));
-    written.map_err(|source| {
-        // The removal fails if the file was never made, which does not matter.
-        let _ = fs::remove_file(&temporary);
-        ReportError::write(path, source)
-    })
-}
-
-/// A hidden name in the same directory, so that the rename stays within one file system. It contains
-/// the process id, so that two runs that write the same report do not collide.
-fn temporary_path(path: &Path) -> Result<PathBuf> {
-    let name = path.file_name().ok_or_else(|| {
-        ReportError::write(
-            path,
-            io::Error::new(io::ErrorKind::InvalidInput, "the path does not end in a file name"),
-        )
-    })?;
-    let hidden = format!(".{}.{}.part", name.to_string_lossy(), std::process::id());
-    Ok(path.with_file_name(hidden))
-}
-
-fn write_synced(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(content)?;
-    file.sync_all()
+    let text = to_json(record).map_err(|error| RecordError::write(path, error.into()))?;
+    files::write(path, text.as_bytes()).map_err(|source| RecordError::write(path, source))
 }
