@@ -7,7 +7,7 @@ use spec::weights::Weights;
 use spec::{Engine, Model, Precision};
 
 use crate::cli::{DeviceArgs, Participant};
-use crate::rounded::{self, Rounded};
+use compare::rounded::{self, Rounded};
 
 /// A device and an instruction set that were found to be usable.
 #[derive(Debug, Clone, Copy)]

@@ -11,7 +11,7 @@ use video::protocol::Protocol;
 use video::views::Views;
 
 use crate::cli::InputSource;
-use crate::dump;
+use compare::dump;
 
 /// The largest number of values in a batch of clips: 4 GiB in float32.
 const MAX_VALUES: usize = 1 << 30;

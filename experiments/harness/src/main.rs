@@ -4,18 +4,14 @@
 mod bench;
 mod cli;
 mod commands;
-mod compare;
 mod disk;
-mod dump;
 mod engines;
 mod eval;
 mod export;
-mod faults;
 mod input;
 mod machine;
 mod preprocessing;
 mod progress;
-mod rounded;
 mod stop;
 mod table;
 #[cfg(feature = "libtorch")]

@@ -10,11 +10,8 @@ use video::Frame;
 use video::views::Views;
 use video::{crop, resize};
 
-use crate::dump::{Npz, Writer};
+use compare::dump::{Npz, STEPS, Writer};
 
-/// Names of the arrays in a dump, in the order of the steps: the frame indexes [T], the decoded frames
-/// [T, h, w, 3], the resized frames [T, h, w, 3] and the view [T, H, W, 3]. Frames are RGB bytes.
-pub const NAMES: [&str; 4] = ["video.indexes", "video.decoded", "video.resized", "video.view"];
 /// The largest number of values in an array: 16 frames of 4096 x 4096.
 const MAX_VALUES: usize = 3 * 16 * 4096 * 4096;
 
@@ -24,7 +21,7 @@ struct Array {
     values: Vec<f32>,
 }
 
-/// Our own results, in the order of [`NAMES`].
+/// Our own results, in the order of [`STEPS`].
 fn own(views: &Views) -> [Array; 4] {
     let indexes = &views.indexes[0];
     let frames = |of: &dyn Fn(usize) -> Frame| {
@@ -66,7 +63,7 @@ fn frames(array: &Array) -> Option<Vec<Frame>> {
 
 /// Writes the results of our steps into a dump.
 pub fn write(views: &Views, writer: &mut Writer) -> Result<()> {
-    for (name, array) in NAMES.iter().zip(own(views)) {
+    for (name, array) in STEPS.iter().zip(own(views)) {
         match *name {
             "video.indexes" => {
                 let values = array.values.iter().map(|&value| value as i64).collect();
@@ -86,7 +83,7 @@ pub fn compare(path: &Path, views: &Views) -> Result<Vec<Stage>> {
     let npz = Npz::open(path)?;
     let names = npz.names();
     let mut found = Vec::new();
-    for name in NAMES {
+    for name in STEPS {
         found.push(match names.iter().any(|other| other == name) {
             true => Some(read(&npz, name)?),
             false => None,
@@ -94,7 +91,7 @@ pub fn compare(path: &Path, views: &Views) -> Result<Vec<Stage>> {
     }
     let ours = own(views);
     let mut stages = Vec::new();
-    for (at, name) in NAMES.iter().enumerate() {
+    for (at, name) in STEPS.iter().enumerate() {
         let Some(theirs) = &found[at] else { continue };
         let difference = difference(&ours[at], theirs);
         // If our step makes their result of their previous result, the step itself is right.

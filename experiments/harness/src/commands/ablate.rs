@@ -14,13 +14,13 @@ use video::dataset::Dataset;
 
 use super::eval::{config_of, model_and_weights, weights_in_words};
 use crate::cli::{AblateArgs, InputSource, Participant};
-use crate::compare::{Comparison, Side, judge};
 use crate::engines::{self, Device};
 use crate::eval::pipeline::{self, NamedEngine};
 use crate::eval::source::Videos;
 use crate::eval::stats;
 use crate::machine::{Sides, Started};
 use crate::{Outcome, input, stop, table};
+use compare::{Comparison, Side, judge};
 
 /// The name of the variant with all parts, which the others are compared with.
 const BASE: &str = "as it is";

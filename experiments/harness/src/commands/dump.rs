@@ -5,8 +5,8 @@ use spec::{EngineError, Flow, Model, ModuleId, Selection, Tap, Tensor};
 
 use crate::Outcome;
 use crate::cli::{DumpArgs, InputSource, Participant};
-use crate::dump::{Naming, Writer};
 use crate::{engines, input, progress};
+use compare::dump::{Naming, Writer};
 
 /// Runs an engine and writes the output of each module.
 pub fn run(args: &DumpArgs) -> Result<Outcome> {

@@ -14,10 +14,10 @@ use spec::weights::{Source, Weights};
 use spec::{Config, Engine, Flow, Model, ModuleId, Precision, Selection, Tap, Tensor};
 
 use crate::cli::{InputSource, Participant};
-use crate::compare::{Comparison, Side, judge};
-use crate::dump::{Closing, Dump, ledger};
 use crate::engines::{self, Device};
 use crate::{input, progress};
+use compare::dump::{Closing, Dump, ledger};
+use compare::{Comparison, Side, judge};
 
 /// Named arrays, as a file holds them.
 type Arrays = Vec<(String, ArrayD<f32>)>;

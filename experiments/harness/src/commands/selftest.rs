@@ -15,10 +15,10 @@ use super::mutations;
 use crate::Outcome;
 use crate::cli::SelftestArgs;
 use crate::engines;
-use crate::faults::{Change, Fault, SIZES, Unknown, choose, not_exercised, throughout};
 use crate::machine::Started;
 use crate::progress;
 use bench::{SETTINGS, TestBench};
+use compare::faults::{Change, Fault, SIZES, Unknown, choose, not_exercised, throughout};
 use matrix::Row;
 
 /// The smallest share of the mistakes that must be located at the right layer, and that must be named.

@@ -13,8 +13,8 @@ use super::findings::{culprit, not_exercised};
 use super::loaded::Loaded;
 use super::remarks::second_dump;
 use crate::cli::{DiffArgs, InputSource, Participant};
-use crate::compare::{Side, judge};
 use crate::input;
+use compare::{Side, judge};
 
 /// Adds the second comparison, if the first one left known mistakes unexercised. With a dump, which cannot
 /// be run, it adds a remark with the command that makes a second dump.

@@ -8,10 +8,12 @@ use spec::{Model, ModuleId, Precision};
 use super::loaded::Loaded;
 use super::remarks;
 use crate::cli::DiffArgs;
-use crate::compare::measure::{BOUND, passes};
-use crate::compare::{Comparison, Measurements, Side, explain, judge, judge::culprit as in_words};
-use crate::dump::{Closing, Dump, ledger};
-use crate::{engines, faults, preprocessing};
+use compare::dump::{Closing, Dump, ledger};
+use compare::faults;
+use compare::measure::{BOUND, passes};
+use compare::{Comparison, Measurements, Side, explain, judge, judge::culprit as in_words};
+
+use crate::{engines, preprocessing};
 
 /// Judges the measurements and explains the first divergence.
 pub(super) fn findings(

@@ -7,12 +7,12 @@ use spec::weights::{Source, Weights};
 use spec::{Config, Engine, Model, Precision, Selection, Tensor};
 
 use crate::cli::{DiffArgs, InputSource, Participant};
-use crate::compare::{Comparison, Side};
-use crate::dump::Dump;
 use crate::engines::{self, Device};
-use crate::faults::{self, Edited};
 use crate::input;
 use crate::machine::Sides;
+use compare::dump::Dump;
+use compare::faults::{self, Edited};
+use compare::{Comparison, Side};
 
 /// The model and its weights, which are read before anything runs.
 pub(super) struct Loaded {

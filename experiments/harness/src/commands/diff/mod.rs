@@ -14,9 +14,9 @@ use spec::Model;
 
 use crate::Outcome;
 use crate::cli::{DiffArgs, Participant};
-use crate::compare::{Comparison, Side};
 use crate::machine::Started;
 use crate::{engines, input, preprocessing, progress, table};
+use compare::{Comparison, Side};
 use loaded::{Loaded, named};
 
 /// Compares both sides, prints the table, and writes the record and the report.

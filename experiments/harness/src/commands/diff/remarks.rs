@@ -6,8 +6,8 @@ use spec::Precision;
 use spec::weights::Source;
 
 use crate::cli::DiffArgs;
-use crate::compare::{Comparison, Measurements, Side, readings};
-use crate::dump::{Dump, summary};
+use compare::dump::{Dump, summary};
+use compare::{Comparison, Measurements, Side, readings};
 
 /// The remarks of a comparison, one sentence each.
 pub(super) fn remarks(

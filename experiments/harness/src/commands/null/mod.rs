@@ -19,11 +19,11 @@ use self::draw::{Candidate, Draw};
 use self::tally::{MEASURES, Ratios, Tally};
 use crate::Outcome;
 use crate::cli::{Participant, SelftestArgs};
-use crate::compare::measure::BOUND;
-use crate::compare::{Comparison, Measured, Side, judge};
 use crate::engines::{self, Device};
 use crate::machine::{Sides, Started};
 use crate::{progress, stop};
+use compare::measure::BOUND;
+use compare::{Comparison, Measured, Side, judge};
 
 /// Makes `count` comparisons, or fewer if the user stops the run; prints the distribution of the budget
 /// ratios, and writes the record and the report.

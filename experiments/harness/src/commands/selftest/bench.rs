@@ -9,12 +9,12 @@ use spec::{Config, Engine, Flow, Model, ModuleId, Precision, Selection, Tap, Ten
 use tempfile::TempDir;
 
 use crate::cli::{InputSource, SelftestArgs};
-use crate::compare::{Comparison, Explanation, Side, explain, judge, matter};
-use crate::dump::{Dump, Naming, Writer};
 use crate::engines::{self, Device};
-use crate::faults::{Change, Edited};
 use crate::input;
 use crate::machine::Sides;
+use compare::dump::{Dump, Naming, Writer};
+use compare::faults::{Change, Edited};
+use compare::{Comparison, Explanation, Side, explain, judge, matter};
 
 /// What a mistake is planted in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,7 +158,7 @@ impl<'a> TestBench<'a> {
     }
 
     /// The verdict on the candidate, the culprit and the measurements.
-    fn verdict(&mut self) -> Result<(Verdict, Option<ModuleId>, crate::compare::Measurements)> {
+    fn verdict(&mut self) -> Result<(Verdict, Option<ModuleId>, compare::Measurements)> {
         let measured = self.comparison.measure(&|| ())?;
         let live = matches!(self.comparison.candidate, Side::Engine { .. });
         let Comparison { model, selection, .. } = &self.comparison;

@@ -50,7 +50,7 @@ impl Meaning {
 /// The meaning of an array's name in a model. PyTorch, Flax and MindSpore paths, aliases such as `ctl3`
 /// and the wrappers' prefixes are understood.
 pub fn meaning(model: &Model, name: &str) -> Meaning {
-    if crate::preprocessing::NAMES.contains(&name) {
+    if crate::dump::STEPS.contains(&name) {
         return Meaning::Step;
     }
     if is_clip(name) {

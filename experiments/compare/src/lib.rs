@@ -13,11 +13,14 @@
 //! search for the mistake behind a divergence).
 
 mod allowed;
+pub mod dump;
 mod explain;
+pub mod faults;
 pub mod judge;
 pub mod lockstep;
 pub mod measure;
 pub mod readings;
+pub mod rounded;
 mod winograd;
 
 use std::collections::BTreeMap;

@@ -29,6 +29,10 @@ pub use npz::Npz;
 pub use survey::MapOrder;
 pub use write::{Naming, Writer};
 
+/// Names of the arrays in a dump, in the order of the steps: the frame indexes [T], the decoded frames
+/// [T, h, w, 3], the resized frames [T, h, w, 3] and the view [T, H, W, 3]. Frames are RGB bytes.
+pub const STEPS: [&str; 4] = ["video.indexes", "video.decoded", "video.resized", "video.view"];
+
 /// A larger last extent of the logits is not taken for a number of classes.
 const MOST_CLASSES: usize = 1_000_000;
 

@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn the_points_are_those_of_the_engine_cpu_and_the_bound_has_room_for_the_usual_ones() {
-        use crate::compare::measure::BOUND;
+        use crate::measure::BOUND;
         let (p, q) = (f64::from(cpu::kernels::winograd::P), f64::from(cpu::kernels::winograd::Q));
         assert_eq!(POINTS[1], [0.0, p, -p, q, -q]);
         let [usual, ours] = [USUAL[1], POINTS[1]].map(|points| amplification(points, &[3]));
