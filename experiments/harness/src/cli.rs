@@ -427,12 +427,8 @@ pub struct OnnxArgs {
 
 impl OnnxArgs {
     /// The flags as options of the exporter.
-    pub fn options(&self) -> crate::export::Options {
-        crate::export::Options {
-            opset: self.opset,
-            softmax: self.softmax,
-            preprocess: self.preprocess,
-        }
+    pub fn options(&self) -> onnx::Options {
+        onnx::Options { opset: self.opset, softmax: self.softmax, preprocess: self.preprocess }
     }
 }
 

@@ -7,7 +7,6 @@ mod commands;
 mod disk;
 mod engines;
 mod eval;
-mod export;
 mod input;
 mod machine;
 mod preprocessing;

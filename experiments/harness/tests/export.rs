@@ -2,9 +2,6 @@
 //! same as the reference from the file.
 
 mod common;
-#[path = "../src/export/proto.rs"]
-#[allow(dead_code, reason = "the program writes these messages, and the tests only read them")]
-mod proto;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +10,7 @@ use std::process::{Command, Output};
 use common::{Harness, Run, json_of};
 use ndarray::ArrayD;
 use ndarray_npy::NpzReader;
+use onnx::proto;
 use prost::Message;
 use proto::{Extent, GraphProto, ModelProto, ValueInfoProto, element};
 

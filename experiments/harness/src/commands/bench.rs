@@ -16,7 +16,6 @@ use crate::bench::rounds::{self, Case, Given, needs_onnx};
 use crate::bench::table::table;
 use crate::cli::{DeviceArgs, ModelArgs};
 use crate::engines;
-use crate::export;
 use crate::machine::{self, Sides, Started};
 use crate::stop;
 
@@ -127,7 +126,7 @@ impl<'a> Bench<'a> {
         let converted = folder.join("weights.safetensors");
         weights::write(&weights, &converted, OutFormat::Safetensors)?;
         let onnx = if args.engines.iter().any(|e| needs_onnx(e)) && rounds::peers().is_some() {
-            let bytes = export::Plan::new(&model, export::Options::PLAIN)?.fill(&weights)?;
+            let bytes = onnx::Plan::new(&model, onnx::Options::PLAIN)?.fill(&weights)?;
             let path = folder.join("model.onnx");
             crate::disk::write(&path, &bytes)?;
             Some(path)

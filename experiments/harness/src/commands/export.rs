@@ -8,7 +8,7 @@ use spec::weights::{Source, Weights};
 
 use crate::Outcome;
 use crate::cli::{ExportCommand, OnnxArgs};
-use crate::export::Plan;
+use onnx::Plan;
 
 /// Runs `harness export`.
 pub fn run(command: &ExportCommand) -> Result<Outcome> {
