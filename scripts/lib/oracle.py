@@ -2,7 +2,11 @@
 
     python oracle.py READER COUNT FIRST
 
+<<<<<<< HEAD
 READER is the example program weights_digest, whose source defines the digest.
+=======
+READER is the example weights_digest of the crate checkpoint, whose head says what a digest is.
+>>>>>>> 2718a91 (checkpoint: readers and writers of weights leave spec)
 """
 
 import argparse

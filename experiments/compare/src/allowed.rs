@@ -166,8 +166,8 @@ pub fn scatter(values: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use checkpoint::formula;
     use spec::Config;
-    use spec::weights::formula;
 
     fn model() -> Model {
         Model::new(Config { depth: 18, width: 0.25, size: (57, 65), ..Config::default() }).unwrap()

@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use anyhow::Result;
+use checkpoint::Weights;
 use record::Hypothesis;
-use spec::weights::Weights;
 use spec::{Engine, Flow, Model, ModuleId, Precision, Selection, Tensor};
 
 use super::lockstep::{self, Runner};

@@ -1,7 +1,7 @@
 //! Makes a half-precision engine from a float32 engine by rounding the weights and every module's
 //! output. It is the yardstick for half-precision dumps if the harness is built without libtorch.
 
-use spec::weights::Weights;
+use checkpoint::Weights;
 use spec::{Data, Engine, EngineError, Flow, ModuleId, Precision, Tap, Tensor};
 
 /// An engine whose module outputs are rounded to a half format before the next module reads them.

@@ -113,7 +113,7 @@ pub fn amplification(points: &[f64], taps: &[usize]) -> Amplification {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use spec::weights::formula;
+    use checkpoint::formula;
 
     /// The points of Lavin and Gray, for F(2x2) and F(4x4).
     const USUAL: [&[f64]; 2] = [&[0.0, 1.0, -1.0], &[0.0, 1.0, -1.0, 2.0, -2.0]];

@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use checkpoint::Source;
 use clap::{Args, Parser, Subcommand};
 use spec::config::FrameSize;
-use spec::weights::Source;
 use spec::{Config, ConfigError, Precision};
 use video::dataset::{Dataset, Mode};
 

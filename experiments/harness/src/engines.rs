@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use spec::weights::Weights;
+use checkpoint::Weights;
 use spec::{Engine, Model, Precision};
 
 use crate::cli::{DeviceArgs, Participant};

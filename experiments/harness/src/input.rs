@@ -33,7 +33,7 @@ pub fn load(source: &InputSource, model: &Model, batch: usize) -> Result<Tensor>
                     &shape[1..]
                 );
             };
-            Ok(Tensor::f32(shape, spec::weights::formula::input(count, *seed)))
+            Ok(Tensor::f32(shape, checkpoint::formula::input(count, *seed)))
         }
     }
 }

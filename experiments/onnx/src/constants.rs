@@ -2,8 +2,8 @@
 //! so that a file that would be too large is refused before any weights are loaded.
 
 use anyhow::{Context, Result, bail};
+use checkpoint::{Param, Weights};
 use scalar::resize::{self, Method};
-use spec::weights::{Param, Weights};
 
 use super::proto::{TensorProto, element};
 

@@ -8,9 +8,9 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use checkpoint::{Provenance, Weights};
 use prost::Message;
 use spec::Model;
-use spec::weights::{Provenance, Weights};
 
 use constants::Constant;
 use proto::{

@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use checkpoint::{Weights, formula};
 use cpu::element::Bf16;
 use cpu::engine::Format;
 use cpu::{Cpu, Isa, Options};
-use spec::weights::{Weights, formula};
 use spec::{Config, Engine, Ignore, Model, Tensor};
 
 fn main() {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use spec::weights::Weights;
+use checkpoint::Weights;
 use spec::{Data, Engine, EngineError, Model, Precision, Tap, Tensor};
 
 use crate::element::Bf16;

@@ -8,8 +8,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use checkpoint::{Weights, formula};
 use cpu::Options;
-use spec::weights::{Weights, formula};
 use spec::{Config, Engine, Ignore, Model, Precision, Tensor};
 
 /// Number of allocations so far, of all threads.

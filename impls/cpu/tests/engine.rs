@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use checkpoint::{Weights, formula};
 use cpu::kernels::winograd::Tile;
 use cpu::{Convolution, DetectedIsa, Isa, Options};
 use scalar::Scalar;
-use spec::weights::{Weights, formula};
 use spec::{Config, Engine, Flow, Ignore, Model, ModuleId, Precision, Tap, Tensor};
 
 struct Case {

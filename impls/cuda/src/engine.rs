@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use spec::weights::Weights;
+use checkpoint::Weights;
 use spec::{Engine, EngineError, Frames, Ignore, Model, Precision, Tap, Tensor};
 
 use crate::device::{Device, Gpu, Launch, Memory, Recording, failed};

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
+use checkpoint::{Weights, formula};
 use cuda::Cuda;
 use cuda::device::host::SCHEDULES;
 use cuda::device::{Host, Schedule};
 use scalar::Scalar;
 use skip::skip;
-use spec::weights::{Weights, formula};
 use spec::{
     Config, Engine, EngineError, Flow, Frames, Ignore, Model, ModuleId, Precision, Tap, Tensor,
 };

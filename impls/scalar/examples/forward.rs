@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use checkpoint::{Weights, formula};
 use scalar::Scalar;
-use spec::weights::{Weights, formula};
 use spec::{Config, Engine, Ignore, Model, Tensor};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use spec::weights::Weights;
+use checkpoint::Weights;
 use spec::{Engine, EngineError, Model, Precision, Tap, Tensor};
 
 use crate::map::Map;

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use checkpoint::Weights;
 use spec::model::{BatchNorm, Conv, Linear, PosEmbedding};
-use spec::weights::Weights;
 use spec::{EngineError, Model};
 
 use crate::ops::{conv, linear, norm};

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Debug;
 use std::ops::{Add, Div, Mul, Sub};
 
-use spec::weights::Param;
+use checkpoint::Param;
 use spec::{Precision, Tensor};
 
 /// A floating-point format that the engine can compute in. The trait is sealed: only `f32` and `f64`

@@ -5,9 +5,9 @@ mod common;
 
 use std::sync::Arc;
 
+use checkpoint::{Param, Weights};
 use common::{Case, Record, assert_within, bits, relative_l2, small_config};
 use scalar::{Real, Scalar};
-use spec::weights::{Param, Weights};
 use spec::{
     Config, Data, Engine, EngineError, Flow, Ignore, Kind, Model, ModuleId, PosEmbed, Precision,
     Tap, Tensor,

@@ -2,6 +2,7 @@
 
 mod common;
 
+use checkpoint::formula::uniform;
 use common::{assert_within, max_error};
 use proptest::prelude::*;
 use scalar::ops::conv::Conv;
@@ -9,7 +10,6 @@ use scalar::ops::linear::Linear;
 use scalar::ops::norm::BatchNorm;
 use scalar::ops::{activation, combine, pool};
 use scalar::{Map, Real};
-use spec::weights::formula::uniform;
 
 /// Values in [-1, 1).
 fn values(name: &str, count: usize) -> Vec<f32> {

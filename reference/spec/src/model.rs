@@ -6,7 +6,7 @@ mod tiled;
 
 use crate::config::{Config, ConfigError, Semantics};
 use crate::module::{Module, ModuleId};
-use crate::weights::ParamSpec;
+use crate::param::ParamSpec;
 
 pub use tiled::Tiled;
 

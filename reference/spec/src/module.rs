@@ -164,7 +164,7 @@ impl Selection {
 }
 
 fn matching(modules: &[Module], name: &str) -> Vec<ModuleId> {
-    let bare = crate::weights::names::canonical_module(name);
+    let bare = crate::names::canonical_module(name);
     let aliased = modules.iter().find(|m| m.alias.as_deref() == Some(name));
     let root = aliased.map_or(bare.as_str(), |m| m.name.as_str());
     // Dumps call the output of the head `logits`. `stem` and `head` are names of blocks.

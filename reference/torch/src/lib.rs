@@ -37,7 +37,7 @@ impl Torch {
     /// precision. Fails with [`EngineError::MissingWeight`] if a tensor is missing.
     pub fn new(
         model: Arc<Model>,
-        weights: &spec::weights::Weights,
+        weights: &checkpoint::Weights,
         precision: Precision,
         device: Device,
     ) -> Result<Self, EngineError> {

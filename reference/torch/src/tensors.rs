@@ -1,6 +1,6 @@
 //! Conversions between our tensors and libtorch's.
 
-use spec::weights::Param;
+use checkpoint::Param;
 use spec::{Data, EngineError, Frames, Precision, Tensor};
 use tch::{Kind, TchError};
 

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use spec::weights::Weights;
+use checkpoint::Weights;
 use spec::{EngineError, Ignore, Kind, Model};
 use tch::Tensor;
 

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Npz, Record, assert_within, cases, engine, relative_l2};
-use spec::weights::names::canonical_module;
+use spec::names::canonical_module;
 use spec::{Kind, Module, PosEmbed, Precision};
 
 fn logits(file: &str) -> Vec<f64> {

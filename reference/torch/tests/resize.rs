@@ -24,7 +24,7 @@ proptest! {
 
     #[test]
     fn equals_libtorch(h in side(), w in side(), oh in side(), ow in side(), seed in 0u64..1000) {
-        let values = spec::weights::formula::uniform("resize", h * w, seed);
+        let values = checkpoint::formula::uniform("resize", h * w, seed);
         let (from, to) = ((h, w), (oh, ow));
         for (method, semantics) in METHODS {
             let single = Tensor::f32(vec![1, 1, h, w], values.clone());

@@ -1,6 +1,6 @@
 //! Finds the module that an array is named after.
 
-use spec::weights::names::canonical_module;
+use spec::names::canonical_module;
 use spec::{Model, ModuleId};
 
 /// Names that programs give the clip; upper and lower case are the same.

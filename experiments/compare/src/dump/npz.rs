@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, anyhow, bail};
+use checkpoint::announced_entries;
+use checkpoint::npy::{self, Header};
 use spec::Tensor;
-use spec::weights::announced_entries;
-use spec::weights::npy::{self, Header};
 use zip::ZipArchive;
 
 /// The end of a file, in which a zip archive has its end-of-directory record: 22 bytes and a comment of

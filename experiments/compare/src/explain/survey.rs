@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use anyhow::Result;
-use spec::weights::Weights;
+use checkpoint::Weights;
 use spec::{ModuleId, Tensor};
 
 use super::super::measure::{self, Budget, passes};

@@ -222,7 +222,7 @@ pub fn throughout(places: &[Change]) -> Option<Change> {
 
 /// `count` different places, or all of them if there are fewer, chosen at random by the seed.
 pub fn choose(mut places: Vec<Change>, count: usize, seed: u64) -> Vec<Change> {
-    let draws = spec::weights::formula::uniform("selftest", count.min(places.len()), seed);
+    let draws = checkpoint::formula::uniform("selftest", count.min(places.len()), seed);
     let mut chosen = vec![];
     for u in draws {
         let at = ((u * places.len() as f32) as usize).min(places.len() - 1);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use spec::weights::Weights;
+use checkpoint::Weights;
 use spec::{Data, Engine, EngineError, Flow, Model, ModuleId, Precision, Semantics, Tap, Tensor};
 
 use super::expr::{Expr, Missing, Scope};

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
+use checkpoint::Weights;
 use half::{bf16, f16};
-use spec::weights::Weights;
 use spec::{ModuleId, Precision};
 
 use super::clip::{Planes, Scaling};
@@ -290,7 +290,7 @@ impl GlobalPool {
 fn noisy(map: &Map, amplitude: f64) -> Map {
     let squares: f64 = map.data.iter().map(|x| x * x).sum();
     let rms = (squares / map.data.len().max(1) as f64).sqrt();
-    let draws = spec::weights::formula::uniform("noise", map.data.len(), 1);
+    let draws = checkpoint::formula::uniform("noise", map.data.len(), 1);
     let spread = draws.into_iter().map(|u| (2.0 * f64::from(u) - 1.0) * amplitude * rms);
     let data = map.data.iter().zip(spread).map(|(x, noise)| x + noise).collect();
     Map { shape: map.shape, data }

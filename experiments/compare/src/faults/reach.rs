@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use spec::weights::Weights;
+use checkpoint::Weights;
 use spec::{Model, ModuleId};
 
 use super::edit::Change;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use spec::weights::Weights;
+use checkpoint::Weights;
 use spec::{Config, Engine, Flow, Model, ModuleId, PosEmbed, Semantics, Tap, Tensor};
 
 use super::expr::{Missing, Scope};
@@ -46,7 +46,7 @@ impl Bench {
         let weights = Weights::formula(model.parameters(), 3);
         let shape = model.input_shape(2);
         let count = shape.iter().product();
-        let clip = Tensor::f32(shape, spec::weights::formula::input(count, 5));
+        let clip = Tensor::f32(shape, checkpoint::formula::input(count, 5));
         Bench { model, weights, clip }
     }
 

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use checkpoint::Source;
 use clap::Args;
 use spec::Precision;
-use spec::weights::Source;
 
 use crate::cli::{ModelArgs, OutputArgs};
 

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use checkpoint::Weights;
 use ndarray::ArrayD;
 use record::LayerTime;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use spec::weights::Weights;
 use spec::{Engine, Ignore, Model, Precision, Tensor};
 
 use super::args::WorkerArgs;

@@ -6,9 +6,9 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use checkpoint::Weights;
 use record::Record;
 use record::{AblateRecord, Ablation, Paired, Rate, Variant};
-use spec::weights::Weights;
 use spec::{Config, Model, Precision, Selection};
 use video::dataset::Dataset;
 

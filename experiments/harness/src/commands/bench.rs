@@ -4,9 +4,9 @@ use std::cell::Cell;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use checkpoint::{OutFormat, formula};
 use record::Record;
 use record::{BenchRecord, Setting, Verdict};
-use spec::weights::{self, OutFormat, formula};
 use spec::{Ignore, Precision, Tensor};
 
 use crate::Outcome;
@@ -115,7 +115,7 @@ struct Bench<'a> {
     args: &'a BenchArgs,
     given: Given<'a>,
     model: spec::Model,
-    weights: spec::weights::Weights,
+    weights: checkpoint::Weights,
     config: spec::Config,
     macs: u64,
 }
@@ -124,7 +124,7 @@ impl<'a> Bench<'a> {
     fn new(args: &'a BenchArgs, folder: &'a Path) -> Result<Self> {
         let (model, weights) = super::model_and_weights(&args.model, &args.weights)?;
         let converted = folder.join("weights.safetensors");
-        weights::write(&weights, &converted, OutFormat::Safetensors)?;
+        checkpoint::write(&weights, &converted, OutFormat::Safetensors)?;
         let onnx = if args.engines.iter().any(|e| needs_onnx(e)) && rounds::peers().is_some() {
             let bytes = onnx::Plan::new(&model, onnx::Options::PLAIN)?.fill(&weights)?;
             let path = folder.join("model.onnx");

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use checkpoint::{Source, Weights};
 use record::Record;
 use record::{Disagreement, EvalRecord, Manifest, Published, Verdict, Video};
 use sha2::{Digest, Sha256};
-use spec::weights::{Source, Weights};
 use spec::{Config, Model, Precision};
 use video::dataset::Dataset;
 use video::list::Entry;

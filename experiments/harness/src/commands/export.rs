@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use checkpoint::{Source, Weights};
 use spec::Model;
-use spec::weights::{Source, Weights};
 
 use crate::Outcome;
 use crate::cli::{ExportCommand, OnnxArgs};

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use checkpoint::{Weights, formula};
 use record::Record;
 use record::{GpuRecord, GpuStep, KernelSource, Verdict};
-use spec::weights::{Weights, formula};
 use spec::{Config, Engine, Ignore, Model, Precision, Tensor};
 
 use crate::Outcome;

@@ -21,9 +21,9 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use checkpoint::{Source, Weights};
 use record::Record;
-use spec::weights::{ParamSpec, Source, Weights};
-use spec::{Config, Model};
+use spec::{Config, Model, ParamSpec};
 
 use crate::cli::{ModelArgs, OutputArgs};
 

@@ -7,10 +7,10 @@ use std::io::BufWriter;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use checkpoint::{Source, Weights};
 use ndarray::{ArrayD, IxDyn};
 use ndarray_npy::NpzWriter;
 use record::{Mutation, Verdict};
-use spec::weights::{Source, Weights};
 use spec::{Config, Engine, Flow, Model, ModuleId, Precision, Selection, Tap, Tensor};
 
 use crate::cli::{InputSource, Participant};

@@ -1,9 +1,9 @@
 //! `harness train mini`: trains a small network on the built-in data set.
 
 use anyhow::{Result, bail};
+use checkpoint::OutFormat;
 use record::Record;
 use record::TrainRecord;
-use spec::weights::OutFormat;
 use video::dataset::Dataset;
 use video::ffmpeg::Ffmpeg;
 
@@ -35,7 +35,7 @@ pub fn run(args: &TrainArgs) -> Result<Outcome> {
     let videos = Videos::load(&ffmpeg, &args.data, settings.videos)?;
     let trained = train(&settings, &videos, device, &folder, args.resume)?;
     let model_file = folder.join("model.safetensors");
-    spec::weights::write(&trained.weights, &model_file, OutFormat::Safetensors)?;
+    checkpoint::write(&trained.weights, &model_file, OutFormat::Safetensors)?;
     let last = trained.epochs.last().copied();
     let sides = Sides {
         candidate: format!("libtorch f32 on {}", args.on.device),

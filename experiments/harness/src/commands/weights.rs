@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use spec::Model;
-use spec::weights::{self, Inspection, OtherSet, OutFormat, ParamSpec, Source, TensorInfo};
+use checkpoint::{Inspection, OtherSet, OutFormat, Source, TensorInfo};
+use spec::{Model, ParamSpec};
 
 use crate::Outcome;
 use crate::cli::{ModelArgs, WeightsCommand};
@@ -24,7 +24,7 @@ fn parameters(model: &ModelArgs) -> Result<Vec<ParamSpec>> {
 /// Lists the tensors; fails with exit code 1 if the model cannot be loaded from them.
 fn inspect(file: &Path, model: &ModelArgs) -> Result<Outcome> {
     let (path, key) = set(file)?;
-    let found = weights::inspect_set(&path, key.as_deref(), &parameters(model)?)?;
+    let found = checkpoint::inspect_set(&path, key.as_deref(), &parameters(model)?)?;
     super::print(&listing(&found));
     Ok(if found.is_loadable() { Outcome::Passed } else { Outcome::Failed })
 }
@@ -111,7 +111,7 @@ fn convert(file: &Source, out: &Path, model: &ModelArgs) -> Result<Outcome> {
         format!("--out {}: the ending is not .safetensors, .npz or .pth", out.display())
     })?;
     let weights = super::load(file, &parameters(model)?)?;
-    weights::write(&weights, out, format)?;
+    checkpoint::write(&weights, out, format)?;
     super::print(&format!("{} tensors in {}", weights.names().count(), out.display()));
     Ok(Outcome::Passed)
 }

@@ -10,10 +10,10 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use checkpoint::Weights;
 use rayon::prelude::*;
 use record::{Epoch, Rate};
-use spec::weights::{ParamSpec, Weights};
-use spec::{Config, Engine, Ignore, Model, Precision, Tensor};
+use spec::{Config, Engine, Ignore, Model, ParamSpec, Precision, Tensor};
 use torch::train::{Sgd, Student};
 use video::dataset::{Dataset, Mode};
 use video::decode::Limits;

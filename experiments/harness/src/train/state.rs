@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use checkpoint::Weights;
 use record::Epoch;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
-use spec::weights::Weights;
 use spec::{Model, Tensor};
 
 /// Prefix of a momentum's name, before the name of its parameter.

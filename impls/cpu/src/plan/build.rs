@@ -1,7 +1,7 @@
 //! Builds the plan: from the model's description to steps.
 
+use checkpoint::Weights;
 use spec::model::{Block, Body, Conv, ConvBn, Linear};
-use spec::weights::Weights;
 use spec::{EngineError, Model, ModuleId};
 
 use super::choose::{Convolution, Layer};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use checkpoint::{Param, Weights};
 use spec::model::{BatchNorm, Conv, Linear};
-use spec::weights::{Param, Weights};
 use spec::{EngineError, Model};
 
 /// The weights of a model, checked against its description. The weights of a convolution are

@@ -1,10 +1,10 @@
 //! From the model's description to steps (paper, section 3; `impls/scalar/src/network.rs` has the
 //! network in plain words).
 
+use checkpoint::Weights;
 use spec::model::{
     BatchNorm, Block as Residual, Body, Conv as Layer, ConvBn, Ctl, Gate, Ioi, Linear,
 };
-use spec::weights::Weights;
 use spec::{EngineError, Model, Precision};
 
 use super::constants::{Constant, Constants};

@@ -1,7 +1,7 @@
 //! Learned values as the plan needs them, in f64 until they are rounded once.
 
+use checkpoint::Weights;
 use spec::model::{BatchNorm, Conv};
-use spec::weights::Weights;
 use spec::{EngineError, Model};
 
 /// The weights of a model, checked.

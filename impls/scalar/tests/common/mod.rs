@@ -6,10 +6,10 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use checkpoint::{Weights, formula};
 use ndarray::{ArrayD, OwnedRepr};
 use ndarray_npy::{NpzReader, ReadNpzError, ReadableElement};
 use scalar::{Real, Scalar};
-use spec::weights::{Weights, formula};
 use spec::{Config, Engine, EngineError, Flow, Ignore, Model, ModuleId, Tap, Tensor};
 
 /// The path of a file in `reference/goldens`.

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::config::{Config, ConfigError};
 use crate::module::{Kind, Module, ModuleId};
-use crate::weights::ParamSpec;
+use crate::param::ParamSpec;
 
 /// Side of the embedding in the first CTL of every basic block; it does not depend on `pos_dim`.
 const BASIC_FIRST_POS_DIM: usize = 7;

@@ -6,10 +6,10 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use checkpoint::{Weights, formula};
 use ndarray::ArrayD;
 use ndarray_npy::{NpzReader, ReadableElement};
 use serde_json::Value;
-use spec::weights::{Weights, formula};
 use spec::{Config, Engine, Flow, Model, ModuleId, Precision, Tap, Tensor};
 use torch::{Device, Torch};
 

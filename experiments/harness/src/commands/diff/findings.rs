@@ -1,8 +1,8 @@
 //! Makes the record of the measurements: the verdict, the culprit and the ledger.
 
 use anyhow::{Context, Result};
+use checkpoint::Weights;
 use record::{ArrayState, Culprit, DiffRecord, LedgerEntry, NotExercised, Run, Stage, Verdict};
-use spec::weights::Weights;
 use spec::{Model, ModuleId, Precision};
 
 use super::loaded::Loaded;

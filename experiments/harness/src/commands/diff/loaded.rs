@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
-use spec::weights::{Source, Weights};
+use checkpoint::{Source, Weights};
 use spec::{Config, Engine, Model, Precision, Selection, Tensor};
 
 use crate::cli::{DiffArgs, InputSource, Participant};

@@ -1,9 +1,9 @@
 //! The remarks below a verdict: the inputs that were used, what was found out about the dump, and how its
 //! arrays were read.
 
+use checkpoint::Source;
 use record::{DiffRecord, Verdict};
 use spec::Precision;
-use spec::weights::Source;
 
 use crate::cli::DiffArgs;
 use compare::dump::{Dump, summary};

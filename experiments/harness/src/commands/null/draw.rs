@@ -1,10 +1,10 @@
 //! Draws random comparisons whose candidates are correct: networks, weights, clips and engines.
 
 use anyhow::Result;
+use checkpoint::{Format, Weights, formula};
 use cpu::kernels::winograd::Tile;
 use cpu::{Convolution, Isa};
 use spec::config::FrameSize;
-use spec::weights::{Format, Weights, formula};
 use spec::{Config, Model, Precision, Tensor};
 
 use crate::cli::{InputSource, Participant};

@@ -11,8 +11,8 @@ mod tally;
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+use checkpoint::Weights;
 use record::{NullCase, NullGroup, NullRecord, Quantiles, Record, Verdict};
-use spec::weights::Weights;
 use spec::{Config, Engine, Kind, Model, Precision, Selection, Tensor};
 
 use self::draw::{Candidate, Draw};

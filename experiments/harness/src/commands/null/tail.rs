@@ -6,8 +6,8 @@
 //! Stephens (2009, Technometrics 51): a posterior mean over a grid, which needs no search and works on
 //! small samples.
 
+use checkpoint::formula;
 use record::Tail;
-use spec::weights::formula;
 
 /// The share of the sample that is its tail.
 const SHARE: f64 = 0.1;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
+use checkpoint::Weights;
 use record::{Place, Verdict};
-use spec::weights::Weights;
 use spec::{Config, Engine, Flow, Model, ModuleId, Precision, Selection, Tap, Tensor};
 use tempfile::TempDir;
 

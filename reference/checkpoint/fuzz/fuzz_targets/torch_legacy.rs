@@ -1,0 +1,6 @@
+#![no_main]
+
+use checkpoint::Format;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| spec_fuzz::check(Format::TorchLegacy, bytes));
