@@ -3,4 +3,4 @@
 use checkpoint::Format;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| spec_fuzz::check(Format::Safetensors, bytes));
+fuzz_target!(|bytes: &[u8]| checkpoint_fuzz::check(Format::Safetensors, bytes));
