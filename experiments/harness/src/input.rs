@@ -10,7 +10,7 @@ use video::ffmpeg::Ffmpeg;
 use video::protocol::Protocol;
 use video::views::Views;
 
-use crate::cli::InputSource;
+use crate::flags::InputSource;
 use compare::dump;
 
 /// The largest number of values in a batch of clips: 4 GiB in float32.

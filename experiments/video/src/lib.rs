@@ -14,6 +14,7 @@ pub mod ffmpeg;
 pub mod list;
 pub mod mini;
 pub mod normalize;
+pub mod order;
 mod ppm;
 pub mod protocol;
 pub mod resize;

@@ -15,7 +15,7 @@ use checkpoint::{Weights, formula};
 use cpu::element::Bf16;
 use cpu::engine::Format;
 use cpu::{Cpu, Isa, Options};
-use spec::{Config, Engine, Ignore, Model, Tensor};
+use spec::{Config, Engine, Ignore, Model, Profile, Tensor};
 
 fn main() {
     let mut words = std::env::args().skip(1);

@@ -18,6 +18,6 @@ pub mod roofline;
 pub mod run;
 pub mod simd;
 
-pub use engine::{Cpu, Options, Timed, load};
+pub use engine::{Cpu, Options, load};
 pub use isa::{DetectedIsa, Isa};
 pub use plan::choose::Convolution;

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Instant;
 
 use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
@@ -202,5 +203,40 @@ pub trait Engine: Send {
     /// only.
     fn forward_frames(&mut self, _: &Frames<'_>) -> Option<Result<Tensor, EngineError>> {
         None
+    }
+
+    /// The engine as one that can be timed step by step; `None` for an engine without such times.
+    fn as_profile(&mut self) -> Option<&mut dyn Profile> {
+        None
+    }
+}
+
+/// The measured time of one step of a forward pass.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepTime {
+    /// Name of a module that the step computes or ends with.
+    pub name: String,
+    /// The kind of work, such as `expand 1x1`.
+    pub kind: &'static str,
+    /// Multiply-accumulates of the convolutions that the step computes, for the whole batch. Winograd
+    /// layers count as direct convolutions.
+    pub macs: u64,
+    /// Bytes of weights, inputs and outputs of the step, for the whole batch.
+    pub bytes: u64,
+    /// Elapsed time in seconds; on a GPU the launch is included.
+    pub seconds: f64,
+}
+
+/// An engine that can be timed in more detail than by its forward pass.
+pub trait Profile: Engine {
+    /// Runs clips [N, 3, T, H, W] and returns the time of each step, in the order of execution.
+    fn profile(&mut self, input: &Tensor) -> Result<Vec<StepTime>, EngineError>;
+
+    /// Runs clips as a benchmark times an engine: the seconds do not include copying the clips to the
+    /// device and the output back.
+    fn timed(&mut self, input: &Tensor) -> Result<(Tensor, f64), EngineError> {
+        let start = Instant::now();
+        let output = self.forward(input, &mut Ignore)?;
+        Ok((output, start.elapsed().as_secs_f64()))
     }
 }

@@ -16,7 +16,7 @@ pub mod param;
 pub mod tensor;
 
 pub use config::{Config, ConfigError, PosEmbed, Semantics};
-pub use engine::{Engine, EngineError, Flow, Frames, Ignore, Precision, Tap};
+pub use engine::{Engine, EngineError, Flow, Frames, Ignore, Precision, Profile, StepTime, Tap};
 pub use model::Model;
 pub use module::{Kind, Module, ModuleId, Selection, SelectionError};
 pub use param::ParamSpec;

@@ -1,9 +1,11 @@
 //! Writes activations as soon as they are computed, so that the activations of a whole network are
 //! never in memory at once.
 
+use std::fmt;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 use ndarray::{ArrayD, IxDyn};
@@ -18,6 +20,27 @@ pub enum Naming {
     /// The module paths of the Flax port, with maps as [N, H, W, C]. ReLU, sigmoid and pooling are left
     /// out, because they are functions in Flax, not modules.
     Flax,
+}
+
+impl fmt::Display for Naming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Naming::Torch => "torch",
+            Naming::Flax => "flax",
+        })
+    }
+}
+
+impl FromStr for Naming {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "torch" => Ok(Naming::Torch),
+            "flax" => Ok(Naming::Flax),
+            _ => Err(format!("`{text}` is not a naming of arrays; use torch or flax")),
+        }
+    }
 }
 
 /// Writes an npz file. Until it is complete it has the name of its target with `.part` appended.

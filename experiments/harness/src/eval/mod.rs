@@ -1,12 +1,8 @@
-//! Accuracy on videos: `source` finds the videos, `pipeline` runs them through engines, `journal` keeps
-//! the finished ones, and `score` and `stats` compute the accuracy.
+//! Accuracy on videos: `network` makes the network for a data set, `source` finds the videos, `pipeline` runs them through engines, and
+//! `score` and `stats` compute the accuracy. The commands `eval`, `ablate` and `train` share this module.
 
-pub mod journal;
-mod order;
+pub mod network;
 pub mod pipeline;
 pub mod score;
-pub mod sheet;
 pub mod source;
 pub mod stats;
-
-pub use order::Order;

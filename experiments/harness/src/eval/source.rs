@@ -12,9 +12,9 @@ use video::list::{self, Entry};
 use video::mini::{self, Part};
 use video::protocol::Protocol;
 
-use super::Order;
-use crate::cli::{MINI_FOLDER, Shard, VideoArgs};
+use crate::flags::{MINI_FOLDER, Shard, VideoArgs};
 use crate::progress;
+use video::order::Order;
 
 /// The videos of a run.
 pub struct Videos {
@@ -134,11 +134,7 @@ fn embedded(ffmpeg: &Ffmpeg, args: &VideoArgs) -> Result<Listed> {
     if let Some(list) = &args.list {
         bail!("--list {}: mini has its own list; leave out --list", list.display());
     }
-    let part = match args.part.as_str() {
-        "train" => Part::Train,
-        "val" => Part::Val,
-        _ => Part::Test,
-    };
+    let part = args.part;
     let folder = args.data.clone().unwrap_or_else(|| MINI_FOLDER.into());
     let entries = provide(ffmpeg, &folder, part, args.videos)?;
     Ok((format!("mini, part {}", part.name()), folder, entries))

@@ -9,6 +9,8 @@ pub mod rng;
 mod scene;
 mod schedule;
 
+use std::fmt;
+
 use rng::Rng;
 
 use crate::Frame;
@@ -67,6 +69,22 @@ pub enum Part {
     Val,
     /// Videos for the final accuracy.
     Test,
+}
+
+impl std::str::FromStr for Part {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = [Part::Train, Part::Val, Part::Test];
+        let found = parts.into_iter().find(|part| part.name() == text);
+        found.ok_or_else(|| format!("`{text}` is not a part of mini; use train, val or test"))
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 impl Part {

@@ -10,29 +10,27 @@ use spec::config::FrameSize;
 use spec::{ModuleId, Precision};
 
 use super::findings::{culprit, not_exercised};
-use super::loaded::Loaded;
+use super::plan::Plan;
 use super::remarks::second_dump;
-use crate::cli::{DiffArgs, InputSource, Participant};
+use crate::flags::InputSource;
 use crate::input;
 use compare::{Side, judge};
 
 /// Adds the second comparison, if the first one left known mistakes unexercised. With a dump, which cannot
 /// be run, it adds a remark with the command that makes a second dump.
-pub(super) fn add(args: &DiffArgs, loaded: &Loaded, diff: &mut DiffRecord) -> Result<()> {
+pub(super) fn add(plan: &Plan, diff: &mut DiffRecord) -> Result<()> {
     let size = diff.not_exercised.iter().find_map(|mistake| mistake.try_size.clone());
     let Some(size) = size else { return Ok(()) };
-    let recorded = [&args.candidate(), &args.reference]
-        .into_iter()
-        .any(|side| matches!(side, Participant::Npz(_)));
+    let recorded = [&plan.candidate, &plan.reference].into_iter().any(|side| side.dump().is_some());
     if recorded {
         diff.remarks.push(second_dump(&size));
         return Ok(());
     }
-    if args.no_edge {
+    if !plan.edge {
         return Ok(());
     }
     let Ok(FrameSize(height, width)) = size.parse() else { return Ok(()) };
-    let edge = compare(args, &loaded.at_size((height, width))?)?;
+    let edge = compare(&plan.at_size((height, width))?)?;
     diff.verdict = worse(diff.verdict, edge.verdict);
     if diff.first_divergent.is_none() {
         diff.first_divergent.clone_from(&edge.first_divergent);
@@ -53,28 +51,28 @@ fn worse(a: Verdict, b: Verdict) -> Verdict {
     }
 }
 
-/// Compares one clip at the size of `loaded`.
-fn compare(args: &DiffArgs, loaded: &Loaded) -> Result<Edge> {
+/// Compares one clip at the frame size of the plan.
+fn compare(plan: &Plan) -> Result<Edge> {
     let start = Instant::now();
-    let precision = args.precision.unwrap_or(Precision::F32);
-    let source = match args.data.input {
+    let precision = plan.precision.unwrap_or(Precision::F32);
+    let source = match plan.input {
         Some(InputSource::Formula(seed)) => InputSource::Formula(seed),
         _ => InputSource::Formula(0),
     };
-    let clip = precision.round(input::load(&source, &loaded.model, 1)?);
-    let candidate = loaded.live(args, clip.clone(), precision)?;
+    let clip = precision.round(input::load(&source, &plan.model, 1)?);
+    let candidate = plan.live(clip.clone(), precision)?;
     let from = source.to_string();
-    let (mut comparison, _) = loaded.compare(args, candidate, None, (clip, from), precision)?;
+    let (mut comparison, _) = plan.compare(candidate, None, (clip, from), precision)?;
     let measured = comparison.measure(&|| ())?;
     let live = matches!(comparison.candidate, Side::Engine { .. });
     let found = judge(&comparison.model, &comparison.selection, &measured.layers, 1, live);
     let culprit = match found.culprit {
-        Some(id) => Some(culprit(&mut comparison, loaded, &measured, id)?),
+        Some(id) => Some(culprit(&mut comparison, plan, &measured, id)?),
         None => None,
     };
     let compared = |id: ModuleId| measured.layers[id.0].inherited.is_some();
     let ratios = measured.layers.iter().filter_map(|layer| Some(layer.introduced?.ratio));
-    let (height, width) = loaded.model.config.size;
+    let (height, width) = plan.model.config.size;
     Ok(Edge {
         size: [height as u64, width as u64],
         verdict: found.verdict,

@@ -5,9 +5,8 @@ use checkpoint::Weights;
 use record::{ArrayState, Culprit, DiffRecord, LedgerEntry, NotExercised, Run, Stage, Verdict};
 use spec::{Model, ModuleId, Precision};
 
-use super::loaded::Loaded;
+use super::plan::Plan;
 use super::remarks;
-use crate::cli::DiffArgs;
 use compare::dump::{Closing, Dump, ledger};
 use compare::faults;
 use compare::measure::{BOUND, passes};
@@ -17,9 +16,8 @@ use crate::{engines, preprocessing};
 
 /// Judges the measurements and explains the first divergence.
 pub(super) fn findings(
-    args: &DiffArgs,
+    plan: &Plan,
     comparison: &mut Comparison,
-    loaded: &Loaded,
     measured: &Measurements,
     steps: Vec<Stage>,
     run: Run,
@@ -28,11 +26,11 @@ pub(super) fn findings(
     let batch = comparison.input.shape[0];
     let found = judge(&comparison.model, &comparison.selection, &measured.layers, batch, live);
     let culprit = match found.culprit {
-        Some(id) => Some(culprit(comparison, loaded, measured, id)?),
+        Some(id) => Some(culprit(comparison, plan, measured, id)?),
         None => None,
     };
     let before = preprocessing::culprit(&steps);
-    let ledger = ledgers(args, comparison, measured, !steps.is_empty());
+    let ledger = ledgers(plan, comparison, measured, !steps.is_empty());
     let differ = measured.reference_fates.values().any(|fate| !fate.passed());
     let refused = ledger.iter().any(|entry| entry.state == ArrayState::Refused);
     let verdict = match found.verdict {
@@ -59,7 +57,7 @@ pub(super) fn findings(
         heatmap: measured.heatmap.clone(),
         run,
     };
-    diff.remarks = remarks::remarks(args, comparison, measured, &diff);
+    diff.remarks = remarks::remarks(plan, comparison, measured, &diff);
     Ok(diff)
 }
 
@@ -89,7 +87,7 @@ fn of_reference(comparison: &Comparison, measured: &Measurements) -> Option<Culp
 
 /// The ledgers of the dumps on both sides, the candidate's first.
 fn ledgers(
-    args: &DiffArgs,
+    plan: &Plan,
     comparison: &Comparison,
     measured: &Measurements,
     steps_compared: bool,
@@ -98,7 +96,7 @@ fn ledgers(
         Side::Dump(dump) => Some(dump),
         Side::Engine { .. } => None,
     };
-    let clip_asked_for = args.data.input.is_some();
+    let clip_asked_for = plan.input.is_some();
     let close = |dump: &Dump, fates, first: bool| {
         let closing = Closing {
             fates,
@@ -135,7 +133,7 @@ fn unmatched(ledger: &[LedgerEntry]) -> Vec<String> {
 /// The culprit at the module `id`, with the known mistake that explains its values, if there is one.
 pub(super) fn culprit(
     comparison: &mut Comparison,
-    loaded: &Loaded,
+    plan: &Plan,
     measured: &Measurements,
     id: ModuleId,
 ) -> Result<Culprit> {
@@ -148,10 +146,10 @@ pub(super) fn culprit(
         Side::Engine { .. } => measured.layers.iter().map(|l| l.introduced.is_some()).collect(),
     };
     let load = |model, weights: Weights| {
-        engines::load(&loaded.truth, model, &weights, Precision::F64, loaded.device)
+        engines::load(plan.truth, model, &weights, Precision::F64, plan.device)
     };
     let shown = |id: ModuleId| dump_has[id.0];
-    let found = explain(comparison, &loaded.weights, id, &budget, &shown, &load)
+    let found = explain(comparison, &plan.weights, id, &budget, &shown, &load)
         .context("while looking for an explanation")?;
     if let Some(site) = found.site {
         culprit = in_words(&comparison.model, site, true, &[]);

@@ -5,18 +5,18 @@ use checkpoint::Source;
 use record::{DiffRecord, Verdict};
 use spec::Precision;
 
-use crate::cli::DiffArgs;
+use super::plan::Plan;
 use compare::dump::{Dump, summary};
 use compare::{Comparison, Measurements, Side, readings};
 
 /// The remarks of a comparison, one sentence each.
 pub(super) fn remarks(
-    args: &DiffArgs,
+    plan: &Plan,
     comparison: &Comparison,
     measured: &Measurements,
     diff: &DiffRecord,
 ) -> Vec<String> {
-    let mut remarks = vec![used(args, comparison, diff)];
+    let mut remarks = vec![used(plan, comparison, diff)];
     if !diff.ledger.is_empty() {
         remarks.push(summary(&diff.ledger));
     }
@@ -25,30 +25,30 @@ pub(super) fn remarks(
         Side::Engine { .. } => None,
     };
     if let Some(dump) = recorded.or(comparison.reference.as_ref()) {
-        remarks.extend(of_dump(args, dump, comparison.precision));
+        remarks.extend(of_dump(plan, dump, comparison.precision));
     }
     remarks.extend(readings::in_words(&comparison.model, &measured.readings));
     if diff.verdict == Verdict::Diverged {
-        remarks.extend(hints(args, recorded.is_some()));
+        remarks.extend(hints(plan, recorded.is_some()));
     }
     remarks
 }
 
 /// One line with the weights, the clip, the classes and the precision.
-fn used(args: &DiffArgs, comparison: &Comparison, diff: &DiffRecord) -> String {
+fn used(plan: &Plan, comparison: &Comparison, diff: &DiffRecord) -> String {
     let head = match &comparison.model.fc {
         Some(fc) => format!("{} classes", fc.out_features),
         None => "no classifier".to_owned(),
     };
     format!(
         "weights {}, input {}, {head}, judged in {}",
-        args.data.weights, diff.run.input, comparison.precision
+        plan.source, diff.run.input, comparison.precision
     )
 }
 
-fn of_dump(args: &DiffArgs, dump: &Dump, precision: Precision) -> Option<String> {
+fn of_dump(plan: &Plan, dump: &Dump, precision: Precision) -> Option<String> {
     let (format, count, total) = dump.format;
-    let judged = match args.precision {
+    let judged = match plan.precision {
         Some(asked) if asked != format => {
             format!("judged in {precision}, as --precision asks")
         }
@@ -61,10 +61,10 @@ fn of_dump(args: &DiffArgs, dump: &Dump, precision: Precision) -> Option<String>
 }
 
 /// A hint for a divergence: a dump is often compared with other weights than those of the port.
-fn hints(args: &DiffArgs, recorded: bool) -> Option<String> {
-    let reproducible = matches!(args.data.weights, Source::Formula(_));
+fn hints(plan: &Plan, recorded: bool) -> Option<String> {
+    let reproducible = matches!(plan.source, Source::Formula(_));
     (recorded && reproducible).then(|| {
-        let weights = &args.data.weights;
+        let weights = &plan.source;
         format!(
             "the weights were {weights}; if the port has trained ones, give its checkpoint with \
              --weights"

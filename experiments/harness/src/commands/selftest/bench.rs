@@ -8,8 +8,9 @@ use record::{Place, Verdict};
 use spec::{Config, Engine, Flow, Model, ModuleId, Precision, Selection, Tap, Tensor};
 use tempfile::TempDir;
 
-use crate::cli::{InputSource, SelftestArgs};
+use super::args::SelftestArgs;
 use crate::engines::{self, Device};
+use crate::flags::InputSource;
 use crate::input;
 use crate::machine::Sides;
 use compare::dump::{Dump, Naming, Writer};
@@ -82,12 +83,12 @@ impl<'a> TestBench<'a> {
         };
         let comparison = Comparison {
             candidate: Side::Engine {
-                engine: load(&args.candidate, Precision::F32)?,
+                engine: load(args.candidate, Precision::F32)?,
                 input: clip.clone(),
             },
             reference: None,
-            truth: load(&args.reference, Precision::F64)?,
-            yardstick: load(&args.reference, Precision::F32)?,
+            truth: load(args.reference, Precision::F64)?,
+            yardstick: load(args.reference, Precision::F32)?,
             input: clip.clone(),
             precision: Precision::F32,
             selection: Selection::all(model.modules()),
@@ -133,7 +134,7 @@ impl<'a> TestBench<'a> {
         let (mut model, mut weights) = (self.comparison.model.clone(), self.weights.clone());
         change.iter().for_each(|change| change.apply(&mut model, &mut weights));
         let engine =
-            engines::load(&self.args.candidate, model, &weights, Precision::F32, self.device)?;
+            engines::load(self.args.candidate, model, &weights, Precision::F32, self.device)?;
         let mut engine: Box<dyn Engine> = match change.cloned() {
             Some(change) => Box::new(Edited { engine, change, weights }),
             None => engine,
@@ -182,7 +183,7 @@ impl<'a> TestBench<'a> {
             && let Some(budget) = measured.layers[at.0].budget
         {
             let load = |model, weights: Weights| {
-                let (participant, device) = (&self.args.reference, self.device);
+                let (participant, device) = (self.args.reference, self.device);
                 engines::load(participant, model, &weights, Precision::F64, device)
             };
             let shown = |id: ModuleId| shown[id.0];

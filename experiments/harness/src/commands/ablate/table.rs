@@ -1,0 +1,47 @@
+//! The table that `ablate` prints, at most 100 columns wide.
+
+use record::{AblateRecord, Ablation, Paired};
+
+/// The table of an ablation.
+pub fn table(record: &AblateRecord) -> String {
+    let what = match record.question {
+        Ablation::KnockOut => "knock-out: parts taken out of trained weights",
+        Ablation::Retrained => "retrained without the part",
+    };
+    let mut lines = vec![
+        format!("{what}; {} videos of {}", record.videos, record.dataset),
+        format!(
+            "{:20} {:>9} {:>16} {:>6} {:>6} {:>9} {:>7} {:>8}",
+            "variant", "accuracy", "95 % interval", "lost", "won", "p", "drift", "MMACs"
+        ),
+    ];
+    lines.extend(record.variants.iter().map(|variant| {
+        let interval = match variant.interval[..] {
+            [low, high] => format!("{:.1} to {:.1}", 100.0 * low, 100.0 * high),
+            _ => String::new(),
+        };
+        let paired = variant.paired.as_ref();
+        let of = |text: &dyn Fn(&Paired) -> String| paired.map_or("–".to_owned(), text);
+        format!(
+            "{:20} {:>7.1} % {interval:>16} {:>6} {:>6} {:>9} {:>7} {:>8.1}",
+            console::truncate_str(&variant.name, 20, "…"),
+            100.0 * variant.mean,
+            of(&|p| p.lost.to_string()),
+            of(&|p| p.won.to_string()),
+            of(&|p| if p.p < 1e-4 { "< 0.0001".to_owned() } else { format!("{:.4}", p.p) }),
+            of(&|p| if p.drift < 0.01 {
+                format!("{:.0e}", p.drift)
+            } else {
+                format!("{:.2}", p.drift)
+            }),
+            variant.macs as f64 / 1e6
+        )
+    }));
+    lines.extend(
+        record
+            .variants
+            .iter()
+            .filter_map(|variant| Some(format!("{}: {}", variant.name, variant.checked.as_ref()?))),
+    );
+    lines.join("\n")
+}

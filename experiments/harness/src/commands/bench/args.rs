@@ -1,0 +1,184 @@
+//! The command line of `harness bench`.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use checkpoint::Source;
+use clap::{Args, ValueEnum};
+use spec::Precision;
+
+use crate::flags::{DeviceName, EngineName, ModelArgs, OutputArgs};
+
+/// A contestant by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ContestantName {
+    /// Our engine `cpu`.
+    Cpu,
+    /// Our engine `cuda`.
+    Cuda,
+    /// Our engine `scalar`.
+    Scalar,
+    /// libtorch, as everywhere in the harness.
+    Torch,
+    /// PyTorch at its fastest on a GPU.
+    TorchGraph,
+    /// ONNX Runtime.
+    Onnxruntime,
+    /// OpenVINO.
+    Openvino,
+}
+
+/// The default contestants on a CPU.
+const ON_CPU: [ContestantName; 4] = [
+    ContestantName::Cpu,
+    ContestantName::Torch,
+    ContestantName::Onnxruntime,
+    ContestantName::Openvino,
+];
+/// The default contestants on a GPU.
+const ON_GPU: [ContestantName; 3] =
+    [ContestantName::Cuda, ContestantName::Torch, ContestantName::TorchGraph];
+
+impl ContestantName {
+    /// The name on the command line and in records.
+    pub fn name(self) -> &'static str {
+        match self {
+            ContestantName::Cpu => "cpu",
+            ContestantName::Cuda => "cuda",
+            ContestantName::Scalar => "scalar",
+            ContestantName::Torch => "torch",
+            ContestantName::TorchGraph => "torch-graph",
+            ContestantName::Onnxruntime => "onnxruntime",
+            ContestantName::Openvino => "openvino",
+        }
+    }
+
+    /// Whether the contestant is a peer, which is another runtime in a Python process.
+    pub fn is_peer(self) -> bool {
+        self.needs_onnx() || self == ContestantName::TorchGraph
+    }
+
+    /// Whether the contestant reads the network as ONNX.
+    pub fn needs_onnx(self) -> bool {
+        matches!(self, ContestantName::Onnxruntime | ContestantName::Openvino)
+    }
+
+    /// Whether the contestant runs only on a GPU.
+    pub fn needs_gpu(self) -> bool {
+        matches!(self, ContestantName::Cuda | ContestantName::TorchGraph)
+    }
+}
+
+impl fmt::Display for ContestantName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The arguments of `harness bench`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Ctrl-C ends the bench after the current turn: the settings measured so far are \
+    kept in the record and the report, and the exit code is 1. A second Ctrl-C ends the bench at \
+    once: the record of those settings stays, and the exit code is 130."
+)]
+pub struct BenchArgs {
+    /// Contestants: cpu, scalar, torch, onnxruntime and openvino; on a GPU cuda, torch and torch-graph
+    /// [default: all but scalar]. Here torch is eager libtorch, whose modules are neither frozen nor
+    /// compiled; torch-graph is PyTorch at its fastest: channels-last, with cuDNN tuned, in a CUDA graph.
+    #[arg(long, value_delimiter = ',')]
+    pub engines: Vec<ContestantName>,
+    /// Device of cuda, torch and torch-graph: cpu, cuda or cuda:N.
+    #[arg(long, default_value_t = DeviceName::Cpu)]
+    pub device: DeviceName,
+    /// Precisions: f32 and bf16; on a GPU also tf32 and f16.
+    #[arg(long, value_delimiter = ',', default_value = "f32,bf16")]
+    pub precision: Vec<Precision>,
+    /// Number of clips in a batch.
+    #[arg(long, value_delimiter = ',', default_value = "1")]
+    pub batch: Vec<usize>,
+    /// Number of threads of every contestant; 0 uses all cores [default: 1 and all cores].
+    #[arg(long, value_delimiter = ',')]
+    pub threads: Vec<usize>,
+    /// Number of rounds; every contestant has one turn in a round, and their order rotates.
+    #[arg(long, default_value_t = 15)]
+    pub rounds: usize,
+    /// Number of processes for each contestant. They share the rounds, one after the other, because a
+    /// single process may happen to be slow throughout.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub starts: u32,
+    /// Number of timed runs in a turn; an untimed one precedes them.
+    #[arg(long, default_value_t = 3)]
+    pub runs: usize,
+    /// Number of seconds that a contestant may take to load or for one turn; one that takes longer is
+    /// ended and left out.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600,
+          value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub patience: u64,
+    /// Instruction set of the engine cpu: portable, avx2, avx512, avx512bf16, amx, neon or
+    /// amx-emulated [default: the best that the CPU has].
+    #[arg(long)]
+    pub isa: Option<cpu::Isa>,
+    /// Weights: formula:SEED, or a checkpoint.
+    #[arg(long, default_value = "formula:0")]
+    pub weights: Source,
+    /// Skip the profile, which says how much time each layer takes.
+    #[arg(long)]
+    pub no_profile: bool,
+    /// Save the times as runs/baselines/NAME.json.
+    #[arg(long, value_name = "NAME")]
+    pub save_baseline: Option<String>,
+    /// Compare the times with those that --save-baseline NAME saved; the exit code is 1 if any is
+    /// significantly slower.
+    #[arg(long, value_name = "NAME")]
+    pub baseline: Option<String>,
+    /// Folder of the run; the default is a new folder under runs/.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Paths of record and report.
+    #[command(flatten)]
+    pub report: OutputArgs,
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+impl BenchArgs {
+    /// These arguments with the default contestants for the device, if none were named.
+    pub fn fill(&self) -> Self {
+        let mut args = self.clone();
+        if args.engines.is_empty() {
+            args.engines = if args.device.is_gpu() { ON_GPU.to_vec() } else { ON_CPU.to_vec() };
+        }
+        args
+    }
+}
+
+/// The arguments of `harness bench-worker`: one of our engines as a contestant, started by `harness bench`.
+#[derive(Debug, Args)]
+pub struct WorkerArgs {
+    /// Engine to run.
+    #[arg(long)]
+    pub engine: EngineName,
+    /// Precision of the engine.
+    #[arg(long)]
+    pub precision: Precision,
+    /// Device: cpu, cuda or cuda:N.
+    #[arg(long, default_value_t = DeviceName::Cpu)]
+    pub device: DeviceName,
+    /// Number of threads.
+    #[arg(long)]
+    pub threads: usize,
+    /// Instruction set of the engine cpu.
+    #[arg(long)]
+    pub isa: Option<cpu::Isa>,
+    /// Weights: a checkpoint, or formula:SEED.
+    #[arg(long)]
+    pub weights: Source,
+    /// The batch of clips [N, 3, T, H, W], a float32 .npy file.
+    #[arg(long)]
+    pub input: PathBuf,
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+}

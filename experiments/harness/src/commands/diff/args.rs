@@ -1,0 +1,50 @@
+//! The command line of `harness diff`.
+
+use clap::Args;
+use spec::Precision;
+
+use crate::flags::{DataArgs, EngineName, ModelArgs, OutputArgs, Participant};
+
+/// The arguments of `harness diff`.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// Compare only these layers: names, prefixes or aliases such as ctl3, separated by commas.
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    pub layer: Vec<String>,
+    /// The engine or dump to judge: scalar, cpu, cuda, torch or npz:FILE [default: scalar, or cuda if
+    /// --device names a GPU].
+    #[arg(long)]
+    pub candidate: Option<Participant>,
+    /// What the candidate is compared with: torch, scalar or npz:FILE.
+    #[arg(long, default_value_t = Participant::Engine(EngineName::REFERENCE))]
+    pub reference: Participant,
+    /// Precision of the candidate: f32, f64, bf16, and for cuda also tf32 and f16. The default is f32,
+    /// and for a dump the format of its arrays.
+    #[arg(long)]
+    pub precision: Option<Precision>,
+    /// Plant a mistake in the candidate on purpose: FAULT, FAULT@LAYER or FAULT@everywhere.
+    #[arg(long, value_name = "FAULT")]
+    pub inject: Option<String>,
+    /// Skip the second, small comparison, which runs at a frame size with edge cases where --size leaves
+    /// known mistakes unexercised.
+    #[arg(long)]
+    pub no_edge: bool,
+    /// Paths of record and report.
+    #[command(flatten)]
+    pub out: OutputArgs,
+    /// Weights, input and device.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+impl DiffArgs {
+    /// The candidate that was asked for, or the default for the device.
+    pub fn candidate(&self) -> Participant {
+        let gpu = self.data.on.device.is_gpu();
+        let default = if gpu { EngineName::Cuda } else { EngineName::Scalar };
+        self.candidate.clone().unwrap_or(Participant::Engine(default))
+    }
+}

@@ -1,0 +1,242 @@
+//! Resolves the arguments into a plan, and loads the dumps and engines of a comparison.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail};
+use checkpoint::{Source, Weights};
+use spec::{Config, Engine, Model, Precision, Tensor};
+
+use super::args::DiffArgs;
+use crate::engines::{self, Device};
+use crate::flags::{EngineName, InputSource, Participant};
+use crate::input;
+use crate::machine::Sides;
+use crate::models;
+use compare::dump::Dump;
+use compare::faults::{self, Edited};
+use compare::{Comparison, Side};
+
+/// What is compared with what: the arguments, resolved once.
+#[derive(Clone)]
+pub(super) struct Plan {
+    pub(super) model: Model,
+    pub(super) weights: Weights,
+    pub(super) source: Source,
+    pub(super) candidate: Participant,
+    pub(super) reference: Participant,
+    /// The engine that computes the truth.
+    pub(super) truth: EngineName,
+    /// The precision that was asked for.
+    pub(super) precision: Option<Precision>,
+    /// The clip that was asked for.
+    pub(super) input: Option<InputSource>,
+    /// The second, small comparison is wanted.
+    pub(super) edge: bool,
+    pub(super) device: Device,
+    batch: usize,
+    layers: Vec<String>,
+    inject: Option<String>,
+}
+
+impl Plan {
+    /// Opens the device and reads the weights.
+    pub(super) fn new(args: &DiffArgs) -> Result<Self> {
+        let device = engines::open_device(&args.data.on)?;
+        let (model, weights) = models::load_model(&args.model, &args.data.weights)?;
+        // A dump cannot be run, so the truth comes from the default reference.
+        let truth = match args.reference {
+            Participant::Npz(_) => EngineName::REFERENCE,
+            Participant::Engine(engine) => engine,
+        };
+        Ok(Plan {
+            model,
+            weights,
+            source: args.data.weights.clone(),
+            candidate: args.candidate(),
+            reference: args.reference.clone(),
+            truth,
+            precision: args.precision,
+            input: args.data.input.clone(),
+            edge: !args.no_edge,
+            device,
+            batch: args.model.batch_size,
+            layers: args.layer.clone(),
+            inject: args.inject.clone(),
+        })
+    }
+
+    /// The same network for frames of another size, on which no parameter depends.
+    pub(super) fn at_size(&self, size: (usize, usize)) -> Result<Self> {
+        let config = Config { size, ..self.model.config.clone() };
+        let model = match self.weights.has_head() {
+            true => Model::new(config)?,
+            false => Model::backbone(config)?,
+        };
+        Ok(Plan { model, ..self.clone() })
+    }
+
+    pub(super) fn comparison(&self) -> Result<(Comparison, Sides)> {
+        let model = &self.model;
+        let batch = self.batch;
+        if batch == 0 {
+            bail!("--batch-size 0: a batch of 0 clips compares nothing; give at least 1");
+        }
+        if let (Some(fault), Participant::Npz(_)) = (&self.inject, &self.candidate) {
+            bail!(
+                "--inject {fault}: the candidate is a dump; faults can only be planted in engines"
+            );
+        }
+        let open = |participant: &Participant| match participant {
+            Participant::Npz(path) => Dump::open(path, model, batch).map(Some),
+            _ => Ok(None),
+        };
+        let (recorded, reference) = (open(&self.candidate)?, open(&self.reference)?);
+        let dump = recorded.as_ref().or(reference.as_ref());
+        let batch = dump.map_or(batch, |dump| dump.batch);
+        let precision = self.precision.unwrap_or_else(|| coarser(&recorded, &reference));
+        if let (Some(a), Some(b)) = (&recorded, &reference)
+            && a.batch != b.batch
+        {
+            bail!(
+                "the candidate's dump holds {} clips and the reference's {}; dump the same clips",
+                a.batch,
+                b.batch
+            );
+        }
+        let (clip, clip_from) = self.clip(dump, batch)?;
+        if clip.is_empty() {
+            bail!("{clip_from}: a batch of 0 clips compares nothing; give at least one clip");
+        }
+        let clip = precision.round(clip);
+        let candidate = match recorded {
+            Some(dump) => Side::Dump(dump),
+            None => self.live(clip.clone(), precision)?,
+        };
+        self.compare(candidate, reference, (clip, clip_from), precision)
+    }
+
+    /// The comparison of a candidate with the truth, or with the dump `reference`.
+    pub(super) fn compare(
+        &self,
+        candidate: Side,
+        reference: Option<Dump>,
+        (clip, clip_from): (Tensor, String),
+        precision: Precision,
+    ) -> Result<(Comparison, Sides)> {
+        let yardstick = if precision == Precision::F64 { Precision::F32 } else { precision };
+        let truth = self.load(Precision::F64)?;
+        let yardstick = self.load(yardstick)?;
+        let sides = Sides {
+            candidate: match &candidate {
+                Side::Engine { engine, .. } => engine.describe(),
+                Side::Dump(_) => named(&self.candidate),
+            },
+            reference: match &reference {
+                Some(_) => named(&self.reference),
+                None => truth.describe(),
+            },
+            yardstick: yardstick.describe(),
+            weights: self.source.to_string(),
+            input: clip_from,
+            seeds: self.seeds(),
+            batch: clip.shape[0],
+        };
+        let selection = models::selection(&self.model, &self.layers)?;
+        let comparison = Comparison {
+            model: self.model.clone(),
+            candidate,
+            reference,
+            truth,
+            yardstick,
+            input: clip,
+            precision,
+            selection,
+        };
+        Ok((comparison, sides))
+    }
+
+    /// The seeds of the formulas, by purpose.
+    fn seeds(&self) -> BTreeMap<String, u64> {
+        let mut seeds = BTreeMap::new();
+        if let Source::Formula(seed) = self.source {
+            seeds.insert("weights".to_owned(), seed);
+        }
+        if let Some(InputSource::Formula(seed)) = self.input {
+            seeds.insert("input".to_owned(), seed);
+        }
+        seeds
+    }
+
+    fn load(&self, precision: Precision) -> Result<Box<dyn Engine>> {
+        let model = self.model.clone();
+        engines::load_reference(self.truth, model, &self.weights, precision, self.device)
+    }
+
+    /// The clip and its source: that of `--input`, or the clip in the dump, or formula:0.
+    fn clip(&self, dump: Option<&Dump>, batch: usize) -> Result<(Tensor, String)> {
+        if let Some(source) = &self.input {
+            let clip = input::load(source, &self.model, batch)?;
+            if clip.shape[0] != batch && dump.is_some() {
+                bail!(
+                    "--input {source} holds {} clips, the dump {batch}; give the clip that the \
+                     dump was made from",
+                    clip.shape[0]
+                );
+            }
+            return Ok((clip, source.to_string()));
+        }
+        let Some(dump) = dump else {
+            let source = InputSource::Formula(0);
+            return Ok((input::load(&source, &self.model, batch)?, source.to_string()));
+        };
+        match dump.input(&self.model) {
+            Some((clip, name)) => Ok((clip, format!("the array `{name}` of the dump"))),
+            None if dump.why_no_input(&self.model).is_some() => bail!(
+                "the dump's clip cannot be read: {}, or name the clip that it was made from with --input",
+                dump.why_no_input(&self.model).unwrap_or_default()
+            ),
+            None => bail!(
+                "none of the dump's {} arrays is the clip; save it as the array `input` {:?}, or \
+                 name the clip that the dump was made from with --input (the default clip is \
+                 formula:0)",
+                dump.arrays.len(),
+                self.model.input_shape(batch)
+            ),
+        }
+    }
+
+    /// The candidate as an engine, with the mistake of `--inject` planted in it.
+    pub(super) fn live(&self, clip: Tensor, precision: Precision) -> Result<Side> {
+        let (mut model, mut weights) = (self.model.clone(), self.weights.clone());
+        let change = self.inject.as_ref().map(|text| faults::parse(&model, text)).transpose()?;
+        if let Some(change) = &change {
+            change.apply(&mut model, &mut weights);
+            eprintln!("injected at {}: {}", model.module(change.site).name, change.what);
+        }
+        let Participant::Engine(name) = self.candidate else {
+            bail!("{} is a dump, which cannot be run; name an engine", self.candidate);
+        };
+        let engine = engines::load(name, model, &weights, precision, self.device)?;
+        let engine: Box<dyn Engine> = match change {
+            Some(change) => Box::new(Edited { engine, change, weights }),
+            None => engine,
+        };
+        Ok(Side::Engine { engine, input: clip })
+    }
+}
+
+/// The coarser of the number formats of two dumps, so that rounding to it does not count as an error.
+fn coarser(candidate: &Option<Dump>, reference: &Option<Dump>) -> Precision {
+    let dumps = candidate.iter().chain(reference);
+    let formats = dumps.map(|dump| dump.format.0);
+    let coarsest = formats.max_by(|a, b| a.epsilon().total_cmp(&b.epsilon()));
+    coarsest.unwrap_or(Precision::F32)
+}
+
+/// The name of a side in records and on the terminal.
+pub(super) fn named(participant: &Participant) -> String {
+    match participant {
+        Participant::Engine(EngineName::Torch) => "libtorch".to_owned(),
+        other => other.to_string(),
+    }
+}

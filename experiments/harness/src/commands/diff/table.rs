@@ -1,0 +1,252 @@
+//! The tables on the terminal, at most 100 columns wide. The table of `diff` has one line per block, and
+//! shows the layers of the blocks that diverge.
+
+use console::style;
+use record::{ArrayState, DiffRecord, Edge, Errors, Layer, LayerVerdict, NotExercised, Verdict};
+
+const WIDTH: usize = 100;
+const NAME: usize = 37;
+const SHAPE: usize = 17;
+const NUMBERS: usize = 15;
+
+/// The table of a comparison and its verdict.
+pub fn table(record: &DiffRecord) -> String {
+    let mut lines = vec![header()];
+    // A short list is shown whole: the user has asked for these layers.
+    let whole = record.layers.len() <= 40;
+    for block in blocks(&record.layers) {
+        if block.len() > 1 {
+            lines.push(block_line(block));
+        }
+        let shown = |layer: &&Layer| whole || block.len() == 1 || is_diverged(layer);
+        lines.extend(block.iter().filter(shown).map(|layer| layer_line(layer, block.len() > 1)));
+        if !whole && block.len() > 1 {
+            lines.extend(missing_line(block));
+        }
+    }
+    lines.push(String::new());
+    lines.extend(verdict(record));
+    lines.join("\n")
+}
+
+fn header() -> String {
+    let line = format!(
+        "{:NAME$} {:SHAPE$} {:>NUMBERS$} {:>NUMBERS$} {}",
+        "layer", "output", "introduced", "inherited", "verdict"
+    );
+    style(line).bold().to_string()
+}
+
+/// Splits the layers into blocks, which are runs of layers with the same `block`.
+fn blocks(layers: &[Layer]) -> impl Iterator<Item = &[Layer]> {
+    layers.chunk_by(|a, b| a.block == b.block)
+}
+
+/// Whether a layer is shown below the line of its block.
+fn is_diverged(layer: &Layer) -> bool {
+    layer.verdict == LayerVerdict::Diverged
+}
+
+/// The names of the layers of a block that were not compared, cut to one line.
+fn missing_line(block: &[Layer]) -> Option<String> {
+    let missing: Vec<&str> =
+        block.iter().filter(|layer| layer.verdict == LayerVerdict::NotCompared).map(bare).collect();
+    let line = format!("  not compared: {}", missing.join(", "));
+    let line = console::truncate_str(&line, WIDTH, "…").into_owned();
+    (!missing.is_empty()).then_some(line)
+}
+
+/// The name of a layer without the prefix of its block.
+fn bare(layer: &Layer) -> &str {
+    layer.name.strip_prefix(&format!("{}.", layer.block)).unwrap_or(&layer.name)
+}
+
+fn shape(layer: &Layer) -> String {
+    let extents: Vec<String> = layer.shape.iter().map(u64::to_string).collect();
+    extents.join("x")
+}
+
+fn numbers(errors: Option<&Errors>) -> String {
+    match errors {
+        Some(e) => format!("{:>8.1e} {:>6}", e.rel_l2, ratio(e.ratio)),
+        None => "-".to_owned(),
+    }
+}
+
+/// A budget ratio in at most six characters.
+fn ratio(ratio: f64) -> String {
+    match ratio {
+        r if r.is_nan() => "NaN".to_owned(),
+        r if r.is_infinite() => "inf".to_owned(),
+        r if r < 1000.0 => format!("{r:.2}"),
+        r => format!("{r:.0e}"),
+    }
+}
+
+/// The errors with the largest ratio in a block; NaN counts as the largest.
+fn worst<'a>(
+    block: &'a [Layer],
+    errors: impl Fn(&'a Layer) -> Option<&'a Errors>,
+) -> Option<&'a Errors> {
+    let rank = |e: &Errors| if e.ratio.is_nan() { f64::INFINITY } else { e.ratio };
+    block.iter().filter_map(errors).max_by(|a, b| rank(a).total_cmp(&rank(b)))
+}
+
+fn block_line(block: &[Layer]) -> String {
+    let last = &block[block.len() - 1];
+    let aliases: Vec<&str> = block.iter().filter_map(|l| l.alias.as_deref()).collect();
+    let count = |wanted: LayerVerdict| block.iter().filter(|l| l.verdict == wanted).count();
+    let counts = [
+        (count(LayerVerdict::Diverged), "diverged"),
+        (count(LayerVerdict::NotCompared), "not compared"),
+        (count(LayerVerdict::Inherited), "inherited"),
+        (count(LayerVerdict::Pass) + count(LayerVerdict::Covered), "pass"),
+    ];
+    let (number, word) = counts.into_iter().find(|(n, _)| *n > 0).unwrap_or((0, "pass"));
+    let alias = match aliases.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", aliases.join(", ")),
+    };
+    line(
+        &format!("{}{alias}", last.block),
+        &shape(last),
+        worst(block, |l| l.introduced.as_ref()),
+        worst(block, |l| l.inherited.as_ref()),
+        paint(word, &format!("{number} {word}")),
+    )
+}
+
+fn layer_line(layer: &Layer, indented: bool) -> String {
+    let name = match indented {
+        true => format!("  {}", bare(layer)),
+        false => layer.name.clone(),
+    };
+    let word = layer.verdict.as_str().replace('_', " ");
+    let (introduced, inherited) = (layer.introduced.as_ref(), layer.inherited.as_ref());
+    line(&name, &shape(layer), introduced, inherited, paint(&word, &word))
+}
+
+fn line(
+    name: &str,
+    shape: &str,
+    introduced: Option<&Errors>,
+    inherited: Option<&Errors>,
+    verdict: String,
+) -> String {
+    let (introduced, inherited) = (numbers(introduced), numbers(inherited));
+    let name = console::truncate_str(name, NAME, "…");
+    format!("{name:NAME$} {shape:SHAPE$} {introduced:>NUMBERS$} {inherited:>NUMBERS$} {verdict}")
+}
+
+fn paint(word: &str, text: &str) -> String {
+    match word {
+        "pass" | "covered" => style(text).green(),
+        "diverged" => style(text).red().bold(),
+        _ => style(text).yellow(),
+    }
+    .to_string()
+}
+
+fn verdict(record: &DiffRecord) -> Vec<String> {
+    let count = |wanted| record.layers.iter().filter(|l| l.verdict == wanted).count();
+    let missing = count(LayerVerdict::NotCompared);
+    let covered = count(LayerVerdict::Covered);
+    let compared = record.layers.len() - missing - covered;
+    let mut counts = format!("{compared} layers compared");
+    if covered > 0 {
+        counts += &format!(", {covered} compared through the next layer");
+    }
+    if missing > 0 {
+        counts += &format!(", {missing} not compared");
+    }
+    let refused = record.ledger.iter().filter(|e| e.state == ArrayState::Refused).count();
+    if refused > 0 {
+        counts += &format!(", {refused} arrays refused");
+    }
+    let untested = record.not_exercised.iter().filter(|mistake| !mistake.at_edge).count();
+    if untested > 0 {
+        let noun = if untested == 1 { "mistake" } else { "mistakes" };
+        counts += &format!("; {untested} known {noun} not exercised");
+    }
+    let word = record.verdict.as_str();
+    let mark = match record.verdict {
+        Verdict::Pass => style(word.to_uppercase()).green().bold(),
+        Verdict::Diverged => style(word.to_uppercase()).red().bold(),
+        Verdict::Incomplete => style(word.to_uppercase()).yellow().bold(),
+    };
+    let bound = record.bound;
+    let mut lines = vec![
+        format!("errors: relative L2, then the budget ratio, which passes up to {bound}"),
+        format!("{mark}  {counts}"),
+    ];
+    for stage in record.preprocessing.iter().rev() {
+        let word = stage.verdict.as_str();
+        lines.insert(0, format!("{:18} {} ({})", stage.name, paint(word, word), stage.detail));
+    }
+    if let Some(culprit) = &record.culprit {
+        lines.extend(wrapped(&culprit.text).iter().map(|line| style(line).bold().to_string()));
+        lines.extend(culprit.explanation.iter().flat_map(|text| wrapped(text)));
+    }
+    if let Some(logits) = &record.logits {
+        // The output of a backbone without a head is its pooled features.
+        let head = record.layers.iter().any(|layer| layer.name == "fc");
+        let output = if head { "logits" } else { "features" };
+        lines.push(format!(
+            "{output}: relative L2 {:.1e}, max |difference| {:.1e}, cosine {:.9}",
+            logits.rel_l2, logits.max_abs, logits.cosine
+        ));
+    }
+    lines.extend(record.edge.iter().map(edge_line));
+    let mut sentences = vec![];
+    let (at_edge, untested): (Vec<_>, Vec<_>) =
+        record.not_exercised.iter().partition(|mistake| mistake.at_edge);
+    sentences.extend(listed(
+        "not exercised at this size, only in the second comparison",
+        at_edge.into_iter().map(|mistake| mistake.what.clone()),
+    ));
+    sentences.extend(listed("not exercised", untested.into_iter().map(untried)));
+    sentences.extend(record.remarks.iter().cloned());
+    sentences.extend(listed("not matched in the dump", record.unmatched.iter().cloned()));
+    lines.extend(sentences.iter().flat_map(|sentence| wrapped(sentence)));
+    lines
+}
+
+/// Breaks a sentence into lines of at most [`WIDTH`] columns.
+fn wrapped(sentence: &str) -> Vec<String> {
+    let options = textwrap::Options::new(WIDTH).subsequent_indent("  ").break_words(false);
+    textwrap::wrap(sentence, options).into_iter().map(String::from).collect()
+}
+
+/// One line on the second, small comparison.
+fn edge_line(edge: &Edge) -> String {
+    let [height, width] = edge.size;
+    let word = edge.verdict.as_str();
+    let place = match &edge.first_divergent {
+        Some(name) => format!(", first at {name}"),
+        None => String::new(),
+    };
+    format!(
+        "second comparison at {height}x{width}: {} ({} layers, worst ratio {}{place})",
+        paint(word, word),
+        edge.compared,
+        ratio(edge.worst)
+    )
+}
+
+fn untried(mistake: &NotExercised) -> String {
+    match &mistake.try_size {
+        Some(size) => format!("{} (--size {size} exercises it)", mistake.what),
+        None => mistake.what.clone(),
+    }
+}
+
+/// A sentence with the first three items of a list; the report has them all.
+fn listed(what: &str, items: impl Iterator<Item = String>) -> Option<String> {
+    let items: Vec<String> = items.collect();
+    let shown = items.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match items.len() {
+        0 => None,
+        1..=3 => Some(format!("{what}: {shown}")),
+        n => Some(format!("{what}: {shown} and {} more (see the report)", n - 3)),
+    }
+}

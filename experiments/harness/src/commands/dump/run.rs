@@ -1,0 +1,74 @@
+//! `harness dump`: writes the activations of an engine to an npz file.
+
+use anyhow::Result;
+use spec::{EngineError, Flow, Model, ModuleId, Selection, Tap, Tensor};
+
+use super::args::DumpArgs;
+use crate::flags::InputSource;
+use crate::models;
+use crate::outcome::Outcome;
+use crate::{engines, input, progress};
+use compare::dump::Writer;
+
+/// Runs an engine and writes the output of each module.
+pub fn run(args: &DumpArgs) -> Result<Outcome> {
+    let device = engines::open_device(&args.data.on)?;
+    let (model, weights) = models::load_model(&args.model, &args.data.weights)?;
+    let selection = models::selection(&model, &args.layer)?;
+    let source = args.data.input.clone().unwrap_or(InputSource::Formula(0));
+    let views = input::views(&source, &model)?;
+    let clip = match &views {
+        Some(views) => input::of_views(views, &model),
+        None => input::load(&source, &model, args.model.batch_size)?,
+    };
+    let mut engine = engines::load(args.engine, model.clone(), &weights, args.precision, device)?;
+
+    let bar = progress::bar("dumping", selection.len() as u64);
+    let mut writer = Writer::create(&args.out, args.naming)?;
+    if let Some(views) = &views {
+        crate::preprocessing::write(views, &mut writer)?;
+    }
+    let mut tap = Recorder {
+        model: &model,
+        last: selection.last(),
+        selection: &selection,
+        writer,
+        failed: None,
+        bar: &bar,
+    };
+    let outcome = engine.forward(&clip, &mut tap);
+    bar.finish_and_clear();
+    let Recorder { writer, failed, .. } = tap;
+    failed.map_or(Ok(()), Err)?;
+    match outcome {
+        Ok(_) | Err(EngineError::Stopped) => writer.finish()?,
+        Err(error) => return Err(error.into()),
+    }
+    eprintln!("{} was written by {}", args.out.display(), engine.describe());
+    Ok(Outcome::Passed)
+}
+
+/// A tap that writes the output of every selected module as soon as it is computed.
+struct Recorder<'a> {
+    model: &'a Model,
+    selection: &'a Selection,
+    last: Option<ModuleId>,
+    writer: Writer,
+    failed: Option<anyhow::Error>,
+    bar: &'a indicatif::ProgressBar,
+}
+
+impl Tap for Recorder<'_> {
+    fn wants(&self, id: ModuleId) -> bool {
+        self.selection.contains(id)
+    }
+
+    fn observe(&mut self, id: ModuleId, value: Tensor) -> Flow {
+        self.bar.inc(1);
+        if let Err(error) = self.writer.add(self.model, id, value) {
+            self.failed = Some(error);
+            return Flow::Stop;
+        }
+        if Some(id) == self.last { Flow::Stop } else { Flow::Continue }
+    }
+}

@@ -1,0 +1,7 @@
+//! `harness export`: writes the network for other runtimes.
+
+mod args;
+mod run;
+
+pub use args::ExportCommand;
+pub use run::run;

@@ -1,0 +1,7 @@
+//! `harness report`: makes reports again from their records.
+
+mod args;
+mod run;
+
+pub use args::ReportArgs;
+pub use run::run;

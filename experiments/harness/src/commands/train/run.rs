@@ -1,0 +1,72 @@
+//! `harness train mini`: trains a small network on the built-in data set.
+
+use anyhow::{Result, bail};
+use checkpoint::OutFormat;
+use record::Record;
+use record::TrainRecord;
+use video::dataset::Dataset;
+use video::ffmpeg::Ffmpeg;
+
+use super::args::TrainArgs;
+use crate::machine::{Sides, Started};
+use crate::models;
+use crate::outcome::Outcome;
+use crate::publish;
+use crate::train::{Settings, Videos, train};
+use crate::{engines, stop};
+
+/// Trains a network, and writes the model, the record and the report.
+pub fn run(args: &TrainArgs) -> Result<Outcome> {
+    if args.dataset != Dataset::Mini {
+        bail!("the harness cannot train on `{}`; use mini", args.dataset);
+    }
+    let started = Started::now();
+    stop::listen();
+    let device = engines::open_device(&args.on)?;
+    let ffmpeg = Ffmpeg::find()?;
+    let settings = Settings {
+        config: args.model.over(models::mini_config())?,
+        epochs: args.epochs,
+        batch: args.batch,
+        rate: args.rate,
+        warm_up: 2.0,
+        seed: args.seed,
+        videos: args.videos,
+    };
+    let folder = args.out.clone().unwrap_or_else(|| started.folder("train"));
+    let videos = Videos::load(&ffmpeg, &args.data, settings.videos)?;
+    let trained = train(&settings, &videos, device, &folder, args.resume)?;
+    let model_file = folder.join("model.safetensors");
+    checkpoint::write(&trained.weights, &model_file, OutFormat::Safetensors)?;
+    let last = trained.epochs.last().copied();
+    let sides = Sides {
+        candidate: format!("libtorch f32 on {}", args.on.device),
+        reference: String::new(),
+        yardstick: String::new(),
+        weights: format!("drawn from seed {}", args.seed),
+        input: "mini".to_owned(),
+        seeds: [("training".to_owned(), args.seed), ("videos".to_owned(), video::mini::SEED)]
+            .into(),
+        batch: args.batch,
+    };
+    let record = TrainRecord {
+        dataset: args.dataset.to_string(),
+        settings: settings.describe(),
+        epochs: trained.epochs,
+        finished: trained.finished,
+        run: started.finish(&settings.config, sides),
+    };
+    publish::publish(&Record::Train(Box::new(record)), &folder, &args.report)?;
+    eprintln!("model {}", model_file.display());
+    if let Some(epoch) = last {
+        publish::print(&format!(
+            "validation accuracy {:.1} % ({} of {}), 95 % interval {:.1} to {:.1} %",
+            100.0 * epoch.val.share(),
+            epoch.val.hits,
+            epoch.val.of,
+            100.0 * epoch.val.low,
+            100.0 * epoch.val.high
+        ));
+    }
+    Ok(if trained.finished { Outcome::Passed } else { Outcome::Failed })
+}

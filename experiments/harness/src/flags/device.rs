@@ -1,0 +1,66 @@
+//! The flags for what computes.
+
+use std::fmt;
+use std::str::FromStr;
+
+use clap::Args;
+
+/// The flags that say on what the engines run.
+#[derive(Debug, Clone, Args)]
+pub struct DeviceArgs {
+    /// Device of the engines torch and cuda: cpu, cuda or cuda:N. With `emulated`, the engine cuda runs
+    /// on an emulated GPU, which is slow, and torch runs on the CPU.
+    #[arg(long, default_value_t = DeviceName::Cpu)]
+    pub device: DeviceName,
+    /// Number of threads of every engine; 0 uses all cores.
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+    /// Instruction set of the engine cpu: portable, avx2, avx512, avx512bf16, amx, neon or
+    /// amx-emulated [default: the best that the CPU has].
+    #[arg(long)]
+    pub isa: Option<cpu::Isa>,
+}
+
+/// A device by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceName {
+    /// The CPU.
+    Cpu,
+    /// The GPU with this number; without one, the first.
+    Cuda(Option<usize>),
+    /// A GPU that the CPU emulates.
+    Emulated,
+}
+
+impl DeviceName {
+    /// Whether the engine cuda can run on this device.
+    pub fn is_gpu(self) -> bool {
+        self != DeviceName::Cpu
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeviceName::Cpu => f.write_str("cpu"),
+            DeviceName::Cuda(None) => f.write_str("cuda"),
+            DeviceName::Cuda(Some(number)) => write!(f, "cuda:{number}"),
+            DeviceName::Emulated => f.write_str("emulated"),
+        }
+    }
+}
+
+impl FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = text.strip_prefix("cuda:").map(str::parse);
+        match (text, number) {
+            ("cpu", _) => Ok(DeviceName::Cpu),
+            ("cuda", _) => Ok(DeviceName::Cuda(None)),
+            ("emulated", _) => Ok(DeviceName::Emulated),
+            (_, Some(Ok(number))) => Ok(DeviceName::Cuda(Some(number))),
+            _ => Err(format!("`{text}` is not a device; use cpu, cuda, cuda:N or emulated")),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The names of engines, and of dumps in their place.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// An engine of this harness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineName {
+    /// The engine `scalar`: plain loops.
+    Scalar,
+    /// The engine `cpu`: our fast one for CPUs.
+    Cpu,
+    /// The engine `cuda`: our fast one for NVIDIA GPUs.
+    Cuda,
+    /// The engine `torch`: libtorch.
+    Torch,
+}
+
+impl EngineName {
+    /// The default reference: `torch`, or `scalar` in a build without libtorch.
+    pub const REFERENCE: EngineName =
+        if cfg!(feature = "libtorch") { EngineName::Torch } else { EngineName::Scalar };
+
+    const ALL: [EngineName; 4] =
+        [EngineName::Scalar, EngineName::Cpu, EngineName::Cuda, EngineName::Torch];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            EngineName::Scalar => "scalar",
+            EngineName::Cpu => "cpu",
+            EngineName::Cuda => "cuda",
+            EngineName::Torch => "torch",
+        }
+    }
+
+    fn by_name(text: &str) -> Option<EngineName> {
+        EngineName::ALL.into_iter().find(|engine| engine.name() == text)
+    }
+}
+
+impl fmt::Display for EngineName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for EngineName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let unknown = || match text.starts_with("npz:") {
+            true => format!(
+                "`{text}` is a dump, which cannot be run; name an engine: scalar, cpu, cuda or torch"
+            ),
+            false => format!("`{text}` is not an engine; use scalar, cpu, cuda or torch"),
+        };
+        EngineName::by_name(text).ok_or_else(unknown)
+    }
+}
+
+/// One side of a comparison: an engine, or a dump.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Participant {
+    /// An engine, which is run.
+    Engine(EngineName),
+    /// A dump in an npz file.
+    Npz(PathBuf),
+}
+
+impl Participant {
+    /// The path of a dump; `None` for an engine.
+    pub fn dump(&self) -> Option<&PathBuf> {
+        match self {
+            Participant::Npz(path) => Some(path),
+            Participant::Engine(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Participant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Participant::Engine(engine) => engine.fmt(f),
+            Participant::Npz(path) => write!(f, "npz:{}", path.display()),
+        }
+    }
+}
+
+impl FromStr for Participant {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(engine) = EngineName::by_name(text) {
+            return Ok(Participant::Engine(engine));
+        }
+        match text.strip_prefix("npz:") {
+            Some(file) if !file.is_empty() => Ok(Participant::Npz(file.into())),
+            _ => {
+                Err(format!("`{text}` is not an engine; use scalar, cpu, cuda, torch or npz:FILE"))
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The flags that several commands share. Those of one command are in its folder under `commands`.
+//!
+//! Scripts rely on commands, flags and values, so they must not change (see `README.md` of this crate).
+
+mod data;
+mod device;
+mod engine;
+mod model;
+mod video;
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+pub use self::data::{DataArgs, InputSource};
+pub use self::device::{DeviceArgs, DeviceName};
+pub use self::engine::{EngineName, Participant};
+pub use self::model::ModelArgs;
+pub use self::video::{MINI_FOLDER, Shard, VideoArgs};
+
+/// The flags that say where the results of a run go.
+#[derive(Debug, Clone, Args)]
+pub struct OutputArgs {
+    /// Path of the record; the default is record.json in the folder of the run, a new one under runs/.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Path of the report; the default is report.html in the folder of the run, a new one under runs/.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
