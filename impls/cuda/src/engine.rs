@@ -1,6 +1,6 @@
-//! The engine: a plan, a device and its memory.
+//! The engine: runs a plan on a device, and owns the memory there.
 
-#![allow(unsafe_code, reason = "launches kernels over its own memory")]
+#![allow(unsafe_code, reason = "launches kernels on memory that it allocated")]
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,57 +12,63 @@ use crate::device::{Device, Gpu, Launch, Memory, Recording, failed};
 use crate::kernels::{File, Tile, Variant, is_half, normalize};
 use crate::plan::build::plan;
 use crate::plan::{Input, Op, Plan};
-use crate::run::bind::{Bound, UNSEEN};
-use crate::run::layout::{self, Action, Layout, Terms};
+use crate::run::bind::{Bound, UNOBSERVED};
+use crate::run::layout::{self, Action, Layout, LayoutOptions};
 use crate::run::observe;
 
-/// Layouts that are kept: full batches and the rest of a data set.
-const LAYOUTS: usize = 3;
+/// How many layouts are kept: a data set needs one for full batches and one for the rest, and an
+/// observed batch needs its own.
+const MAX_LAYOUTS: usize = 3;
 
-/// The implementation for GPUs.
+/// The engine `cuda`.
 pub struct Cuda {
     model: Arc<Model>,
     precision: Precision,
     plan: Plan,
-    // Dropped in this order: what was recorded, then memory, then the device.
+    // Fields are dropped in order: recordings hold addresses of the memory, and memory belongs to
+    // the device.
     prepared: Vec<Prepared>,
     arena: Option<Memory>,
     frames: Option<Memory>,
     constants: Memory,
     device: Box<dyn Device>,
-    /// Fills the arena with NaN before each run: a value that is read before it is written shows.
+    /// Whether the arena is filled with NaN before each clip, so that a test notices a value that
+    /// is read before it is written.
     pub poison: bool,
 }
 
-/// A batch size for which everything is ready.
+/// What is ready for one batch size.
 struct Prepared {
     layout: Layout,
-    apart: bool,
+    unfused: bool,
+    /// All launches of a batch, recorded when it first runs without an observer.
     recording: Option<Recording>,
 }
 
-/// Clips on the device.
+/// Clips that [`Cuda::stage`] has copied to the device.
 #[derive(Debug, Clone, Copy)]
 pub struct Staged {
     clips: usize,
 }
 
-/// A step and how long it took.
+/// An action and how long it took.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Timed {
-    /// The module that it computes or ends with.
+    /// Name of the step; of a fused block, that of the temporal convolution.
     pub name: String,
-    /// The kind of work.
+    /// The kind of work, by which a profile groups actions.
     pub kind: &'static str,
-    /// Multiply-accumulates of the convolutions that it stands for, in this batch.
+    /// Multiply-accumulates of the named step for the whole batch. A fused block counts only its
+    /// temporal convolution.
     pub macs: u64,
-    /// Bytes of weights, inputs and outputs that it touches.
+    /// Bytes of the weights, inputs and outputs of the named step.
     pub bytes: u64,
-    /// Its time, with the launch.
+    /// Time in seconds, from the launch to the end.
     pub seconds: f64,
 }
 
-/// Loads the engine on a GPU by number.
+/// Loads the engine on the GPU with the number `ordinal`. Fails as [`Gpu::open`] and [`Cuda::new`]
+/// do.
 pub fn load(
     model: Arc<Model>,
     weights: &Weights,
@@ -73,8 +79,9 @@ pub fn load(
 }
 
 impl Cuda {
-    /// Plans the network, and brings its weights to the device. A missing tensor is
-    /// [`EngineError::MissingWeight`], one of another shape [`EngineError::Shape`].
+    /// Plans the network and copies its weights to the device. A missing tensor is
+    /// [`EngineError::MissingWeight`], one of another shape is [`EngineError::Shape`], a precision
+    /// that the device does not support is [`EngineError::Device`] or [`EngineError::Backend`].
     pub fn new(
         model: Arc<Model>,
         weights: &Weights,
@@ -85,7 +92,7 @@ impl Cuda {
         let mut plan = plan(&model, weights, precision)?;
         let bytes = std::mem::take(&mut plan.constants);
         let constants = device.alloc(bytes.len())?;
-        // SAFETY: it was just made for them.
+        // SAFETY: `constants` was allocated with the length of `bytes`.
         unsafe { device.write(constants.address, &bytes)? };
         let (prepared, arena, frames) = (vec![], None, None);
         Ok(Cuda {
@@ -101,54 +108,57 @@ impl Cuda {
         })
     }
 
-    /// The device.
+    /// The device that the engine runs on.
     pub fn device(&mut self) -> &mut dyn Device {
         self.device.as_mut()
     }
 
-    /// Compiles all that the engine may ever ask for: what a first run would else do.
+    /// Compiles every kernel that the engine may need, so that no later run has to.
     pub fn compile_all(&mut self) -> Result<(), EngineError> {
         Variant::all(self.precision).iter().try_for_each(|v| self.device.kernel(v).map(drop))
     }
 
-    fn terms(&self, apart: bool) -> Terms {
-        Terms { precision: self.precision, machine: self.device.machine(), apart }
+    fn options(&self, unfused: bool) -> LayoutOptions {
+        LayoutOptions { precision: self.precision, machine: self.device.machine(), unfused }
     }
 
-    /// The place in `prepared` of a batch, with memory for it.
-    fn prepare(&mut self, clips: usize, apart: bool) -> Result<usize, EngineError> {
-        let known = |p: &Prepared| p.layout.clips == clips && p.apart == apart;
+    /// Index in `prepared` of a batch size. Makes the layout, and grows the arena, if that is
+    /// needed.
+    fn prepare(&mut self, clips: usize, unfused: bool) -> Result<usize, EngineError> {
+        let known = |p: &Prepared| p.layout.clips == clips && p.unfused == unfused;
         if let Some(found) = self.prepared.iter().position(known) {
             return Ok(found);
         }
-        let layout = Layout::new(&self.plan, clips, self.terms(apart))?;
+        let layout = Layout::new(&self.plan, clips, self.options(unfused))?;
         if self.arena.as_ref().is_none_or(|arena| arena.bytes < layout.bytes) {
-            // What was recorded has addresses in it. The old arena goes first: both may be too much.
+            // Recordings hold addresses of the old arena. It is freed before the new one is
+            // allocated, because the GPU may not have enough memory for both.
             self.prepared.clear();
             self.arena = None;
-            self.check_memory(&layout, apart)?;
+            self.check_memory(&layout, unfused)?;
             self.arena = Some(self.device.alloc(layout.bytes)?);
         }
-        if self.prepared.len() == LAYOUTS {
+        if self.prepared.len() == MAX_LAYOUTS {
             self.prepared.clear();
         }
-        self.prepared.push(Prepared { layout, apart, recording: None });
+        self.prepared.push(Prepared { layout, unfused, recording: None });
         Ok(self.prepared.len() - 1)
     }
 
-    /// Refuses a batch that does not fit, and says which one would.
-    fn check_memory(&self, layout: &Layout, apart: bool) -> Result<(), EngineError> {
+    /// Fails with [`EngineError::OutOfMemory`] if the arena does not fit into free memory. The
+    /// error holds the largest number of clips that fits, found by bisection.
+    fn check_memory(&self, layout: &Layout, unfused: bool) -> Result<(), EngineError> {
         let free = self.device.free()?;
-        // The driver keeps some for itself.
+        // A sixteenth is left for the driver and the compiled kernels.
         let usable = free - free / 16;
         if layout.bytes <= usable {
             return Ok(());
         }
-        let bytes = |clips| Layout::new(&self.plan, clips, self.terms(apart)).map(|l| l.bytes);
-        let (mut fits, mut not) = (0, layout.clips);
-        while not - fits > 1 {
-            let middle = fits.midpoint(not);
-            if bytes(middle)? <= usable { fits = middle } else { not = middle }
+        let bytes = |clips| Layout::new(&self.plan, clips, self.options(unfused)).map(|l| l.bytes);
+        let (mut fits, mut too_many) = (0, layout.clips);
+        while too_many - fits > 1 {
+            let middle = fits.midpoint(too_many);
+            if bytes(middle)? <= usable { fits = middle } else { too_many = middle }
         }
         Err(EngineError::OutOfMemory {
             device: self.device.describe(),
@@ -159,11 +169,12 @@ impl Cuda {
         })
     }
 
-    /// Puts the clip into the arena.
-    fn begin(&mut self, at: usize, clip: &[f32]) -> Result<(), EngineError> {
+    /// Copies the clips, f32 [clips, 3, frames, height, width], into the arena.
+    fn upload_clip(&mut self, at: usize, clip: &[f32]) -> Result<(), EngineError> {
         let (arena, layout) = (self.arena()?, &self.prepared[at].layout);
         let device = self.device.as_mut();
-        // SAFETY: the arena has room for the layout, and the layout for the clip.
+        // SAFETY: `prepare` has made the arena at least `layout.bytes` long, and the layout holds a
+        // buffer of the size of the clip, whose shape the callers have checked.
         unsafe {
             if self.poison {
                 device.fill(arena, layout.bytes, 0xff)?;
@@ -173,11 +184,14 @@ impl Cuda {
     }
 
     fn arena(&self) -> Result<u64, EngineError> {
-        self.arena.as_ref().map(|arena| arena.address).ok_or_else(|| failed("there is no arena"))
+        self.arena
+            .as_ref()
+            .map(|arena| arena.address)
+            .ok_or_else(|| failed("internal error: no batch was prepared"))
     }
 
-    /// Brings frames to the device and normalises them into the arena.
-    fn begin_frames(&mut self, at: usize, frames: &Frames<'_>) -> Result<(), EngineError> {
+    /// Copies decoded frames to the device and normalises them into the arena.
+    fn upload_frames(&mut self, at: usize, frames: &Frames<'_>) -> Result<(), EngineError> {
         if self.frames.as_ref().is_none_or(|memory| memory.bytes < frames.rgb.len()) {
             self.frames = None;
             self.frames = Some(self.device.alloc(frames.rgb.len())?);
@@ -197,14 +211,16 @@ impl Cuda {
         };
         let kernel = self.device.kernel(&Variant::new(File::Normalize, self.precision))?;
         let (grid, args) = (normalize::grid(&args), bytemuck::bytes_of(&args).to_vec());
-        // SAFETY: the frames fit their memory, and the clip has its place in the arena.
+        // SAFETY: `self.frames` is at least as long as `frames.rgb`, as checked above. The kernel
+        // reads that many bytes and writes as many floats to the clip buffer of the layout:
+        // `run_frames` has compared both sizes with the shape of the frames.
         unsafe {
             self.device.write(rgb, frames.rgb)?;
             self.device.launch(&Launch { kernel, grid, args })
         }
     }
 
-    /// As [`Engine::forward_frames`].
+    /// See [`Engine::forward_frames`].
     fn run_frames(&mut self, frames: &Frames<'_>) -> Result<Tensor, EngineError> {
         let [clips, count, height, width] = frames.shape;
         let expected = self.model.input_shape(clips);
@@ -216,12 +232,12 @@ impl Cuda {
             return self.forward(&Tensor::f32(got, vec![]), &mut Ignore);
         }
         let at = self.prepare(clips, false)?;
-        self.begin_frames(at, frames)?;
+        self.upload_frames(at, frames)?;
         self.replay(at)?;
         self.output(clips, at)
     }
 
-    /// The device, and a layout with its addresses.
+    /// The device, and the layout `at` with addresses.
     fn parts(&mut self, at: usize) -> Result<(&mut dyn Device, Bound<'_>), EngineError> {
         let bound = Bound {
             arena: self.arena()?,
@@ -229,28 +245,31 @@ impl Cuda {
             layout: &self.prepared[at].layout,
             precision: self.precision,
             constants: self.constants.address,
-            post: 0,
+            addend: 0,
         };
         Ok((self.device.as_mut(), bound))
     }
 
-    /// Runs a batch that nobody observes.
+    /// Runs a batch without an observer. Records its launches the first time.
     fn replay(&mut self, at: usize) -> Result<(), EngineError> {
         if self.prepared[at].recording.is_none() {
             let (device, bound) = self.parts(at)?;
             let mut launches = vec![];
             for action in 0..bound.layout.actions.len() {
-                launches.extend(bound.launches(device, action, UNSEEN)?);
+                launches.extend(bound.launches(device, action, UNOBSERVED)?);
             }
-            // SAFETY: all addresses are of the arena and the constants, which outlive the recording.
+            // SAFETY: `Bound` took all addresses from the arena and the constants. `prepare` clears
+            // recordings before it frees the arena, and the fields of `Cuda` are dropped in that
+            // order.
             self.prepared[at].recording = Some(unsafe { device.record(&launches)? });
         }
         let recording = self.prepared[at].recording.as_ref();
         recording.map_or(Ok(()), |recording| self.device.replay(recording))
     }
 
-    /// Runs a batch action by action, each followed by `after`.
-    fn each(
+    /// Runs a batch action by action, and calls `after` with the index of the step after each of
+    /// them.
+    fn for_each_action(
         &mut self,
         at: usize,
         tap: &mut dyn Tap,
@@ -266,7 +285,7 @@ impl Cuda {
                     *index
                 }
                 Action::Fused(block, _) => {
-                    observe::run(&bound, device, action, UNSEEN)?;
+                    observe::run(&bound, device, action, UNOBSERVED)?;
                     block.temporal
                 }
             };
@@ -275,6 +294,7 @@ impl Cuda {
         Ok(())
     }
 
+    /// The output of the last run of a batch.
     fn output(&mut self, clips: usize, at: usize) -> Result<Tensor, EngineError> {
         let shape = self.model.module(self.model.output()).batch_shape(clips);
         let (device, bound) = self.parts(at)?;
@@ -283,15 +303,15 @@ impl Cuda {
         Ok(Tensor::f32(shape, values))
     }
 
-    /// Brings clips to the device, where [`Cuda::run_staged`] finds them.
+    /// Copies clips to the device for [`Cuda::run_staged`].
     pub fn stage(&mut self, input: &Tensor) -> Result<Staged, EngineError> {
         let clips = self.clips(input)?;
         let at = self.prepare(clips, false)?;
-        self.begin(at, &input.to_f32())?;
+        self.upload_clip(at, &input.to_f32())?;
         Ok(Staged { clips })
     }
 
-    /// Runs the network over clips that are on the device, and waits for it: what a benchmark times.
+    /// Runs the network on staged clips and waits for the end. This is what a benchmark times.
     pub fn run_staged(&mut self, staged: Staged) -> Result<(), EngineError> {
         let at = self.prepare(staged.clips, false)?;
         self.replay(at)?;
@@ -304,7 +324,7 @@ impl Cuda {
         self.output(staged.clips, at)
     }
 
-    /// How many clips the input holds.
+    /// The number of clips in the input; [`EngineError::Shape`] if its shape is not the model's.
     fn clips(&self, input: &Tensor) -> Result<usize, EngineError> {
         let clips = input.shape.first().copied().unwrap_or(0);
         let expected = self.model.input_shape(clips);
@@ -317,14 +337,15 @@ impl Cuda {
         }
     }
 
-    /// Runs a clip and returns what each action took, launches included.
+    /// Runs a batch and returns the time of each action. It waits for the device after each of
+    /// them, so the sum is larger than the time of a run.
     pub fn profile(&mut self, input: &Tensor) -> Result<Vec<Timed>, EngineError> {
         let clips = self.clips(input)?;
         let at = self.prepare(clips, false)?;
-        self.begin(at, &input.to_f32())?;
+        self.upload_clip(at, &input.to_f32())?;
         let (mut start, mut taken) = (Instant::now(), vec![]);
         self.device.synchronize()?;
-        self.each(at, &mut Ignore, |device, index| {
+        self.for_each_action(at, &mut Ignore, |device, index| {
             device.synchronize()?;
             taken.push((index, start.elapsed().as_secs_f64()));
             start = Instant::now();
@@ -341,8 +362,8 @@ impl Cuda {
         Ok(timed.collect())
     }
 
-    /// Which steps a batch of so many clips runs as one kernel, and how convolutions are cut: name,
-    /// kind, in words.
+    /// For each action of a batch of `clips` clips: its name, its kind, and in words whether it is
+    /// a fused block, or which tile it has and how often its K is split.
     pub fn explain(
         &mut self,
         clips: usize,
@@ -351,13 +372,13 @@ impl Cuda {
         let steps = &self.plan.steps;
         let actions = self.prepared[at].layout.actions.iter().map(|action| {
             let (index, how) = match action {
-                Action::Step(index, Some(cut)) => {
-                    let Tile { pixels, outputs, .. } = cut.tile;
-                    (*index, format!("{pixels}x{outputs} in {}", cut.splits))
+                Action::Step(index, Some(tiling)) => {
+                    let Tile { pixels, outputs, .. } = tiling.tile;
+                    (*index, format!("tile {pixels}x{outputs}, K split by {}", tiling.splits))
                 }
-                Action::Step(index, None) => (*index, "direct".to_owned()),
+                Action::Step(index, None) => (*index, "no tile".to_owned()),
                 Action::Fused(block, tile) => {
-                    (block.temporal, format!("fused block {}x{}", tile.pixels, tile.outputs))
+                    (block.temporal, format!("fused block, tile {}x{}", tile.pixels, tile.outputs))
                 }
             };
             (steps[index].name.clone(), steps[index].kind, how)
@@ -366,14 +387,13 @@ impl Cuda {
     }
 }
 
-/// Bytes of weights, inputs and output of a step by itself.
+/// Bytes of the weights, inputs and output of one step.
 fn bytes(op: &Op, clips: usize, precision: Precision) -> u64 {
     let weights: usize = match op {
         Op::Conv(conv) => {
-            let each = conv.inputs.iter().map(Input::depth);
-            each.map(|depth| depth * conv.finish.out.channels).sum()
+            conv.inputs.iter().map(Input::k).map(|k| k * conv.epilogue.out.channels).sum()
         }
-        Op::Dense { from, finish, .. } => from.channels * finish.out.channels,
+        Op::Dense { from, epilogue, .. } => from.channels * epilogue.out.channels,
         _ => 0,
     };
     let maps = op.reads().into_iter().chain([op.out()]);
@@ -381,14 +401,16 @@ fn bytes(op: &Op, clips: usize, precision: Precision) -> u64 {
     (weights * if is_half(precision) { 2 } else { 4 } + maps) as u64
 }
 
-/// Refuses a number format that the GPU does not have.
+/// Fails for a precision that the GPU does not support.
 fn check(precision: Precision, (major, minor): (i32, i32)) -> Result<(), EngineError> {
     match precision {
         Precision::F64 => Err(failed(
-            "the engine cuda computes in f32, tf32, bf16 or f16, not in f64; use scalar or torch",
+            "the engine cuda computes in f32, tf32, bf16 or f16, not in f64; use the engine \
+             scalar or torch",
         )),
         Precision::Bf16 | Precision::Tf32 if major < 8 => Err(EngineError::Device(format!(
-            "{precision} needs a GPU of sm_80 or newer and this one is sm_{major}{minor}; use f32 or f16"
+            "{precision} needs a GPU of compute capability 8.0 or newer, and this one has \
+             {major}.{minor}; use f32 or f16"
         ))),
         _ => Ok(()),
     }
@@ -407,20 +429,20 @@ impl Engine for Cuda {
         let clips = self.clips(input)?;
         let (model, id) = (self.model.clone(), self.model.input);
         let replaced = match tap.wants(id) {
-            true => observe::show(&model, tap, id, clips, input.to_f32())?,
+            true => observe::observe(&model, tap, id, clips, input.to_f32())?,
             false => None,
         };
         let clip = replaced.unwrap_or_else(|| input.to_f32());
         let observed = model.modules().iter().any(|module| module.id != id && tap.wants(module.id));
         if clips == 0 {
-            observe::nothing(&model, tap)?;
+            observe::empty_batch(&model, tap)?;
             let shape = model.module(model.output()).batch_shape(0);
             return Ok(Tensor::f32(shape, vec![]));
         }
         let at = self.prepare(clips, observed)?;
-        self.begin(at, &clip)?;
+        self.upload_clip(at, &clip)?;
         match observed {
-            true => self.each(at, tap, |_, _| Ok(()))?,
+            true => self.for_each_action(at, tap, |_, _| Ok(()))?,
             false => self.replay(at)?,
         }
         self.output(clips, at)

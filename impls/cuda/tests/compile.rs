@@ -1,11 +1,11 @@
-//! Every kernel compiled by NVRTC for real GPUs, which needs none: it must compile, and keep its sums in
+//! Compiles every kernel with NVRTC for real GPUs, which does not need one. No kernel may spill
 //! registers.
 
 use cuda::device::nvrtc::Nvrtc;
 use cuda::kernels::Variant;
 use spec::Precision;
 
-/// Architectures with what they can compute.
+/// Architectures, with the precisions that they support.
 const TARGETS: [(&str, &[Precision]); 3] = [
     ("sm_75", &[Precision::F32, Precision::F16]),
     ("sm_80", &[Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F16]),
@@ -23,7 +23,7 @@ fn every_kernel_compiles_for_real_gpus_without_spilling() {
     };
     let mut spilled = vec![];
     for (architecture, precisions) in TARGETS {
-        // A block of sm_75 can have no more.
+        // On sm_75 a block can have 64 KiB of shared memory at most.
         let fits = |v: &Variant| architecture != "sm_75" || v.shared_bytes() <= 64 << 10;
         for variant in precisions.iter().flat_map(|&precision| Variant::all(precision)).filter(fits)
         {

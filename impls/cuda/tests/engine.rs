@@ -1,5 +1,4 @@
-//! The whole engine on an emulated GPU: against the scalar implementation in float64, and against
-//! itself.
+//! The whole engine on an emulated GPU, compared with the scalar engine in float64 and with itself.
 
 use std::sync::Arc;
 
@@ -13,7 +12,8 @@ use spec::{
     Config, Engine, EngineError, Flow, Frames, Ignore, Model, ModuleId, Precision, Tap, Tensor,
 };
 
-/// Multiprocessors of the emulated GPU: with few of them blocks are fused, with many sums are split.
+/// Numbers of multiprocessors of the emulated GPU. With few, CTL blocks are fused; with many, the K
+/// of convolutions is split.
 const FEW: usize = 2;
 const MANY: usize = 132;
 
@@ -32,9 +32,14 @@ impl Case {
         Case { model: Arc::new(model), weights, input }
     }
 
-    /// None, and a word about it, where no GPU can be emulated.
-    fn cuda(&self, precision: Precision, processors: usize, schedule: Schedule) -> Option<Cuda> {
-        let mut host = match Host::new(processors) {
+    /// The engine on an emulated GPU. If none can be emulated, reports the skip and returns None.
+    fn cuda(
+        &self,
+        precision: Precision,
+        multiprocessors: usize,
+        schedule: Schedule,
+    ) -> Option<Cuda> {
+        let mut host = match Host::new(multiprocessors) {
             Ok(host) => host,
             Err(error) => {
                 skip!(Gxx, "{error}");
@@ -83,7 +88,7 @@ fn configs() -> Vec<Config> {
     ]
 }
 
-/// |got - want| / |want|; NaN where either holds one.
+/// |got - want| / |want| in the Euclidean norm; NaN if either holds a NaN.
 fn relative(got: &Tensor, want: &Tensor) -> f64 {
     assert_eq!(got.shape, want.shape);
     let error: f64 = got.iter().zip(want.iter()).map(|(g, w)| (g - w) * (g - w)).sum();
@@ -91,12 +96,13 @@ fn relative(got: &Tensor, want: &Tensor) -> f64 {
     if error == 0.0 { 0.0 } else { (error / norm).sqrt() }
 }
 
-/// Relative error of a network that rounds some ten values on the way of each sum: 16 eps.
+/// The relative error that a whole network may have: 16 eps, because about ten roundings lie on the
+/// way of each value.
 fn tolerance(precision: Precision) -> f64 {
     16.0 * precision.epsilon()
 }
 
-/// Keeps every value; replaces those that are given.
+/// A tap that keeps every activation, and replaces those in `replace`.
 #[derive(Default)]
 struct Keep {
     seen: Vec<(ModuleId, Tensor)>,
@@ -121,14 +127,15 @@ fn every_precision_agrees_with_the_scalar_implementation() {
         let case = Case::new(config.clone(), 2);
         let truth = case.truth(&mut Ignore);
         for precision in [Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F16] {
-            for processors in [FEW, MANY] {
-                let Some(mut cuda) = case.cuda(precision, processors, Schedule::default()) else {
+            for multiprocessors in [FEW, MANY] {
+                let Some(mut cuda) = case.cuda(precision, multiprocessors, Schedule::default())
+                else {
                     return;
                 };
                 let error = relative(&cuda.forward(&case.input, &mut Ignore).unwrap(), &truth);
                 assert!(
                     error <= tolerance(precision),
-                    "{config:?} {precision} {processors}: {error}"
+                    "{config:?} {precision} {multiprocessors}: {error}"
                 );
             }
         }
@@ -139,9 +146,9 @@ fn every_precision_agrees_with_the_scalar_implementation() {
 fn the_schedule_of_threads_changes_no_bit() {
     let case = Case::new(small(50), 1);
     for precision in [Precision::F32, Precision::Bf16] {
-        for processors in [FEW, MANY] {
+        for multiprocessors in [FEW, MANY] {
             let run = |schedule| {
-                let mut cuda = case.cuda(precision, processors, schedule)?;
+                let mut cuda = case.cuda(precision, multiprocessors, schedule)?;
                 Some(cuda.forward(&case.input, &mut Ignore).unwrap())
             };
             let Some(first) = run(SCHEDULES[0]) else { return };
@@ -154,56 +161,63 @@ fn the_schedule_of_threads_changes_no_bit() {
 
 #[test]
 fn observing_and_running_again_change_no_bit() {
-    for (precision, processors) in
+    for (precision, multiprocessors) in
         [(Precision::F32, FEW), (Precision::Bf16, FEW), (Precision::F16, MANY)]
     {
         let case = Case::new(small(50), 2);
-        let Some(mut cuda) = case.cuda(precision, processors, Schedule::default()) else { return };
+        let Some(mut cuda) = case.cuda(precision, multiprocessors, Schedule::default()) else {
+            return;
+        };
         let first = cuda.forward(&case.input, &mut Ignore).unwrap();
         let mut keep = Keep::default();
         assert_eq!(cuda.forward(&case.input, &mut keep).unwrap(), first, "{precision} observed");
         assert_eq!(cuda.forward(&case.input, &mut Ignore).unwrap(), first, "{precision} again");
         let fused = cuda.explain(2).unwrap().iter().any(|(_, _, how)| how.starts_with("fused"));
-        assert_eq!(fused, processors == FEW, "{precision}: blocks are fused where they should be");
+        assert_eq!(
+            fused,
+            multiprocessors == FEW,
+            "{precision} with {multiprocessors} multiprocessors: whether blocks are fused"
+        );
     }
 }
 
 #[test]
-fn every_value_that_is_shown_is_right_and_can_be_replaced() {
+fn every_observed_activation_is_right_and_can_be_replaced() {
     let case = Case::new(small(50), 2);
     let mut truth = Keep::default();
     case.truth(&mut truth);
     let names = |keep: &Keep| keep.seen.iter().map(|(id, _)| *id).collect::<Vec<_>>();
     for precision in [Precision::F32, Precision::Bf16] {
-        for processors in [FEW, MANY] {
-            let Some(mut cuda) = case.cuda(precision, processors, Schedule::default()) else {
+        for multiprocessors in [FEW, MANY] {
+            let Some(mut cuda) = case.cuda(precision, multiprocessors, Schedule::default()) else {
                 return;
             };
-            // Each module is fed the truth, so that its error is its own.
+            // Each module is fed the truth, so that its error is the one that it introduces.
             let mut keep = Keep { replace: truth.seen.clone(), ..Keep::default() };
             cuda.forward(&case.input, &mut keep).unwrap();
             let order = names(&keep);
-            assert!(order.is_sorted(), "values are shown in the order of the model");
-            assert!(order.len() > case.model.modules().len() * 2 / 3, "most modules are shown");
+            assert!(order.is_sorted(), "activations are observed in the order of the model");
+            assert!(order.len() > case.model.modules().len() * 2 / 3, "most modules are observed");
             for (id, value) in &keep.seen {
                 let (_, want) = truth.seen.iter().find(|(at, _)| at == id).unwrap();
                 let error = relative(value, want);
-                // A sum of K terms in float32 (as the harness grants it, times its bound), and
-                // inputs and weights rounded to the format.
+                // In float32 a sum of K terms may be off by sqrt(K) eps, as in the budget of the
+                // harness, and by 4 eps at least. In other precisions the rounding of inputs and
+                // weights dominates.
                 let module = case.model.module(*id);
                 let roundings = (module.reduction as f64).sqrt().max(4.0);
                 let f32 = roundings * Precision::F32.epsilon();
                 let bound =
                     if precision == Precision::F32 { f32 } else { 2.0 * precision.epsilon() };
                 let name = &module.name;
-                assert!(error <= bound, "{precision} {processors} {name}: {error}");
+                assert!(error <= bound, "{precision} {multiprocessors} {name}: {error}");
             }
         }
     }
 }
 
 #[test]
-fn batches_of_any_size_run_and_empty_ones_too() {
+fn batches_of_any_size_run_including_empty_ones() {
     let case = Case::new(small(10), 3);
     let Some(mut cuda) = case.cuda(Precision::F32, FEW, Schedule::default()) else { return };
     let three = cuda.forward(&case.input, &mut Ignore).unwrap();
@@ -212,7 +226,7 @@ fn batches_of_any_size_run_and_empty_ones_too() {
     assert_eq!(cuda.forward(&none.input, &mut Keep::default()).unwrap().shape, [0, 7]);
     let one = Case::new(small(10), 1);
     let one = cuda.forward(&one.input, &mut Ignore).unwrap();
-    assert_eq!(one.to_f32(), three.to_f32()[..7], "a clip's bits do not depend on its batch here");
+    assert_eq!(one.to_f32(), three.to_f32()[..7], "the bits of a clip do not depend on its batch");
 }
 
 #[test]
@@ -231,7 +245,7 @@ fn nan_and_infinity_in_a_clip_reach_its_logits_and_no_other_clip() {
 }
 
 #[test]
-fn a_batch_that_does_not_fit_is_refused_with_one_that_does() {
+fn a_batch_that_does_not_fit_is_refused_with_the_largest_that_does() {
     let case = Case::new(small(10), 64);
     let mut host = match Host::new(FEW) {
         Ok(host) => host,
@@ -248,11 +262,14 @@ fn a_batch_that_does_not_fit_is_refused_with_one_that_does() {
     let fitting = Case::new(small(10), fits);
     assert_eq!(cuda.forward(&fitting.input, &mut Ignore).unwrap().shape, [fits, 7]);
     let more = Case::new(small(10), fits + 1);
-    assert!(cuda.forward(&more.input, &mut Ignore).is_err(), "{fits} is the most");
+    assert!(
+        cuda.forward(&more.input, &mut Ignore).is_err(),
+        "{fits} clips should be the most that fit"
+    );
 }
 
 #[test]
-fn wrong_shapes_and_precisions_are_refused_in_a_sentence() {
+fn wrong_shapes_and_precisions_are_refused() {
     let case = Case::new(small(10), 1);
     let Some(mut cuda) = case.cuda(Precision::F32, FEW, Schedule::default()) else { return };
     let wrong = Tensor::f32([1, 3, 1, 45, 37], vec![0.0; 3 * 45 * 37]);
@@ -272,10 +289,10 @@ fn frames_are_normalised_on_the_device_bit_for_bit() {
     let rgb: Vec<u8> = (0..2 * 3 * pixels * 3).map(|at| (at * 7919 % 256) as u8).collect();
     let mut clip = vec![0.0; rgb.len()];
     for (at, pixel) in rgb.chunks(3).enumerate() {
-        let (image, time, place) = (at / pixels / 3, at / pixels % 3, at % pixels);
+        let (image, time, in_frame) = (at / pixels / 3, at / pixels % 3, at % pixels);
         for colour in 0..3 {
             let value = (f32::from(pixel[colour]) - mean[colour]) / std[colour];
-            clip[((image * 3 + colour) * 3 + time) * pixels + place] = value;
+            clip[((image * 3 + colour) * 3 + time) * pixels + in_frame] = value;
         }
     }
     let want = cuda.forward(&Tensor::f32([2, 3, 3, 45, 37], clip), &mut Ignore).unwrap();

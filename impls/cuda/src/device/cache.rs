@@ -1,4 +1,4 @@
-//! Compiled kernels on disk, under a key of everything that goes in.
+//! Keeps compiled kernels on disk, under a hash of everything that they were made from.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -8,16 +8,17 @@ use spec::EngineError;
 
 use super::failed;
 
-/// `$XDG_CACHE_HOME/squeezetime-harness/kernels`, or below `~/.cache`, or below the folder for
-/// temporary files.
+/// `squeezetime-harness/kernels` in `$XDG_CACHE_HOME`, in `~/.cache`, or in the folder for
+/// temporary files: the first of them that is set.
 fn folder() -> PathBuf {
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
     cache.unwrap_or_else(std::env::temp_dir).join("squeezetime-harness/kernels")
 }
 
-/// The file with a name that was made from exactly these inputs, made now if it is not there. It is
-/// written beside and renamed, so that nobody ever reads half of it.
+/// Path of the file `NAME-HASH.EXTENSION`, where the hash is over `inputs`. If there is none yet,
+/// `make` makes its content. The content is written to a temporary file that is then renamed, so
+/// that no other process reads a part of it.
 pub fn cached(
     name: &str,
     extension: &str,
@@ -38,7 +39,7 @@ pub fn cached(
     let content = make()?;
     let refused = |error: std::io::Error| {
         failed(format!(
-            "a compiled kernel cannot be kept in {}: {error}; make room there, or set \
+            "cannot write a compiled kernel to {}: {error}; free some disk space there, or set \
              XDG_CACHE_HOME to another folder",
             folder.display()
         ))

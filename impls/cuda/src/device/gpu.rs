@@ -1,4 +1,4 @@
-//! A GPU, by way of the CUDA driver, which is loaded at run time.
+//! A GPU, through the CUDA driver, which is loaded at run time.
 
 #![allow(unsafe_code, reason = "calls the CUDA driver")]
 
@@ -17,10 +17,10 @@ use super::nvrtc::Nvrtc;
 use super::{Device, Kernel, Launch, Memory, Recording, cache, failed};
 use crate::kernels::{HEADERS, Machine, Variant};
 
-/// The oldest driver that serves: the one of CUDA 12.0.
+/// The oldest driver that is supported, that of CUDA 12.0, as `cuDriverGetVersion` numbers it.
 const OLDEST_DRIVER: i32 = 12_000;
 
-/// A GPU.
+/// A GPU with its compiler and the kernels that it has loaded.
 pub struct Gpu {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
@@ -33,8 +33,8 @@ pub struct Gpu {
     known: HashMap<Variant, Kernel>,
 }
 
-/// What the driver said, as a sentence.
-fn said(error: DriverError) -> EngineError {
+/// An error of the driver with its description.
+fn driver_error(error: DriverError) -> EngineError {
     let name = error.error_string().map(|text| text.to_string_lossy().into_owned());
     failed(format!("the CUDA driver: {}", name.unwrap_or_else(|_| error.to_string())))
 }
@@ -43,58 +43,71 @@ fn refused(message: impl Into<String>) -> EngineError {
     EngineError::Device(message.into())
 }
 
-/// Refuses a GPU that is not there, or whose driver is not there or too old, in a sentence; opens
-/// nothing.
+/// Checks, without opening it, that the GPU exists and that its driver is new enough. Fails with
+/// [`EngineError::Device`].
 pub fn find(ordinal: usize) -> Result<(), EngineError> {
-    // SAFETY: only tries to load the library.
+    // SAFETY: this only tries to load libcuda, whose initialisers have no precondition.
     if !unsafe { sys::is_culib_present() } {
         return Err(refused(format!(
-            "--device cuda:{ordinal}: no NVIDIA driver (libcuda.so.1) was found on this machine; use \
-             --device cpu"
+            "--device cuda:{ordinal}: no NVIDIA driver (libcuda.so.1) was found on this machine; \
+             install one, or use --device cpu"
         )));
     }
     let mut version = 0;
-    // SAFETY: needs no context, and every driver has it.
+    // SAFETY: the function needs no context and writes one integer to the pointer, which is valid;
+    // the library is present, as checked above.
     let code = unsafe { sys::cuDriverGetVersion(&mut version) };
-    code.result().map_err(said)?;
+    code.result().map_err(driver_error)?;
     if version < OLDEST_DRIVER {
         return Err(refused(format!(
-            "the NVIDIA driver is for CUDA {}.{} and 12.0 or newer is needed; update it, or use \
-             --device cpu",
+            "the NVIDIA driver supports CUDA {}.{}, and 12.0 or newer is needed; update the \
+             driver, or use --device cpu",
             version / 1000,
             version % 1000 / 10
         )));
     }
     result::init().map_err(|error| {
-        refused(format!("{}; is there a GPU in this machine? use --device cpu", said(error)))
+        refused(format!(
+            "{}; check that this machine has an NVIDIA GPU, or use --device cpu",
+            driver_error(error)
+        ))
     })?;
-    let count = result::device::get_count().map_err(said)?;
+    let count = result::device::get_count().map_err(driver_error)?;
     match ordinal < count as usize {
         true => Ok(()),
-        false => Err(refused(format!("--device cuda:{ordinal}: this machine has {count} GPUs"))),
+        false => Err(refused(format!(
+            "--device cuda:{ordinal}: this machine has {count} GPUs, numbered from 0"
+        ))),
     }
 }
 
 impl Gpu {
-    /// Opens a GPU by number. One that is not there, a driver that is not there or too old, and a
-    /// missing NVRTC are refused in a sentence each.
+    /// Opens the GPU with the number `ordinal`. Fails as [`find`] does, for a GPU older than sm_75,
+    /// and if NVRTC is missing.
     pub fn open(ordinal: usize) -> Result<Self, EngineError> {
         find(ordinal)?;
         let nvrtc = Nvrtc::load()?;
-        let context = CudaContext::new(ordinal).map_err(said)?;
-        // SAFETY: all work of this engine goes to one stream, in order.
+        let context = CudaContext::new(ordinal).map_err(driver_error)?;
+        // SAFETY: event tracking orders work on several streams. This engine uses one stream only,
+        // which orders its work itself.
         unsafe { context.disable_event_tracking() };
-        let stream = context.new_stream().map_err(said)?;
-        let capability = context.compute_capability().map_err(said)?;
-        let name = context.name().map_err(said)?;
+        let stream = context.new_stream().map_err(driver_error)?;
+        let capability = context.compute_capability().map_err(driver_error)?;
+        let name = context.name().map_err(driver_error)?;
         if capability < (7, 5) {
             let (major, minor) = capability;
-            return Err(refused(format!("{name} is sm_{major}{minor}; sm_75 or newer is needed")));
+            return Err(refused(format!(
+                "{name} has compute capability {major}.{minor}, and 7.5 or newer is needed; use \
+                 --device cpu"
+            )));
         }
-        let has = |what| context.attribute(what).map(|n| n.max(0) as usize).map_err(said);
+        let attribute =
+            |what| context.attribute(what).map(|n| n.max(0) as usize).map_err(driver_error);
         let machine = Machine {
-            processors: has(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
-            shared_bytes: has(
+            multiprocessors: attribute(
+                CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
+            )?,
+            shared_bytes: attribute(
                 CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
             )?,
         };
@@ -103,19 +116,20 @@ impl Gpu {
         Ok(Gpu { context, stream, nvrtc, architecture, name, capability, machine, loaded, known })
     }
 
-    /// The driver's version of CUDA, such as 13.0.
+    /// The version of CUDA that the driver supports, such as 13.0.
     pub fn driver_version(&self) -> Result<String, EngineError> {
         let mut version = 0;
-        // SAFETY: writes one number.
-        unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(said)?;
+        // SAFETY: the function writes one integer to the pointer, which is valid.
+        unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(driver_error)?;
         Ok(format!("{}.{}", version / 1000, version % 1000 / 10))
     }
 
-    /// The compiler's version.
+    /// The version of NVRTC, such as 13.0.
     pub fn compiler_version(&self) -> String {
         self.nvrtc.version()
     }
 
+    /// The cubin or PTX of a kernel, from the cache if it was compiled before.
     fn compile(&self, variant: &Variant) -> Result<Vec<u8>, EngineError> {
         let options = self.nvrtc.options(variant, &self.architecture).join(" ");
         let version = self.nvrtc.version();
@@ -123,14 +137,21 @@ impl Gpu {
         inputs.extend(HEADERS.iter().map(|(_, text)| text.as_bytes()));
         let make = || Ok(self.nvrtc.compile(variant, &self.architecture)?.code);
         let path = cache::cached(variant.name(), "cubin", &inputs, make)?;
-        std::fs::read(&path).map_err(|error| failed(format!("{}: {error}", path.display())))
+        std::fs::read(&path).map_err(|error| {
+            failed(format!("cannot read the compiled kernel {}: {error}", path.display()))
+        })
     }
 
+    /// Puts a launch on the stream.
+    ///
+    /// # Safety
+    /// As [`Device::launch`].
     unsafe fn enqueue(&self, launch: &Launch) -> Result<(), DriverError> {
         let (function, variant) = &self.loaded[launch.kernel.0];
         let [x, y, z] = launch.grid;
         let mut params = [launch.args.as_ptr().cast_mut().cast::<c_void>()];
-        // SAFETY: the caller's; the driver copies the argument before it returns.
+        // SAFETY: the caller guarantees that the argument is the kernel's. `params` points to it,
+        // and the driver copies it before the call returns.
         unsafe {
             let (block, shared) = ((variant.threads(), 1, 1), variant.shared_bytes());
             let stream = self.stream.cu_stream();
@@ -140,12 +161,14 @@ impl Gpu {
     }
 }
 
-/// A graph; only used by the thread that has its device.
+/// A CUDA graph. Only the thread that owns its device uses it.
 struct Graph(CudaGraph);
 
-// SAFETY: it moves with the engine and is used by one thread at a time.
+// SAFETY: a graph is not bound to a thread, but must not be used by two at once. `Device::replay`
+// takes `&mut self`, so it is used by the one thread that owns the device.
 unsafe impl Send for Graph {}
 
+/// Frees device memory when it is dropped.
 struct Owned {
     context: Arc<CudaContext>,
     address: u64,
@@ -153,7 +176,8 @@ struct Owned {
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        // SAFETY: allocated by `alloc`. An error here is told by the next call that fails.
+        // SAFETY: `alloc` allocated the address in this context, and only this value frees it. An
+        // error is ignored, because the next call on the device reports it.
         let _ =
             self.context.bind_to_thread().and_then(|()| unsafe { result::free_sync(self.address) });
     }
@@ -179,38 +203,48 @@ impl Device for Gpu {
     }
 
     fn free(&self) -> Result<usize, EngineError> {
-        Ok(self.context.mem_get_info().map_err(said)?.0)
+        Ok(self.context.mem_get_info().map_err(driver_error)?.0)
     }
 
     fn alloc(&mut self, bytes: usize) -> Result<Memory, EngineError> {
-        self.context.bind_to_thread().map_err(said)?;
-        // SAFETY: whoever reads it writes it first.
+        self.context.bind_to_thread().map_err(driver_error)?;
+        // SAFETY: the memory is not initialised; `Device::alloc` says so, and kernels and copies,
+        // not Rust, access it.
         let address = unsafe { result::malloc_sync(bytes.max(16)) }.map_err(|error| {
             let free = self.free().unwrap_or(0) >> 20;
-            failed(format!("{} MiB of GPU memory, of which {free} are free: {error}", bytes >> 20))
+            failed(format!(
+                "cannot allocate {} MiB of GPU memory, {free} MiB are free: {error}; use a smaller \
+                 batch",
+                bytes >> 20
+            ))
         })?;
         let owner = Owned { context: self.context.clone(), address };
         Ok(Memory { address, bytes, _owner: Box::new(owner) })
     }
 
     unsafe fn write(&mut self, to: u64, bytes: &[u8]) -> Result<(), EngineError> {
-        self.context.bind_to_thread().map_err(said)?;
-        // SAFETY: the caller's; waits, so that the bytes may go.
-        unsafe { result::memcpy_htod_async(to, bytes, self.stream.cu_stream()) }.map_err(said)?;
+        self.context.bind_to_thread().map_err(driver_error)?;
+        // SAFETY: the caller guarantees the bytes behind `to`. `synchronize` below waits for the
+        // copy, so `bytes` outlives it.
+        unsafe { result::memcpy_htod_async(to, bytes, self.stream.cu_stream()) }
+            .map_err(driver_error)?;
         self.synchronize()
     }
 
     unsafe fn read(&mut self, from: u64, bytes: &mut [u8]) -> Result<(), EngineError> {
-        self.context.bind_to_thread().map_err(said)?;
-        // SAFETY: the caller's.
-        unsafe { result::memcpy_dtoh_async(bytes, from, self.stream.cu_stream()) }.map_err(said)?;
+        self.context.bind_to_thread().map_err(driver_error)?;
+        // SAFETY: the caller guarantees the bytes behind `from`. `synchronize` below waits for the
+        // copy, so `bytes` outlives it.
+        unsafe { result::memcpy_dtoh_async(bytes, from, self.stream.cu_stream()) }
+            .map_err(driver_error)?;
         self.synchronize()
     }
 
     unsafe fn fill(&mut self, to: u64, bytes: usize, value: u8) -> Result<(), EngineError> {
-        self.context.bind_to_thread().map_err(said)?;
-        // SAFETY: the caller's.
-        unsafe { result::memset_d8_async(to, value, bytes, self.stream.cu_stream()) }.map_err(said)
+        self.context.bind_to_thread().map_err(driver_error)?;
+        // SAFETY: the caller guarantees the bytes behind `to`.
+        unsafe { result::memset_d8_async(to, value, bytes, self.stream.cu_stream()) }
+            .map_err(driver_error)
     }
 
     fn kernel(&mut self, variant: &Variant) -> Result<Kernel, EngineError> {
@@ -218,12 +252,15 @@ impl Device for Gpu {
             return Ok(*kernel);
         }
         let code = Ptx::from_binary(self.compile(variant)?);
-        let module = self.context.load_module(code).map_err(said)?;
-        let function = module.load_function(variant.name()).map_err(said)?;
+        let module = self.context.load_module(code).map_err(driver_error)?;
+        let function = module.load_function(variant.name()).map_err(driver_error)?;
         let limit = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         function.set_attribute(limit, variant.shared_bytes() as i32).map_err(|error| {
             let (kib, name) = (variant.shared_bytes() >> 10, variant.file());
-            failed(format!("{name} needs {kib} KiB of shared memory a block: {}", said(error)))
+            failed(format!(
+                "{name} needs {kib} KiB of shared memory for each block, and this GPU has less: {}",
+                driver_error(error)
+            ))
         })?;
         let kernel = Kernel(self.loaded.len());
         self.loaded.push((function, variant.clone()));
@@ -232,29 +269,36 @@ impl Device for Gpu {
     }
 
     unsafe fn launch(&mut self, launch: &Launch) -> Result<(), EngineError> {
-        self.context.bind_to_thread().map_err(said)?;
-        // SAFETY: the caller's.
-        unsafe { self.enqueue(launch) }.map_err(said)
+        self.context.bind_to_thread().map_err(driver_error)?;
+        // SAFETY: the caller gives the guarantees of `launch`, which are those of `enqueue`.
+        unsafe { self.enqueue(launch) }.map_err(driver_error)
     }
 
     unsafe fn record(&mut self, launches: &[Launch]) -> Result<Recording, EngineError> {
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-        self.stream.begin_capture(mode).map_err(said)?;
-        // SAFETY: the caller's. The capture ends whatever happens.
+        self.stream.begin_capture(mode).map_err(driver_error)?;
+        // SAFETY: the caller gives the guarantees of `launch` for every replay. An error does not
+        // return before the capture has ended.
         let launched = launches.iter().try_for_each(|launch| unsafe { self.enqueue(launch) });
         let graph = self.stream.end_capture(CUgraphInstantiate_flags(0));
-        launched.map_err(said)?;
-        let graph = graph.map_err(said)?.ok_or_else(|| failed("an empty CUDA graph"))?;
-        graph.upload().map_err(said)?;
+        launched.map_err(driver_error)?;
+        let graph = graph
+            .map_err(driver_error)?
+            .ok_or_else(|| failed("the CUDA graph of a batch is empty"))?;
+        graph.upload().map_err(driver_error)?;
         Ok(Recording(Box::new(Graph(graph))))
     }
 
     fn replay(&mut self, recording: &Recording) -> Result<(), EngineError> {
         let graph = recording.0.downcast_ref::<Graph>();
-        graph.ok_or_else(|| failed("a recording of another device"))?.0.launch().map_err(said)
+        graph
+            .ok_or_else(|| failed("internal error: the recording belongs to another device"))?
+            .0
+            .launch()
+            .map_err(driver_error)
     }
 
     fn synchronize(&mut self) -> Result<(), EngineError> {
-        self.stream.synchronize().map_err(said)
+        self.stream.synchronize().map_err(driver_error)
     }
 }

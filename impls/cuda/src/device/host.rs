@@ -1,4 +1,4 @@
-//! A host that emulates a GPU (`kernels/emulate.hpp`): the same `.cu` files, compiled by g++.
+//! The host as an emulated GPU: g++ compiles the same `.cu` files with `kernels/emulate.hpp`.
 
 #![allow(unsafe_code, reason = "loads compiled kernels and calls them")]
 
@@ -12,17 +12,17 @@ use spec::EngineError;
 use super::{Device, Kernel, Launch, Memory, Recording, cache, failed};
 use crate::kernels::{HEADERS, Machine, Variant};
 
-/// How the threads of a block are ordered, and when asynchronous copies arrive. A kernel whose result
+/// The order in which threads run, and when asynchronous copies arrive. A kernel whose result
 /// depends on it has a race.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Schedule {
-    /// 0: threads and blocks forward; 1: backward; more: a seed for a random order.
+    /// 0: threads and blocks run forward; 1: backward; more: the seed of a random order.
     pub order: u32,
-    /// Copies arrive at once instead of when they are waited for.
+    /// Whether copies arrive when they are issued instead of when they are waited for.
     pub eager: bool,
 }
 
-/// The schedules under which a kernel must give the same bits.
+/// The schedules under which tests run a kernel; it must give the same bits under all of them.
 pub const SCHEDULES: [Schedule; 5] = [
     Schedule { order: 0, eager: false },
     Schedule { order: 1, eager: true },
@@ -31,9 +31,9 @@ pub const SCHEDULES: [Schedule; 5] = [
     Schedule { order: 3, eager: true },
 ];
 
-/// As `emulate::Launch` in `kernels/emulate.hpp`.
+/// The same layout as `emulate::Launch` in `kernels/emulate.hpp`.
 #[repr(C)]
-struct Grid {
+struct LaunchParams {
     grid: [c_int; 3],
     threads: c_int,
     shared_bytes: c_int,
@@ -42,30 +42,34 @@ struct Grid {
     unused: c_int,
 }
 
-type Entry = unsafe extern "C" fn(*const Grid, *const c_void, *mut c_long) -> *const c_char;
+/// `emulate_launch` of a compiled kernel: parameters, argument, and where bank conflicts are
+/// counted. Returns null or an error message.
+type EntryPoint =
+    unsafe extern "C" fn(*const LaunchParams, *const c_void, *mut c_long) -> *const c_char;
 
 struct Loaded {
-    entry: Entry,
+    entry: EntryPoint,
     variant: Variant,
 }
 
-/// The emulation.
+/// An emulated GPU.
 pub struct Host {
-    /// The schedule of what is launched from now on.
+    /// The schedule of later launches.
     pub schedule: Schedule,
-    /// Multiprocessors that it claims to have.
-    pub processors: usize,
-    /// Bytes that it claims to have free.
+    /// The number of multiprocessors that it reports.
+    pub multiprocessors: usize,
+    /// The free memory in bytes that it reports.
     pub memory: usize,
-    /// Reads of `ldmatrix` so far that met in a bank of shared memory.
+    /// Bank conflicts of `ldmatrix` in all launches so far.
     pub conflicts: u64,
-    /// Changes the sources before they are compiled: to prove that a fault is noticed.
+    /// Gets the name and text of each source and returns the text to compile, to plant a fault.
     edit: Option<fn(&str, &str) -> String>,
     loaded: Vec<Loaded>,
     known: HashMap<Variant, Kernel>,
 }
 
-/// Flags of the host compiler. Nothing may be contracted: the kernels say themselves what is fused.
+/// Flags of the host compiler. It must not contract a multiplication and an addition, because the
+/// kernels state where they fuse the two.
 const FLAGS: [&str; 9] = [
     "-std=c++17",
     "-O2",
@@ -78,27 +82,29 @@ const FLAGS: [&str; 9] = [
     "-xc++",
 ];
 
+/// The C++ compiler: `$CXX`, or g++.
 fn compiler() -> String {
     std::env::var("CXX").unwrap_or_else(|_| "g++".to_owned())
 }
 
 impl Host {
-    /// The emulation with so many multiprocessors; fails where there is no C++ compiler or the machine
-    /// is not x86-64.
-    pub fn new(processors: usize) -> Result<Self, EngineError> {
+    /// An emulated GPU with a number of multiprocessors. Fails if there is no C++ compiler, or if
+    /// the machine is not x86-64 with Linux.
+    pub fn new(multiprocessors: usize) -> Result<Self, EngineError> {
         if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
-            return Err(failed("the emulation of a GPU runs on Linux on x86-64"));
+            return Err(failed("the emulation of a GPU needs x86-64 and Linux; use --device cpu"));
         }
         let found = Command::new(compiler()).arg("--version").output();
         if !found.is_ok_and(|output| output.status.success()) {
             let compiler = compiler();
             return Err(failed(format!(
-                "the emulation of a GPU needs a C++ compiler ({compiler})"
+                "the emulation of a GPU needs a C++ compiler, and `{compiler} --version` failed; \
+                 install g++, or set CXX"
             )));
         }
         Ok(Host {
             schedule: Schedule::default(),
-            processors,
+            multiprocessors,
             memory: usize::MAX,
             conflicts: 0,
             edit: None,
@@ -107,7 +113,7 @@ impl Host {
         })
     }
 
-    /// Changes each source (name, text) before it is compiled.
+    /// Replaces the text of each source file by `edit(name, text)` before it is compiled.
     pub fn edited(self, edit: fn(&str, &str) -> String) -> Self {
         Host { edit: Some(edit), ..self }
     }
@@ -116,6 +122,7 @@ impl Host {
         self.edit.map_or_else(|| text.to_owned(), |edit| edit(name, text))
     }
 
+    /// Path of the shared library of a kernel, from the cache if it was compiled before.
     fn compile(&self, variant: &Variant) -> Result<std::path::PathBuf, EngineError> {
         let (compiler, defines) = (compiler(), variant.defines());
         let files: Vec<(&str, String)> = std::iter::once((variant.file(), variant.source()))
@@ -129,7 +136,7 @@ impl Host {
             vec![compiler.as_bytes(), &version, joined.0.as_bytes(), joined.1.as_bytes()];
         inputs.extend(files.iter().flat_map(|(name, text)| [name.as_bytes(), text.as_bytes()]));
         cache::cached(variant.name(), "so", &inputs, || {
-            let broken = |error| failed(format!("a kernel cannot be compiled here: {error}"));
+            let broken = |error| failed(format!("cannot run the compilation of a kernel: {error}"));
             let folder = tempfile::tempdir().map_err(broken)?;
             for (name, text) in &files {
                 std::fs::write(folder.path().join(name), text).map_err(broken)?;
@@ -144,8 +151,11 @@ impl Host {
                 .output()
                 .map_err(broken)?;
             if !output.status.success() {
-                let said = String::from_utf8_lossy(&output.stderr);
-                return Err(failed(format!("{compiler} refuses {}:\n{said}", variant.file())));
+                let log = String::from_utf8_lossy(&output.stderr);
+                return Err(failed(format!(
+                    "{compiler} failed to compile {}:\n{log}",
+                    variant.file()
+                )));
             }
             std::fs::read(made).map_err(broken)
         })
@@ -158,7 +168,7 @@ impl Device for Host {
     }
 
     fn machine(&self) -> Machine {
-        Machine { processors: self.processors, shared_bytes: 227 << 10 }
+        Machine { multiprocessors: self.multiprocessors, shared_bytes: 227 << 10 }
     }
 
     fn capability(&self) -> (i32, i32) {
@@ -173,26 +183,28 @@ impl Device for Host {
         let pages = guarded::Pages::new(bytes).map_err(|error| failed(error.to_string()))?;
         let address = pages.start() as u64;
         let memory = Memory { address, bytes, _owner: Box::new(pages) };
-        // SAFETY: it was just made.
+        // SAFETY: `pages` has `bytes` writable bytes from `address` on.
         unsafe { self.fill(address, bytes, 0xff)? };
         Ok(memory)
     }
 
     unsafe fn write(&mut self, to: u64, bytes: &[u8]) -> Result<(), EngineError> {
-        // SAFETY: the caller's.
+        // SAFETY: the caller guarantees `bytes.len()` bytes behind `to`. They are mapped by
+        // `Pages`, so they do not overlap with `bytes`.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to as *mut u8, bytes.len()) };
         Ok(())
     }
 
     unsafe fn read(&mut self, from: u64, bytes: &mut [u8]) -> Result<(), EngineError> {
         let to = bytes.as_mut_ptr();
-        // SAFETY: the caller's.
+        // SAFETY: the caller guarantees `bytes.len()` bytes behind `from`. They are mapped by
+        // `Pages`, so they do not overlap with `bytes`.
         unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to, bytes.len()) };
         Ok(())
     }
 
     unsafe fn fill(&mut self, to: u64, bytes: usize, value: u8) -> Result<(), EngineError> {
-        // SAFETY: the caller's.
+        // SAFETY: the caller guarantees `bytes` bytes behind `to`.
         unsafe { std::ptr::write_bytes(to as *mut u8, value, bytes) };
         Ok(())
     }
@@ -202,13 +214,15 @@ impl Device for Host {
             return Ok(*kernel);
         }
         let path = self.compile(variant)?;
-        let broken = |error| failed(format!("{} cannot be loaded: {error}", path.display()));
-        // SAFETY: the file was compiled from our sources under a key of them; it runs nothing when
-        // it is loaded, and exports this one function.
+        let broken =
+            |error| failed(format!("cannot load the compiled kernel {}: {error}", path.display()));
+        // SAFETY: `compile` made the file from our sources, under a hash of them. It runs nothing
+        // when it is loaded, and the KERNEL macro of emulate.hpp defines `emulate_launch` with this
+        // signature.
         let entry = unsafe {
             let library = Library::new(&path).map_err(broken)?;
-            let entry = *library.get::<Entry>(b"emulate_launch\0").map_err(broken)?;
-            // Its signal handlers stay, so it must stay, too.
+            let entry = *library.get::<EntryPoint>(b"emulate_launch\0").map_err(broken)?;
+            // The library must stay loaded: it installs signal handlers, which are never removed.
             std::mem::forget(library);
             entry
         };
@@ -223,9 +237,12 @@ impl Device for Host {
         let variant = &loaded.variant;
         if launch.args.len() != variant.args_bytes() {
             let (name, got) = (variant.file(), launch.args.len());
-            return Err(failed(format!("{name}: {got} bytes of arguments")));
+            return Err(failed(format!(
+                "{name}: the argument has {got} bytes, and the kernel expects {}",
+                variant.args_bytes()
+            )));
         }
-        let grid = Grid {
+        let params = LaunchParams {
             grid: launch.grid.map(|side| side as c_int),
             threads: variant.threads() as c_int,
             shared_bytes: variant.shared_bytes() as c_int,
@@ -234,9 +251,11 @@ impl Device for Host {
             unused: 0,
         };
         let mut conflicts = 0;
-        // SAFETY: the caller's; the function copies the argument, and its message is static.
+        // SAFETY: the caller guarantees the addresses in the argument, whose size is checked above.
+        // The function copies it. Its message is valid until the next launch of this thread, and is
+        // copied here.
         let message = unsafe {
-            let message = (loaded.entry)(&grid, launch.args.as_ptr().cast(), &mut conflicts);
+            let message = (loaded.entry)(&params, launch.args.as_ptr().cast(), &mut conflicts);
             (!message.is_null()).then(|| CStr::from_ptr(message).to_string_lossy().into_owned())
         };
         self.conflicts += conflicts as u64;
@@ -253,7 +272,8 @@ impl Device for Host {
     fn replay(&mut self, recording: &Recording) -> Result<(), EngineError> {
         let launches = recording.0.downcast_ref::<Vec<Launch>>();
         for launch in launches.into_iter().flatten() {
-            // SAFETY: whoever recorded it has promised.
+            // SAFETY: the caller of `record` guaranteed the conditions of `launch` for every
+            // replay.
             unsafe { self.launch(launch)? };
         }
         Ok(())
@@ -264,33 +284,34 @@ impl Device for Host {
     }
 }
 
-/// Memory between pages that cannot be touched, so that a kernel that leaves it is noticed.
+/// Memory between two inaccessible pages, so that a kernel that leaves it causes a fault.
 mod guarded {
     use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 
-    /// Pages of which the last byte is the last of the memory, to 16 bytes.
+    /// An allocation that ends, rounded up to 16 bytes, where the second inaccessible page starts.
     pub struct Pages {
         base: *mut u8,
-        whole: usize,
+        total: usize,
         start: *mut u8,
     }
 
-    // SAFETY: plain memory that this value owns.
+    // SAFETY: the pages belong to this value alone, and a mapping is not bound to a thread.
     unsafe impl Send for Pages {}
 
     impl Pages {
         pub fn new(bytes: usize) -> std::io::Result<Self> {
             let page = rustix::param::page_size();
             let inner = bytes.max(1).next_multiple_of(page);
-            let whole = inner + 2 * page;
-            // SAFETY: new memory at no fixed place, of which the inner pages are then opened.
+            let total = inner + 2 * page;
+            // SAFETY: the system chooses an unused address, so no other memory is affected. All
+            // offsets lie within the `total` bytes of the mapping.
             unsafe {
                 let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-                let base = mmap_anonymous(std::ptr::null_mut(), whole, ProtFlags::empty(), flags)?;
+                let base = mmap_anonymous(std::ptr::null_mut(), total, ProtFlags::empty(), flags)?;
                 let base = base.cast::<u8>();
                 let pages = Pages {
                     base,
-                    whole,
+                    total,
                     start: base.add(page + inner - bytes.next_multiple_of(16)),
                 };
                 let open = MprotectFlags::READ | MprotectFlags::WRITE;
@@ -306,8 +327,9 @@ mod guarded {
 
     impl Drop for Pages {
         fn drop(&mut self) {
-            // SAFETY: mapped by `new`; a failure would leave it mapped, which harms nobody.
-            let _ = unsafe { munmap(self.base.cast(), self.whole) };
+            // SAFETY: `new` mapped `total` bytes at `base`, and nothing uses them after the drop. A
+            // failure only leaves them mapped.
+            let _ = unsafe { munmap(self.base.cast(), self.total) };
         }
     }
 }

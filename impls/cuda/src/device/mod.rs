@@ -1,6 +1,7 @@
-//! What kernels run on: a GPU ([`gpu`], compiled by [`nvrtc`]) or a host that emulates one ([`host`]).
+//! What kernels run on: a GPU ([`gpu`]), for which [`nvrtc`] compiles them, or the host, which
+//! emulates a GPU ([`host`]).
 
-#![allow(unsafe_code, reason = "memory and kernels of a device are reached by address")]
+#![allow(unsafe_code, reason = "addresses of device memory carry no lifetime and no length")]
 
 mod cache;
 pub mod gpu;
@@ -16,91 +17,95 @@ use crate::kernels::{Machine, Variant};
 pub use gpu::Gpu;
 pub use host::{Host, Schedule};
 
-/// Memory of a device, given back when it is dropped.
+/// Memory of a device, which is freed when this is dropped.
 pub struct Memory {
-    /// Its first byte.
+    /// Address of the first byte.
     pub address: u64,
-    /// Its size.
+    /// Size in bytes.
     pub bytes: usize,
     _owner: Box<dyn Any + Send>,
 }
 
-/// A kernel that a device has loaded.
+/// A kernel that a device has loaded, by its index there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Kernel(usize);
 
 /// One run of a kernel.
 #[derive(Debug, Clone)]
 pub struct Launch {
-    /// Which.
+    /// The kernel.
     pub kernel: Kernel,
-    /// Blocks.
+    /// Number of blocks along x, y and z.
     pub grid: [u32; 3],
-    /// The bytes of the kernel's one argument.
+    /// The bytes of the kernel's one argument, the `Args` of its module.
     pub args: Vec<u8>,
 }
 
-/// Launches that a device has prepared to run again and again.
+/// A sequence of launches that a device can repeat with little overhead.
 pub struct Recording(Box<dyn Any + Send>);
 
-/// Something that runs kernels. All calls of one device take effect in order.
+/// Something that has memory and runs kernels. The calls on one device take effect in order.
 pub trait Device: Send {
-    /// Name, in words.
+    /// The name of the device, for messages and records.
     fn describe(&self) -> String;
 
-    /// What it has, for the choice of tiles.
+    /// The properties that the choice of tiles depends on.
     fn machine(&self) -> Machine;
 
     /// Compute capability, such as (9, 0) for sm_90.
     fn capability(&self) -> (i32, i32);
 
-    /// Free bytes of memory.
+    /// Free memory in bytes.
     fn free(&self) -> Result<usize, EngineError>;
 
-    /// Memory of at least one byte; emulated, it is filled with NaN.
+    /// Allocates memory, which is not initialised. An emulated GPU fills it with NaN.
     fn alloc(&mut self, bytes: usize) -> Result<Memory, EngineError>;
 
-    /// Copies to the device.
+    /// Copies `bytes` to the device; they may be freed when it returns.
     ///
     /// # Safety
-    /// As many bytes belong to the device there.
+    /// `to` must be an address in [`Memory`] of this device, with at least `bytes.len()` bytes from
+    /// there on.
     unsafe fn write(&mut self, to: u64, bytes: &[u8]) -> Result<(), EngineError>;
 
-    /// Copies from the device, after all that was launched.
+    /// Copies from the device, after all earlier launches have ended.
     ///
     /// # Safety
-    /// As many bytes belong to the device there.
+    /// `from` must be an address in [`Memory`] of this device, with at least `bytes.len()` bytes
+    /// from there on.
     unsafe fn read(&mut self, from: u64, bytes: &mut [u8]) -> Result<(), EngineError>;
 
     /// Fills memory with a byte.
     ///
     /// # Safety
-    /// As many bytes belong to the device there.
+    /// `to` must be an address in [`Memory`] of this device, with at least `bytes` bytes from there
+    /// on.
     unsafe fn fill(&mut self, to: u64, bytes: usize, value: u8) -> Result<(), EngineError>;
 
-    /// Compiles and loads a kernel, or finds it loaded.
+    /// Compiles and loads a kernel, unless it is loaded already.
     fn kernel(&mut self, variant: &Variant) -> Result<Kernel, EngineError>;
 
-    /// Runs a kernel.
+    /// Starts a kernel.
     ///
     /// # Safety
-    /// The argument is the kernel's, and every address in it is as its `.rs` file says.
+    /// `launch.args` must be the `Args` of the kernel, and every address in it must be 0 where that
+    /// is allowed, or memory of this device of the type and shape that `Args` documents.
     unsafe fn launch(&mut self, launch: &Launch) -> Result<(), EngineError>;
 
-    /// Prepares launches to run again and again: a CUDA graph.
+    /// Records launches without running them; on a GPU as a CUDA graph.
     ///
     /// # Safety
-    /// As [`Device::launch`], whenever the recording is replayed.
+    /// The conditions of [`Device::launch`] must hold whenever the recording is replayed.
     unsafe fn record(&mut self, launches: &[Launch]) -> Result<Recording, EngineError>;
 
-    /// Runs prepared launches of this device.
+    /// Starts the launches of a recording, which this device must have made.
     fn replay(&mut self, recording: &Recording) -> Result<(), EngineError>;
 
-    /// Waits for all that was launched, and tells what failed.
+    /// Waits for the end of all launches, and returns the error of any that failed.
     fn synchronize(&mut self) -> Result<(), EngineError>;
 }
 
-/// An error of this engine in one sentence.
+/// An error of this engine.
 pub(crate) fn failed(message: impl Into<String>) -> EngineError {
     EngineError::Backend { engine: "cuda", message: message.into() }
 }

@@ -1,4 +1,5 @@
-//! NVIDIA's run-time compiler, loaded when it is first needed. It needs no GPU.
+//! NVRTC, NVIDIA's run-time compiler. It is loaded when it is first needed, and works without a
+//! GPU.
 
 #![allow(unsafe_code, reason = "calls a C library that is loaded at run time")]
 
@@ -12,25 +13,25 @@ use spec::EngineError;
 use super::failed;
 use crate::kernels::{HEADERS, Variant};
 
-/// A compiled kernel.
+/// A kernel that NVRTC has compiled.
 pub struct Compiled {
     /// A cubin, or PTX where the compiler does not know the architecture yet.
     pub code: Vec<u8>,
-    /// What the compiler and the assembler said: registers, spills.
+    /// Messages of the compiler and the assembler, with the use of registers.
     pub log: String,
 }
 
-/// What a kernel takes of a multiprocessor.
+/// What one thread of a kernel uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resources {
-    /// Registers of a thread.
+    /// Number of registers.
     pub registers: u32,
-    /// Bytes of a thread that went to memory for want of registers.
+    /// Bytes of loads and stores that spill registers to memory.
     pub spilled: u32,
 }
 
 impl Compiled {
-    /// What the assembler said about the kernel; None if it said nothing.
+    /// Reads the log of the assembler; None if it does not state the resources, as for PTX.
     pub fn resources(&self) -> Option<Resources> {
         let before = |end: &str| {
             let (head, _) = self.log.split_once(end)?;
@@ -42,7 +43,7 @@ impl Compiled {
     }
 }
 
-/// The compiler.
+/// The loaded compiler.
 pub struct Nvrtc {
     library: Library,
     version: (c_int, c_int),
@@ -60,62 +61,71 @@ type Version = unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int;
 type Count = unsafe extern "C" fn(*mut c_int) -> c_int;
 type List = unsafe extern "C" fn(*mut c_int) -> c_int;
 
+/// Names of the library, the newest first.
 const NAMES: [&str; 2] = ["libnvrtc.so.13", "libnvrtc.so.12"];
 
-/// Folders in which a wheel or a toolkit puts the compiler.
+/// Folders in which the compiler may be: `$HARNESS_NVRTC`, a wheel next to libtorch, a CUDA
+/// toolkit.
 fn folders() -> Vec<PathBuf> {
     let set = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let beside = set("LIBTORCH").map(|torch| torch.join("../nvidia/cu13/lib"));
+    let wheel = set("LIBTORCH").map(|torch| torch.join("../nvidia/cu13/lib"));
     let toolkit = set("CUDA_HOME").map(|home| home.join("lib64"));
     let default = Some(PathBuf::from("/usr/local/cuda/lib64"));
-    [set("HARNESS_NVRTC"), beside, toolkit, default].into_iter().flatten().collect()
+    [set("HARNESS_NVRTC"), wheel, toolkit, default].into_iter().flatten().collect()
 }
 
 impl Nvrtc {
-    /// Loads the compiler: from the folder `$HARNESS_NVRTC`, from beside `$LIBTORCH`, from a CUDA
-    /// toolkit, or from where the loader looks.
+    /// Loads the compiler from the folder `$HARNESS_NVRTC`, from a wheel next to `$LIBTORCH`, from
+    /// a CUDA toolkit, or from the search path of the loader.
     pub fn load() -> Result<Self, EngineError> {
-        let inside = folders().into_iter().flat_map(|folder| NAMES.map(|name| folder.join(name)));
-        let mut all = inside.filter(|path| path.exists()).chain(NAMES.map(PathBuf::from));
+        let in_folders =
+            folders().into_iter().flat_map(|folder| NAMES.map(|name| folder.join(name)));
+        let mut all = in_folders.filter(|path| path.exists()).chain(NAMES.map(PathBuf::from));
         let found = all.find_map(|path| open(&path));
         let library = found.ok_or_else(|| {
             failed(
-                "NVRTC (libnvrtc.so.13 or .12), which compiles the kernels, was not found; run \
-                 `scripts/setup --cuda`, or set HARNESS_NVRTC to the folder that has it",
+                "NVRTC, which compiles the kernels, was not found (libnvrtc.so.13 or .12); run \
+                 `scripts/setup --cuda`, or set HARNESS_NVRTC to the folder that holds it",
             )
         })?;
         let mut nvrtc = Nvrtc { library, version: (0, 0) };
         let (mut major, mut minor) = (0, 0);
-        // SAFETY: the signature is NVRTC's.
+        // SAFETY: `Version` is the signature of nvrtcVersion, and both pointers are valid.
         let code = unsafe { nvrtc.get::<Version>("nvrtcVersion")?(&mut major, &mut minor) };
         nvrtc.check("nvrtcVersion", code)?;
         nvrtc.version = (major, minor);
         Ok(nvrtc)
     }
 
-    /// Its version, such as 13.0.
+    /// The version of NVRTC, such as 13.0.
     pub fn version(&self) -> String {
         format!("{}.{}", self.version.0, self.version.1)
     }
 
     fn get<F>(&self, name: &str) -> Result<Symbol<'_, F>, EngineError> {
-        // SAFETY: every caller names a type that is the function's.
+        // SAFETY: every caller passes the signature that NVIDIA documents for the function.
         unsafe { self.library.get(name.as_bytes()) }.map_err(|error| {
-            failed(format!("this NVRTC has no {name}: {error}; use 12.0 or newer"))
+            failed(format!(
+                "the loaded NVRTC has no function {name}: {error}; use NVRTC 12.0 or newer"
+            ))
         })
     }
 
     fn check(&self, what: &str, code: c_int) -> Result<(), EngineError> {
         match code {
             0 => Ok(()),
-            code => Err(failed(format!("NVRTC {}: {what} failed with {code}", self.version()))),
+            code => Err(failed(format!(
+                "NVRTC {}: {what} failed with the error code {code}",
+                self.version()
+            ))),
         }
     }
 
-    /// The newest architecture that it knows, as 90 for sm_90.
+    /// The newest architecture that the compiler supports, 90 for sm_90.
     fn newest(&self) -> Result<c_int, EngineError> {
         let mut count = 0;
-        // SAFETY: the signatures are NVRTC's; the list has room for so many.
+        // SAFETY: `Count` and `List` are the signatures of the functions. The second writes as many
+        // integers as the first has returned, and `all` has that length.
         unsafe {
             let code = self.get::<Count>("nvrtcGetNumSupportedArchs")?(&mut count);
             self.check("nvrtcGetNumSupportedArchs", code)?;
@@ -126,14 +136,14 @@ impl Nvrtc {
         }
     }
 
-    /// The name under which a GPU of this capability is compiled for: itself, or PTX of the newest
-    /// that is known, which the driver then compiles.
+    /// The architecture to compile for on a GPU of this compute capability. If the compiler is too
+    /// old for it, that is the newest PTX, which the driver compiles further.
     pub fn architecture(&self, (major, minor): (i32, i32)) -> Result<String, EngineError> {
         let (wanted, newest) = (major * 10 + minor, self.newest()?);
         Ok(if wanted <= newest { format!("sm_{wanted}") } else { format!("compute_{newest}") })
     }
 
-    /// Options of a compilation.
+    /// The command-line options for compiling a kernel.
     pub fn options(&self, variant: &Variant, architecture: &str) -> Vec<String> {
         let mut options = vec![
             format!("--gpu-architecture={architecture}"),
@@ -157,8 +167,9 @@ impl Nvrtc {
         let pointers = |all: &[CString]| all.iter().map(|t| t.as_ptr()).collect::<Vec<_>>();
         let (names, sources) = (pointers(&names), pointers(&sources));
         let mut program: Program = ptr::null_mut();
-        // SAFETY: the signatures are NVRTC's, every text and list outlives the calls, and the program
-        // is destroyed once, after its last use.
+        // SAFETY: the types are the signatures of the functions. All strings and lists of pointers
+        // to them are alive until the end of this function. The program is destroyed once, after
+        // its last use.
         unsafe {
             let create = self.get::<Create>("nvrtcCreateProgram")?;
             let (count, sources, names) = (names.len() as c_int, sources.as_ptr(), names.as_ptr());
@@ -173,8 +184,10 @@ impl Nvrtc {
         }
     }
 
+    /// The result of a compilation that returned `code`.
+    ///
     /// # Safety
-    /// The program lives.
+    /// `program` must be a program that was created and not yet destroyed.
     unsafe fn result(
         &self,
         program: Program,
@@ -182,13 +195,14 @@ impl Nvrtc {
         architecture: &str,
         code: c_int,
     ) -> Result<Compiled, EngineError> {
-        // SAFETY: the caller's.
+        // SAFETY: the caller guarantees the program, and each pair of names is a size and its
+        // content.
         unsafe {
             let log = self.output(program, "nvrtcGetProgramLogSize", "nvrtcGetProgramLog")?;
             let log = String::from_utf8_lossy(&log).trim_end_matches('\0').to_owned();
             if code != 0 {
                 let (file, version) = (variant.file(), self.version());
-                let what = format!("NVRTC {version} refuses {file} for {architecture}");
+                let what = format!("NVRTC {version} failed to compile {file} for {architecture}");
                 return Err(failed(format!("{what}:\n{log}")));
             }
             let code = match architecture.starts_with("sm_") {
@@ -199,8 +213,12 @@ impl Nvrtc {
         }
     }
 
+    /// A log or a binary of a program: `size` is the name of the function that returns its length,
+    /// `get` of the one that copies it.
+    ///
     /// # Safety
-    /// The program lives, and the functions are a size and what has that size.
+    /// `program` must be a program that was created and not yet destroyed, and `get` must write
+    /// exactly as many bytes as `size` returns.
     unsafe fn output(
         &self,
         program: Program,
@@ -208,7 +226,8 @@ impl Nvrtc {
         get: &str,
     ) -> Result<Vec<u8>, EngineError> {
         let mut bytes = 0;
-        // SAFETY: the caller's.
+        // SAFETY: the caller guarantees the program. `output` has the length that `size` has
+        // returned, which `get` writes.
         unsafe {
             self.check(size, self.get::<Size>(size)?(program, &mut bytes))?;
             let mut output = vec![0u8; bytes];
@@ -218,9 +237,10 @@ impl Nvrtc {
     }
 }
 
-/// Loads the library and, before it, the built-ins that it would look for on the loader's path only.
+/// Loads the library. It loads its built-ins itself, but only from the search path of the loader,
+/// so they are loaded from its folder first.
 fn open(path: &Path) -> Option<Library> {
-    // SAFETY: NVIDIA's libraries do nothing of note when they are loaded.
+    // SAFETY: loading runs the initialisers of NVIDIA's libraries, which have no precondition.
     unsafe {
         if let Some(folder) = path.parent().filter(|folder| folder.is_dir()) {
             for entry in folder.read_dir().ok()?.flatten() {

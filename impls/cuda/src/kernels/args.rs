@@ -1,40 +1,43 @@
-//! Parts of arguments, as `epilogue.cuh` and `mainloop.cuh` declare them. Addresses are of the device; 0
-//! leaves a part out.
+//! The argument structs that several kernels share, with the layout that `epilogue.cuh` and
+//! `mainloop.cuh` declare.
+//!
+//! Pointers are device addresses; 0 leaves a part out. "f32" is always float32; "stored" is the
+//! storage format of the precision.
 
 use bytemuck::{Pod, Zeroable};
 
-/// Stages of an epilogue that a value has passed.
+/// Stages of an epilogue, numbered as `Stage` in `epilogue.cuh`.
 pub mod stage {
-    /// None.
+    /// The value has passed no stage.
     pub const START: usize = 0;
-    /// The sum is complete.
+    /// The sum over K is complete.
     pub const SUM: usize = 1;
-    /// Scaled, and bias and residual were added.
+    /// Scale, bias and residual were applied.
     pub const LINEAR: usize = 2;
     /// The activation was applied.
     pub const ACTIVATION: usize = 3;
-    /// Multiplied by `factor`.
+    /// The value was multiplied by `factor`.
     pub const PRODUCT: usize = 4;
-    /// `post` was added.
+    /// `addend` was added: the value is the result.
     pub const END: usize = 5;
 }
 
-/// The function after scale and bias.
+/// The activation function of an epilogue, numbered as in `epilogue.cuh`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
-    /// None.
+    /// x.
     Identity = 0,
-    /// max(x, 0); NaN stays.
+    /// max(x, 0); keeps NaN.
     Relu = 1,
     /// 1 / (1 + exp(-x)).
     Sigmoid = 2,
 }
 
-/// out = activation(sum * scale + bias + residual) * factor + post.
+/// out = activation(sum * scale + bias + residual) * factor + addend.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct Epilogue {
-    /// f32 [pitch]; with it a bias.
+    /// f32 [pitch]; requires a bias.
     pub scale: u64,
     /// f32 [pitch].
     pub bias: u64,
@@ -42,23 +45,24 @@ pub struct Epilogue {
     pub residual: u64,
     /// f32 [pixels, pitch].
     pub factor: u64,
-    /// f32 [pixels of an image, pitch].
-    pub post: u64,
-    /// [pixels, pitch], stored or, where `wide`, f32.
+    /// f32 [image_pixels, pitch]: the positional embedding.
+    pub addend: u64,
+    /// [pixels, pitch], stored, or f32 where `wide`.
     pub out: u64,
-    /// f32 [pixels, pitch]: the value after each stage from SUM on.
-    pub see: [u64; stage::END],
-    /// Channels that count; the others become zeros.
+    /// f32 [pixels, pitch]: where the value after each stage, from SUM on, is copied for an
+    /// observer.
+    pub observed: [u64; stage::END],
+    /// Channels without padding; the kernel sets the others to zero.
     pub channels: i32,
     /// Channels with padding, a multiple of [`super::vector`].
     pub pitch: i32,
-    /// Pixels of an image.
-    pub image: i32,
+    /// Pixels of one image.
+    pub image_pixels: i32,
     /// An [`Activation`].
     pub activation: i32,
-    /// The stage that the value has passed already.
-    pub from: i32,
-    /// Whether `out` is f32.
+    /// The [`stage`] that the incoming value has passed already.
+    pub from_stage: i32,
+    /// 1 where `out` is f32 whatever the precision, otherwise 0.
     pub wide: i32,
 }
 
@@ -66,40 +70,40 @@ pub struct Epilogue {
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct Source {
-    /// Stored [images, height, width, pitch]; padded channels are finite.
+    /// Stored [images, height, width, pitch]; padded channels must be finite.
     pub x: u64,
-    /// Stored [outputs, kernel, kernel, pitch], zeros in padded channels.
+    /// Stored [outputs, kernel, kernel, pitch]; padded channels must be zeros.
     pub weights: u64,
-    /// f32 [images, pitch], finite in padded channels.
+    /// f32 [images, pitch], multiplies `x`; padded channels must be finite.
     pub gate: u64,
-    /// Of the map.
+    /// Height of the input map.
     pub height: i32,
-    /// Of the map.
+    /// Width of the input map.
     pub width: i32,
     /// Channels with padding.
     pub pitch: i32,
-    /// Side.
+    /// Side of the kernel.
     pub kernel: i32,
-    /// In both directions.
+    /// Stride in both directions.
     pub stride: i32,
-    /// On every side.
+    /// Zeros around the map on every side.
     pub padding: i32,
-    /// kernel * kernel * pitch.
-    pub depth: i32,
-    /// Padding.
+    /// Length of the reduction: kernel * kernel * pitch.
+    pub k: i32,
+    /// Alignment.
     pub unused: i32,
 }
 
-/// What a convolution computes.
+/// Shape of the result of a convolution.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct Extent {
-    /// Of all images.
+    /// Pixels of all images.
     pub pixels: i32,
-    /// Of one.
+    /// Height of one image.
     pub height: i32,
-    /// Of one.
+    /// Width of one image.
     pub width: i32,
-    /// Rows of the weights.
+    /// Rows of the weights, which are the channels without padding.
     pub outputs: i32,
 }

@@ -1,49 +1,60 @@
-// A convolution, or the sum of two: implicit GEMM with everything that follows it.
+// A convolution, or the sum of two convolutions, as an implicit GEMM: rows of the im2col matrix are gathered
+// from the input maps and never stored.
+//
+//   out[m, n] = epilogue(init[m, n] + sum over sources s and k of im2col(x_s)[m, k] * weights_s[n, k])
+//
+// Shapes:  M = pixels of the result over all images, N = outputs, K = kernel * kernel * pitch of each source
+// Layout:  x and weights as in Source (mainloop.cuh), the result as in Epilogue (epilogue.cuh)
+// Grid:    (M / BM, pitch / BN, splits), rounded up; blocks of THREADS threads
+// Shared:  SLOTS slots of (BM + BN) rows of 64 bytes; the epilogue uses the same memory for BM rows of
+//          OUT_PITCH floats
+// Split K: with splits > 1, block z sums one part of K and stores it to `partial` without an epilogue;
+//          split_k_reduce.cu adds the parts and applies the epilogue
 #include "tile.cuh"
 
 struct ConvArgs {
     Source sources[2];
     Extent extent;
-    const float* init;  // [pixels, pitch], the sums to begin with; null: zeros
-    float* partial;     // [splits, pixels, pitch], where the depth is split among blocks
-    int count;          // sources
+    const float* init;   // [pixels, pitch], initial values of the accumulators; null: zeros
+    float* partial;      // [splits, pixels, pitch], used where splits > 1
+    int source_count;    // 1 or 2
     int splits;
-    Pool pool;          // for the mean over the result; not where the depth is split
+    TileSums tile_sums;  // for the average pool over the result; not used where splits > 1
     Epilogue epilogue;
 };
 
-// grid: (pixels / BM, outputs / BN, splits)
 KERNEL(conv, ConvArgs, THREADS) {
     const Epilogue& e = args.epilogue;
     int first_pixel = block_x() * BM, first_output = block_y() * BN;
-    Sums sums;
+    Accumulators acc;
     UNROLL for (int mi = 0; mi < MI; mi++) {
         UNROLL for (int ni = 0; ni < NI; ni++) {
             UNROLL for (int i = 0; i < 4; i++) {
-                int pixel = first_pixel + sum_row(mi, i), output = first_output + sum_column(ni, i);
-                bool begins = args.init && block_z() == 0 && pixel < args.extent.pixels && output < e.pitch;
-                sums.v[mi][ni][i] = begins ? args.init[static_cast<i64>(pixel) * e.pitch + output] : 0.0f;
+                int pixel = first_pixel + acc_row(mi, i), output = first_output + acc_column(ni, i);
+                bool has_init = args.init && block_z() == 0 && pixel < args.extent.pixels && output < e.pitch;
+                acc.v[mi][ni][i] = has_init ? args.init[static_cast<i64>(pixel) * e.pitch + output] : 0.0f;
             }
         }
     }
+    // Steps of K are counted through both sources; this block takes first..last of them.
     int steps = steps_of(args.sources[0]);
-    int all = steps + (args.count > 1 ? steps_of(args.sources[1]) : 0);
-    int share = divide_up(all, args.splits), first = block_z() * share;
-    int last = first + share < all ? first + share : all;
+    int total = steps + (args.source_count > 1 ? steps_of(args.sources[1]) : 0);
+    int share = divide_up(total, args.splits), first = block_z() * share;
+    int last = first + share < total ? first + share : total;
     if (first < steps)
-        accumulate<GATED>(sums, args.sources[0], args.extent, first_pixel, first_output, first,
+        accumulate<GATED>(acc, args.sources[0], args.extent, first_pixel, first_output, first,
                           last < steps ? last : steps);
     if (last > steps)
-        accumulate<GATED>(sums, args.sources[1], args.extent, first_pixel, first_output,
+        accumulate<GATED>(acc, args.sources[1], args.extent, first_pixel, first_output,
                           first > steps ? first - steps : 0, last - steps);
-    each_row(sums, args.extent, e.pitch, first_pixel, first_output,
-             [&](const Values& v, int pixel, int channel) {
-                 if (args.splits > 1) {
-                     i64 row = static_cast<i64>(block_z()) * args.extent.pixels + pixel;
-                     store_wide(args.partial + row * e.pitch + channel, v);
-                     return v;
-                 }
-                 return finish(e, v, pixel, channel);
-             });
-    if (args.pool.sums) pool_rows(args.pool, args.extent, e.pitch, first_pixel, first_output);
+    for_each_vector(acc, args.extent, e.pitch, first_pixel, first_output,
+                    [&](const Values& v, int pixel, int channel) {
+                        if (args.splits > 1) {
+                            i64 row = static_cast<i64>(block_z()) * args.extent.pixels + pixel;
+                            store_wide(args.partial + row * e.pitch + channel, v);
+                            return v;
+                        }
+                        return apply_epilogue(e, v, pixel, channel);
+                    });
+    if (args.tile_sums.sums) store_tile_sums(args.tile_sums, args.extent, e.pitch, first_pixel, first_output);
 }

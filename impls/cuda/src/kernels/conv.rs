@@ -1,42 +1,44 @@
-//! Convolutions: implicit GEMM (`conv.cu`, `mainloop.cuh`).
+//! Convolutions as implicit GEMM (`conv.cu`, `mainloop.cuh`).
 
 use bytemuck::{Pod, Zeroable};
 use spec::Precision;
 
 use super::args::{Epilogue, Extent, Source};
-use super::pool::Pool;
-use super::tile::Cut;
+use super::tile::Tiling;
+use super::tile_sums::TileSums;
 use super::{File, Variant, blocks};
 
-/// As `ConvArgs`.
+/// `ConvArgs` of the kernel.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct Args {
-    /// Inputs; their products are added.
+    /// The inputs, whose convolutions are added.
     pub sources: [Source; 2],
-    /// The result.
+    /// Shape of the result.
     pub extent: Extent,
-    /// f32 [pixels, pitch]: sums to begin with.
+    /// f32 [pixels, pitch]: initial values of the sums.
     pub init: u64,
-    /// f32 [splits, pixels, pitch], where the depth is split.
+    /// f32 [splits, pixels, pitch]: the partial sums where K is split.
     pub partial: u64,
-    /// Inputs that count.
-    pub count: i32,
-    /// Blocks that share each sum; the epilogue is then left to `finish.cu`.
+    /// How many of `sources` are used, 1 or 2.
+    pub source_count: i32,
+    /// Blocks that share each sum. With more than one, the epilogue is left to `split_k_reduce.cu`.
     pub splits: i32,
-    /// For the mean over the result, in tiles of the cut; not where the depth is split.
-    pub pool: Pool,
-    /// What becomes of the sums.
+    /// For the average pool over the result, in tiles of [`Tiling::tile`]; not used where K is
+    /// split.
+    pub tile_sums: TileSums,
+    /// What happens to the sums.
     pub epilogue: Epilogue,
 }
 
-/// The kernel for a cut.
-pub fn variant(precision: Precision, cut: Cut, gated: bool) -> Variant {
-    Variant::tiled(File::Conv, precision, cut.tile, gated)
+/// The kernel for a tiling; `gated` if any source has a gate.
+pub fn variant(precision: Precision, tiling: Tiling, gated: bool) -> Variant {
+    Variant::tiled(File::Conv, precision, tiling.tile, gated)
 }
 
-/// Blocks.
-pub fn grid(args: &Args, cut: Cut) -> [u32; 3] {
+/// The grid: tiles of pixels, tiles of outputs, splits of K.
+pub fn grid(args: &Args, tiling: Tiling) -> [u32; 3] {
     let (pixels, pitch) = (args.extent.pixels as usize, args.epilogue.pitch as usize);
-    [blocks(pixels, cut.tile.pixels), blocks(pitch, cut.tile.outputs), cut.splits as u32]
+    let Tiling { tile, splits } = tiling;
+    [blocks(pixels, tile.pixels), blocks(pitch, tile.outputs), splits as u32]
 }

@@ -1,8 +1,19 @@
-// The end of a channel-time learning block in one kernel: short(x) and the last convolution of the
-// global branch in two sets of sums, their product through the sigmoid, and on top of it the temporal
-// convolution of the gated input. Only the block's output reaches memory.
+// The end of a channel-time learning (CTL) block in one kernel. Only the result reaches global memory.
 //
-// The arithmetic is that of three runs of conv.cu, operation for operation, so the bits are the same.
+//   out = epilogue((short(x) + short_bias) * sigmoid(glo_out(m) + glo_out_bias) + temporal(gate * x))
+//
+// where x is the input of the block, m the 16-channel map in the middle of the global branch, short and
+// glo_out are 3x3 convolutions and temporal is a 1x1 convolution.
+//
+// Shapes:  M = pixels over all images, N = outputs; all three convolutions keep the size of the map
+// Layout:  x, m and weights as in Source (mainloop.cuh), the result as in Epilogue (epilogue.cuh)
+// Grid:    (M / BM, pitch / BN), rounded up; blocks of THREADS threads
+// Shared:  as conv.cu
+// Registers hold two sets of accumulators: short and glo_out. After the sigmoid, the temporal convolution
+// adds to the first set.
+//
+// Each operation is the one that three launches of conv.cu perform, in the same order, so the bits are the
+// same.
 #include "tile.cuh"
 
 struct CtlArgs {
@@ -15,33 +26,32 @@ struct CtlArgs {
     Epilogue epilogue;
 };
 
-// grid: (pixels / BM, outputs / BN)
 KERNEL(ctl, CtlArgs, THREADS) {
     int first_pixel = block_x() * BM, first_output = block_y() * BN;
-    Sums sums = {}, global = {};
+    Accumulators acc = {}, global = {};
     accumulate<false>(global, args.glo_out, args.extent, first_pixel, first_output, 0,
                       steps_of(args.glo_out));
-    accumulate<false>(sums, args.short_conv, args.extent, first_pixel, first_output, 0,
+    accumulate<false>(acc, args.short_conv, args.extent, first_pixel, first_output, 0,
                       steps_of(args.short_conv));
     UNROLL for (int ni = 0; ni < NI; ni++) {
         UNROLL for (int i = 0; i < 2; i++) {
-            int output = first_output + sum_column(ni, i);
-            bool there = output < args.epilogue.pitch;
-            float short_bias = there ? args.short_bias[output] : 0.0f;
-            float global_bias = there ? args.glo_out_bias[output] : 0.0f;
+            int output = first_output + acc_column(ni, i);
+            bool exists = output < args.epilogue.pitch;
+            float short_bias = exists ? args.short_bias[output] : 0.0f;
+            float global_bias = exists ? args.glo_out_bias[output] : 0.0f;
             UNROLL for (int mi = 0; mi < MI; mi++) {
                 UNROLL for (int half = 0; half < 2; half++) {
-                    float& sum = sums.v[mi][ni][half * 2 + i];
+                    float& sum = acc.v[mi][ni][half * 2 + i];
                     float gate = sigmoid(add(global.v[mi][ni][half * 2 + i], global_bias));
                     sum = mul(gate, add(sum, short_bias));
                 }
             }
         }
     }
-    accumulate<GATED>(sums, args.temporal, args.extent, first_pixel, first_output, 0,
+    accumulate<GATED>(acc, args.temporal, args.extent, first_pixel, first_output, 0,
                       steps_of(args.temporal));
-    each_row(sums, args.extent, args.epilogue.pitch, first_pixel, first_output,
-             [&](const Values& v, int pixel, int channel) {
-                 return finish(args.epilogue, v, pixel, channel);
-             });
+    for_each_vector(acc, args.extent, args.epilogue.pitch, first_pixel, first_output,
+                    [&](const Values& v, int pixel, int channel) {
+                        return apply_epilogue(args.epilogue, v, pixel, channel);
+                    });
 }

@@ -7,38 +7,38 @@ use super::args::{Epilogue, Extent, Source};
 use super::tile::{CTL_TILES, Machine, Tile};
 use super::{File, Variant, blocks};
 
-/// As `CtlArgs`.
+/// `CtlArgs` of the kernel.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct Args {
-    /// 3x3 of the block's input.
+    /// The short 3x3 convolution, of the block's input.
     pub short: Source,
-    /// 3x3 of the global branch.
+    /// The last 3x3 convolution of the global branch.
     pub glo_out: Source,
-    /// 1x1 of the gated input.
+    /// The temporal 1x1 convolution, of the gated input.
     pub temporal: Source,
-    /// The result.
+    /// Shape of the result.
     pub extent: Extent,
     /// f32 [pitch].
     pub short_bias: u64,
     /// f32 [pitch].
     pub glo_out_bias: u64,
-    /// What becomes of the sums.
+    /// What happens to the sums.
     pub epilogue: Epilogue,
 }
 
-/// The kernel of a tile.
+/// The kernel for a tile; `gated` if the temporal convolution has a gate.
 pub fn variant(precision: Precision, tile: Tile, gated: bool) -> Variant {
     Variant::tiled(File::Ctl, precision, tile, gated)
 }
 
-/// The tile with which the block is worth one kernel: there are blocks enough for every
-/// multiprocessor. None where the depth had better be split.
+/// The largest tile that gives every multiprocessor a block. None where there is none: three
+/// separate convolutions, whose K can be split, are then expected to be faster.
 pub fn tile(pixels: usize, outputs: usize, machine: Machine) -> Option<Tile> {
-    CTL_TILES.into_iter().find(|tile| tile.blocks(pixels, outputs) >= machine.processors)
+    CTL_TILES.into_iter().find(|tile| tile.blocks(pixels, outputs) >= machine.multiprocessors)
 }
 
-/// Blocks.
+/// The grid: tiles of pixels, tiles of outputs.
 pub fn grid(args: &Args, tile: Tile) -> [u32; 3] {
     let (pixels, pitch) = (args.extent.pixels as usize, args.epilogue.pitch as usize);
     [blocks(pixels, tile.pixels), blocks(pitch, tile.outputs), 1]

@@ -1,5 +1,12 @@
-// A dense layer on a vector for each image, in float32: the gate and the classifier. A warp computes one
-// output of IMAGES images, so that a row of weights is read once for all of them.
+// A dense layer on one vector for each image, in float32: the two layers of the gate, and the classifier.
+//
+//   out[n, o] = activation((sum over i of x[n, i] * weights[o, i]) * scale[o] + bias[o])
+//
+// Shapes:  n = images, o = outputs, i = inputs
+// Grid:    (out_pitch / 8, images / IMAGES), rounded up; blocks of 256 threads
+// Shared:  none
+// Each of the 8 warps of a block computes one output of IMAGES images, so that a row of weights is read once
+// for IMAGES images. Lane l sums inputs l, l + 32, ...; a butterfly of shuffles adds the 32 partial sums.
 #include "epilogue.cuh"
 
 struct DenseArgs {
@@ -7,8 +14,8 @@ struct DenseArgs {
     const float* weights;  // [outputs, inputs]
     const float* scale;    // [outputs] or null
     const float* bias;     // [outputs] or null
-    float* out;            // [images, out_pitch], zeros beyond the outputs
-    float* see[2];         // the value after LINEAR and after ACTIVATION; null: unseen
+    float* out;            // [images, out_pitch], zeros from channel `outputs` on
+    float* observed[2];    // [images, out_pitch] after LINEAR and after ACTIVATION; null: not observed
     int images, inputs, in_pitch, outputs, out_pitch, activation;
 };
 
@@ -17,13 +24,12 @@ constexpr int IMAGES = 4;
 DEVICE float result(const DenseArgs& args, float sum, int output, i64 at) {
     float bias = args.bias ? args.bias[output] : 0.0f;
     float v = args.scale ? fma_(sum, args.scale[output], bias) : add(sum, bias);
-    if (args.see[0]) args.see[0][at] = v;
+    if (args.observed[0]) args.observed[0][at] = v;
     v = activate(args.activation, v);
-    if (args.see[1]) args.see[1][at] = v;
+    if (args.observed[1]) args.observed[1][at] = v;
     return v;
 }
 
-// grid: (out_pitch / 8, images / IMAGES)
 KERNEL(dense, DenseArgs, 256) {
     int lane = thread_index() % 32, output = block_x() * 8 + thread_index() / 32;
     int first = block_y() * IMAGES;

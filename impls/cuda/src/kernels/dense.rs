@@ -1,4 +1,4 @@
-//! Dense layers: the gate and the classifier (`dense.cu`).
+//! Dense layers of the gate and the classifier (`dense.cu`).
 
 use bytemuck::{Pod, Zeroable};
 
@@ -7,10 +7,10 @@ use super::blocks;
 /// Outputs of a block: one for each warp.
 const OUTPUTS: usize = 8;
 
-/// Images that a warp takes at a time.
+/// `IMAGES` of the kernel: images that a warp computes together.
 const IMAGES: usize = 4;
 
-/// As `DenseArgs`.
+/// `DenseArgs` of the kernel.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct Args {
@@ -18,29 +18,30 @@ pub struct Args {
     pub x: u64,
     /// f32 [outputs, inputs].
     pub weights: u64,
-    /// f32 [outputs].
+    /// f32 [outputs], or 0.
     pub scale: u64,
-    /// f32 [outputs].
+    /// f32 [outputs], or 0.
     pub bias: u64,
     /// f32 [images, out_pitch].
     pub out: u64,
-    /// f32 [images, out_pitch]: the value after LINEAR and after ACTIVATION.
-    pub see: [u64; 2],
-    /// Clips.
+    /// f32 [images, out_pitch] each: where the values after LINEAR and after ACTIVATION are copied
+    /// for an observer.
+    pub observed: [u64; 2],
+    /// Number of images.
     pub images: i32,
-    /// Channels that count.
+    /// Input channels without padding.
     pub inputs: i32,
-    /// With padding.
+    /// Input channels with padding.
     pub in_pitch: i32,
-    /// Channels that count.
+    /// Output channels without padding.
     pub outputs: i32,
-    /// With padding.
+    /// Output channels with padding.
     pub out_pitch: i32,
-    /// An activation.
+    /// An [`super::args::Activation`].
     pub activation: i32,
 }
 
-/// Blocks.
+/// The grid: groups of outputs, groups of images.
 pub fn grid(args: &Args) -> [u32; 3] {
     [blocks(args.out_pitch as usize, OUTPUTS), blocks(args.images as usize, IMAGES), 1]
 }

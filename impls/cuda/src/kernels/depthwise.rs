@@ -1,4 +1,4 @@
-//! Depthwise convolution 2x2 of stride 2 (`depthwise.cu`).
+//! Depthwise 2x2 convolution with stride 2 (`depthwise.cu`).
 
 use bytemuck::{Pod, Zeroable};
 use spec::Precision;
@@ -6,31 +6,31 @@ use spec::Precision;
 use super::args::Epilogue;
 use super::{THREADS, blocks, vector};
 
-/// As `DepthwiseArgs`.
+/// `DepthwiseArgs` of the kernel.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct Args {
     /// Stored [images, height, width, pitch].
     pub x: u64,
-    /// f32 [4, pitch].
+    /// f32 [4, pitch], the kernel's pixels in row-major order.
     pub weights: u64,
-    /// Clips.
+    /// Number of images.
     pub images: i32,
-    /// Of the input.
+    /// Height of the input.
     pub height: i32,
-    /// Of the input.
+    /// Width of the input.
     pub width: i32,
-    /// Of the result.
+    /// Height of the result.
     pub out_height: i32,
-    /// Of the result.
+    /// Width of the result.
     pub out_width: i32,
-    /// Padding.
+    /// Alignment.
     pub unused: i32,
-    /// What becomes of the sums; its pitch is the input's, too.
+    /// What happens to the sums; the input has the same pitch.
     pub epilogue: Epilogue,
 }
 
-/// Blocks.
+/// The grid: one thread for each vector of the result.
 pub fn grid(args: &Args, precision: Precision) -> [u32; 3] {
     let pixels = args.images as usize * args.out_height as usize * args.out_width as usize;
     [blocks(pixels * (args.epilogue.pitch as usize / vector(precision)), THREADS as usize), 1, 1]

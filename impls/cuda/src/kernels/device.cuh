@@ -1,9 +1,13 @@
-// The machine that the kernels are written for: the only file with inline PTX. With EMULATE, the
-// same words mean the host (emulate.hpp), so that every kernel runs where there is no GPU.
+// The only file with inline PTX: the primitives that the kernels are written in. With EMULATE defined, the
+// same names are implemented on the host (emulate.hpp), so that every kernel runs where there is no GPU.
 //
-// One of PRECISION_F32, PRECISION_TF32, PRECISION_BF16, PRECISION_F16 says how numbers are stored and
-// multiplied; sums are float32 always. ARGS_BYTES is the size of the arguments on the Rust side,
-// RESIDENT the blocks for which a multiprocessor's registers must suffice.
+// Definitions that the compiler is given (Variant::defines in mod.rs):
+//   PRECISION_F32, _TF32, _BF16 or _F16   how numbers are stored and multiplied; sums are always float32
+//   ARGS_BYTES                            size of the argument struct on the Rust side
+//   SHARED_BYTES                          dynamic shared memory of a block
+//   RESIDENT                              blocks for which the registers of a multiprocessor must suffice
+//   BM, BN, WARPS_M, WARPS_N, SLOTS       the tile, for kernels that include mainloop.cuh
+//   GATED                                 whether a source has a gate (mainloop.cuh)
 #pragma once
 
 typedef unsigned char u8;
@@ -22,9 +26,10 @@ typedef long long i64;
 #define DEVICE_MEMBER __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
 
-// A kernel with one argument, a struct.
+// Defines a kernel with one argument, a struct in constant memory that Rust fills (the `.rs` file of the same
+// name).
 #define KERNEL(name, Args, threads)                                \
-    static_assert(sizeof(Args) == ARGS_BYTES, "Rust disagrees");   \
+    static_assert(sizeof(Args) == ARGS_BYTES, "the argument struct differs in size from the Rust side");   \
     extern "C" __global__ void __launch_bounds__(threads, RESIDENT) \
         name(const __grid_constant__ Args args)
 
@@ -35,22 +40,25 @@ DEVICE int block_z() { return blockIdx.z; }
 DEVICE void sync_threads() { __syncthreads(); }
 DEVICE float shuffle_xor(float v, int mask) { return __shfl_xor_sync(0xffffffffu, v, mask); }
 
-// Arithmetic that no compiler contracts or reorders, so that fused and separate kernels agree.
+// Arithmetic that no compiler contracts or reorders, so that fused and separate kernels give the same bits.
 DEVICE float add(float a, float b) { return __fadd_rn(a, b); }
 DEVICE float mul(float a, float b) { return __fmul_rn(a, b); }
 DEVICE float fma_(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 DEVICE float divide(float a, float b) { return __fdiv_rn(a, b); }
 DEVICE float exponential(float v) { return expf(v); }
 
-// Dynamic shared memory.
+// Start of the block's dynamic shared memory, SHARED_BYTES long.
 DEVICE u8* shared_memory() {
     extern __shared__ __align__(128) u8 memory[];
     return memory;
 }
 
+// The 32-bit address in shared memory that PTX instructions take.
 DEVICE u32 shared_address(const void* p) { return static_cast<u32>(__cvta_generic_to_shared(p)); }
 
-// Copies 16 bytes into shared memory, or zeros where `valid` is false; done after `wait`.
+// Starts a copy of 16 bytes into shared memory, or of zeros where `valid` is false. Both addresses must be
+// aligned to 16 bytes. This thread sees the bytes after `wait`, other threads after `wait` and a barrier.
+// Before sm_80 the copy is synchronous.
 DEVICE void copy_async(void* to, const void* from, bool valid) {
 #if __CUDA_ARCH__ >= 800
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
@@ -61,14 +69,14 @@ DEVICE void copy_async(void* to, const void* from, bool valid) {
 #endif
 }
 
-// Ends a group of copies.
+// Ends a group of copies: those since the last commit.
 DEVICE void commit() {
 #if __CUDA_ARCH__ >= 800
     asm volatile("cp.async.commit_group;" ::: "memory");
 #endif
 }
 
-// Waits until at most so many groups of this thread are under way.
+// Waits until at most GROUPS committed groups of this thread are still under way.
 template <int GROUPS>
 DEVICE void wait() {
 #if __CUDA_ARCH__ >= 800
@@ -76,8 +84,8 @@ DEVICE void wait() {
 #endif
 }
 
-// Four 8x8 matrices of 16-bit values, or 8x4 of 32-bit ones: lane l names row l % 8 of matrix l / 8,
-// and gets the 32 bits of row l / 4, column l % 4 of each.
+// Reads four matrices of 8 rows of 16 bytes, which are 8x8 values of 16 bits or 8x4 of 32 bits. Lane l passes
+// the address of row l % 8 of matrix l / 8, and receives the 32-bit word l % 4 of row l / 4 of each matrix.
 DEVICE void load_matrices(u32 (&r)[4], const void* row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
@@ -85,7 +93,7 @@ DEVICE void load_matrices(u32 (&r)[4], const void* row) {
                  : "memory");
 }
 
-// d += a b: 16 rows, 8 columns, a depth of 32 bytes.
+// d += a * b for a of 16 rows and b of 8 columns, over 32 bytes of K: 16 half-precision or 8 TF32 values.
 DEVICE void multiply_matrices(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
 #if defined(PRECISION_BF16)
     asm volatile(
@@ -114,7 +122,8 @@ DEVICE void multiply_matrices(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) 
 #endif
 }
 
-// A float32 with 10 bits of fraction, to nearest.
+// Rounds a float32 to the 10 fraction bits of TF32, to nearest, ties away from zero. Does nothing in other
+// precisions.
 DEVICE u32 round_tf32(u32 bits) {
     u32 out = bits;
 #if defined(PRECISION_TF32)
@@ -125,6 +134,7 @@ DEVICE u32 round_tf32(u32 bits) {
 
 DEVICE float float_of(u32 bits) { return __uint_as_float(bits); }
 
+// Rounds to the 16-bit storage format, to nearest even.
 DEVICE u16 round_16(float v) {
     u16 bits;
 #if defined(PRECISION_F16)
@@ -144,7 +154,8 @@ DEVICE float widen_f16(u16 bits) {
 }
 #endif
 
-// T is a stored number; VEC of them are 16 bytes.
+// T is the storage format; a vector of VEC values is 16 bytes, the unit of every access to maps. widen and
+// narrow convert to and from float32.
 #if defined(PRECISION_F32) || defined(PRECISION_TF32)
 typedef float T;
 constexpr int VEC = 4;
@@ -161,12 +172,12 @@ DEVICE float widen(T v) { return float_of(static_cast<u32>(v) << 16); }
 DEVICE T narrow(float v) { return round_16(v); }
 #endif
 
-// VEC stored numbers, read or written at once.
+// A vector in the storage format.
 struct alignas(16) Stored {
     T v[VEC];
 };
 
-// VEC sums.
+// A vector in float32.
 struct Values {
     float v[VEC];
 };
@@ -192,9 +203,11 @@ DEVICE uint4 pack(const Values& values) {
     return both.chunk;
 }
 
+// Reads and writes a vector in the storage format, 16 bytes.
 DEVICE Values load(const T* from) { return unpack(read_16(from)); }
 DEVICE void store(T* to, const Values& values) { *reinterpret_cast<uint4*>(to) = pack(values); }
 
+// Reads and writes a vector of float32, 16 or 32 bytes, as one or two accesses of 16 bytes.
 DEVICE Values load_wide(const float* from) {
     Values out;
     UNROLL for (int at = 0; at < VEC; at += 4) {

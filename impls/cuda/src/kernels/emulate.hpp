@@ -1,11 +1,17 @@
-// The host as a GPU, for proof without one. Blocks run one after another; the threads of a block are
-// fibers, which change places only at barriers and at what a warp does together. How they are ordered,
-// and when asynchronous copies arrive, is a schedule: a kernel whose result depends on it has a race.
+// The primitives of device.cuh on the host, so that kernels can be tested without a GPU.
 //
-// What it finds: a missing barrier (shared memory begins as NaN), a wait that is too weak (lazy copies
-// land at the wait, eager ones at once), a barrier that not everybody reaches, misaligned access (UBSan
-// traps), access outside of a buffer or of shared memory (both end at a page that cannot be touched), bank
-// conflicts of ldmatrix. It does not reproduce how tensor cores round.
+// The blocks of a grid run one after another. The threads of a block are fibers, which switch only at barriers
+// and at warp-wide operations (ldmatrix, mma.sync, shuffles). A Launch fixes a schedule: the order in which
+// fibers run, and when asynchronous copies arrive. A kernel whose result depends on the schedule has a race.
+//
+// The emulator finds
+//   - a missing barrier: shared memory starts as NaN, and some schedule reads it too early;
+//   - a wait that is too weak: lazy copies arrive at the wait, eager ones at once;
+//   - a barrier that only some threads reach;
+//   - misaligned access, at which UBSan traps;
+//   - access outside a buffer: global buffers and shared memory end at an inaccessible page;
+//   - bank conflicts of ldmatrix, which are counted.
+// It does not reproduce how tensor cores round.
 #pragma once
 #include <csetjmp>
 #include <csignal>
@@ -28,16 +34,17 @@ namespace emulate {
 constexpr int MAX_THREADS = 1024;
 constexpr size_t STACK = 64 * 1024;
 
-// In the order of the Rust side.
+// The same layout as `LaunchParams` in device/host.rs.
 struct Launch {
     int grid[3];
     int threads;
     int shared_bytes;
-    int order;  // 0 forward, 1 backward, else a seed for a random order
-    int eager;  // copies land at once instead of at the wait
+    int order;  // 0: threads and blocks forward; 1: backward; otherwise the seed of a random order
+    int eager;  // copies arrive when they are issued instead of when they are waited for
     int unused;
 };
 
+// One asynchronous copy of 16 bytes, or of zeros where it is not valid.
 struct Copy {
     void* to;
     const void* from;
@@ -46,20 +53,22 @@ struct Copy {
 
 enum State { READY, AT_BARRIER, IN_WARP, DONE };
 
+// A thread of the block.
 struct Fiber {
     void* stack_pointer = nullptr;
     State state = DONE;
-    std::vector<std::vector<Copy>> groups;  // committed copies that may not have arrived
-    std::vector<Copy> open;                 // not committed yet
-    // What this lane brings to something that its warp does together, and gets from it.
+    std::vector<std::vector<Copy>> groups;  // committed groups of copies that may still be under way
+    std::vector<Copy> open;                 // copies since the last commit
+    // Operands and results of this lane in a warp-wide operation.
     const void* row;
     float value;
     int mask;
     u32 matrices[4], a[4], b[2];
     float* d;
-    int what;
+    int operation;
 };
 
+// The state of the block that runs.
 struct Block {
     Launch launch;
     int index[3];
@@ -71,13 +80,14 @@ struct Block {
     char message[512];
     bool failed;
     u64 random;
-    long conflicts;  // ldmatrix reads that met in a bank
+    long conflicts;  // ldmatrix rows that hit a bank which another row of the same matrix uses
 };
 
 inline thread_local Block* block = nullptr;
-inline thread_local sigjmp_buf* way_out = nullptr;
+// Where the signal handler continues after a fault of a kernel.
+inline thread_local sigjmp_buf* fault_exit = nullptr;
 
-// Saves the registers that a call preserves, and goes on on another stack.
+// Saves the callee-saved registers on this stack, stores its pointer in *from, and continues on the stack `to`.
 #if defined(__x86_64__)
 asm(R"(
 .text
@@ -101,27 +111,28 @@ emulate_switch:
 )");
 extern "C" void emulate_switch(void** from, void* to);
 #else
-#error "the emulation switches fibers by assembly for x86-64"
+#error "the emulator switches fibers with assembly for x86-64; this host has another architecture"
 #endif
 
-inline void to_scheduler() {
+inline void switch_to_scheduler() {
     emulate_switch(&block->fibers[block->current].stack_pointer, block->scheduler);
 }
 
+// Reports a fault of the running thread and abandons the grid. Only the first message is kept.
 [[noreturn]] inline void fail(const char* what) {
     if (!block->failed)
         snprintf(block->message, sizeof block->message, "%s (block %d %d %d, thread %d)", what,
                  block->index[0], block->index[1], block->index[2], block->current);
     block->failed = true;
-    for (;;) to_scheduler();
+    for (;;) switch_to_scheduler();
 }
 
-inline void begin_fiber() {
+inline void fiber_main() {
     block->body();
     Fiber& self = block->fibers[block->current];
     self.state = DONE;
-    if (!self.open.empty()) fail("a thread ended with copies that it never committed");
-    for (;;) to_scheduler();
+    if (!self.open.empty()) fail("a thread ended with asynchronous copies that it never committed");
+    for (;;) switch_to_scheduler();
 }
 
 inline Fiber& self() { return block->fibers[block->current]; }
@@ -133,7 +144,8 @@ inline u32 next_random(u32 below) {
     return static_cast<u32>(block->random % below);
 }
 
-inline void land(const std::vector<Copy>& copies) {
+// Performs copies.
+inline void complete(const std::vector<Copy>& copies) {
     for (const Copy& copy : copies) {
         if (copy.valid)
             memcpy(copy.to, copy.from, 16);
@@ -154,6 +166,7 @@ inline float bits_to_float(u32 bits) {
     return v;
 }
 
+// Value `at` of a vector of words in the storage format.
 inline float element(const u32* words, int at) {
 #if defined(PRECISION_F32) || defined(PRECISION_TF32)
     return bits_to_float(words[at]);
@@ -169,6 +182,8 @@ inline float element(const u32* words, int at) {
 
 enum { MATRICES, MULTIPLY, SHUFFLE };
 
+// ldmatrix.x4; counts bank conflicts. The eight rows of a matrix are 16 bytes each, and the banks of shared
+// memory repeat every 128 bytes, so two rows conflict if their addresses are equal modulo 128.
 inline void load_matrices_of(Fiber* warp) {
     for (int matrix = 0; matrix < 4; matrix++) {
         u32 banks = 0;
@@ -186,7 +201,8 @@ inline void load_matrices_of(Fiber* warp) {
     }
 }
 
-// The layout of fragments in the PTX manual: mma.m16n8k16 (16-bit), mma.m16n8k8 (tf32).
+// mma.sync with the fragment layouts of the PTX manual: m16n8k16 for 16-bit values, m16n8k8 for TF32. Sums in
+// float32, in the order of k.
 inline void multiply_of(Fiber* warp) {
     constexpr int PER_WORD = sizeof(u32) / sizeof(
 #if defined(PRECISION_F32) || defined(PRECISION_TF32)
@@ -195,8 +211,8 @@ inline void multiply_of(Fiber* warp) {
         u16
 #endif
     );
-    constexpr int DEPTH = 8 * PER_WORD;
-    float a[16][DEPTH], b[DEPTH][8];
+    constexpr int K = 8 * PER_WORD;
+    float a[16][K], b[K][8];
     for (int lane = 0; lane < 32; lane++) {
         Fiber& f = warp[lane];
         for (int word = 0; word < 4; word++) {
@@ -210,47 +226,51 @@ inline void multiply_of(Fiber* warp) {
     for (int lane = 0; lane < 32; lane++) {
         for (int i = 0; i < 4; i++) {
             float sum = warp[lane].d[i];
-            for (int k = 0; k < DEPTH; k++)
+            for (int k = 0; k < K; k++)
                 sum += a[lane / 4 + i / 2 * 8][k] * b[k][lane % 4 * 2 + i % 2];
             warp[lane].d[i] = sum;
         }
     }
 }
 
+// shfl.sync.bfly.
 inline void shuffle_of(Fiber* warp) {
     float values[32];
     for (int lane = 0; lane < 32; lane++) values[lane] = warp[lane].value;
     for (int lane = 0; lane < 32; lane++) warp[lane].value = values[lane ^ warp[lane].mask];
 }
 
-// Something that all lanes of a warp do together: the last one to come does it for all.
-inline void together(int what) {
+// A warp-wide operation: the last lane that arrives performs it for all lanes.
+inline void run_by_warp(int operation) {
     Fiber& f = self();
-    f.what = what;
+    f.operation = operation;
     f.state = IN_WARP;
     int first = block->current / 32 * 32;
     Fiber* warp = &block->fibers[first];
     bool all = true;
     for (int lane = 0; lane < 32; lane++) {
         all = all && first + lane < block->launch.threads && warp[lane].state == IN_WARP;
-        if (warp[lane].state == IN_WARP && warp[lane].what != what) fail("lanes of a warp disagree on what to do");
+        if (warp[lane].state == IN_WARP && warp[lane].operation != operation)
+            fail("the lanes of a warp called different warp-wide operations");
     }
     if (all) {
-        if (what == MATRICES) load_matrices_of(warp);
-        if (what == MULTIPLY) multiply_of(warp);
-        if (what == SHUFFLE) shuffle_of(warp);
+        if (operation == MATRICES) load_matrices_of(warp);
+        if (operation == MULTIPLY) multiply_of(warp);
+        if (operation == SHUFFLE) shuffle_of(warp);
         for (int lane = 0; lane < 32; lane++) warp[lane].state = READY;
         if (block->launch.order < 2) return;
     }
-    to_scheduler();
+    switch_to_scheduler();
 }
 
+// Runs a thread until it switches back.
 inline void resume(int thread) {
     block->current = thread;
     emulate_switch(&block->scheduler, block->fibers[thread].stack_pointer);
 }
 
-// Runs a warp until no lane of it can go on; says whether any could.
+// Runs threads first..last, a warp, until none is ready. Under a random order each runs once at most, so that
+// other warps can run in between. Returns whether any thread ran.
 inline bool run_warp(int first, int last) {
     bool any = false, again = true;
     while (again && !block->failed) {
@@ -262,11 +282,12 @@ inline bool run_warp(int first, int last) {
             resume(first + lane);
             any = again = true;
         }
-        if (block->launch.order >= 2) break;  // other warps may come in between
+        if (block->launch.order >= 2) break;
     }
     return any;
 }
 
+// Runs all threads of a block. When all wait at the barrier, it opens; when nobody can run, that is a fault.
 inline void run_fibers() {
     int threads = block->launch.threads, warps = (threads + 31) / 32;
     while (!block->failed) {
@@ -283,17 +304,26 @@ inline void run_fibers() {
             waiting += f.state == AT_BARRIER;
         }
         if (done == threads) return;
-        if (waiting && done) return (void)(block->failed = true, snprintf(block->message, sizeof block->message,
-            "%d threads wait at a barrier that %d threads never reach (block %d %d %d)", waiting, done,
-            block->index[0], block->index[1], block->index[2]));
-        if (waiting != threads) return (void)(block->failed = true, snprintf(block->message, sizeof block->message,
-            "a deadlock: a warp waits for lanes that wait elsewhere (block %d %d %d)", block->index[0],
-            block->index[1], block->index[2]));
+        const int* at = block->index;
+        if (waiting && done) {
+            snprintf(block->message, sizeof block->message,
+                     "%d threads wait at a barrier that %d ended threads never reach (block %d %d %d)", waiting,
+                     done, at[0], at[1], at[2]);
+            block->failed = true;
+            return;
+        }
+        if (waiting != threads) {
+            snprintf(block->message, sizeof block->message,
+                     "deadlock: lanes of a warp wait for others that wait elsewhere (block %d %d %d)", at[0],
+                     at[1], at[2]);
+            block->failed = true;
+            return;
+        }
         for (Fiber& f : block->fibers) f.state = READY;
     }
 }
 
-// Memory between two pages that cannot be touched; the end is exact to 16 bytes.
+// Memory between two inaccessible pages. It ends, rounded up to 16 bytes, where the second of them starts.
 struct Guarded {
     size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE)), inner = 0;
     u8 *base = nullptr, *data = nullptr;
@@ -308,28 +338,28 @@ struct Guarded {
     ~Guarded() { munmap(base, inner + 2 * page); }
 };
 
-inline struct sigaction before[3];
+inline struct sigaction previous[3];
 inline const int SIGNALS[3] = {SIGSEGV, SIGBUS, SIGILL};
 
 inline void on_signal(int signal, siginfo_t* info, void*) {
-    if (way_out && block) {
+    if (fault_exit && block) {
         snprintf(block->message, sizeof block->message, "%s at %p (block %d %d %d, thread %d)",
-                 signal == SIGILL ? "misaligned or undefined access" : "access outside of a buffer", info->si_addr,
-                 block->index[0], block->index[1], block->index[2], block->current);
-        siglongjmp(*way_out, 1);
+                 signal == SIGILL ? "misaligned access or undefined behaviour" : "access outside of a buffer",
+                 info->si_addr, block->index[0], block->index[1], block->index[2], block->current);
+        siglongjmp(*fault_exit, 1);
     }
-    // Not ours: as it was before, and once more.
+    // The fault is not a kernel's. Restore the previous handler; the instruction then faults again.
     for (int i = 0; i < 3; i++)
-        if (SIGNALS[i] == signal) sigaction(signal, &before[i], nullptr);
+        if (SIGNALS[i] == signal) sigaction(signal, &previous[i], nullptr);
 }
 
-inline void listen() {
+inline void install_signal_handlers() {
     static const bool done = [] {
         for (int i = 0; i < 3; i++) {
             struct sigaction action = {};
             action.sa_sigaction = on_signal;
             action.sa_flags = SA_SIGINFO | SA_NODEFER;
-            sigaction(SIGNALS[i], &action, &before[i]);
+            sigaction(SIGNALS[i], &action, &previous[i]);
         }
         return true;
     }();
@@ -344,21 +374,20 @@ inline void run_block(u8* stacks) {
         f.state = READY;
         f.groups.clear();
         f.open.clear();
-        // As emulate_switch leaves a stack: six registers and the address to return to, which finds the
-        // stack as after a call.
+        // The stack as emulate_switch expects it: six registers and a return address, aligned as after a call.
         void** top = reinterpret_cast<void**>(stacks + (thread + 1) * STACK) - 1;
-        *--top = reinterpret_cast<void*>(begin_fiber);
+        *--top = reinterpret_cast<void*>(fiber_main);
         for (int i = 0; i < 6; i++) *--top = nullptr;
         f.stack_pointer = top;
     }
     run_fibers();
 }
 
-// Runs a grid. Returns the message of what went wrong, or null.
+// Runs a grid. Returns null, or the message of the first fault, which is valid until this thread's next call.
 inline const char* run(const Launch& launch, const std::function<void()>& body, long* conflicts) {
     static thread_local char message[512];
     static thread_local std::vector<u8> stacks;
-    listen();
+    install_signal_handlers();
     stacks.resize(STACK * static_cast<size_t>(launch.threads));
     Guarded shared(static_cast<size_t>(launch.shared_bytes));
     auto* b = new Block();
@@ -370,7 +399,7 @@ inline const char* run(const Launch& launch, const std::function<void()>& body, 
     block = b;
     sigjmp_buf out;
     if (sigsetjmp(out, 1) == 0) {
-        way_out = &out;
+        fault_exit = &out;
         long blocks = static_cast<long>(launch.grid[0]) * launch.grid[1] * launch.grid[2];
         for (long i = 0; i < blocks && !b->failed; i++) {
             long at = launch.order == 1 ? blocks - 1 - i : i;
@@ -382,7 +411,7 @@ inline const char* run(const Launch& launch, const std::function<void()>& body, 
     } else {
         b->failed = true;
     }
-    way_out = nullptr;
+    fault_exit = nullptr;
     block = nullptr;
     *conflicts = b->conflicts;
     bool failed = b->failed;
@@ -393,15 +422,15 @@ inline const char* run(const Launch& launch, const std::function<void()>& body, 
 
 }  // namespace emulate
 
-#define KERNEL(name, Args, count)                                                                    \
-    static_assert(sizeof(Args) == ARGS_BYTES, "Rust disagrees");                                     \
-    static void kernel_body(const Args& args);                                                       \
-    extern "C" const char* emulate_launch(const emulate::Launch* launch, const void* args, long* conflicts) { \
-        if (launch->threads != (count)) return "launched with another number of threads";            \
-        Args copy;                                                                                   \
-        memcpy(&copy, args, sizeof copy);                                                            \
-        return emulate::run(*launch, [&] { kernel_body(copy); }, conflicts);                         \
-    }                                                                                                \
+#define KERNEL(name, Args, count)                                                                           \
+    static_assert(sizeof(Args) == ARGS_BYTES, "the argument struct differs in size from the Rust side");    \
+    static void kernel_body(const Args& args);                                                              \
+    extern "C" const char* emulate_launch(const emulate::Launch* launch, const void* args, long* conflicts) {\
+        if (launch->threads != (count)) return "the launch has another number of threads than the kernel";  \
+        Args copy;                                                                                          \
+        memcpy(&copy, args, sizeof copy);                                                                   \
+        return emulate::run(*launch, [&] { kernel_body(copy); }, conflicts);                                \
+    }                                                                                                       \
     static void kernel_body(const Args& args)
 
 static inline int thread_index() { return emulate::block->current; }
@@ -411,14 +440,14 @@ static inline int block_z() { return emulate::block->index[2]; }
 
 static inline void sync_threads() {
     emulate::self().state = emulate::AT_BARRIER;
-    emulate::to_scheduler();
+    emulate::switch_to_scheduler();
 }
 
 static inline float shuffle_xor(float v, int mask) {
     emulate::Fiber& f = emulate::self();
     f.value = v;
     f.mask = mask;
-    emulate::together(emulate::SHUFFLE);
+    emulate::run_by_warp(emulate::SHUFFLE);
     return f.value;
 }
 
@@ -432,9 +461,9 @@ static inline u8* shared_memory() { return emulate::block->shared; }
 
 static inline void copy_async(void* to, const void* from, bool valid) {
     if (reinterpret_cast<uintptr_t>(to) % 16 || reinterpret_cast<uintptr_t>(from) % 16)
-        emulate::fail("cp.async: not aligned to 16 bytes");
+        emulate::fail("cp.async: an address is not aligned to 16 bytes");
     emulate::self().open.push_back({to, from, valid});
-    if (emulate::block->launch.eager) emulate::land({{to, from, valid}});
+    if (emulate::block->launch.eager) emulate::complete({{to, from, valid}});
 }
 
 static inline void commit() {
@@ -447,7 +476,7 @@ template <int GROUPS>
 static inline void wait() {
     emulate::Fiber& f = emulate::self();
     while (f.groups.size() > GROUPS) {
-        if (!emulate::block->launch.eager) emulate::land(f.groups.front());
+        if (!emulate::block->launch.eager) emulate::complete(f.groups.front());
         f.groups.erase(f.groups.begin());
     }
 }
@@ -455,7 +484,7 @@ static inline void wait() {
 static inline void load_matrices(u32 (&r)[4], const void* row) {
     emulate::Fiber& f = emulate::self();
     f.row = row;
-    emulate::together(emulate::MATRICES);
+    emulate::run_by_warp(emulate::MATRICES);
     memcpy(r, f.matrices, sizeof r);
 }
 
@@ -465,10 +494,10 @@ static inline void multiply_matrices(float (&d)[4], const u32 (&a)[4], u32 b0, u
     f.b[0] = b0;
     f.b[1] = b1;
     f.d = d;
-    emulate::together(emulate::MULTIPLY);
+    emulate::run_by_warp(emulate::MULTIPLY);
 }
 
-// To nearest, ties away from zero, as cvt.rna does.
+// To nearest, ties away from zero, as cvt.rna.tf32 does.
 static inline u32 round_tf32(u32 bits) {
 #if defined(PRECISION_TF32)
     return (bits & 0x7f800000u) == 0x7f800000u ? bits : (bits + 0x1000u) & ~0x1fffu;

@@ -1,45 +1,51 @@
-// What happens to sums before they are stored. A value passes the stages in order; any of them can
-// be copied out as float32 (`see`), which changes nothing, and a run can be taken up after one.
+// The epilogue: what happens to the sums of a tile before they are stored.
+//
+//   out = activation(sum * scale + bias + residual) * factor + addend
+//
+// It has five stages: the complete SUM, LINEAR (scale, bias and residual), ACTIVATION, PRODUCT (factor), END
+// (addend). The value after each stage can be copied out as float32 for an observer, which changes no bit of
+// the result, and an epilogue can continue after any stage (split_k_reduce.cu).
 #pragma once
 #include "device.cuh"
 
 enum Stage { START, SUM, LINEAR, ACTIVATION, PRODUCT, END };
 enum Activation { IDENTITY, RELU, SIGMOID };
 
-// out = activation(sum * scale + bias + residual) * factor + post. A null pointer leaves its part out.
-// Maps are [pixels, pitch]; scale and bias hold `pitch` values, post [pixels of an image, pitch].
+// A null pointer leaves its part out.
 struct Epilogue {
-    const float* scale;
-    const float* bias;
-    const T* residual;
-    const float* factor;
-    const float* post;
-    void* out;          // T, or float where `wide`
-    float* see[END];    // what the value is after SUM, LINEAR, ACTIVATION, PRODUCT, END; null: unseen
-    int channels;       // that count; the others become zeros
-    int pitch;          // with padding, of all maps here
-    int image;          // pixels of one image
-    int activation;
-    int from;           // the stage that the value has passed already
-    int wide;
+    const float* scale;    // [pitch]; requires a bias
+    const float* bias;     // [pitch]
+    const T* residual;     // [pixels, pitch]
+    const float* factor;   // [pixels, pitch]
+    const float* addend;   // [image_pixels, pitch], the same for every image: the positional embedding
+    void* out;             // [pixels, pitch] of T, or of float where `wide`
+    float* observed[END];  // [pixels, pitch], the value after SUM, LINEAR, ACTIVATION, PRODUCT and END
+    int channels;          // channels with a meaning; the others, up to pitch, become zeros
+    int pitch;             // channels with padding, the same in all maps here
+    int image_pixels;      // pixels of one image
+    int activation;        // an Activation
+    int from_stage;        // the Stage that the incoming value has passed already
+    int wide;              // whether `out` is float whatever T is
 };
 
 DEVICE float sigmoid(float v) { return divide(1.0f, add(1.0f, exponential(-v))); }
 
+// ReLU keeps NaN.
 DEVICE float activate(int activation, float v) {
-    if (activation == RELU) return v < 0.0f ? 0.0f : v;  // NaN stays
+    if (activation == RELU) return v < 0.0f ? 0.0f : v;
     return activation == SIGMOID ? sigmoid(v) : v;
 }
 
-DEVICE void see(const Epilogue& e, int stage, const Values& v, i64 at) {
-    if (e.see[stage - 1]) store_wide(e.see[stage - 1] + at, v);
+DEVICE void observe(const Epilogue& e, int stage, const Values& v, i64 at) {
+    if (e.observed[stage - 1]) store_wide(e.observed[stage - 1] + at, v);
 }
 
-// Takes VEC channels of a pixel (counted over all images) through the stages; returns what is stored.
-DEVICE Values finish(const Epilogue& e, Values v, int pixel, int channel) {
+// Applies the epilogue to VEC channels, from `channel` on, of a pixel counted over all images, and stores the
+// result. Returns the result as it was rounded for storage.
+DEVICE Values apply_epilogue(const Epilogue& e, Values v, int pixel, int channel) {
     i64 at = static_cast<i64>(pixel) * e.pitch + channel;
-    if (e.from < SUM) see(e, SUM, v, at);
-    if (e.from < LINEAR) {
+    if (e.from_stage < SUM) observe(e, SUM, v, at);
+    if (e.from_stage < LINEAR) {
         if (e.scale) {
             Values scale = load_wide(e.scale + channel), bias = load_wide(e.bias + channel);
             UNROLL for (int i = 0; i < VEC; i++) v.v[i] = fma_(v.v[i], scale.v[i], bias.v[i]);
@@ -51,27 +57,29 @@ DEVICE Values finish(const Epilogue& e, Values v, int pixel, int channel) {
             Values residual = load(e.residual + at);
             UNROLL for (int i = 0; i < VEC; i++) v.v[i] = add(v.v[i], residual.v[i]);
         }
-        see(e, LINEAR, v, at);
+        observe(e, LINEAR, v, at);
     }
-    if (e.from < ACTIVATION) {
+    if (e.from_stage < ACTIVATION) {
         UNROLL for (int i = 0; i < VEC; i++) v.v[i] = activate(e.activation, v.v[i]);
-        see(e, ACTIVATION, v, at);
+        observe(e, ACTIVATION, v, at);
     }
-    if (e.from < PRODUCT) {
+    if (e.from_stage < PRODUCT) {
         if (e.factor) {
             Values factor = load_wide(e.factor + at);
             UNROLL for (int i = 0; i < VEC; i++) v.v[i] = mul(v.v[i], factor.v[i]);
         }
-        see(e, PRODUCT, v, at);
+        observe(e, PRODUCT, v, at);
     }
-    if (e.from < END) {
-        if (e.post) {
-            Values post = load_wide(e.post + static_cast<i64>(pixel % e.image) * e.pitch + channel);
-            UNROLL for (int i = 0; i < VEC; i++) v.v[i] = add(v.v[i], post.v[i]);
+    if (e.from_stage < END) {
+        if (e.addend) {
+            i64 in_image = pixel % e.image_pixels;
+            Values addend = load_wide(e.addend + in_image * e.pitch + channel);
+            UNROLL for (int i = 0; i < VEC; i++) v.v[i] = add(v.v[i], addend.v[i]);
         }
-        see(e, END, v, at);
+        observe(e, END, v, at);
     }
-    // What NaN and infinity times zero weights are must not reach another layer.
+    // Padded channels are zeros even where the input holds NaN or infinity, whose product with the zero
+    // weights of these channels is NaN. The next layer would spread it to every channel.
     UNROLL for (int i = 0; i < VEC; i++) {
         if (channel + i >= e.channels) v.v[i] = 0.0f;
     }

@@ -1,11 +1,11 @@
-//! The clip to channels-last pixels (`import.cu`).
+//! From the planes of the network's input to channels-last pixels (`import.cu`).
 
 use bytemuck::{Pod, Zeroable};
 use spec::Precision;
 
 use super::{THREADS, blocks, vector};
 
-/// As `ImportArgs`.
+/// `ImportArgs` of the kernel.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct Args {
@@ -13,17 +13,17 @@ pub struct Args {
     pub clip: u64,
     /// Stored [images, pixels, pitch].
     pub out: u64,
-    /// Clips.
+    /// Number of images; a clip of frames counts as one.
     pub images: i32,
-    /// Of one.
+    /// Pixels of one image.
     pub pixels: i32,
-    /// 3 T.
+    /// Planes of one image: 3 colours times the number of frames.
     pub planes: i32,
     /// Channels with padding.
     pub pitch: i32,
 }
 
-/// Blocks.
+/// The grid: pixels, vectors of channels.
 pub fn grid(args: &Args, precision: Precision) -> [u32; 3] {
     let pixels = args.images as usize * args.pixels as usize;
     [blocks(pixels, THREADS as usize), blocks(args.pitch as usize, vector(precision)), 1]

@@ -1,4 +1,4 @@
-//! Max-pool 3x3 of stride 2 over max(x, 0) (`maxpool.cu`).
+//! ReLU and 3x3 max-pool with stride 2 (`maxpool.cu`).
 
 use bytemuck::{Pod, Zeroable};
 use spec::Precision;
@@ -6,29 +6,29 @@ use spec::Precision;
 use super::args::Epilogue;
 use super::{THREADS, blocks, vector};
 
-/// As `MaxPoolArgs`.
+/// `MaxPoolArgs` of the kernel.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct Args {
     /// Stored [images, height, width, pitch].
     pub x: u64,
-    /// Clips.
+    /// Number of images.
     pub images: i32,
-    /// Of the input.
+    /// Height of the input.
     pub height: i32,
-    /// Of the input.
+    /// Width of the input.
     pub width: i32,
-    /// Of the result.
+    /// Height of the result.
     pub out_height: i32,
-    /// Of the result.
+    /// Width of the result.
     pub out_width: i32,
-    /// Padding.
+    /// Alignment.
     pub unused: i32,
-    /// What becomes of the maxima; its pitch is the input's, too.
+    /// What happens to the maxima; the input has the same pitch.
     pub epilogue: Epilogue,
 }
 
-/// Blocks.
+/// The grid: one thread for each vector of the result.
 pub fn grid(args: &Args, precision: Precision) -> [u32; 3] {
     let pixels = args.images as usize * args.out_height as usize * args.out_width as usize;
     [blocks(pixels * (args.epilogue.pitch as usize / vector(precision)), THREADS as usize), 1, 1]

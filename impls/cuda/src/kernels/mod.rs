@@ -1,110 +1,103 @@
-//! The kernels: each `.cu` beside the `.rs` file that launches it.
+//! The kernels: each `.cu` file next to the `.rs` file that declares its arguments and its grid.
 
 pub mod args;
-pub mod combine;
+pub mod average_pool;
+pub mod average_tile_sums;
 pub mod conv;
 pub mod ctl;
 pub mod dense;
 pub mod depthwise;
-pub mod finish;
 pub mod import;
 pub mod maxpool;
-pub mod mean;
 pub mod normalize;
-pub mod pool;
+pub mod split_k_reduce;
 pub mod tile;
+pub mod tile_sums;
 
 use sha2::{Digest, Sha256};
 use spec::Precision;
 
 pub use tile::{Machine, Tile};
 
-/// What the kernels include.
+/// Name and text of the files that the kernels include.
 pub const HEADERS: [(&str, &str); 6] = [
     ("device.cuh", include_str!("device.cuh")),
     ("emulate.hpp", include_str!("emulate.hpp")),
     ("epilogue.cuh", include_str!("epilogue.cuh")),
     ("mainloop.cuh", include_str!("mainloop.cuh")),
-    ("pool.cuh", include_str!("pool.cuh")),
     ("tile.cuh", include_str!("tile.cuh")),
+    ("tile_sums.cuh", include_str!("tile_sums.cuh")),
 ];
 
-/// One `.cu` file.
+/// A `.cu` file, which holds one kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum File {
-    /// The mean from sums over tiles.
-    Combine,
-    /// Convolution.
+    /// Global average pool in one pass.
+    AveragePool,
+    /// Second pass of a global average pool: from sums over tiles to means.
+    AverageTileSums,
+    /// Convolution, or the sum of two.
     Conv,
     /// The end of a channel-time learning block.
     Ctl,
     /// Dense layer.
     Dense,
-    /// Depthwise convolution.
+    /// Depthwise 2x2 convolution.
     Depthwise,
-    /// Sums in memory through an epilogue.
-    Finish,
-    /// The clip to pixels.
+    /// From the planes of the input to channels-last pixels.
     Import,
-    /// Max-pool.
+    /// ReLU and max-pool of the stem.
     MaxPool,
-    /// Mean over the map.
-    Mean,
-    /// Decoded frames to the clip.
+    /// From decoded frames to the network's input.
     Normalize,
-    /// Sums over tiles of a map.
-    Pool,
+    /// Reduction of a split-K convolution, or the rest of an epilogue.
+    SplitKReduce,
+    /// First pass of a global average pool: sums over tiles of a map.
+    TileSums,
 }
 
-/// Name of the file and of the kernel in it, text, bytes of its argument.
-type Entry = (File, &'static str, &'static str, &'static str, usize);
+/// A row of the table of kernels.
+struct Entry {
+    file: File,
+    /// Name of the file, under which `gpu-check` records its digest.
+    file_name: &'static str,
+    /// Name of the kernel's entry point.
+    kernel: &'static str,
+    source: &'static str,
+    /// Size of the kernel's one argument.
+    args_bytes: usize,
+}
+
+/// A row of the table for the kernel `$name` in `$name.cu`, whose arguments the module `$name`
+/// declares.
+macro_rules! entry {
+    ($file:ident, $name:ident) => {
+        Entry {
+            file: File::$file,
+            file_name: concat!(stringify!($name), ".cu"),
+            kernel: stringify!($name),
+            source: include_str!(concat!(stringify!($name), ".cu")),
+            args_bytes: size_of::<$name::Args>(),
+        }
+    };
+}
 
 const FILES: [Entry; 11] = [
-    (
-        File::Combine,
-        "combine.cu",
-        "combine",
-        include_str!("combine.cu"),
-        size_of::<combine::Args>(),
-    ),
-    (File::Conv, "conv.cu", "conv", include_str!("conv.cu"), size_of::<conv::Args>()),
-    (File::Ctl, "ctl.cu", "ctl", include_str!("ctl.cu"), size_of::<ctl::Args>()),
-    (File::Dense, "dense.cu", "dense", include_str!("dense.cu"), size_of::<dense::Args>()),
-    (
-        File::Depthwise,
-        "depthwise.cu",
-        "depthwise",
-        include_str!("depthwise.cu"),
-        size_of::<depthwise::Args>(),
-    ),
-    (
-        File::Finish,
-        "finish.cu",
-        "finish_sums",
-        include_str!("finish.cu"),
-        size_of::<finish::Args>(),
-    ),
-    (File::Import, "import.cu", "import", include_str!("import.cu"), size_of::<import::Args>()),
-    (
-        File::MaxPool,
-        "maxpool.cu",
-        "maxpool",
-        include_str!("maxpool.cu"),
-        size_of::<maxpool::Args>(),
-    ),
-    (File::Mean, "mean.cu", "mean", include_str!("mean.cu"), size_of::<mean::Args>()),
-    (
-        File::Normalize,
-        "normalize.cu",
-        "normalize",
-        include_str!("normalize.cu"),
-        size_of::<normalize::Args>(),
-    ),
-    (File::Pool, "pool.cu", "pool_map", include_str!("pool.cu"), size_of::<pool::Args>()),
+    entry!(AveragePool, average_pool),
+    entry!(AverageTileSums, average_tile_sums),
+    entry!(Conv, conv),
+    entry!(Ctl, ctl),
+    entry!(Dense, dense),
+    entry!(Depthwise, depthwise),
+    entry!(Import, import),
+    entry!(MaxPool, maxpool),
+    entry!(Normalize, normalize),
+    entry!(SplitKReduce, split_k_reduce),
+    entry!(TileSums, tile_sums),
 ];
 
-/// Each kernel's file with the SHA-256 over it and all that it may include on a GPU: whether a kernel
-/// is still the one that was checked.
+/// Name of each kernel's file, and the SHA-256 over it and all headers that it may include on a
+/// GPU. `gpu-check` records it, so that a report can tell whether a kernel has changed since.
 pub fn digests() -> Vec<(&'static str, String)> {
     let headers = HEADERS.iter().filter(|(name, _)| name.ends_with(".cuh"));
     let digest = |source: &str| {
@@ -113,14 +106,14 @@ pub fn digests() -> Vec<(&'static str, String)> {
         headers.clone().for_each(|(_, text)| hash.update(text));
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     };
-    FILES.iter().map(|entry| (entry.1, digest(entry.3))).collect()
+    FILES.iter().map(|entry| (entry.file_name, digest(entry.source))).collect()
 }
 
-/// Threads of a block of the kernels without tiles.
+/// Threads in a block of a kernel without tiles.
 pub const THREADS: u32 = 256;
 
-/// A kernel as it is compiled: a file, a number format, and for convolutions a tile and whether the
-/// input is gated.
+/// A kernel as it is compiled: a file for one precision and, for convolutions, for one tile and
+/// with or without a gate on the input.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Variant {
     file: File,
@@ -130,19 +123,19 @@ pub struct Variant {
 }
 
 impl Variant {
-    /// A kernel without tiles.
+    /// A kernel that has no tile.
     pub fn new(file: File, precision: Precision) -> Self {
         Variant { file, precision, tile: None, gated: false }
     }
 
-    /// A kernel with tiles.
+    /// A convolution or a CTL block.
     pub fn tiled(file: File, precision: Precision, tile: Tile, gated: bool) -> Self {
         Variant { file, precision, tile: Some(tile), gated }
     }
 
-    /// Every kernel that the engine can ask for in a precision.
+    /// Every kernel that the engine can use in a precision.
     pub fn all(precision: Precision) -> Vec<Variant> {
-        let plain = FILES.iter().map(|entry| entry.0);
+        let plain = FILES.iter().map(|entry| entry.file);
         let plain = plain.filter(|file| !matches!(file, File::Conv | File::Ctl));
         let mut all: Vec<Variant> = plain.map(|file| Variant::new(file, precision)).collect();
         let tiled = |file, tiles: &[Tile]| -> Vec<Variant> {
@@ -155,46 +148,47 @@ impl Variant {
     }
 
     fn entry(&self) -> &'static Entry {
-        let found = FILES.iter().find(|entry| entry.0 == self.file);
-        found.expect("every file is in the table")
+        let found = FILES.iter().find(|entry| entry.file == self.file);
+        found.expect("FILES has a row for every File")
     }
 
-    /// Name of its file.
+    /// Name of the `.cu` file.
     pub fn file(&self) -> &'static str {
-        self.entry().1
+        self.entry().file_name
     }
 
-    /// Name of the kernel in it.
+    /// Name of the kernel's entry point.
     pub fn name(&self) -> &'static str {
-        self.entry().2
+        self.entry().kernel
     }
 
-    /// Text of its file.
+    /// Text of the `.cu` file.
     pub fn source(&self) -> &'static str {
-        self.entry().3
+        self.entry().source
     }
 
-    /// Bytes of its argument.
+    /// Size of the kernel's one argument in bytes.
     pub fn args_bytes(&self) -> usize {
-        self.entry().4
+        self.entry().args_bytes
     }
 
-    /// Threads of a block.
+    /// Threads in a block.
     pub fn threads(&self) -> u32 {
         self.tile.map_or(THREADS, |tile| tile.threads())
     }
 
-    /// Dynamic shared memory of a block.
+    /// Bytes of dynamic shared memory of a block.
     pub fn shared_bytes(&self) -> u32 {
         match (self.tile, self.file) {
             (Some(tile), _) => tile.shared_bytes(),
-            (None, File::Mean) => THREADS * mean::SHARED_PER_THREAD,
+            (None, File::AveragePool) => THREADS * average_pool::SHARED_PER_THREAD,
             (None, _) => 0,
         }
     }
 
-    /// Blocks for which a multiprocessor's registers must suffice, so that one computes while another
-    /// waits. Plain float32 needs them all for its sums, a gated input for what it holds back.
+    /// Blocks for which the registers of a multiprocessor must suffice (`__launch_bounds__`), so
+    /// that one block computes while another waits. Only one for plain float32 and for gated
+    /// inputs, which need more registers for their operands.
     fn resident(&self) -> u32 {
         match self.threads() {
             64 => 6,
@@ -203,7 +197,7 @@ impl Variant {
         }
     }
 
-    /// The options -D of its compilation.
+    /// The `-D` options that the compiler gets; `device.cuh` lists their meaning.
     pub fn defines(&self) -> Vec<String> {
         let mut defines = vec![
             format!("-DPRECISION_{}", self.precision.to_string().to_uppercase()),
@@ -217,14 +211,14 @@ impl Variant {
                 format!("-DBN={}", tile.outputs),
                 format!("-DWARPS_M={}", tile.warps.0),
                 format!("-DWARPS_N={}", tile.warps.1),
-                format!("-DSTEPS={}", tile.steps),
+                format!("-DSLOTS={}", tile.slots),
                 format!("-DGATED={}", self.gated),
             ]);
         }
         defines
     }
 
-    /// In words, for tables.
+    /// Name, precision, tile and gate in words, for messages.
     pub fn describe(&self) -> String {
         let tile = self.tile.map_or(String::new(), |t| format!(" {}x{}", t.pixels, t.outputs));
         let gated = if self.gated { " gated" } else { "" };
@@ -232,17 +226,17 @@ impl Variant {
     }
 }
 
-/// Whether numbers are stored in 16 bits.
+/// Whether a precision stores values in 16 bits.
 pub fn is_half(precision: Precision) -> bool {
     matches!(precision, Precision::Bf16 | Precision::F16)
 }
 
-/// Stored numbers in 16 bytes: channels are padded to whole vectors.
+/// Stored values in a vector of 16 bytes. The channels of maps are padded to whole vectors.
 pub fn vector(precision: Precision) -> usize {
     if is_half(precision) { 8 } else { 4 }
 }
 
-/// Blocks for so many items.
+/// Blocks that cover `items`, `each` in a block.
 fn blocks(items: usize, each: usize) -> u32 {
     u32::try_from(items.div_ceil(each)).expect("a grid of fewer than 2^32 blocks")
 }

@@ -1,10 +1,10 @@
-//! Decoded frames to the network's input (`normalize.cu`).
+//! From decoded frames to the network's input (`normalize.cu`).
 
 use bytemuck::{Pod, Zeroable};
 
 use super::{THREADS, blocks};
 
-/// As `NormalizeArgs`.
+/// `NormalizeArgs` of the kernel.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct Args {
@@ -12,21 +12,21 @@ pub struct Args {
     pub rgb: u64,
     /// f32 [images, 3, frames, pixels].
     pub clip: u64,
-    /// Of red, green, blue.
+    /// Mean of red, green and blue, from 0 to 255.
     pub mean: [f32; 3],
-    /// Of red, green, blue.
+    /// Standard deviation of red, green and blue, from 0 to 255.
     pub std: [f32; 3],
-    /// Clips.
+    /// Number of clips.
     pub images: i32,
-    /// Of one.
+    /// Frames of one clip.
     pub frames: i32,
-    /// Of a frame.
+    /// Pixels of one frame.
     pub pixels: i32,
-    /// Padding.
+    /// Alignment.
     pub unused: i32,
 }
 
-/// Blocks.
+/// The grid: one thread for each pixel of each frame.
 pub fn grid(args: &Args) -> [u32; 3] {
     let pixels = args.images as usize * args.frames as usize * args.pixels as usize;
     [blocks(pixels, THREADS as usize), 1, 1]

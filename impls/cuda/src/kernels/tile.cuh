@@ -1,19 +1,20 @@
-// From a thread's sums to whole rows of 16 bytes, by way of shared memory.
+// The end of a tile: from accumulators in registers, by way of shared memory, to vectors of VEC channels that
+// are stored with 16-byte accesses.
 #pragma once
 #include "epilogue.cuh"
 #include "mainloop.cuh"
-#include "pool.cuh"
+#include "tile_sums.cuh"
 
-// Calls done(values, pixel, channel) for every VEC outputs of the tile, up to `pitch` channels, and leaves
-// what it returns in shared memory in their place.
-template <class Done>
-DEVICE void each_row(const Sums& sums, const Extent& extent, int pitch, int first_pixel,
-                     int first_output, Done done) {
+// Calls store(values, pixel, channel) for every VEC channels of every pixel of the tile that lie inside the
+// result, and leaves what it returns in shared memory, [BM, OUT_PITCH], for store_tile_sums.
+template <class Store>
+DEVICE void for_each_vector(const Accumulators& acc, const Extent& extent, int pitch, int first_pixel,
+                            int first_output, Store store) {
     float* shared = reinterpret_cast<float*>(shared_memory());
     UNROLL for (int mi = 0; mi < MI; mi++) {
         UNROLL for (int ni = 0; ni < NI; ni++) {
             UNROLL for (int i = 0; i < 4; i++)
-                shared[sum_row(mi, i) * OUT_PITCH + sum_column(ni, i)] = sums.v[mi][ni][i];
+                shared[acc_row(mi, i) * OUT_PITCH + acc_column(ni, i)] = acc.v[mi][ni][i];
         }
     }
     sync_threads();
@@ -23,16 +24,17 @@ DEVICE void each_row(const Sums& sums, const Extent& extent, int pitch, int firs
         int pixel = first_pixel + row, channel = first_output + column;
         float* values = shared + row * OUT_PITCH + column;
         if (pixel < extent.pixels && channel < pitch)
-            store_wide(values, done(load_wide(values), pixel, channel));
+            store_wide(values, store(load_wide(values), pixel, channel));
     }
 }
 
-// Adds up what each_row has left, for the mean over the map.
-DEVICE void pool_rows(const Pool& pool, const Extent& extent, int pitch, int first_pixel, int first_output) {
+// Sums the values that for_each_vector has left in shared memory, for the average pool over the map.
+DEVICE void store_tile_sums(const TileSums& to, const Extent& extent, int pitch, int first_pixel,
+                            int first_output) {
     const float* shared = reinterpret_cast<const float*>(shared_memory());
     int rows = extent.pixels - first_pixel < BM ? extent.pixels - first_pixel : BM;
     sync_threads();
     for (int column = thread_index(); column < BN && first_output + column < pitch; column += THREADS)
-        pool_tile(pool, pitch, first_pixel / BM, first_pixel, rows, first_output + column,
-                  [&](int row) { return shared[row * OUT_PITCH + column]; });
+        sum_tile_channel(to, pitch, first_pixel / BM, first_pixel, rows, first_output + column,
+                         [&](int row) { return shared[row * OUT_PITCH + column]; });
 }

@@ -1,115 +1,133 @@
-//! Which tile computes a convolution, and among how many blocks its depth is split.
+//! Chooses the tile of a convolution, and how many blocks split its K.
 
-/// A block's share: pixels x outputs, by warps (rows, columns), with a pipeline of so many steps.
+/// The part of a product that a block computes: `pixels` x `outputs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Tile {
-    /// BM.
+    /// Rows of the tile, `BM` in the kernels.
     pub pixels: usize,
-    /// BN.
+    /// Columns of the tile, `BN` in the kernels.
     pub outputs: usize,
-    /// WARPS_M, WARPS_N.
+    /// Warps along the rows and along the columns, `WARPS_M` and `WARPS_N` in the kernels.
     pub warps: (usize, usize),
-    /// STEPS.
-    pub steps: usize,
-    /// Products per cycle and multiprocessor in percent of the best tile's: smaller tiles read more of
-    /// shared memory for each product. An estimate until a GPU has measured it.
+    /// Steps of K that shared memory holds at a time, `SLOTS` in the kernels.
+    pub slots: usize,
+    /// Multiply-adds per cycle and multiprocessor, in percent of the best tile's. Smaller tiles
+    /// read more of shared memory for each of them. The values are estimates, not measurements.
     rate: usize,
 }
 
-/// Tiles of convolutions. 16 outputs are the middle of the global branch.
+/// Tiles of convolutions. Those with 16 outputs are for the middle of the global branch, which has
+/// 16 channels.
 pub const TILES: [Tile; 6] = [
-    Tile { pixels: 128, outputs: 128, warps: (2, 4), steps: 4, rate: 100 },
-    Tile { pixels: 128, outputs: 64, warps: (4, 2), steps: 4, rate: 80 },
-    Tile { pixels: 64, outputs: 64, warps: (2, 2), steps: 4, rate: 70 },
-    Tile { pixels: 128, outputs: 16, warps: (4, 1), steps: 4, rate: 35 },
-    Tile { pixels: 32, outputs: 32, warps: (2, 1), steps: 4, rate: 40 },
-    Tile { pixels: 32, outputs: 16, warps: (2, 1), steps: 4, rate: 25 },
+    Tile { pixels: 128, outputs: 128, warps: (2, 4), slots: 4, rate: 100 },
+    Tile { pixels: 128, outputs: 64, warps: (4, 2), slots: 4, rate: 80 },
+    Tile { pixels: 64, outputs: 64, warps: (2, 2), slots: 4, rate: 70 },
+    Tile { pixels: 128, outputs: 16, warps: (4, 1), slots: 4, rate: 35 },
+    Tile { pixels: 32, outputs: 32, warps: (2, 1), slots: 4, rate: 40 },
+    Tile { pixels: 32, outputs: 16, warps: (2, 1), slots: 4, rate: 25 },
 ];
 
-/// Tiles of the fused block, which has two sets of sums.
+/// Tiles of the fused CTL block. Its two sets of accumulators leave no registers for a larger one.
 pub const CTL_TILES: [Tile; 2] = [TILES[1], TILES[2]];
 
-/// Bytes of a row of a step in shared memory.
-const ROW: usize = 64;
+/// Bytes of one row of a slot in shared memory.
+const ROW_BYTES: usize = 64;
 
-/// Most blocks that share a sum.
-const MOST_SPLITS: usize = 16;
+/// The most blocks that share a sum.
+const MAX_SPLITS: usize = 16;
 
-/// Steps of the depth that a block should have at least: its pipeline has to fill.
-const LEAST_STEPS: usize = 8;
+/// The fewest steps of K that a split may leave to a block; with fewer, filling the pipeline
+/// dominates.
+const MIN_STEPS: usize = 8;
 
 impl Tile {
-    /// Threads of a block.
+    /// Threads in a block.
     pub fn threads(&self) -> u32 {
         (self.warps.0 * self.warps.1 * 32) as u32
     }
 
-    /// Shared memory of a block: the pipeline, or the sums on their way out.
+    /// Bytes of shared memory of a block: the larger of the slots and, after the main loop, the
+    /// tile as f32 with rows padded by 8 values.
     pub fn shared_bytes(&self) -> u32 {
-        let pipeline = self.steps * (self.pixels + self.outputs) * ROW;
+        let pipeline = self.slots * (self.pixels + self.outputs) * ROW_BYTES;
         let sums = self.pixels * (self.outputs + 8) * size_of::<f32>();
         pipeline.max(sums) as u32
     }
 
-    /// Blocks of a product.
+    /// Tiles that cover a product of this size.
     pub fn blocks(&self, pixels: usize, outputs: usize) -> usize {
         pixels.div_ceil(self.pixels) * outputs.div_ceil(self.outputs)
     }
 }
 
-/// What a GPU has.
+/// The properties of a GPU that the choice of tiles depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Machine {
-    /// Multiprocessors.
-    pub processors: usize,
-    /// Bytes of shared memory that a block can have: 64 KiB on sm_75, 99 or more from sm_80 on.
+    /// Number of multiprocessors.
+    pub multiprocessors: usize,
+    /// Bytes of shared memory that a block can have: 64 KiB on sm_75, 99 KiB or more from sm_80 on.
     pub shared_bytes: usize,
 }
 
-/// How a convolution is cut.
+/// How a convolution is divided among blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cut {
-    /// The tile.
+pub struct Tiling {
+    /// The tile of a block.
     pub tile: Tile,
-    /// Blocks that share each sum.
+    /// Blocks that share each sum, each with a part of K.
     pub splits: usize,
 }
 
-/// What a product is: pixels x outputs over a depth of so many steps of 64 bytes.
+/// Size of a convolution as a matrix product.
 #[derive(Debug, Clone, Copy)]
 pub struct Product {
-    /// Of all images.
+    /// Pixels of all images, the rows.
     pub pixels: usize,
-    /// Channels of the result.
+    /// Channels of the result, the columns.
     pub outputs: usize,
-    /// Of the depth.
+    /// Length of the reduction, in steps of 64 bytes.
     pub steps: usize,
 }
 
 impl Product {
-    /// The cut that is estimated to take the least time.
-    pub fn cut(&self, machine: Machine, may_split: bool) -> Cut {
+    /// The tiling with the least estimated time, among those that fit into shared memory.
+    pub fn tiling(&self, machine: Machine, may_split: bool) -> Tiling {
         let fits = |tile: &Tile| tile.shared_bytes() as usize <= machine.shared_bytes;
-        let most = if may_split { self.steps / LEAST_STEPS } else { 1 };
+        let most = if may_split { self.steps / MIN_STEPS } else { 1 };
         let splits =
-            (0..).map(|power| 1 << power).take_while(|&s| s <= MOST_SPLITS.min(most.max(1)));
-        let cuts = splits.flat_map(|splits| TILES.map(|tile| Cut { tile, splits }));
-        let cuts = cuts.filter(|cut| fits(&cut.tile));
-        cuts.min_by_key(|cut| self.cost(*cut, machine.processors))
-            .expect("small tiles fit everywhere")
+            (0..).map(|power| 1 << power).take_while(|&s| s <= MAX_SPLITS.min(most.max(1)));
+        let tilings = splits.flat_map(|splits| TILES.map(|tile| Tiling { tile, splits }));
+        let tilings = tilings.filter(|tiling| fits(&tiling.tile));
+        tilings
+            .min_by_key(|tiling| self.cost(*tiling, machine.multiprocessors))
+            .expect("the smallest tile fits on every GPU")
     }
 
-    /// Time in products at the best rate, over 100: full waves of blocks over the multiprocessors, and
-    /// what a split sum costs to write and to read again.
-    fn cost(&self, cut: Cut, processors: usize) -> usize {
-        let Cut { tile, splits } = cut;
-        // A product of a step and its fill-in: a pipeline takes some steps to start.
-        let steps = self.steps.div_ceil(splits) + tile.steps;
+    /// Estimated time of a tiling. The unit is the time in which one multiprocessor, with the best
+    /// tile, advances one output by one step of K: 32 multiply-adds in half precision, 16 in
+    /// float32.
+    ///
+    /// The convolution takes full waves of blocks over the multiprocessors. Each block adds the
+    /// steps that fill its pipeline, one for each slot.
+    ///
+    /// The reduction of a split K costs `splits + 4` units for each output, divided among the
+    /// multiprocessors: one for every partial sum, of which 4 bytes are written and read again, and
+    /// four for the pass that reads the epilogue's operands and stores the result. These weights
+    /// are assumptions from before the engine ran on a GPU, neither derived nor fitted. They are
+    /// low for an H100: there, a unit is about 36 ps (64 operations at 30 % of 784 TFLOP/s on 132
+    /// multiprocessors), and 8 bytes of L2 traffic (6.5 TB/s, an estimate) take 160 ps, so a
+    /// partial sum costs four to five units. The second launch is not counted at all.
+    fn cost(&self, tiling: Tiling, multiprocessors: usize) -> usize {
+        let Tiling { tile, splits } = tiling;
+        let steps = self.steps.div_ceil(splits) + tile.slots;
         let block = tile.pixels * tile.outputs * steps * 100 / tile.rate;
-        let waves = (tile.blocks(self.pixels, self.outputs) * splits).div_ceil(processors);
-        let again =
-            if splits > 1 { self.pixels * self.outputs * (splits + 4) / processors } else { 0 };
-        waves * block + again
+        let waves = (tile.blocks(self.pixels, self.outputs) * splits).div_ceil(multiprocessors);
+        let reduction = if splits > 1 {
+            self.pixels * self.outputs * (splits + 4) / multiprocessors
+        } else {
+            0
+        };
+        waves * block + reduction
     }
 }
 
@@ -117,24 +135,24 @@ impl Product {
 mod tests {
     use super::*;
 
-    const H200: Machine = Machine { processors: 132, shared_bytes: 227 << 10 };
+    const H200: Machine = Machine { multiprocessors: 132, shared_bytes: 227 << 10 };
 
     #[test]
     fn large_products_take_large_tiles_and_small_ones_are_split() {
         let large = Product { pixels: 64 * 56 * 56, outputs: 128, steps: 36 };
-        assert_eq!(large.cut(H200, true), Cut { tile: TILES[0], splits: 1 });
+        assert_eq!(large.tiling(H200, true), Tiling { tile: TILES[0], splits: 1 });
         let small = Product { pixels: 49, outputs: 512, steps: 144 };
-        assert!(small.cut(H200, true).splits > 1);
-        assert_eq!(small.cut(H200, false).splits, 1);
+        assert!(small.tiling(H200, true).splits > 1);
+        assert_eq!(small.tiling(H200, false).splits, 1);
         let narrow = Product { pixels: 64 * 56 * 56, outputs: 16, steps: 18 };
-        assert_eq!(narrow.cut(H200, true).tile.outputs, 16);
+        assert_eq!(narrow.tiling(H200, true).tile.outputs, 16);
     }
 
     #[test]
     fn tiles_fit_into_the_shared_memory_of_the_gpu() {
-        let t4 = Machine { processors: 40, shared_bytes: 64 << 10 };
+        let t4 = Machine { multiprocessors: 40, shared_bytes: 64 << 10 };
         let large = Product { pixels: 64 * 56 * 56, outputs: 128, steps: 36 };
-        assert_eq!(large.cut(t4, true).tile, TILES[1]);
+        assert_eq!(large.tiling(t4, true).tile, TILES[1]);
         let most = TILES.iter().map(Tile::shared_bytes).max();
         assert!(most <= Some(99 * 1024), "{most:?}");
     }

@@ -1,5 +1,5 @@
-//! From the model's description to steps (paper, section 3; `impls/scalar/src/network.rs` has the
-//! network in plain words).
+//! Builds the plan from the model's description (section 3 of the paper). The plainest version of
+//! the network is `impls/scalar/src/network.rs`.
 
 use checkpoint::Weights;
 use spec::model::{
@@ -9,12 +9,13 @@ use spec::{EngineError, Model, Precision};
 
 use super::constants::{Constant, Constants};
 use super::fold::{Affine, Kernel, Params};
-use super::{Block, Conv, Finish, Input, Map, Op, Plan, Post, Step, embedding};
+use super::{Conv, CtlBlock, Embedding, Epilogue, Input, Map, Op, Plan, Step, embedding};
 use crate::device::failed;
 use crate::kernels::args::{Activation, stage};
 use crate::kernels::vector;
 
-/// Makes the plan of a network.
+/// Makes the plan of a network. A missing tensor is [`EngineError::MissingWeight`], one of another
+/// shape is [`EngineError::Shape`].
 pub fn plan(model: &Model, weights: &Weights, precision: Precision) -> Result<Plan, EngineError> {
     let mut b = Builder {
         model,
@@ -22,38 +23,40 @@ pub fn plan(model: &Model, weights: &Weights, precision: Precision) -> Result<Pl
         constants: Constants::new(precision),
         vector: vector(precision),
         steps: vec![],
-        blocks: vec![],
+        ctl_blocks: vec![],
         buffers: 0,
     };
     let mut x = b.stem()?;
     for block in &model.blocks {
         x = b.residual(block, x)?;
     }
-    let features = b.mean("head mean", model.avgpool, x);
+    let features = b.average_pool("head mean", model.avgpool, x);
     let output = match &model.fc {
         Some(fc) => b.classifier(fc, features)?,
         None => features,
     };
     let constants = b.constants.into_bytes();
-    Ok(Plan { steps: b.steps, blocks: b.blocks, buffers: b.buffers, output, constants })
+    Ok(Plan { steps: b.steps, ctl_blocks: b.ctl_blocks, buffers: b.buffers, output, constants })
 }
 
 struct Builder<'a> {
     model: &'a Model,
     params: Params<'a>,
     constants: Constants,
+    /// Channels are padded to a multiple of this.
     vector: usize,
     steps: Vec<Step>,
-    blocks: Vec<Block>,
+    ctl_blocks: Vec<CtlBlock>,
     buffers: usize,
 }
 
-/// `values`, and zeros up to a length.
+/// `values`, then zeros up to `length`.
 fn padded(values: impl Iterator<Item = f64>, length: usize) -> impl Iterator<Item = f64> {
     values.chain(std::iter::repeat(0.0)).take(length)
 }
 
 impl Builder<'_> {
+    /// A new map in the storage format.
     fn map(&mut self, channels: usize, size: (usize, usize)) -> Map {
         let buffer = self.buffers;
         self.buffers += 1;
@@ -61,28 +64,32 @@ impl Builder<'_> {
         Map { buffer, channels, pitch, size, wide: false }
     }
 
+    /// A new map in float32.
     fn wide(&mut self, channels: usize, size: (usize, usize)) -> Map {
         Map { wide: true, ..self.map(channels, size) }
     }
 
-    /// Adds a step, and returns its index.
+    /// Appends a step and returns its index.
     fn push(&mut self, op: Op, name: &str, kind: &'static str, macs: u64) -> usize {
         self.steps.push(Step { op, name: name.to_owned(), kind, macs });
         self.steps.len() - 1
     }
 
-    fn affine(&mut self, out: Map, affine: &Affine) -> Finish {
+    /// An epilogue with scale and bias.
+    fn affine(&mut self, out: Map, affine: &Affine) -> Epilogue {
         let scale = Some(self.constants.wide(padded(affine.scale.iter().copied(), out.pitch)));
         let bias = Some(self.constants.wide(padded(affine.shift.iter().copied(), out.pitch)));
-        Finish { scale, bias, ..Finish::to(out) }
+        Epilogue { scale, bias, ..Epilogue::to(out) }
     }
 
-    fn biased(&mut self, out: Map, kernel: &Kernel<'_>) -> Finish {
+    /// An epilogue with the bias of a convolution.
+    fn biased(&mut self, out: Map, kernel: &Kernel<'_>) -> Epilogue {
         let bias = (0..out.channels).map(|o| kernel.bias(o));
-        Finish { bias: Some(self.constants.wide(padded(bias, out.pitch))), ..Finish::to(out) }
+        Epilogue { bias: Some(self.constants.wide(padded(bias, out.pitch))), ..Epilogue::to(out) }
     }
 
-    /// A convolution's weights as [outputs, kernel, kernel, pitch], each output times a scale.
+    /// Packs the weights of a convolution as [outputs, kernel, kernel, pitch], where the weights of
+    /// output `o` are multiplied by `scale(o)`.
     fn weights(
         &mut self,
         layer: &Layer,
@@ -90,12 +97,12 @@ impl Builder<'_> {
         pitch: usize,
         scale: impl Fn(usize) -> f64,
     ) -> Constant {
-        let taps = layer.kernel * layer.kernel;
+        let pixels = layer.kernel * layer.kernel;
         let (outputs, inputs) = (layer.out_channels, layer.in_channels);
         let scale = &scale;
         self.constants.stored((0..outputs).flat_map(move |o| {
-            (0..taps).flat_map(move |tap| {
-                padded((0..inputs).map(move |c| kernel.at(o, c, tap) * scale(o)), pitch)
+            (0..pixels).flat_map(move |pixel| {
+                padded((0..inputs).map(move |c| kernel.at(o, c, pixel) * scale(o)), pitch)
             })
         }))
     }
@@ -123,16 +130,16 @@ impl Builder<'_> {
         kind: &'static str,
         input: Input,
         init: Option<Map>,
-        finish: Finish,
+        epilogue: Epilogue,
     ) -> usize {
         let macs = self.model.module(layer.id).macs;
-        let op = Op::Conv(Box::new(Conv { inputs: vec![input], init, finish }));
+        let op = Op::Conv(Box::new(Conv { inputs: vec![input], init, epilogue }));
         self.push(op, &layer.name, kind, macs)
     }
 
-    fn mean(&mut self, name: &str, show: spec::ModuleId, from: Map) -> Map {
+    fn average_pool(&mut self, name: &str, module: spec::ModuleId, from: Map) -> Map {
         let out = self.wide(from.channels, (1, 1));
-        self.push(Op::Mean { from, out, show }, name, "mean", 0);
+        self.push(Op::AveragePool { from, out, module }, name, "mean", 0);
         out
     }
 
@@ -143,14 +150,14 @@ impl Builder<'_> {
         let kernel = self.params.kernel(&stem.conv)?;
         let out = self.map(stem.conv.out_channels, stem.conv.out_size);
         let affine = self.params.affine_of(&kernel, &stem.bn)?;
-        // The ReLU is part of the pooling.
-        let finish = self.affine(out, &affine).show(stage::LINEAR, stem.bn.id);
+        // The max-pool applies the ReLU.
+        let epilogue = self.affine(out, &affine).observe(stage::LINEAR, stem.bn.id);
         let input = self.input(&stem.conv, &kernel, pixels, None);
-        self.conv(&stem.conv, "stem", input, None, finish);
+        self.conv(&stem.conv, "stem", input, None, epilogue);
         let halved = (out.size.0.div_ceil(2), out.size.1.div_ceil(2));
         let pooled = self.map(out.channels, halved);
-        let finish = Finish::to(pooled).show(stage::END, self.model.maxpool);
-        self.push(Op::MaxPool { from: out, finish }, "maxpool", "pool", 0);
+        let epilogue = Epilogue::to(pooled).observe(stage::END, self.model.maxpool);
+        self.push(Op::MaxPool { from: out, epilogue }, "maxpool", "pool", 0);
         Ok(pooled)
     }
 
@@ -164,27 +171,28 @@ impl Builder<'_> {
                 let kernel = self.params.kernel(&reduce.conv)?;
                 let out = self.map(reduce.conv.out_channels, x.size);
                 let affine = self.params.affine_of(&kernel, &reduce.bn)?;
-                let finish = self.affine(out, &affine).then(Activation::Relu);
-                let finish = finish.show(stage::LINEAR, reduce.bn.id);
+                let epilogue = self.affine(out, &affine).then(Activation::Relu);
+                let epilogue = epilogue.observe(stage::LINEAR, reduce.bn.id);
                 let input = self.input(&reduce.conv, &kernel, x, None);
-                self.conv(&reduce.conv, "reduce 1x1", input, None, finish);
-                let shown =
-                    |finish: Finish| finish.then(Activation::Relu).show(stage::LINEAR, bn2.id);
-                let h = self.ctl(ctl, bn2, out, shown)?;
+                self.conv(&reduce.conv, "reduce 1x1", input, None, epilogue);
+                let end = |epilogue: Epilogue| {
+                    epilogue.then(Activation::Relu).observe(stage::LINEAR, bn2.id)
+                };
+                let h = self.ctl(ctl, bn2, out, end)?;
                 self.expand(block, expand, h, x)
             }
             Body::Basic { ctl1, bn1, ctl2, bn2 } => {
-                let h = self.ctl(ctl1, bn1, x, |finish| {
-                    finish.then(Activation::Relu).show(stage::LINEAR, bn1.id)
+                let h = self.ctl(ctl1, bn1, x, |epilogue| {
+                    epilogue.then(Activation::Relu).observe(stage::LINEAR, bn1.id)
                 })?;
                 let shortcut = match &block.shortcut {
                     Some(shortcut) => self.shortcut(shortcut, x)?,
                     None => x,
                 };
-                self.ctl(ctl2, bn2, h, |finish| {
-                    Finish { residual: Some(shortcut), ..finish }
+                self.ctl(ctl2, bn2, h, |epilogue| {
+                    Epilogue { residual: Some(shortcut), ..epilogue }
                         .then(Activation::Relu)
-                        .show(stage::ACTIVATION, block.id)
+                        .observe(stage::ACTIVATION, block.id)
                 })
             }
         }
@@ -193,29 +201,32 @@ impl Builder<'_> {
     fn downsample(&mut self, pair: &ConvBn, x: Map) -> Result<Map, EngineError> {
         let kernel = self.params.kernel(&pair.conv)?;
         let out = self.map(x.channels, pair.conv.out_size);
-        let taps = (0..4)
-            .flat_map(|tap| padded((0..x.channels).map(move |c| kernel.at(c, 0, tap)), x.pitch));
-        let weights = self.constants.wide(taps);
+        let weights = (0..4).flat_map(|pixel| {
+            padded((0..x.channels).map(move |c| kernel.at(c, 0, pixel)), x.pitch)
+        });
+        let weights = self.constants.wide(weights);
         let affine = self.params.affine_of(&kernel, &pair.bn)?;
-        let finish = self.affine(out, &affine).show(stage::LINEAR, pair.bn.id);
+        let epilogue = self.affine(out, &affine).observe(stage::LINEAR, pair.bn.id);
         let macs = self.model.module(pair.conv.id).macs;
-        let op = Op::Depthwise { from: x, weights, finish };
+        let op = Op::Depthwise { from: x, weights, epilogue };
         self.push(op, &pair.conv.name, "downsample", macs);
         Ok(out)
     }
 
-    /// Not observed by itself: it would come before the block that precedes it in the model.
+    /// The shortcut of a basic block. It cannot be observed: it runs before the second CTL, whose
+    /// modules come first in the order of the model.
     fn shortcut(&mut self, pair: &ConvBn, x: Map) -> Result<Map, EngineError> {
         let kernel = self.params.kernel(&pair.conv)?;
         let out = self.map(pair.conv.out_channels, x.size);
         let affine = self.params.affine_of(&kernel, &pair.bn)?;
-        let finish = self.affine(out, &affine);
+        let epilogue = self.affine(out, &affine);
         let input = self.input(&pair.conv, &kernel, x, None);
-        self.conv(&pair.conv, "shortcut 1x1", input, None, finish);
+        self.conv(&pair.conv, "shortcut 1x1", input, None, epilogue);
         Ok(out)
     }
 
-    /// ReLU(BN(conv(h)) + shortcut). A convolution in the shortcut goes into the same sums.
+    /// ReLU(BN(conv(h)) + shortcut(x)). A convolution in the shortcut is a second input of the same
+    /// step; the scales of both normalisations are then folded into the weights.
     fn expand(
         &mut self,
         block: &Residual,
@@ -226,22 +237,24 @@ impl Builder<'_> {
         let kernel = self.params.kernel(&expand.conv)?;
         let affine = self.params.affine_of(&kernel, &expand.bn)?;
         let out = self.map(expand.conv.out_channels, x.size);
-        let end = |finish: Finish| finish.then(Activation::Relu).show(stage::ACTIVATION, block.id);
+        let end = |epilogue: Epilogue| {
+            epilogue.then(Activation::Relu).observe(stage::ACTIVATION, block.id)
+        };
         let Some(shortcut) = &block.shortcut else {
-            let finish = Finish { residual: Some(x), ..end(self.affine(out, &affine)) };
+            let epilogue = Epilogue { residual: Some(x), ..end(self.affine(out, &affine)) };
             let input = self.input(&expand.conv, &kernel, h, None);
-            self.conv(&expand.conv, "expand 1x1", input, None, finish);
+            self.conv(&expand.conv, "expand 1x1", input, None, epilogue);
             return Ok(out);
         };
         let other = self.params.kernel(&shortcut.conv)?;
         let added = self.params.affine_of(&other, &shortcut.bn)?;
         let bias = affine.shift.iter().zip(&added.shift).map(|(a, b)| a + b);
         let bias = Some(self.constants.wide(padded(bias, out.pitch)));
-        let finish = end(Finish { bias, ..Finish::to(out) });
+        let epilogue = end(Epilogue { bias, ..Epilogue::to(out) });
         let first = self.scaled_input(&expand.conv, &kernel, h, None, |o| affine.scale[o]);
         let second = self.scaled_input(&shortcut.conv, &other, x, None, |o| added.scale[o]);
         let macs = [expand.conv.id, shortcut.conv.id].map(|id| self.model.module(id).macs);
-        let op = Op::Conv(Box::new(Conv { inputs: vec![first, second], init: None, finish }));
+        let op = Op::Conv(Box::new(Conv { inputs: vec![first, second], init: None, epilogue }));
         self.push(op, &expand.conv.name, "expand + shortcut 1x1", macs.iter().sum());
         Ok(out)
     }
@@ -252,29 +265,30 @@ impl Builder<'_> {
         let out = self.wide(fc.out_features, (1, 1));
         let weights = self.constants.wide(weight.iter().map(|&w| f64::from(w)));
         let bias = Some(self.constants.wide(bias.iter().map(|&b| f64::from(b))));
-        let finish = Finish { bias, ..Finish::to(out) }.show(stage::LINEAR, fc.id);
+        let epilogue = Epilogue { bias, ..Epilogue::to(out) }.observe(stage::LINEAR, fc.id);
         let macs = self.model.module(fc.id).macs;
-        self.push(Op::Dense { from: features, weights, finish }, &fc.name, "head", macs);
+        self.push(Op::Dense { from: features, weights, epilogue }, &fc.name, "head", macs);
         Ok(out)
     }
 
-    fn dense(&mut self, layer: &Layer, from: Map, finish: Finish) -> Result<(), EngineError> {
+    fn dense(&mut self, layer: &Layer, from: Map, epilogue: Epilogue) -> Result<(), EngineError> {
         let kernel = self.params.kernel(layer)?;
         let (outputs, inputs) = (layer.out_channels, layer.in_channels);
         let rows = (0..outputs).flat_map(|o| (0..inputs).map(move |c| kernel.at(o, c, 0)));
         let weights = self.constants.wide(rows);
         let macs = self.model.module(layer.id).macs;
-        self.push(Op::Dense { from, weights, finish }, &layer.name, "gate", macs);
+        self.push(Op::Dense { from, weights, epilogue }, &layer.name, "gate", macs);
         Ok(())
     }
 
-    /// bn(CTL(x)) with what `end` adds to it: an activation, a residual, places to observe.
+    /// bn(CTL(x)). `end` completes the epilogue with an activation, a residual, and stages to
+    /// observe.
     fn ctl(
         &mut self,
         ctl: &Ctl,
         bn: &BatchNorm,
         x: Map,
-        end: impl FnOnce(Finish) -> Finish,
+        end: impl FnOnce(Epilogue) -> Epilogue,
     ) -> Result<Map, EngineError> {
         let gate = match ctl.semantics.tfc {
             true => Some(self.gate(&ctl.gate, x)?),
@@ -287,35 +301,37 @@ impl Builder<'_> {
         let kernel = self.params.kernel(&ctl.temporal_conv)?;
         let affine = self.params.affine(bn)?;
         let out = self.map(ctl.temporal_conv.out_channels, x.size);
-        let finish = end(self.affine(out, &affine).show(stage::SUM, ctl.id));
+        let epilogue = end(self.affine(out, &affine).observe(stage::SUM, ctl.id));
         let input = self.input(&ctl.temporal_conv, &kernel, x, gate);
         let init = spatial.map(|(product, ..)| product);
-        let temporal = self.conv(&ctl.temporal_conv, "tfc 1x1", input, init, finish);
+        let temporal = self.conv(&ctl.temporal_conv, "tfc 1x1", input, init, epilogue);
         if let Some((_, short, glo_out)) = spatial {
-            self.blocks.push(Block { short, glo_out, temporal });
+            self.ctl_blocks.push(CtlBlock { short, glo_out, temporal });
         }
         Ok(out)
     }
 
-    /// g = sigmoid(W2 ReLU(BN(W1 mean(x)))), [N, C].
+    /// g = sigmoid(W2 ReLU(BN(W1 mean(x)))), [images, channels].
     fn gate(&mut self, gate: &Gate, x: Map) -> Result<Map, EngineError> {
-        let pooled = self.mean("gate mean", gate.pool, x);
+        let pooled = self.average_pool("gate mean", gate.pool, x);
         let hidden = self.wide(gate.conv1.out_channels, (1, 1));
         let affine = self.params.affine(&gate.bn)?;
-        let finish = self.affine(hidden, &affine).then(Activation::Relu);
-        let finish = finish.show(stage::LINEAR, gate.bn.id).show(stage::ACTIVATION, gate.relu);
-        self.dense(&gate.conv1, pooled, finish)?;
+        let epilogue = self.affine(hidden, &affine).then(Activation::Relu);
+        let epilogue =
+            epilogue.observe(stage::LINEAR, gate.bn.id).observe(stage::ACTIVATION, gate.relu);
+        self.dense(&gate.conv1, pooled, epilogue)?;
         let out = self.wide(gate.conv2.out_channels, (1, 1));
-        let finish = Finish::to(out)
+        let epilogue = Epilogue::to(out)
             .then(Activation::Sigmoid)
-            .show(stage::LINEAR, gate.conv2.id)
-            .show(stage::ACTIVATION, gate.sigmoid);
-        self.dense(&gate.conv2, hidden, finish)?;
+            .observe(stage::LINEAR, gate.conv2.id)
+            .observe(stage::ACTIVATION, gate.sigmoid);
+        self.dense(&gate.conv2, hidden, epilogue)?;
         Ok(out)
     }
 
-    /// short(x) * sigmoid(conv(ReLU(BN(conv7x7(ReLU(BN(conv(g * x))) + e))))), in f32, with the indices
-    /// of its first and its last convolution.
+    /// short(x) * sigmoid(conv(ReLU(BN(conv7x7(ReLU(BN(conv(g * x))) + e))))) as a wide map, where
+    /// g is the gate and e the embedding. Also returns the index of the short and of the last
+    /// convolution.
     fn ioi(
         &mut self,
         ctl: &Ctl,
@@ -325,26 +341,26 @@ impl Builder<'_> {
         let ioi = &ctl.spatial_conv;
         let kernel = self.params.kernel(&ioi.short_conv)?;
         let short = self.wide(ioi.short_conv.out_channels, x.size);
-        let finish = self.biased(short, &kernel).show(stage::LINEAR, ioi.short_conv.id);
+        let epilogue = self.biased(short, &kernel).observe(stage::LINEAR, ioi.short_conv.id);
         let input = self.input(&ioi.short_conv, &kernel, x, None);
-        let first = self.conv(&ioi.short_conv, "short 3x3", input, None, finish);
+        let first = self.conv(&ioi.short_conv, "short 3x3", input, None, epilogue);
 
         let global = self.global(ioi, ctl, x, gate)?;
         let middle = self.middle(ioi, global)?;
 
         let kernel = self.params.kernel(&ioi.glo_out)?;
         let product = self.wide(ioi.glo_out.out_channels, x.size);
-        let finish = Finish { factor: Some(short), ..self.biased(product, &kernel) }
+        let epilogue = Epilogue { factor: Some(short), ..self.biased(product, &kernel) }
             .then(Activation::Sigmoid)
-            .show(stage::LINEAR, ioi.glo_out.id)
-            .show(stage::ACTIVATION, ioi.glo_sigmoid)
-            .show(stage::PRODUCT, ioi.id);
+            .observe(stage::LINEAR, ioi.glo_out.id)
+            .observe(stage::ACTIVATION, ioi.glo_sigmoid)
+            .observe(stage::PRODUCT, ioi.id);
         let input = self.input(&ioi.glo_out, &kernel, middle, None);
-        let last = self.conv(&ioi.glo_out, "ioi 3x3 out", input, None, finish);
+        let last = self.conv(&ioi.glo_out, "ioi 3x3 out", input, None, epilogue);
         Ok((product, first, last))
     }
 
-    /// ReLU(BN(conv(g * x))) + e.
+    /// The start of the global branch: ReLU(BN(conv(g * x))) + e.
     fn global(
         &mut self,
         ioi: &Ioi,
@@ -356,33 +372,34 @@ impl Builder<'_> {
         let kernel = self.params.kernel(layer)?;
         let out = self.map(layer.out_channels, x.size);
         let affine = self.params.affine_of(&kernel, &ioi.glo_in.bn)?;
-        let post = Some((self.embedding(ioi, ctl, out)?, ioi.pos_embed.id));
-        let finish = Finish { post, ..self.affine(out, &affine) }
+        let addend = Some((self.embedding(ioi, ctl, out)?, ioi.pos_embed.id));
+        let epilogue = Epilogue { addend, ..self.affine(out, &affine) }
             .then(Activation::Relu)
-            .show(stage::LINEAR, ioi.glo_in.bn.id)
-            .show(stage::ACTIVATION, ioi.glo_in_relu);
+            .observe(stage::LINEAR, ioi.glo_in.bn.id)
+            .observe(stage::ACTIVATION, ioi.glo_in_relu);
         let input = self.input(layer, &kernel, x, gate);
-        self.conv(layer, "ioi 3x3 in", input, None, finish);
+        self.conv(layer, "ioi 3x3 in", input, None, epilogue);
         Ok(out)
     }
 
+    /// The middle of the global branch: ReLU(BN(conv7x7(x))).
     fn middle(&mut self, ioi: &Ioi, global: Map) -> Result<Map, EngineError> {
         let layer = &ioi.glo_mid.conv;
         let kernel = self.params.kernel(layer)?;
         let out = self.map(layer.out_channels, global.size);
         let affine = self.params.affine_of(&kernel, &ioi.glo_mid.bn)?;
-        let finish = self
+        let epilogue = self
             .affine(out, &affine)
             .then(Activation::Relu)
-            .show(stage::LINEAR, ioi.glo_mid.bn.id)
-            .show(stage::ACTIVATION, ioi.glo_mid_relu);
+            .observe(stage::LINEAR, ioi.glo_mid.bn.id)
+            .observe(stage::ACTIVATION, ioi.glo_mid_relu);
         let input = self.input(layer, &kernel, global, None);
-        self.conv(layer, "ioi 7x7", input, None, finish);
+        self.conv(layer, "ioi 7x7", input, None, epilogue);
         Ok(out)
     }
 
-    /// The embedding as [H * W, pitch].
-    fn embedding(&mut self, ioi: &Ioi, ctl: &Ctl, map: Map) -> Result<Post, EngineError> {
+    /// The positional embedding at the size of `map`.
+    fn embedding(&mut self, ioi: &Ioi, ctl: &Ctl, map: Map) -> Result<Embedding, EngineError> {
         let at = &ioi.pos_embed;
         let learned = self.params.get(&at.name)?;
         let planes: Option<Vec<Vec<f64>>> = learned
@@ -392,12 +409,13 @@ impl Builder<'_> {
         let planes = planes.ok_or_else(|| {
             let (name, dim) = (&at.name, at.dim);
             failed(format!(
-                "{name}: the Flax port divides by zero where an embedding of {dim}x{dim} is resized"
+                "{name}: pos_embed=flax cannot resize an embedding of {dim}x{dim}, because the \
+                 Flax port divides by zero there; use another pos_embed"
             ))
         })?;
-        let pixel = |place: usize| padded(planes.iter().map(move |p| p[place]), map.pitch);
+        let pixel = |at: usize| padded(planes.iter().map(move |p| p[at]), map.pitch);
         let values: Vec<f64> = (0..map.pixels()).flat_map(pixel).collect();
         let constant = self.constants.wide(values.iter().copied());
-        Ok(Post { constant, values: values.into_iter().map(|v| v as f32).collect() })
+        Ok(Embedding { constant, values: values.into_iter().map(|v| v as f32).collect() })
     }
 }

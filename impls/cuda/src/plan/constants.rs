@@ -1,22 +1,22 @@
-//! Learned values as bytes for the device.
+//! The learned values of a network as one block of bytes, which is copied to the device once.
 
 use half::{bf16, f16};
 use spec::Precision;
 
-/// A place among the constants, in bytes from their start.
+/// Offset of a constant in bytes from the start of [`Constants`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Constant(pub usize);
 
-/// Every constant begins at a multiple of this.
+/// Alignment of every constant, in bytes.
 const ALIGN: usize = 256;
 
-/// All constants of a network.
+/// The constants of a network while they are collected.
 pub struct Constants {
     precision: Precision,
     bytes: Vec<u8>,
 }
 
-/// To 10 bits of fraction, to nearest, ties away from zero, as `cvt.rna.tf32` does.
+/// Rounds to the 10 fraction bits of TF32, to nearest, ties away from zero, as `cvt.rna.tf32` does.
 fn round_tf32(value: f32) -> f32 {
     match value.is_finite() {
         true => f32::from_bits(value.to_bits().wrapping_add(0x1000) & !0x1fff),
@@ -25,7 +25,7 @@ fn round_tf32(value: f32) -> f32 {
 }
 
 impl Constants {
-    /// None yet, for a precision.
+    /// An empty collection, whose [`Constants::stored`] values are in the format of `precision`.
     pub fn new(precision: Precision) -> Self {
         Constants { precision, bytes: vec![] }
     }
@@ -35,14 +35,15 @@ impl Constants {
         Constant(self.bytes.len())
     }
 
-    /// Adds float32 values.
+    /// Adds a constant in float32, rounded once from float64.
     pub fn wide(&mut self, values: impl IntoIterator<Item = f64>) -> Constant {
         let constant = self.begin();
         self.bytes.extend(values.into_iter().flat_map(|value| (value as f32).to_le_bytes()));
         constant
     }
 
-    /// Adds factors of products, in the format of the precision.
+    /// Adds the weights of a convolution, in the storage format of the precision, rounded to TF32
+    /// where that is the precision.
     pub fn stored(&mut self, values: impl Iterator<Item = f64>) -> Constant {
         let constant = self.begin();
         let bytes = &mut self.bytes;
@@ -57,7 +58,7 @@ impl Constants {
         constant
     }
 
-    /// All bytes.
+    /// The bytes of all constants.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }

@@ -1,9 +1,12 @@
-//! The positional embedding at the size of the map, computed once at load in f64. Written anew for
-//! this side of the comparison; `impls/scalar/src/resize` says where each semantics comes from.
+//! Resizes the positional embedding to the size of the map, once at load, in float64.
+//!
+//! It shares no code with the other engines, so that they can check each other;
+//! `impls/scalar/src/resize` says where each semantics comes from.
 
 use spec::PosEmbed;
 
-/// One plane [from, from] at another size; None where the Flax port itself fails (a side of 1).
+/// Resizes one plane [from, from] to the height and width `to`. None where the Flax port divides by
+/// zero, which it does for `from` = 1.
 pub fn resize(
     plane: &[f32],
     from: usize,
@@ -17,7 +20,7 @@ pub fn resize(
     if to == (from, from) {
         return Some(plane.iter().map(|&v| f64::from(v)).collect());
     }
-    let (rows, columns) = (taps(from, to.0, semantics)?, taps(from, to.1, semantics)?);
+    let (rows, columns) = (weights(from, to.0, semantics)?, weights(from, to.1, semantics)?);
     let mut out = Vec::with_capacity(to.0 * to.1);
     for row in &rows {
         for column in &columns {
@@ -30,8 +33,9 @@ pub fn resize(
     Some(out)
 }
 
-/// The sources of each place along one side, with their weights.
-fn taps(from: usize, to: usize, semantics: PosEmbed) -> Option<Vec<Vec<(usize, f64)>>> {
+/// For each position along one side of the result, the positions of the plane that it is
+/// interpolated from, with their weights. None as in [`resize`].
+fn weights(from: usize, to: usize, semantics: PosEmbed) -> Option<Vec<Vec<(usize, f64)>>> {
     let last = (from - 1) as f64;
     match semantics {
         PosEmbed::AlignCorners => {
@@ -40,15 +44,15 @@ fn taps(from: usize, to: usize, semantics: PosEmbed) -> Option<Vec<Vec<(usize, f
         }
         PosEmbed::HalfPixel => {
             let step = from as f64 / to as f64;
-            let place = |at: usize| ((at as f64 + 0.5) * step - 0.5).max(0.0);
-            Some((0..to).map(|at| between(place(at), from)).collect())
+            let source = |at: usize| ((at as f64 + 0.5) * step - 0.5).max(0.0);
+            Some((0..to).map(|at| between(source(at), from)).collect())
         }
         PosEmbed::Flax => flax(from, to),
         PosEmbed::Off => Some(vec![vec![]; to]),
     }
 }
 
-/// The two places around a coordinate.
+/// The two positions around a coordinate, with the weights of linear interpolation.
 fn between(at: f64, from: usize) -> Vec<(usize, f64)> {
     let low = (at as usize).min(from - 1);
     let high = (low + 1).min(from - 1);
@@ -56,9 +60,10 @@ fn between(at: f64, from: usize) -> Vec<(usize, f64)> {
     vec![(low, 1.0 - share), (high, share)]
 }
 
-/// What `jax.image.scale_and_translate` does with the port's scale (to - 1) / (from - 1) and
-/// translation 1/2 - scale / 2, without antialiasing: weights of a triangle around the sample,
-/// normalised, and nothing where the sample lies outside of the plane or the scale is 0.
+/// The weights of `jax.image.scale_and_translate` with the port's scale (to - 1) / (from - 1) and
+/// translation 1/2 - scale / 2, without antialiasing: a normalised triangle around the sample.
+/// There are no weights, and the result is 0, where the sample lies outside the plane or the scale
+/// is 0.
 fn flax(from: usize, to: usize) -> Option<Vec<Vec<(usize, f64)>>> {
     if from == 1 {
         return None;

@@ -1,48 +1,48 @@
-//! Learned values as the plan needs them, in f64 until they are rounded once.
+//! Learned values as the plan needs them: checked, folded, and in float64, so that they are rounded
+//! only once.
 
 use checkpoint::Weights;
 use spec::model::{BatchNorm, Conv};
 use spec::{EngineError, Model};
 
-/// The weights of a model, checked.
+/// The weights of a model, of which [`Params::new`] has checked names and shapes.
 pub struct Params<'a>(&'a Weights);
 
-/// A convolution's weight [out, in, k, k] and bias.
+/// Weight [out_channels, in_channels / groups, kernel, kernel] and bias of a convolution.
 #[derive(Clone, Copy)]
 pub struct Kernel<'a> {
     weight: &'a [f32],
     bias: Option<&'a [f32]>,
-    taps: usize,
-    inner: usize,
+    /// Pixels of the kernel.
+    pixels: usize,
+    /// Input channels of a group.
+    channels: usize,
 }
 
 impl Kernel<'_> {
-    /// Weight of an output, an input channel and a tap (row-major).
-    pub fn at(&self, output: usize, channel: usize, tap: usize) -> f64 {
-        f64::from(self.weight[(output * self.inner + channel) * self.taps + tap])
+    /// The weight for an output channel, an input channel and a pixel of the kernel in row-major
+    /// order.
+    pub fn at(&self, output: usize, channel: usize, pixel: usize) -> f64 {
+        f64::from(self.weight[(output * self.channels + channel) * self.pixels + pixel])
     }
 
-    /// A 3x3 kernel.
-    pub fn taps(&self, output: usize, channel: usize) -> [f64; 9] {
-        std::array::from_fn(|tap| self.at(output, channel, tap))
-    }
-
-    /// The bias of an output, 0 where there is none.
+    /// The bias of an output channel; 0 where the convolution has none.
     pub fn bias(&self, output: usize) -> f64 {
         self.bias.map_or(0.0, |bias| f64::from(bias[output]))
     }
 }
 
-/// y = x * scale + shift, what a batch normalisation with running statistics is.
+/// y = x * scale + shift: a batch normalisation with its running statistics.
 pub struct Affine {
-    /// Of each channel.
+    /// One factor for each channel.
     pub scale: Vec<f64>,
-    /// Of each channel.
+    /// One summand for each channel.
     pub shift: Vec<f64>,
 }
 
 impl<'a> Params<'a> {
-    /// Refuses weights that lack a tensor of the model or have it in another shape.
+    /// Checks that the weights have every tensor of the model. A missing tensor is
+    /// [`EngineError::MissingWeight`], one of another shape is [`EngineError::Shape`].
     pub fn new(model: &Model, weights: &'a Weights) -> Result<Self, EngineError> {
         for wanted in model.parameters() {
             let missing = || EngineError::MissingWeight(wanted.name.clone());
@@ -58,24 +58,24 @@ impl<'a> Params<'a> {
         Ok(Params(weights))
     }
 
-    /// A tensor by name.
+    /// The values of a tensor.
     pub fn get(&self, name: &str) -> Result<&'a [f32], EngineError> {
         let found = self.0.get(name).ok_or_else(|| EngineError::MissingWeight(name.to_owned()))?;
         Ok(&found.data)
     }
 
-    /// A convolution's.
+    /// The weight and bias of a convolution.
     pub fn kernel(&self, conv: &Conv) -> Result<Kernel<'a>, EngineError> {
         let bias = match conv.bias {
             true => Some(self.get(&format!("{}.bias", conv.name))?),
             false => None,
         };
         let weight = self.get(&format!("{}.weight", conv.name))?;
-        let inner = conv.in_channels / conv.groups;
-        Ok(Kernel { weight, bias, taps: conv.kernel * conv.kernel, inner })
+        let channels = conv.in_channels / conv.groups;
+        Ok(Kernel { weight, bias, pixels: conv.kernel * conv.kernel, channels })
     }
 
-    /// A normalisation as scale and shift.
+    /// A batch normalisation as scale and shift.
     pub fn affine(&self, bn: &BatchNorm) -> Result<Affine, EngineError> {
         let leaf = |name: &str| self.get(&format!("{}.{name}", bn.name));
         let (weight, bias) = (leaf("weight")?, leaf("bias")?);
@@ -88,7 +88,8 @@ impl<'a> Params<'a> {
         Ok(Affine { scale, shift })
     }
 
-    /// A normalisation of a convolution's output, with the convolution's bias taken in.
+    /// The batch normalisation of a convolution's output, with the convolution's bias folded into
+    /// the shift.
     pub fn affine_of(&self, kernel: &Kernel<'_>, bn: &BatchNorm) -> Result<Affine, EngineError> {
         let mut affine = self.affine(bn)?;
         for (c, shift) in affine.shift.iter_mut().enumerate() {

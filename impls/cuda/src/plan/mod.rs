@@ -1,5 +1,7 @@
-//! The network as a list of steps, made once at load: batch normalisation folded into scales, weights
-//! packed. What depends on the batch, such as which steps become one kernel, is a
+//! The network as a list of steps, made once at load: batch normalisations are folded into scales
+//! and biases, weights are packed in the layout of the kernels.
+//!
+//! What depends on the batch size, such as which steps become one kernel, is decided in
 //! [`crate::run::layout::Layout`].
 //!
 //! Reading order: [`build`] (the network), [`fold`] (learned values), [`embedding`], [`constants`].
@@ -14,18 +16,19 @@ use spec::ModuleId;
 use crate::kernels::args::Activation;
 use constants::Constant;
 
-/// Feature maps [N, H, W, pitch] in memory of their own; a vector for each clip has H = W = 1.
+/// A feature map [images, height, width, pitch] with a buffer of its own. A vector for each image
+/// is a map of height and width 1.
 #[derive(Debug, Clone, Copy)]
 pub struct Map {
-    /// Which, from 0.
+    /// Index of the buffer, below [`Plan::buffers`].
     pub buffer: usize,
-    /// Channels that mean something.
+    /// Channels without padding.
     pub channels: usize,
     /// Channels with padding.
     pub pitch: usize,
     /// Height and width.
     pub size: (usize, usize),
-    /// Whether it holds f32 whatever the precision.
+    /// Whether values are f32 whatever the precision.
     pub wide: bool,
 }
 
@@ -35,58 +38,59 @@ impl Map {
         self.size.0 * self.size.1
     }
 
-    /// Values of one image.
+    /// Values of one image, with padding.
     pub fn image(&self) -> usize {
         self.pixels() * self.pitch
     }
 }
 
-/// What becomes of sums: [`crate::kernels::args::Epilogue`] before it has addresses.
+/// What happens to sums before they are stored: [`crate::kernels::args::Epilogue`] before its parts
+/// have addresses.
 #[derive(Debug, Clone)]
-pub struct Finish {
-    /// f32 [pitch]; with it a bias.
+pub struct Epilogue {
+    /// f32 [pitch]; requires a bias.
     pub scale: Option<Constant>,
     /// f32 [pitch].
     pub bias: Option<Constant>,
-    /// Added after the bias.
+    /// A map that is added after the bias.
     pub residual: Option<Map>,
-    /// The function.
+    /// Applied after the residual.
     pub activation: Activation,
-    /// Multiplied by, after the function; a wide map.
+    /// A wide map that the value is multiplied by after the activation.
     pub factor: Option<Map>,
-    /// Added last for each pixel and channel: the positional embedding, and where it is observed.
-    pub post: Option<(Post, ModuleId)>,
-    /// The result.
+    /// Added last, the same for every image, with the module under which it is observed.
+    pub addend: Option<(Embedding, ModuleId)>,
+    /// Where the result is stored.
     pub out: Map,
-    /// Where the value can be observed: after a stage, in order.
-    pub shows: Vec<(usize, ModuleId)>,
+    /// Epilogue stages after which a module's activation can be observed, in order.
+    pub observed: Vec<(usize, ModuleId)>,
 }
 
-/// A positional embedding [H * W, pitch]: on the device, and to be shown.
+/// A positional embedding [height * width, pitch] in f32.
 #[derive(Debug, Clone)]
-pub struct Post {
-    /// On the device.
+pub struct Embedding {
+    /// The values on the device.
     pub constant: Constant,
-    /// The same values here.
+    /// The same values on the host, for an observer.
     pub values: Vec<f32>,
 }
 
-impl Finish {
-    /// Stores into a map.
+impl Epilogue {
+    /// An epilogue that only stores.
     pub fn to(out: Map) -> Self {
-        let (scale, bias, residual, factor, post) = (None, None, None, None, None);
+        let (scale, bias, residual, factor, addend) = (None, None, None, None, None);
         let activation = Activation::Identity;
-        Finish { scale, bias, residual, activation, factor, post, out, shows: vec![] }
+        Epilogue { scale, bias, residual, activation, factor, addend, out, observed: vec![] }
     }
 
-    /// Adds a function.
+    /// Sets the activation function.
     pub fn then(self, activation: Activation) -> Self {
-        Finish { activation, ..self }
+        Epilogue { activation, ..self }
     }
 
-    /// Makes a stage observable.
-    pub fn show(mut self, stage: usize, module: ModuleId) -> Self {
-        self.shows.push((stage, module));
+    /// Lets `module` be observed after an epilogue stage.
+    pub fn observe(mut self, stage: usize, module: ModuleId) -> Self {
+        self.observed.push((stage, module));
         self
     }
 }
@@ -94,105 +98,105 @@ impl Finish {
 /// One input of a convolution.
 #[derive(Debug, Clone, Copy)]
 pub struct Input {
-    /// The map.
+    /// The input map.
     pub from: Map,
     /// Stored [outputs, kernel, kernel, pitch of `from`].
     pub weights: Constant,
-    /// A gate that the map is multiplied by.
+    /// A wide vector for each image that the map is multiplied by.
     pub gate: Option<Map>,
-    /// Side.
+    /// Side of the kernel.
     pub kernel: usize,
-    /// In both directions.
+    /// Stride in both directions.
     pub stride: usize,
-    /// On every side.
+    /// Zeros around the map on every side.
     pub padding: usize,
 }
 
 impl Input {
-    /// Terms of a sum, with padding.
-    pub fn depth(&self) -> usize {
+    /// Length of the reduction, with padded channels.
+    pub fn k(&self) -> usize {
         self.kernel * self.kernel * self.from.pitch
     }
 }
 
-/// A convolution of stride 1 or more, or the sum of two.
+/// A convolution, or the sum of two convolutions.
 #[derive(Debug, Clone)]
 pub struct Conv {
-    /// One or two.
+    /// One or two inputs.
     pub inputs: Vec<Input>,
-    /// Sums to begin with; a wide map.
+    /// A wide map with the initial values of the sums.
     pub init: Option<Map>,
-    /// What becomes of the sums.
-    pub finish: Finish,
+    /// What happens to the sums.
+    pub epilogue: Epilogue,
 }
 
-/// What a step does.
+/// The operation of a step.
 #[derive(Debug, Clone)]
 pub enum Op {
-    /// The clip to pixels.
+    /// From the planes of the clip to channels-last pixels.
     Import {
-        /// The result.
+        /// Where the result is stored.
         out: Map,
     },
-    /// A convolution.
+    /// A convolution, or the sum of two.
     Conv(Box<Conv>),
-    /// Depthwise 2x2 of stride 2.
+    /// Depthwise 2x2 convolution with stride 2.
     Depthwise {
-        /// The input.
+        /// The input map.
         from: Map,
         /// f32 [4, pitch].
         weights: Constant,
-        /// What becomes of the sums.
-        finish: Finish,
+        /// What happens to the sums.
+        epilogue: Epilogue,
     },
-    /// 3x3 of stride 2 over max(x, 0).
+    /// ReLU and 3x3 max-pool with stride 2.
     MaxPool {
-        /// The input.
+        /// The input map.
         from: Map,
-        /// What becomes of the maxima.
-        finish: Finish,
+        /// What happens to the maxima.
+        epilogue: Epilogue,
     },
-    /// Mean over the map.
-    Mean {
-        /// The input.
+    /// Global average pool.
+    AveragePool {
+        /// The input map.
         from: Map,
-        /// A wide vector for each clip.
+        /// A wide vector for each image.
         out: Map,
-        /// Where it is observed.
-        show: ModuleId,
+        /// The module under which the result is observed.
+        module: ModuleId,
     },
     /// A dense layer.
     Dense {
-        /// A wide vector for each clip.
+        /// A wide vector for each image.
         from: Map,
         /// f32 [outputs, inputs].
         weights: Constant,
-        /// What becomes of the sums: scale, bias and activation only, into a wide vector.
-        finish: Finish,
+        /// Only scale, bias and activation are supported, and the result is a wide vector.
+        epilogue: Epilogue,
     },
 }
 
 impl Op {
-    /// What becomes of its sums.
-    pub fn finish(&self) -> Option<&Finish> {
+    /// The epilogue, if the operation has one.
+    pub fn epilogue(&self) -> Option<&Epilogue> {
         match self {
-            Op::Import { .. } | Op::Mean { .. } => None,
-            Op::Conv(conv) => Some(&conv.finish),
-            Op::Depthwise { finish, .. }
-            | Op::MaxPool { finish, .. }
-            | Op::Dense { finish, .. } => Some(finish),
+            Op::Import { .. } | Op::AveragePool { .. } => None,
+            Op::Conv(conv) => Some(&conv.epilogue),
+            Op::Depthwise { epilogue, .. }
+            | Op::MaxPool { epilogue, .. }
+            | Op::Dense { epilogue, .. } => Some(epilogue),
         }
     }
 
-    /// Its result.
+    /// The map that it writes.
     pub fn out(&self) -> Map {
         match self {
-            Op::Import { out } | Op::Mean { out, .. } => *out,
-            other => other.finish().expect("all others end with an epilogue").out,
+            Op::Import { out } | Op::AveragePool { out, .. } => *out,
+            other => other.epilogue().expect("every other operation has an epilogue").out,
         }
     }
 
-    /// Maps that it reads.
+    /// The maps that it reads.
     pub fn reads(&self) -> Vec<Map> {
         let mut reads = match self {
             Op::Import { .. } => vec![],
@@ -202,51 +206,52 @@ impl Op {
             }
             Op::Depthwise { from, .. }
             | Op::MaxPool { from, .. }
-            | Op::Mean { from, .. }
+            | Op::AveragePool { from, .. }
             | Op::Dense { from, .. } => vec![*from],
         };
-        if let Some(finish) = self.finish() {
-            reads.extend([finish.residual, finish.factor].into_iter().flatten());
+        if let Some(epilogue) = self.epilogue() {
+            reads.extend([epilogue.residual, epilogue.factor].into_iter().flatten());
         }
         reads
     }
 }
 
-/// One step.
+/// One step of the network.
 #[derive(Debug, Clone)]
 pub struct Step {
-    /// What it does.
+    /// Its operation.
     pub op: Op,
-    /// The module that it computes or ends with.
+    /// The module whose weights it multiplies, such as `layer1.0.conv1`; of two, the first. A step
+    /// without weights has a description, such as `gate mean`.
     pub name: String,
-    /// The kind of work, for profiles.
+    /// The kind of work, by which a profile groups steps.
     pub kind: &'static str,
-    /// Multiply-accumulates per clip of the convolutions that it stands for.
+    /// Multiply-accumulates for one clip of the convolutions that it computes.
     pub macs: u64,
 }
 
-/// The steps of a channel-time learning block that can be one kernel: the short convolution, the last
-/// one of the global branch, and the temporal one, which comes right after that.
+/// The steps of a channel-time learning block that can be one kernel, by their index in
+/// [`Plan::steps`]. `temporal` comes right after `glo_out`.
 #[derive(Debug, Clone, Copy)]
-pub struct Block {
-    /// Index of the short convolution.
+pub struct CtlBlock {
+    /// The short convolution.
     pub short: usize,
-    /// Index of the last convolution of the global branch.
+    /// The last convolution of the global branch.
     pub glo_out: usize,
-    /// Index of the temporal convolution.
+    /// The temporal convolution.
     pub temporal: usize,
 }
 
 /// The whole network.
 pub struct Plan {
-    /// In order.
+    /// The steps, in the order in which they run.
     pub steps: Vec<Step>,
-    /// What can be one kernel.
-    pub blocks: Vec<Block>,
-    /// How many maps there are.
+    /// Groups of steps that can be one kernel.
+    pub ctl_blocks: Vec<CtlBlock>,
+    /// How many buffers the maps need.
     pub buffers: usize,
-    /// The logits or features.
+    /// The logits, or the features where there is no classifier.
     pub output: Map,
-    /// Weights, scales, biases, embeddings.
+    /// Weights, scales, biases and embeddings, as the device needs them.
     pub constants: Vec<u8>,
 }

@@ -1,48 +1,51 @@
-//! From actions to launches: sizes and addresses.
+//! Turns actions into launches, by filling in sizes and addresses.
 
 use bytemuck::Zeroable;
 use spec::{EngineError, Precision};
 
-use super::layout::{Action, Layout, Tiles};
+use super::layout::{Action, Layout, PoolTiles};
 use crate::device::{Device, Launch};
-use crate::kernels::args::{Epilogue, Extent, Source, stage};
-use crate::kernels::pool::Pool;
-use crate::kernels::tile::{Cut, Tile};
+use crate::kernels::args::{self, Extent, Source, stage};
+use crate::kernels::tile::{Tile, Tiling};
+use crate::kernels::tile_sums::TileSums;
 use crate::kernels::{
-    File, Variant, combine, conv, ctl, dense, depthwise, finish, import, maxpool, mean, pool,
+    File, Variant, average_pool, average_tile_sums, conv, ctl, dense, depthwise, import, maxpool,
+    split_k_reduce, tile_sums,
 };
 use crate::plan::constants::Constant;
-use crate::plan::{Block, Conv, Finish, Input, Map, Op, Plan};
+use crate::plan::{Conv, CtlBlock, Epilogue, Input, Map, Op, Plan};
 
-/// Where the value after each stage is to be copied: an address, or 0.
-pub type Seen = [u64; stage::END];
+/// For each epilogue stage from SUM on, the address to which the value after it is copied for an
+/// observer, or 0.
+pub type Observed = [u64; stage::END];
 
-/// Nothing is to be seen.
-pub const UNSEEN: Seen = [0; stage::END];
+/// No stage is observed.
+pub const UNOBSERVED: Observed = [0; stage::END];
 
-/// A layout with addresses.
+/// A layout whose parts have addresses.
 #[derive(Clone, Copy)]
 pub struct Bound<'a> {
-    /// The steps.
+    /// The steps of the network.
     pub plan: &'a Plan,
-    /// The batch.
+    /// The layout for the batch size.
     pub layout: &'a Layout,
-    /// Number format.
+    /// The precision, which determines the storage format.
     pub precision: Precision,
     /// Address of the arena.
     pub arena: u64,
     /// Address of the constants.
     pub constants: u64,
-    /// Another embedding instead of the plan's, or 0.
-    pub post: u64,
+    /// Address of an embedding, f32 [pixels of an image, pitch], that replaces the plan's; 0 keeps
+    /// the plan's.
+    pub addend: u64,
 }
 
-/// A size as the kernels hold it: `Layout::new` has checked them.
+/// A size as a kernel argument. It does not overflow: `Layout::new` has checked the largest.
 fn int(value: usize) -> i32 {
     value as i32
 }
 
-/// A launch from its parts.
+/// Compiles or finds the kernel, and puts a launch together.
 fn launch<A: bytemuck::Pod>(
     device: &mut dyn Device,
     variant: &Variant,
@@ -54,7 +57,7 @@ fn launch<A: bytemuck::Pod>(
 }
 
 impl Bound<'_> {
-    /// Address of a map.
+    /// Address of a map in the arena.
     pub fn at(&self, map: &Map) -> u64 {
         self.arena + self.layout.map(map) as u64
     }
@@ -67,19 +70,20 @@ impl Bound<'_> {
         constant.map_or(0, |constant| self.constants + constant.0 as u64)
     }
 
-    /// Launches of an action, with what is to be seen of it.
+    /// The launches of an action, which copy the `observed` stages. A fused block and an average
+    /// pool have none.
     pub fn launches(
         &self,
         device: &mut dyn Device,
         at: usize,
-        seen: Seen,
+        observed: Observed,
     ) -> Result<Vec<Launch>, EngineError> {
         match &self.layout.actions[at] {
             Action::Fused(block, tile) => Ok(vec![self.fused(device, block, *tile)?]),
-            Action::Step(index, cut) => match (&self.plan.steps[*index].op, cut) {
-                (Op::Conv(conv), Some(cut)) => self.conv(device, conv, *cut, at, seen),
-                (Op::Mean { from, out, .. }, _) => self.mean(device, from, out, at),
-                (op, _) => Ok(vec![self.plain(device, op, seen)?]),
+            Action::Step(index, tiling) => match (&self.plan.steps[*index].op, tiling) {
+                (Op::Conv(conv), Some(tiling)) => self.conv(device, conv, *tiling, at, observed),
+                (Op::AveragePool { from, out, .. }, _) => self.average_pool(device, from, out, at),
+                (op, _) => Ok(vec![self.plain(device, op, observed)?]),
             },
         }
     }
@@ -96,7 +100,7 @@ impl Bound<'_> {
             kernel: int(*kernel),
             stride: int(*stride),
             padding: int(*padding),
-            depth: int(input.depth()),
+            k: int(input.k()),
             unused: 0,
         }
     }
@@ -110,104 +114,107 @@ impl Bound<'_> {
         }
     }
 
-    fn epilogue(&self, finish: &Finish, seen: Seen) -> Epilogue {
-        let post = finish.post.as_ref().map(|(post, _)| post.constant);
-        Epilogue {
-            scale: self.constant(finish.scale),
-            bias: self.constant(finish.bias),
-            residual: self.optional(finish.residual.as_ref()),
-            factor: self.optional(finish.factor.as_ref()),
-            post: if self.post != 0 { self.post } else { self.constant(post) },
-            out: self.at(&finish.out),
-            see: seen,
-            channels: int(finish.out.channels),
-            pitch: int(finish.out.pitch),
-            image: int(finish.out.pixels()),
-            activation: finish.activation as i32,
-            from: 0,
-            wide: i32::from(finish.out.wide),
+    fn epilogue(&self, epilogue: &Epilogue, observed: Observed) -> args::Epilogue {
+        let addend = epilogue.addend.as_ref().map(|(embedding, _)| embedding.constant);
+        args::Epilogue {
+            scale: self.constant(epilogue.scale),
+            bias: self.constant(epilogue.bias),
+            residual: self.optional(epilogue.residual.as_ref()),
+            factor: self.optional(epilogue.factor.as_ref()),
+            addend: if self.addend != 0 { self.addend } else { self.constant(addend) },
+            out: self.at(&epilogue.out),
+            observed,
+            channels: int(epilogue.out.channels),
+            pitch: int(epilogue.out.pitch),
+            image_pixels: int(epilogue.out.pixels()),
+            activation: epilogue.activation as i32,
+            from_stage: 0,
+            wide: i32::from(epilogue.out.wide),
         }
     }
 
-    /// Values [pixels, pitch] that have passed a stage, through the rest of an epilogue.
+    /// A launch that applies the rest of an epilogue to values, f32 [pixels, pitch]. `from` is the
+    /// stage that they have passed, and their address.
     pub fn resume(
         &self,
         device: &mut dyn Device,
-        finish: &Finish,
+        epilogue: &Epilogue,
         from: (usize, u64),
-        seen: Seen,
+        observed: Observed,
     ) -> Result<Launch, EngineError> {
-        let epilogue = Epilogue { from: int(from.0), ..self.epilogue(finish, seen) };
-        self.finish(device, from.1, 1, &finish.out, epilogue)
+        let args = args::Epilogue { from_stage: int(from.0), ..self.epilogue(epilogue, observed) };
+        self.split_k_reduce(device, from.1, 1, &epilogue.out, args)
     }
 
-    fn finish(
+    fn split_k_reduce(
         &self,
         device: &mut dyn Device,
         partial: u64,
         splits: usize,
         out: &Map,
-        epilogue: Epilogue,
+        epilogue: args::Epilogue,
     ) -> Result<Launch, EngineError> {
         let pixels = int(self.layout.clips * out.pixels());
-        let args = finish::Args { partial, splits: int(splits), pixels, epilogue };
-        let variant = Variant::new(File::Finish, self.precision);
-        launch(device, &variant, finish::grid(&args, self.precision), &args)
+        let args = split_k_reduce::Args { partial, splits: int(splits), pixels, epilogue };
+        let variant = Variant::new(File::SplitKReduce, self.precision);
+        launch(device, &variant, split_k_reduce::grid(&args, self.precision), &args)
     }
 
+    /// The convolution `conv` of the action `at`. It also sums its tiles if the next action is an
+    /// average pool that reads them.
     fn conv(
         &self,
         device: &mut dyn Device,
         conv: &Conv,
-        cut: Cut,
+        tiling: Tiling,
         at: usize,
-        seen: Seen,
+        observed: Observed,
     ) -> Result<Vec<Launch>, EngineError> {
         let mut sources = [Source::zeroed(); 2];
         for (source, input) in sources.iter_mut().zip(&conv.inputs) {
             *source = self.source(input);
         }
-        let epilogue = self.epilogue(&conv.finish, seen);
-        let partial = match cut.splits {
+        let out = &conv.epilogue.out;
+        let epilogue = self.epilogue(&conv.epilogue, observed);
+        let partial = match tiling.splits {
             1 => 0,
-            _ => self.arena + self.layout.partial(at) as u64,
+            _ => self.arena + self.layout.scratch(at) as u64,
         };
-        let next = self.layout.tiles.get(at + 1).copied().flatten();
-        let pool = match next.filter(|_| !self.layout.apart) {
-            Some(tiles) => self.pool(&conv.finish.out, tiles, at + 1),
-            None => Pool::zeroed(),
+        let next = self.layout.pool_tiles.get(at + 1).copied().flatten();
+        let tile_sums = match next.filter(|_| !self.layout.unfused) {
+            Some(tiles) => self.tile_sums(out, tiles, at + 1),
+            None => TileSums::zeroed(),
         };
         let args = conv::Args {
             sources,
-            extent: self.extent(&conv.finish.out),
+            extent: self.extent(out),
             init: self.optional(conv.init.as_ref()),
             partial,
-            count: int(conv.inputs.len()),
-            splits: int(cut.splits),
-            pool,
+            source_count: int(conv.inputs.len()),
+            splits: int(tiling.splits),
+            tile_sums,
             epilogue,
         };
         let gated = conv.inputs.iter().any(|input| input.gate.is_some());
-        let variant = conv::variant(self.precision, cut, gated);
-        let mut launches = vec![launch(device, &variant, conv::grid(&args, cut), &args)?];
-        if cut.splits > 1 {
-            let out = &conv.finish.out;
-            launches.push(self.finish(device, partial, cut.splits, out, epilogue)?);
+        let variant = conv::variant(self.precision, tiling, gated);
+        let mut launches = vec![launch(device, &variant, conv::grid(&args, tiling), &args)?];
+        if tiling.splits > 1 {
+            launches.push(self.split_k_reduce(device, partial, tiling.splits, out, epilogue)?);
         }
         Ok(launches)
     }
 
-    /// The sums over tiles that the mean of an action reads.
-    fn pool(&self, map: &Map, tiles: Tiles, at: usize) -> Pool {
-        Pool {
-            sums: self.arena + self.layout.partial(at) as u64,
-            image: int(map.pixels()),
+    /// The sums over tiles of `map` that the average pool `at` reads.
+    fn tile_sums(&self, map: &Map, tiles: PoolTiles, at: usize) -> TileSums {
+        TileSums {
+            sums: self.arena + self.layout.scratch(at) as u64,
+            image_pixels: int(map.pixels()),
             segments: int(tiles.segments),
         }
     }
 
-    /// A mean: from the map itself, or from sums over its tiles.
-    fn mean(
+    /// An average pool: from the map itself, or from sums over its tiles.
+    fn average_pool(
         &self,
         device: &mut dyn Device,
         from: &Map,
@@ -216,33 +223,36 @@ impl Bound<'_> {
     ) -> Result<Vec<Launch>, EngineError> {
         let variant = |file| Variant::new(file, self.precision);
         let (clips, pitch) = (self.layout.clips, int(from.pitch));
-        let Some(tiles) = self.layout.tiles[at] else {
+        let Some(tiles) = self.layout.pool_tiles[at] else {
             let pixels = int(from.pixels());
-            let args = mean::Args { x: self.at(from), out: self.at(out), pixels, pitch };
-            let grid = mean::grid(&args, clips, self.precision);
-            return Ok(vec![launch(device, &variant(File::Mean), grid, &args)?]);
+            let args = average_pool::Args { x: self.at(from), out: self.at(out), pixels, pitch };
+            let grid = average_pool::grid(&args, clips, self.precision);
+            return Ok(vec![launch(device, &variant(File::AveragePool), grid, &args)?]);
         };
-        let (pool, rows) = (self.pool(from, tiles, at), int(tiles.rows));
+        let tile_sums = self.tile_sums(from, tiles, at);
+        let tile_pixels = int(tiles.tile_pixels);
         let mut launches = vec![];
-        if self.layout.apart {
-            let pixels = int(clips * from.pixels());
-            let args = pool::Args { x: self.at(from), pool, pixels, pitch, rows, unused: 0 };
-            launches.push(launch(device, &variant(File::Pool), pool::grid(&args), &args)?);
+        if self.layout.unfused {
+            let (x, pixels) = (self.at(from), int(clips * from.pixels()));
+            let args = tile_sums::Args { x, tile_sums, pixels, pitch, tile_pixels, unused: 0 };
+            let grid = tile_sums::grid(&args);
+            launches.push(launch(device, &variant(File::TileSums), grid, &args)?);
         }
-        let args = combine::Args { pool, out: self.at(out), pitch, rows };
-        launches.push(launch(device, &variant(File::Combine), combine::grid(&args, clips), &args)?);
+        let args = average_tile_sums::Args { tile_sums, out: self.at(out), pitch, tile_pixels };
+        let grid = average_tile_sums::grid(&args, clips);
+        launches.push(launch(device, &variant(File::AverageTileSums), grid, &args)?);
         Ok(launches)
     }
 
     fn fused(
         &self,
         device: &mut dyn Device,
-        block: &Block,
+        block: &CtlBlock,
         tile: Tile,
     ) -> Result<Launch, EngineError> {
         let conv = |index: usize| match &self.plan.steps[index].op {
             Op::Conv(conv) => conv.as_ref(),
-            _ => unreachable!("a block is made of convolutions"),
+            _ => unreachable!("the steps of a CTL block are convolutions"),
         };
         let (short, glo_out, temporal) =
             (conv(block.short), conv(block.glo_out), conv(block.temporal));
@@ -250,18 +260,23 @@ impl Bound<'_> {
             short: self.source(&short.inputs[0]),
             glo_out: self.source(&glo_out.inputs[0]),
             temporal: self.source(&temporal.inputs[0]),
-            extent: self.extent(&temporal.finish.out),
-            short_bias: self.constant(short.finish.bias),
-            glo_out_bias: self.constant(glo_out.finish.bias),
-            epilogue: self.epilogue(&temporal.finish, UNSEEN),
+            extent: self.extent(&temporal.epilogue.out),
+            short_bias: self.constant(short.epilogue.bias),
+            glo_out_bias: self.constant(glo_out.epilogue.bias),
+            epilogue: self.epilogue(&temporal.epilogue, UNOBSERVED),
         };
         let gated = temporal.inputs[0].gate.is_some();
         let variant = ctl::variant(self.precision, tile, gated);
         launch(device, &variant, ctl::grid(&args, tile), &args)
     }
 
-    /// Everything that is no convolution by tiles.
-    fn plain(&self, device: &mut dyn Device, op: &Op, seen: Seen) -> Result<Launch, EngineError> {
+    /// An operation of one launch that depends on neither a tiling nor its neighbours.
+    fn plain(
+        &self,
+        device: &mut dyn Device,
+        op: &Op,
+        observed: Observed,
+    ) -> Result<Launch, EngineError> {
         let (precision, images) = (self.precision, int(self.layout.clips));
         let variant = |file| Variant::new(file, precision);
         match op {
@@ -276,51 +291,53 @@ impl Bound<'_> {
                 };
                 launch(device, &variant(File::Import), import::grid(&args, precision), &args)
             }
-            Op::Depthwise { from, weights, finish } => {
+            Op::Depthwise { from, weights, epilogue } => {
                 let args = depthwise::Args {
                     x: self.at(from),
                     weights: self.constant(Some(*weights)),
                     images,
                     height: int(from.size.0),
                     width: int(from.size.1),
-                    out_height: int(finish.out.size.0),
-                    out_width: int(finish.out.size.1),
+                    out_height: int(epilogue.out.size.0),
+                    out_width: int(epilogue.out.size.1),
                     unused: 0,
-                    epilogue: self.epilogue(finish, seen),
+                    epilogue: self.epilogue(epilogue, observed),
                 };
                 launch(device, &variant(File::Depthwise), depthwise::grid(&args, precision), &args)
             }
-            Op::MaxPool { from, finish } => {
+            Op::MaxPool { from, epilogue } => {
                 let args = maxpool::Args {
                     x: self.at(from),
                     images,
                     height: int(from.size.0),
                     width: int(from.size.1),
-                    out_height: int(finish.out.size.0),
-                    out_width: int(finish.out.size.1),
+                    out_height: int(epilogue.out.size.0),
+                    out_width: int(epilogue.out.size.1),
                     unused: 0,
-                    epilogue: self.epilogue(finish, seen),
+                    epilogue: self.epilogue(epilogue, observed),
                 };
                 launch(device, &variant(File::MaxPool), maxpool::grid(&args, precision), &args)
             }
-            Op::Dense { from, weights, finish } => {
+            Op::Dense { from, weights, epilogue } => {
                 let args = dense::Args {
                     x: self.at(from),
                     weights: self.constant(Some(*weights)),
-                    scale: self.constant(finish.scale),
-                    bias: self.constant(finish.bias),
-                    out: self.at(&finish.out),
-                    see: [seen[stage::LINEAR - 1], seen[stage::ACTIVATION - 1]],
+                    scale: self.constant(epilogue.scale),
+                    bias: self.constant(epilogue.bias),
+                    out: self.at(&epilogue.out),
+                    observed: [observed[stage::LINEAR - 1], observed[stage::ACTIVATION - 1]],
                     images,
                     inputs: int(from.channels),
                     in_pitch: int(from.pitch),
-                    outputs: int(finish.out.channels),
-                    out_pitch: int(finish.out.pitch),
-                    activation: finish.activation as i32,
+                    outputs: int(epilogue.out.channels),
+                    out_pitch: int(epilogue.out.pitch),
+                    activation: epilogue.activation as i32,
                 };
                 launch(device, &variant(File::Dense), dense::grid(&args), &args)
             }
-            Op::Conv(_) | Op::Mean { .. } => unreachable!("these have more to be launched with"),
+            Op::Conv(_) | Op::AveragePool { .. } => {
+                unreachable!("`launches` handles convolutions and average pools itself")
+            }
         }
     }
 }

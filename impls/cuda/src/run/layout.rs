@@ -1,83 +1,87 @@
-//! What depends on the batch: which steps become one kernel, how convolutions are cut, and where every
-//! map lies.
+//! What depends on the batch size: which steps become one kernel, the tiling of every convolution,
+//! and the offset of every map in the arena.
 
 use spec::{EngineError, Precision};
 
-use super::arena::{Need, arrange};
+use super::arena::{Buffer, place_buffers};
 use crate::device::failed;
-use crate::kernels::tile::{Cut, Machine, Product, Tile};
-use crate::kernels::{ctl, is_half, pool, vector};
-use crate::plan::{Block, Map, Op, Plan};
+use crate::kernels::tile::{Machine, Product, Tile, Tiling};
+use crate::kernels::{ctl, is_half, tile_sums, vector};
+use crate::plan::{CtlBlock, Map, Op, Plan};
 
-/// Values in 64 bytes, a step of a product.
-fn step(precision: Precision) -> usize {
+/// Values in a step of K, which is 64 bytes.
+fn values_per_step(precision: Precision) -> usize {
     4 * vector(precision)
 }
 
-/// What is launched.
+/// What a batch runs at a time.
 #[derive(Debug, Clone, Copy)]
 pub enum Action {
-    /// A step by itself, by its index; convolutions with a cut.
-    Step(usize, Option<Cut>),
-    /// The end of a channel-time learning block.
-    Fused(Block, Tile),
+    /// One step, by its index in the plan; a convolution has a tiling.
+    Step(usize, Option<Tiling>),
+    /// The end of a channel-time learning block in one kernel.
+    Fused(CtlBlock, Tile),
 }
 
-/// Tiles over which a convolution adds up its result for the mean that comes right after it. Where it
-/// could be observed, and replaced, the sums are made from memory, in the same order.
+/// The tiles whose sums an average pool adds up. The convolution right before the pool sums its own
+/// tiles; where its result may be observed, and replaced, the tiles are summed from memory in the
+/// same order.
 #[derive(Debug, Clone, Copy)]
-pub struct Tiles {
+pub struct PoolTiles {
     /// Pixels of a tile.
-    pub rows: usize,
-    /// Images that a tile touches at most.
+    pub tile_pixels: usize,
+    /// The most images that a tile touches.
     pub segments: usize,
 }
 
-/// A batch of some clips.
+/// Everything that is decided for a number of clips.
 pub struct Layout {
-    /// Clips.
+    /// Number of clips in the batch.
     pub clips: usize,
-    /// In order.
+    /// The actions, in the order in which they run.
     pub actions: Vec<Action>,
-    /// For each action that is a mean: the tiles of the convolution before it, if that can add up.
-    pub tiles: Vec<Option<Tiles>>,
+    /// For each action: if it is an average pool over sums of tiles, those tiles. None for a pool
+    /// that reads the map itself, and for all other actions.
+    pub pool_tiles: Vec<Option<PoolTiles>>,
     /// Whether every step is launched by itself.
-    pub apart: bool,
-    /// Bytes of the arena.
+    pub unfused: bool,
+    /// Size of the arena in bytes.
     pub bytes: usize,
-    /// Offset of each map, then of the clip, then of each action's partial sums.
+    /// Offset of each map, then of the clip, then of the scratch buffer of each action.
     offsets: Vec<usize>,
     maps: usize,
 }
 
-/// On what a layout depends beside the plan.
+/// What a layout depends on, apart from the plan and the number of clips.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms {
-    /// Number format.
+pub struct LayoutOptions {
+    /// The precision, which determines the storage format.
     pub precision: Precision,
-    /// What the GPU has.
+    /// The properties of the GPU.
     pub machine: Machine,
-    /// Whether every step is launched by itself, so that it can be observed. The bits are the same.
-    pub apart: bool,
+    /// Whether every step is launched by itself, so that it can be observed. The bits of the
+    /// results do not depend on it.
+    pub unfused: bool,
 }
 
 impl Layout {
-    /// Lays a batch out. A batch whose sizes overflow the kernels' integers is refused.
-    pub fn new(plan: &Plan, clips: usize, terms: Terms) -> Result<Self, EngineError> {
-        check(plan, clips, terms.precision)?;
-        let actions = actions(plan, clips, terms);
-        let tiles: Vec<_> = (0..actions.len()).map(|at| tiles(plan, &actions, at)).collect();
-        let mut needs = vec![Need { bytes: 0, life: 0..0 }; plan.buffers + 1];
+    /// Decides everything for a batch. Fails if a size overflows the kernels' 32-bit integers.
+    pub fn new(plan: &Plan, clips: usize, options: LayoutOptions) -> Result<Self, EngineError> {
+        check(plan, clips, options.precision)?;
+        let actions = actions(plan, clips, options);
+        let pool_tiles: Vec<_> =
+            (0..actions.len()).map(|at| pool_tiles(plan, &actions, at)).collect();
+        let mut buffers = vec![Buffer { bytes: 0, live: 0..0 }; plan.buffers + 1];
         let mut touch = |index: usize, bytes: usize, at: usize| {
-            let need: &mut Need = &mut needs[index];
-            need.bytes = need.bytes.max(bytes);
-            let first = if need.life.is_empty() { at } else { need.life.start };
-            need.life = first..need.life.end.max(at + 1);
+            let buffer: &mut Buffer = &mut buffers[index];
+            buffer.bytes = buffer.bytes.max(bytes);
+            let first = if buffer.live.is_empty() { at } else { buffer.live.start };
+            buffer.live = first..buffer.live.end.max(at + 1);
         };
         for (at, action) in actions.iter().enumerate() {
-            let (reads, out) = touched(plan, action);
+            let (reads, out) = maps_of(plan, action);
             for map in reads.iter().chain([&out]) {
-                touch(map.buffer, bytes(map, clips, terms.precision), at);
+                touch(map.buffer, bytes(map, clips, options.precision), at);
             }
             if let Action::Step(index, _) = action
                 && let Op::Import { out } = &plan.steps[*index].op
@@ -85,40 +89,46 @@ impl Layout {
                 touch(plan.buffers, clips * out.channels * out.pixels() * size_of::<f32>(), at);
             }
         }
-        // The clip stays, so that a batch can be run again; the output outlives the actions.
+        // The clip and the output are live to the end: a batch can run again, and the output is
+        // read after the last action.
         touch(plan.buffers, 0, actions.len());
         touch(plan.output.buffer, 0, actions.len());
-        needs.extend(actions.iter().enumerate().map(|(at, action)| match &tiles[at] {
+        // The action before a pool writes the sums of its tiles.
+        buffers.extend(actions.iter().enumerate().map(|(at, action)| match &pool_tiles[at] {
             Some(tiles) => {
-                Need { bytes: tiles_bytes(plan, action, tiles, clips), life: at - 1..at + 1 }
+                Buffer { bytes: tile_sums_bytes(plan, action, tiles, clips), live: at - 1..at + 1 }
             }
-            None => Need { bytes: partial_bytes(plan, action, clips), life: at..at + 1 },
+            None => Buffer { bytes: partial_bytes(plan, action, clips), live: at..at + 1 },
         }));
-        let (offsets, bytes) = arrange(&needs);
-        Ok(Layout { clips, actions, tiles, apart: terms.apart, bytes, offsets, maps: plan.buffers })
+        let (offsets, bytes) = place_buffers(&buffers);
+        let (unfused, maps) = (options.unfused, plan.buffers);
+        Ok(Layout { clips, actions, pool_tiles, unfused, bytes, offsets, maps })
     }
 
-    /// Offset of a map.
+    /// Offset of a map in the arena, in bytes.
     pub fn map(&self, map: &Map) -> usize {
         self.offsets[map.buffer]
     }
 
-    /// Offset of the clip.
+    /// Offset of the clip in the arena: f32 [clips, 3 * frames, height, width].
     pub fn clip(&self) -> usize {
         self.offsets[self.maps]
     }
 
-    /// Offset of the partial sums of an action, or of the sums over tiles that it reads.
-    pub fn partial(&self, action: usize) -> usize {
+    /// Offset of the scratch buffer of an action: the partial sums of a split convolution, or the
+    /// sums over tiles that an average pool reads.
+    pub fn scratch(&self, action: usize) -> usize {
         self.offsets[self.maps + 1 + action]
     }
 }
 
-/// Bytes of a map of some clips.
+/// Bytes of a map for a number of clips.
 pub fn bytes(map: &Map, clips: usize, precision: Precision) -> usize {
     clips * map.image() * if map.wide || !is_half(precision) { 4 } else { 2 }
 }
 
+/// Checks that the number of vectors of every map fits the 32-bit integers of the kernels, with a
+/// factor of 2 to spare.
 fn check(plan: &Plan, clips: usize, precision: Precision) -> Result<(), EngineError> {
     let limit = i32::MAX as usize / 2;
     let vectors = |map: Map| clips.saturating_mul(map.image() / vector(precision));
@@ -126,54 +136,60 @@ fn check(plan: &Plan, clips: usize, precision: Precision) -> Result<(), EngineEr
     if most > limit {
         let most = (limit / (most / clips)).max(1);
         return Err(failed(format!(
-            "a batch of {clips} clips is too large for the kernels' 32-bit sizes; use \
-             --batch-size {most} or less"
+            "a batch of {clips} clips overflows the 32-bit sizes of the kernels; use --batch-size \
+             {most} or less"
         )));
     }
     Ok(())
 }
 
-fn actions(plan: &Plan, clips: usize, terms: Terms) -> Vec<Action> {
+/// Fuses the CTL blocks for which a tile is worth it, unless every step must run by itself.
+fn actions(plan: &Plan, clips: usize, options: LayoutOptions) -> Vec<Action> {
     let out = |index: usize| plan.steps[index].op.out();
-    let tiles: Vec<(Block, Option<Tile>)> = plan
-        .blocks
+    let tiles: Vec<(CtlBlock, Option<Tile>)> = plan
+        .ctl_blocks
         .iter()
         .map(|block| {
             let map = out(block.temporal);
-            (*block, ctl::tile(clips * map.pixels(), map.channels, terms.machine))
+            (*block, ctl::tile(clips * map.pixels(), map.channels, options.machine))
         })
         .collect();
-    let of = |index: usize| {
-        let whole = |block: &Block| [block.short, block.glo_out, block.temporal].contains(&index);
-        tiles.iter().find(|(block, tile)| tile.is_some() && whole(block))
+    let block_of = |index: usize| {
+        let contains =
+            |block: &CtlBlock| [block.short, block.glo_out, block.temporal].contains(&index);
+        tiles.iter().find(|(block, tile)| tile.is_some() && contains(block))
     };
     let mut actions = vec![];
     for (index, step) in plan.steps.iter().enumerate() {
-        match of(index) {
-            Some((block, Some(tile))) if !terms.apart => {
+        match block_of(index) {
+            Some((block, Some(tile))) if !options.unfused => {
                 if index == block.temporal {
                     actions.push(Action::Fused(*block, *tile));
                 }
             }
             fused => {
-                // Split sums would have other bits than the fused block.
+                // The fused kernel does not split K, and its steps must give the same bits alone.
                 let may_split = fused.is_none();
-                actions.push(Action::Step(index, cut(&step.op, clips, terms, may_split)));
+                actions.push(Action::Step(index, tiling(&step.op, clips, options, may_split)));
             }
         }
     }
     actions
 }
 
-fn cut(op: &Op, clips: usize, terms: Terms, may_split: bool) -> Option<Cut> {
+/// The tiling of a convolution; None for other operations.
+fn tiling(op: &Op, clips: usize, options: LayoutOptions, may_split: bool) -> Option<Tiling> {
     let Op::Conv(conv) = op else { return None };
-    let out = conv.finish.out;
-    let steps = conv.inputs.iter().map(|i| i.depth().div_ceil(step(terms.precision))).sum();
+    let out = conv.epilogue.out;
+    let values = values_per_step(options.precision);
+    let steps = conv.inputs.iter().map(|input| input.k().div_ceil(values)).sum();
     let product = Product { pixels: clips * out.pixels(), outputs: out.channels, steps };
-    Some(product.cut(terms.machine, may_split))
+    Some(product.tiling(options.machine, may_split))
 }
 
-fn touched(plan: &Plan, action: &Action) -> (Vec<Map>, Map) {
+/// The maps that an action reads, and the one that it writes. The maps between the steps of a fused
+/// block stay in registers.
+fn maps_of(plan: &Plan, action: &Action) -> (Vec<Map>, Map) {
     match action {
         Action::Step(index, _) => {
             let op = &plan.steps[*index].op;
@@ -189,33 +205,36 @@ fn touched(plan: &Plan, action: &Action) -> (Vec<Map>, Map) {
     }
 }
 
-/// The tiles of the convolution before a mean. The end of a block may be a kernel of its own, which does
-/// not add up.
-fn tiles(plan: &Plan, actions: &[Action], at: usize) -> Option<Tiles> {
-    let [Action::Step(before, Some(cut)), Action::Step(index, _)] =
+/// The tiles that the action `at` pools, if it is an average pool and the action before it is a
+/// convolution that can sum its tiles: without split K, and not the end of a CTL block, which may
+/// be fused into a kernel that does not sum.
+fn pool_tiles(plan: &Plan, actions: &[Action], at: usize) -> Option<PoolTiles> {
+    let [Action::Step(before, Some(tiling)), Action::Step(index, _)] =
         actions.get(at.checked_sub(1)?..=at)?
     else {
         return None;
     };
-    let Op::Mean { from, .. } = &plan.steps[*index].op else { return None };
-    let ends_block = plan.blocks.iter().any(|block| block.temporal == *before);
+    let Op::AveragePool { from, .. } = &plan.steps[*index].op else { return None };
+    let ends_block = plan.ctl_blocks.iter().any(|block| block.temporal == *before);
     let makes = plan.steps[*before].op.out().buffer == from.buffer;
-    let rows = cut.tile.pixels;
-    let tiles = Tiles { rows, segments: pool::segments(rows, from.pixels()) };
-    (makes && cut.splits == 1 && !ends_block).then_some(tiles)
+    let tile_pixels = tiling.tile.pixels;
+    let segments = tile_sums::segments(tile_pixels, from.pixels());
+    (makes && tiling.splits == 1 && !ends_block).then_some(PoolTiles { tile_pixels, segments })
 }
 
-fn tiles_bytes(plan: &Plan, action: &Action, tiles: &Tiles, clips: usize) -> usize {
+/// Bytes of the sums f32 [tiles, segments, pitch] that an average pool reads.
+fn tile_sums_bytes(plan: &Plan, action: &Action, tiles: &PoolTiles, clips: usize) -> usize {
     let Action::Step(index, _) = action else { return 0 };
-    let Op::Mean { from, .. } = &plan.steps[*index].op else { return 0 };
-    let count = (clips * from.pixels()).div_ceil(tiles.rows);
+    let Op::AveragePool { from, .. } = &plan.steps[*index].op else { return 0 };
+    let count = (clips * from.pixels()).div_ceil(tiles.tile_pixels);
     count * tiles.segments * from.pitch * size_of::<f32>()
 }
 
+/// Bytes of the partial sums f32 [splits, pixels, pitch] of a convolution; 0 where K is not split.
 fn partial_bytes(plan: &Plan, action: &Action, clips: usize) -> usize {
     match action {
-        Action::Step(index, Some(cut)) if cut.splits > 1 => {
-            cut.splits * clips * plan.steps[*index].op.out().image() * size_of::<f32>()
+        Action::Step(index, Some(tiling)) if tiling.splits > 1 => {
+            tiling.splits * clips * plan.steps[*index].op.out().image() * size_of::<f32>()
         }
         _ => 0,
     }

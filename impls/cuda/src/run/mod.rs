@@ -1,5 +1,7 @@
-//! How a plan is run: [`layout`] says what depends on the batch, [`arena`] where everything lies,
-//! [`bind`] turns steps into launches of kernels, [`observe`] shows values to a tap.
+//! How a plan is run.
+//!
+//! [`layout`] decides what depends on the batch size, [`arena`] places the buffers, [`bind`] turns
+//! steps into launches of kernels, [`observe`] hands activations to a tap.
 
 pub mod arena;
 pub mod bind;

@@ -1,15 +1,15 @@
-//! Values for a tap, and what it puts in their place.
+//! Hands activations to a tap, and continues from the values that the tap replaces them with.
 
 #![allow(unsafe_code, reason = "reads and writes device memory")]
 
 use spec::{EngineError, Flow, Model, ModuleId, Tap, Tensor};
 
-use super::bind::{Bound, Seen, UNSEEN};
+use super::bind::{Bound, Observed, UNOBSERVED};
 use crate::device::{Device, Memory};
 use crate::kernels::args::stage;
-use crate::plan::{Finish, Map, Op};
+use crate::plan::{Epilogue, Map, Op};
 
-/// [N, H, W, pitch] as [N, C, H, W].
+/// Converts [images, height, width, pitch] to [images, channels, height, width].
 fn to_planes(values: &[f32], map: &Map) -> Vec<f32> {
     let mut out = Vec::with_capacity(values.len() / map.pitch * map.channels);
     for image in values.chunks(map.image()) {
@@ -20,7 +20,8 @@ fn to_planes(values: &[f32], map: &Map) -> Vec<f32> {
     out
 }
 
-/// [N, C, H, W] as [N, H, W, pitch], zeros in padded channels.
+/// Converts [images, channels, height, width] to [images, height, width, pitch], with zeros in
+/// padded channels.
 fn from_planes(values: &[f32], map: &Map) -> Vec<f32> {
     let mut out = vec![0.0; values.len() / map.channels * map.pitch];
     let images = out.chunks_mut(map.image()).zip(values.chunks(map.channels * map.pixels()));
@@ -34,20 +35,25 @@ fn from_planes(values: &[f32], map: &Map) -> Vec<f32> {
     out
 }
 
-/// Float32 values of the device.
+/// Reads `count` float32 values of the device.
 fn read(device: &mut dyn Device, from: u64, count: usize) -> Result<Vec<f32>, EngineError> {
     let mut values = vec![0f32; count];
-    // SAFETY: every caller names a place that holds so many.
+    // SAFETY: every caller passes the address and the length of a buffer, either a map of the
+    // layout or a copy that was allocated with these bytes, and `device.read` fills exactly the
+    // bytes of `values`.
     unsafe { device.read(from, bytemuck::cast_slice_mut(&mut values))? };
     Ok(values)
 }
 
+/// Writes float32 values to the device.
 fn write(device: &mut dyn Device, to: u64, values: &[f32]) -> Result<(), EngineError> {
-    // SAFETY: every caller names a place that holds as many.
+    // SAFETY: `values` has the size of the buffer at `to`. For a map of the layout and for a copy
+    // of it, `observe` has checked the shape of the replacement; the memory of an embedding is
+    // allocated with this length.
     unsafe { device.write(to, bytemuck::cast_slice(values)) }
 }
 
-/// A wide map as [N, C, H, W].
+/// Reads a wide map at the address `from` as [images, channels, height, width].
 pub fn read_wide(
     device: &mut dyn Device,
     from: u64,
@@ -57,8 +63,8 @@ pub fn read_wide(
     Ok(to_planes(&read(device, from, clips * map.image())?, map))
 }
 
-/// Shows a value; Some is what the observer put in its place.
-pub fn show(
+/// Hands an activation to the tap. Returns the value that the tap replaces it with, if it does.
+pub fn observe(
     model: &Model,
     tap: &mut dyn Tap,
     id: ModuleId,
@@ -79,8 +85,8 @@ pub fn show(
     }
 }
 
-/// Runs an action of one step, shows what the tap wants to see of it, and goes on from what it puts
-/// in its place.
+/// Runs an action of one step, hands the tap the activations that it wants, and continues from
+/// those that the tap replaces.
 pub fn step(
     bound: &Bound<'_>,
     device: &mut dyn Device,
@@ -89,69 +95,74 @@ pub fn step(
     op: &Op,
 ) -> Result<(), EngineError> {
     match op {
-        Op::Mean { out, show: id, .. } => {
-            run(bound, device, at, UNSEEN)?;
+        Op::AveragePool { out, module: id, .. } => {
+            run(bound, device, at, UNOBSERVED)?;
             if tap.wants(*id) {
                 let value = read_wide(device, bound.at(out), out, bound.layout.clips)?;
-                if let Some(other) = show(model, tap, *id, bound.layout.clips, value)? {
+                if let Some(other) = observe(model, tap, *id, bound.layout.clips, value)? {
                     write(device, bound.at(out), &from_planes(&other, out))?;
                 }
             }
             Ok(())
         }
-        other => match other.finish() {
-            Some(finish) => Showing::new(bound, device, finish, tap)?.run(device, (model, tap), at),
-            None => run(bound, device, at, UNSEEN),
+        other => match other.epilogue() {
+            Some(epilogue) => {
+                ObservedEpilogue::new(bound, device, epilogue, tap)?.run(device, (model, tap), at)
+            }
+            None => run(bound, device, at, UNOBSERVED),
         },
     }
 }
 
-/// Launches an action.
+/// Launches an action, which copies the `observed` stages of its epilogue.
 pub fn run(
     bound: &Bound<'_>,
     device: &mut dyn Device,
     at: usize,
-    seen: Seen,
+    observed: Observed,
 ) -> Result<(), EngineError> {
-    for launch in bound.launches(device, at, seen)? {
-        // SAFETY: `Bound` has made it from a layout, whose arena and constants are there.
+    for launch in bound.launches(device, at, observed)? {
+        // SAFETY: `Bound::launches` took every address from the arena and the constants, which are
+        // allocated with the sizes of the layout and the plan and live as long as the engine.
         unsafe { device.launch(&launch)? };
     }
     Ok(())
 }
 
-/// An epilogue whose stages are watched.
-struct Showing<'a> {
+/// An epilogue whose stages are copied for a tap.
+struct ObservedEpilogue<'a> {
     bound: &'a Bound<'a>,
-    finish: &'a Finish,
+    epilogue: &'a Epilogue,
+    /// Owns the copies.
     memory: Vec<Memory>,
-    seen: Seen,
+    /// Addresses of the copies.
+    observed: Observed,
 }
 
-impl<'a> Showing<'a> {
+impl<'a> ObservedEpilogue<'a> {
     fn new(
         bound: &'a Bound<'a>,
         device: &mut dyn Device,
-        finish: &'a Finish,
+        epilogue: &'a Epilogue,
         tap: &dyn Tap,
     ) -> Result<Self, EngineError> {
-        let (mut memory, mut seen) = (vec![], UNSEEN);
-        let bytes = bound.layout.clips * finish.out.image() * size_of::<f32>();
-        let mut watch = |stage: usize| -> Result<(), EngineError> {
+        let (mut memory, mut observed) = (vec![], UNOBSERVED);
+        let bytes = bound.layout.clips * epilogue.out.image() * size_of::<f32>();
+        let mut copy_after = |stage: usize| -> Result<(), EngineError> {
             let copy = device.alloc(bytes)?;
-            seen[stage - 1] = copy.address;
+            observed[stage - 1] = copy.address;
             memory.push(copy);
             Ok(())
         };
-        for (stage, id) in &finish.shows {
+        for (stage, id) in &epilogue.observed {
             if tap.wants(*id) {
-                watch(*stage)?;
+                copy_after(*stage)?;
             }
         }
-        if finish.post.as_ref().is_some_and(|(_, id)| tap.wants(*id)) {
-            watch(stage::PRODUCT)?;
+        if epilogue.addend.as_ref().is_some_and(|(_, id)| tap.wants(*id)) {
+            copy_after(stage::PRODUCT)?;
         }
-        Ok(Showing { bound, finish, memory, seen })
+        Ok(ObservedEpilogue { bound, epilogue, memory, observed })
     }
 
     fn run(
@@ -160,16 +171,16 @@ impl<'a> Showing<'a> {
         (model, tap): (&Model, &mut dyn Tap),
         at: usize,
     ) -> Result<(), EngineError> {
-        run(self.bound, device, at, self.seen)?;
+        run(self.bound, device, at, self.observed)?;
         if self.memory.is_empty() {
             return Ok(());
         }
-        let (out, clips) = (&self.finish.out, self.bound.layout.clips);
-        for (stage, id) in &self.finish.shows {
+        let (out, clips) = (&self.epilogue.out, self.bound.layout.clips);
+        for (stage, id) in &self.epilogue.observed {
             if tap.wants(*id) {
-                let from = self.seen[stage - 1];
+                let from = self.observed[stage - 1];
                 let value = read_wide(device, from, out, clips)?;
-                if let Some(other) = show(model, tap, *id, clips, value)? {
+                if let Some(other) = observe(model, tap, *id, clips, value)? {
                     write(device, from, &from_planes(&other, out))?;
                     self.resume(self.bound, device, *stage)?;
                 }
@@ -178,47 +189,51 @@ impl<'a> Showing<'a> {
         self.embedding(device, (model, tap))
     }
 
-    /// Runs the stages after one whose value lies where it is seen.
+    /// Runs the epilogue stages after `stage`, from the copy of the value after it.
     fn resume(
         &self,
         bound: &Bound<'_>,
         device: &mut dyn Device,
         stage: usize,
     ) -> Result<(), EngineError> {
-        let mut seen = self.seen;
-        seen[..stage].fill(0);
-        let launch = bound.resume(device, self.finish, (stage, self.seen[stage - 1]), seen)?;
-        // SAFETY: as in `run`; the value lies in memory of its own.
+        let mut observed = self.observed;
+        observed[..stage].fill(0);
+        let launch =
+            bound.resume(device, self.epilogue, (stage, self.observed[stage - 1]), observed)?;
+        // SAFETY: the addresses of the arena and the constants are valid as in `run`. The copies
+        // are allocated in `new` with the size of the map, and `self.memory` keeps them.
         unsafe { device.launch(&launch) }
     }
 
+    /// Hands the positional embedding to the tap. If it is replaced, repeats the last epilogue
+    /// stage with the replacement.
     fn embedding(
         &self,
         device: &mut dyn Device,
         (model, tap): (&Model, &mut dyn Tap),
     ) -> Result<(), EngineError> {
-        let Some((post, id)) = &self.finish.post else { return Ok(()) };
+        let Some((embedding, id)) = &self.epilogue.addend else { return Ok(()) };
         if !tap.wants(*id) {
             return Ok(());
         }
-        let out = &self.finish.out;
-        let value = to_planes(&post.values, out);
-        let Some(other) = show(model, tap, *id, 1, value)? else { return Ok(()) };
+        let out = &self.epilogue.out;
+        let value = to_planes(&embedding.values, out);
+        let Some(other) = observe(model, tap, *id, 1, value)? else { return Ok(()) };
         let other = from_planes(&other, out);
         let memory = device.alloc(other.len() * size_of::<f32>())?;
         write(device, memory.address, &other)?;
-        self.resume(&Bound { post: memory.address, ..*self.bound }, device, stage::PRODUCT)?;
-        // The kernel still reads the embedding.
+        self.resume(&Bound { addend: memory.address, ..*self.bound }, device, stage::PRODUCT)?;
+        // The kernel reads the replacement, which is freed when this returns.
         device.synchronize()
     }
 }
 
-/// Shows all modules of an empty batch.
-pub fn nothing(model: &Model, tap: &mut dyn Tap) -> Result<(), EngineError> {
+/// Hands the tap an empty activation of every module, for a batch of 0 clips.
+pub fn empty_batch(model: &Model, tap: &mut dyn Tap) -> Result<(), EngineError> {
     let others = model.modules().iter().filter(|m| m.id != model.input && m.batched);
     for module in others {
         if tap.wants(module.id) {
-            show(model, tap, module.id, 0, vec![])?;
+            observe(model, tap, module.id, 0, vec![])?;
         }
     }
     Ok(())

@@ -1,16 +1,17 @@
-//! Convolutions: every tile, gated or not, whole or split, with every part of the epilogue.
+//! Convolutions and what follows them: every tile, with and without a gate, with and without split
+//! K, every part of the epilogue, the fused block, and average pools over tiles.
 
 use cuda::device::host::SCHEDULES;
 use cuda::device::{Device, Memory};
 use cuda::kernels::args::{Activation, Epilogue, Extent, Source, stage};
-use cuda::kernels::pool::{self, Pool};
-use cuda::kernels::tile::{CTL_TILES, Cut, TILES};
-use cuda::kernels::{File, Variant, combine, conv, ctl, finish};
+use cuda::kernels::tile::{CTL_TILES, TILES, Tiling};
+use cuda::kernels::tile_sums::{self, TileSums};
+use cuda::kernels::{File, Variant, average_tile_sums, conv, ctl, split_k_reduce};
 use spec::Precision;
 
 use crate::lab::{self, Lab, PRECISIONS};
 
-/// A convolution to try.
+/// The shape of a convolution, and how it runs.
 #[derive(Debug, Clone, Copy)]
 pub struct Case {
     pub images: usize,
@@ -34,7 +35,7 @@ const CASE: Case = Case {
     splits: 1,
 };
 
-/// One-pixel maps, odd sizes, channels that fill no vector, no step and no tile.
+/// Maps of one pixel, odd sizes, and channels that do not fill a vector, a step of K or a tile.
 pub const CASES: [Case; 9] = [
     CASE,
     Case { inputs: 3, outputs: 5, kernel: 3, gated: true, ..CASE },
@@ -53,7 +54,7 @@ pub const CASES: [Case; 9] = [
         ..CASE
     },
     Case { size: (11, 12), inputs: 24, outputs: 132, kernel: 3, ..CASE },
-    // More blocks than steps: some have nothing to add.
+    // More splits than steps of K: some blocks have nothing to add.
     Case { size: (2, 2), inputs: 8, outputs: 8, splits: 4, ..CASE },
 ];
 
@@ -68,7 +69,7 @@ impl Case {
     }
 }
 
-/// Values of a case, as they are stored, without padding.
+/// Inputs of a case without padding, rounded as the kernels store them.
 pub struct Values {
     pub x: Vec<f64>,
     pub weights: Vec<f64>,
@@ -77,26 +78,27 @@ pub struct Values {
 
 impl Values {
     pub fn new(case: &Case, precision: Precision) -> Self {
-        let x = lab::numbers(case.images * case.size.0 * case.size.1 * case.inputs, 1);
-        let weights = lab::numbers(case.outputs * case.kernel * case.kernel * case.inputs, 2);
-        let gate = lab::numbers(case.images * case.inputs, 3);
+        let x = lab::pseudo_random(case.images * case.size.0 * case.size.1 * case.inputs, 1);
+        let weights = lab::pseudo_random(case.outputs * case.kernel * case.kernel * case.inputs, 2);
+        let gate = lab::pseudo_random(case.images * case.inputs, 3);
         Values {
             x: x.into_iter().map(|v| lab::stored(precision, v)).collect(),
-            weights: weights.into_iter().map(|v| lab::factor(precision, v)).collect(),
+            weights: weights.into_iter().map(|v| lab::operand(precision, v)).collect(),
             gate: gate.into_iter().map(|v| f64::from(v as f32)).collect(),
         }
     }
 
-    /// The sum of an output, and that of the products' sizes, in float64.
+    /// An output in float64 before the epilogue, and the sum of the magnitudes of its products.
     fn sum(&self, case: &Case, precision: Precision, pixel: usize, output: usize) -> (f64, f64) {
         let (height, width) = case.out_size();
-        let (image, place) = (pixel / (height * width), pixel % (height * width));
+        let (image, in_image) = (pixel / (height * width), pixel % (height * width));
         let (mut sum, mut size) = (0.0, 0.0);
-        for tap in 0..case.kernel * case.kernel {
-            let at =
-                |side: usize, tap: usize| (side * case.stride + tap).checked_sub(case.kernel / 2);
-            let (y, x) =
-                (at(place / width, tap / case.kernel), at(place % width, tap % case.kernel));
+        for offset in 0..case.kernel * case.kernel {
+            let at = |side: usize, offset: usize| {
+                (side * case.stride + offset).checked_sub(case.kernel / 2)
+            };
+            let y = at(in_image / width, offset / case.kernel);
+            let x = at(in_image % width, offset % case.kernel);
             let (Some(y), Some(x)) = (y, x) else { continue };
             if y >= case.size.0 || x >= case.size.1 {
                 continue;
@@ -105,8 +107,8 @@ impl Values {
             for channel in 0..case.inputs {
                 let gate = if case.gated { self.gate[image * case.inputs + channel] } else { 1.0 };
                 let gated = lab::stored(precision, self.x[from + channel] * gate);
-                let weights = (output * case.kernel * case.kernel + tap) * case.inputs;
-                let product = lab::factor(precision, gated) * self.weights[weights + channel];
+                let weights = (output * case.kernel * case.kernel + offset) * case.inputs;
+                let product = lab::operand(precision, gated) * self.weights[weights + channel];
                 sum += product;
                 size += product.abs();
             }
@@ -115,23 +117,24 @@ impl Values {
     }
 }
 
-/// Memory of a case.
-pub struct Placed {
+/// A case on the device.
+pub struct Uploaded {
     pub source: Source,
     _memory: [Memory; 3],
 }
 
-pub fn place(
+/// Copies the inputs of a case to the device.
+pub fn upload(
     device: &mut dyn Device,
     case: &Case,
     precision: Precision,
     values: &Values,
-) -> Placed {
+) -> Uploaded {
     let pitch = lab::pitch(precision, case.inputs);
-    let spread = |values: &[f64]| lab::spread(values, case.inputs, pitch);
-    let x = lab::narrow(device, precision, &spread(&values.x));
-    let weights = lab::narrow(device, precision, &spread(&values.weights));
-    let gate = lab::wide(device, &spread(&values.gate));
+    let pad = |values: &[f64]| lab::pad_channels(values, case.inputs, pitch);
+    let x = lab::upload_stored(device, precision, &pad(&values.x));
+    let weights = lab::upload_stored(device, precision, &pad(&values.weights));
+    let gate = lab::upload_f32(device, &pad(&values.gate));
     let source = Source {
         x: x.address,
         weights: weights.address,
@@ -142,39 +145,39 @@ pub fn place(
         kernel: case.kernel as i32,
         stride: case.stride as i32,
         padding: (case.kernel / 2) as i32,
-        depth: (case.kernel * case.kernel * pitch) as i32,
+        k: (case.kernel * case.kernel * pitch) as i32,
         unused: 0,
     };
-    Placed { source, _memory: [x, weights, gate] }
+    Uploaded { source, _memory: [x, weights, gate] }
 }
 
-/// Runs a case and returns its outputs [pixels, pitch].
+/// Runs a convolution, and the reduction where K is split. Returns its outputs [pixels, pitch].
 pub fn outputs(
     device: &mut dyn Device,
     case: &Case,
     precision: Precision,
-    cut: Cut,
+    tiling: Tiling,
     (source, other): (Source, Option<Source>),
     epilogue: impl FnOnce(Epilogue) -> Epilogue,
 ) -> Result<Vec<f64>, spec::EngineError> {
     let none = bytemuck::Zeroable::zeroed();
-    pooled_outputs(device, case, precision, cut, (source, other, none), epilogue)
+    pooled_outputs(device, case, precision, tiling, (source, other, none), epilogue)
 }
 
-/// As [`outputs`], with sums for the mean over the result.
+/// As [`outputs`], and sums the tiles of the result for an average pool.
 fn pooled_outputs(
     device: &mut dyn Device,
     case: &Case,
     precision: Precision,
-    cut: Cut,
-    (source, other, pool): (Source, Option<Source>, Pool),
+    tiling: Tiling,
+    (source, other, tile_sums): (Source, Option<Source>, TileSums),
     epilogue: impl FnOnce(Epilogue) -> Epilogue,
 ) -> Result<Vec<f64>, spec::EngineError> {
     let pitch = lab::pitch(precision, case.outputs);
-    let out = lab::room(device, precision, case.pixels() * pitch);
+    let out = lab::allocate(device, precision, case.pixels() * pitch);
     let (height, width) = case.out_size();
-    let epilogue = epilogue(lab::store(&out, case.outputs, pitch, height * width));
-    let partial = device.alloc(cut.splits * case.pixels() * pitch * 4)?;
+    let epilogue = epilogue(lab::epilogue_to(&out, case.outputs, pitch, height * width));
+    let partial = device.alloc(tiling.splits * case.pixels() * pitch * 4)?;
     let args = conv::Args {
         sources: [source, other.unwrap_or(source)],
         extent: Extent {
@@ -184,30 +187,30 @@ fn pooled_outputs(
             outputs: case.outputs as i32,
         },
         init: 0,
-        partial: if cut.splits > 1 { partial.address } else { 0 },
-        count: if other.is_some() { 2 } else { 1 },
-        splits: cut.splits as i32,
-        pool,
+        partial: if tiling.splits > 1 { partial.address } else { 0 },
+        source_count: if other.is_some() { 2 } else { 1 },
+        splits: tiling.splits as i32,
+        tile_sums,
         epilogue,
     };
-    let variant = conv::variant(precision, cut, case.gated);
-    lab::run(device, &variant, conv::grid(&args, cut), &args)?;
-    if cut.splits > 1 {
+    let variant = conv::variant(precision, tiling, case.gated);
+    lab::run(device, &variant, conv::grid(&args, tiling), &args)?;
+    if tiling.splits > 1 {
         let (splits, pixels) = (args.splits, args.extent.pixels);
-        let args = finish::Args { partial: partial.address, splits, pixels, epilogue };
-        let variant = Variant::new(File::Finish, precision);
-        lab::run(device, &variant, finish::grid(&args, precision), &args)?;
+        let args = split_k_reduce::Args { partial: partial.address, splits, pixels, epilogue };
+        let variant = Variant::new(File::SplitKReduce, precision);
+        lab::run(device, &variant, split_k_reduce::grid(&args, precision), &args)?;
     }
-    Ok(lab::values(device, precision, &out))
+    Ok(lab::download_stored(device, precision, &out))
 }
 
-fn wanted(case: &Case, precision: Precision, values: &Values) -> Vec<(f64, f64)> {
-    let places = (0..case.pixels()).flat_map(|p| (0..case.outputs).map(move |o| (p, o)));
+fn expected_outputs(case: &Case, precision: Precision, values: &Values) -> Vec<(f64, f64)> {
+    let positions = (0..case.pixels()).flat_map(|p| (0..case.outputs).map(move |o| (p, o)));
     let terms = case.kernel * case.kernel * case.inputs;
-    places
+    positions
         .map(|(pixel, output)| {
             let (sum, size) = values.sum(case, precision, pixel, output);
-            (lab::stored(precision, sum), lab::allowed(precision, terms, size, sum))
+            (lab::stored(precision, sum), lab::tolerance(precision, terms, size, sum))
         })
         .collect()
 }
@@ -218,12 +221,12 @@ fn every_tile_of_every_precision_is_right_over_edge_shapes() {
     for precision in PRECISIONS {
         for case in CASES {
             let values = Values::new(&case, precision);
-            let want = wanted(&case, precision, &values);
-            let placed = place(lab.device(), &case, precision, &values);
+            let want = expected_outputs(&case, precision, &values);
+            let uploaded = upload(lab.device(), &case, precision, &values);
             for tile in TILES {
-                let cut = Cut { tile, splits: case.splits };
-                let sources = (placed.source, None);
-                let got = outputs(lab.device(), &case, precision, cut, sources, |e| e);
+                let tiling = Tiling { tile, splits: case.splits };
+                let sources = (uploaded.source, None);
+                let got = outputs(lab.device(), &case, precision, tiling, sources, |e| e);
                 let what = format!("{precision} {case:?} {tile:?}");
                 let got = got.unwrap_or_else(|error| panic!("{what}: {error}"));
                 let pitch = lab::pitch(precision, case.outputs);
@@ -231,22 +234,28 @@ fn every_tile_of_every_precision_is_right_over_edge_shapes() {
             }
         }
     }
-    assert_eq!(lab.conflicts(), 0, "reads of ldmatrix met in a bank of shared memory");
+    assert_eq!(lab.bank_conflicts(), 0, "bank conflicts of ldmatrix");
 }
 
 #[test]
-fn no_schedule_changes_a_bit() {
+fn the_schedule_of_threads_changes_no_bit() {
     let Some(mut lab) = Lab::open() else { return };
     for precision in [Precision::F32, Precision::Bf16] {
         for case in [CASES[2], CASES[3], CASES[6]] {
             let values = Values::new(&case, precision);
-            let placed = place(lab.device(), &case, precision, &values);
+            let uploaded = upload(lab.device(), &case, precision, &values);
             for tile in [TILES[0], TILES[3], TILES[4]] {
-                let cut = Cut { tile, splits: case.splits };
+                let tiling = Tiling { tile, splits: case.splits };
                 let mut run = |schedule| {
-                    lab.order(schedule);
-                    let got =
-                        outputs(lab.device(), &case, precision, cut, (placed.source, None), |e| e);
+                    lab.set_schedule(schedule);
+                    let got = outputs(
+                        lab.device(),
+                        &case,
+                        precision,
+                        tiling,
+                        (uploaded.source, None),
+                        |e| e,
+                    );
                     got.unwrap().into_iter().map(f64::to_bits).collect::<Vec<_>>()
                 };
                 let first = run(SCHEDULES[0]);
@@ -259,7 +268,7 @@ fn no_schedule_changes_a_bit() {
 }
 
 #[test]
-fn nan_and_infinity_reach_what_they_should_and_nothing_else() {
+fn nan_and_infinity_reach_only_the_outputs_that_depend_on_them() {
     let Some(mut lab) = Lab::open() else { return };
     for precision in PRECISIONS {
         for special in [f64::NAN, f64::INFINITY] {
@@ -267,13 +276,14 @@ fn nan_and_infinity_reach_what_they_should_and_nothing_else() {
             let mut values = Values::new(&case, precision);
             let middle = values.x.len() / 2;
             values.x[middle] = special;
-            let want = wanted(&case, precision, &values);
+            let want = expected_outputs(&case, precision, &values);
             assert!(
                 want.iter().any(|(w, _)| !w.is_finite()) && want.iter().any(|(w, _)| w.is_finite())
             );
-            let placed = place(lab.device(), &case, precision, &values);
-            let cut = Cut { tile: TILES[4], splits: 1 };
-            let got = outputs(lab.device(), &case, precision, cut, (placed.source, None), |e| e);
+            let uploaded = upload(lab.device(), &case, precision, &values);
+            let tiling = Tiling { tile: TILES[4], splits: 1 };
+            let got =
+                outputs(lab.device(), &case, precision, tiling, (uploaded.source, None), |e| e);
             let pitch = lab::pitch(precision, case.outputs);
             lab::compare(
                 &format!("{precision} {special}"),
@@ -286,40 +296,41 @@ fn nan_and_infinity_reach_what_they_should_and_nothing_else() {
     }
 }
 
-/// Scale, bias, residual, sigmoid, factor and embedding at once, each stage seen, and taken up again
-/// after each: the same bits.
+/// Runs scale, bias, residual, sigmoid, factor and addend at once and observes every stage.
+/// Continuing after any stage, from its observed value, must give the same bits.
 #[test]
-fn all_of_the_epilogue_is_right_and_can_be_taken_up_after_every_stage() {
+fn the_whole_epilogue_is_right_and_can_continue_after_every_stage() {
     let Some(mut lab) = Lab::open() else { return };
     for precision in PRECISIONS {
         let case = CASES[2];
         let values = Values::new(&case, precision);
-        let placed = place(lab.device(), &case, precision, &values);
+        let uploaded = upload(lab.device(), &case, precision, &values);
         let (pixels, channels) = (case.pixels(), case.outputs);
         let (pitch, image) = (lab::pitch(precision, channels), pixels / case.images);
-        let [scale, bias] = [4, 5].map(|seed| lab::numbers(channels, seed));
-        let [residual, factor] = [6, 7].map(|seed| lab::numbers(pixels * channels, seed));
-        let post = lab::numbers(image * channels, 8);
-        let spread = |values: &[f64]| lab::spread(values, channels, pitch);
-        let scales = [&scale, &bias, &factor, &post].map(|v| lab::wide(lab.device(), &spread(v)));
-        let residuals = lab::narrow(lab.device(), precision, &spread(&residual));
-        let seen: Vec<Memory> = (0..stage::END)
-            .map(|_| lab::room(lab.device(), Precision::F32, pixels * pitch))
+        let [scale, bias] = [4, 5].map(|seed| lab::pseudo_random(channels, seed));
+        let [residual, factor] = [6, 7].map(|seed| lab::pseudo_random(pixels * channels, seed));
+        let addend = lab::pseudo_random(image * channels, 8);
+        let pad = |values: &[f64]| lab::pad_channels(values, channels, pitch);
+        let scales =
+            [&scale, &bias, &factor, &addend].map(|v| lab::upload_f32(lab.device(), &pad(v)));
+        let residuals = lab::upload_stored(lab.device(), precision, &pad(&residual));
+        let observed: Vec<Memory> = (0..stage::END)
+            .map(|_| lab::allocate(lab.device(), Precision::F32, pixels * pitch))
             .collect();
         let full = |epilogue: Epilogue| Epilogue {
             scale: scales[0].address,
             bias: scales[1].address,
             factor: scales[2].address,
-            post: scales[3].address,
+            addend: scales[3].address,
             residual: residuals.address,
             activation: Activation::Sigmoid as i32,
-            see: std::array::from_fn(|stage| seen[stage].address),
+            observed: std::array::from_fn(|stage| observed[stage].address),
             ..epilogue
         };
-        let cut = Cut { tile: TILES[2], splits: 1 };
+        let tiling = Tiling { tile: TILES[2], splits: 1 };
         let got =
-            outputs(lab.device(), &case, precision, cut, (placed.source, None), full).unwrap();
-        let sums = wanted(&case, precision, &values);
+            outputs(lab.device(), &case, precision, tiling, (uploaded.source, None), full).unwrap();
+        let sums = expected_outputs(&case, precision, &values);
         let want: Vec<(f64, f64)> = (0..pixels * channels)
             .map(|at| {
                 let (pixel, c) = (at / channels, at % channels);
@@ -328,24 +339,29 @@ fn all_of_the_epilogue_is_right_and_can_be_taken_up_after_every_stage() {
                     + f64::from(bias[c] as f32)
                     + lab::stored(precision, residual[at]);
                 let value = 1.0 / (1.0 + (-linear).exp()) * factor[at]
-                    + post[(pixel % image) * channels + c];
-                // The sigmoid is steepest, 1/4, at 0; what comes after the sum rounds some ten times.
-                let allowed = lab::allowed(precision, 171, size + 4.0, value.abs() + 1.0);
-                (value, allowed)
+                    + addend[(pixel % image) * channels + c];
+                // The slope of the sigmoid is 1/4 at most, and about ten roundings follow the sum.
+                let tolerance = lab::tolerance(precision, 171, size + 4.0, value.abs() + 1.0);
+                (value, tolerance)
             })
             .collect();
         assert_eq!(sums.len(), want.len());
         lab::compare(&format!("{precision} epilogue"), &got, &want, channels, pitch);
         for from in stage::SUM..=stage::END {
-            let out = lab::room(lab.device(), precision, pixels * pitch);
-            let mut epilogue = full(lab::store(&out, channels, pitch, image));
-            epilogue.see = [0; stage::END];
-            epilogue.from = from as i32;
-            let partial = seen[from - 1].address;
-            let args = finish::Args { partial, splits: 1, pixels: pixels as i32, epilogue };
-            let variant = Variant::new(File::Finish, precision);
-            lab::run(lab.device(), &variant, finish::grid(&args, precision), &args).unwrap();
-            assert_eq!(lab::values(lab.device(), precision, &out), got, "{precision} from {from}");
+            let out = lab::allocate(lab.device(), precision, pixels * pitch);
+            let mut epilogue = full(lab::epilogue_to(&out, channels, pitch, image));
+            epilogue.observed = [0; stage::END];
+            epilogue.from_stage = from as i32;
+            let partial = observed[from - 1].address;
+            let args = split_k_reduce::Args { partial, splits: 1, pixels: pixels as i32, epilogue };
+            let variant = Variant::new(File::SplitKReduce, precision);
+            lab::run(lab.device(), &variant, split_k_reduce::grid(&args, precision), &args)
+                .unwrap();
+            assert_eq!(
+                lab::download_stored(lab.device(), precision, &out),
+                got,
+                "{precision}, continued after stage {from}"
+            );
         }
     }
 }
@@ -357,27 +373,28 @@ fn two_inputs_are_added_in_one_sum() {
         let first = Case { images: 2, size: (3, 5), inputs: 20, outputs: 37, ..CASE };
         let second = Case { inputs: 70, ..first };
         let [a, b] = [first, second].map(|case| (case, Values::new(&case, precision)));
-        let [pa, pb] = [&a, &b].map(|(case, v)| place(lab.device(), case, precision, v));
+        let [pa, pb] = [&a, &b].map(|(case, v)| upload(lab.device(), case, precision, v));
         for (tile, splits) in [(TILES[1], 1), (TILES[4], 2), (TILES[4], 3)] {
-            let cut = Cut { tile, splits };
+            let tiling = Tiling { tile, splits };
             let sources = (pa.source, Some(pb.source));
-            let got = outputs(lab.device(), &first, precision, cut, sources, |e| e).unwrap();
-            let places = (0..first.pixels()).flat_map(|p| (0..first.outputs).map(move |o| (p, o)));
-            let want: Vec<(f64, f64)> = places
+            let got = outputs(lab.device(), &first, precision, tiling, sources, |e| e).unwrap();
+            let positions =
+                (0..first.pixels()).flat_map(|p| (0..first.outputs).map(move |o| (p, o)));
+            let want: Vec<(f64, f64)> = positions
                 .map(|(p, o)| {
                     let (one, size) = a.1.sum(&first, precision, p, o);
                     let (two, more) = b.1.sum(&second, precision, p, o);
-                    let allowed = lab::allowed(precision, 90, size + more, one + two);
-                    (lab::stored(precision, one + two), allowed)
+                    let tolerance = lab::tolerance(precision, 90, size + more, one + two);
+                    (lab::stored(precision, one + two), tolerance)
                 })
                 .collect();
             let pitch = lab::pitch(precision, first.outputs);
-            lab::compare(&format!("{precision} {cut:?}"), &got, &want, first.outputs, pitch);
+            lab::compare(&format!("{precision} {tiling:?}"), &got, &want, first.outputs, pitch);
         }
     }
 }
 
-/// bn(temporal(g x) + short(x) sigmoid(glo(m))), in one kernel.
+/// (short(x) + bias) * sigmoid(glo_out(m) + bias) + temporal(gate * x) in one kernel.
 #[test]
 fn the_fused_block_is_right_over_edge_shapes() {
     let Some(mut lab) = Lab::open() else { return };
@@ -390,11 +407,12 @@ fn the_fused_block_is_right_over_edge_shapes() {
             let cases = [short, global, temporal];
             let values = cases.map(|case| Values::new(&case, precision));
             let [a, b, c] =
-                [0, 1, 2].map(|i| place(lab.device(), &cases[i], precision, &values[i]));
+                [0, 1, 2].map(|i| upload(lab.device(), &cases[i], precision, &values[i]));
             let pitch = lab::pitch(precision, outputs);
-            let bias = [11, 12].map(|seed| lab::numbers(outputs, seed));
-            let biases =
-                [0, 1].map(|i| lab::wide(lab.device(), &lab::spread(&bias[i], outputs, pitch)));
+            let bias = [11, 12].map(|seed| lab::pseudo_random(outputs, seed));
+            let biases = [0, 1].map(|i| {
+                lab::upload_f32(lab.device(), &lab::pad_channels(&bias[i], outputs, pitch))
+            });
             let pixels = short.pixels();
             let want: Vec<(f64, f64)> = (0..pixels * outputs)
                 .map(|at| {
@@ -403,11 +421,11 @@ fn the_fused_block_is_right_over_edge_shapes() {
                     let gate = 1.0 / (1.0 + (-(g.0 + bias[1][o])).exp());
                     let value = (s.0 + bias[0][o]) * gate + t.0;
                     let size = (s.1 + 1.0) * (g.1 + 2.0) + t.1;
-                    (value, lab::allowed(precision, 9 * inputs, size, value))
+                    (value, lab::tolerance(precision, 9 * inputs, size, value))
                 })
                 .collect();
             for tile in CTL_TILES {
-                let out = lab::room(lab.device(), precision, pixels * pitch);
+                let out = lab::allocate(lab.device(), precision, pixels * pitch);
                 let args = ctl::Args {
                     short: a.source,
                     glo_out: b.source,
@@ -420,65 +438,72 @@ fn the_fused_block_is_right_over_edge_shapes() {
                     },
                     short_bias: biases[0].address,
                     glo_out_bias: biases[1].address,
-                    epilogue: lab::store(&out, outputs, pitch, size.0 * size.1),
+                    epilogue: lab::epilogue_to(&out, outputs, pitch, size.0 * size.1),
                 };
                 let variant = ctl::variant(precision, tile, true);
                 let what = format!("{precision} {size:?} {tile:?}");
                 lab::run(lab.device(), &variant, ctl::grid(&args, tile), &args).unwrap();
-                let got = lab::values(lab.device(), precision, &out);
+                let got = lab::download_stored(lab.device(), precision, &out);
                 lab::compare(&what, &got, &want, outputs, pitch);
             }
         }
     }
 }
 
-/// The mean over a result, added up by the convolution and from memory: right, and the same bits.
+/// An average pool over sums of tiles is right, and has the same bits whether the convolution sums
+/// its tiles or another kernel sums them from memory.
 #[test]
-fn means_of_a_result_do_not_depend_on_who_adds_up() {
+fn means_have_the_same_bits_from_a_convolution_and_from_memory() {
     let Some(mut lab) = Lab::open() else { return };
     for precision in PRECISIONS {
-        // Many images in a tile, some, one; a tile in many images.
+        // From many images in a tile to many tiles in an image.
         for (images, size) in [(40, (1, 1)), (7, (3, 5)), (3, (11, 9)), (2, (17, 20))] {
             let case = Case { images, size, inputs: 5, outputs: 37, ..CASE };
             let values = Values::new(&case, precision);
-            let placed = place(lab.device(), &case, precision, &values);
+            let uploaded = upload(lab.device(), &case, precision, &values);
             let (pixels, pitch) = (case.pixels(), lab::pitch(precision, case.outputs));
             let image = pixels / images;
             for tile in [TILES[0], TILES[2], TILES[5]] {
-                let (rows, cut) = (tile.pixels, Cut { tile, splits: 1 });
-                let segments = pool::segments(rows, image);
-                let count = pixels.div_ceil(rows) * segments * pitch;
-                let pool_of = |device: &mut dyn Device| {
-                    let sums = lab::room(device, Precision::F32, count);
-                    let (at, image, segments) = (sums.address, image as i32, segments as i32);
-                    (sums, Pool { sums: at, image, segments })
+                let (tile_pixels, tiling) = (tile.pixels, Tiling { tile, splits: 1 });
+                let segments = tile_sums::segments(tile_pixels, image);
+                let count = pixels.div_ceil(tile_pixels) * segments * pitch;
+                let new_tile_sums = |device: &mut dyn Device| {
+                    let memory = lab::allocate(device, Precision::F32, count);
+                    let (image_pixels, segments) = (image as i32, segments as i32);
+                    let tile_sums = TileSums { sums: memory.address, image_pixels, segments };
+                    (memory, tile_sums)
                 };
-                let mean = |device: &mut dyn Device, pool: Pool| {
-                    let out = lab::room(device, Precision::F32, images * pitch);
-                    let (pitch, rows) = (pitch as i32, rows as i32);
-                    let args = combine::Args { pool, out: out.address, pitch, rows };
-                    let variant = Variant::new(File::Combine, precision);
-                    lab::run(device, &variant, combine::grid(&args, images), &args).unwrap();
-                    lab::wide_values(device, &out)
+                let mean = |device: &mut dyn Device, tile_sums: TileSums| {
+                    let out = lab::allocate(device, Precision::F32, images * pitch);
+                    let args = average_tile_sums::Args {
+                        tile_sums,
+                        out: out.address,
+                        pitch: pitch as i32,
+                        tile_pixels: tile_pixels as i32,
+                    };
+                    let variant = Variant::new(File::AverageTileSums, precision);
+                    let grid = average_tile_sums::grid(&args, images);
+                    lab::run(device, &variant, grid, &args).unwrap();
+                    lab::download_f32(device, &out)
                 };
-                let (_sums, pool) = pool_of(lab.device());
-                let sources = (placed.source, None, pool);
-                let got = pooled_outputs(lab.device(), &case, precision, cut, sources, |e| e);
+                let (_memory, tile_sums) = new_tile_sums(lab.device());
+                let sources = (uploaded.source, None, tile_sums);
+                let got = pooled_outputs(lab.device(), &case, precision, tiling, sources, |e| e);
                 let got = got.unwrap();
-                let by_conv = mean(lab.device(), pool);
-                let map = lab::narrow(lab.device(), precision, &got);
-                let (_sums, pool) = pool_of(lab.device());
-                let args = pool::Args {
+                let by_conv = mean(lab.device(), tile_sums);
+                let map = lab::upload_stored(lab.device(), precision, &got);
+                let (_memory, tile_sums) = new_tile_sums(lab.device());
+                let args = tile_sums::Args {
                     x: map.address,
-                    pool,
+                    tile_sums,
                     pixels: pixels as i32,
                     pitch: pitch as i32,
-                    rows: rows as i32,
+                    tile_pixels: tile_pixels as i32,
                     unused: 0,
                 };
-                let variant = Variant::new(File::Pool, precision);
-                lab::run(lab.device(), &variant, pool::grid(&args), &args).unwrap();
-                let from_memory = mean(lab.device(), pool);
+                let variant = Variant::new(File::TileSums, precision);
+                lab::run(lab.device(), &variant, tile_sums::grid(&args), &args).unwrap();
+                let from_memory = mean(lab.device(), tile_sums);
                 let what = format!("{precision} {case:?} {tile:?}");
                 assert_eq!(by_conv, from_memory, "{what}");
                 let want: Vec<(f64, f64)> = (0..images * case.outputs)
@@ -487,7 +512,7 @@ fn means_of_a_result_do_not_depend_on_who_adds_up() {
                         let all = (0..image).map(|p| got[(i * image + p) * pitch + c]);
                         let size = all.clone().map(f64::abs).sum::<f64>() / image as f64;
                         let mean = all.sum::<f64>() / image as f64;
-                        (mean, lab::allowed(Precision::F32, image, size, mean))
+                        (mean, lab::tolerance(Precision::F32, image, size, mean))
                     })
                     .collect();
                 lab::compare(&what, &by_conv, &want, case.outputs, pitch);

@@ -1,15 +1,15 @@
-//! Faults planted in the kernels: the emulation must notice every one of them.
+//! Plants faults in the kernels. The emulated GPU must notice every one of them.
 
 use cuda::device::Host;
 use cuda::device::host::SCHEDULES;
-use cuda::kernels::tile::{Cut, TILES};
-use cuda::kernels::{File, Variant, mean};
+use cuda::kernels::tile::{TILES, Tiling};
+use cuda::kernels::{File, Variant, average_pool};
 use spec::Precision;
 
-use crate::conv::{CASES, Values, outputs, place};
+use crate::conv::{CASES, Values, outputs, upload};
 use crate::lab;
 
-/// What an edited convolution does under all schedules.
+/// How an edited convolution differs from the right one, over all schedules.
 #[derive(Debug, Default)]
 struct Noticed {
     errors: Vec<String>,
@@ -17,13 +17,15 @@ struct Noticed {
     conflicts: u64,
 }
 
+/// Runs a convolution whose sources are edited. If no GPU can be emulated, reports the skip and
+/// returns None.
 fn conv(edit: fn(&str, &str) -> String) -> Option<Noticed> {
     let (case, precision) = (CASES[2], Precision::Bf16);
     let values = Values::new(&case, precision);
-    let cut = Cut { tile: TILES[4], splits: 1 };
+    let tiling = Tiling { tile: TILES[4], splits: 1 };
     let run = |host: &mut Host| {
-        let placed = place(host, &case, precision, &values);
-        outputs(host, &case, precision, cut, (placed.source, None), |e| e)
+        let uploaded = upload(host, &case, precision, &values);
+        outputs(host, &case, precision, tiling, (uploaded.source, None), |e| e)
     };
     let right = run(&mut lab::emulated()?).unwrap();
     let mut host = lab::emulated()?.edited(edit);
@@ -39,9 +41,9 @@ fn conv(edit: fn(&str, &str) -> String) -> Option<Noticed> {
     Some(noticed)
 }
 
-/// The text with one piece replaced, which must be there once.
+/// Replaces `from`, which must occur in the text exactly once.
 fn replace(text: &str, from: &str, to: &str) -> String {
-    assert_eq!(text.matches(from).count(), 1, "`{from}` stands once in the source");
+    assert_eq!(text.matches(from).count(), 1, "`{from}` must occur in the source exactly once");
     text.replace(from, to)
 }
 
@@ -55,8 +57,8 @@ macro_rules! edit {
 fn a_missing_barrier_is_noticed() {
     let Some(noticed) = conv(edit!(
         "mainloop.cuh",
-        "the step before.\n        sync_threads();",
-        "the step before.\n"
+        "is filled next.\n        sync_threads();",
+        "is filled next.\n"
     )) else {
         return;
     };
@@ -65,7 +67,7 @@ fn a_missing_barrier_is_noticed() {
 
 #[test]
 fn a_wait_that_is_too_weak_is_noticed() {
-    let Some(noticed) = conv(edit!("mainloop.cuh", "wait<STEPS - 2>", "wait<STEPS - 1>")) else {
+    let Some(noticed) = conv(edit!("mainloop.cuh", "wait<SLOTS - 2>", "wait<SLOTS - 1>")) else {
         return;
     };
     assert!(noticed.differs, "{noticed:?}");
@@ -74,7 +76,7 @@ fn a_wait_that_is_too_weak_is_noticed() {
 #[test]
 fn a_slot_that_is_written_too_early_is_noticed() {
     let Some(noticed) =
-        conv(edit!("mainloop.cuh", "(step - first + STEPS - 1) % STEPS", "(step - first) % STEPS"))
+        conv(edit!("mainloop.cuh", "(step - first + SLOTS - 1) % SLOTS", "(step - first) % SLOTS"))
     else {
         return;
     };
@@ -100,11 +102,11 @@ fn reading_beyond_the_weights_is_noticed() {
 }
 
 #[test]
-fn leaving_shared_memory_is_noticed() {
+fn access_outside_shared_memory_is_noticed() {
     let Some(noticed) = conv(edit!(
         "mainloop.cuh",
-        "multiply(sums, shared + (step - first) % STEPS * SLOT)",
-        "multiply(sums, shared + ((step - first) % STEPS + STEPS) * SLOT)"
+        "multiply(acc, shared + (step - first) % SLOTS * SLOT_BYTES)",
+        "multiply(acc, shared + ((step - first) % SLOTS + SLOTS) * SLOT_BYTES)"
     )) else {
         return;
     };
@@ -115,8 +117,8 @@ fn leaving_shared_memory_is_noticed() {
 fn misaligned_access_is_noticed() {
     let Some(noticed) = conv(edit!(
         "epilogue.cuh",
-        "e.pitch + channel;\n    if (e.from",
-        "e.pitch + channel + 1;\n    if (e.from"
+        "e.pitch + channel;\n    if (e.from_stage",
+        "e.pitch + channel + 1;\n    if (e.from_stage"
     )) else {
         return;
     };
@@ -124,7 +126,7 @@ fn misaligned_access_is_noticed() {
 }
 
 #[test]
-fn a_barrier_that_not_everybody_reaches_is_noticed() {
+fn a_barrier_that_some_threads_skip_is_noticed() {
     let Some(noticed) = conv(edit!(
         "tile.cuh",
         "    sync_threads();\n    constexpr",
@@ -136,7 +138,7 @@ fn a_barrier_that_not_everybody_reaches_is_noticed() {
 }
 
 #[test]
-fn an_output_that_nobody_writes_is_noticed() {
+fn an_output_that_is_never_written_is_noticed() {
     let Some(noticed) =
         conv(edit!("tile.cuh", "pixel < extent.pixels &&", "pixel < extent.pixels - 1 &&"))
     else {
@@ -148,23 +150,23 @@ fn an_output_that_nobody_writes_is_noticed() {
 #[test]
 fn a_race_in_a_tree_of_sums_shows_under_some_schedule() {
     let run = |host: &mut Host| {
-        let x = lab::narrow(host, Precision::F32, &lab::numbers(200 * 8, 1));
-        let out = lab::room(host, Precision::F32, 8);
-        let args = mean::Args { x: x.address, out: out.address, pixels: 200, pitch: 8 };
-        let variant = Variant::new(File::Mean, Precision::F32);
-        lab::run(host, &variant, mean::grid(&args, 1, Precision::F32), &args).unwrap();
-        lab::wide_values(host, &out)
+        let x = lab::upload_stored(host, Precision::F32, &lab::pseudo_random(200 * 8, 1));
+        let out = lab::allocate(host, Precision::F32, 8);
+        let args = average_pool::Args { x: x.address, out: out.address, pixels: 200, pitch: 8 };
+        let variant = Variant::new(File::AveragePool, Precision::F32);
+        lab::run(host, &variant, average_pool::grid(&args, 1, Precision::F32), &args).unwrap();
+        lab::download_f32(host, &out)
     };
     let Some(mut host) = lab::emulated() else { return };
     let right = run(&mut host);
     let mut host = lab::emulated().unwrap().edited(edit!(
-        "mean.cu",
+        "average_pool.cu",
         "sums);\n        sync_threads();",
         "sums);\n"
     ));
-    let seen = SCHEDULES.map(|schedule| {
+    let sums = SCHEDULES.map(|schedule| {
         host.schedule = schedule;
         run(&mut host)
     });
-    assert!(seen.iter().any(|sums| *sums != right));
+    assert!(sums.iter().any(|sums| *sums != right), "no schedule shows the race");
 }

@@ -1,4 +1,4 @@
-//! Memory and values for a kernel, and what is expected of them.
+//! What the tests of kernels share: a device, memory with values, and the comparison of results.
 
 use bytemuck::Pod;
 use cuda::device::{Device, Gpu, Host, Launch, Memory, Schedule};
@@ -10,18 +10,20 @@ use spec::{EngineError, Precision};
 pub const PRECISIONS: [Precision; 4] =
     [Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F16];
 
-/// What the kernels run on: the emulation, or the GPU whose number `HARNESS_TEST_GPU` holds.
+/// The device of a test: an emulated GPU, or the GPU whose number `HARNESS_TEST_GPU` holds.
 pub enum Lab {
     Host(Host),
     Gpu(Box<Gpu>),
 }
 
 impl Lab {
-    /// None, and a word about it, where there cannot be one.
+    /// Opens the device. If no GPU can be emulated, reports the skip and returns None.
     pub fn open() -> Option<Lab> {
         match std::env::var("HARNESS_TEST_GPU") {
             Ok(number) => {
-                let number = number.parse().expect("HARNESS_TEST_GPU is a number");
+                let number = number
+                    .parse()
+                    .expect("HARNESS_TEST_GPU must be the number of a GPU, such as 0");
                 Some(Lab::Gpu(Box::new(Gpu::open(number).unwrap())))
             }
             Err(_) => emulated().map(Lab::Host),
@@ -35,26 +37,27 @@ impl Lab {
         }
     }
 
-    /// Orders the threads that are emulated; a GPU orders its own.
-    pub fn order(&mut self, schedule: Schedule) {
+    /// Sets the schedule of an emulated GPU. A real GPU has its own.
+    pub fn set_schedule(&mut self, schedule: Schedule) {
         if let Lab::Host(host) = self {
             host.schedule = schedule;
         }
     }
 
-    /// Reads of ldmatrix that met in a bank of shared memory, where they can be counted.
-    pub fn conflicts(&self) -> u64 {
+    /// Bank conflicts of `ldmatrix` so far; 0 on a real GPU, where they are not counted.
+    pub fn bank_conflicts(&self) -> u64 {
         if let Lab::Host(host) = self { host.conflicts } else { 0 }
     }
 }
 
-/// An emulated GPU; None, and a word about it, where there cannot be one.
+/// An emulated GPU with 4 multiprocessors. If none can be emulated, reports the skip and returns
+/// None.
 pub fn emulated() -> Option<Host> {
     Host::new(4).inspect_err(|error| skip::skip!(Gxx, "{error}")).ok()
 }
 
-/// Values that are no round numbers, of both signs, from a seed.
-pub fn numbers(count: usize, seed: u64) -> Vec<f64> {
+/// Pseudo-random values in [-1, 1) with 53 random bits.
+pub fn pseudo_random(count: usize, seed: u64) -> Vec<f64> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -65,7 +68,7 @@ pub fn numbers(count: usize, seed: u64) -> Vec<f64> {
     (0..count).map(|_| next()).collect()
 }
 
-/// A value as it is stored, which is rounded to float32 first.
+/// A value as the kernels store it: rounded to float32, then to the storage format.
 pub fn stored(precision: Precision, value: f64) -> f64 {
     let value = value as f32;
     match precision {
@@ -75,8 +78,8 @@ pub fn stored(precision: Precision, value: f64) -> f64 {
     }
 }
 
-/// A stored value as a factor of a product on a tensor core.
-pub fn factor(precision: Precision, value: f64) -> f64 {
+/// A value as the kernels multiply it: as stored, and in TF32 rounded to 10 fraction bits.
+pub fn operand(precision: Precision, value: f64) -> f64 {
     match precision {
         Precision::Tf32 if value.is_finite() => {
             let bits = (value as f32).to_bits().wrapping_add(0x1000) & !0x1fff;
@@ -86,32 +89,33 @@ pub fn factor(precision: Precision, value: f64) -> f64 {
     }
 }
 
-/// What a result may be off: `terms` float32 roundings of sums of this size, and its own storage.
-pub fn allowed(precision: Precision, terms: usize, size: f64, want: f64) -> f64 {
+/// The error that a result may have: `terms` float32 roundings of a sum whose terms have the total
+/// size `size`, and the rounding of `want` to the storage format.
+pub fn tolerance(precision: Precision, terms: usize, size: f64, want: f64) -> f64 {
     let sums = (terms + 8) as f64 * f64::from(f32::EPSILON) * size;
     sums + precision.epsilon() * (want.abs() + sums)
 }
 
-/// Channels with padding.
+/// The number of channels with padding.
 pub fn pitch(precision: Precision, channels: usize) -> usize {
     channels.next_multiple_of(vector(precision))
 }
 
-/// Puts rows of `channels` values at a distance of `pitch`, zeros between.
-pub fn spread(values: &[f64], channels: usize, pitch: usize) -> Vec<f64> {
+/// Pads rows of `channels` values with zeros to `pitch` values.
+pub fn pad_channels(values: &[f64], channels: usize, pitch: usize) -> Vec<f64> {
     let row =
         |row: &[f64]| row.iter().copied().chain(vec![0.0; pitch - channels]).collect::<Vec<_>>();
     values.chunks(channels).flat_map(row).collect()
 }
 
-/// Memory with float32 values.
-pub fn wide(device: &mut dyn Device, values: &[f64]) -> Memory {
+/// Allocates memory that holds values in float32.
+pub fn upload_f32(device: &mut dyn Device, values: &[f64]) -> Memory {
     let values: Vec<f32> = values.iter().map(|&v| v as f32).collect();
     bytes(device, bytemuck::cast_slice(&values))
 }
 
-/// Memory with values in the format of a precision.
-pub fn narrow(device: &mut dyn Device, precision: Precision, values: &[f64]) -> Memory {
+/// Allocates memory that holds values in the storage format of a precision.
+pub fn upload_stored(device: &mut dyn Device, precision: Precision, values: &[f64]) -> Memory {
     let encode = |v: &f64| match precision {
         Precision::Bf16 => bf16::from_f64(*v).to_bits(),
         _ => f16::from_f64(*v).to_bits(),
@@ -120,32 +124,32 @@ pub fn narrow(device: &mut dyn Device, precision: Precision, values: &[f64]) -> 
         true => {
             bytes(device, bytemuck::cast_slice(&values.iter().map(encode).collect::<Vec<u16>>()))
         }
-        false => wide(device, values),
+        false => upload_f32(device, values),
     }
 }
 
 fn bytes(device: &mut dyn Device, bytes: &[u8]) -> Memory {
     let memory = device.alloc(bytes.len()).unwrap();
-    // SAFETY: it was made for them.
+    // SAFETY: `memory` was allocated with the length of `bytes`.
     unsafe { device.write(memory.address, bytes).unwrap() };
     memory
 }
 
-/// Room for so many values in the format of a precision, poisoned.
-pub fn room(device: &mut dyn Device, precision: Precision, count: usize) -> Memory {
+/// Allocates memory for `count` values in the storage format of a precision, filled with NaN.
+pub fn allocate(device: &mut dyn Device, precision: Precision, count: usize) -> Memory {
     let memory = device.alloc(count * if is_half(precision) { 2 } else { 4 }).unwrap();
-    // SAFETY: it was just made.
+    // SAFETY: `memory` has `memory.bytes` bytes.
     unsafe { device.fill(memory.address, memory.bytes, 0xff).unwrap() };
     memory
 }
 
-/// Values in the format of a precision.
-pub fn values(device: &mut dyn Device, precision: Precision, memory: &Memory) -> Vec<f64> {
+/// Reads all values of memory in the storage format of a precision.
+pub fn download_stored(device: &mut dyn Device, precision: Precision, memory: &Memory) -> Vec<f64> {
     if !is_half(precision) {
-        return wide_values(device, memory);
+        return download_f32(device, memory);
     }
     let mut bits = vec![0u16; memory.bytes / 2];
-    // SAFETY: it holds so many.
+    // SAFETY: `bits` is at most as long as `memory`.
     unsafe { device.read(memory.address, bytemuck::cast_slice_mut(&mut bits)).unwrap() };
     let decode = |bits: u16| match precision {
         Precision::Bf16 => bf16::from_bits(bits).to_f64(),
@@ -154,10 +158,10 @@ pub fn values(device: &mut dyn Device, precision: Precision, memory: &Memory) ->
     bits.into_iter().map(decode).collect()
 }
 
-/// Float32 values.
-pub fn wide_values(device: &mut dyn Device, memory: &Memory) -> Vec<f64> {
+/// Reads all values of memory in float32.
+pub fn download_f32(device: &mut dyn Device, memory: &Memory) -> Vec<f64> {
     let mut values = vec![0f32; memory.bytes / 4];
-    // SAFETY: it holds so many.
+    // SAFETY: `values` is at most as long as `memory`.
     unsafe { device.read(memory.address, bytemuck::cast_slice_mut(&mut values)).unwrap() };
     values.into_iter().map(f64::from).collect()
 }
@@ -171,34 +175,39 @@ pub fn run<A: Pod>(
 ) -> Result<(), EngineError> {
     let kernel = device.kernel(variant)?;
     let launch = Launch { kernel, grid, args: bytemuck::bytes_of(args).to_vec() };
-    // SAFETY: every test gives the kernel what its `.rs` file asks for; what it leaves is noticed.
+    // SAFETY: the tests allocate every buffer in `args` with the type and shape that `A` documents.
+    // Planted faults run on an emulated GPU only, where an access outside a buffer ends the kernel.
     unsafe { device.launch(&launch) }
 }
 
-/// An epilogue that stores [pixels, pitch], of which so many channels count.
-pub fn store(out: &Memory, channels: usize, pitch: usize, image: usize) -> Epilogue {
+/// An epilogue that only stores [pixels, pitch], with zeros from channel `channels` on. `image` is
+/// the number of pixels of one image.
+pub fn epilogue_to(out: &Memory, channels: usize, pitch: usize, image: usize) -> Epilogue {
     let mut epilogue: Epilogue = bytemuck::Zeroable::zeroed();
-    (epilogue.out, epilogue.image) = (out.address, image as i32);
+    (epilogue.out, epilogue.image_pixels) = (out.address, image as i32);
     (epilogue.channels, epilogue.pitch) = (channels as i32, pitch as i32);
     epilogue
 }
 
-/// Asserts that results are what is expected: within what is allowed, NaN and infinities alike, zeros
-/// in padded channels.
+/// Asserts that results [pixels, pitch] agree with what is wanted, [pixels, channels] of a value
+/// and its tolerance. NaN and infinities must be equal, and padded channels must be zeros.
 pub fn compare(what: &str, got: &[f64], want: &[(f64, f64)], channels: usize, pitch: usize) {
     assert_eq!(got.len() / pitch * channels, want.len(), "{what}");
     for (pixel, (row, wanted)) in got.chunks(pitch).zip(want.chunks(channels)).enumerate() {
-        for (channel, (&got, &(want, allowed))) in row.iter().zip(wanted).enumerate() {
+        for (channel, (&got, &(want, tolerance))) in row.iter().zip(wanted).enumerate() {
             let same = match want.is_finite() {
-                true => (got - want).abs() <= allowed,
+                true => (got - want).abs() <= tolerance,
                 false => got == want || got.is_nan() && want.is_nan(),
             };
             assert!(
                 same,
-                "{what}, pixel {pixel}, channel {channel}: {got}, not {want} ± {allowed}"
+                "{what}, pixel {pixel}, channel {channel}: {got}, expected {want} ± {tolerance}"
             );
         }
         let padding = &row[channels..];
-        assert!(padding.iter().all(|v| *v == 0.0), "{what}, pixel {pixel}: padding {padding:?}");
+        assert!(
+            padding.iter().all(|v| *v == 0.0),
+            "{what}, pixel {pixel}: the padding must be zeros and is {padding:?}"
+        );
     }
 }

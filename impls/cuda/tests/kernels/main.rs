@@ -1,6 +1,8 @@
-//! Every kernel on an emulated GPU against plain loops in float64, over edge shapes: outputs are
-//! poisoned, every buffer ends at a page that cannot be touched, and several schedules of the threads
-//! must give the same bits.
+//! Every kernel on an emulated GPU, compared with plain loops in float64 over edge shapes.
+//!
+//! Outputs are filled with NaN first, every buffer ends at an inaccessible page, and several
+//! schedules of the threads must give the same bits. With `HARNESS_TEST_GPU=0` the kernels run on a
+//! real GPU instead.
 
 #![allow(unsafe_code, reason = "launches kernels")]
 

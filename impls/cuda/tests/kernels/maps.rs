@@ -1,8 +1,8 @@
-//! Kernels without tiles: import, depthwise convolution, max-pool, mean, dense layer.
+//! Kernels without tiles: import, depthwise convolution, max-pool, average pool, dense layer.
 
 use cuda::device::host::SCHEDULES;
 use cuda::kernels::args::Activation;
-use cuda::kernels::{File, Variant, dense, depthwise, import, maxpool, mean};
+use cuda::kernels::{File, Variant, average_pool, dense, depthwise, import, maxpool};
 use spec::Precision;
 
 use crate::lab::{self, Lab, PRECISIONS};
@@ -17,9 +17,9 @@ fn import_turns_planes_into_pixels() {
     for precision in PRECISIONS {
         for (images, height, width, planes) in SHAPES {
             let (pixels, pitch) = (height * width, lab::pitch(precision, planes));
-            let values = lab::numbers(images * planes * pixels, 1);
-            let clip = lab::wide(lab.device(), &values);
-            let out = lab::room(lab.device(), precision, images * pixels * pitch);
+            let values = lab::pseudo_random(images * planes * pixels, 1);
+            let clip = lab::upload_f32(lab.device(), &values);
+            let out = lab::allocate(lab.device(), precision, images * pixels * pitch);
             let args = import::Args {
                 clip: clip.address,
                 out: out.address,
@@ -33,11 +33,11 @@ fn import_turns_planes_into_pixels() {
             let at = |pixel: usize, plane: usize| {
                 values[(pixel / pixels * planes + plane) * pixels + pixel % pixels]
             };
-            let places = (0..images * pixels).flat_map(|p| (0..planes).map(move |c| (p, c)));
-            let want: Vec<(f64, f64)> = places
+            let positions = (0..images * pixels).flat_map(|p| (0..planes).map(move |c| (p, c)));
+            let want: Vec<(f64, f64)> = positions
                 .map(|(p, c)| (lab::stored(precision, f64::from(at(p, c) as f32)), 0.0))
                 .collect();
-            let got = lab::values(lab.device(), precision, &out);
+            let got = lab::download_stored(lab.device(), precision, &out);
             lab::compare(&format!("{precision}"), &got, &want, planes, pitch);
         }
     }
@@ -53,13 +53,19 @@ fn depthwise_sums_four_pixels_of_each_channel() {
             }
             let pitch = lab::pitch(precision, channels);
             let (oh, ow) = (height / 2, width / 2);
-            let x = lab::numbers(images * height * width * channels, 1);
+            let x = lab::pseudo_random(images * height * width * channels, 1);
             let x: Vec<f64> = x.into_iter().map(|v| lab::stored(precision, v)).collect();
-            let w: Vec<f64> =
-                lab::numbers(4 * channels, 2).into_iter().map(|v| f64::from(v as f32)).collect();
-            let from = lab::narrow(lab.device(), precision, &lab::spread(&x, channels, pitch));
-            let weights = lab::wide(lab.device(), &lab::spread(&w, channels, pitch));
-            let out = lab::room(lab.device(), precision, images * oh * ow * pitch);
+            let w: Vec<f64> = lab::pseudo_random(4 * channels, 2)
+                .into_iter()
+                .map(|v| f64::from(v as f32))
+                .collect();
+            let from = lab::upload_stored(
+                lab.device(),
+                precision,
+                &lab::pad_channels(&x, channels, pitch),
+            );
+            let weights = lab::upload_f32(lab.device(), &lab::pad_channels(&w, channels, pitch));
+            let out = lab::allocate(lab.device(), precision, images * oh * ow * pitch);
             let args = depthwise::Args {
                 x: from.address,
                 weights: weights.address,
@@ -69,43 +75,47 @@ fn depthwise_sums_four_pixels_of_each_channel() {
                 out_height: oh as i32,
                 out_width: ow as i32,
                 unused: 0,
-                epilogue: lab::store(&out, channels, pitch, oh * ow),
+                epilogue: lab::epilogue_to(&out, channels, pitch, oh * ow),
             };
             let variant = Variant::new(File::Depthwise, precision);
             lab::run(lab.device(), &variant, depthwise::grid(&args, precision), &args).unwrap();
-            let places = (0..images * oh * ow).flat_map(|p| (0..channels).map(move |c| (p, c)));
-            let want: Vec<(f64, f64)> = places
+            let positions = (0..images * oh * ow).flat_map(|p| (0..channels).map(move |c| (p, c)));
+            let want: Vec<(f64, f64)> = positions
                 .map(|(p, c)| {
                     let (image, y, x0) = (p / (oh * ow), p / ow % oh * 2, p % ow * 2);
-                    let term = |tap: usize| {
-                        let at = (image * height + y + tap / 2) * width + x0 + tap % 2;
-                        x[at * channels + c] * w[tap * channels + c]
+                    let term = |i: usize| {
+                        let at = (image * height + y + i / 2) * width + x0 + i % 2;
+                        x[at * channels + c] * w[i * channels + c]
                     };
                     let sum: f64 = (0..4).map(term).sum();
-                    let size = (0..4).map(|tap| term(tap).abs()).sum();
-                    (sum, lab::allowed(precision, 4, size, sum))
+                    let size = (0..4).map(|i| term(i).abs()).sum();
+                    (sum, lab::tolerance(precision, 4, size, sum))
                 })
                 .collect();
-            let got = lab::values(lab.device(), precision, &out);
+            let got = lab::download_stored(lab.device(), precision, &out);
             lab::compare(&format!("{precision}"), &got, &want, channels, pitch);
         }
     }
 }
 
 #[test]
-fn max_pool_takes_the_largest_of_nine_or_zero_and_keeps_nan() {
+fn max_pool_takes_the_largest_of_nine_and_zero_and_keeps_nan() {
     let Some(mut lab) = Lab::open() else { return };
     for precision in PRECISIONS {
         for (images, height, width, channels) in SHAPES {
             let pitch = lab::pitch(precision, channels);
             let (oh, ow) = (height.div_ceil(2), width.div_ceil(2));
-            let x = lab::numbers(images * height * width * channels, 1);
+            let x = lab::pseudo_random(images * height * width * channels, 1);
             let mut x: Vec<f64> = x.into_iter().map(|v| lab::stored(precision, v)).collect();
             let middle = x.len() / 2;
             x[middle] = f64::NAN;
             x[0] = f64::INFINITY;
-            let from = lab::narrow(lab.device(), precision, &lab::spread(&x, channels, pitch));
-            let out = lab::room(lab.device(), precision, images * oh * ow * pitch);
+            let from = lab::upload_stored(
+                lab.device(),
+                precision,
+                &lab::pad_channels(&x, channels, pitch),
+            );
+            let out = lab::allocate(lab.device(), precision, images * oh * ow * pitch);
             let args = maxpool::Args {
                 x: from.address,
                 images: images as i32,
@@ -114,25 +124,29 @@ fn max_pool_takes_the_largest_of_nine_or_zero_and_keeps_nan() {
                 out_height: oh as i32,
                 out_width: ow as i32,
                 unused: 0,
-                epilogue: lab::store(&out, channels, pitch, oh * ow),
+                epilogue: lab::epilogue_to(&out, channels, pitch, oh * ow),
             };
             let variant = Variant::new(File::MaxPool, precision);
             lab::run(lab.device(), &variant, maxpool::grid(&args, precision), &args).unwrap();
-            let places = (0..images * oh * ow).flat_map(|p| (0..channels).map(move |c| (p, c)));
-            let want: Vec<(f64, f64)> = places
+            let positions = (0..images * oh * ow).flat_map(|p| (0..channels).map(move |c| (p, c)));
+            let want: Vec<(f64, f64)> = positions
                 .map(|(p, c)| {
                     let (image, row, column) = (p / (oh * ow), p / ow % oh, p % ow);
-                    let mut most = 0.0f64;
+                    let mut maximum = 0.0f64;
                     for y in (2 * row).saturating_sub(1)..(2 * row + 2).min(height) {
                         for at in (2 * column).saturating_sub(1)..(2 * column + 2).min(width) {
                             let v = x[((image * height + y) * width + at) * channels + c];
-                            most = if v.is_nan() || most.is_nan() { f64::NAN } else { most.max(v) };
+                            maximum = if v.is_nan() || maximum.is_nan() {
+                                f64::NAN
+                            } else {
+                                maximum.max(v)
+                            };
                         }
                     }
-                    (most, 0.0)
+                    (maximum, 0.0)
                 })
                 .collect();
-            let got = lab::values(lab.device(), precision, &out);
+            let got = lab::download_stored(lab.device(), precision, &out);
             lab::compare(&format!("{precision} {height}x{width}"), &got, &want, channels, pitch);
         }
     }
@@ -144,31 +158,40 @@ fn mean_is_right_and_its_bits_do_not_depend_on_the_schedule() {
     for precision in PRECISIONS {
         for (images, height, width, channels) in SHAPES {
             let (pixels, pitch) = (height * width, lab::pitch(precision, channels));
-            let x = lab::numbers(images * pixels * channels, 1);
+            let x = lab::pseudo_random(images * pixels * channels, 1);
             let x: Vec<f64> = x.into_iter().map(|v| lab::stored(precision, v)).collect();
-            let from = lab::narrow(lab.device(), precision, &lab::spread(&x, channels, pitch));
+            let from = lab::upload_stored(
+                lab.device(),
+                precision,
+                &lab::pad_channels(&x, channels, pitch),
+            );
             let want: Vec<(f64, f64)> = (0..images * channels)
                 .map(|at| {
                     let (image, c) = (at / channels, at % channels);
                     let all = (0..pixels).map(|p| x[(image * pixels + p) * channels + c]);
                     let size: f64 = all.clone().map(f64::abs).sum::<f64>() / pixels as f64;
                     let mean = all.sum::<f64>() / pixels as f64;
-                    (mean, lab::allowed(Precision::F32, pixels, size, mean))
+                    (mean, lab::tolerance(Precision::F32, pixels, size, mean))
                 })
                 .collect();
             let mut run = |schedule| {
-                lab.order(schedule);
-                let out = lab::room(lab.device(), Precision::F32, images * pitch);
-                let args = mean::Args {
+                lab.set_schedule(schedule);
+                let out = lab::allocate(lab.device(), Precision::F32, images * pitch);
+                let args = average_pool::Args {
                     x: from.address,
                     out: out.address,
                     pixels: pixels as i32,
                     pitch: pitch as i32,
                 };
-                let variant = Variant::new(File::Mean, precision);
-                lab::run(lab.device(), &variant, mean::grid(&args, images, precision), &args)
-                    .unwrap();
-                lab::wide_values(lab.device(), &out)
+                let variant = Variant::new(File::AveragePool, precision);
+                lab::run(
+                    lab.device(),
+                    &variant,
+                    average_pool::grid(&args, images, precision),
+                    &args,
+                )
+                .unwrap();
+                lab::download_f32(lab.device(), &out)
             };
             let first = run(SCHEDULES[0]);
             lab::compare(&format!("{precision}"), &first, &want, channels, pitch);
@@ -188,19 +211,24 @@ fn dense_layers_are_right_and_pad_with_zeros() {
         let round = |v: f64| f64::from(v as f32);
         let [x, w, scale, bias] =
             [images * inputs, outputs * inputs, outputs, outputs].map(|count| {
-                lab::numbers(count, 5 + count as u64).into_iter().map(round).collect::<Vec<_>>()
+                lab::pseudo_random(count, 5 + count as u64)
+                    .into_iter()
+                    .map(round)
+                    .collect::<Vec<_>>()
             });
-        let from = lab::wide(lab.device(), &lab::spread(&x, inputs, in_pitch));
-        let [weights, scales, biases] = [&w, &scale, &bias].map(|v| lab::wide(lab.device(), v));
-        let out = lab::room(lab.device(), Precision::F32, images * out_pitch);
-        let seen = [0, 1].map(|_| lab::room(lab.device(), Precision::F32, images * out_pitch));
+        let from = lab::upload_f32(lab.device(), &lab::pad_channels(&x, inputs, in_pitch));
+        let [weights, scales, biases] =
+            [&w, &scale, &bias].map(|v| lab::upload_f32(lab.device(), v));
+        let out = lab::allocate(lab.device(), Precision::F32, images * out_pitch);
+        let observed =
+            [0, 1].map(|_| lab::allocate(lab.device(), Precision::F32, images * out_pitch));
         let args = dense::Args {
             x: from.address,
             weights: weights.address,
             scale: scales.address,
             bias: biases.address,
             out: out.address,
-            see: [seen[0].address, seen[1].address],
+            observed: [observed[0].address, observed[1].address],
             images: images as i32,
             inputs: inputs as i32,
             in_pitch: in_pitch as i32,
@@ -216,13 +244,17 @@ fn dense_layers_are_right_and_pad_with_zeros() {
                 let terms = (0..inputs).map(|c| x[image * inputs + c] * w[o * inputs + c]);
                 let size: f64 = terms.clone().map(f64::abs).sum();
                 let value = 1.0 / (1.0 + (-(terms.sum::<f64>() * scale[o] + bias[o])).exp());
-                (value, lab::allowed(Precision::F32, inputs, size + 1.0, 1.0))
+                (value, lab::tolerance(Precision::F32, inputs, size + 1.0, 1.0))
             })
             .collect();
-        let got = lab::wide_values(lab.device(), &out);
+        let got = lab::download_f32(lab.device(), &out);
         lab::compare("dense", &got, &want, outputs, out_pitch);
-        let last = lab::wide_values(lab.device(), &seen[1]);
-        let shown = |row: usize| last[row * out_pitch..][..outputs].to_vec();
-        assert_eq!(shown(0), got[..outputs], "what is seen after the activation is the result");
+        let last = lab::download_f32(lab.device(), &observed[1]);
+        let observed = |row: usize| last[row * out_pitch..][..outputs].to_vec();
+        assert_eq!(
+            observed(0),
+            got[..outputs],
+            "the value observed after the activation is the result"
+        );
     }
 }

@@ -1,17 +1,17 @@
-//! The mean over a map (`mean.cu`).
+//! Global average pool over a map, in one pass (`average_pool.cu`).
 
 use bytemuck::{Pod, Zeroable};
 use spec::Precision;
 
 use super::{blocks, vector};
 
-/// Bytes of shared memory for each thread: a vector of sums, at its widest.
+/// Bytes of shared memory for each thread: a vector of f32 sums, 8 values at most.
 pub const SHARED_PER_THREAD: u32 = 32;
 
-/// Vectors of channels that a block takes.
+/// `LANES` of the kernel: vectors of channels that a block takes.
 const LANES: usize = 8;
 
-/// As `MeanArgs`.
+/// `AveragePoolArgs` of the kernel.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct Args {
@@ -19,13 +19,13 @@ pub struct Args {
     pub x: u64,
     /// f32 [images, pitch].
     pub out: u64,
-    /// Of one image.
+    /// Pixels of one image.
     pub pixels: i32,
     /// Channels with padding.
     pub pitch: i32,
 }
 
-/// Blocks for so many images.
+/// The grid for a number of images.
 pub fn grid(args: &Args, images: usize, precision: Precision) -> [u32; 3] {
     [blocks(images, 1), blocks(args.pitch as usize, vector(precision) * LANES), 1]
 }

@@ -1,24 +1,30 @@
-// The mean over a map, in float32. A block takes VEC * LANES channels of an image: LANES threads side by
-// side, and 256 / LANES of them share the pixels, then a tree adds them up.
+// The global average pool over a map, in one pass.
+//
+//   out[n, c] = (sum over pixels p of x[n, p, c]) / pixels
+//
+// Layout:  x [images, pixels, pitch] in the storage format, out [images, pitch] in float32
+// Grid:    (images, pitch / VEC / LANES), rounded up; blocks of 256 threads
+// Shared:  VEC floats for each thread
+// A block takes LANES vectors of VEC channels of one image. SHARES threads share the pixels of each vector,
+// and a tree adds their sums in shared memory, in an order that does not depend on the schedule.
 #include "device.cuh"
 
-struct MeanArgs {
-    const T* x;  // [images, pixels, pitch]
-    float* out;  // [images, pitch]
-    int pixels, pitch;
+struct AveragePoolArgs {
+    const T* x;
+    float* out;
+    int pixels, pitch;  // pixels of one image
 };
 
 constexpr int LANES = 8, SHARES = 256 / LANES;
-static_assert(SHARED_BYTES >= SHARES * LANES * VEC * 4, "room");
+static_assert(SHARED_BYTES >= SHARES * LANES * VEC * 4, "shared memory must hold VEC sums of each thread");
 
-// grid: (images, pitch / VEC / LANES)
-KERNEL(mean, MeanArgs, 256) {
+KERNEL(average_pool, AveragePoolArgs, 256) {
     int lane = thread_index() % LANES, share = thread_index() / LANES, image = block_x();
     int channel = (block_y() * LANES + lane) * VEC;
-    bool there = channel < args.pitch;
+    bool exists = channel < args.pitch;
     Values sums = {};
     const T* from = args.x + static_cast<i64>(image) * args.pixels * args.pitch + channel;
-    for (int pixel = share; there && pixel < args.pixels; pixel += SHARES) {
+    for (int pixel = share; exists && pixel < args.pixels; pixel += SHARES) {
         Values v = load(from + static_cast<i64>(pixel) * args.pitch);
         UNROLL for (int i = 0; i < VEC; i++) sums.v[i] = add(sums.v[i], v.v[i]);
     }
@@ -32,7 +38,7 @@ KERNEL(mean, MeanArgs, 256) {
         }
         sync_threads();
     }
-    if (there && share == 0) {
+    if (exists && share == 0) {
         UNROLL for (int i = 0; i < VEC; i++) sums.v[i] = divide(sums.v[i], static_cast<float>(args.pixels));
         store_wide(args.out + static_cast<i64>(image) * args.pitch + channel, sums);
     }
