@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Run, Verdict, float};
+use crate::{Body, Run, Verdict, float};
 
 /// The outcome of `harness bench`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,12 @@ pub struct BenchRecord {
     pub regressions: Vec<String>,
     /// Command, machine, versions and configuration of the run.
     pub run: Run,
+}
+
+impl Body for BenchRecord {
+    fn run(&self) -> &Run {
+        &self.run
+    }
 }
 
 /// One setting, in which the contestants ran in turn.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Run, Verdict, float};
+use crate::{Body, Run, Verdict, float};
 
 /// The outcome of `harness gpu-check`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,6 +19,12 @@ pub struct GpuRecord {
     pub steps: Vec<GpuStep>,
     /// Command, machine, versions and configuration of the run.
     pub run: Run,
+}
+
+impl Body for GpuRecord {
+    fn run(&self) -> &Run {
+        &self.run
+    }
 }
 
 /// The source of a kernel at the time of the check.

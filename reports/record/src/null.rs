@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Run, Verdict, float};
+use crate::{Body, Run, Verdict, float};
 
 /// The outcome of `harness selftest --null`: correct engines on random networks, compared as by
 /// `harness diff`. Every divergence is a false alarm.
@@ -32,6 +32,12 @@ pub struct NullRecord {
     pub worst: Vec<NullCase>,
     /// Command, machine, versions and configuration of the run.
     pub run: Run,
+}
+
+impl Body for NullRecord {
+    fn run(&self) -> &Run {
+        &self.run
+    }
 }
 
 /// A generalised Pareto distribution, fitted to the excesses of the largest ratios over a threshold.

@@ -8,18 +8,17 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{RecordError, Result};
-use crate::{DiffRecord, RECORD_FILE, Record, SCHEMA};
+use crate::{Body, KINDS, RECORD_FILE, Record, SCHEMA};
 
-/// The values of `kind` that this crate reads.
-const KINDS: [&str; 8] = ["diff", "selftest", "eval", "train", "ablate", "bench", "gpu", "null"];
+/// Reads the record of one kind from JSON. The error says what is wrong with the text, as a clause.
+pub(crate) type Parse = fn(&str) -> std::result::Result<Record, String>;
 
-/// The content of a record file: version and kind, then the fields of the record.
+/// The content of a record file: the version, then the kind and the fields of the record.
 #[derive(Serialize)]
-struct Envelope<'a, T> {
+struct Envelope<'a> {
     schema: u64,
-    kind: &'static str,
     #[serde(flatten)]
-    body: &'a T,
+    record: &'a Record,
 }
 
 /// The fields that decide how the rest of the file is read.
@@ -64,31 +63,32 @@ fn record_path(path: &Path) -> PathBuf {
 ///
 /// If the text has another schema version or kind, or is not a run record.
 pub fn parse_record(text: &str, path: &Path) -> Result<Record> {
-    let header: Header = parse(text, path)?;
+    let fail = |reason| RecordError::format(path, reason);
+    let header: Header = parse(text).map_err(fail)?;
     check_schema(&header, path)?;
-    match header.kind.as_ref().and_then(serde_json::Value::as_str) {
-        Some("diff") => {
-            let diff: DiffRecord = parse(text, path)?;
-            check_heatmap(&diff, path)?;
-            Ok(Record::Diff(Box::new(diff)))
-        }
-        Some("selftest") => Ok(Record::Selftest(Box::new(parse(text, path)?))),
-        Some("eval") => Ok(Record::Eval(Box::new(parse(text, path)?))),
-        Some("train") => Ok(Record::Train(Box::new(parse(text, path)?))),
-        Some("bench") => Ok(Record::Bench(Box::new(parse(text, path)?))),
-        Some("null") => Ok(Record::Null(Box::new(parse(text, path)?))),
-        Some("gpu") => Ok(Record::Gpu(Box::new(parse(text, path)?))),
-        Some("ablate") => Ok(Record::Ablate(Box::new(parse(text, path)?))),
-        _ => Err(RecordError::Kind {
+    let kind = header.kind.as_ref();
+    let name = kind.and_then(serde_json::Value::as_str);
+    let Some((_, parse)) = KINDS.iter().find(|(kind, _)| Some(*kind) == name) else {
+        return Err(RecordError::Kind {
             path: path.to_owned(),
-            found: for_message(header.kind.as_ref()),
-            expected: KINDS.join(", "),
-        }),
-    }
+            found: for_message(kind),
+            expected: KINDS.iter().map(|(kind, _)| *kind).collect::<Vec<_>>().join(", "),
+        });
+    };
+    parse(text).map_err(fail)
 }
 
-fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T> {
-    serde_json::from_str(text).map_err(|error| RecordError::format(path, error.to_string()))
+/// Reads and checks the content of a record.
+pub(crate) fn parse_body<T: Body + DeserializeOwned>(
+    text: &str,
+) -> std::result::Result<Box<T>, String> {
+    let body: Box<T> = parse(text)?;
+    body.check()?;
+    Ok(body)
+}
+
+fn parse<T: DeserializeOwned>(text: &str) -> std::result::Result<T, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 fn check_schema(header: &Header, path: &Path) -> Result<()> {
@@ -97,22 +97,6 @@ fn check_schema(header: &Header, path: &Path) -> Result<()> {
         return Ok(());
     }
     Err(RecordError::Schema { path: path.to_owned(), found: for_message(found), expected: SCHEMA })
-}
-
-/// Refuses a heatmap whose number of values differs from height x width, since it would be drawn skewed.
-fn check_heatmap(diff: &DiffRecord, path: &Path) -> Result<()> {
-    let Some(map) = &diff.heatmap else { return Ok(()) };
-    if map.height.checked_mul(map.width) == Some(map.values.len()) {
-        return Ok(());
-    }
-    let reason = format!(
-        "the heatmap of {} holds {} values, but {} x {} were expected",
-        map.layer,
-        map.values.len(),
-        map.height,
-        map.width
-    );
-    Err(RecordError::format(path, reason))
 }
 
 /// A JSON value for an error message, shortened; `none` if the field is missing.
@@ -131,23 +115,9 @@ fn for_message(value: Option<&serde_json::Value>) -> String {
 ///
 /// If serde refuses the record, which is a bug in this crate.
 pub fn to_json(record: &Record) -> serde_json::Result<String> {
-    let kind = record.kind();
-    let mut text = match record {
-        Record::Diff(body) => with_envelope(kind, body),
-        Record::Selftest(body) => with_envelope(kind, body),
-        Record::Eval(body) => with_envelope(kind, body),
-        Record::Train(body) => with_envelope(kind, body),
-        Record::Ablate(body) => with_envelope(kind, body),
-        Record::Bench(body) => with_envelope(kind, body),
-        Record::Gpu(body) => with_envelope(kind, body),
-        Record::Null(body) => with_envelope(kind, body),
-    }?;
+    let mut text = serde_json::to_string_pretty(&Envelope { schema: SCHEMA, record })?;
     text.push('\n');
     Ok(text)
-}
-
-fn with_envelope(kind: &'static str, body: &impl Serialize) -> serde_json::Result<String> {
-    serde_json::to_string_pretty(&Envelope { schema: SCHEMA, kind, body })
 }
 
 /// Writes a record as JSON. Readers see the old file or the complete new one.
