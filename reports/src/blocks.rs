@@ -1,9 +1,11 @@
-//! Groups the rows of the table of layers into the blocks of the drawing of the network.
+//! Groups the layers of a comparison into the blocks of the drawing of the network.
 
 use std::collections::HashMap;
 
-use crate::ratio_band::RatioBand;
-use crate::rows::{Row, worse};
+use record::{Errors, Layer, LayerKind, LayerVerdict};
+
+use crate::format;
+use crate::ratio_band::{RatioBand, worse};
 
 /// One block of the network, with its layers and their worst results.
 #[derive(Debug, Clone)]
@@ -13,34 +15,42 @@ pub(crate) struct Block<'a> {
     /// The `id` of the block's details in the page.
     pub anchor: String,
     /// The layers of the block, in order of execution.
-    pub rows: Vec<&'a Row>,
+    pub layers: Vec<&'a Layer>,
+    /// Positions of its first and its last layer in the order of execution.
+    pub depths: (usize, usize),
     /// The worst budget ratio of an introduced error; `None` if no layer was measured.
     pub ratio: Option<f64>,
     /// The worst budget ratio of an inherited error; `None` if no layer was measured.
     pub inherited: Option<f64>,
     /// The worst verdict of a layer in the block, by the order of [`VERDICTS`].
-    pub verdict: &'static str,
+    pub verdict: LayerVerdict,
 }
 
 /// Verdicts from the worst to the best, with the verdict that a block shows. A covered layer counts
 /// as passed.
-const VERDICTS: [(&str, &str); 5] = [
-    ("diverged", "diverged"),
-    ("inherited", "inherited"),
-    ("not_compared", "not_compared"),
-    ("pass", "pass"),
-    ("covered", "pass"),
+const VERDICTS: [(LayerVerdict, LayerVerdict); 5] = [
+    (LayerVerdict::Diverged, LayerVerdict::Diverged),
+    (LayerVerdict::Inherited, LayerVerdict::Inherited),
+    (LayerVerdict::NotCompared, LayerVerdict::NotCompared),
+    (LayerVerdict::Pass, LayerVerdict::Pass),
+    (LayerVerdict::Covered, LayerVerdict::Pass),
 ];
 
 impl<'a> Block<'a> {
-    fn new(name: &'a str, rows: Vec<&'a Row>) -> Self {
+    /// The block of the given layers, of which there is at least one.
+    fn new(name: &'a str, members: &[(usize, &'a Layer)]) -> Self {
+        let layers: Vec<&Layer> = members.iter().map(|(_, layer)| *layer).collect();
+        let worst = |of: fn(&Layer) -> Option<Errors>| {
+            layers.iter().filter_map(|layer| of(layer)).map(|errors| errors.ratio).reduce(worse)
+        };
         Block {
             name,
             anchor: anchor(name),
-            ratio: worst(rows.iter().filter_map(|row| row.ratio())),
-            inherited: worst(rows.iter().filter_map(|row| row.inherited_ratio())),
-            verdict: worst_verdict(&rows),
-            rows,
+            depths: (members[0].0, members[members.len() - 1].0),
+            ratio: worst(|layer| layer.introduced.or(layer.inherited)),
+            inherited: worst(|layer| layer.inherited),
+            verdict: worst_verdict(&layers),
+            layers,
         }
     }
 
@@ -56,39 +66,34 @@ impl<'a> Block<'a> {
 
     /// The aliases of the CTLs in the block, such as `ctl3`.
     pub fn aliases(&self) -> impl Iterator<Item = &'a str> {
-        self.rows.iter().filter(|row| row.kind == "ctl").filter_map(|row| row.alias.as_deref())
+        let ctls = self.layers.iter().filter(|layer| layer.kind == LayerKind::Ctl);
+        ctls.filter_map(|layer| layer.alias.as_deref())
     }
 
     /// The output shape of the block, as text.
-    pub fn shape(&self) -> Option<&'a str> {
-        self.rows.last().map(|row| row.shape.as_str())
+    pub fn shape(&self) -> Option<String> {
+        self.layers.last().map(|layer| format::shape(&layer.shape))
     }
 }
 
-/// Groups rows by block; the blocks come in order of execution.
-pub(crate) fn blocks(rows: &[Row]) -> Vec<Block<'_>> {
+/// Groups layers by block; the blocks come in order of execution.
+pub(crate) fn blocks(layers: &[Layer]) -> Vec<Block<'_>> {
     let mut names: Vec<&str> = Vec::new();
-    let mut members: HashMap<&str, Vec<&Row>> = HashMap::new();
-    for row in rows {
-        let of_block = members.entry(&row.block).or_insert_with(|| {
-            names.push(&row.block);
+    let mut members: HashMap<&str, Vec<(usize, &Layer)>> = HashMap::new();
+    for (depth, layer) in layers.iter().enumerate() {
+        let of_block = members.entry(&layer.block).or_insert_with(|| {
+            names.push(&layer.block);
             Vec::new()
         });
-        of_block.push(row);
+        of_block.push((depth, layer));
     }
-    let mut rows_of = |name| members.remove(name).unwrap_or_default();
-    names.into_iter().map(|name| Block::new(name, rows_of(name))).collect()
+    names.into_iter().map(|name| Block::new(name, &members[name])).collect()
 }
 
-/// The largest of the ratios, where NaN counts as larger than any number; `None` if there are none.
-pub(crate) fn worst(ratios: impl Iterator<Item = f64>) -> Option<f64> {
-    ratios.reduce(worse)
-}
-
-fn worst_verdict(rows: &[&Row]) -> &'static str {
-    let present = |verdict: &str| rows.iter().any(|row| row.verdict == verdict);
-    let found = VERDICTS.iter().find(|(verdict, _)| present(verdict));
-    found.map_or("not_compared", |(_, shown)| shown)
+fn worst_verdict(layers: &[&Layer]) -> LayerVerdict {
+    let present = |verdict| layers.iter().any(|layer| layer.verdict == verdict);
+    let found = VERDICTS.iter().find(|(verdict, _)| present(*verdict));
+    found.map_or(LayerVerdict::NotCompared, |(_, shown)| *shown)
 }
 
 /// An `id` made of a block's name; every character that a URL would have to escape becomes a dash.

@@ -50,6 +50,11 @@ pub(crate) fn words(name: &str) -> String {
     name.replace('_', " ")
 }
 
+/// The dimensions of a shape: `64 × 112 × 112`.
+pub(crate) fn shape(dimensions: &[u64]) -> String {
+    dimensions.iter().map(u64::to_string).collect::<Vec<_>>().join(" × ")
+}
+
 /// A module path as markup that may wrap after a dot, except before an index. The path is escaped.
 pub(crate) fn wrapping(path: &str) -> String {
     let mut pieces = path.split('.');

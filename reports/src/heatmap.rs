@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use crate::format::{escape, short};
+use crate::ratio_band::worse;
 use record::Heatmap;
 
 /// Number of steps of the colour scale; the style sheet has a colour for each, `heat-0` to `heat-9`.
@@ -106,10 +107,6 @@ pub(crate) fn draw(map: &Heatmap) -> Option<Drawing> {
     })
 }
 
-fn worse_of(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
-}
-
 /// Reduces a map to at most [`MAX_CELLS`] on a side; each cell keeps the worst of its values.
 fn reduced(map: &Heatmap) -> Grid {
     let factor = map.height.max(map.width).div_ceil(MAX_CELLS).max(1);
@@ -118,7 +115,7 @@ fn reduced(map: &Heatmap) -> Grid {
     for (index, &value) in map.values.iter().enumerate() {
         let (y, x) = (index / map.width, index % map.width);
         let cell = &mut values[y / factor * width + x / factor];
-        *cell = worse_of(*cell, value);
+        *cell = worse(*cell, value);
     }
     Grid { height, width, values }
 }

@@ -22,7 +22,6 @@ mod page;
 mod plot;
 mod published;
 mod ratio_band;
-mod rows;
 mod table;
 
 use std::path::Path;
@@ -31,7 +30,7 @@ use record::Record;
 
 pub use error::{ReportError, Result};
 pub use page::{IndexEntry, render, render_index};
-pub use table::{to_table, write_parquet};
+pub use table::{table_name, to_table, write_parquet};
 
 /// Writes the page of a record to `html` and, if `parquet` is given, the table of the record there.
 ///

@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
+use record::LayerVerdict;
+
 use crate::blocks::Block;
-use crate::format::{count, escape, short};
+use crate::format::{count, escape, short, words};
 use crate::ratio_band::RatioBand;
 
 /// Sizes and positions of the drawing for one width of the window, in units of the SVG's view box.
@@ -87,7 +89,7 @@ fn draw_in(layout: &Layout, blocks: &[Block<'_>], bound: f64) -> String {
 fn heading(layout: &Layout, stage: &[Block<'_>], top: usize) -> String {
     let (Some(first), Some(last)) = (stage.first(), stage.last()) else { return String::new() };
     let name = escape(first.stage());
-    let shape = escape(last.shape().unwrap_or_default());
+    let shape = escape(&last.shape().unwrap_or_default());
     let blocks = count(stage.len(), "block");
     if layout.heading > 0 {
         return format!(
@@ -161,10 +163,13 @@ fn short_list(aliases: &[&str]) -> String {
 }
 
 /// A mark for the verdict, for readers who cannot tell the colours apart.
-fn mark(verdict: &str) -> &'static str {
-    const MARKS: [(&str, &str); 4] =
-        [("pass", "✓"), ("diverged", "✗"), ("inherited", "↓"), ("not_compared", "?")];
-    MARKS.iter().find(|(name, _)| *name == verdict).map_or("", |(_, mark)| mark)
+fn mark(verdict: LayerVerdict) -> &'static str {
+    match verdict {
+        LayerVerdict::Pass | LayerVerdict::Covered => "✓",
+        LayerVerdict::Diverged => "✗",
+        LayerVerdict::Inherited => "↓",
+        LayerVerdict::NotCompared => "?",
+    }
 }
 
 /// The tooltip of a block: its verdict, its worst ratios and its number of layers.
@@ -173,10 +178,10 @@ fn title(block: &Block<'_>) -> String {
     format!(
         "{}: {}; worst ratio introduced {}, inherited {}; {}",
         block.name,
-        block.verdict.replace('_', " "),
+        words(block.verdict.as_str()),
         ratio(block.ratio),
         ratio(block.inherited),
-        count(block.rows.len(), "layer"),
+        count(block.layers.len(), "layer"),
     )
 }
 

@@ -6,6 +6,7 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
 use serde::Serialize;
 
 use crate::error::{ReportError, Result};
+use crate::table::Column;
 use record::Record;
 
 mod ablate;
@@ -22,6 +23,7 @@ mod study;
 mod summary;
 mod train;
 
+use index::Headline;
 pub use index::IndexEntry;
 
 /// The templates, with the names by which they include each other.
@@ -41,22 +43,47 @@ const STYLE: [&str; 2] = [include_str!("assets/base.css"), include_str!("assets/
 /// The script of every page. It looks for the table and the plots, and does nothing without them.
 const SCRIPT: &str = include_str!("assets/page.js");
 
+/// What the reports show of a record: its page, its line in the list of reports and its table.
+pub(crate) trait Page {
+    /// Renders the page.
+    fn render(&self) -> Result<String>;
+
+    /// The verdict and its summary in the list of reports.
+    fn headline(&self) -> Headline;
+
+    /// The file name of the table, such as `layers.parquet`.
+    fn table_name(&self) -> &'static str;
+
+    /// The columns of the table, which have the same length.
+    fn table(&self) -> Vec<Column>;
+
+    /// Whether the file of the table also says how the run was made.
+    fn table_holds_run(&self) -> bool {
+        true
+    }
+}
+
+/// The page of a record.
+pub(crate) fn of(record: &Record) -> &dyn Page {
+    match record {
+        Record::Diff(diff) => diff.as_ref(),
+        Record::Selftest(selftest) => selftest.as_ref(),
+        Record::Eval(eval) => eval.as_ref(),
+        Record::Train(train) => train.as_ref(),
+        Record::Ablate(ablate) => ablate.as_ref(),
+        Record::Bench(bench) => bench.as_ref(),
+        Record::Gpu(gpu) => gpu.as_ref(),
+        Record::Null(null) => null.as_ref(),
+    }
+}
+
 /// Renders the page of a record: one HTML document that loads no other file.
 ///
 /// # Errors
 ///
-/// If a plot, the table or the page cannot be made, which is a bug in this crate.
+/// If a plot or the page cannot be made, which is a bug in this crate.
 pub fn render(record: &Record) -> Result<String> {
-    match record {
-        Record::Diff(diff) => page("diff.html", &diff::view(diff)?),
-        Record::Selftest(selftest) => page("selftest.html", &selftest::view(selftest)),
-        Record::Eval(record) => page("study.html", &eval::view(record)?),
-        Record::Train(record) => page("study.html", &train::view(record)?),
-        Record::Ablate(record) => page("study.html", &ablate::view(record)?),
-        Record::Bench(record) => page("study.html", &bench::view(record)?),
-        Record::Gpu(record) => page("study.html", &gpu::view(record)),
-        Record::Null(record) => page("study.html", &null::view(record)?),
-    }
+    of(record).render()
 }
 
 /// Renders a page that lists several reports with their verdicts and links to them.
@@ -65,12 +92,12 @@ pub fn render(record: &Record) -> Result<String> {
 ///
 /// If the page cannot be made, which is a bug in this crate.
 pub fn render_index(entries: &[IndexEntry]) -> Result<String> {
-    page("index.html", &index::view(entries))
+    fill("index.html", &index::view(entries))
 }
 
 /// Fills a template. The style sheet and the script are inserted unescaped; everything else is escaped
 /// unless the view marks it as safe markup.
-fn page(name: &'static str, view: &impl Serialize) -> Result<String> {
+fn fill(name: &'static str, view: &impl Serialize) -> Result<String> {
     let fail =
         |error: minijinja::Error| ReportError::Page { page: name, reason: error.to_string() };
     let mut environment = Environment::new();

@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use plotters::prelude::{IntoDrawingArea, SVGBackend};
+use record::Layer;
 
 use crate::error::{ReportError, Result};
 use crate::format::escape;
-use crate::rows::Row;
 
 mod axis;
 mod canvas;
@@ -46,11 +46,11 @@ enum Look {
     Line,
 }
 
-/// One quantity of a plot: its colour, its style, and how it is read from a row of the table.
+/// One quantity of a plot: its colour, its style, and how it is read from a layer.
 struct Series {
     role: Role,
     look: Look,
-    read: fn(&Row) -> Option<f64>,
+    read: fn(&Layer) -> Option<f64>,
 }
 
 /// A plot: its name, its series and its axis.
@@ -73,12 +73,12 @@ pub(crate) const RATIO: DepthPlot = DepthPlot {
         Series {
             role: Role::Inherited,
             look: Look::Rings,
-            read: |row| row.inherited.map(|e| e.ratio),
+            read: |layer| layer.inherited.map(|e| e.ratio),
         },
         Series {
             role: Role::Introduced,
             look: Look::Dots,
-            read: |row| row.introduced.map(|e| e.ratio),
+            read: |layer| layer.introduced.map(|e| e.ratio),
         },
     ],
     decades: (-1.0, 1.0),
@@ -91,16 +91,20 @@ pub(crate) const REL_L2: DepthPlot = DepthPlot {
     description: "Relative L2 error of every layer by depth on a logarithmic axis, \
                   with the error of the yardstick",
     series: &[
-        Series { role: Role::Muted, look: Look::Line, read: |row| row.inherited.map(|e| e.e_ref) },
+        Series {
+            role: Role::Muted,
+            look: Look::Line,
+            read: |layer| layer.inherited.map(|e| e.e_ref),
+        },
         Series {
             role: Role::Inherited,
             look: Look::Rings,
-            read: |row| row.inherited.map(|e| e.rel_l2),
+            read: |layer| layer.inherited.map(|e| e.rel_l2),
         },
         Series {
             role: Role::Introduced,
             look: Look::Dots,
-            read: |row| row.introduced.map(|e| e.rel_l2),
+            read: |layer| layer.introduced.map(|e| e.rel_l2),
         },
     ],
     decades: (-7.0, -6.0),
@@ -119,7 +123,7 @@ pub(crate) struct Span<'a> {
 /// The data of a plot.
 pub(crate) struct Data<'a> {
     /// The layers in order of execution.
-    pub rows: &'a [Row],
+    pub layers: &'a [Layer],
     /// The named parts of the network along the axis.
     pub spans: &'a [Span<'a>],
     /// Budget ratios of at most this pass.
@@ -128,8 +132,8 @@ pub(crate) struct Data<'a> {
 
 impl DepthPlot {
     /// All values of the plot, series by series.
-    fn values<'a>(&'a self, rows: &'a [Row]) -> impl Iterator<Item = f64> + Clone + 'a {
-        self.series.iter().flat_map(move |series| rows.iter().filter_map(series.read))
+    fn values<'a>(&'a self, layers: &'a [Layer]) -> impl Iterator<Item = f64> + Clone + 'a {
+        self.series.iter().flat_map(move |series| layers.iter().filter_map(series.read))
     }
 
     /// The bound; `None` if the plot does not show it, or if it has no logarithm.
@@ -140,7 +144,7 @@ impl DepthPlot {
 
     fn axis(&self, data: &Data<'_>) -> Axis {
         let bound = self.bound(data);
-        Axis::new(self.values(data.rows).chain(bound), self.decades.0, self.decades.1)
+        Axis::new(self.values(data.layers).chain(bound), self.decades.0, self.decades.1)
     }
 }
 
@@ -154,7 +158,7 @@ fn draw_in(plot: &DepthPlot, data: &Data<'_>, size: Size) -> Result<String> {
     let mut svg = String::new();
     let area = {
         let root = SVGBackend::with_string(&mut svg, pixels).into_drawing_area();
-        draw_on(&mut Canvas::new(&root, size, plot.axis(data), data.rows.len()), plot, data)
+        draw_on(&mut Canvas::new(&root, size, plot.axis(data), data.layers.len()), plot, data)
     };
     let area =
         area.map_err(|error| ReportError::Plot { plot: plot.name, reason: error.to_string() })?;
@@ -176,7 +180,7 @@ fn draw_on(
         canvas.bound(bound)?;
     }
     for series in plot.series {
-        canvas.series(series, data.rows, bound)?;
+        canvas.series(series, data.layers, bound)?;
     }
     canvas.finish()
 }
@@ -201,6 +205,6 @@ fn as_element(
         label = escape(plot.description),
         left = part(area.start),
         right = part(area.end),
-        count = data.rows.len(),
+        count = data.layers.len(),
     )
 }

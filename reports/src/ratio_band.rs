@@ -28,6 +28,11 @@ const LIMITS: [(RatioBand, f64); 4] = [
     (RatioBand::Over, 10.0),
 ];
 
+/// The larger of two ratios or errors, where NaN counts as larger than any number.
+pub(crate) fn worse(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+}
+
 impl RatioBand {
     /// Every band, in the order of the legend.
     pub const ALL: [RatioBand; 6] = [

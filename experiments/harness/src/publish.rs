@@ -18,25 +18,11 @@ pub fn publish(record: &Record, folder: &Path, out: &OutputArgs) -> Result<()> {
     }
     let json = json.map_or(folder.join("record.json"), Path::to_owned);
     let html_path = html.map_or(folder.join("report.html"), Path::to_owned);
-    let parquet = html.is_none().then(|| folder.join(table_name(record)));
+    let parquet = html.is_none().then(|| folder.join(reports::table_name(record)));
     record::write_record(record, &json)?;
     reports::write_report(record, &html_path, parquet.as_deref())?;
     eprintln!("record {}\nreport {}", json.display(), html_path.display());
     Ok(())
-}
-
-/// The name of the Parquet file with a record's table.
-fn table_name(record: &Record) -> &'static str {
-    match record {
-        Record::Diff(_) => "layers.parquet",
-        Record::Selftest(_) => "faults.parquet",
-        Record::Eval(_) => "videos.parquet",
-        Record::Train(_) => "epochs.parquet",
-        Record::Ablate(_) => "variants.parquet",
-        Record::Bench(_) => "times.parquet",
-        Record::Gpu(_) => "steps.parquet",
-        Record::Null(_) => "ratios.parquet",
-    }
 }
 
 /// Prints a line and flushes stdout; a closed pipe (`harness info | head`) is not a failure.

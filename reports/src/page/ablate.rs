@@ -1,14 +1,44 @@
 //! The page of an ablation.
 
-use super::provenance;
 use super::study::{Section, View, class, percent, with_interval};
+use super::{Headline, Page, provenance};
 use crate::chart::{Chart, Look, Point, Series};
 use crate::error::Result;
 use crate::format::{metric, short};
-use record::{AblateRecord, Ablation, Variant};
+use crate::table::{Column, column};
+use record::{AblateRecord, Ablation, Rate, Variant, Verdict};
 
-/// Builds the view from a record of `harness ablate`.
-pub(super) fn view(ablate: &AblateRecord) -> Result<View> {
+impl Page for AblateRecord {
+    fn render(&self) -> Result<String> {
+        super::fill("study.html", &view(self)?)
+    }
+
+    fn headline(&self) -> Headline {
+        let sentence = format!("{} variants on {}", self.variants.len(), self.dataset);
+        Headline::new(Verdict::Pass, "ablation", sentence)
+    }
+
+    fn table_name(&self) -> &'static str {
+        "variants.parquet"
+    }
+
+    fn table(&self) -> Vec<Column> {
+        let variants = self.variants.iter();
+        let rows: Vec<(&Variant, &Rate)> = variants
+            .flat_map(|variant| variant.accuracy.iter().map(move |rate| (variant, rate)))
+            .collect();
+        vec![
+            column("variant", &rows, |(variant, _)| variant.name.as_str()),
+            column("hits", &rows, |(_, rate)| rate.hits),
+            column("videos", &rows, |(_, rate)| rate.of),
+            column("p", &rows, |(variant, _)| variant.paired.as_ref().map(|paired| paired.p)),
+            column("macs", &rows, |(variant, _)| variant.macs),
+        ]
+    }
+}
+
+/// Builds the view.
+fn view(ablate: &AblateRecord) -> Result<View> {
     let (title, lead) = match ablate.question {
         Ablation::KnockOut => (
             "Parts removed from the trained network",

@@ -2,15 +2,48 @@
 
 mod plots;
 
-use super::provenance;
 use super::study::{Section, View, percent};
+use super::{Headline, Page, provenance};
 use crate::chart::{Chart, Look, Point, Series};
 use crate::error::Result;
 use crate::format::short;
+use crate::table::{Column, column};
 use record::{BenchEntry, BenchRecord, Setting, Verdict};
 
-/// Builds the view from a record of `harness bench`.
-pub(super) fn view(bench: &BenchRecord) -> Result<View> {
+impl Page for BenchRecord {
+    fn render(&self) -> Result<String> {
+        super::fill("study.html", &view(self)?)
+    }
+
+    fn headline(&self) -> Headline {
+        Headline::new(self.verdict, "bench", format!("{} settings", self.settings.len()))
+    }
+
+    fn table_name(&self) -> &'static str {
+        "times.parquet"
+    }
+
+    fn table(&self) -> Vec<Column> {
+        let settings = self.settings.iter();
+        let rows: Vec<(&Setting, &BenchEntry)> =
+            settings.flat_map(|s| s.entries.iter().map(move |e| (s, e))).collect();
+        vec![
+            column("contestant", &rows, |(_, e)| e.name.as_str()),
+            column("precision", &rows, |(s, _)| s.precision.as_str()),
+            column("batch", &rows, |(s, _)| s.batch),
+            column("threads", &rows, |(s, _)| s.threads),
+            column("p50_s", &rows, |(_, e)| e.p50_s),
+            column("p99_s", &rows, |(_, e)| e.p99_s),
+            column("load_s", &rows, |(_, e)| e.load_s),
+            column("first_s", &rows, |(_, e)| e.first_s),
+            column("error", &rows, |(_, e)| e.error),
+            column("peak_bytes", &rows, |(_, e)| e.peak_bytes),
+        ]
+    }
+}
+
+/// Builds the view.
+fn view(bench: &BenchRecord) -> Result<View> {
     let mut sections = vec![];
     for setting in &bench.settings {
         sections.push(latency(setting, bench.macs)?);

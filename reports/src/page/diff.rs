@@ -1,19 +1,23 @@
 //! The page of a comparison.
 
+mod table;
+
 use minijinja::value::Value;
 use serde::Serialize;
 
 use super::layers::{self, BlockView, ColumnView, LayerView};
 use super::provenance::{self, Provenance};
 use super::summary::{self, Summary};
+use super::{Headline, Page};
 use crate::blocks::{Block, blocks};
 use crate::error::Result;
 use crate::plot::{Data, RATIO, REL_L2, Span, draw};
 use crate::ratio_band::RatioBand;
-use crate::rows::{Row, rows};
-use crate::table::layers_table;
+use crate::table::Column;
 use crate::{format, heatmap, network};
-use record::{ArrayState, DiffRecord, Edge, ErrorKind, LedgerEntry, NotExercised};
+use record::{
+    ArrayState, DiffRecord, Edge, ErrorKind, Layer, LayerVerdict, LedgerEntry, NotExercised,
+};
 
 /// The values of the template `diff.html`, formatted.
 #[derive(Serialize)]
@@ -115,12 +119,38 @@ struct VerdictCount {
 }
 
 /// The verdicts on layers, the most urgent first.
-const VERDICTS: [&str; 5] = ["diverged", "inherited", "not_compared", "pass", "covered"];
+const VERDICTS: [LayerVerdict; 5] = [
+    LayerVerdict::Diverged,
+    LayerVerdict::Inherited,
+    LayerVerdict::NotCompared,
+    LayerVerdict::Pass,
+    LayerVerdict::Covered,
+];
 
-/// Builds the view from a record of `harness diff`, by way of its table.
-pub(super) fn view(diff: &DiffRecord) -> Result<View> {
-    let rows = rows(&layers_table(diff)?)?;
-    let blocks = blocks(&rows);
+impl Page for DiffRecord {
+    fn render(&self) -> Result<String> {
+        super::fill("diff.html", &view(self)?)
+    }
+
+    fn headline(&self) -> Headline {
+        let culprit = self.culprit.as_ref().map(|culprit| culprit.text.clone());
+        let sentence = culprit.or_else(|| self.first_divergent.clone()).unwrap_or_default();
+        Headline::new(self.verdict, self.verdict.as_str(), sentence)
+    }
+
+    fn table_name(&self) -> &'static str {
+        "layers.parquet"
+    }
+
+    fn table(&self) -> Vec<Column> {
+        table::columns(&self.layers)
+    }
+}
+
+/// Builds the view.
+fn view(diff: &DiffRecord) -> Result<View> {
+    let layers = &diff.layers;
+    let blocks = blocks(layers);
     let stage = |stage: &record::Stage| StageView {
         name: stage.name.clone(),
         verdict: stage.verdict.as_str(),
@@ -134,14 +164,14 @@ pub(super) fn view(diff: &DiffRecord) -> Result<View> {
             diff.run.candidate,
             diff.run.reference
         ),
-        summary: summary::of(diff, &rows),
+        summary: summary::of(diff),
         legend: legend(diff.bound),
         network: markup(network::draw(&blocks, diff.bound)),
-        plots: plots(&rows, &blocks, diff.bound)?,
+        plots: plots(layers, &blocks, diff.bound)?,
         heatmap: heat_view(diff),
         columns: layers::columns(),
-        layers: rows.iter().map(layers::layer_view).collect(),
-        verdicts: verdicts(&rows),
+        layers: layers.iter().enumerate().map(layers::layer_view).collect(),
+        verdicts: verdicts(layers),
         blocks: blocks.iter().map(|block| layers::block_view(block, diff.bound)).collect(),
         unmatched: diff.unmatched.clone(),
         remarks: diff.remarks.clone(),
@@ -164,19 +194,17 @@ fn legend(bound: f64) -> Vec<Legend> {
     RatioBand::ALL.into_iter().map(entry).collect()
 }
 
-fn plots(rows: &[Row], blocks: &[Block<'_>], bound: f64) -> Result<Plots> {
+fn plots(layers: &[Layer], blocks: &[Block<'_>], bound: f64) -> Result<Plots> {
     let spans = spans(blocks);
-    let data = Data { rows, spans: &spans, bound };
+    let data = Data { layers, spans: &spans, bound };
     Ok(Plots { ratio: markup(draw(&RATIO, &data)?), rel_l2: markup(draw(&REL_L2, &data)?) })
 }
 
 /// The depths of each stage, which are named under the axis.
 fn spans<'a>(blocks: &[Block<'a>]) -> Vec<Span<'a>> {
     let spans = network::stages(blocks).filter_map(|stage| {
-        let mut depths = stage.iter().flat_map(|block| &block.rows).map(|row| row.depth);
-        let first = depths.next()?;
-        let last = depths.next_back().unwrap_or(first);
-        Some(Span { name: stage.first()?.stage(), depths: first..last + 1 })
+        let (first, last) = (stage.first()?, stage.last()?);
+        Some(Span { name: first.stage(), depths: first.depths.0..last.depths.1 + 1 })
     });
     spans.collect()
 }
@@ -240,11 +268,11 @@ fn heat_view(diff: &DiffRecord) -> Option<HeatView> {
     })
 }
 
-fn verdicts(rows: &[Row]) -> Vec<VerdictCount> {
-    let counted = VERDICTS.iter().map(|name| VerdictCount {
-        name,
-        label: format::words(name),
-        count: rows.iter().filter(|row| row.verdict == *name).count(),
+fn verdicts(layers: &[Layer]) -> Vec<VerdictCount> {
+    let counted = VERDICTS.iter().map(|verdict| VerdictCount {
+        name: verdict.as_str(),
+        label: format::words(verdict.as_str()),
+        count: layers.iter().filter(|layer| layer.verdict == *verdict).count(),
     });
     counted.filter(|verdict| verdict.count > 0).collect()
 }

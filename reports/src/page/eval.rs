@@ -1,17 +1,45 @@
 //! The page of an evaluation.
 
-use super::provenance;
+mod table;
+
 use super::study::{Section, View, class, percent, with_interval};
+use super::{Headline, Page, provenance};
 use crate::chart::{Chart, Look, Point, Series};
 use crate::error::Result;
 use crate::format::{count, short};
+use crate::table::Column;
 use record::{Disagreement, EvalRecord, Score, Verdict};
 
 /// The largest number of rows in a table of files; the record lists all files.
 const MAX_ROWS: usize = 200;
 
-/// Builds the view from a record of `harness eval`.
-pub(super) fn view(eval: &EvalRecord) -> Result<View> {
+impl Page for EvalRecord {
+    fn render(&self) -> Result<String> {
+        super::fill("study.html", &view(self)?)
+    }
+
+    fn headline(&self) -> Headline {
+        let top1 = self.engines.first().map_or(f64::NAN, |score| 100.0 * score.top1.share());
+        let sentence = format!("{}: {} % top-1", self.dataset, short(top1));
+        Headline::new(self.verdict, self.verdict.as_str(), sentence)
+    }
+
+    fn table_name(&self) -> &'static str {
+        "videos.parquet"
+    }
+
+    fn table(&self) -> Vec<Column> {
+        table::columns(self)
+    }
+
+    /// Without the run, a resumed evaluation writes the same bytes as an uninterrupted one.
+    fn table_holds_run(&self) -> bool {
+        false
+    }
+}
+
+/// Builds the view.
+fn view(eval: &EvalRecord) -> Result<View> {
     let first = eval.engines.first();
     let accuracy = first.map_or("nothing".to_owned(), |score| percent(score.top1.share()));
     let beyond = eval.disagreements.iter().filter(|d| !d.tie).count();

@@ -1,11 +1,37 @@
 //! The page of a check on a GPU.
 
-use super::provenance;
 use super::study::{Section, View};
+use super::{Headline, Page, provenance};
+use crate::error::Result;
+use crate::table::{Column, column};
 use record::{GpuRecord, GpuStep, KernelSource, Verdict};
 
-/// Builds the view from a record of `harness gpu-check`.
-pub(super) fn view(gpu: &GpuRecord) -> View {
+impl Page for GpuRecord {
+    fn render(&self) -> Result<String> {
+        super::fill("study.html", &view(self))
+    }
+
+    fn headline(&self) -> Headline {
+        Headline::new(self.verdict, "GPU check", self.device.clone())
+    }
+
+    fn table_name(&self) -> &'static str {
+        "steps.parquet"
+    }
+
+    fn table(&self) -> Vec<Column> {
+        let steps = &self.steps;
+        vec![
+            column("step", steps, |step| step.name.as_str()),
+            column("outcome", steps, |step| step.outcome.as_str()),
+            column("seconds", steps, |step| step.seconds),
+            column("command", steps, |step| step.command.as_str()),
+        ]
+    }
+}
+
+/// Builds the view.
+fn view(gpu: &GpuRecord) -> View {
     let (mark, word) = match gpu.verdict {
         Verdict::Pass => ("✓", "Checked on a GPU"),
         Verdict::Diverged => ("✗", "A step failed"),

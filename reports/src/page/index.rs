@@ -4,7 +4,21 @@ use minijinja::value::Value;
 use serde::Serialize;
 
 use crate::format::short;
-use record::{DiffRecord, Record, SelftestRecord};
+use record::{Record, Verdict};
+
+/// The verdict on a record and its summary in the list of reports.
+pub(crate) struct Headline {
+    verdict: Verdict,
+    word: &'static str,
+    sentence: String,
+}
+
+impl Headline {
+    /// A verdict, the word that is shown for it, and the summary in one sentence.
+    pub fn new(verdict: Verdict, word: &'static str, sentence: String) -> Self {
+        Headline { verdict, word, sentence }
+    }
+}
 
 /// One report in the list of [`crate::render_index`].
 #[derive(Debug, Clone, Serialize)]
@@ -26,42 +40,11 @@ impl IndexEntry {
     /// The entry for a record whose report is at `href`, a path relative to the list.
     pub fn new(record: &Record, name: &str, href: &str) -> Self {
         let run = record.run();
-        let (verdict, word, sentence) = match record {
-            Record::Diff(diff) => diff_verdict(diff),
-            Record::Selftest(selftest) => selftest_verdict(selftest),
-            Record::Eval(eval) => {
-                let name = eval.verdict.as_str();
-                let top1 =
-                    eval.engines.first().map_or(f64::NAN, |score| 100.0 * score.top1.share());
-                (name, name, format!("{}: {} % top-1", eval.dataset, short(top1)))
-            }
-            Record::Train(train) => {
-                let val = train.epochs.last().map_or(f64::NAN, |epoch| 100.0 * epoch.val.share());
-                (
-                    "pass",
-                    "trained",
-                    format!("{}: {} % on the validation part", train.dataset, short(val)),
-                )
-            }
-            Record::Bench(bench) => {
-                (bench.verdict.as_str(), "bench", format!("{} settings", bench.settings.len()))
-            }
-            Record::Gpu(gpu) => (gpu.verdict.as_str(), "GPU check", gpu.device.clone()),
-            Record::Null(null) => (
-                null.verdict.as_str(),
-                "false alarms",
-                format!("{} in {} comparisons of correct engines", null.alarms, null.comparisons),
-            ),
-            Record::Ablate(ablate) => (
-                "pass",
-                "ablation",
-                format!("{} variants on {}", ablate.variants.len(), ablate.dataset),
-            ),
-        };
+        let Headline { verdict, word, sentence } = super::of(record).headline();
         IndexEntry {
             href: Value::from_safe_string(percent_encoded(href)),
             name: name.to_owned(),
-            verdict,
+            verdict: verdict.as_str(),
             word,
             sentence,
             candidate: run.candidate.clone(),
@@ -70,20 +53,6 @@ impl IndexEntry {
             seconds: short(run.seconds),
         }
     }
-}
-
-fn diff_verdict(diff: &DiffRecord) -> (&'static str, &'static str, String) {
-    let name = diff.verdict.as_str();
-    let culprit = diff.culprit.as_ref().map(|culprit| culprit.text.clone());
-    let sentence = culprit.or_else(|| diff.first_divergent.clone()).unwrap_or_default();
-    (name, name, sentence)
-}
-
-fn selftest_verdict(selftest: &SelftestRecord) -> (&'static str, &'static str, String) {
-    let whole = selftest.faults.iter().all(|fault| fault.detected == fault.injected);
-    let verdict = if whole && !selftest.faults.is_empty() { "pass" } else { "diverged" };
-    let word = if verdict == "pass" { "all detected" } else { "faults missed" };
-    (verdict, word, format!("self-test with {} kinds of faults", selftest.faults.len()))
 }
 
 /// A relative URL: a path whose characters cannot be taken for a scheme, a query or a fragment.

@@ -4,9 +4,9 @@ use minijinja::value::Value;
 use serde::Serialize;
 
 use crate::blocks::Block;
-use crate::format::{cosine, count, metric, short, words, wrapping};
+use crate::format::{self, cosine, count, metric, short, words, wrapping};
 use crate::ratio_band::RatioBand;
-use crate::rows::{ErrorRow, Row};
+use record::{Errors, Layer};
 
 /// One column of the sortable table.
 #[derive(Serialize)]
@@ -54,7 +54,7 @@ pub(super) struct LayerView {
     shape: String,
     errors: [String; 4],
     counts: [Counted; 2],
-    verdict: String,
+    verdict: &'static str,
     verdict_words: String,
     remark: String,
 }
@@ -78,7 +78,7 @@ pub(super) struct BlockView {
 struct DetailView {
     path: Value,
     alias: Option<String>,
-    verdict: String,
+    verdict: &'static str,
     verdict_words: String,
     n: String,
     remark: String,
@@ -99,44 +99,44 @@ pub(super) fn columns() -> Vec<ColumnView> {
 }
 
 /// Formats a layer for the sortable table.
-pub(super) fn layer_view(row: &Row) -> LayerView {
+pub(super) fn layer_view((depth, layer): (usize, &Layer)) -> LayerView {
     LayerView {
-        depth: row.depth,
-        name: row.name.clone(),
-        path: Value::from_safe_string(wrapping(&row.name)),
-        alias: row.alias.clone(),
-        kind: words(&row.kind),
-        shape: row.shape.clone(),
-        errors: errors(row),
-        counts: [row.params, row.macs].map(|value| Counted { text: metric(value), value }),
-        verdict: row.verdict.clone(),
-        verdict_words: words(&row.verdict),
-        remark: remark(row),
+        depth,
+        name: layer.name.clone(),
+        path: Value::from_safe_string(wrapping(&layer.name)),
+        alias: layer.alias.clone(),
+        kind: words(layer.kind.as_str()),
+        shape: format::shape(&layer.shape),
+        errors: errors(layer),
+        counts: [layer.params, layer.macs].map(|value| Counted { text: metric(value), value }),
+        verdict: layer.verdict.as_str(),
+        verdict_words: words(layer.verdict.as_str()),
+        remark: remark(layer),
     }
 }
 
 /// Budget ratio and relative L2 of the introduced error, then of the inherited error.
-fn errors(row: &Row) -> [String; 4] {
-    let shown = |errors: Option<ErrorRow>, read: fn(ErrorRow) -> f64| {
+fn errors(layer: &Layer) -> [String; 4] {
+    let shown = |errors: Option<Errors>, read: fn(Errors) -> f64| {
         errors.map_or_else(|| "–".to_owned(), |errors| short(read(errors)))
     };
     [
-        shown(row.introduced, |e| e.ratio),
-        shown(row.introduced, |e| e.rel_l2),
-        shown(row.inherited, |e| e.ratio),
-        shown(row.inherited, |e| e.rel_l2),
+        shown(layer.introduced, |e| e.ratio),
+        shown(layer.introduced, |e| e.rel_l2),
+        shown(layer.inherited, |e| e.ratio),
+        shown(layer.inherited, |e| e.rel_l2),
     ]
 }
 
 /// Remarks on a layer: the layer that covers it, its note, its numbers of NaN and infinite values.
-fn remark(row: &Row) -> String {
-    let covered = row.covered_by.as_ref().map(|by| format!("covered by {by}"));
-    let broken = row.introduced.or(row.inherited).and_then(broken);
-    let parts: Vec<String> = [covered, row.note.clone(), broken].into_iter().flatten().collect();
+fn remark(layer: &Layer) -> String {
+    let covered = layer.covered_by.as_ref().map(|by| format!("covered by {by}"));
+    let broken = layer.introduced.or(layer.inherited).and_then(broken);
+    let parts: Vec<String> = [covered, layer.note.clone(), broken].into_iter().flatten().collect();
     parts.join("; ")
 }
 
-fn broken(errors: ErrorRow) -> Option<String> {
+fn broken(errors: Errors) -> Option<String> {
     (errors.nan > 0 || errors.inf > 0)
         .then(|| format!("{} NaN, {} infinite", errors.nan, errors.inf))
 }
@@ -147,30 +147,30 @@ pub(super) fn block_view(block: &Block<'_>, bound: f64) -> BlockView {
         name: block.name.to_owned(),
         anchor: block.anchor.clone(),
         band: RatioBand::of(block.ratio, bound).class(),
-        verdict: block.verdict,
-        verdict_words: words(block.verdict),
+        verdict: block.verdict.as_str(),
+        verdict_words: words(block.verdict.as_str()),
         ratio: block.ratio.map_or_else(|| "–".to_owned(), short),
-        layers: count(block.rows.len(), "layer"),
-        rows: block.rows.iter().map(|row| detail(row)).collect(),
+        layers: count(block.layers.len(), "layer"),
+        rows: block.layers.iter().map(|layer| detail(layer)).collect(),
     }
 }
 
-fn detail(row: &Row) -> DetailView {
+fn detail(layer: &Layer) -> DetailView {
     DetailView {
-        path: Value::from_safe_string(wrapping(&row.name)),
-        alias: row.alias.clone(),
-        verdict: row.verdict.clone(),
-        verdict_words: words(&row.verdict),
-        n: short(row.n),
-        remark: remark(row),
+        path: Value::from_safe_string(wrapping(&layer.name)),
+        alias: layer.alias.clone(),
+        verdict: layer.verdict.as_str(),
+        verdict_words: words(layer.verdict.as_str()),
+        n: short(layer.n),
+        remark: remark(layer),
         errors: vec![
-            DetailErrors { what: "introduced", cells: row.introduced.map(error_cells) },
-            DetailErrors { what: "inherited", cells: row.inherited.map(error_cells) },
+            DetailErrors { what: "introduced", cells: layer.introduced.map(error_cells) },
+            DetailErrors { what: "inherited", cells: layer.inherited.map(error_cells) },
         ],
     }
 }
 
-fn error_cells(e: ErrorRow) -> [String; 9] {
+fn error_cells(e: Errors) -> [String; 9] {
     [
         short(e.ratio),
         short(e.rel_l2),

@@ -1,17 +1,56 @@
 //! The page of the false-alarm rate: many comparisons of engines that are known to be correct.
 
-use super::provenance;
 use super::study::{Section, View};
+use super::{Headline, Page, provenance};
 use crate::chart::{Chart, Look, Point, Series};
 use crate::error::Result;
 use crate::format::short;
+use crate::table::{Column, column};
 use record::{NullCase, NullGroup, NullRecord, Quantiles, Tail};
 
 /// The largest number of points in the histogram.
 const MAX_BARS: usize = 60;
 
-/// Builds the view from a record of `harness selftest --null`.
-pub(super) fn view(null: &NullRecord) -> Result<View> {
+/// The names of a group's four sets of ratios in the table.
+const MEASURES: [&str; 4] =
+    ["introduced_l2", "introduced_largest", "inherited_l2", "inherited_largest"];
+
+impl Page for NullRecord {
+    fn render(&self) -> Result<String> {
+        super::fill("study.html", &view(self)?)
+    }
+
+    fn headline(&self) -> Headline {
+        let sentence =
+            format!("{} in {} comparisons of correct engines", self.alarms, self.comparisons);
+        Headline::new(self.verdict, "false alarms", sentence)
+    }
+
+    fn table_name(&self) -> &'static str {
+        "ratios.parquet"
+    }
+
+    fn table(&self) -> Vec<Column> {
+        let groups = self.groups.iter();
+        let rows: Vec<(&NullGroup, &str, &Quantiles)> = groups
+            .flat_map(|group| MEASURES.iter().zip(&group.ratios).map(move |(m, q)| (group, *m, q)))
+            .collect();
+        vec![
+            column("engine", &rows, |(group, ..)| group.engine.as_str()),
+            column("precision", &rows, |(group, ..)| group.precision.as_str()),
+            column("layer", &rows, |(group, ..)| group.layer.as_str()),
+            column("measure", &rows, |(_, measure, _)| *measure),
+            column("count", &rows, |(group, ..)| group.count),
+            column("median", &rows, |(.., q)| q.median),
+            column("p99", &rows, |(.., q)| q.p99),
+            column("p999", &rows, |(.., q)| q.p999),
+            column("largest", &rows, |(.., q)| q.largest),
+        ]
+    }
+}
+
+/// Builds the view.
+fn view(null: &NullRecord) -> Result<View> {
     let (mark, word) = match (null.comparisons, null.alarms) {
         (0, _) => ("?", "Nothing compared".to_owned()),
         (_, 0) => ("✓", "No false alarm".to_owned()),

@@ -3,8 +3,11 @@
 use serde::Serialize;
 
 use super::provenance::{self, Provenance};
+use super::{Headline, Page};
+use crate::error::Result;
 use crate::format::short;
-use record::{Confusion, Fault, Mutation, Place, SelftestRecord};
+use crate::table::{Column, column};
+use record::{Confusion, Fault, Mutation, Place, SelftestRecord, Verdict};
 
 /// The values of the template `selftest.html`, formatted.
 #[derive(Serialize)]
@@ -78,8 +81,44 @@ struct PlaceView {
     ratio: String,
 }
 
-/// Builds the view from a record of `harness selftest`.
-pub(super) fn view(selftest: &SelftestRecord) -> View {
+impl Page for SelftestRecord {
+    fn render(&self) -> Result<String> {
+        super::fill("selftest.html", &view(self))
+    }
+
+    fn headline(&self) -> Headline {
+        let whole = self.faults.iter().all(|fault| fault.detected == fault.injected);
+        let (verdict, word) = match whole && !self.faults.is_empty() {
+            true => (Verdict::Pass, "all detected"),
+            false => (Verdict::Diverged, "faults missed"),
+        };
+        let sentence = format!("self-test with {} kinds of faults", self.faults.len());
+        Headline::new(verdict, word, sentence)
+    }
+
+    fn table_name(&self) -> &'static str {
+        "faults.parquet"
+    }
+
+    fn table(&self) -> Vec<Column> {
+        let faults = self.faults.iter();
+        let rows: Vec<(&str, &Place)> = faults
+            .flat_map(|fault| fault.places.iter().map(|place| (fault.fault.as_str(), place)))
+            .collect();
+        vec![
+            column("fault", &rows, |(fault, _)| *fault),
+            column("setting", &rows, |(_, place)| place.setting.as_str()),
+            column("module", &rows, |(_, place)| place.module.as_str()),
+            column("detected", &rows, |(_, place)| place.detected),
+            column("named", &rows, |(_, place)| place.named.as_deref()),
+            column("explanation", &rows, |(_, place)| place.explanation.as_deref()),
+            column("ratio", &rows, |(_, place)| place.ratio),
+        ]
+    }
+}
+
+/// Builds the view.
+fn view(selftest: &SelftestRecord) -> View {
     let total = |of: fn(&Fault) -> u64| selftest.faults.iter().map(of).fold(0, u64::saturating_add);
     let (injected, detected, named) =
         (total(|f| f.injected), total(|f| f.detected), total(|f| f.named));

@@ -4,8 +4,7 @@ use minijinja::value::Value;
 use serde::Serialize;
 
 use crate::format::{count, escape, short, words, wrapping};
-use crate::rows::{Row, worse};
-use record::{Culprit, DiffRecord, LayerKind, Verdict};
+use record::{Culprit, DiffRecord, Layer, LayerKind, LayerVerdict, Verdict};
 
 /// The verdict, its explanation and the key numbers of a comparison.
 #[derive(Serialize)]
@@ -50,8 +49,8 @@ struct Counts {
 }
 
 /// Builds the summary of a comparison.
-pub(super) fn of(diff: &DiffRecord, rows: &[Row]) -> Summary {
-    let counts = Counts::of(rows);
+pub(super) fn of(diff: &DiffRecord) -> Summary {
+    let counts = Counts::of(&diff.layers);
     let (mark, word) = heading(diff.verdict);
     Summary {
         verdict: diff.verdict.as_str(),
@@ -61,7 +60,7 @@ pub(super) fn of(diff: &DiffRecord, rows: &[Row]) -> Summary {
         first_divergent: diff.first_divergent.clone(),
         explanation: diff.culprit.as_ref().and_then(|culprit| culprit.explanation.clone()),
         hypotheses: diff.culprit.as_ref().map(hypotheses).unwrap_or_default(),
-        facts: facts(diff, rows, &counts),
+        facts: facts(diff, &counts),
         candidate: diff.run.candidate.clone(),
         reference: diff.run.reference.clone(),
         yardstick: diff.run.yardstick.clone(),
@@ -69,14 +68,14 @@ pub(super) fn of(diff: &DiffRecord, rows: &[Row]) -> Summary {
 }
 
 impl Counts {
-    fn of(rows: &[Row]) -> Self {
-        let number = |verdict: &str| rows.iter().filter(|row| row.verdict == verdict).count();
-        let (covered, missing) = (number("covered"), number("not_compared"));
+    fn of(layers: &[Layer]) -> Self {
+        let number = |verdict| layers.iter().filter(|layer| layer.verdict == verdict).count();
+        let (covered, missing) = (number(LayerVerdict::Covered), number(LayerVerdict::NotCompared));
         Counts {
-            compared: rows.len() - covered - missing,
+            compared: layers.len() - covered - missing,
             covered,
             missing,
-            diverged: number("diverged"),
+            diverged: number(LayerVerdict::Diverged),
         }
     }
 }
@@ -123,8 +122,8 @@ fn hypotheses(culprit: &Culprit) -> Vec<HypothesisView> {
     culprit.hypotheses.iter().map(view).collect()
 }
 
-fn facts(diff: &DiffRecord, rows: &[Row], counts: &Counts) -> Vec<Fact> {
-    vec![compared(counts), worst_layer(diff, rows), logits(diff), time(diff)]
+fn facts(diff: &DiffRecord, counts: &Counts) -> Vec<Fact> {
+    vec![compared(counts), worst_layer(diff), logits(diff), time(diff)]
 }
 
 fn compared(counts: &Counts) -> Fact {
@@ -146,18 +145,18 @@ fn compared(counts: &Counts) -> Fact {
 }
 
 /// The layer with the largest introduced ratio, where NaN counts as larger than any number.
-fn worst_layer(diff: &DiffRecord, rows: &[Row]) -> Fact {
-    let measured = rows.iter().filter_map(|row| Some((row, row.introduced?.ratio)));
-    let larger = |a: f64, b: f64| !a.is_nan() && (b.is_nan() || worse(a, b) > a);
+fn worst_layer(diff: &DiffRecord) -> Fact {
+    let measured = diff.layers.iter().filter_map(|l| Some((l, l.introduced?.ratio)));
+    let larger = |a: f64, b: f64| !a.is_nan() && (b.is_nan() || b > a);
     let worst = measured.reduce(|a, b| if larger(a.1, b.1) { b } else { a });
     let label = "Worst introduced budget ratio";
     match worst {
-        Some((row, ratio)) => Fact {
+        Some((layer, ratio)) => Fact {
             label,
             value: short(ratio),
             remark: Value::from_safe_string(format!(
                 "<span class=\"path\">{}</span>; the bound is {}",
-                wrapping(&row.name),
+                wrapping(&layer.name),
                 diff.bound
             )),
             bad: !within(ratio, diff.bound),

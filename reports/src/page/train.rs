@@ -1,14 +1,42 @@
 //! The page of a training.
 
-use super::provenance;
 use super::study::{Section, View, percent, with_interval};
+use super::{Headline, Page, provenance};
 use crate::chart::{Chart, Look, Point, Series};
 use crate::error::Result;
 use crate::format::short;
-use record::{Epoch, TrainRecord};
+use crate::table::{Column, column};
+use record::{Epoch, TrainRecord, Verdict};
 
-/// Builds the view from a record of `harness train`.
-pub(super) fn view(train: &TrainRecord) -> Result<View> {
+impl Page for TrainRecord {
+    fn render(&self) -> Result<String> {
+        super::fill("study.html", &view(self)?)
+    }
+
+    fn headline(&self) -> Headline {
+        let val = self.epochs.last().map_or(f64::NAN, |epoch| 100.0 * epoch.val.share());
+        let sentence = format!("{}: {} % on the validation part", self.dataset, short(val));
+        Headline::new(Verdict::Pass, "trained", sentence)
+    }
+
+    fn table_name(&self) -> &'static str {
+        "epochs.parquet"
+    }
+
+    fn table(&self) -> Vec<Column> {
+        let epochs = &self.epochs;
+        vec![
+            column("epoch", epochs, |e| e.epoch),
+            column("rate", epochs, |e| e.rate),
+            column("loss", epochs, |e| e.loss),
+            column("train", epochs, |e| e.train),
+            column("val", epochs, |e| e.val.share()),
+        ]
+    }
+}
+
+/// Builds the view.
+fn view(train: &TrainRecord) -> Result<View> {
     let last = train.epochs.last();
     let accuracy = last.map_or("nothing".to_owned(), |epoch| percent(epoch.val.share()));
     let settings = train.settings.iter().map(|(name, value)| vec![name.clone(), value.clone()]);

@@ -10,11 +10,11 @@ use plotters::prelude::{
 };
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontFamily, FontStyle, IntoTextStyle};
+use record::{Layer, LayerVerdict};
 
 use super::axis::{Axis, Spot};
 use super::theme::Role;
 use super::{Look, SCALE, Series, Size, Span};
-use crate::rows::Row;
 
 /// The result of drawing. The error is boxed, since plotters has one error type for each backend.
 pub(super) type DrawResult<T> = Result<T, Box<dyn std::error::Error>>;
@@ -134,19 +134,19 @@ impl<'root, 'svg> Canvas<'root, 'svg> {
     }
 
     /// Draws one series: its line, then its marks.
-    pub fn series(&self, series: &Series, rows: &[Row], bound: Option<f64>) -> DrawResult<()> {
+    pub fn series(&self, series: &Series, layers: &[Layer], bound: Option<f64>) -> DrawResult<()> {
         if series.look != Look::Dots {
-            self.series_line(series, rows)?;
+            self.series_line(series, layers)?;
         }
         if series.look == Look::Line {
             return Ok(());
         }
-        for row in rows {
-            let Some(value) = (series.read)(row) else { continue };
+        for (depth, layer) in layers.iter().enumerate() {
+            let Some(value) = (series.read)(layer) else { continue };
             // The comparison is false for NaN, which is above every bound.
             let within = |bound: f64| value <= bound;
             let over = bound.is_some_and(|bound| !within(bound));
-            self.mark(series, over, (row.depth as f64, self.axis.spot(value)))?;
+            self.mark(series, over, (depth as f64, self.axis.spot(value)))?;
         }
         Ok(())
     }
@@ -154,12 +154,16 @@ impl<'root, 'svg> Canvas<'root, 'svg> {
     /// Draws the line of a series. The line is interrupted at NaN and infinity, which lie in the strip,
     /// and at layers that were not compared, whose values are unknown. A covered layer has no value of
     /// its own, and the line passes over it.
-    fn series_line(&self, series: &Series, rows: &[Row]) -> DrawResult<()> {
-        let spot = |row: &Row| (series.read)(row).map(|value| self.axis.spot(value));
-        let breaks =
-            |row: &Row| row.verdict == "not_compared" || matches!(spot(row), Some(Spot::Broken(_)));
-        for piece in rows.split(breaks) {
-            let place = |row: &Row| Some((row.depth as f64, spot(row)?.height()));
+    fn series_line(&self, series: &Series, layers: &[Layer]) -> DrawResult<()> {
+        let spot = |layer: &Layer| (series.read)(layer).map(|value| self.axis.spot(value));
+        let breaks = |(_, layer): &(usize, &Layer)| {
+            layer.verdict == LayerVerdict::NotCompared
+                || matches!(spot(layer), Some(Spot::Broken(_)))
+        };
+        let layers: Vec<(usize, &Layer)> = layers.iter().enumerate().collect();
+        for piece in layers.split(breaks) {
+            let place =
+                |(depth, layer): &(usize, &Layer)| Some((*depth as f64, spot(layer)?.height()));
             let points: Vec<_> = piece.iter().filter_map(place).collect();
             if points.len() > 1 {
                 self.line(points, stroke(series.role, 1))?;
