@@ -27,8 +27,9 @@ use index::Headline;
 pub use index::IndexEntry;
 
 /// The templates, with the names by which they include each other.
-const TEMPLATES: [(&str, &str); 7] = [
+const TEMPLATES: [(&str, &str); 8] = [
     ("base.html", include_str!("assets/base.html")),
+    ("table.html", include_str!("assets/table.html")),
     ("provenance.html", include_str!("assets/provenance.html")),
     ("details.html", include_str!("assets/details.html")),
     ("diff.html", include_str!("assets/diff.html")),
