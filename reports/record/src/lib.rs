@@ -63,7 +63,8 @@ pub trait Body {
 /// the variant, and the type of its content.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:literal => $Variant:ident($Body:ident),)*) => {
-        /// The result of one run of the harness. In JSON, the field `kind` names the variant.
+        /// The result of one run of the harness. In JSON, the field `kind` names the variant; [`to_json`]
+        /// also writes the schema version.
         #[derive(Debug, Clone, PartialEq, Serialize)]
         #[serde(tag = "kind")]
         pub enum Record {
