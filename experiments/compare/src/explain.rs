@@ -198,7 +198,9 @@ fn walk(
 ) -> Result<()> {
     let (model, precision) = (&comparison.model, comparison.precision);
     let (mut runners, recorded) = match &mut comparison.candidate {
-        Side::Engine { engine, input } => (vec![Runner { engine: engine.as_mut(), input }], None),
+        Side::Engine(engine) => {
+            (vec![Runner { engine: engine.as_mut(), input: &comparison.input }], None)
+        }
         Side::Dump(dump) => (vec![], Some(&*dump)),
     };
     let live = runners.len();

@@ -37,17 +37,12 @@ use lockstep::Runner;
 use measure::{Budget, CarriedError, Distance};
 
 pub use explain::{Explanation, explain, matter};
-pub use judge::judge;
+pub use judge::Findings;
 
 /// One side of a comparison.
 pub enum Side {
     /// An engine, which is run.
-    Engine {
-        /// The engine, loaded with its weights.
-        engine: Box<dyn Engine>,
-        /// The clip [N, 3, T, H, W] that it is given.
-        input: Tensor,
-    },
+    Engine(Box<dyn Engine>),
     /// Activations that another program recorded.
     Dump(Dump),
 }
@@ -64,7 +59,7 @@ pub struct Comparison {
     pub truth: Box<dyn Engine>,
     /// The reference in the candidate's precision; its error sets the budget.
     pub yardstick: Box<dyn Engine>,
-    /// The clip [N, 3, T, H, W] for truth and yardstick.
+    /// The clip [N, 3, T, H, W] that every engine is given.
     pub input: Tensor,
     /// The precision in which the candidate is judged.
     pub precision: Precision,
@@ -116,6 +111,48 @@ impl Measurements {
 }
 
 impl Comparison {
+    /// Compares a candidate with the truth in all modules. `input` is the clip [N, 3, T, H, W], and
+    /// `load` loads the reference in a precision: once as the truth, in float64, and once as the
+    /// yardstick.
+    pub fn new(
+        model: Model,
+        candidate: Side,
+        input: Tensor,
+        precision: Precision,
+        load: impl Fn(Precision) -> Result<Box<dyn Engine>>,
+    ) -> Result<Self> {
+        // Nothing is more precise than the truth, so a float64 candidate has the float32 yardstick,
+        // whose error is then scaled.
+        let yardstick = if precision == Precision::F64 { Precision::F32 } else { precision };
+        let (truth, yardstick) = (load(Precision::F64)?, load(yardstick)?);
+        let selection = Selection::all(model.modules());
+        let reference = None;
+        Ok(Comparison {
+            model,
+            candidate,
+            reference,
+            truth,
+            yardstick,
+            input,
+            precision,
+            selection,
+        })
+    }
+
+    /// The verdict on the measurements, with the culprit and a line for every module.
+    pub fn judge(&self, measured: &Measurements) -> Findings {
+        let live = matches!(self.candidate, Side::Engine(_));
+        judge::judge(&self.model, &self.selection, &measured.layers, self.input.shape[0], live)
+    }
+
+    /// Whether the candidate shows each module: has an array of it, or gave it to a tap.
+    pub fn shown(&self, measured: &Measurements) -> Vec<bool> {
+        match &self.candidate {
+            Side::Dump(dump) => self.model.modules().iter().map(|m| dump.has(m.id)).collect(),
+            Side::Engine(_) => measured.layers.iter().map(|l| l.introduced.is_some()).collect(),
+        }
+    }
+
     /// Runs both passes and calls `progress` after every module.
     pub fn measure(&mut self, progress: &dyn Fn()) -> Result<Measurements> {
         let mut found = Measurements::new(&self.model);
@@ -136,7 +173,7 @@ impl Comparison {
         let (model, input, truth) = (&self.model, &self.input, self.truth.as_mut());
         let recorded = match &mut self.candidate {
             Side::Dump(dump) => Some(dump),
-            Side::Engine { .. } => None,
+            Side::Engine(_) => None,
         };
         for dump in recorded.into_iter().chain(self.reference.as_mut()) {
             let readings = readings::detect(truth, model, dump, input)?;
@@ -188,8 +225,8 @@ impl Comparison {
         let wanted =
             if forced { Selection::all(self.model.modules()) } else { self.selection.clone() };
         let (mut runners, recorded) = match &mut self.candidate {
-            Side::Engine { engine, input } => {
-                (vec![Runner { engine: engine.as_mut(), input }], None)
+            Side::Engine(engine) => {
+                (vec![Runner { engine: engine.as_mut(), input: &self.input }], None)
             }
             Side::Dump(dump) => (vec![], Some(&*dump)),
         };

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use checkpoint::Weights;
 use record::Record;
 use record::{AblateRecord, Ablation, Paired, Rate, Variant};
-use spec::{Config, Model, Precision, Selection};
+use spec::{Config, Model, Precision};
 use video::dataset::Dataset;
 
 use super::args::AblateArgs;
@@ -24,7 +24,7 @@ use crate::machine::{Sides, Started};
 use crate::outcome::Outcome;
 use crate::publish;
 use crate::{input, stop};
-use compare::{Comparison, Side, judge};
+use compare::{Comparison, Side};
 
 /// The name of the variant with all parts, which the others are compared with.
 const BASE: &str = "as it is";
@@ -269,21 +269,12 @@ impl Study<'_> {
         let load =
             |name, precision| engines::load(name, model.clone(), weights, precision, self.device);
         let clip = input::load(&InputSource::Formula(0), &model, 1)?;
-        let mut comparison = Comparison {
-            candidate: Side::Engine {
-                engine: load(EngineName::Scalar, Precision::F32)?,
-                input: clip.clone(),
-            },
-            reference: None,
-            truth: load(EngineName::Torch, Precision::F64)?,
-            yardstick: load(EngineName::Torch, Precision::F32)?,
-            input: clip,
-            precision: Precision::F32,
-            selection: Selection::all(model.modules()),
-            model,
-        };
+        let candidate = Side::Engine(load(EngineName::Scalar, Precision::F32)?);
+        let torch = |precision| load(EngineName::Torch, precision);
+        let mut comparison =
+            Comparison::new(model.clone(), candidate, clip, Precision::F32, torch)?;
         let measured = comparison.measure(&|| ())?;
-        let found = judge(&comparison.model, &comparison.selection, &measured.layers, 1, true);
+        let found = comparison.judge(&measured);
         let ratios = found.layers.iter().filter_map(|l| Some(l.introduced.as_ref()?.ratio));
         let worst = ratios
             .fold(0.0, |a: f64, b| if b.is_nan() || a.is_nan() { f64::NAN } else { a.max(b) });

@@ -14,7 +14,6 @@ use super::plan::Plan;
 use super::remarks::second_dump;
 use crate::flags::InputSource;
 use crate::input;
-use compare::{Side, judge};
 
 /// Adds the second comparison, if the first one left known mistakes unexercised. With a dump, which cannot
 /// be run, it adds a remark with the command that makes a second dump.
@@ -60,12 +59,11 @@ fn compare(plan: &Plan) -> Result<Edge> {
         _ => InputSource::Formula(0),
     };
     let clip = precision.round(input::load(&source, &plan.model, 1)?);
-    let candidate = plan.live(clip.clone(), precision)?;
+    let candidate = plan.live(precision)?;
     let from = source.to_string();
     let (mut comparison, _) = plan.compare(candidate, None, (clip, from), precision)?;
     let measured = comparison.measure(&|| ())?;
-    let live = matches!(comparison.candidate, Side::Engine { .. });
-    let found = judge(&comparison.model, &comparison.selection, &measured.layers, 1, live);
+    let found = comparison.judge(&measured);
     let culprit = match found.culprit {
         Some(id) => Some(culprit(&mut comparison, plan, &measured, id)?),
         None => None,

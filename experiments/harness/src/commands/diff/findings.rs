@@ -10,7 +10,7 @@ use super::remarks;
 use compare::dump::{Closing, Dump, ledger};
 use compare::faults;
 use compare::measure::{BOUND, passes};
-use compare::{Comparison, Measurements, Side, explain, judge, judge::culprit as in_words};
+use compare::{Comparison, Measurements, Side, explain, judge::culprit as in_words};
 
 use crate::{engines, preprocessing};
 
@@ -22,9 +22,7 @@ pub(super) fn findings(
     steps: Vec<Stage>,
     run: Run,
 ) -> Result<DiffRecord> {
-    let live = matches!(comparison.candidate, Side::Engine { .. });
-    let batch = comparison.input.shape[0];
-    let found = judge(&comparison.model, &comparison.selection, &measured.layers, batch, live);
+    let found = comparison.judge(measured);
     let culprit = match found.culprit {
         Some(id) => Some(culprit(comparison, plan, measured, id)?),
         None => None,
@@ -94,7 +92,7 @@ fn ledgers(
 ) -> Vec<LedgerEntry> {
     let recorded = match &comparison.candidate {
         Side::Dump(dump) => Some(dump),
-        Side::Engine { .. } => None,
+        Side::Engine(_) => None,
     };
     let clip_asked_for = plan.input.is_some();
     let close = |dump: &Dump, fates, first: bool| {
@@ -141,14 +139,11 @@ pub(super) fn culprit(
     let introduced = layer.introduced.as_ref().is_none_or(|e| !passes(e.ratio) || e.nan > 0);
     let mut culprit = in_words(&comparison.model, id, introduced, &measured.layers);
     let Some(budget) = layer.budget.filter(|_| introduced) else { return Ok(culprit) };
-    let dump_has: Vec<bool> = match &comparison.candidate {
-        Side::Dump(dump) => comparison.model.modules().iter().map(|m| dump.has(m.id)).collect(),
-        Side::Engine { .. } => measured.layers.iter().map(|l| l.introduced.is_some()).collect(),
-    };
+    let shows = comparison.shown(measured);
     let load = |model, weights: Weights| {
         engines::load(plan.truth, model, &weights, Precision::F64, plan.device)
     };
-    let shown = |id: ModuleId| dump_has[id.0];
+    let shown = |id: ModuleId| shows[id.0];
     let found = explain(comparison, &plan.weights, id, &budget, &shown, &load)
         .context("while looking for an explanation")?;
     if let Some(site) = found.site {

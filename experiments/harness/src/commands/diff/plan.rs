@@ -110,7 +110,7 @@ impl Plan {
         let clip = precision.round(clip);
         let candidate = match recorded {
             Some(dump) => Side::Dump(dump),
-            None => self.live(clip.clone(), precision)?,
+            None => self.live(precision)?,
         };
         self.compare(candidate, reference, (clip, clip_from), precision)
     }
@@ -123,34 +123,25 @@ impl Plan {
         (clip, clip_from): (Tensor, String),
         precision: Precision,
     ) -> Result<(Comparison, Sides)> {
-        let yardstick = if precision == Precision::F64 { Precision::F32 } else { precision };
-        let truth = self.load(Precision::F64)?;
-        let yardstick = self.load(yardstick)?;
+        let described = match &candidate {
+            Side::Engine(engine) => engine.describe(),
+            Side::Dump(_) => named(&self.candidate),
+        };
+        let (model, load) = (self.model.clone(), |precision| self.load(precision));
+        let mut comparison = Comparison::new(model, candidate, clip, precision, load)?;
+        comparison.selection = models::selection(&self.model, &self.layers)?;
+        comparison.reference = reference;
         let sides = Sides {
-            candidate: match &candidate {
-                Side::Engine { engine, .. } => engine.describe(),
-                Side::Dump(_) => named(&self.candidate),
-            },
-            reference: match &reference {
+            candidate: described,
+            reference: match &comparison.reference {
                 Some(_) => named(&self.reference),
-                None => truth.describe(),
+                None => comparison.truth.describe(),
             },
-            yardstick: yardstick.describe(),
+            yardstick: comparison.yardstick.describe(),
             weights: self.source.to_string(),
             input: clip_from,
             seeds: self.seeds(),
-            batch: clip.shape[0],
-        };
-        let selection = models::selection(&self.model, &self.layers)?;
-        let comparison = Comparison {
-            model: self.model.clone(),
-            candidate,
-            reference,
-            truth,
-            yardstick,
-            input: clip,
-            precision,
-            selection,
+            batch: comparison.input.shape[0],
         };
         Ok((comparison, sides))
     }
@@ -206,7 +197,7 @@ impl Plan {
     }
 
     /// The candidate as an engine, with the mistake of `--inject` planted in it.
-    pub(super) fn live(&self, clip: Tensor, precision: Precision) -> Result<Side> {
+    pub(super) fn live(&self, precision: Precision) -> Result<Side> {
         let (mut model, mut weights) = (self.model.clone(), self.weights.clone());
         let change = self.inject.as_ref().map(|text| faults::parse(&model, text)).transpose()?;
         if let Some(change) = &change {
@@ -221,7 +212,7 @@ impl Plan {
             Some(change) => Box::new(Edited { engine, change, weights }),
             None => engine,
         };
-        Ok(Side::Engine { engine, input: clip })
+        Ok(Side::Engine(engine))
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) fn remarks(
     }
     let recorded = match &comparison.candidate {
         Side::Dump(dump) => Some(dump),
-        Side::Engine { .. } => None,
+        Side::Engine(_) => None,
     };
     if let Some(dump) = recorded.or(comparison.reference.as_ref()) {
         remarks.extend(of_dump(plan, dump, comparison.precision));

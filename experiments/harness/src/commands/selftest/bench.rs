@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 use checkpoint::Weights;
 use record::{Place, Verdict};
-use spec::{Config, Engine, Flow, Model, ModuleId, Precision, Selection, Tap, Tensor};
+use spec::{Config, Engine, Flow, Model, ModuleId, Precision, Tap, Tensor};
 use tempfile::TempDir;
 
 use super::args::SelftestArgs;
@@ -15,7 +15,7 @@ use crate::input;
 use crate::machine::Sides;
 use compare::dump::{Dump, Naming, Writer};
 use compare::faults::{Change, Edited};
-use compare::{Comparison, Explanation, Side, explain, judge, matter};
+use compare::{Comparison, Explanation, Side, explain, matter};
 
 /// What a mistake is planted in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,27 +78,18 @@ impl<'a> TestBench<'a> {
         let weights = Weights::load(&args.data.weights, model.parameters())?;
         let source = args.data.input.clone().unwrap_or(InputSource::Formula(0));
         let clip = input::load(&source, &model, 1)?;
-        let load = |participant, precision| {
-            engines::load(participant, model.clone(), &weights, precision, device)
-        };
-        let comparison = Comparison {
-            candidate: Side::Engine {
-                engine: load(args.candidate, Precision::F32)?,
-                input: clip.clone(),
-            },
-            reference: None,
-            truth: load(args.reference, Precision::F64)?,
-            yardstick: load(args.reference, Precision::F32)?,
-            input: clip.clone(),
-            precision: Precision::F32,
-            selection: Selection::all(model.modules()),
-            model,
-        };
+        let load =
+            |engine, precision| engines::load(engine, model.clone(), &weights, precision, device);
+        let engine = load(args.candidate, Precision::F32)?;
+        let described = engine.describe();
+        let comparison = Comparison::new(
+            model.clone(),
+            Side::Engine(engine),
+            clip.clone(),
+            Precision::F32,
+            |precision| load(args.reference, precision),
+        )?;
         let folder = TempDir::new().context("a temporary folder cannot be created")?;
-        let described = match &comparison.candidate {
-            Side::Engine { engine, .. } => engine.describe(),
-            Side::Dump(_) => String::new(),
-        };
         let mut bench = TestBench { args, device, weights, clip, folder, described, comparison };
         for setting in SETTINGS {
             bench.check_healthy(setting)?;
@@ -139,9 +130,8 @@ impl<'a> TestBench<'a> {
             Some(change) => Box::new(Edited { engine, change, weights }),
             None => engine,
         };
-        let input = self.clip.clone();
         self.comparison.candidate = match setting {
-            Setting::Engine => Side::Engine { engine, input },
+            Setting::Engine => Side::Engine(engine),
             Setting::Dump => Side::Dump(self.dump(engine.as_mut(), Naming::Torch)?),
             Setting::Flax => Side::Dump(self.dump(engine.as_mut(), Naming::Flax)?),
         };
@@ -161,9 +151,7 @@ impl<'a> TestBench<'a> {
     /// The verdict on the candidate, the culprit and the measurements.
     fn verdict(&mut self) -> Result<(Verdict, Option<ModuleId>, compare::Measurements)> {
         let measured = self.comparison.measure(&|| ())?;
-        let live = matches!(self.comparison.candidate, Side::Engine { .. });
-        let Comparison { model, selection, .. } = &self.comparison;
-        let found = judge(model, selection, &measured.layers, 1, live);
+        let found = self.comparison.judge(&measured);
         Ok((found.verdict, found.culprit, measured))
     }
 
@@ -174,10 +162,7 @@ impl<'a> TestBench<'a> {
         let ratios = measured.layers.iter().filter_map(|l| l.introduced.map(|e| e.ratio));
         let ratio = ratios.fold(0.0, |a: f64, b| if b.is_nan() { b } else { a.max(b) });
         let model = self.comparison.model.clone();
-        let shown: Vec<bool> = match &self.comparison.candidate {
-            Side::Dump(dump) => model.modules().iter().map(|m| dump.has(m.id)).collect(),
-            Side::Engine { .. } => measured.layers.iter().map(|l| l.introduced.is_some()).collect(),
-        };
+        let shown = self.comparison.shown(&measured);
         let mut found = Explanation::default();
         if let Some(at) = culprit
             && let Some(budget) = measured.layers[at.0].budget

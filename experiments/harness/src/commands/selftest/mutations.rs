@@ -11,7 +11,7 @@ use checkpoint::{Source, Weights};
 use ndarray::{ArrayD, IxDyn};
 use ndarray_npy::NpzWriter;
 use record::{Mutation, Verdict};
-use spec::{Config, Engine, Flow, Model, ModuleId, Precision, Selection, Tap, Tensor};
+use spec::{Config, Engine, Flow, Model, ModuleId, Precision, Tap, Tensor};
 
 use crate::engines::{self, Device};
 use crate::flags::{EngineName, InputSource};
@@ -219,19 +219,12 @@ impl Lab {
     }
 
     fn compare(&self, dump: Dump, weights: &Weights) -> Result<Fate> {
-        let mut comparison = Comparison {
-            model: self.model.clone(),
-            candidate: Side::Dump(dump),
-            reference: None,
-            truth: self.load(self.truth, weights, Precision::F64)?,
-            yardstick: self.load(self.truth, weights, Precision::F32)?,
-            input: self.clip.clone(),
-            precision: Precision::F32,
-            selection: Selection::all(self.model.modules()),
-        };
+        let (model, clip) = (self.model.clone(), self.clip.clone());
+        let load = |precision| self.load(self.truth, weights, precision);
+        let mut comparison = Comparison::new(model, Side::Dump(dump), clip, Precision::F32, load)?;
         let measured = comparison.measure(&|| ())?;
         let Comparison { model, selection, candidate, .. } = &comparison;
-        let found = judge(model, selection, &measured.layers, 1, false);
+        let found = comparison.judge(&measured);
         let Side::Dump(dump) = candidate else { return Ok(Fate::Refused) };
         let closing = Closing {
             fates: &measured.fates,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use checkpoint::Weights;
 use record::{NullCase, NullGroup, NullRecord, Quantiles, Record, Verdict};
-use spec::{Config, Engine, Kind, Model, Precision, Selection, Tensor};
+use spec::{Config, Engine, Kind, Model, Precision, Tensor};
 
 use self::draw::{Candidate, Draw};
 use self::tally::{MEASURES, Ratios, Tally};
@@ -26,7 +26,7 @@ use crate::outcome::Outcome;
 use crate::publish;
 use crate::{progress, stop};
 use compare::measure::BOUND;
-use compare::{Comparison, Measured, Side, judge};
+use compare::{Comparison, Measured, Side};
 
 /// Makes `count` comparisons, or fewer if the user stops the run; prints the distribution of the budget
 /// ratios, and writes the record and the report.
@@ -109,29 +109,18 @@ impl<'a> TestBench<'a> {
         let precision = drawn.precision;
         let input = precision.round(self.clip.clone());
         let engine = self.candidate(drawn)?;
-        let candidate = Side::Engine { engine, input: input.clone() };
-        let key = precision.to_string();
+        let (candidate, key) = (Side::Engine(engine), precision.to_string());
         // Reuses the truth and the yardstick of the last comparison in this precision.
         let comparison = match self.comparisons.remove(&key) {
             Some(before) => Comparison { candidate, ..before },
-            None => Comparison {
-                candidate,
-                reference: None,
-                truth: self.reference(Precision::F64)?,
-                yardstick: self.reference(match precision {
-                    Precision::F64 => Precision::F32,
-                    other => other,
-                })?,
-                input,
-                precision,
-                selection: Selection::all(self.model.modules()),
-                model: self.model.clone(),
-            },
+            None => {
+                let load = |precision| self.reference(precision);
+                Comparison::new(self.model.clone(), candidate, input, precision, load)?
+            }
         };
         let comparison = self.comparisons.entry(key.clone()).or_insert(comparison);
         let measured = comparison.measure(&|| ())?;
-        let selection = &comparison.selection;
-        let found = judge(&self.model, selection, &measured.layers, self.draw.batch, true);
+        let found = comparison.judge(&measured);
         let mut worst = (0.0, String::new(), MEASURES[0]);
         for (module, layer) in self.model.modules().iter().zip(&measured.layers) {
             let ratios = ratios(layer);
