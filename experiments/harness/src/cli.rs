@@ -1,7 +1,10 @@
 //! The command line: the commands by name.
 
-use anyhow::Result;
-use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 #[cfg(feature = "cuda")]
 use crate::commands::gpu_check;
@@ -9,12 +12,13 @@ use crate::commands::{
     ablate, bench, diff, dump, eval, export, info, report, selftest, train, weights,
 };
 use crate::outcome::Outcome;
+use crate::publish;
 
 /// Compares implementations of SqueezeTime with each other, layer by layer.
 ///
 /// Exit codes: 0 passed; 1 diverged, or not everything was compared; 2 wrong usage or another error.
 #[derive(Debug, Parser)]
-#[command(name = "harness", version, max_term_width = 100)]
+#[command(name = "harness", version = env!("HARNESS_VERSION"), max_term_width = 100)]
 pub struct Cli {
     /// The command to run.
     #[command(subcommand)]
@@ -54,6 +58,17 @@ pub enum Command {
     Export(export::ExportCommand),
     /// Make the reports of earlier runs again from their records.
     Report(report::ReportArgs),
+    /// Print the completions of these commands for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the manual pages of these commands.
+    Man {
+        /// The folder to write into.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
 }
 
 impl Command {
@@ -74,6 +89,18 @@ impl Command {
             Command::GpuCheck(args) => gpu_check::run(args),
             Command::Export(command) => export::run(command),
             Command::Report(args) => report::run(args),
+            Command::Completions { shell } => {
+                let mut script = vec![];
+                clap_complete::generate(*shell, &mut Cli::command(), "harness", &mut script);
+                publish::print(String::from_utf8_lossy(&script).trim_end());
+                Ok(Outcome::Passed)
+            }
+            Command::Man { out } => {
+                let failed = || format!("{}: cannot be written", out.display());
+                std::fs::create_dir_all(out).with_context(failed)?;
+                clap_mangen::generate_to(Cli::command(), out).with_context(failed)?;
+                Ok(Outcome::Passed)
+            }
         }
     }
 }

@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{Npz, clips, ffmpeg, sha256};
+use common::{Npz, clips, ffmpeg};
+use files::sha256;
 use video::dataset::{Dataset, Mode};
 use video::decode::{Decoder, Limits};
 use video::{normalize, views};

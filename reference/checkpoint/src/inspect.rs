@@ -244,7 +244,7 @@ fn inspection(
         naming: survey.naming,
         section: survey.checkpoint.section.clone(),
         passed_over: survey.checkpoint.others.clone(),
-        sha256: file::sha256(bytes),
+        sha256: files::sha256(bytes),
         tensors: tensors.collect(),
         has_head: survey.has_head,
         missing: survey.missing.iter().map(|spec| spec.name.clone()).collect(),

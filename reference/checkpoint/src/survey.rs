@@ -122,7 +122,7 @@ impl<'a, 's> Survey<'a, 's> {
         Provenance {
             source: file.to_owned(),
             format: Some(self.format),
-            sha256: Some(super::file::sha256(bytes)),
+            sha256: Some(files::sha256(bytes)),
             naming: Some(self.naming),
             section: self.checkpoint.section.clone(),
             passed_over: self.checkpoint.others.clone(),

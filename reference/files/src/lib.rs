@@ -1,10 +1,12 @@
 //! Files that are written whole or not at all, and their hashes.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
+
+pub use tempfile::NamedTempFile;
 
 /// Writes a file under another name in the same folder, and renames it when it is complete: a reader
 /// sees the old file or the new one, never half of one. Missing folders are made. When `fill` fails,
@@ -14,7 +16,7 @@ use sha2::{Digest, Sha256};
 /// Those of the file system, and `InvalidInput` for a path without a file name.
 pub fn write_with<E: From<io::Error>>(
     path: &Path,
-    fill: impl FnOnce(&mut File) -> Result<(), E>,
+    fill: impl FnOnce(&mut NamedTempFile) -> Result<(), E>,
 ) -> Result<(), E> {
     let Some(name) = path.file_name() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "this is not a file name").into());
@@ -30,7 +32,7 @@ pub fn write_with<E: From<io::Error>>(
     #[cfg(unix)]
     builder.permissions(readable());
     let mut file = builder.tempfile_in(folder)?;
-    fill(file.as_file_mut())?;
+    fill(&mut file)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
     Ok(())

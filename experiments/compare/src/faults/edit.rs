@@ -156,7 +156,7 @@ pub struct Edited {
 
 impl Engine for Edited {
     fn describe(&self) -> String {
-        format!("{} with {}", self.engine.describe(), self.change.what)
+        format!("{}, with a mistake: {}", self.engine.describe(), self.change.what)
     }
 
     fn precision(&self) -> Precision {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rayon::prelude::*;
@@ -77,38 +77,31 @@ fn codec(ffmpeg: &Ffmpeg) -> Result<&'static [&'static str], VideoError> {
 /// Makes the file of one video.
 pub fn encode(ffmpeg: &Ffmpeg, part: Part, index: usize, path: &Path) -> Result<(), VideoError> {
     let codec = codec(ffmpeg)?;
-    let temporary = temporary_file(path);
-    let mut child = Command::new(&ffmpeg.path)
-        .args(["-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-r", "25"])
-        .args(["-s", &format!("{WIDTH}x{HEIGHT}"), "-i", "pipe:0", "-an"])
-        .args(codec)
-        .args(["-threads", "1", "-pix_fmt", "yuv420p", "-fflags", "+bitexact"])
-        .args(["-flags:v", "+bitexact", "-f", "mp4"])
-        .arg(&temporary)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|why| VideoError::read(&ffmpeg.path, why))?;
-    let fed = feed(child.stdin.take(), part, index);
-    let output = child.wait_with_output().map_err(|why| VideoError::write(path, why))?;
-    if !output.status.success() || fed.is_err() {
-        // A partial file is useless. Removing it fails if it was never made, which is fine.
-        let _ = fs::remove_file(&temporary);
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        let last = stderr.lines().last().unwrap_or("it failed without a message").to_owned();
-        return Err(VideoError::write(path, io::Error::other(format!("ffmpeg: {last}"))));
-    }
-    fs::rename(&temporary, path).map_err(|why| VideoError::write(path, why))
+    let written = files::write_with(path, |file| {
+        let mut child = Command::new(&ffmpeg.path)
+            .args(["-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-r", "25"])
+            .args(["-s", &format!("{WIDTH}x{HEIGHT}"), "-i", "pipe:0", "-an"])
+            .args(codec)
+            .args(["-threads", "1", "-pix_fmt", "yuv420p", "-fflags", "+bitexact"])
+            .args(["-flags:v", "+bitexact", "-f", "mp4"])
+            .arg(file.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let fed = feed(child.stdin.take(), part, index);
+        let output = child.wait_with_output()?;
+        if !output.status.success() || fed.is_err() {
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            let last = stderr.lines().last().unwrap_or("it failed without a message").to_owned();
+            return Err(io::Error::other(format!("ffmpeg: {last}")));
+        }
+        Ok(())
+    });
+    written.map_err(|why| VideoError::write(path, why))
 }
 
 fn feed(pipe: Option<std::process::ChildStdin>, part: Part, index: usize) -> io::Result<()> {
     let Some(mut pipe) = pipe else { return Err(io::ErrorKind::BrokenPipe.into()) };
     frames(part, index).iter().try_for_each(|frame| pipe.write_all(&frame.data))
-}
-
-/// The temporary name in the same folder, such as `.0007.mp4.1234.part`.
-fn temporary_file(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    path.with_file_name(format!(".{name}.{}.part", std::process::id()))
 }

@@ -6,7 +6,6 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use sha2::{Digest, Sha256};
 use skip::skip;
 use video::ffmpeg::Ffmpeg;
 
@@ -32,11 +31,6 @@ pub fn ffmpeg() -> Option<Ffmpeg> {
             None
         }
     }
-}
-
-/// The SHA-256 in hexadecimal.
-pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Makes a video from one of ffmpeg's filter graphs.

@@ -4,10 +4,10 @@ mod npz;
 mod pth;
 
 use std::collections::HashMap;
-use std::fs::{self, File};
 use std::io::{BufWriter, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use files::NamedTempFile;
 use safetensors::tensor::TensorView;
 use serde::Serialize;
 
@@ -44,35 +44,24 @@ impl OutFormat {
     }
 }
 
-/// Writes weights to a file. They are first written to a partial file in the same folder, so that a
-/// file of this name is always either complete or unchanged.
+/// Writes weights to a file, which is always either complete or unchanged.
 pub fn write(weights: &Weights, path: &Path, format: OutFormat) -> Result<(), WeightsError> {
     if path.is_dir() {
         let failure = Failure::new("this is a folder", "give a file in it");
         return Err(failure.in_file(&path.display().to_string()));
     }
-    let partial = partial_path(path);
-    let written = fill(weights, &partial, format).and_then(|()| fs::rename(&partial, path));
-    written.map_err(|why| {
-        // If the partial file cannot be removed either, the first error is the one to report.
-        let _ = fs::remove_file(&partial);
-        Failure::io(path, "written", &why)
-    })
+    files::write_with(path, |file| fill(weights, file, format))
+        .map_err(|why| Failure::io(path, "written", &why))
 }
 
-fn partial_path(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{}.partial", std::process::id()))
-}
-
-fn fill(weights: &Weights, path: &Path, format: OutFormat) -> std::io::Result<()> {
-    let mut out = BufWriter::new(File::create_new(path)?);
+fn fill(weights: &Weights, file: &mut NamedTempFile, format: OutFormat) -> std::io::Result<()> {
+    let mut out = BufWriter::new(file);
     match format {
         OutFormat::Safetensors => safetensors(weights, &mut out)?,
         OutFormat::Npz => npz::write(weights, &mut out)?,
         OutFormat::Pth => pth::write(weights, &mut out)?,
     }
-    out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
+    out.flush()
 }
 
 fn safetensors(weights: &Weights, out: &mut (impl Write + Seek)) -> std::io::Result<()> {

@@ -1,0 +1,111 @@
+"""The house: which crate may depend on which, and which module of the harness may use which."""
+
+import re
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+# Dependencies of each crate on others of ours, without those for tests only. The two sides of a comparison
+# share names, shapes and weights, never arithmetic: `scalar` and `torch` depend on no other engine, and
+# nothing but the harness knows all of them.
+MODEL = {"spec", "checkpoint"}
+CRATES = {
+    "files": set(),
+    "skip": set(),
+    "spec": set(),
+    "checkpoint": {"files", "spec"},
+    "torch": MODEL,
+    "scalar": MODEL,
+    "lower": MODEL,
+    "cpu": MODEL | {"lower"},
+    "cuda": MODEL | {"files", "lower"},
+    "record": {"files"},
+    "reports": {"files", "record"},
+    "video": {"files"},
+    "compare": MODEL | {"record"},
+    # The exporter writes resized embeddings as constants, and the normalisation of frames.
+    "onnx": MODEL | {"scalar", "video"},
+}
+
+# The modules of the harness, from the ground up. A module uses only those of floors below its own.
+FLOORS = [
+    {"disk", "flags", "outcome", "progress", "stop"},
+    {"engines", "input", "models", "preprocessing", "publish"},
+    {"machine"},
+    {"eval"},
+    {"train"},
+    {"commands"},
+    {"cli"},
+    {"main"},
+]
+
+
+def section(manifest, name):
+    """The lines of a section of a manifest; the standard library reads TOML only since Python 3.11."""
+    found = re.search(rf"^\[{name}\]\n(.*?)(?=^\[|\Z)", manifest, re.M | re.S)
+    return found[1] if found else ""
+
+
+def crates():
+    """The folder and the dependencies of every crate in the workspace, by the crate's name."""
+    members = re.search(r"members = \[(.*?)\]", (ROOT / "Cargo.toml").read_text(), re.S)
+    found = {}
+    for member in re.findall(r'"([^"]+)"', members[1]):
+        manifest = (ROOT / member / "Cargo.toml").read_text()
+        name = re.search(r'^name = "([^"]+)"', manifest, re.M)[1]
+        needs = re.findall(r"^([\w-]+)", section(manifest, "dependencies"), re.M)
+        found[name] = (Path(member).name, set(needs))
+    return found
+
+
+def used_modules(path):
+    """The top-level modules of the crate that a file uses."""
+    text = re.sub(r"//[^\n]*", "", path.read_text())
+    found = set(re.findall(r"\bcrate::(\w+)", text))
+    for group in re.findall(r"\bcrate::\{([^}]*)\}", text):
+        found |= {item.strip().split("::")[0] for item in group.split(",") if item.strip()}
+    return found
+
+
+class Crates(unittest.TestCase):
+    def test_a_crate_depends_only_on_what_it_may(self):
+        ours = crates()
+        for name, (_, needs) in ours.items():
+            if name != "harness":
+                self.assertIn(name, CRATES, "add the crate to the table in this file")
+                self.assertLessEqual(needs & set(ours), CRATES[name], f"{name} may not depend on all of it")
+
+    def test_a_package_has_the_name_of_its_folder(self):
+        for name, (folder, _) in crates().items():
+            self.assertEqual(folder, name)
+
+
+class Harness(unittest.TestCase):
+    SOURCE = ROOT / "experiments/harness/src"
+
+    def test_no_module_uses_one_of_its_own_floor_or_above(self):
+        floor = {module: at for at, modules in enumerate(FLOORS) for module in modules}
+        for path in sorted(self.SOURCE.rglob("*.rs")):
+            module = path.relative_to(self.SOURCE).parts[0].removesuffix(".rs")
+            self.assertIn(module, floor, "add the module to the table in this file")
+            for other in used_modules(path) - {module}:
+                self.assertIn(other, floor, f"{path}: crate::{other}")
+                self.assertLess(floor[other], floor[module], f"{path}: crate::{other}")
+
+    def test_no_command_uses_another(self):
+        commands = self.SOURCE / "commands"
+        for path in sorted(commands.rglob("*.rs")):
+            if path.parent == commands:
+                continue
+            command = path.relative_to(commands).parts[0]
+            text = path.read_text()
+            for other in re.findall(r"\bcrate::commands::(\w+)", text):
+                self.assertEqual(other, command, str(path))
+            depth = len(path.relative_to(commands / command).parts)
+            up = "super::" * (depth + 1 if path.name != "mod.rs" else depth)
+            self.assertIsNone(re.search(rf"(?<!super::){up}\w", text), str(path))
+
+
+if __name__ == "__main__":
+    unittest.main()
