@@ -11,6 +11,41 @@
 //! ratio), `lockstep` (how the engines are run side by side), this file (the passes), `judge` (from
 //! errors to verdicts and the culprit), `readings` (what the arrays of a dump show), `explain` (the
 //! search for the mistake behind a divergence).
+//!
+//! An engine in float32 is compared with itself in float64 here; `harness diff` takes libtorch as the
+//! reference. The engines are known by the trait [`Engine`] only:
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use checkpoint::{Weights, formula};
+//! use compare::{Comparison, Side};
+//! use record::Verdict;
+//! use spec::{Config, Engine, Model, Precision, Tensor};
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let config = Config { depth: 10, width: 0.125, frames: 4, size: (33, 40), classes: 3, ..Config::default() };
+//! let model = Model::new(config)?;
+//! let weights = Weights::formula(model.parameters(), 0);
+//! let shape = model.input_shape(1);
+//! let clip = Tensor::f32(shape.clone(), formula::input(shape.iter().product(), 0));
+//! let load = |precision| -> anyhow::Result<Box<dyn Engine>> {
+//!     let model = Arc::new(model.clone());
+//!     Ok(match precision {
+//!         Precision::F64 => Box::new(scalar::Scalar::<f64>::new(model, &weights)?),
+//!         _ => Box::new(scalar::Scalar::<f32>::new(model, &weights)?),
+//!     })
+//! };
+//!
+//! let candidate = Side::Engine(load(Precision::F32)?);
+//! let mut comparison = Comparison::new(model.clone(), candidate, clip, Precision::F32, load)?;
+//! let measured = comparison.measure(&|| ())?;
+//! let findings = comparison.judge(&measured);
+//! assert_eq!(findings.verdict, Verdict::Pass);
+//! assert_eq!(findings.layers.len(), model.modules().len());
+//! # Ok(())
+//! # }
+//! ```
 
 mod allowed;
 pub mod dump;

@@ -7,9 +7,20 @@
 //! ```
 //!
 //! A layer passes if this ratio is at most [`BOUND`] both for the relative L2 error and for the largest
-//! error divided by the rms of the truth. [`distance`] measures e, [`super::allowed`] derives n and a,
+//! error divided by the rms of the truth. [`distance`] measures e, the module `allowed` derives n and a,
 //! [`Budget`] computes the denominator. `harness selftest --null` counts how often a correct engine
 //! fails.
+//!
+//! ```
+//! use compare::measure::{distance, passes};
+//! use spec::{Precision, Tensor};
+//!
+//! let truth = Tensor::f32(vec![3], vec![1.0, 2.0, 2.0]);
+//! let candidate = Tensor::f32(vec![3], vec![1.0, 2.0, 2.3]);
+//! let found = distance(&truth, &candidate, Precision::F32);
+//! assert!((found.rel_l2 - 0.1).abs() < 1e-7);
+//! assert!(passes(4.0) && !passes(4.1) && !passes(f64::NAN));
+//! ```
 
 use half::{bf16, f16};
 use record::Errors;

@@ -16,7 +16,7 @@ pub const BN_EPS: f64 = 1e-5;
 /// Number of channels in the middle of the global branch of an IOI; it does not depend on T.
 pub const GLOBAL_CHANNELS: usize = 16;
 
-/// A 2D convolution with a weight [out, in / groups, kh, kw] and an optional bias [out].
+/// A 2D convolution with a weight [out, in / groups, kh, kw] and an optional bias `[out]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Conv {
     /// The module that observes the output.
@@ -181,7 +181,7 @@ pub struct Block {
     pub shortcut: Option<ConvBn>,
 }
 
-/// The classifier, with a weight [classes, C] and a bias [classes].
+/// The classifier, with a weight [classes, C] and a bias `[classes]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Linear {
     /// The module that observes the logits.

@@ -73,7 +73,7 @@ pub struct Module {
     pub kind: Kind,
     /// The part of the network that it belongs to: `stem`, `head`, or a block such as `layer1.0`.
     pub block: String,
-    /// The output shape without the batch dimension: [C, H, W] or [C], and [3, T, H, W] for the input.
+    /// The output shape without the batch dimension: [C, H, W] or `[C]`, and [3, T, H, W] for the input.
     pub shape: Vec<usize>,
     /// Whether the output has one entry for each clip; a positional embedding has one for all clips.
     pub batched: bool,

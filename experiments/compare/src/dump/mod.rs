@@ -5,6 +5,28 @@
 //! order of dimensions and number format, which are properties of the whole dump), `layout` (how an
 //! array is brought into the model's order), `chain` (what an array may show instead of its module),
 //! this file (from a file to a [`Dump`]), `ledger` (what became of each array), `write` (our own dumps).
+//!
+//! ```
+//! use compare::dump::{Dump, Naming, Writer};
+//! use spec::{Config, Model, Tensor};
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let model = Model::new(Config { depth: 10, width: 0.125, ..Config::default() })?;
+//! let stem = model.find("conv1").expect("every model has a stem");
+//! let shape = stem.batch_shape(1);
+//! let value = Tensor::f32(shape.clone(), vec![0.5; shape.iter().product()]);
+//!
+//! let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("dump.npz");
+//! let mut writer = Writer::create(&path, Naming::Flax)?; // [N, H, W, C]
+//! writer.add(&model, stem.id, value.clone())?;
+//! writer.finish()?;
+//!
+//! let dump = Dump::open(&path, &model, 1)?;
+//! assert_eq!(dump.get(stem.id), Some(value)); // [N, C, H, W]
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod chain;
 mod layout;
@@ -29,7 +51,7 @@ pub use npz::Npz;
 pub use survey::MapOrder;
 pub use write::{Naming, Writer};
 
-/// Names of the arrays in a dump, in the order of the steps: the frame indexes [T], the decoded frames
+/// Names of the arrays in a dump, in the order of the steps: the frame indexes `[T]`, the decoded frames
 /// [T, h, w, 3], the resized frames [T, h, w, 3] and the view [T, H, W, 3]. Frames are RGB bytes.
 pub const STEPS: [&str; 4] = ["video.indexes", "video.decoded", "video.resized", "video.view"];
 

@@ -17,7 +17,7 @@ use anyhow::{Result, bail};
 use spec::{Model, Selection};
 
 use super::edit::Change;
-use super::ground::ModelGraph;
+use super::graph::ModelGraph;
 use super::places::{activation, block, clip, embedding, gate, norm, number, weight};
 
 /// A known mistake.

@@ -4,7 +4,7 @@ use spec::{Config, Model, ModuleId};
 
 use super::catalogue::Fault;
 use super::edit::Change;
-use super::ground::ModelGraph;
+use super::graph::ModelGraph;
 use super::reach::first_shown;
 
 /// A mistake that would not have changed any compared value.

@@ -5,7 +5,7 @@ use spec::ModuleId;
 
 use super::catalogue::Fault;
 use super::edit::Change;
-use super::ground::ModelGraph;
+use super::graph::ModelGraph;
 use super::places::activation;
 use super::reach::first_shown;
 

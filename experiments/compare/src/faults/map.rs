@@ -102,7 +102,7 @@ impl Map {
         out
     }
 
-    /// Convolution with a weight [out, each, k, k] and an optional bias [out].
+    /// Convolution with a weight [out, each, k, k] and an optional bias `[out]`.
     pub fn conv(
         &self,
         weight: &[f64],
@@ -192,7 +192,7 @@ impl Map {
         Map { shape: [self.shape[0], self.shape[1], 1, 1], data }
     }
 
-    /// x W^T + bias for vectors x [N, C, 1, 1], a weight W [out, C] and a bias [out].
+    /// x W^T + bias for vectors x [N, C, 1, 1], a weight W [out, C] and a bias `[out]`.
     pub fn dense(&self, weight: &[f64], bias: &[f64]) -> Map {
         let inner = self.shape[1].max(1);
         let mut data = Vec::with_capacity(self.shape[0] * bias.len());

@@ -9,7 +9,7 @@ use spec::{Model, ModuleId};
 
 use super::edit::Change;
 use super::expr::{Missing, Scope};
-use super::ground::ModelGraph;
+use super::graph::ModelGraph;
 use super::map::Map;
 use super::network::Network;
 

@@ -4,7 +4,7 @@ use spec::{Kind, Model};
 
 use super::edit::{Change, Edit};
 use super::expr::{Expr, Function};
-use super::ground::change;
+use super::graph::change;
 
 /// A change of the output of one layer that no known mistake makes.
 #[derive(Debug, Clone, Copy)]

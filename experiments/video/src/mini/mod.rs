@@ -1,7 +1,7 @@
 //! `mini`: a built-in data set in which only the order of the frames tells the classes apart.
 //!
-//! The time reversal of each class is another class. [`schedule`] explains why shuffled frames and single
-//! frames carry no information about the class, [`scene`] draws the frames, and [`encode`] makes mp4 files
+//! The time reversal of each class is another class. `schedule` explains why shuffled frames and single
+//! frames carry no information about the class, `scene` draws the frames, and [`encode`] makes mp4 files
 //! of them at first use. [`SEED`], the part and the index of a video determine its frames.
 
 mod encode;

@@ -37,9 +37,9 @@ pub enum Activation {
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct Epilogue {
-    /// f32 [pitch]; requires a bias.
+    /// f32 `[pitch]`; requires a bias.
     pub scale: u64,
-    /// f32 [pitch].
+    /// f32 `[pitch]`.
     pub bias: u64,
     /// Stored [pixels, pitch].
     pub residual: u64,

@@ -19,9 +19,9 @@ pub struct Args {
     pub temporal: Source,
     /// Shape of the result.
     pub extent: Extent,
-    /// f32 [pitch].
+    /// f32 `[pitch]`.
     pub short_bias: u64,
-    /// f32 [pitch].
+    /// f32 `[pitch]`.
     pub glo_out_bias: u64,
     /// What happens to the sums.
     pub epilogue: Epilogue,

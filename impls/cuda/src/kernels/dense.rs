@@ -18,9 +18,9 @@ pub struct Args {
     pub x: u64,
     /// f32 [outputs, inputs].
     pub weights: u64,
-    /// f32 [outputs], or 0.
+    /// f32 `[outputs]`, or 0.
     pub scale: u64,
-    /// f32 [outputs], or 0.
+    /// f32 `[outputs]`, or 0.
     pub bias: u64,
     /// f32 [images, out_pitch].
     pub out: u64,

@@ -48,9 +48,9 @@ impl Map {
 /// have addresses.
 #[derive(Debug, Clone)]
 pub struct Epilogue {
-    /// f32 [pitch]; requires a bias.
+    /// f32 `[pitch]`; requires a bias.
     pub scale: Option<Constant>,
-    /// f32 [pitch].
+    /// f32 `[pitch]`.
     pub bias: Option<Constant>,
     /// A map that is added after the bias.
     pub residual: Option<Map>,

@@ -5,7 +5,7 @@ use spec::{Kind, ModuleId};
 
 use super::super::edit::{Change, Edit};
 use super::super::expr::{Expr, Function};
-use super::super::ground::{ModelGraph, change};
+use super::super::graph::{ModelGraph, change};
 
 /// The note for an array that was recorded by a hook that kept a reference.
 pub const AFTER_RELU: &str = "recorded after the ReLU that follows (an in-place ReLU overwrote \

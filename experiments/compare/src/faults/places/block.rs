@@ -5,7 +5,7 @@ use spec::{Kind, ModuleId};
 
 use super::super::edit::{Change, Edit};
 use super::super::expr::{Expr, Function, GlobalPool};
-use super::super::ground::{ModelGraph, change};
+use super::super::graph::{ModelGraph, change};
 use super::super::map::{Window, same_padding};
 use super::super::network::size_of;
 

@@ -4,7 +4,7 @@
 use super::super::clip::{Planes, Scaling};
 use super::super::edit::{Change, Edit};
 use super::super::expr::Expr;
-use super::super::ground::{ModelGraph, change};
+use super::super::graph::{ModelGraph, change};
 
 /// Frames shifted by one, in either direction.
 pub fn shifted(graph: &ModelGraph) -> Vec<Change> {

@@ -5,7 +5,7 @@ use spec::{PosEmbed, Semantics};
 
 use super::super::edit::{Change, Edit};
 use super::super::expr::Expr;
-use super::super::ground::{ModelGraph, change};
+use super::super::graph::{ModelGraph, change};
 use super::super::resize::Resize;
 use super::super::rewrite;
 use super::activation::first;

@@ -5,7 +5,7 @@ use spec::{ModuleId, Semantics};
 
 use super::super::edit::{Change, Edit};
 use super::super::expr::Expr;
-use super::super::ground::{ModelGraph, change};
+use super::super::graph::{ModelGraph, change};
 
 /// One change for each CTL for which `place` returns the first changed module and the edit.
 fn each_ctl(

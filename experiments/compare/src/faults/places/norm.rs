@@ -4,7 +4,7 @@ use spec::{Kind, Module};
 
 use super::super::edit::{Change, Edit, Rewrite};
 use super::super::expr::{Expr, Statistics};
-use super::super::ground::{ModelGraph, change};
+use super::super::graph::{ModelGraph, change};
 use super::super::rewrite;
 
 /// One change for each batch normalisation for which `edits` returns the edits.

@@ -4,7 +4,7 @@ use spec::{Kind, Precision};
 
 use super::super::edit::{Change, Edit, Rewrite};
 use super::super::expr::Expr;
-use super::super::ground::{ModelGraph, change, weight_name};
+use super::super::graph::{ModelGraph, change, weight_name};
 use super::super::rewrite;
 
 /// A convolution or linear layer with its weights and output in bfloat16.

@@ -3,7 +3,7 @@
 use spec::{Kind, Module};
 
 use super::super::edit::{Change, Edit, Rewrite};
-use super::super::ground::{ModelGraph, change, weight_name};
+use super::super::graph::{ModelGraph, change, weight_name};
 use super::super::rewrite;
 
 /// One change for each module: its parameter `leaf` is rewritten.
