@@ -1,6 +1,7 @@
 //! The rounds of one setting: starts the contestants, gives them their turns and checks their outputs.
 
 use std::cell::Cell;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -24,6 +25,24 @@ pub struct Case {
     pub batch: usize,
     /// Number of threads of each contestant.
     pub threads: usize,
+}
+
+/// What happens in a setting, for the progress bar.
+#[derive(Debug, Clone, Copy)]
+pub enum Event {
+    /// A contestant loads the model.
+    Loads(ContestantName),
+    /// A contestant has its turn in a round, counted from 1.
+    Turn(usize, ContestantName),
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Loads(name) => write!(f, "{name} loads"),
+            Event::Turn(round, name) => write!(f, "round {round}, {name}"),
+        }
+    }
 }
 
 /// What all contestants of a bench share.
@@ -145,7 +164,7 @@ impl Given<'_> {
         case: Case,
         input: &Path,
         reference: &Tensor,
-        notify: &dyn Fn(String),
+        notify: &dyn Fn(Event),
         go_on: &dyn Fn() -> bool,
     ) -> Result<Option<Setting>> {
         // The first load also pays for reading files from the disk, so it is repeated and not counted.
@@ -174,7 +193,7 @@ impl Given<'_> {
                 }
                 let runner = &mut runners[(round + turn) % count];
                 if runner.failed.is_none() {
-                    notify(format!("round {}, {}", round + 1, runner.contestant.name));
+                    notify(Event::Turn(round + 1, runner.contestant.name));
                     runner.turn(self.args.runs);
                 }
             }
@@ -223,7 +242,7 @@ impl Given<'_> {
         runners: Vec<Runner>,
         case: Case,
         input: &Path,
-        notify: &dyn Fn(String),
+        notify: &dyn Fn(Event),
         out: &mut LeftOut,
         go_on: &dyn Fn() -> bool,
     ) -> Option<Vec<Runner>> {
@@ -250,7 +269,7 @@ impl Given<'_> {
         engines: &[ContestantName],
         case: Case,
         input: &Path,
-        notify: &dyn Fn(String),
+        notify: &dyn Fn(Event),
         out: &mut LeftOut,
         go_on: &dyn Fn() -> bool,
     ) -> Option<Vec<Runner>> {
@@ -265,7 +284,7 @@ impl Given<'_> {
                 out.list.push((engine.to_string(), why.to_owned()));
                 continue;
             }
-            notify(format!("{engine} loads"));
+            notify(Event::Loads(engine));
             let started = self.command(engine, case, input).and_then(|mut command| {
                 Contestant::start(engine, &mut command, self.folder, patience)
             });

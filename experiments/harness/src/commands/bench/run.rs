@@ -11,7 +11,7 @@ use spec::{Ignore, Precision, Tensor};
 
 use super::args::BenchArgs;
 use super::baseline::{self, Compared, Kept};
-use super::rounds::{self, Case, Given};
+use super::rounds::{self, Case, Event, Given};
 use super::table::table;
 use crate::engines;
 use crate::flags::{DeviceArgs, DeviceName, EngineName, ModelArgs};
@@ -176,9 +176,9 @@ impl<'a> Bench<'a> {
         let turns = self.args.rounds * self.args.engines.len();
         let bar = crate::progress::bar("bench", turns as u64);
         let name = format!("{}, batch {}, {} threads", case.precision, case.batch, case.threads);
-        let notify = |what: String| {
-            bar.set_message(format!("{name}: {what}"));
-            bar.inc(u64::from(what.starts_with("round")));
+        let notify = |event: Event| {
+            bar.set_message(format!("{name}: {event}"));
+            bar.inc(u64::from(matches!(event, Event::Turn(..))));
         };
         let setting = self.given.run(case, &input, &reference, &notify, go_on);
         bar.finish_and_clear();
