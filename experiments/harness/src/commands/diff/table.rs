@@ -196,7 +196,7 @@ fn verdict(record: &DiffRecord) -> Vec<String> {
             logits.rel_l2, logits.max_abs, logits.cosine
         ));
     }
-    lines.extend(record.edge.iter().map(edge_line));
+    lines.extend(record.edge.iter().map(edge_line).flat_map(|line| wrapped(&line)));
     let mut sentences = vec![];
     let (at_edge, untested): (Vec<_>, Vec<_>) =
         record.not_exercised.iter().partition(|mistake| mistake.at_edge);
