@@ -8,7 +8,7 @@ use std::time::Duration;
 use cpu::Isa;
 use cpu::element::{Bf16, Element};
 use cpu::isa::{HasKernels, Kernels};
-use cpu::kernels::epilogue::{Activation, Epilogue, stage};
+use cpu::kernels::epilogue::Epilogue;
 use cpu::kernels::gemm::{Gemm, Operand};
 use cpu::kernels::import::Import;
 use cpu::kernels::spatial::{Band, Depthwise, Image, MaxPool, Mean};
@@ -16,6 +16,7 @@ use cpu::kernels::winograd::{Input, Output, Tile};
 use cpu::memory::Arena;
 use cpu::pack::Packed;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
+use lower::{Activation, Stage};
 
 /// Height and width of a map of stage 2.
 const SIDE: usize = 28;
@@ -37,7 +38,7 @@ fn values<E: Element>(count: usize) -> Vec<E> {
 
 fn epilogue<E: Element>(out: &mut [E], bias: &[f32]) -> Epilogue<E> {
     Epilogue {
-        to: stage::END,
+        to: Stage::End,
         bias: bias.as_ptr(),
         activation: Activation::Relu,
         ..Epilogue::store_only(out.as_mut_ptr(), CHANNELS)

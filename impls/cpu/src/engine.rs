@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use checkpoint::Weights;
-use spec::{Data, Engine, EngineError, Model, Precision, Profile, StepTime, Tap, Tensor};
+use lower::{Stage, tap};
+use spec::{Engine, EngineError, Model, Precision, Tap, Tensor};
 
 use crate::element::Bf16;
 use crate::isa::{DetectedIsa, HasKernels, Isa, Kernels};
-use crate::kernels::epilogue::stage;
 use crate::memory::Memory;
 use crate::plan::build::{Target, plan};
 use crate::plan::choose::Convolution;
@@ -33,6 +33,22 @@ pub struct Options {
     /// Fills the workspace with NaN before each run, so that a value which is read before it is
     /// written makes the output NaN. For tests.
     pub poison: bool,
+}
+
+/// The measured time of one step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Timed {
+    /// Name of a module that the step computes.
+    pub name: String,
+    /// The kind of work, such as `expand 1x1`.
+    pub kind: &'static str,
+    /// Multiply-accumulates of the convolutions that the step computes, for the whole batch.
+    /// Winograd layers count as direct convolutions.
+    pub macs: u64,
+    /// Bytes of weights, inputs and outputs of the step, for the whole batch.
+    pub bytes: u64,
+    /// Elapsed time in seconds.
+    pub seconds: f64,
 }
 
 /// The fast engine on the CPU, with activations and weights stored in f32 or [`Bf16`].
@@ -202,14 +218,19 @@ impl<E: Format> Cpu<E> {
         self.plan.steps.iter().map(|step| (step.name.as_str(), step.kind, algorithm(&step.op)))
     }
 
-    fn check(&self, input: &Tensor) -> Result<usize, EngineError> {
-        let clips = input.shape.first().copied().unwrap_or(0);
-        let expected = self.model.input_shape(clips);
-        if input.shape != expected {
-            let (what, got) = ("input".to_owned(), input.shape.clone());
-            return Err(EngineError::Shape { what, expected, got });
-        }
-        Ok(clips)
+    /// Runs a batch and returns the time of each step.
+    pub fn profile(&mut self, input: &Tensor) -> Result<Vec<Timed>, EngineError> {
+        let mut seconds = vec![0.0; self.plan.steps.len()];
+        self.run(input, &mut spec::Ignore, Some(&mut seconds))?;
+        let clips = input.shape[0];
+        let timed = self.plan.steps.iter().zip(seconds).map(|(step, seconds)| Timed {
+            name: step.name.clone(),
+            kind: step.kind,
+            macs: step.macs * clips as u64,
+            bytes: bytes(&step.op, clips),
+            seconds,
+        });
+        Ok(timed.collect())
     }
 
     fn run(
@@ -218,27 +239,14 @@ impl<E: Format> Cpu<E> {
         tap: &mut dyn Tap,
         mut seconds: Option<&mut [f64]>,
     ) -> Result<Tensor, EngineError> {
-        let clips = self.check(input)?;
-        let mut replaced = None;
-        if tap.wants(self.model.input) {
-            let id = self.model.input;
-            replaced = observe::observe_value(&self.model, tap, id, clips, input.to_f32())?;
-        }
-        let rounded;
-        let clip = match &replaced.as_ref().unwrap_or(input).data {
-            Data::F32(values) => values,
-            Data::F64(values) => {
-                rounded = values.iter().map(|&v| v as f32).collect::<Vec<f32>>();
-                &rounded
-            }
-        };
+        let (clips, clip) = tap::input(&self.model, tap, input)?;
         let model = self.model.clone();
         let shape = model.module(model.output()).batch_shape(clips);
         // A tap observes whole batches. Neither grouping changes the bits.
         let observed = model.modules().iter().any(|module| tap.wants(module.id));
         let threads = self.pool.threads();
         if !observed && seconds.is_none() && threads > 1 && clips >= 2 * threads {
-            return Ok(Tensor::f32(shape, self.run_clip_per_thread(clips, clip)));
+            return Ok(Tensor::f32(shape, self.run_clip_per_thread(clips, &clip)));
         }
         let group = if observed { clips } else { clips_per_group(threads) };
         let groups = clips.div_ceil(group.max(1));
@@ -277,7 +285,7 @@ impl<E: Format> Cpu<E> {
                 }
                 let context = workspace.context(kernels, layout, &clip[at * each..(at + 1) * each]);
                 for step in &plan.steps {
-                    let stops = [stage::END; 2];
+                    let stops = [Stage::End; 2];
                     run_tasks(&context, &step.op, stops, &mut |work| work(0));
                 }
                 let mut output = outputs[at].lock().unwrap_or_else(PoisonError::into_inner);
@@ -356,15 +364,15 @@ fn run_tasks<E: HasKernels>(
 }
 
 /// The stage at which the epilogue must stop first, because the tap wants the value there;
-/// [`stage::END`] if it wants none.
-fn first_observed_stage(spec: Option<&EpilogueSpec>, tap: &dyn Tap) -> u8 {
-    let Some(spec) = spec else { return stage::END };
+/// [`Stage::End`] if it wants none.
+fn first_observed_stage(spec: Option<&EpilogueSpec>, tap: &dyn Tap) -> Stage {
+    let Some(spec) = spec else { return Stage::End };
     let point = spec.tap_points.iter().find(|point| tap.wants(point.module));
     let embedding = spec.embedding.as_ref().filter(|(_, id)| tap.wants(*id));
     match (point, embedding) {
         (Some(point), _) => point.stage,
-        (None, Some(_)) => stage::PRODUCT,
-        (None, None) => stage::END,
+        (None, Some(_)) => Stage::Product,
+        (None, None) => Stage::End,
     }
 }
 
@@ -374,7 +382,7 @@ fn observe_result<E: HasKernels>(
     model: &Model,
     context: &mut TaskContext<'_, E>,
     spec: &EpilogueSpec,
-    mut done: u8,
+    mut done: Stage,
     tap: &mut dyn Tap,
 ) -> Result<(), EngineError> {
     for point in &spec.tap_points {
@@ -389,12 +397,12 @@ fn observe_result<E: HasKernels>(
         }
         observe::observe_map(model, tap, point.module, context, &spec.out)?;
     }
-    if done < stage::END {
+    if done < Stage::End {
         let replaced = observe::observe_embedding(model, tap, spec)?;
         context.embedding = replaced.as_ref().map_or(std::ptr::null(), |values| values.as_ptr());
         // SAFETY: all tasks of the step have returned, the memory has the sizes of the layout, and
         // `replaced` lives until `context.embedding` is reset below.
-        unsafe { context.resume(spec, done, stage::END) };
+        unsafe { context.resume(spec, done, Stage::End) };
         context.embedding = std::ptr::null();
     }
     Ok(())
@@ -450,25 +458,5 @@ impl<E: Format> Engine for Cpu<E> {
 
     fn forward(&mut self, input: &Tensor, tap: &mut dyn Tap) -> Result<Tensor, EngineError> {
         self.run(input, tap, None)
-    }
-
-    fn as_profile(&mut self) -> Option<&mut dyn Profile> {
-        Some(self)
-    }
-}
-
-impl<E: Format> Profile for Cpu<E> {
-    fn profile(&mut self, input: &Tensor) -> Result<Vec<StepTime>, EngineError> {
-        let mut seconds = vec![0.0; self.plan.steps.len()];
-        self.run(input, &mut spec::Ignore, Some(&mut seconds))?;
-        let clips = input.shape[0];
-        let timed = self.plan.steps.iter().zip(seconds).map(|(step, seconds)| StepTime {
-            name: step.name.clone(),
-            kind: step.kind,
-            macs: step.macs * clips as u64,
-            bytes: bytes(&step.op, clips),
-            seconds,
-        });
-        Ok(timed.collect())
     }
 }

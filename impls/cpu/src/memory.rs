@@ -1,10 +1,9 @@
-//! Aligned memory that is allocated once, and the placement of all buffers in it.
+//! Aligned memory that is allocated once.
 
 #![allow(unsafe_code, reason = "allocates aligned memory")]
 
 use std::alloc::{Layout, handle_alloc_error};
 use std::marker::PhantomData;
-use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -158,79 +157,6 @@ impl<E> ArenaSlice<E> {
     }
 }
 
-/// A buffer and the steps during which its contents are needed.
-#[derive(Debug, Clone)]
-pub struct BufferLifetime {
-    /// Size in bytes.
-    pub bytes: usize,
-    /// From the first step that writes the buffer to the last that reads it (half-open).
-    pub steps: Range<usize>,
-}
-
-/// Assigns offsets such that buffers which are needed at the same time do not overlap: greedily,
-/// the largest buffer first, each at the lowest free offset. Returns the offsets and the total
-/// size, in bytes.
-pub fn assign_offsets(buffers: &[BufferLifetime]) -> (Vec<usize>, usize) {
-    let mut order: Vec<usize> = (0..buffers.len()).collect();
-    order.sort_by_key(|&at| (std::cmp::Reverse(buffers[at].bytes), at));
-    let mut offsets = vec![0; buffers.len()];
-    let mut placed: Vec<usize> = vec![];
-    let mut total = 0;
-    for at in order {
-        let buffer = &buffers[at];
-        let overlaps = |other: &usize| {
-            let steps = &buffers[*other].steps;
-            steps.start < buffer.steps.end && buffer.steps.start < steps.end
-        };
-        let mut taken: Vec<(usize, usize)> = placed
-            .iter()
-            .filter(|other| overlaps(other))
-            .map(|&other| (offsets[other], offsets[other] + round_up(buffers[other].bytes)))
-            .collect();
-        taken.sort_unstable();
-        let mut offset = 0;
-        for (start, end) in taken {
-            if offset + round_up(buffer.bytes) <= start {
-                break;
-            }
-            offset = offset.max(end);
-        }
-        offsets[at] = offset;
-        total = total.max(offset + round_up(buffer.bytes));
-        placed.push(at);
-    }
-    (offsets, total)
-}
-
 fn round_up(bytes: usize) -> usize {
     bytes.next_multiple_of(ALIGN)
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn buffers_that_live_together_do_not_overlap(
-            buffers in prop::collection::vec((0usize..5000, 0usize..20, 1usize..6), 0..40)
-        ) {
-            let buffers: Vec<BufferLifetime> = buffers
-                .into_iter()
-                .map(|(bytes, start, steps)| BufferLifetime { bytes, steps: start..start + steps })
-                .collect();
-            let (offsets, total) = assign_offsets(&buffers);
-            for (i, a) in buffers.iter().enumerate() {
-                prop_assert!(offsets[i] % ALIGN == 0 && offsets[i] + a.bytes <= total);
-                for (j, b) in buffers.iter().enumerate().skip(i + 1) {
-                    let together = a.steps.start < b.steps.end && b.steps.start < a.steps.end;
-                    let apart = offsets[i] + a.bytes <= offsets[j]
-                        || offsets[j] + b.bytes <= offsets[i];
-                    prop_assert!(!together || apart || a.bytes == 0 || b.bytes == 0);
-                }
-            }
-        }
-    }
 }

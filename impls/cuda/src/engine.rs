@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use checkpoint::Weights;
-use spec::{Engine, EngineError, Frames, Ignore, Model, Precision, Tap, Tensor};
+use lower::tap;
+use spec::{Engine, EngineError, Frames, Ignore, Model, Module, Precision, Tap, Tensor};
 
 use crate::device::{Device, Gpu, Launch, Memory, Recording, failed};
 use crate::kernels::{File, Tile, Variant, is_half, normalize};
@@ -89,7 +90,7 @@ impl Cuda {
         mut device: Box<dyn Device>,
     ) -> Result<Self, EngineError> {
         check(precision, device.capability())?;
-        let mut plan = plan(&model, weights, precision)?;
+        let mut plan = plan(&model, weights.clone(), precision)?;
         let bytes = std::mem::take(&mut plan.constants);
         let constants = device.alloc(bytes.len())?;
         // SAFETY: `constants` was allocated with the length of `bytes`.
@@ -305,7 +306,7 @@ impl Cuda {
 
     /// Copies clips to the device for [`Cuda::run_staged`].
     pub fn stage(&mut self, input: &Tensor) -> Result<Staged, EngineError> {
-        let clips = self.clips(input)?;
+        let clips = tap::clips(&self.model, input)?;
         let at = self.prepare(clips, false)?;
         self.upload_clip(at, &input.to_f32())?;
         Ok(Staged { clips })
@@ -324,23 +325,10 @@ impl Cuda {
         self.output(staged.clips, at)
     }
 
-    /// The number of clips in the input; [`EngineError::Shape`] if its shape is not the model's.
-    fn clips(&self, input: &Tensor) -> Result<usize, EngineError> {
-        let clips = input.shape.first().copied().unwrap_or(0);
-        let expected = self.model.input_shape(clips);
-        match input.shape == expected {
-            true => Ok(clips),
-            false => {
-                let (what, got) = ("input".to_owned(), input.shape.clone());
-                Err(EngineError::Shape { what, expected, got })
-            }
-        }
-    }
-
     /// Runs a batch and returns the time of each action. It waits for the device after each of
     /// them, so the sum is larger than the time of a run.
     pub fn profile(&mut self, input: &Tensor) -> Result<Vec<Timed>, EngineError> {
-        let clips = self.clips(input)?;
+        let clips = tap::clips(&self.model, input)?;
         let at = self.prepare(clips, false)?;
         self.upload_clip(at, &input.to_f32())?;
         let (mut start, mut taken) = (Instant::now(), vec![]);
@@ -426,14 +414,10 @@ impl Engine for Cuda {
     }
 
     fn forward(&mut self, input: &Tensor, tap: &mut dyn Tap) -> Result<Tensor, EngineError> {
-        let clips = self.clips(input)?;
-        let (model, id) = (self.model.clone(), self.model.input);
-        let replaced = match tap.wants(id) {
-            true => observe::observe(&model, tap, id, clips, input.to_f32())?,
-            false => None,
-        };
-        let clip = replaced.unwrap_or_else(|| input.to_f32());
-        let observed = model.modules().iter().any(|module| module.id != id && tap.wants(module.id));
+        let model = self.model.clone();
+        let (clips, clip) = tap::input(&model, tap, input)?;
+        let wanted = |module: &Module| module.id != model.input && tap.wants(module.id);
+        let observed = model.modules().iter().any(wanted);
         if clips == 0 {
             observe::empty_batch(&model, tap)?;
             let shape = model.module(model.output()).batch_shape(0);

@@ -5,52 +5,28 @@
 //! the gate's sigmoid, the product and the positional embedding of the IOI branch) costs no pass
 //! over memory of its own. Maps are [pixels, pitch] in the storage format; `scale` and `bias` are
 //! f32 `[channels]`; `addend` is f32 [pixels of one image, pitch]. Each part can be left out.
+//!
+//! An epilogue can stop after any [`Stage`] so that a tap can observe the value, and be resumed
+//! later ([`super::spatial::Resume`]). An epilogue that runs without a stop rounds to the storage
+//! format at the same places, as far as a later stage could make a difference, so that both give the
+//! same bits.
+
+use lower::{Activation, Stage};
 
 use crate::element::Element;
 use crate::simd::Simd;
-
-/// The activation function, applied after scale, bias and residual.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// x itself.
-    Identity,
-    /// max(x, 0), never -0; NaN stays NaN.
-    Relu,
-    /// 1 / (1 + exp(-x)).
-    Sigmoid,
-}
-
-/// The stages of an epilogue, each named by what has been done at its end. An epilogue can stop
-/// after any stage so that a tap can observe the value, and be resumed later
-/// ([`super::spatial::Resume`]). An epilogue that runs without a stop rounds to the storage format
-/// at the same places, as far as a later stage could make a difference, so that both give the same
-/// bits.
-pub mod stage {
-    /// The sums as they come.
-    pub const START: u8 = 0;
-    /// `sum` was added.
-    pub const SUM: u8 = 1;
-    /// Scale was applied, and bias and residual were added.
-    pub const LINEAR: u8 = 2;
-    /// The activation was applied.
-    pub const ACTIVATION: u8 = 3;
-    /// The value was multiplied by `factor`.
-    pub const PRODUCT: u8 = 4;
-    /// `addend` was added; this is the last stage.
-    pub const END: u8 = 5;
-}
 
 /// out = activation((x + sum) * scale + bias + residual) * factor + addend. A null pointer leaves
 /// its part out. All maps have the pitch of `out`; the module's documentation gives their shapes.
 #[derive(Clone, Copy)]
 pub struct Epilogue<O> {
     /// The stage at which `x` already is.
-    pub from: u8,
+    pub from: Stage,
     /// The stage to stop after.
-    pub to: u8,
+    pub to: Stage,
     /// The map that is added first, or null.
     pub sum: *const O,
-    /// Whether a tap may observe the value after [`stage::SUM`], so that it must be rounded there.
+    /// Whether a tap may observe the value after [`Stage::Sum`], so that it must be rounded there.
     pub observed_sum: bool,
     /// Scale of each channel, or null for 1.
     pub scale: *const f32,
@@ -75,8 +51,8 @@ impl<O> Epilogue<O> {
     pub fn store_only(out: *mut O, pitch: usize) -> Self {
         let null = std::ptr::null();
         Epilogue {
-            from: stage::START,
-            to: stage::START,
+            from: Stage::Start,
+            to: Stage::Start,
             sum: null,
             observed_sum: false,
             scale: null.cast(),
@@ -159,16 +135,16 @@ impl<O: Element> Epilogue<O> {
         let addend_at = image_pixel * self.pitch + channel;
         // SAFETY: the caller guarantees that all pointers are valid at this pixel and channel.
         unsafe {
-            let v = if self.from == stage::START && self.to == stage::END {
-                let v = self.step::<S>(stage::SUM, v, affine, at, addend_at);
-                let v = self.step::<S>(stage::LINEAR, v, affine, at, addend_at);
-                let v = self.step::<S>(stage::ACTIVATION, v, affine, at, addend_at);
-                let v = self.step::<S>(stage::PRODUCT, v, affine, at, addend_at);
-                self.step::<S>(stage::END, v, affine, at, addend_at)
+            let v = if self.from == Stage::Start && self.to == Stage::End {
+                let v = self.step::<S>(Stage::Sum, v, affine, at, addend_at);
+                let v = self.step::<S>(Stage::Linear, v, affine, at, addend_at);
+                let v = self.step::<S>(Stage::Activation, v, affine, at, addend_at);
+                let v = self.step::<S>(Stage::Product, v, affine, at, addend_at);
+                self.step::<S>(Stage::End, v, affine, at, addend_at)
             } else {
                 let mut v = v;
-                for step in self.from + 1..=self.to {
-                    v = self.step::<S>(step, v, affine, at, addend_at);
+                for stage in self.from.up_to(self.to) {
+                    v = self.step::<S>(*stage, v, affine, at, addend_at);
                 }
                 v
             };
@@ -179,7 +155,7 @@ impl<O: Element> Epilogue<O> {
     #[inline(always)]
     unsafe fn step<S: Simd>(
         &self,
-        step: u8,
+        stage: Stage,
         v: S::V,
         [scale, bias]: [S::V; 2],
         at: usize,
@@ -192,13 +168,13 @@ impl<O: Element> Epilogue<O> {
                 false => S::add(v, O::load::<S>(p.add(at))),
             };
             let round = |v, wanted: bool| if wanted { O::round::<S>(v) } else { v };
-            match step {
-                stage::SUM => round(add(v, self.sum), self.observed_sum),
-                stage::LINEAR => {
+            match stage {
+                Stage::Sum => round(add(v, self.sum), self.observed_sum),
+                Stage::Linear => {
                     let v = add(S::fma(v, scale, bias), self.residual);
                     round(v, self.activation == Activation::Sigmoid)
                 }
-                stage::ACTIVATION => {
+                Stage::Activation => {
                     let v = match self.activation {
                         Activation::Identity => v,
                         // max(0, -0) is -0. A small negative value may have been rounded to -0 when
@@ -208,11 +184,11 @@ impl<O: Element> Epilogue<O> {
                     };
                     round(v, !self.factor.is_null() || !self.addend.is_null())
                 }
-                stage::PRODUCT if !self.factor.is_null() => {
+                Stage::Product if !self.factor.is_null() => {
                     let v = S::mul(v, O::load::<S>(self.factor.add(at)));
                     round(v, !self.addend.is_null())
                 }
-                stage::END if !self.addend.is_null() => {
+                Stage::End if !self.addend.is_null() => {
                     S::add(v, S::load(self.addend.add(addend_at)))
                 }
                 _ => v,

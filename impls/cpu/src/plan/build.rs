@@ -1,14 +1,14 @@
 //! Builds the plan: from the model's description to steps.
 
 use checkpoint::Weights;
+use lower::fold::{Affine, Kernel, Params};
+use lower::{Activation, Stage};
 use spec::model::{Block, Body, Conv, ConvBn, Linear};
 use spec::{EngineError, Model, ModuleId};
 
 use super::choose::{Convolution, Layer};
-use super::fold::{Affine, Kernel, Params};
-use super::{Branch, BufferId, DONE, EpilogueSpec, Map, Op, OperandSpec, Plan, Step, Winograd};
+use super::{Branch, BufferId, EpilogueSpec, Map, Op, OperandSpec, Plan, Step, Winograd};
 use crate::isa::{HasKernels, Kernels};
-use crate::kernels::epilogue::{Activation, stage};
 use crate::kernels::import::CELL;
 use crate::memory::Arena;
 use crate::pack::{Packed, Planes, grouped, padded};
@@ -223,7 +223,7 @@ impl<E: HasKernels> Builder<'_, E> {
         x: Map,
         (conv, kernel, epilogue): ConvWithEpilogue<'_>,
     ) -> Branch<E> {
-        let taps = |output, channel| kernel.taps(output, channel);
+        let taps = |output, channel| std::array::from_fn(|tap| kernel.at(output, channel, tap));
         let (shape, lanes) = ([x.channels, conv.out_channels], self.lanes());
         let third_taps = [0..x.channels, 0..x.channels];
         let weights = Planes::new(&mut self.arena, tile, shape, lanes, &third_taps, taps);
@@ -233,7 +233,7 @@ impl<E: HasKernels> Builder<'_, E> {
     /// Adds the mean over all pixels.
     pub(super) fn mean(&mut self, kind: &'static str, module: ModuleId, x: Map) -> Map {
         let out = self.map(x.channels, (1, 1));
-        let epilogue = EpilogueSpec::to(out).tap_at(DONE, module);
+        let epilogue = EpilogueSpec::to(out).tap_at(Stage::End, module);
         let name = self.model.module(module).name.clone();
         self.push(Op::Mean { from: x, epilogue }, &name, kind, 0);
         out
@@ -252,7 +252,7 @@ impl<E: HasKernels> Builder<'_, E> {
         // The max-pool applies the ReLU.
         let epilogue = self
             .affine(out, &self.params.affine_of(&kernel, &stem.bn)?)
-            .tap_at(stage::LINEAR, stem.bn.id);
+            .tap_at(Stage::Linear, stem.bn.id);
         let tap = |output: usize, channel: usize, ty: usize, tx: usize| {
             let ((dy, dx), plane) = (CELL[channel / planes], channel % planes);
             let (y, x) = (2 * ty + dy, 2 * tx + dx);
@@ -286,7 +286,7 @@ impl<E: HasKernels> Builder<'_, E> {
         self.push(op, &stem.conv.name, "stem", self.macs(stem.conv.id));
 
         let pooled = self.map(outputs, (cells.size.0.div_ceil(2), cells.size.1.div_ceil(2)));
-        let epilogue = EpilogueSpec::to(pooled).tap_at(DONE, self.model.maxpool);
+        let epilogue = EpilogueSpec::to(pooled).tap_at(Stage::End, self.model.maxpool);
         self.push(Op::MaxPool { from: out, epilogue }, "maxpool", "pool", 0);
         Ok(pooled)
     }
@@ -300,13 +300,13 @@ impl<E: HasKernels> Builder<'_, E> {
             Body::Bottleneck { reduce, ctl, bn2, expand } => {
                 let h = self.conv1x1(reduce, "reduce 1x1", x, Activation::Relu, true)?;
                 let h = self.ctl(ctl, bn2, h, |epilogue| {
-                    epilogue.activation(Activation::Relu).tap_at(stage::LINEAR, bn2.id)
+                    epilogue.activation(Activation::Relu).tap_at(Stage::Linear, bn2.id)
                 })?;
                 self.expand(block, expand, h, x)
             }
             Body::Basic { ctl1, bn1, ctl2, bn2 } => {
                 let h = self.ctl(ctl1, bn1, x, |epilogue| {
-                    epilogue.activation(Activation::Relu).tap_at(stage::LINEAR, bn1.id)
+                    epilogue.activation(Activation::Relu).tap_at(Stage::Linear, bn1.id)
                 })?;
                 let shortcut = match &block.shortcut {
                     // Not observable: it is computed before modules that precede it in the model.
@@ -318,7 +318,7 @@ impl<E: HasKernels> Builder<'_, E> {
                 self.ctl(ctl2, bn2, h, |epilogue| {
                     EpilogueSpec { residual: Some(shortcut.buffer), ..epilogue }
                         .activation(Activation::Relu)
-                        .tap_at(stage::ACTIVATION, block.id)
+                        .tap_at(Stage::Activation, block.id)
                 })
             }
         }
@@ -332,7 +332,7 @@ impl<E: HasKernels> Builder<'_, E> {
             .collect();
         let epilogue = self
             .affine(out, &self.params.affine_of(&kernel, &pair.bn)?)
-            .tap_at(stage::LINEAR, pair.bn.id);
+            .tap_at(Stage::Linear, pair.bn.id);
         let macs = self.macs(pair.conv.id);
         let op = Op::Depthwise { from: x, weights, epilogue };
         self.push(op, &pair.conv.name, "downsample", macs);
@@ -352,7 +352,7 @@ impl<E: HasKernels> Builder<'_, E> {
         let mut epilogue =
             self.affine(out, &self.params.affine_of(&kernel, &pair.bn)?).activation(activation);
         if observable {
-            epilogue = epilogue.tap_at(stage::LINEAR, pair.bn.id);
+            epilogue = epilogue.tap_at(Stage::Linear, pair.bn.id);
         }
         let weights = self.matrix(&pair.conv, |o, c| kernel.at(o, c, 0));
         let operand = self.operand(x, 1, None, weights);
@@ -375,7 +375,7 @@ impl<E: HasKernels> Builder<'_, E> {
         let Some(shortcut) = &block.shortcut else {
             let epilogue = EpilogueSpec { residual: Some(x.buffer), ..self.affine(out, &affine) }
                 .activation(Activation::Relu)
-                .tap_at(stage::ACTIVATION, block.id);
+                .tap_at(Stage::Activation, block.id);
             let weights = self.matrix(&expand.conv, |o, c| kernel.at(o, c, 0));
             let operand = self.operand(h, 1, None, weights);
             self.gemm(&expand.conv.name, "expand 1x1", expand.conv.id, operand, None, epilogue);
@@ -387,7 +387,7 @@ impl<E: HasKernels> Builder<'_, E> {
         let epilogue =
             EpilogueSpec { bias: Some(padded(bias, self.lanes())), ..EpilogueSpec::to(out) }
                 .activation(Activation::Relu)
-                .tap_at(stage::ACTIVATION, block.id);
+                .tap_at(Stage::Activation, block.id);
         let weights = self.matrix(&expand.conv, |o, c| kernel.at(o, c, 0) * affine.scale[o]);
         let first = self.operand(h, 1, None, weights);
         let weights = self.matrix(&shortcut.conv, |o, c| other.at(o, c, 0) * added.scale[o]);
@@ -401,7 +401,7 @@ impl<E: HasKernels> Builder<'_, E> {
     fn linear(&mut self, fc: &Linear, features: Map) -> Result<Map, EngineError> {
         let kernel = self.params.dense(fc)?;
         let out = self.map(fc.out_features, (1, 1));
-        let epilogue = self.biased(out, &kernel).tap_at(DONE, fc.id);
+        let epilogue = self.biased(out, &kernel).tap_at(Stage::End, fc.id);
         let (shape, lanes) = ([fc.in_features, fc.out_features], self.lanes());
         let weights = Packed::matrix(&mut self.arena, shape, lanes, |o, c| kernel.at(o, c, 0));
         let operand = self.operand(features, 1, None, weights);

@@ -9,14 +9,13 @@
 //! - the sum of both branches and the normalisation after the block, in the epilogue of the temporal
 //!   convolution.
 
+use lower::{Activation, Stage, embedding};
 use spec::EngineError;
-use spec::model::{BatchNorm, Ctl, Gate, Ioi, PosEmbedding};
+use spec::model::{BatchNorm, Ctl, Gate, Ioi};
 
 use super::build::Builder;
 use super::{EpilogueSpec, Map};
 use crate::isa::HasKernels;
-use crate::kernels::epilogue::{Activation, stage};
-use crate::pack::padded;
 
 impl<E: HasKernels> Builder<'_, E> {
     /// Adds bn(CTL(x)). `extend` completes the epilogue with an activation, a residual and tap
@@ -40,7 +39,7 @@ impl<E: HasKernels> Builder<'_, E> {
         let affine = self.params.affine(bn)?;
         let out = self.map(ctl.temporal_conv.out_channels, x.size);
         let sums = EpilogueSpec { sum: spatial.map(|map| map.buffer), ..self.affine(out, &affine) };
-        let epilogue = extend(sums.tap_at(stage::SUM, ctl.id));
+        let epilogue = extend(sums.tap_at(Stage::Sum, ctl.id));
         let weights = self.matrix(&ctl.temporal_conv, |o, c| kernel.at(o, c, 0));
         let operand = self.operand(x, 1, gate, weights);
         self.gemm(&ctl.name, "tfc 1x1", ctl.temporal_conv.id, operand, None, epilogue);
@@ -55,8 +54,8 @@ impl<E: HasKernels> Builder<'_, E> {
         let epilogue = self
             .affine(hidden, &self.params.affine(&gate.bn)?)
             .activation(Activation::Relu)
-            .tap_at(stage::LINEAR, gate.bn.id)
-            .tap_at(stage::ACTIVATION, gate.relu);
+            .tap_at(Stage::Linear, gate.bn.id)
+            .tap_at(Stage::Activation, gate.relu);
         let weights = self.matrix(&gate.conv1, |o, c| kernel.at(o, c, 0));
         let operand = self.operand(pooled, 1, None, weights);
         self.gemm(&gate.conv1.name, "gate", gate.conv1.id, operand, None, epilogue);
@@ -65,8 +64,8 @@ impl<E: HasKernels> Builder<'_, E> {
         let out = self.map(gate.conv2.out_channels, (1, 1));
         let epilogue = EpilogueSpec::to(out)
             .activation(Activation::Sigmoid)
-            .tap_at(stage::LINEAR, gate.conv2.id)
-            .tap_at(stage::ACTIVATION, gate.sigmoid);
+            .tap_at(Stage::Linear, gate.conv2.id)
+            .tap_at(Stage::Activation, gate.sigmoid);
         let weights = self.matrix(&gate.conv2, |o, c| kernel.at(o, c, 0));
         let operand = self.operand(hidden, 1, None, weights);
         self.gemm(&gate.conv2.name, "gate", gate.conv2.id, operand, None, epilogue);
@@ -85,17 +84,17 @@ impl<E: HasKernels> Builder<'_, E> {
         let epilogue = self
             .affine(middle, &self.params.affine_of(&kernel, &mid.bn)?)
             .activation(Activation::Relu)
-            .tap_at(stage::LINEAR, mid.bn.id)
-            .tap_at(stage::ACTIVATION, ioi.glo_mid_relu);
+            .tap_at(Stage::Linear, mid.bn.id)
+            .tap_at(Stage::Activation, ioi.glo_mid_relu);
         self.conv(&mid.conv, "ioi 7x7", &kernel, global, None, epilogue);
 
         let kernel = self.params.kernel(&ioi.glo_out)?;
         let product = self.map(ioi.glo_out.out_channels, x.size);
         let epilogue = EpilogueSpec { factor: Some(short.buffer), ..self.biased(product, &kernel) }
             .activation(Activation::Sigmoid)
-            .tap_at(stage::LINEAR, ioi.glo_out.id)
-            .tap_at(stage::ACTIVATION, ioi.glo_sigmoid)
-            .tap_at(stage::PRODUCT, ioi.id);
+            .tap_at(Stage::Linear, ioi.glo_out.id)
+            .tap_at(Stage::Activation, ioi.glo_sigmoid)
+            .tap_at(Stage::Product, ioi.id);
         self.conv3x3(&ioi.glo_out, "ioi 3x3 out", &kernel, middle, epilogue);
         Ok(product)
     }
@@ -112,38 +111,20 @@ impl<E: HasKernels> Builder<'_, E> {
         let short_kernel = self.params.kernel(&ioi.short_conv)?;
         let short = self.map(ioi.short_conv.out_channels, x.size);
         let short_epilogue =
-            self.biased(short, &short_kernel).tap_at(stage::LINEAR, ioi.short_conv.id);
+            self.biased(short, &short_kernel).tap_at(Stage::Linear, ioi.short_conv.id);
         let kernel = self.params.kernel(&ioi.glo_in.conv)?;
         let global = self.map(ioi.glo_in.conv.out_channels, x.size);
-        let embedding = self.embedding(&ioi.pos_embed, ctl, global)?;
+        let semantics = ctl.semantics.pos_embed;
+        let embedding =
+            embedding::resized("cpu", &self.params, &ioi.pos_embed, semantics, global.pitch)?;
         let affine = self.affine(global, &self.params.affine_of(&kernel, &ioi.glo_in.bn)?);
         let epilogue = EpilogueSpec { embedding: Some((embedding, ioi.pos_embed.id)), ..affine }
             .activation(Activation::Relu)
-            .tap_at(stage::LINEAR, ioi.glo_in.bn.id)
-            .tap_at(stage::ACTIVATION, ioi.glo_in_relu);
+            .tap_at(Stage::Linear, ioi.glo_in.bn.id)
+            .tap_at(Stage::Activation, ioi.glo_in_relu);
         let first = (&ioi.short_conv, &short_kernel, short_epilogue);
         let second = (&ioi.glo_in.conv, &kernel, epilogue);
         self.pair3x3(first, second, "short 3x3", x, gate);
         Ok((short, global))
-    }
-
-    /// The positional embedding at the size of the map, as [H * W, pitch].
-    fn embedding(&self, at: &PosEmbedding, ctl: &Ctl, map: Map) -> Result<Vec<f32>, EngineError> {
-        let learned = self.params.get(&at.name)?;
-        let plane = at.dim * at.dim;
-        let resized: Option<Vec<Vec<f64>>> = learned
-            .chunks(plane)
-            .map(|p| super::embedding::resize(p, at.dim, at.size, ctl.semantics.pos_embed))
-            .collect();
-        let resized = resized.ok_or_else(|| EngineError::Backend {
-            engine: "cpu",
-            message: format!(
-                "{}: pos_embed=flax cannot resize an embedding of {}x{}, because the Flax port \
-                 divides by zero there; use another pos_embed",
-                at.name, at.dim, at.dim
-            ),
-        })?;
-        let pixel = |pixel: usize| padded(resized.iter().map(|p| p[pixel]), self.lanes());
-        Ok((0..map.pixels()).flat_map(pixel).collect())
     }
 }

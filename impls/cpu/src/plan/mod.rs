@@ -3,18 +3,16 @@
 //! [`crate::run::layout::Layout`].
 //!
 //! Reading order: [`build`] (the network), [`ctl`] (its channel-time learning block), [`choose`]
-//! (the algorithm for a 3x3 convolution), [`fold`] (weights and normalisations), [`embedding`] (the
-//! positional embedding).
+//! (the algorithm for a 3x3 convolution).
 
 pub mod build;
 pub mod choose;
 pub mod ctl;
-pub mod embedding;
-pub mod fold;
 
+use lower::tap::TapPoint;
+use lower::{Activation, Stage};
 use spec::ModuleId;
 
-use crate::kernels::epilogue::{Activation, stage};
 use crate::kernels::winograd::Tile;
 use crate::pack::{Packed, Planes};
 
@@ -54,15 +52,6 @@ impl Map {
     pub fn image(&self) -> usize {
         self.pixels() * self.pitch
     }
-}
-
-/// A point of an epilogue at which a tap can observe the value of a module.
-#[derive(Debug, Clone, Copy)]
-pub struct TapPoint {
-    /// The stage of the epilogue, after which the value is observed.
-    pub stage: u8,
-    /// The module whose output the value is.
-    pub module: ModuleId,
 }
 
 /// The parameters of an epilogue: [`crate::kernels::epilogue::Epilogue`] with buffers instead of
@@ -111,7 +100,7 @@ impl EpilogueSpec {
     }
 
     /// Makes the value after a stage observable as the output of a module.
-    pub fn tap_at(mut self, stage: u8, module: ModuleId) -> Self {
+    pub fn tap_at(mut self, stage: Stage, module: ModuleId) -> Self {
         self.tap_points.push(TapPoint { stage, module });
         self
     }
@@ -290,6 +279,3 @@ pub struct Plan<E> {
     /// The output: logits, or features if the model has no classifier.
     pub output: Map,
 }
-
-/// The stage at which a result without activation and product is observed: the end of its epilogue.
-pub const DONE: u8 = stage::END;

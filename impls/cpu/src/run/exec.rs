@@ -2,8 +2,10 @@
 
 #![allow(unsafe_code, reason = "turns offsets of buffers into pointers")]
 
+use lower::Stage;
+
 use crate::isa::{HasKernels, Kernels};
-use crate::kernels::epilogue::{Epilogue, stage};
+use crate::kernels::epilogue::Epilogue;
 use crate::kernels::gemm::{Gemm, Operand};
 use crate::kernels::import::Import;
 use crate::kernels::spatial::{Band, Depthwise, Image, MaxPool, Mean, Resume};
@@ -38,8 +40,8 @@ pub struct TaskContext<'a, E> {
 // rows, vectors or tiles of the output, and the scratch memory of their own thread.
 unsafe impl<E> Sync for TaskContext<'_, E> {}
 
-/// The stages at which the two results of a step stop ([`stage`]).
-pub type StopStages = [u8; 2];
+/// The stages at which the two results of a step stop.
+pub type StopStages = [Stage; 2];
 
 impl<E: HasKernels> TaskContext<'_, E> {
     /// Number of phases of a step; a phase reads what all tasks of the previous one wrote.
@@ -139,7 +141,7 @@ impl<E: HasKernels> TaskContext<'_, E> {
     ///
     /// # Safety
     /// The contract of [`TaskContext`]; all tasks of the step have returned.
-    pub unsafe fn resume(&self, spec: &EpilogueSpec, from: u8, to: u8) {
+    pub unsafe fn resume(&self, spec: &EpilogueSpec, from: Stage, to: Stage) {
         let epilogue = Epilogue { from, ..self.epilogue(spec, to) };
         // SAFETY: `epilogue` points into buffers of the layout, which hold all pixels of
         // `spec.out`.
@@ -178,7 +180,7 @@ impl<E: HasKernels> TaskContext<'_, E> {
     }
 
     /// The epilogue with the pointers of this run, to stop after stage `to`.
-    fn epilogue(&self, spec: &EpilogueSpec, to: u8) -> Epilogue<E> {
+    fn epilogue(&self, spec: &EpilogueSpec, to: Stage) -> Epilogue<E> {
         let buffer = |id: Option<BufferId>| match id {
             Some(id) => self.at(id).cast_const(),
             None => std::ptr::null(),
@@ -193,10 +195,10 @@ impl<E: HasKernels> TaskContext<'_, E> {
             (None, _) => std::ptr::null(),
         };
         Epilogue {
-            from: stage::START,
+            from: Stage::Start,
             to,
             sum: buffer(spec.sum),
-            observed_sum: spec.tap_points.iter().any(|show| show.stage == stage::SUM),
+            observed_sum: spec.tap_points.iter().any(|show| show.stage == Stage::Sum),
             scale: vector(&spec.scale),
             bias: vector(&spec.bias),
             residual: buffer(spec.residual),

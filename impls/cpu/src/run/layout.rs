@@ -1,9 +1,9 @@
 //! The layout of the workspace: the offset of every buffer for a batch of a given size.
 
-use std::ops::Range;
+use lower::arena::{Buffer, place};
 
 use crate::element::Element;
-use crate::memory::{BufferLifetime, assign_offsets};
+use crate::memory::ALIGN;
 use crate::plan::{BufferId, Map, Op, Plan, Winograd};
 use crate::run::split;
 
@@ -27,12 +27,9 @@ impl Layout {
     /// Assigns offsets to the buffers of a plan. `tile_rows` is the height of the largest GEMM
     /// tile.
     pub fn new<E: Element>(plan: &Plan<E>, clips: usize, threads: usize, tile_rows: usize) -> Self {
-        let unused = BufferLifetime { bytes: 0, steps: Range { start: usize::MAX, end: 0 } };
-        let mut buffers = vec![unused; plan.buffers];
+        let mut buffers = vec![Buffer::default(); plan.buffers];
         let mut touch = |buffer: BufferId, step: usize, bytes: usize| {
-            let lifetime = &mut buffers[buffer.0];
-            lifetime.bytes = lifetime.bytes.max(bytes);
-            lifetime.steps = lifetime.steps.start.min(step)..lifetime.steps.end.max(step + 1);
+            buffers[buffer.0].touch(step, bytes);
         };
         let (mut scratch, mut widest_pixel) = (0, 0);
         for (at, step) in plan.steps.iter().enumerate() {
@@ -55,12 +52,7 @@ impl Layout {
         }
         // The output is read after the last step.
         touch(plan.output.buffer, plan.steps.len(), 0);
-        for lifetime in &mut buffers {
-            if lifetime.steps.start > lifetime.steps.end {
-                lifetime.steps = 0..0;
-            }
-        }
-        let (offsets, bytes) = assign_offsets(&buffers);
+        let (offsets, bytes) = place(&buffers, ALIGN);
         Layout { clips, threads, offsets, bytes, scratch, widest_pixel }
     }
 
@@ -82,7 +74,7 @@ pub fn workspace_bytes<E: Element>(layer: &Winograd<E>, tiles: usize) -> [usize;
     let inputs = planes * plane_pitch(tiles, layer.from.pitch) * size_of::<E>();
     let gated = if layer.gate.is_some() { inputs } else { 0 };
     let products = planes * plane_pitch(tiles, padded_outputs(layer)) * size_of::<f32>();
-    [inputs, gated, products].map(|bytes| bytes.next_multiple_of(crate::memory::ALIGN))
+    [inputs, gated, products].map(|bytes| bytes.next_multiple_of(ALIGN))
 }
 
 /// Elements from one plane of tiles to the next. It is not a power of two: all planes are written

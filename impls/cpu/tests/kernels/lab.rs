@@ -129,7 +129,7 @@ pub fn allowed<E: Element>(terms: usize, size: f64, want: f64) -> f64 {
 /// An epilogue that only stores.
 pub fn plain_epilogue<E: Element>(out: &Guarded<E>, pitch: usize) -> Epilogue<E> {
     let mut epilogue = Epilogue::store_only(out.mut_ptr(), pitch);
-    epilogue.to = cpu::kernels::epilogue::stage::END;
+    epilogue.to = lower::Stage::End;
     epilogue
 }
 

@@ -2,11 +2,12 @@
 
 use cpu::element::Bf16;
 use cpu::isa::{HasKernels, Kernels};
-use cpu::kernels::epilogue::{Activation, Epilogue, sigmoid, stage};
+use cpu::kernels::epilogue::{Epilogue, sigmoid};
 use cpu::kernels::gemm::{Gemm, Operand};
 use cpu::memory::Arena;
 use cpu::pack::{Packed, grouped};
 use cpu::simd::portable::Portable;
+use lower::{Activation, Stage};
 
 use crate::lab::{self, EDGES, Edge, Guarded};
 
@@ -288,7 +289,7 @@ fn resumed<E: HasKernels>(name: &str, kernels: &Kernels<E>) {
     let full = Full::<E>::new(Edge::End, rows, outputs, pitch);
     let activations = [Activation::Identity, Activation::Relu, Activation::Sigmoid];
     for (activation, bare) in activations.into_iter().flat_map(|a| [(a, false), (a, true)]) {
-        let run = |to: u8| {
+        let run = |to: Stage| {
             let out = lab::poisoned::<E>(Edge::End, rows * pitch);
             let epilogue = match bare {
                 true => Epilogue { to, activation, ..lab::plain_epilogue(&out, pitch) },
@@ -307,20 +308,21 @@ fn resumed<E: HasKernels>(name: &str, kernels: &Kernels<E>) {
             };
             // SAFETY: the buffers have the sizes that the kernel asks for, between guard pages.
             unsafe { (kernels.gemm)(&gemm) };
-            let rest = Epilogue { from: to, to: stage::END, ..epilogue };
+            let rest = Epilogue { from: to, to: Stage::End, ..epilogue };
             let resume =
                 Resume { epilogue: rest, pixels: (0, rows), image: rows, vectors: vectors.1 };
-            if to < stage::END {
+            if to < Stage::End {
                 // SAFETY: the buffers have the sizes that the kernel asks for, between guard pages.
                 unsafe { (kernels.resume)(&resume) };
             }
             out.values().iter().map(|v| v.to_f32().to_bits()).collect::<Vec<_>>()
         };
-        let whole = run(stage::END);
+        let whole = run(Stage::End);
         // Without an observed sum, the first stage that an epilogue can stop after is the linear
         // one.
-        for to in if bare { stage::LINEAR } else { stage::SUM }..stage::END {
-            assert!(run(to) == whole, "{name} {activation:?} {bare}, stopped after stage {to}");
+        let before = if bare { Stage::Sum } else { Stage::Start };
+        for &to in before.up_to(Stage::Product) {
+            assert!(run(to) == whole, "{name} {activation:?} {bare}, stopped after stage {to:?}");
         }
     }
 }

@@ -5,33 +5,7 @@
 //! storage format of the precision.
 
 use bytemuck::{Pod, Zeroable};
-
-/// Stages of an epilogue, numbered as `Stage` in `epilogue.cuh`.
-pub mod stage {
-    /// The value has passed no stage.
-    pub const START: usize = 0;
-    /// The sum over K is complete.
-    pub const SUM: usize = 1;
-    /// Scale, bias and residual were applied.
-    pub const LINEAR: usize = 2;
-    /// The activation was applied.
-    pub const ACTIVATION: usize = 3;
-    /// The value was multiplied by `factor`.
-    pub const PRODUCT: usize = 4;
-    /// `addend` was added: the value is the result.
-    pub const END: usize = 5;
-}
-
-/// The activation function of an epilogue, numbered as in `epilogue.cuh`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// x.
-    Identity = 0,
-    /// max(x, 0); keeps NaN.
-    Relu = 1,
-    /// 1 / (1 + exp(-x)).
-    Sigmoid = 2,
-}
+use lower::Stage;
 
 /// out = activation(sum * scale + bias + residual) * factor + addend.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -51,16 +25,16 @@ pub struct Epilogue {
     pub out: u64,
     /// f32 [pixels, pitch]: where the value after each stage, from SUM on, is copied for an
     /// observer.
-    pub observed: [u64; stage::END],
+    pub observed: [u64; Stage::OBSERVABLE.len()],
     /// Channels without padding; the kernel sets the others to zero.
     pub channels: i32,
     /// Channels with padding, a multiple of [`super::vector`].
     pub pitch: i32,
     /// Pixels of one image.
     pub image_pixels: i32,
-    /// An [`Activation`].
+    /// A [`lower::Activation`]; `epilogue.cuh` has the same numbers.
     pub activation: i32,
-    /// The [`stage`] that the incoming value has passed already.
+    /// The [`Stage`] that the incoming value has passed already; `epilogue.cuh` has the same numbers.
     pub from_stage: i32,
     /// 1 where `out` is f32 whatever the precision, otherwise 0.
     pub wide: i32,

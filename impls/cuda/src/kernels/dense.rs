@@ -37,7 +37,7 @@ pub struct Args {
     pub outputs: i32,
     /// Output channels with padding.
     pub out_pitch: i32,
-    /// An [`super::args::Activation`].
+    /// A [`lower::Activation`].
     pub activation: i32,
 }
 

@@ -2,21 +2,20 @@
 //! the network is `impls/scalar/src/network.rs`.
 
 use checkpoint::Weights;
+use lower::fold::{Affine, Kernel, Params};
+use lower::{Activation, Stage, embedding};
 use spec::model::{
     BatchNorm, Block as Residual, Body, Conv as Layer, ConvBn, Ctl, Gate, Ioi, Linear,
 };
 use spec::{EngineError, Model, Precision};
 
 use super::constants::{Constant, Constants};
-use super::fold::{Affine, Kernel, Params};
-use super::{Conv, CtlBlock, Embedding, Epilogue, Input, Map, Op, Plan, Step, embedding};
-use crate::device::failed;
-use crate::kernels::args::{Activation, stage};
+use super::{Conv, CtlBlock, Embedding, Epilogue, Input, Map, Op, Plan, Step};
 use crate::kernels::vector;
 
 /// Makes the plan of a network. A missing tensor is [`EngineError::MissingWeight`], one of another
 /// shape is [`EngineError::Shape`].
-pub fn plan(model: &Model, weights: &Weights, precision: Precision) -> Result<Plan, EngineError> {
+pub fn plan(model: &Model, weights: Weights, precision: Precision) -> Result<Plan, EngineError> {
     let mut b = Builder {
         model,
         params: Params::new(model, weights)?,
@@ -41,7 +40,7 @@ pub fn plan(model: &Model, weights: &Weights, precision: Precision) -> Result<Pl
 
 struct Builder<'a> {
     model: &'a Model,
-    params: Params<'a>,
+    params: Params,
     constants: Constants,
     /// Channels are padded to a multiple of this.
     vector: usize,
@@ -83,7 +82,7 @@ impl Builder<'_> {
     }
 
     /// An epilogue with the bias of a convolution.
-    fn biased(&mut self, out: Map, kernel: &Kernel<'_>) -> Epilogue {
+    fn biased(&mut self, out: Map, kernel: &Kernel) -> Epilogue {
         let bias = (0..out.channels).map(|o| kernel.bias(o));
         Epilogue { bias: Some(self.constants.wide(padded(bias, out.pitch))), ..Epilogue::to(out) }
     }
@@ -93,7 +92,7 @@ impl Builder<'_> {
     fn weights(
         &mut self,
         layer: &Layer,
-        kernel: &Kernel<'_>,
+        kernel: &Kernel,
         pitch: usize,
         scale: impl Fn(usize) -> f64,
     ) -> Constant {
@@ -107,14 +106,14 @@ impl Builder<'_> {
         }))
     }
 
-    fn input(&mut self, layer: &Layer, kernel: &Kernel<'_>, from: Map, gate: Option<Map>) -> Input {
+    fn input(&mut self, layer: &Layer, kernel: &Kernel, from: Map, gate: Option<Map>) -> Input {
         self.scaled_input(layer, kernel, from, gate, |_| 1.0)
     }
 
     fn scaled_input(
         &mut self,
         layer: &Layer,
-        kernel: &Kernel<'_>,
+        kernel: &Kernel,
         from: Map,
         gate: Option<Map>,
         scale: impl Fn(usize) -> f64,
@@ -151,12 +150,12 @@ impl Builder<'_> {
         let out = self.map(stem.conv.out_channels, stem.conv.out_size);
         let affine = self.params.affine_of(&kernel, &stem.bn)?;
         // The max-pool applies the ReLU.
-        let epilogue = self.affine(out, &affine).observe(stage::LINEAR, stem.bn.id);
+        let epilogue = self.affine(out, &affine).tap_at(Stage::Linear, stem.bn.id);
         let input = self.input(&stem.conv, &kernel, pixels, None);
         self.conv(&stem.conv, "stem", input, None, epilogue);
         let halved = (out.size.0.div_ceil(2), out.size.1.div_ceil(2));
         let pooled = self.map(out.channels, halved);
-        let epilogue = Epilogue::to(pooled).observe(stage::END, self.model.maxpool);
+        let epilogue = Epilogue::to(pooled).tap_at(Stage::End, self.model.maxpool);
         self.push(Op::MaxPool { from: out, epilogue }, "maxpool", "pool", 0);
         Ok(pooled)
     }
@@ -171,19 +170,19 @@ impl Builder<'_> {
                 let kernel = self.params.kernel(&reduce.conv)?;
                 let out = self.map(reduce.conv.out_channels, x.size);
                 let affine = self.params.affine_of(&kernel, &reduce.bn)?;
-                let epilogue = self.affine(out, &affine).then(Activation::Relu);
-                let epilogue = epilogue.observe(stage::LINEAR, reduce.bn.id);
+                let epilogue = self.affine(out, &affine).activation(Activation::Relu);
+                let epilogue = epilogue.tap_at(Stage::Linear, reduce.bn.id);
                 let input = self.input(&reduce.conv, &kernel, x, None);
                 self.conv(&reduce.conv, "reduce 1x1", input, None, epilogue);
                 let end = |epilogue: Epilogue| {
-                    epilogue.then(Activation::Relu).observe(stage::LINEAR, bn2.id)
+                    epilogue.activation(Activation::Relu).tap_at(Stage::Linear, bn2.id)
                 };
                 let h = self.ctl(ctl, bn2, out, end)?;
                 self.expand(block, expand, h, x)
             }
             Body::Basic { ctl1, bn1, ctl2, bn2 } => {
                 let h = self.ctl(ctl1, bn1, x, |epilogue| {
-                    epilogue.then(Activation::Relu).observe(stage::LINEAR, bn1.id)
+                    epilogue.activation(Activation::Relu).tap_at(Stage::Linear, bn1.id)
                 })?;
                 let shortcut = match &block.shortcut {
                     Some(shortcut) => self.shortcut(shortcut, x)?,
@@ -191,22 +190,22 @@ impl Builder<'_> {
                 };
                 self.ctl(ctl2, bn2, h, |epilogue| {
                     Epilogue { residual: Some(shortcut), ..epilogue }
-                        .then(Activation::Relu)
-                        .observe(stage::ACTIVATION, block.id)
+                        .activation(Activation::Relu)
+                        .tap_at(Stage::Activation, block.id)
                 })
             }
         }
     }
 
     fn downsample(&mut self, pair: &ConvBn, x: Map) -> Result<Map, EngineError> {
-        let kernel = self.params.kernel(&pair.conv)?;
+        let kernel = &self.params.kernel(&pair.conv)?;
         let out = self.map(x.channels, pair.conv.out_size);
         let weights = (0..4).flat_map(|pixel| {
             padded((0..x.channels).map(move |c| kernel.at(c, 0, pixel)), x.pitch)
         });
         let weights = self.constants.wide(weights);
-        let affine = self.params.affine_of(&kernel, &pair.bn)?;
-        let epilogue = self.affine(out, &affine).observe(stage::LINEAR, pair.bn.id);
+        let affine = self.params.affine_of(kernel, &pair.bn)?;
+        let epilogue = self.affine(out, &affine).tap_at(Stage::Linear, pair.bn.id);
         let macs = self.model.module(pair.conv.id).macs;
         let op = Op::Depthwise { from: x, weights, epilogue };
         self.push(op, &pair.conv.name, "downsample", macs);
@@ -238,7 +237,7 @@ impl Builder<'_> {
         let affine = self.params.affine_of(&kernel, &expand.bn)?;
         let out = self.map(expand.conv.out_channels, x.size);
         let end = |epilogue: Epilogue| {
-            epilogue.then(Activation::Relu).observe(stage::ACTIVATION, block.id)
+            epilogue.activation(Activation::Relu).tap_at(Stage::Activation, block.id)
         };
         let Some(shortcut) = &block.shortcut else {
             let epilogue = Epilogue { residual: Some(x), ..end(self.affine(out, &affine)) };
@@ -260,19 +259,19 @@ impl Builder<'_> {
     }
 
     fn classifier(&mut self, fc: &Linear, features: Map) -> Result<Map, EngineError> {
-        let leaf = |name: &str| self.params.get(&format!("{}.{name}", fc.name));
-        let (weight, bias) = (leaf("weight")?, leaf("bias")?);
+        let kernel = &self.params.dense(fc)?;
         let out = self.wide(fc.out_features, (1, 1));
-        let weights = self.constants.wide(weight.iter().map(|&w| f64::from(w)));
-        let bias = Some(self.constants.wide(bias.iter().map(|&b| f64::from(b))));
-        let epilogue = Epilogue { bias, ..Epilogue::to(out) }.observe(stage::LINEAR, fc.id);
+        let weights =
+            (0..out.channels).flat_map(|o| (0..fc.in_features).map(move |c| kernel.at(o, c, 0)));
+        let weights = self.constants.wide(weights);
+        let epilogue = self.biased(out, kernel).tap_at(Stage::Linear, fc.id);
         let macs = self.model.module(fc.id).macs;
         self.push(Op::Dense { from: features, weights, epilogue }, &fc.name, "head", macs);
         Ok(out)
     }
 
     fn dense(&mut self, layer: &Layer, from: Map, epilogue: Epilogue) -> Result<(), EngineError> {
-        let kernel = self.params.kernel(layer)?;
+        let kernel = &self.params.kernel(layer)?;
         let (outputs, inputs) = (layer.out_channels, layer.in_channels);
         let rows = (0..outputs).flat_map(|o| (0..inputs).map(move |c| kernel.at(o, c, 0)));
         let weights = self.constants.wide(rows);
@@ -301,7 +300,7 @@ impl Builder<'_> {
         let kernel = self.params.kernel(&ctl.temporal_conv)?;
         let affine = self.params.affine(bn)?;
         let out = self.map(ctl.temporal_conv.out_channels, x.size);
-        let epilogue = end(self.affine(out, &affine).observe(stage::SUM, ctl.id));
+        let epilogue = end(self.affine(out, &affine).tap_at(Stage::Sum, ctl.id));
         let input = self.input(&ctl.temporal_conv, &kernel, x, gate);
         let init = spatial.map(|(product, ..)| product);
         let temporal = self.conv(&ctl.temporal_conv, "tfc 1x1", input, init, epilogue);
@@ -316,15 +315,15 @@ impl Builder<'_> {
         let pooled = self.average_pool("gate mean", gate.pool, x);
         let hidden = self.wide(gate.conv1.out_channels, (1, 1));
         let affine = self.params.affine(&gate.bn)?;
-        let epilogue = self.affine(hidden, &affine).then(Activation::Relu);
+        let epilogue = self.affine(hidden, &affine).activation(Activation::Relu);
         let epilogue =
-            epilogue.observe(stage::LINEAR, gate.bn.id).observe(stage::ACTIVATION, gate.relu);
+            epilogue.tap_at(Stage::Linear, gate.bn.id).tap_at(Stage::Activation, gate.relu);
         self.dense(&gate.conv1, pooled, epilogue)?;
         let out = self.wide(gate.conv2.out_channels, (1, 1));
         let epilogue = Epilogue::to(out)
-            .then(Activation::Sigmoid)
-            .observe(stage::LINEAR, gate.conv2.id)
-            .observe(stage::ACTIVATION, gate.sigmoid);
+            .activation(Activation::Sigmoid)
+            .tap_at(Stage::Linear, gate.conv2.id)
+            .tap_at(Stage::Activation, gate.sigmoid);
         self.dense(&gate.conv2, hidden, epilogue)?;
         Ok(out)
     }
@@ -341,7 +340,7 @@ impl Builder<'_> {
         let ioi = &ctl.spatial_conv;
         let kernel = self.params.kernel(&ioi.short_conv)?;
         let short = self.wide(ioi.short_conv.out_channels, x.size);
-        let epilogue = self.biased(short, &kernel).observe(stage::LINEAR, ioi.short_conv.id);
+        let epilogue = self.biased(short, &kernel).tap_at(Stage::Linear, ioi.short_conv.id);
         let input = self.input(&ioi.short_conv, &kernel, x, None);
         let first = self.conv(&ioi.short_conv, "short 3x3", input, None, epilogue);
 
@@ -351,10 +350,10 @@ impl Builder<'_> {
         let kernel = self.params.kernel(&ioi.glo_out)?;
         let product = self.wide(ioi.glo_out.out_channels, x.size);
         let epilogue = Epilogue { factor: Some(short), ..self.biased(product, &kernel) }
-            .then(Activation::Sigmoid)
-            .observe(stage::LINEAR, ioi.glo_out.id)
-            .observe(stage::ACTIVATION, ioi.glo_sigmoid)
-            .observe(stage::PRODUCT, ioi.id);
+            .activation(Activation::Sigmoid)
+            .tap_at(Stage::Linear, ioi.glo_out.id)
+            .tap_at(Stage::Activation, ioi.glo_sigmoid)
+            .tap_at(Stage::Product, ioi.id);
         let input = self.input(&ioi.glo_out, &kernel, middle, None);
         let last = self.conv(&ioi.glo_out, "ioi 3x3 out", input, None, epilogue);
         Ok((product, first, last))
@@ -374,9 +373,9 @@ impl Builder<'_> {
         let affine = self.params.affine_of(&kernel, &ioi.glo_in.bn)?;
         let addend = Some((self.embedding(ioi, ctl, out)?, ioi.pos_embed.id));
         let epilogue = Epilogue { addend, ..self.affine(out, &affine) }
-            .then(Activation::Relu)
-            .observe(stage::LINEAR, ioi.glo_in.bn.id)
-            .observe(stage::ACTIVATION, ioi.glo_in_relu);
+            .activation(Activation::Relu)
+            .tap_at(Stage::Linear, ioi.glo_in.bn.id)
+            .tap_at(Stage::Activation, ioi.glo_in_relu);
         let input = self.input(layer, &kernel, x, gate);
         self.conv(layer, "ioi 3x3 in", input, None, epilogue);
         Ok(out)
@@ -390,9 +389,9 @@ impl Builder<'_> {
         let affine = self.params.affine_of(&kernel, &ioi.glo_mid.bn)?;
         let epilogue = self
             .affine(out, &affine)
-            .then(Activation::Relu)
-            .observe(stage::LINEAR, ioi.glo_mid.bn.id)
-            .observe(stage::ACTIVATION, ioi.glo_mid_relu);
+            .activation(Activation::Relu)
+            .tap_at(Stage::Linear, ioi.glo_mid.bn.id)
+            .tap_at(Stage::Activation, ioi.glo_mid_relu);
         let input = self.input(layer, &kernel, global, None);
         self.conv(layer, "ioi 7x7", input, None, epilogue);
         Ok(out)
@@ -400,22 +399,9 @@ impl Builder<'_> {
 
     /// The positional embedding at the size of `map`.
     fn embedding(&mut self, ioi: &Ioi, ctl: &Ctl, map: Map) -> Result<Embedding, EngineError> {
-        let at = &ioi.pos_embed;
-        let learned = self.params.get(&at.name)?;
-        let planes: Option<Vec<Vec<f64>>> = learned
-            .chunks(at.dim * at.dim)
-            .map(|plane| embedding::resize(plane, at.dim, at.size, ctl.semantics.pos_embed))
-            .collect();
-        let planes = planes.ok_or_else(|| {
-            let (name, dim) = (&at.name, at.dim);
-            failed(format!(
-                "{name}: pos_embed=flax cannot resize an embedding of {dim}x{dim}, because the \
-                 Flax port divides by zero there; use another pos_embed"
-            ))
-        })?;
-        let pixel = |at: usize| padded(planes.iter().map(move |p| p[at]), map.pitch);
-        let values: Vec<f64> = (0..map.pixels()).flat_map(pixel).collect();
-        let constant = self.constants.wide(values.iter().copied());
-        Ok(Embedding { constant, values: values.into_iter().map(|v| v as f32).collect() })
+        let (at, semantics) = (&ioi.pos_embed, ctl.semantics.pos_embed);
+        let values = embedding::resized("cuda", &self.params, at, semantics, map.pitch)?;
+        let constant = self.constants.wide(values.iter().map(|&value| f64::from(value)));
+        Ok(Embedding { constant, values })
     }
 }

@@ -4,16 +4,15 @@
 //! What depends on the batch size, such as which steps become one kernel, is decided in
 //! [`crate::run::layout::Layout`].
 //!
-//! Reading order: [`build`] (the network), [`fold`] (learned values), [`embedding`], [`constants`].
+//! Reading order: [`build`] (the network), [`constants`].
 
 pub mod build;
 pub mod constants;
-pub mod embedding;
-pub mod fold;
 
+use lower::tap::TapPoint;
+use lower::{Activation, Stage};
 use spec::ModuleId;
 
-use crate::kernels::args::Activation;
 use constants::Constant;
 
 /// A feature map [images, height, width, pitch] with a buffer of its own. A vector for each image
@@ -62,8 +61,8 @@ pub struct Epilogue {
     pub addend: Option<(Embedding, ModuleId)>,
     /// Where the result is stored.
     pub out: Map,
-    /// Epilogue stages after which a module's activation can be observed, in order.
-    pub observed: Vec<(usize, ModuleId)>,
+    /// The points at which the value can be observed, in the order of their stages.
+    pub tap_points: Vec<TapPoint>,
 }
 
 /// A positional embedding [height * width, pitch] in f32.
@@ -80,17 +79,17 @@ impl Epilogue {
     pub fn to(out: Map) -> Self {
         let (scale, bias, residual, factor, addend) = (None, None, None, None, None);
         let activation = Activation::Identity;
-        Epilogue { scale, bias, residual, activation, factor, addend, out, observed: vec![] }
+        Epilogue { scale, bias, residual, activation, factor, addend, out, tap_points: vec![] }
     }
 
     /// Sets the activation function.
-    pub fn then(self, activation: Activation) -> Self {
+    pub fn activation(self, activation: Activation) -> Self {
         Epilogue { activation, ..self }
     }
 
-    /// Lets `module` be observed after an epilogue stage.
-    pub fn observe(mut self, stage: usize, module: ModuleId) -> Self {
-        self.observed.push((stage, module));
+    /// Makes the value after a stage observable as the activation of a module.
+    pub fn tap_at(mut self, stage: Stage, module: ModuleId) -> Self {
+        self.tap_points.push(TapPoint { stage, module });
         self
     }
 }

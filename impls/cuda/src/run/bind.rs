@@ -1,11 +1,12 @@
 //! Turns actions into launches, by filling in sizes and addresses.
 
 use bytemuck::Zeroable;
+use lower::Stage;
 use spec::{EngineError, Precision};
 
 use super::layout::{Action, Layout, PoolTiles};
 use crate::device::{Device, Launch};
-use crate::kernels::args::{self, Extent, Source, stage};
+use crate::kernels::args::{self, Extent, Source};
 use crate::kernels::tile::{Tile, Tiling};
 use crate::kernels::tile_sums::TileSums;
 use crate::kernels::{
@@ -17,10 +18,15 @@ use crate::plan::{Conv, CtlBlock, Epilogue, Input, Map, Op, Plan};
 
 /// For each epilogue stage from SUM on, the address to which the value after it is copied for an
 /// observer, or 0.
-pub type Observed = [u64; stage::END];
+pub type Observed = [u64; Stage::OBSERVABLE.len()];
 
 /// No stage is observed.
-pub const UNOBSERVED: Observed = [0; stage::END];
+pub const UNOBSERVED: Observed = [0; Stage::OBSERVABLE.len()];
+
+/// Where [`Observed`] holds the address for a stage.
+pub fn slot(stage: Stage) -> usize {
+    stage as usize - Stage::Sum as usize
+}
 
 /// A layout whose parts have addresses.
 #[derive(Clone, Copy)]
@@ -139,10 +145,11 @@ impl Bound<'_> {
         &self,
         device: &mut dyn Device,
         epilogue: &Epilogue,
-        from: (usize, u64),
+        from: (Stage, u64),
         observed: Observed,
     ) -> Result<Launch, EngineError> {
-        let args = args::Epilogue { from_stage: int(from.0), ..self.epilogue(epilogue, observed) };
+        let args =
+            args::Epilogue { from_stage: from.0 as i32, ..self.epilogue(epilogue, observed) };
         self.split_k_reduce(device, from.1, 1, &epilogue.out, args)
     }
 
@@ -325,7 +332,7 @@ impl Bound<'_> {
                     scale: self.constant(epilogue.scale),
                     bias: self.constant(epilogue.bias),
                     out: self.at(&epilogue.out),
-                    observed: [observed[stage::LINEAR - 1], observed[stage::ACTIVATION - 1]],
+                    observed: [Stage::Linear, Stage::Activation].map(|s| observed[slot(s)]),
                     images,
                     inputs: int(from.channels),
                     in_pitch: int(from.pitch),

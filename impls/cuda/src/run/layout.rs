@@ -1,13 +1,16 @@
 //! What depends on the batch size: which steps become one kernel, the tiling of every convolution,
 //! and the offset of every map in the arena.
 
+use lower::arena::{Buffer, place};
 use spec::{EngineError, Precision};
 
-use super::arena::{Buffer, place_buffers};
 use crate::device::failed;
 use crate::kernels::tile::{Machine, Product, Tile, Tiling};
 use crate::kernels::{ctl, is_half, tile_sums, vector};
 use crate::plan::{CtlBlock, Map, Op, Plan};
+
+/// Alignment of every buffer, in bytes.
+const ALIGN: usize = 256;
 
 /// Values in a step of K, which is 64 bytes.
 fn values_per_step(precision: Precision) -> usize {
@@ -71,28 +74,23 @@ impl Layout {
         let actions = actions(plan, clips, options);
         let pool_tiles: Vec<_> =
             (0..actions.len()).map(|at| pool_tiles(plan, &actions, at)).collect();
-        let mut buffers = vec![Buffer { bytes: 0, live: 0..0 }; plan.buffers + 1];
-        let mut touch = |index: usize, bytes: usize, at: usize| {
-            let buffer: &mut Buffer = &mut buffers[index];
-            buffer.bytes = buffer.bytes.max(bytes);
-            let first = if buffer.live.is_empty() { at } else { buffer.live.start };
-            buffer.live = first..buffer.live.end.max(at + 1);
-        };
+        let mut buffers = vec![Buffer::default(); plan.buffers + 1];
         for (at, action) in actions.iter().enumerate() {
             let (reads, out) = maps_of(plan, action);
             for map in reads.iter().chain([&out]) {
-                touch(map.buffer, bytes(map, clips, options.precision), at);
+                buffers[map.buffer].touch(at, bytes(map, clips, options.precision));
             }
             if let Action::Step(index, _) = action
                 && let Op::Import { out } = &plan.steps[*index].op
             {
-                touch(plan.buffers, clips * out.channels * out.pixels() * size_of::<f32>(), at);
+                let bytes = clips * out.channels * out.pixels() * size_of::<f32>();
+                buffers[plan.buffers].touch(at, bytes);
             }
         }
         // The clip and the output are live to the end: a batch can run again, and the output is
         // read after the last action.
-        touch(plan.buffers, 0, actions.len());
-        touch(plan.output.buffer, 0, actions.len());
+        buffers[plan.buffers].touch(actions.len(), 0);
+        buffers[plan.output.buffer].touch(actions.len(), 0);
         // The action before a pool writes the sums of its tiles.
         buffers.extend(actions.iter().enumerate().map(|(at, action)| match &pool_tiles[at] {
             Some(tiles) => {
@@ -100,7 +98,7 @@ impl Layout {
             }
             None => Buffer { bytes: partial_bytes(plan, action, clips), live: at..at + 1 },
         }));
-        let (offsets, bytes) = place_buffers(&buffers);
+        let (offsets, bytes) = place(&buffers, ALIGN);
         let (unfused, maps) = (options.unfused, plan.buffers);
         Ok(Layout { clips, actions, pool_tiles, unfused, bytes, offsets, maps })
     }

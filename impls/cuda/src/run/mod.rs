@@ -1,9 +1,8 @@
 //! How a plan is run.
 //!
-//! [`layout`] decides what depends on the batch size, [`arena`] places the buffers, [`bind`] turns
+//! [`layout`] decides what depends on the batch size, [`bind`] turns
 //! steps into launches of kernels, [`observe`] hands activations to a tap.
 
-pub mod arena;
 pub mod bind;
 pub mod layout;
 pub mod observe;

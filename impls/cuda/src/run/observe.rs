@@ -2,36 +2,30 @@
 
 #![allow(unsafe_code, reason = "reads and writes device memory")]
 
-use spec::{EngineError, Flow, Model, ModuleId, Tap, Tensor};
+use lower::Stage;
+use lower::tap::{self, TapPoint, observe};
+use spec::{EngineError, Model, Tap};
 
-use super::bind::{Bound, Observed, UNOBSERVED};
+use super::bind::{Bound, Observed, UNOBSERVED, slot};
 use crate::device::{Device, Memory};
-use crate::kernels::args::stage;
 use crate::plan::{Epilogue, Map, Op};
+
+/// Where the values [images, channels, height, width] of a map lie in memory.
+fn positions(map: &Map, images: usize) -> impl Iterator<Item = usize> {
+    tap::positions(images, map.channels, map.pixels(), map.pitch)
+}
 
 /// Converts [images, height, width, pitch] to [images, channels, height, width].
 fn to_planes(values: &[f32], map: &Map) -> Vec<f32> {
-    let mut out = Vec::with_capacity(values.len() / map.pitch * map.channels);
-    for image in values.chunks(map.image()) {
-        for channel in 0..map.channels {
-            out.extend(image.iter().skip(channel).step_by(map.pitch));
-        }
-    }
-    out
+    positions(map, values.len() / map.image()).map(|at| values[at]).collect()
 }
 
 /// Converts [images, channels, height, width] to [images, height, width, pitch], with zeros in
 /// padded channels.
 fn from_planes(values: &[f32], map: &Map) -> Vec<f32> {
-    let mut out = vec![0.0; values.len() / map.channels * map.pitch];
-    let images = out.chunks_mut(map.image()).zip(values.chunks(map.channels * map.pixels()));
-    for (image, planes) in images {
-        for (channel, plane) in planes.chunks(map.pixels()).enumerate() {
-            for (value, slot) in plane.iter().zip(image[channel..].iter_mut().step_by(map.pitch)) {
-                *slot = *value;
-            }
-        }
-    }
+    let images = values.len() / (map.channels * map.pixels());
+    let mut out = vec![0.0; images * map.image()];
+    positions(map, images).zip(values).for_each(|(at, value)| out[at] = *value);
     out
 }
 
@@ -61,28 +55,6 @@ pub fn read_wide(
     clips: usize,
 ) -> Result<Vec<f32>, EngineError> {
     Ok(to_planes(&read(device, from, clips * map.image())?, map))
-}
-
-/// Hands an activation to the tap. Returns the value that the tap replaces it with, if it does.
-pub fn observe(
-    model: &Model,
-    tap: &mut dyn Tap,
-    id: ModuleId,
-    clips: usize,
-    value: Vec<f32>,
-) -> Result<Option<Vec<f32>>, EngineError> {
-    let module = model.module(id);
-    let shape = module.batch_shape(clips);
-    match tap.observe(id, Tensor::f32(shape.clone(), value)) {
-        Flow::Continue => Ok(None),
-        Flow::Stop => Err(EngineError::Stopped),
-        Flow::Replace(other) if other.shape == shape => Ok(Some(other.to_f32())),
-        Flow::Replace(other) => Err(EngineError::Shape {
-            what: format!("the value that replaces {}", module.name),
-            expected: shape,
-            got: other.shape,
-        }),
-    }
 }
 
 /// Runs an action of one step, hands the tap the activations that it wants, and continues from
@@ -148,19 +120,19 @@ impl<'a> ObservedEpilogue<'a> {
     ) -> Result<Self, EngineError> {
         let (mut memory, mut observed) = (vec![], UNOBSERVED);
         let bytes = bound.layout.clips * epilogue.out.image() * size_of::<f32>();
-        let mut copy_after = |stage: usize| -> Result<(), EngineError> {
+        let mut copy_after = |stage: Stage| -> Result<(), EngineError> {
             let copy = device.alloc(bytes)?;
-            observed[stage - 1] = copy.address;
+            observed[slot(stage)] = copy.address;
             memory.push(copy);
             Ok(())
         };
-        for (stage, id) in &epilogue.observed {
-            if tap.wants(*id) {
+        for TapPoint { stage, module } in &epilogue.tap_points {
+            if tap.wants(*module) {
                 copy_after(*stage)?;
             }
         }
         if epilogue.addend.as_ref().is_some_and(|(_, id)| tap.wants(*id)) {
-            copy_after(stage::PRODUCT)?;
+            copy_after(Stage::Product)?;
         }
         Ok(ObservedEpilogue { bound, epilogue, memory, observed })
     }
@@ -176,11 +148,11 @@ impl<'a> ObservedEpilogue<'a> {
             return Ok(());
         }
         let (out, clips) = (&self.epilogue.out, self.bound.layout.clips);
-        for (stage, id) in &self.epilogue.observed {
-            if tap.wants(*id) {
-                let from = self.observed[stage - 1];
+        for TapPoint { stage, module } in &self.epilogue.tap_points {
+            if tap.wants(*module) {
+                let from = self.observed[slot(*stage)];
                 let value = read_wide(device, from, out, clips)?;
-                if let Some(other) = observe(model, tap, *id, clips, value)? {
+                if let Some(other) = observe(model, tap, *module, clips, value)? {
                     write(device, from, &from_planes(&other, out))?;
                     self.resume(self.bound, device, *stage)?;
                 }
@@ -194,12 +166,12 @@ impl<'a> ObservedEpilogue<'a> {
         &self,
         bound: &Bound<'_>,
         device: &mut dyn Device,
-        stage: usize,
+        stage: Stage,
     ) -> Result<(), EngineError> {
         let mut observed = self.observed;
-        observed[..stage].fill(0);
+        observed[..=slot(stage)].fill(0);
         let launch =
-            bound.resume(device, self.epilogue, (stage, self.observed[stage - 1]), observed)?;
+            bound.resume(device, self.epilogue, (stage, self.observed[slot(stage)]), observed)?;
         // SAFETY: the addresses of the arena and the constants are valid as in `run`. The copies
         // are allocated in `new` with the size of the map, and `self.memory` keeps them.
         unsafe { device.launch(&launch) }
@@ -222,7 +194,7 @@ impl<'a> ObservedEpilogue<'a> {
         let other = from_planes(&other, out);
         let memory = device.alloc(other.len() * size_of::<f32>())?;
         write(device, memory.address, &other)?;
-        self.resume(&Bound { addend: memory.address, ..*self.bound }, device, stage::PRODUCT)?;
+        self.resume(&Bound { addend: memory.address, ..*self.bound }, device, Stage::Product)?;
         // The kernel reads the replacement, which is freed when this returns.
         device.synchronize()
     }

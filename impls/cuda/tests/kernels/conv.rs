@@ -3,10 +3,11 @@
 
 use cuda::device::host::SCHEDULES;
 use cuda::device::{Device, Memory};
-use cuda::kernels::args::{Activation, Epilogue, Extent, Source, stage};
+use cuda::kernels::args::{Epilogue, Extent, Source};
 use cuda::kernels::tile::{CTL_TILES, TILES, Tiling};
 use cuda::kernels::tile_sums::{self, TileSums};
 use cuda::kernels::{File, Variant, average_tile_sums, conv, ctl, split_k_reduce};
+use lower::{Activation, Stage};
 use spec::Precision;
 
 use crate::lab::{self, Lab, PRECISIONS};
@@ -314,9 +315,8 @@ fn the_whole_epilogue_is_right_and_can_continue_after_every_stage() {
         let scales =
             [&scale, &bias, &factor, &addend].map(|v| lab::upload_f32(lab.device(), &pad(v)));
         let residuals = lab::upload_stored(lab.device(), precision, &pad(&residual));
-        let observed: Vec<Memory> = (0..stage::END)
-            .map(|_| lab::allocate(lab.device(), Precision::F32, pixels * pitch))
-            .collect();
+        let observed =
+            Stage::OBSERVABLE.map(|_| lab::allocate(lab.device(), Precision::F32, pixels * pitch));
         let full = |epilogue: Epilogue| Epilogue {
             scale: scales[0].address,
             bias: scales[1].address,
@@ -324,7 +324,7 @@ fn the_whole_epilogue_is_right_and_can_continue_after_every_stage() {
             addend: scales[3].address,
             residual: residuals.address,
             activation: Activation::Sigmoid as i32,
-            observed: std::array::from_fn(|stage| observed[stage].address),
+            observed: observed.each_ref().map(|memory| memory.address),
             ..epilogue
         };
         let tiling = Tiling { tile: TILES[2], splits: 1 };
@@ -347,12 +347,12 @@ fn the_whole_epilogue_is_right_and_can_continue_after_every_stage() {
             .collect();
         assert_eq!(sums.len(), want.len());
         lab::compare(&format!("{precision} epilogue"), &got, &want, channels, pitch);
-        for from in stage::SUM..=stage::END {
+        for (from, values) in Stage::OBSERVABLE.into_iter().zip(&observed) {
             let out = lab::allocate(lab.device(), precision, pixels * pitch);
             let mut epilogue = full(lab::epilogue_to(&out, channels, pitch, image));
-            epilogue.observed = [0; stage::END];
+            epilogue.observed = Default::default();
             epilogue.from_stage = from as i32;
-            let partial = observed[from - 1].address;
+            let partial = values.address;
             let args = split_k_reduce::Args { partial, splits: 1, pixels: pixels as i32, epilogue };
             let variant = Variant::new(File::SplitKReduce, precision);
             lab::run(lab.device(), &variant, split_k_reduce::grid(&args, precision), &args)
@@ -360,7 +360,7 @@ fn the_whole_epilogue_is_right_and_can_continue_after_every_stage() {
             assert_eq!(
                 lab::download_stored(lab.device(), precision, &out),
                 got,
-                "{precision}, continued after stage {from}"
+                "{precision}, continued after stage {from:?}"
             );
         }
     }

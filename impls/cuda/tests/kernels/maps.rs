@@ -1,8 +1,8 @@
 //! Kernels without tiles: import, depthwise convolution, max-pool, average pool, dense layer.
 
 use cuda::device::host::SCHEDULES;
-use cuda::kernels::args::Activation;
 use cuda::kernels::{File, Variant, average_pool, dense, depthwise, import, maxpool};
+use lower::Activation;
 use spec::Precision;
 
 use crate::lab::{self, Lab, PRECISIONS};

@@ -1,4 +1,5 @@
-//! Weights and folded normalisations, in f64 until they are packed and rounded once.
+//! Learned values as a plan needs them: checked, folded, and in float64, so that they are rounded
+//! only once, when they are packed.
 
 use std::sync::Arc;
 
@@ -6,46 +7,46 @@ use checkpoint::{Param, Weights};
 use spec::model::{BatchNorm, Conv, Linear};
 use spec::{EngineError, Model};
 
-/// The weights of a model, checked against its description. The weights of a convolution are
-/// removed when they are taken for packing, so that a large model is not held twice.
+/// The weights of a model, of which [`Params::new`] has checked names and shapes. The weights of a
+/// convolution are removed when they are taken, so that a model is not held twice while it is
+/// packed.
 pub struct Params(Weights);
 
-/// The weight [out, in / groups, k, k] and the bias `[out]` of a convolution.
+/// Weight [out_channels, in_channels / groups, kernel, kernel] and bias of a convolution.
 pub struct Kernel {
     weight: Arc<Param>,
     bias: Option<Arc<Param>>,
-    taps: usize,
-    inner: usize,
+    /// Positions in the kernel: its height times its width.
+    positions: usize,
+    /// Input channels of a group.
+    channels: usize,
 }
 
 impl Kernel {
-    /// The weight for an output, an input channel and a tap (taps are row-major).
-    pub fn at(&self, output: usize, channel: usize, tap: usize) -> f64 {
-        f64::from(self.weight.data[(output * self.inner + channel) * self.taps + tap])
+    /// The weight for an output channel, an input channel and a position in the kernel, in row-major
+    /// order.
+    pub fn at(&self, output: usize, channel: usize, position: usize) -> f64 {
+        let row = output * self.channels + channel;
+        f64::from(self.weight.data[row * self.positions + position])
     }
 
-    /// The nine taps of a 3x3 kernel.
-    pub fn taps(&self, output: usize, channel: usize) -> [f64; 9] {
-        std::array::from_fn(|tap| self.at(output, channel, tap))
-    }
-
-    /// The bias of an output; 0 if the convolution has none.
+    /// The bias of an output channel; 0 where the convolution has none.
     pub fn bias(&self, output: usize) -> f64 {
         self.bias.as_ref().map_or(0.0, |bias| f64::from(bias.data[output]))
     }
 }
 
-/// y = x * scale + shift, to which a batch normalisation with running statistics reduces.
+/// y = x * scale + shift: a batch normalisation with its running statistics.
 pub struct Affine {
-    /// Scale of each channel.
+    /// One factor for each channel.
     pub scale: Vec<f64>,
-    /// Shift of each channel.
+    /// One summand for each channel.
     pub shift: Vec<f64>,
 }
 
 impl Params {
-    /// Checks the weights: a missing tensor is [`EngineError::MissingWeight`], one of another shape
-    /// [`EngineError::Shape`].
+    /// Checks that the weights have every tensor of the model. A missing tensor is
+    /// [`EngineError::MissingWeight`], one of another shape is [`EngineError::Shape`].
     pub fn new(model: &Model, weights: Weights) -> Result<Self, EngineError> {
         for wanted in model.parameters() {
             let missing = || EngineError::MissingWeight(wanted.name.clone());
@@ -61,35 +62,35 @@ impl Params {
         Ok(Params(weights))
     }
 
-    /// The values of a tensor by name. Fails if it was taken.
+    /// The values of a tensor. Fails if it was taken.
     pub fn get(&self, name: &str) -> Result<&[f32], EngineError> {
         let found = self.0.get(name).ok_or_else(|| EngineError::MissingWeight(name.to_owned()))?;
         Ok(&found.data)
     }
 
-    /// Takes the weights of `conv`; a second call fails, because packing consumes them.
+    /// Takes the weights of a convolution; a second call fails.
     pub fn kernel(&mut self, conv: &Conv) -> Result<Kernel, EngineError> {
         let bias = match conv.bias {
             true => Some(self.take(&format!("{}.bias", conv.name))?),
             false => None,
         };
         let weight = self.take(&format!("{}.weight", conv.name))?;
-        let inner = conv.in_channels / conv.groups;
-        Ok(Kernel { weight, bias, taps: conv.kernel * conv.kernel, inner })
+        let channels = conv.in_channels / conv.groups;
+        Ok(Kernel { weight, bias, positions: conv.kernel * conv.kernel, channels })
     }
 
     /// Takes the weights of a dense layer as those of a 1x1 convolution; a second call fails.
     pub fn dense(&mut self, fc: &Linear) -> Result<Kernel, EngineError> {
         let bias = Some(self.take(&format!("{}.bias", fc.name))?);
         let weight = self.take(&format!("{}.weight", fc.name))?;
-        Ok(Kernel { weight, bias, taps: 1, inner: fc.in_features })
+        Ok(Kernel { weight, bias, positions: 1, channels: fc.in_features })
     }
 
     fn take(&mut self, name: &str) -> Result<Arc<Param>, EngineError> {
         self.0.take(name).ok_or_else(|| EngineError::MissingWeight(name.to_owned()))
     }
 
-    /// The scale and shift of a normalisation.
+    /// A batch normalisation as scale and shift.
     pub fn affine(&self, bn: &BatchNorm) -> Result<Affine, EngineError> {
         let leaf = |name: &str| self.get(&format!("{}.{name}", bn.name));
         let (weight, bias) = (leaf("weight")?, leaf("bias")?);
@@ -102,8 +103,8 @@ impl Params {
         Ok(Affine { scale, shift })
     }
 
-    /// The scale and shift of a normalisation after a convolution, with the convolution's bias
-    /// included.
+    /// The batch normalisation of a convolution's output, with the convolution's bias folded into
+    /// the shift.
     pub fn affine_of(&self, kernel: &Kernel, bn: &BatchNorm) -> Result<Affine, EngineError> {
         let mut affine = self.affine(bn)?;
         for (c, shift) in affine.shift.iter_mut().enumerate() {

@@ -1,18 +1,43 @@
-//! Resizes the positional embedding to the size of the map, once at load, in float64.
+//! Resizes the positional embedding to the size of its map, once at load, in float64.
 //!
-//! It shares no code with the other engines, so that they can check each other;
+//! It shares no code with the engines `scalar` and `torch`, so that a comparison checks both;
 //! `impls/scalar/src/resize` says where each semantics comes from.
 
-use spec::PosEmbed;
+use spec::model::PosEmbedding;
+use spec::{EngineError, PosEmbed};
+
+use crate::fold::Params;
+
+/// An embedding at the size of its map, [height * width, pitch] with zeros in the padding. Fails
+/// where the Flax port divides by zero.
+pub fn resized(
+    engine: &'static str,
+    params: &Params,
+    at: &PosEmbedding,
+    semantics: PosEmbed,
+    pitch: usize,
+) -> Result<Vec<f32>, EngineError> {
+    let mut out = vec![0.0; at.size.0 * at.size.1 * pitch];
+    for (channel, plane) in params.get(&at.name)?.chunks(at.dim * at.dim).enumerate() {
+        let resized = resize(plane, at.dim, at.size, semantics);
+        let resized = resized.ok_or_else(|| EngineError::Backend {
+            engine,
+            message: format!(
+                "{}: pos_embed=flax cannot resize an embedding of {}x{}, because the Flax port \
+                 divides by zero there; use another pos_embed",
+                at.name, at.dim, at.dim
+            ),
+        })?;
+        for (value, slot) in resized.into_iter().zip(out[channel..].iter_mut().step_by(pitch)) {
+            *slot = value as f32;
+        }
+    }
+    Ok(out)
+}
 
 /// Resizes one plane [from, from] to the height and width `to`. None where the Flax port divides by
 /// zero, which it does for `from` = 1.
-pub fn resize(
-    plane: &[f32],
-    from: usize,
-    to: (usize, usize),
-    semantics: PosEmbed,
-) -> Option<Vec<f64>> {
+fn resize(plane: &[f32], from: usize, to: (usize, usize), semantics: PosEmbed) -> Option<Vec<f64>> {
     let value = |y: usize, x: usize| f64::from(plane[y * from + x]);
     if semantics == PosEmbed::Off {
         return Some(vec![0.0; to.0 * to.1]);
