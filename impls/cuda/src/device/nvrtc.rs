@@ -159,8 +159,7 @@ impl Nvrtc {
         let options = self.options(variant, architecture);
         let text = |text: &str| CString::new(text).map_err(|error| failed(error.to_string()));
         let texts = |all: Vec<&str>| all.into_iter().map(text).collect::<Result<Vec<_>, _>>();
-        let headers = HEADERS.iter().filter(|(name, _)| name.ends_with(".cuh"));
-        let (names, sources): (Vec<_>, Vec<_>) = headers.copied().unzip();
+        let (names, sources): (Vec<_>, Vec<_>) = HEADERS.into_iter().unzip();
         let (names, sources) = (texts(names)?, texts(sources)?);
         let options = texts(options.iter().map(String::as_str).collect())?;
         let (source, name) = (text(variant.source())?, text(variant.file())?);

@@ -7,6 +7,8 @@
 use bytemuck::{Pod, Zeroable};
 use lower::Stage;
 
+use super::fields::fields;
+
 /// out = activation(sum * scale + bias + residual) * factor + addend.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -40,6 +42,22 @@ pub struct Epilogue {
     pub wide: i32,
 }
 
+fields!(Epilogue {
+    scale,
+    bias,
+    residual,
+    factor,
+    addend,
+    out,
+    observed,
+    channels,
+    pitch,
+    image_pixels,
+    activation,
+    from_stage,
+    wide
+});
+
 /// One input of a convolution.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -68,6 +86,8 @@ pub struct Source {
     pub unused: i32,
 }
 
+fields!(Source { x, weights, gate, height, width, pitch, kernel, stride, padding, k, unused });
+
 /// Shape of the result of a convolution.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -81,3 +101,5 @@ pub struct Extent {
     /// Rows of the weights, which are the channels without padding.
     pub outputs: i32,
 }
+
+fields!(Extent { pixels, height, width, outputs });

@@ -3,6 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use spec::Precision;
 
+use super::fields::fields;
 use super::{blocks, vector};
 
 /// Bytes of shared memory for each thread: a vector of f32 sums, 8 values at most.
@@ -24,6 +25,8 @@ pub struct Args {
     /// Channels with padding.
     pub pitch: i32,
 }
+
+fields!(Args { x, out, pixels, pitch });
 
 /// The grid for a number of images.
 pub fn grid(args: &Args, images: usize, precision: Precision) -> [u32; 3] {

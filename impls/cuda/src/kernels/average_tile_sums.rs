@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::fields::fields;
 use super::tile_sums::TileSums;
 use super::{THREADS, blocks};
 
@@ -18,6 +19,8 @@ pub struct Args {
     /// Pixels of a tile.
     pub tile_pixels: i32,
 }
+
+fields!(Args { tile_sums, out, pitch, tile_pixels });
 
 /// The grid for a number of images.
 pub fn grid(args: &Args, images: usize) -> [u32; 3] {

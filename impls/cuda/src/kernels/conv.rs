@@ -4,6 +4,7 @@ use bytemuck::{Pod, Zeroable};
 use spec::Precision;
 
 use super::args::{Epilogue, Extent, Source};
+use super::fields::fields;
 use super::tile::Tiling;
 use super::tile_sums::TileSums;
 use super::{File, Variant, blocks};
@@ -30,6 +31,8 @@ pub struct Args {
     /// What happens to the sums.
     pub epilogue: Epilogue,
 }
+
+fields!(Args { sources, extent, init, partial, source_count, splits, tile_sums, epilogue });
 
 /// The kernel for a tiling; `gated` if any source has a gate.
 pub fn variant(precision: Precision, tiling: Tiling, gated: bool) -> Variant {

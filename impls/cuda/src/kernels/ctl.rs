@@ -4,6 +4,7 @@ use bytemuck::{Pod, Zeroable};
 use spec::Precision;
 
 use super::args::{Epilogue, Extent, Source};
+use super::fields::fields;
 use super::tile::{CTL_TILES, Machine, Tile};
 use super::{File, Variant, blocks};
 
@@ -12,7 +13,7 @@ use super::{File, Variant, blocks};
 #[repr(C)]
 pub struct Args {
     /// The short 3x3 convolution, of the block's input.
-    pub short: Source,
+    pub short_conv: Source,
     /// The last 3x3 convolution of the global branch.
     pub glo_out: Source,
     /// The temporal 1x1 convolution, of the gated input.
@@ -26,6 +27,8 @@ pub struct Args {
     /// What happens to the sums.
     pub epilogue: Epilogue,
 }
+
+fields!(Args { short_conv, glo_out, temporal, extent, short_bias, glo_out_bias, epilogue });
 
 /// The kernel for a tile; `gated` if the temporal convolution has a gate.
 pub fn variant(precision: Precision, tile: Tile, gated: bool) -> Variant {

@@ -3,6 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::blocks;
+use super::fields::fields;
 
 /// Outputs of a block: one for each warp.
 const OUTPUTS: usize = 8;
@@ -40,6 +41,21 @@ pub struct Args {
     /// A [`lower::Activation`].
     pub activation: i32,
 }
+
+fields!(Args {
+    x,
+    weights,
+    scale,
+    bias,
+    out,
+    observed,
+    images,
+    inputs,
+    in_pitch,
+    outputs,
+    out_pitch,
+    activation
+});
 
 /// The grid: groups of outputs, groups of images.
 pub fn grid(args: &Args) -> [u32; 3] {

@@ -4,6 +4,7 @@ use bytemuck::{Pod, Zeroable};
 use spec::Precision;
 
 use super::args::Epilogue;
+use super::fields::fields;
 use super::{THREADS, blocks, vector};
 
 /// `DepthwiseArgs` of the kernel.
@@ -29,6 +30,8 @@ pub struct Args {
     /// What happens to the sums; the input has the same pitch.
     pub epilogue: Epilogue,
 }
+
+fields!(Args { x, weights, images, height, width, out_height, out_width, unused, epilogue });
 
 /// The grid: one thread for each vector of the result.
 pub fn grid(args: &Args, precision: Precision) -> [u32; 3] {

@@ -1,5 +1,6 @@
 // The only file with inline PTX: the primitives that the kernels are written in. With EMULATE defined, the
-// same names are implemented on the host (emulate.hpp), so that every kernel runs where there is no GPU.
+// same names are implemented on the host (device/host/emulate.hpp), so that every kernel runs where there is
+// no GPU.
 //
 // Definitions that the compiler is given (Variant::defines in mod.rs):
 //   PRECISION_F32, _TF32, _BF16 or _F16   how numbers are stored and multiplied; sums are always float32

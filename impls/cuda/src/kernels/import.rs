@@ -3,6 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use spec::Precision;
 
+use super::fields::fields;
 use super::{THREADS, blocks, vector};
 
 /// `ImportArgs` of the kernel.
@@ -22,6 +23,8 @@ pub struct Args {
     /// Channels with padding.
     pub pitch: i32,
 }
+
+fields!(Args { clip, out, images, pixels, planes, pitch });
 
 /// The grid: pixels, vectors of channels.
 pub fn grid(args: &Args, precision: Precision) -> [u32; 3] {

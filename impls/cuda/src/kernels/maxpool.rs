@@ -4,6 +4,7 @@ use bytemuck::{Pod, Zeroable};
 use spec::Precision;
 
 use super::args::Epilogue;
+use super::fields::fields;
 use super::{THREADS, blocks, vector};
 
 /// `MaxPoolArgs` of the kernel.
@@ -27,6 +28,8 @@ pub struct Args {
     /// What happens to the maxima; the input has the same pitch.
     pub epilogue: Epilogue,
 }
+
+fields!(Args { x, images, height, width, out_height, out_width, unused, epilogue });
 
 /// The grid: one thread for each vector of the result.
 pub fn grid(args: &Args, precision: Precision) -> [u32; 3] {

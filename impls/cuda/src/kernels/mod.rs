@@ -7,6 +7,7 @@ pub mod conv;
 pub mod ctl;
 pub mod dense;
 pub mod depthwise;
+pub mod fields;
 pub mod import;
 pub mod maxpool;
 pub mod normalize;
@@ -19,10 +20,9 @@ use spec::Precision;
 
 pub use tile::{Machine, Tile};
 
-/// Name and text of the files that the kernels include.
-pub const HEADERS: [(&str, &str); 6] = [
+/// Name and text of the files that the kernels include on a GPU.
+pub const HEADERS: [(&str, &str); 5] = [
     ("device.cuh", include_str!("device.cuh")),
-    ("emulate.hpp", include_str!("emulate.hpp")),
     ("epilogue.cuh", include_str!("epilogue.cuh")),
     ("mainloop.cuh", include_str!("mainloop.cuh")),
     ("tile.cuh", include_str!("tile.cuh")),
@@ -66,6 +66,8 @@ struct Entry {
     source: &'static str,
     /// Size of the kernel's one argument.
     args_bytes: usize,
+    /// The offset of each number in the argument, by its path in C++.
+    offsets: fn() -> Vec<(String, usize)>,
 }
 
 /// A row of the table for the kernel `$name` in `$name.cu`, whose arguments the module `$name`
@@ -78,6 +80,7 @@ macro_rules! entry {
             kernel: stringify!($name),
             source: include_str!(concat!(stringify!($name), ".cu")),
             args_bytes: size_of::<$name::Args>(),
+            offsets: fields::offsets::<$name::Args>,
         }
     };
 }
@@ -96,14 +99,13 @@ const FILES: [Entry; 11] = [
     entry!(TileSums, tile_sums),
 ];
 
-/// Name of each kernel's file, and the SHA-256 over it and all headers that it may include on a
-/// GPU. `gpu-check` records it, so that a report can tell whether a kernel has changed since.
+/// Name of each kernel's file, and the SHA-256 over it and all headers that it may include.
+/// `gpu-check` records it, so that a report can tell whether a kernel has changed since.
 pub fn digests() -> Vec<(&'static str, String)> {
-    let headers = HEADERS.iter().filter(|(name, _)| name.ends_with(".cuh"));
     let digest = |source: &str| {
         let mut hash = Sha256::new();
         hash.update(source);
-        headers.clone().for_each(|(_, text)| hash.update(text));
+        HEADERS.iter().for_each(|(_, text)| hash.update(text));
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     };
     FILES.iter().map(|entry| (entry.file_name, digest(entry.source))).collect()
@@ -170,6 +172,12 @@ impl Variant {
     /// Size of the kernel's one argument in bytes.
     pub fn args_bytes(&self) -> usize {
         self.entry().args_bytes
+    }
+
+    /// The offset in bytes of each number in the kernel's one argument, by its path in C++ such as
+    /// `sources[1].x`.
+    pub fn offsets(&self) -> Vec<(String, usize)> {
+        (self.entry().offsets)()
     }
 
     /// Threads in a block.

@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::fields::fields;
 use super::{THREADS, blocks};
 
 /// `NormalizeArgs` of the kernel.
@@ -25,6 +26,8 @@ pub struct Args {
     /// Alignment.
     pub unused: i32,
 }
+
+fields!(Args { rgb, clip, mean, std, images, frames, pixels, unused });
 
 /// The grid: one thread for each pixel of each frame.
 pub fn grid(args: &Args) -> [u32; 3] {

@@ -4,6 +4,7 @@ use bytemuck::{Pod, Zeroable};
 use spec::Precision;
 
 use super::args::Epilogue;
+use super::fields::fields;
 use super::{THREADS, blocks, vector};
 
 /// `SplitKReduceArgs` of the kernel.
@@ -19,6 +20,8 @@ pub struct Args {
     /// What happens to the sums.
     pub epilogue: Epilogue,
 }
+
+fields!(Args { partial, splits, pixels, epilogue });
 
 /// The grid: one thread for each vector of the result.
 pub fn grid(args: &Args, precision: Precision) -> [u32; 3] {

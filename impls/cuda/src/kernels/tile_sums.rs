@@ -3,6 +3,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::fields::fields;
 use super::{THREADS, blocks};
 
 /// `TileSums` of the kernels: one sum for each tile, image that it touches, and channel.
@@ -16,6 +17,8 @@ pub struct TileSums {
     /// The most images that a tile touches, from [`segments`].
     pub segments: i32,
 }
+
+fields!(TileSums { sums, image_pixels, segments });
 
 /// The most images of `image_pixels` pixels that a tile of `tile_pixels` pixels can touch.
 pub fn segments(tile_pixels: usize, image_pixels: usize) -> usize {
@@ -39,6 +42,8 @@ pub struct Args {
     /// Alignment.
     pub unused: i32,
 }
+
+fields!(Args { x, tile_sums, pixels, pitch, tile_pixels, unused });
 
 /// The grid: tiles, groups of channels.
 pub fn grid(args: &Args) -> [u32; 3] {

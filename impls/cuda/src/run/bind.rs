@@ -264,7 +264,7 @@ impl Bound<'_> {
         let (short, glo_out, temporal) =
             (conv(block.short), conv(block.glo_out), conv(block.temporal));
         let args = ctl::Args {
-            short: self.source(&short.inputs[0]),
+            short_conv: self.source(&short.inputs[0]),
             glo_out: self.source(&glo_out.inputs[0]),
             temporal: self.source(&temporal.inputs[0]),
             extent: self.extent(&temporal.epilogue.out),

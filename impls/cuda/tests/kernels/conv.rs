@@ -427,7 +427,7 @@ fn the_fused_block_is_right_over_edge_shapes() {
             for tile in CTL_TILES {
                 let out = lab::allocate(lab.device(), precision, pixels * pitch);
                 let args = ctl::Args {
-                    short: a.source,
+                    short_conv: a.source,
                     glo_out: b.source,
                     temporal: c.source,
                     extent: Extent {

@@ -54,6 +54,20 @@ macro_rules! edit {
 }
 
 #[test]
+fn fields_of_an_argument_in_another_order_are_noticed() {
+    let Some(noticed) = conv(edit!(
+        "conv.cu",
+        "int source_count;    // 1 or 2\n    int splits;",
+        "int splits;\n    int source_count;"
+    )) else {
+        return;
+    };
+    let reason = "offsetof(KernelArgs, source_count) differs from the Rust side";
+    assert!(noticed.errors.iter().all(|e| e.contains(reason)), "{noticed:?}");
+    assert_eq!(noticed.errors.len(), SCHEDULES.len());
+}
+
+#[test]
 fn a_missing_barrier_is_noticed() {
     let Some(noticed) = conv(edit!(
         "mainloop.cuh",

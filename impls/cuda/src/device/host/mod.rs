@@ -1,16 +1,27 @@
-//! The host as an emulated GPU: g++ compiles the same `.cu` files with `kernels/emulate.hpp`.
+//! The host as an emulated GPU: g++ compiles the same `.cu` files with `emulate.hpp`.
 
 #![allow(unsafe_code, reason = "loads compiled kernels and calls them")]
+
+mod guarded;
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::process::Command;
 
 use libloading::Library;
+use lower::{Activation, Stage};
 use spec::EngineError;
 
 use super::{Device, Kernel, Launch, Memory, Recording, cache, failed};
+use crate::kernels::fields::{fields, offsets};
 use crate::kernels::{HEADERS, Machine, Variant};
+
+/// Name and text of the files that turn a kernel into a program of the host.
+const SOURCES: [(&str, &str); 3] = [
+    ("emulate.hpp", include_str!("emulate.hpp")),
+    ("fibers.hpp", include_str!("fibers.hpp")),
+    ("warp.hpp", include_str!("warp.hpp")),
+];
 
 /// The order in which threads run, and when asynchronous copies arrive. A kernel whose result
 /// depends on it has a race.
@@ -31,7 +42,7 @@ pub const SCHEDULES: [Schedule; 5] = [
     Schedule { order: 3, eager: true },
 ];
 
-/// The same layout as `emulate::Launch` in `kernels/emulate.hpp`.
+/// The same layout as `emulate::Launch` in `fibers.hpp`.
 #[repr(C)]
 struct LaunchParams {
     grid: [c_int; 3],
@@ -41,6 +52,8 @@ struct LaunchParams {
     eager: c_int,
     unused: c_int,
 }
+
+fields!(LaunchParams { grid, threads, shared_bytes, order, eager, unused });
 
 /// `emulate_launch` of a compiled kernel: parameters, argument, and where bank conflicts are
 /// counted. Returns null or an error message.
@@ -87,6 +100,32 @@ fn compiler() -> String {
     std::env::var("CXX").unwrap_or_else(|_| "g++".to_owned())
 }
 
+/// The file that is compiled: the kernel, and assertions that its numbers have the same meaning in
+/// C++ as in Rust.
+fn main_file(variant: &Variant) -> String {
+    let mut text = format!("#include \"{}\"\n#include \"epilogue.cuh\"\n", variant.file());
+    let mut same = |what: String, number: usize| {
+        text +=
+            &format!("static_assert({what} == {number}, \"{what} differs from the Rust side\");\n");
+    };
+    for (field, offset) in variant.offsets() {
+        same(format!("offsetof(KernelArgs, {field})"), offset);
+    }
+    for (field, offset) in offsets::<LaunchParams>() {
+        same(format!("offsetof(emulate::Launch, {field})"), offset);
+    }
+    for stage in Stage::OBSERVABLE {
+        same(format!("{stage:?}").to_uppercase(), stage as usize);
+    }
+    for activation in [Activation::Identity, Activation::Relu, Activation::Sigmoid] {
+        same(format!("{activation:?}").to_uppercase(), activation as usize);
+    }
+    text
+}
+
+/// The name of [`main_file`].
+const MAIN: &str = "main.cpp";
+
 impl Host {
     /// An emulated GPU with a number of multiprocessors. Fails if there is no C++ compiler, or if
     /// the machine is not x86-64 with Linux.
@@ -125,10 +164,14 @@ impl Host {
     /// Path of the shared library of a kernel, from the cache if it was compiled before.
     fn compile(&self, variant: &Variant) -> Result<std::path::PathBuf, EngineError> {
         let (compiler, defines) = (compiler(), variant.defines());
-        let files: Vec<(&str, String)> = std::iter::once((variant.file(), variant.source()))
-            .chain(HEADERS)
-            .map(|(name, text)| (name, self.text(name, text)))
-            .collect();
+        let main = main_file(variant);
+        let files: Vec<(&str, String)> =
+            [(MAIN, main.as_str()), (variant.file(), variant.source())]
+                .into_iter()
+                .chain(HEADERS)
+                .chain(SOURCES)
+                .map(|(name, text)| (name, self.text(name, text)))
+                .collect();
         let version = Command::new(&compiler).arg("--version").output();
         let version = version.map(|output| output.stdout).unwrap_or_default();
         let joined = (FLAGS.join(" "), defines.join(" "));
@@ -145,7 +188,7 @@ impl Host {
             let output = Command::new(&compiler)
                 .args(FLAGS)
                 .args(&defines)
-                .arg(folder.path().join(variant.file()))
+                .arg(folder.path().join(MAIN))
                 .arg("-o")
                 .arg(&made)
                 .output()
@@ -281,55 +324,5 @@ impl Device for Host {
 
     fn synchronize(&mut self) -> Result<(), EngineError> {
         Ok(())
-    }
-}
-
-/// Memory between two inaccessible pages, so that a kernel that leaves it causes a fault.
-mod guarded {
-    use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
-
-    /// An allocation that ends, rounded up to 16 bytes, where the second inaccessible page starts.
-    pub struct Pages {
-        base: *mut u8,
-        total: usize,
-        start: *mut u8,
-    }
-
-    // SAFETY: the pages belong to this value alone, and a mapping is not bound to a thread.
-    unsafe impl Send for Pages {}
-
-    impl Pages {
-        pub fn new(bytes: usize) -> std::io::Result<Self> {
-            let page = rustix::param::page_size();
-            let inner = bytes.max(1).next_multiple_of(page);
-            let total = inner + 2 * page;
-            // SAFETY: the system chooses an unused address, so no other memory is affected. All
-            // offsets lie within the `total` bytes of the mapping.
-            unsafe {
-                let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-                let base = mmap_anonymous(std::ptr::null_mut(), total, ProtFlags::empty(), flags)?;
-                let base = base.cast::<u8>();
-                let pages = Pages {
-                    base,
-                    total,
-                    start: base.add(page + inner - bytes.next_multiple_of(16)),
-                };
-                let open = MprotectFlags::READ | MprotectFlags::WRITE;
-                mprotect(base.add(page).cast(), inner, open)?;
-                Ok(pages)
-            }
-        }
-
-        pub fn start(&self) -> *mut u8 {
-            self.start
-        }
-    }
-
-    impl Drop for Pages {
-        fn drop(&mut self) {
-            // SAFETY: `new` mapped `total` bytes at `base`, and nothing uses them after the drop. A
-            // failure only leaves them mapped.
-            let _ = unsafe { munmap(self.base.cast(), self.total) };
-        }
     }
 }

@@ -1,21 +1,13 @@
-// The primitives of device.cuh on the host, so that kernels can be tested without a GPU.
+// Runs a grid on the host: one block after another, each with a fiber for every thread.
 //
-// The blocks of a grid run one after another. The threads of a block are fibers, which switch only at barriers
-// and at warp-wide operations (ldmatrix, mma.sync, shuffles). A Launch fixes a schedule: the order in which
-// fibers run, and when asynchronous copies arrive. A kernel whose result depends on the schedule has a race.
-//
-// The emulator finds
-//   - a missing barrier: shared memory starts as NaN, and some schedule reads it too early;
-//   - a wait that is too weak: lazy copies arrive at the wait, eager ones at once;
-//   - a barrier that only some threads reach;
-//   - misaligned access, at which UBSan traps;
-//   - access outside a buffer: global buffers and shared memory end at an inaccessible page;
-//   - bank conflicts of ldmatrix, which are counted.
-// It does not reproduce how tensor cores round.
+// Fibers switch only at barriers and at warp-wide operations (warp.hpp). A Launch fixes a schedule: the order
+// in which fibers run, and when asynchronous copies arrive. A kernel whose result depends on the schedule has
+// a race.
 #pragma once
 #include <csetjmp>
 #include <csignal>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -25,16 +17,12 @@
 #include <unistd.h>
 #include <vector>
 
-struct alignas(16) uint4 {
-    u32 x, y, z, w;
-};
-
 namespace emulate {
 
 constexpr int MAX_THREADS = 1024;
 constexpr size_t STACK = 64 * 1024;
 
-// The same layout as `LaunchParams` in device/host.rs.
+// The same layout as `LaunchParams` in mod.rs.
 struct Launch {
     int grid[3];
     int threads;
@@ -142,125 +130,6 @@ inline u32 next_random(u32 below) {
     block->random ^= block->random >> 7;
     block->random ^= block->random << 17;
     return static_cast<u32>(block->random % below);
-}
-
-// Performs copies.
-inline void complete(const std::vector<Copy>& copies) {
-    for (const Copy& copy : copies) {
-        if (copy.valid)
-            memcpy(copy.to, copy.from, 16);
-        else
-            memset(copy.to, 0, 16);
-    }
-}
-
-inline float half_to_float(u16 bits) {
-    _Float16 v;
-    memcpy(&v, &bits, 2);
-    return v;
-}
-
-inline float bits_to_float(u32 bits) {
-    float v;
-    memcpy(&v, &bits, 4);
-    return v;
-}
-
-// Value `at` of a vector of words in the storage format.
-inline float element(const u32* words, int at) {
-#if defined(PRECISION_F32) || defined(PRECISION_TF32)
-    return bits_to_float(words[at]);
-#else
-    u16 bits = static_cast<u16>(words[at / 2] >> (at % 2 * 16));
-#if defined(PRECISION_F16)
-    return half_to_float(bits);
-#else
-    return bits_to_float(static_cast<u32>(bits) << 16);
-#endif
-#endif
-}
-
-enum { MATRICES, MULTIPLY, SHUFFLE };
-
-// ldmatrix.x4; counts bank conflicts. The eight rows of a matrix are 16 bytes each, and the banks of shared
-// memory repeat every 128 bytes, so two rows conflict if their addresses are equal modulo 128.
-inline void load_matrices_of(Fiber* warp) {
-    for (int matrix = 0; matrix < 4; matrix++) {
-        u32 banks = 0;
-        for (int row = 0; row < 8; row++) {
-            Fiber& source = warp[matrix * 8 + row];
-            uintptr_t address = reinterpret_cast<uintptr_t>(source.row);
-            if (address % 16) fail("ldmatrix: a row is not aligned to 16 bytes");
-            u32 bank = 1u << (address / 16 % 8);
-            block->conflicts += (banks & bank) != 0;
-            banks |= bank;
-            for (int column = 0; column < 4; column++)
-                memcpy(&warp[row * 4 + column].matrices[matrix],
-                       static_cast<const u8*>(source.row) + column * 4, 4);
-        }
-    }
-}
-
-// mma.sync with the fragment layouts of the PTX manual: m16n8k16 for 16-bit values, m16n8k8 for TF32. Sums in
-// float32, in the order of k.
-inline void multiply_of(Fiber* warp) {
-    constexpr int PER_WORD = sizeof(u32) / sizeof(
-#if defined(PRECISION_F32) || defined(PRECISION_TF32)
-        u32
-#else
-        u16
-#endif
-    );
-    constexpr int K = 8 * PER_WORD;
-    float a[16][K], b[K][8];
-    for (int lane = 0; lane < 32; lane++) {
-        Fiber& f = warp[lane];
-        for (int word = 0; word < 4; word++) {
-            for (int i = 0; i < PER_WORD; i++) {
-                int k = word / 2 * 4 * PER_WORD + lane % 4 * PER_WORD + i;
-                a[lane / 4 + word % 2 * 8][k] = element(&f.a[word], i);
-                if (word < 2) b[word * 4 * PER_WORD + lane % 4 * PER_WORD + i][lane / 4] = element(&f.b[word], i);
-            }
-        }
-    }
-    for (int lane = 0; lane < 32; lane++) {
-        for (int i = 0; i < 4; i++) {
-            float sum = warp[lane].d[i];
-            for (int k = 0; k < K; k++)
-                sum += a[lane / 4 + i / 2 * 8][k] * b[k][lane % 4 * 2 + i % 2];
-            warp[lane].d[i] = sum;
-        }
-    }
-}
-
-// shfl.sync.bfly.
-inline void shuffle_of(Fiber* warp) {
-    float values[32];
-    for (int lane = 0; lane < 32; lane++) values[lane] = warp[lane].value;
-    for (int lane = 0; lane < 32; lane++) warp[lane].value = values[lane ^ warp[lane].mask];
-}
-
-// A warp-wide operation: the last lane that arrives performs it for all lanes.
-inline void run_by_warp(int operation) {
-    Fiber& f = self();
-    f.operation = operation;
-    f.state = IN_WARP;
-    int first = block->current / 32 * 32;
-    Fiber* warp = &block->fibers[first];
-    bool all = true;
-    for (int lane = 0; lane < 32; lane++) {
-        all = all && first + lane < block->launch.threads && warp[lane].state == IN_WARP;
-        if (warp[lane].state == IN_WARP && warp[lane].operation != operation)
-            fail("the lanes of a warp called different warp-wide operations");
-    }
-    if (all) {
-        if (operation == MATRICES) load_matrices_of(warp);
-        if (operation == MULTIPLY) multiply_of(warp);
-        if (operation == SHUFFLE) shuffle_of(warp);
-        for (int lane = 0; lane < 32; lane++) warp[lane].state = READY;
-        if (block->launch.order < 2) return;
-    }
-    switch_to_scheduler();
 }
 
 // Runs a thread until it switches back.
@@ -421,105 +290,3 @@ inline const char* run(const Launch& launch, const std::function<void()>& body, 
 }
 
 }  // namespace emulate
-
-#define KERNEL(name, Args, count)                                                                           \
-    static_assert(sizeof(Args) == ARGS_BYTES, "the argument struct differs in size from the Rust side");    \
-    static void kernel_body(const Args& args);                                                              \
-    extern "C" const char* emulate_launch(const emulate::Launch* launch, const void* args, long* conflicts) {\
-        if (launch->threads != (count)) return "the launch has another number of threads than the kernel";  \
-        Args copy;                                                                                          \
-        memcpy(&copy, args, sizeof copy);                                                                   \
-        return emulate::run(*launch, [&] { kernel_body(copy); }, conflicts);                                \
-    }                                                                                                       \
-    static void kernel_body(const Args& args)
-
-static inline int thread_index() { return emulate::block->current; }
-static inline int block_x() { return emulate::block->index[0]; }
-static inline int block_y() { return emulate::block->index[1]; }
-static inline int block_z() { return emulate::block->index[2]; }
-
-static inline void sync_threads() {
-    emulate::self().state = emulate::AT_BARRIER;
-    emulate::switch_to_scheduler();
-}
-
-static inline float shuffle_xor(float v, int mask) {
-    emulate::Fiber& f = emulate::self();
-    f.value = v;
-    f.mask = mask;
-    emulate::run_by_warp(emulate::SHUFFLE);
-    return f.value;
-}
-
-static inline float add(float a, float b) { return a + b; }
-static inline float mul(float a, float b) { return a * b; }
-static inline float fma_(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
-static inline float divide(float a, float b) { return a / b; }
-static inline float exponential(float v) { return std::exp(v); }
-
-static inline u8* shared_memory() { return emulate::block->shared; }
-
-static inline void copy_async(void* to, const void* from, bool valid) {
-    if (reinterpret_cast<uintptr_t>(to) % 16 || reinterpret_cast<uintptr_t>(from) % 16)
-        emulate::fail("cp.async: an address is not aligned to 16 bytes");
-    emulate::self().open.push_back({to, from, valid});
-    if (emulate::block->launch.eager) emulate::complete({{to, from, valid}});
-}
-
-static inline void commit() {
-    emulate::Fiber& f = emulate::self();
-    f.groups.push_back(std::move(f.open));
-    f.open.clear();
-}
-
-template <int GROUPS>
-static inline void wait() {
-    emulate::Fiber& f = emulate::self();
-    while (f.groups.size() > GROUPS) {
-        if (!emulate::block->launch.eager) emulate::complete(f.groups.front());
-        f.groups.erase(f.groups.begin());
-    }
-}
-
-static inline void load_matrices(u32 (&r)[4], const void* row) {
-    emulate::Fiber& f = emulate::self();
-    f.row = row;
-    emulate::run_by_warp(emulate::MATRICES);
-    memcpy(r, f.matrices, sizeof r);
-}
-
-static inline void multiply_matrices(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-    emulate::Fiber& f = emulate::self();
-    memcpy(f.a, a, sizeof a);
-    f.b[0] = b0;
-    f.b[1] = b1;
-    f.d = d;
-    emulate::run_by_warp(emulate::MULTIPLY);
-}
-
-// To nearest, ties away from zero, as cvt.rna.tf32 does.
-static inline u32 round_tf32(u32 bits) {
-#if defined(PRECISION_TF32)
-    return (bits & 0x7f800000u) == 0x7f800000u ? bits : (bits + 0x1000u) & ~0x1fffu;
-#else
-    return bits;
-#endif
-}
-
-static inline float float_of(u32 bits) { return emulate::bits_to_float(bits); }
-
-static inline u16 round_16(float v) {
-#if defined(PRECISION_F16)
-    _Float16 half = static_cast<_Float16>(v);
-    u16 bits;
-    memcpy(&bits, &half, 2);
-    return bits;
-#else
-    u32 bits;
-    memcpy(&bits, &v, 4);
-    if (v != v) return 0x7fff;
-    return static_cast<u16>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-#endif
-}
-
-static inline float widen_f16(u16 bits) { return emulate::half_to_float(bits); }
