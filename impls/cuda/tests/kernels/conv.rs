@@ -330,23 +330,38 @@ fn the_whole_epilogue_is_right_and_can_continue_after_every_stage() {
         let tiling = Tiling { tile: TILES[2], splits: 1 };
         let got =
             outputs(lab.device(), &case, precision, tiling, (uploaded.source, None), full).unwrap();
-        let sums = expected_outputs(&case, precision, &values);
-        let want: Vec<(f64, f64)> = (0..pixels * channels)
+        // For each output the value after each stage, and the size of the sum.
+        let exact: Vec<([f64; 5], f64)> = (0..pixels * channels)
             .map(|at| {
                 let (pixel, c) = (at / channels, at % channels);
                 let (sum, size) = values.sum(&case, precision, pixel, c);
                 let linear = f64::from(scale[c] as f32) * sum
                     + f64::from(bias[c] as f32)
                     + lab::stored(precision, residual[at]);
-                let value = 1.0 / (1.0 + (-linear).exp()) * factor[at]
-                    + addend[(pixel % image) * channels + c];
-                // The slope of the sigmoid is 1/4 at most, and about ten roundings follow the sum.
-                let tolerance = lab::tolerance(precision, 171, size + 4.0, value.abs() + 1.0);
-                (value, tolerance)
+                let sigmoid = 1.0 / (1.0 + (-linear).exp());
+                let product = sigmoid * factor[at];
+                let end = product + addend[(pixel % image) * channels + c];
+                ([sum, linear, sigmoid, product, end], size)
             })
             .collect();
-        assert_eq!(sums.len(), want.len());
-        lab::compare(&format!("{precision} epilogue"), &got, &want, channels, pitch);
+        let want = |stage: Stage, precision| -> Vec<(f64, f64)> {
+            let values = exact.iter().map(|(values, size)| (values[stage as usize - 1], size));
+            // Scale is below 1, and the slope of the sigmoid is 1/4 at most. About ten roundings
+            // follow the sum.
+            let tolerance =
+                |value: f64, size| lab::tolerance(precision, 171, size + 4.0, value.abs() + 1.0);
+            values.map(|(value, size)| (value, tolerance(value, size))).collect()
+        };
+        let what = format!("{precision} epilogue");
+        lab::compare(&what, &got, &want(Stage::End, precision), channels, pitch);
+        for (stage, memory) in Stage::OBSERVABLE.into_iter().zip(&observed) {
+            let rows = lab::download_f32(lab.device(), memory);
+            // The padding becomes zeros only after the last stage.
+            let got: Vec<f64> =
+                rows.chunks(pitch).flat_map(|row| &row[..channels]).copied().collect();
+            let what = format!("{what}, observed after {stage:?}");
+            lab::compare(&what, &got, &want(stage, Precision::F32), channels, channels);
+        }
         for (from, values) in Stage::OBSERVABLE.into_iter().zip(&observed) {
             let out = lab::allocate(lab.device(), precision, pixels * pitch);
             let mut epilogue = full(lab::epilogue_to(&out, channels, pitch, image));
