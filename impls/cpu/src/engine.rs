@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use checkpoint::Weights;
 use lower::{Stage, tap};
-use spec::{Engine, EngineError, Model, Precision, Tap, Tensor};
+use spec::{Engine, EngineError, Model, Precision, Profile, StepTime, Tap, Tensor};
 
 use crate::element::Bf16;
 use crate::isa::{DetectedIsa, HasKernels, Isa, Kernels};
@@ -33,22 +33,6 @@ pub struct Options {
     /// Fills the workspace with NaN before each run, so that a value which is read before it is
     /// written makes the output NaN. For tests.
     pub poison: bool,
-}
-
-/// The measured time of one step.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Timed {
-    /// Name of a module that the step computes.
-    pub name: String,
-    /// The kind of work, such as `expand 1x1`.
-    pub kind: &'static str,
-    /// Multiply-accumulates of the convolutions that the step computes, for the whole batch.
-    /// Winograd layers count as direct convolutions.
-    pub macs: u64,
-    /// Bytes of weights, inputs and outputs of the step, for the whole batch.
-    pub bytes: u64,
-    /// Elapsed time in seconds.
-    pub seconds: f64,
 }
 
 /// The fast engine on the CPU, with activations and weights stored in f32 or [`Bf16`].
@@ -216,21 +200,6 @@ impl<E: Format> Cpu<E> {
     /// The steps of the plan: name of the module, kind of work, algorithm.
     pub fn steps(&self) -> impl Iterator<Item = (&str, &'static str, &'static str)> {
         self.plan.steps.iter().map(|step| (step.name.as_str(), step.kind, algorithm(&step.op)))
-    }
-
-    /// Runs a batch and returns the time of each step.
-    pub fn profile(&mut self, input: &Tensor) -> Result<Vec<Timed>, EngineError> {
-        let mut seconds = vec![0.0; self.plan.steps.len()];
-        self.run(input, &mut spec::Ignore, Some(&mut seconds))?;
-        let clips = input.shape[0];
-        let timed = self.plan.steps.iter().zip(seconds).map(|(step, seconds)| Timed {
-            name: step.name.clone(),
-            kind: step.kind,
-            macs: step.macs * clips as u64,
-            bytes: bytes(&step.op, clips),
-            seconds,
-        });
-        Ok(timed.collect())
     }
 
     fn run(
@@ -458,5 +427,25 @@ impl<E: Format> Engine for Cpu<E> {
 
     fn forward(&mut self, input: &Tensor, tap: &mut dyn Tap) -> Result<Tensor, EngineError> {
         self.run(input, tap, None)
+    }
+
+    fn as_profile(&mut self) -> Option<&mut dyn Profile> {
+        Some(self)
+    }
+}
+
+impl<E: Format> Profile for Cpu<E> {
+    fn profile(&mut self, input: &Tensor) -> Result<Vec<StepTime>, EngineError> {
+        let mut seconds = vec![0.0; self.plan.steps.len()];
+        self.run(input, &mut spec::Ignore, Some(&mut seconds))?;
+        let clips = input.shape[0];
+        let timed = self.plan.steps.iter().zip(seconds).map(|(step, seconds)| StepTime {
+            name: step.name.clone(),
+            kind: step.kind,
+            macs: step.macs * clips as u64,
+            bytes: bytes(&step.op, clips),
+            seconds,
+        });
+        Ok(timed.collect())
     }
 }

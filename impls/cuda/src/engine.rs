@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use checkpoint::Weights;
 use lower::tap;
-use spec::{Engine, EngineError, Frames, Ignore, Model, Module, Precision, Tap, Tensor};
+use spec::{
+    Engine, EngineError, Frames, Ignore, Model, Module, Precision, Profile, StepTime, Tap, Tensor,
+};
 
 use crate::device::{Device, Gpu, Launch, Memory, Recording, failed};
 use crate::kernels::{File, Tile, Variant, is_half, normalize};
@@ -30,6 +32,8 @@ pub struct Cuda {
     // the device.
     prepared: Vec<Prepared>,
     arena: Option<Memory>,
+    /// The clips that [`Profile::timed`] has left in the arena, if nothing was written there since.
+    timed_clips: Option<Vec<f32>>,
     frames: Option<Memory>,
     constants: Memory,
     device: Box<dyn Device>,
@@ -44,28 +48,6 @@ struct Prepared {
     unfused: bool,
     /// All launches of a batch, recorded when it first runs without an observer.
     recording: Option<Recording>,
-}
-
-/// Clips that [`Cuda::stage`] has copied to the device.
-#[derive(Debug, Clone, Copy)]
-pub struct Staged {
-    clips: usize,
-}
-
-/// An action and how long it took.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Timed {
-    /// Name of the step; of a fused block, that of the temporal convolution.
-    pub name: String,
-    /// The kind of work, by which a profile groups actions.
-    pub kind: &'static str,
-    /// Multiply-accumulates of the named step for the whole batch. A fused block counts only its
-    /// temporal convolution.
-    pub macs: u64,
-    /// Bytes of the weights, inputs and outputs of the named step.
-    pub bytes: u64,
-    /// Time in seconds, from the launch to the end.
-    pub seconds: f64,
 }
 
 /// Loads the engine on the GPU with the number `ordinal`. Fails as [`Gpu::open`] and [`Cuda::new`]
@@ -95,13 +77,14 @@ impl Cuda {
         let constants = device.alloc(bytes.len())?;
         // SAFETY: `constants` was allocated with the length of `bytes`.
         unsafe { device.write(constants.address, &bytes)? };
-        let (prepared, arena, frames) = (vec![], None, None);
+        let (prepared, arena, timed_clips, frames) = (vec![], None, None, None);
         Ok(Cuda {
             model,
             precision,
             plan,
             prepared,
             arena,
+            timed_clips,
             frames,
             constants,
             device,
@@ -135,6 +118,7 @@ impl Cuda {
             // Recordings hold addresses of the old arena. It is freed before the new one is
             // allocated, because the GPU may not have enough memory for both.
             self.prepared.clear();
+            self.timed_clips = None;
             self.arena = None;
             self.check_memory(&layout, unfused)?;
             self.arena = Some(self.device.alloc(layout.bytes)?);
@@ -172,6 +156,7 @@ impl Cuda {
 
     /// Copies the clips, f32 [clips, 3, frames, height, width], into the arena.
     fn upload_clip(&mut self, at: usize, clip: &[f32]) -> Result<(), EngineError> {
+        self.timed_clips = None;
         let (arena, layout) = (self.arena()?, &self.prepared[at].layout);
         let device = self.device.as_mut();
         // SAFETY: `prepare` has made the arena at least `layout.bytes` long, and the layout holds a
@@ -193,6 +178,7 @@ impl Cuda {
 
     /// Copies decoded frames to the device and normalises them into the arena.
     fn upload_frames(&mut self, at: usize, frames: &Frames<'_>) -> Result<(), EngineError> {
+        self.timed_clips = None;
         if self.frames.as_ref().is_none_or(|memory| memory.bytes < frames.rgb.len()) {
             self.frames = None;
             self.frames = Some(self.device.alloc(frames.rgb.len())?);
@@ -251,8 +237,8 @@ impl Cuda {
         Ok((self.device.as_mut(), bound))
     }
 
-    /// Runs a batch without an observer. Records its launches the first time.
-    fn replay(&mut self, at: usize) -> Result<(), EngineError> {
+    /// Records the launches of a batch without an observer, unless they are recorded already.
+    fn record(&mut self, at: usize) -> Result<(), EngineError> {
         if self.prepared[at].recording.is_none() {
             let (device, bound) = self.parts(at)?;
             let mut launches = vec![];
@@ -264,33 +250,34 @@ impl Cuda {
             // order.
             self.prepared[at].recording = Some(unsafe { device.record(&launches)? });
         }
+        Ok(())
+    }
+
+    /// Runs a batch without an observer.
+    fn replay(&mut self, at: usize) -> Result<(), EngineError> {
+        self.record(at)?;
         let recording = self.prepared[at].recording.as_ref();
         recording.map_or(Ok(()), |recording| self.device.replay(recording))
     }
 
-    /// Runs a batch action by action, and calls `after` with the index of the step after each of
-    /// them.
+    /// Runs a batch action by action, and calls `after` after each of them.
     fn for_each_action(
         &mut self,
         at: usize,
         tap: &mut dyn Tap,
-        mut after: impl FnMut(&mut dyn Device, usize) -> Result<(), EngineError>,
+        mut after: impl FnMut(&mut dyn Device) -> Result<(), EngineError>,
     ) -> Result<(), EngineError> {
         let model = self.model.clone();
         let (device, bound) = self.parts(at)?;
         for (action, what) in bound.layout.actions.iter().enumerate() {
-            let index = match what {
+            match what {
                 Action::Step(index, _) => {
                     let op = &bound.plan.steps[*index].op;
                     observe::step(&bound, device, (&model, tap), action, op)?;
-                    *index
                 }
-                Action::Fused(block, _) => {
-                    observe::run(&bound, device, action, UNOBSERVED)?;
-                    block.temporal
-                }
-            };
-            after(device, index)?;
+                Action::Fused(..) => observe::run(&bound, device, action, UNOBSERVED)?,
+            }
+            after(device)?;
         }
         Ok(())
     }
@@ -304,52 +291,6 @@ impl Cuda {
         Ok(Tensor::f32(shape, values))
     }
 
-    /// Copies clips to the device for [`Cuda::run_staged`].
-    pub fn stage(&mut self, input: &Tensor) -> Result<Staged, EngineError> {
-        let clips = tap::clips(&self.model, input)?;
-        let at = self.prepare(clips, false)?;
-        self.upload_clip(at, &input.to_f32())?;
-        Ok(Staged { clips })
-    }
-
-    /// Runs the network on staged clips and waits for the end. This is what a benchmark times.
-    pub fn run_staged(&mut self, staged: Staged) -> Result<(), EngineError> {
-        let at = self.prepare(staged.clips, false)?;
-        self.replay(at)?;
-        self.device.synchronize()
-    }
-
-    /// The output of the last run of staged clips.
-    pub fn staged_output(&mut self, staged: Staged) -> Result<Tensor, EngineError> {
-        let at = self.prepare(staged.clips, false)?;
-        self.output(staged.clips, at)
-    }
-
-    /// Runs a batch and returns the time of each action. It waits for the device after each of
-    /// them, so the sum is larger than the time of a run.
-    pub fn profile(&mut self, input: &Tensor) -> Result<Vec<Timed>, EngineError> {
-        let clips = tap::clips(&self.model, input)?;
-        let at = self.prepare(clips, false)?;
-        self.upload_clip(at, &input.to_f32())?;
-        let (mut start, mut taken) = (Instant::now(), vec![]);
-        self.device.synchronize()?;
-        self.for_each_action(at, &mut Ignore, |device, index| {
-            device.synchronize()?;
-            taken.push((index, start.elapsed().as_secs_f64()));
-            start = Instant::now();
-            Ok(())
-        })?;
-        let steps = &self.plan.steps;
-        let timed = taken.into_iter().map(|(index, seconds)| Timed {
-            name: steps[index].name.clone(),
-            kind: steps[index].kind,
-            macs: steps[index].macs * clips as u64,
-            bytes: bytes(&steps[index].op, clips, self.precision),
-            seconds,
-        });
-        Ok(timed.collect())
-    }
-
     /// For each action of a batch of `clips` clips: its name, its kind, and in words whether it is
     /// a fused block, or which tile it has and how often its K is split.
     pub fn explain(
@@ -359,33 +300,39 @@ impl Cuda {
         let at = self.prepare(clips, false)?;
         let steps = &self.plan.steps;
         let actions = self.prepared[at].layout.actions.iter().map(|action| {
-            let (index, how) = match action {
-                Action::Step(index, Some(tiling)) => {
+            let how = match action {
+                Action::Step(_, Some(tiling)) => {
                     let Tile { pixels, outputs, .. } = tiling.tile;
-                    (*index, format!("tile {pixels}x{outputs}, K split by {}", tiling.splits))
+                    format!("tile {pixels}x{outputs}, K split by {}", tiling.splits)
                 }
-                Action::Step(index, None) => (*index, "no tile".to_owned()),
-                Action::Fused(block, tile) => {
-                    (block.temporal, format!("fused block, tile {}x{}", tile.pixels, tile.outputs))
+                Action::Step(_, None) => "no tile".to_owned(),
+                Action::Fused(_, tile) => {
+                    format!("fused block, tile {}x{}", tile.pixels, tile.outputs)
                 }
             };
-            (steps[index].name.clone(), steps[index].kind, how)
+            let step = &steps[action.last()];
+            (step.name.clone(), step.kind, how)
         });
         Ok(actions.collect())
     }
 }
 
-/// Bytes of the weights, inputs and output of one step.
-fn bytes(op: &Op, clips: usize, precision: Precision) -> u64 {
-    let weights: usize = match op {
+/// Bytes of the weights, inputs and output of an action.
+fn bytes(plan: &Plan, action: &Action, clips: usize, precision: Precision) -> u64 {
+    let weights = |index: usize| match &plan.steps[index].op {
         Op::Conv(conv) => {
-            conv.inputs.iter().map(Input::k).map(|k| k * conv.epilogue.out.channels).sum()
+            conv.inputs.iter().map(Input::k).sum::<usize>() * conv.epilogue.out.channels
         }
         Op::Dense { from, epilogue, .. } => from.channels * epilogue.out.channels,
         _ => 0,
     };
-    let maps = op.reads().into_iter().chain([op.out()]);
-    let maps: usize = maps.map(|map| layout::bytes(&map, clips, precision)).sum();
+    let weights: usize = action.steps().map(weights).sum();
+    let (mut maps, out) = layout::maps_of(plan, action);
+    maps.push(out);
+    // The convolutions of a fused block share their input.
+    maps.sort_by_key(|map| map.buffer);
+    maps.dedup_by_key(|map| map.buffer);
+    let maps: usize = maps.iter().map(|map| layout::bytes(map, clips, precision)).sum();
     (weights * if is_half(precision) { 2 } else { 4 } + maps) as u64
 }
 
@@ -426,7 +373,7 @@ impl Engine for Cuda {
         let at = self.prepare(clips, observed)?;
         self.upload_clip(at, &clip)?;
         match observed {
-            true => self.for_each_action(at, tap, |_, _| Ok(()))?,
+            true => self.for_each_action(at, tap, |_| Ok(()))?,
             false => self.replay(at)?,
         }
         self.output(clips, at)
@@ -434,5 +381,60 @@ impl Engine for Cuda {
 
     fn forward_frames(&mut self, frames: &Frames<'_>) -> Option<Result<Tensor, EngineError>> {
         Some(self.run_frames(frames))
+    }
+
+    fn as_profile(&mut self) -> Option<&mut dyn Profile> {
+        Some(self)
+    }
+}
+
+impl Profile for Cuda {
+    /// Waits for the device after each step, so the sum is larger than the time of a run.
+    fn profile(&mut self, input: &Tensor) -> Result<Vec<StepTime>, EngineError> {
+        let clips = tap::clips(&self.model, input)?;
+        let at = self.prepare(clips, false)?;
+        self.upload_clip(at, &input.to_f32())?;
+        self.device.synchronize()?;
+        let (mut start, mut seconds) = (Instant::now(), vec![]);
+        self.for_each_action(at, &mut Ignore, |device| {
+            device.synchronize()?;
+            seconds.push(start.elapsed().as_secs_f64());
+            start = Instant::now();
+            Ok(())
+        })?;
+        let time = |(action, seconds): (&Action, f64)| {
+            let steps = action.steps().map(|index| &self.plan.steps[index]);
+            let last = &self.plan.steps[action.last()];
+            StepTime {
+                name: last.name.clone(),
+                kind: last.kind,
+                macs: steps.map(|step| step.macs).sum::<u64>() * clips as u64,
+                bytes: bytes(&self.plan, action, clips, self.precision),
+                seconds,
+            }
+        };
+        Ok(self.prepared[at].layout.actions.iter().zip(seconds).map(time).collect())
+    }
+
+    /// Leaves the clips on the device, so that the next call with the same clips copies nothing.
+    /// Kernels are compiled before the time is taken.
+    fn timed(&mut self, input: &Tensor) -> Result<(Tensor, f64), EngineError> {
+        let (clips, clip) = tap::input(&self.model, &mut Ignore, input)?;
+        if clips == 0 {
+            return Ok((self.forward(input, &mut Ignore)?, 0.0));
+        }
+        let at = self.prepare(clips, false)?;
+        let bits = bytemuck::cast_slice::<f32, u8>;
+        if self.timed_clips.as_deref().map(bits) != Some(bits(&clip)) {
+            self.upload_clip(at, &clip)?;
+            self.timed_clips = Some(clip.into_owned());
+        }
+        self.record(at)?;
+        self.device.synchronize()?;
+        let start = Instant::now();
+        self.replay(at)?;
+        self.device.synchronize()?;
+        let seconds = start.elapsed().as_secs_f64();
+        Ok((self.output(clips, at)?, seconds))
     }
 }

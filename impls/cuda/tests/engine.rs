@@ -9,7 +9,8 @@ use cuda::device::{Host, Schedule};
 use scalar::Scalar;
 use skip::skip;
 use spec::{
-    Config, Engine, EngineError, Flow, Frames, Ignore, Model, ModuleId, Precision, Tap, Tensor,
+    Config, Engine, EngineError, Flow, Frames, Ignore, Model, ModuleId, Precision, Profile, Tap,
+    Tensor,
 };
 
 /// Numbers of multiprocessors of the emulated GPU. With few, CTL blocks are fused; with many, the K
@@ -178,6 +179,45 @@ fn observing_and_running_again_change_no_bit() {
             multiprocessors == FEW,
             "{precision} with {multiprocessors} multiprocessors: whether blocks are fused"
         );
+    }
+}
+
+#[test]
+fn timed_runs_have_the_bits_of_the_clips_they_are_given() {
+    let case = Case::new(small(10), 2);
+    let Some(mut cuda) = case.cuda(Precision::F32, FEW, Schedule::default()) else { return };
+    let mut values = case.input.to_f32();
+    values[0] += 1.0;
+    let other = Tensor::f32(case.input.shape.clone(), values);
+    let [want, want_other] =
+        [&case.input, &other].map(|input| cuda.forward(input, &mut Ignore).unwrap());
+    assert_ne!(want, want_other);
+    for (input, want) in [(&case.input, &want), (&case.input, &want), (&other, &want_other)] {
+        let (got, seconds) = cuda.timed(input).unwrap();
+        assert!(got == *want && seconds > 0.0);
+    }
+    // Each of these writes to the memory of the clips.
+    cuda.forward(&case.input, &mut Ignore).unwrap();
+    assert_eq!(cuda.timed(&other).unwrap().0, want_other);
+    cuda.profile(&case.input).unwrap();
+    assert_eq!(cuda.timed(&other).unwrap().0, want_other);
+    let more = Case::new(small(10), 3);
+    cuda.timed(&more.input).unwrap();
+    assert_eq!(cuda.timed(&other).unwrap().0, want_other);
+}
+
+#[test]
+fn a_profile_accounts_for_every_multiplication_fused_or_not() {
+    let case = Case::new(small(50), 2);
+    let all: u64 = case.model.modules().iter().map(|module| module.macs).sum();
+    for multiprocessors in [FEW, MANY] {
+        let Some(mut cuda) = case.cuda(Precision::Bf16, multiprocessors, Schedule::default())
+        else {
+            return;
+        };
+        let steps = cuda.profile(&case.input).unwrap();
+        assert_eq!(steps.iter().map(|step| step.macs).sum::<u64>(), 2 * all);
+        assert!(steps.iter().all(|step| step.bytes > 0 && step.seconds > 0.0), "{steps:?}");
     }
 }
 

@@ -26,6 +26,30 @@ pub enum Action {
     Fused(CtlBlock, Tile),
 }
 
+impl Action {
+    /// The step whose result it stores, by its index in the plan.
+    pub fn last(&self) -> usize {
+        match self {
+            Action::Step(index, _) => *index,
+            Action::Fused(block, _) => block.temporal,
+        }
+    }
+
+    /// The steps whose results stay in registers.
+    fn inner(&self) -> impl Iterator<Item = usize> + use<> {
+        let inner = match self {
+            Action::Step(..) => None,
+            Action::Fused(block, _) => Some([block.short, block.glo_out]),
+        };
+        inner.into_iter().flatten()
+    }
+
+    /// All steps that it runs.
+    pub fn steps(&self) -> impl Iterator<Item = usize> + use<> {
+        self.inner().chain([self.last()])
+    }
+}
+
 /// The tiles whose sums an average pool adds up. The convolution right before the pool sums its own
 /// tiles; where its result may be observed, and replaced, the tiles are summed from memory in the
 /// same order.
@@ -187,20 +211,11 @@ fn tiling(op: &Op, clips: usize, options: LayoutOptions, may_split: bool) -> Opt
 
 /// The maps that an action reads, and the one that it writes. The maps between the steps of a fused
 /// block stay in registers.
-fn maps_of(plan: &Plan, action: &Action) -> (Vec<Map>, Map) {
-    match action {
-        Action::Step(index, _) => {
-            let op = &plan.steps[*index].op;
-            (op.reads(), op.out())
-        }
-        Action::Fused(block, _) => {
-            let inner = [block.short, block.glo_out].map(|index| plan.steps[index].op.out().buffer);
-            let all = [block.short, block.glo_out, block.temporal];
-            let reads = all.iter().flat_map(|&index| plan.steps[index].op.reads());
-            let reads = reads.filter(|map| !inner.contains(&map.buffer)).collect();
-            (reads, plan.steps[block.temporal].op.out())
-        }
-    }
+pub fn maps_of(plan: &Plan, action: &Action) -> (Vec<Map>, Map) {
+    let op = |index: usize| &plan.steps[index].op;
+    let reads = action.steps().flat_map(|index| op(index).reads());
+    let stored = |map: &Map| action.inner().all(|index| op(index).out().buffer != map.buffer);
+    (reads.filter(stored).collect(), op(action.last()).out())
 }
 
 /// The tiles that the action `at` pools, if it is an average pool and the action before it is a
