@@ -6,8 +6,9 @@ mod common;
 use std::sync::Arc;
 
 use checkpoint::{Param, Weights};
-use common::{Case, Record, assert_within, bits, relative_l2, small_config};
+use common::{Case, Record, assert_within, bits, small_config};
 use scalar::{Real, Scalar};
+use spec::relative_l2;
 use spec::{
     Config, Data, Engine, EngineError, Flow, Ignore, Kind, Model, ModuleId, PosEmbed, Precision,
     Tap, Tensor,

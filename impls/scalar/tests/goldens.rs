@@ -5,9 +5,10 @@ mod common;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use common::{Case, Npz, Record, assert_within, max_error, relative_l2};
+use common::{Case, Npz, Record, assert_within, max_error};
 use scalar::Real;
 use spec::model::Body;
+use spec::relative_l2;
 use spec::{Config, Model, ModuleId, PosEmbed, Precision, Semantics, Tensor};
 
 /// The configuration and the number of clips of the golden case `name`.

@@ -9,8 +9,7 @@ use sha2::{Digest, Sha256};
 pub use tempfile::NamedTempFile;
 
 /// Writes a file under another name in the same folder, and renames it when it is complete: a reader
-/// sees the old file or the new one, never half of one. Missing folders are made. When `fill` fails,
-/// nothing is left behind.
+/// sees the old file or the new one, never half of one. When `fill` fails, nothing is left behind.
 ///
 /// # Errors
 /// Those of the file system, and `InvalidInput` for a path without a file name.
@@ -25,7 +24,6 @@ pub fn write_with<E: From<io::Error>>(
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    fs::create_dir_all(folder)?;
     let mut builder = tempfile::Builder::new();
     let prefix = format!(".{}.", name.to_string_lossy());
     builder.prefix(&prefix).suffix(".part");
@@ -38,8 +36,11 @@ pub fn write_with<E: From<io::Error>>(
     Ok(())
 }
 
-/// As [`write_with`], for a content that is in memory.
+/// As [`write_with`], for a content that is in memory. Missing folders are made.
 pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
     write_with(path, |file| file.write_all(content))
 }
 

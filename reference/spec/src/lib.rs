@@ -20,4 +20,4 @@ pub use engine::{Engine, EngineError, Flow, Frames, Ignore, Precision, Profile, 
 pub use model::Model;
 pub use module::{Kind, Module, ModuleId, Selection, SelectionError};
 pub use param::ParamSpec;
-pub use tensor::{Data, Tensor};
+pub use tensor::{Data, Tensor, relative_l2};

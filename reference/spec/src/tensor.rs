@@ -107,3 +107,28 @@ impl Tensor {
         self.data.to_f32()
     }
 }
+
+/// The relative L2 distance ‖got - want‖ / ‖want‖: 0 if both are equal, NaN if either holds a NaN, and
+/// infinite if the lengths differ.
+pub fn relative_l2(got: &[f64], want: &[f64]) -> f64 {
+    if got.len() != want.len() {
+        return f64::INFINITY;
+    }
+    let error: f64 = got.iter().zip(want).map(|(g, w)| (g - w) * (g - w)).sum();
+    let norm: f64 = want.iter().map(|w| w * w).sum();
+    if error == 0.0 { 0.0 } else { (error / norm).sqrt() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::relative_l2;
+
+    #[test]
+    fn the_distance_is_relative_and_no_nan_or_missing_value_is_close() {
+        assert_eq!(relative_l2(&[1.0, 2.0, 5.0], &[1.0, 2.0, 2.0]), 1.0);
+        assert_eq!(relative_l2(&[0.0], &[0.0]), 0.0);
+        assert_eq!(relative_l2(&[1.0], &[0.0]), f64::INFINITY);
+        assert_eq!(relative_l2(&[1.0], &[1.0, 1.0]), f64::INFINITY);
+        assert!(relative_l2(&[f64::NAN], &[1.0]).is_nan());
+    }
+}

@@ -3,8 +3,9 @@
 
 mod common;
 
-use common::{Npz, Record, assert_within, cases, engine, relative_l2};
+use common::{Npz, Record, assert_within, cases, engine};
 use spec::names::canonical_module;
+use spec::relative_l2;
 use spec::{Kind, Module, PosEmbed, Precision};
 
 fn logits(file: &str) -> Vec<f64> {

@@ -88,14 +88,8 @@ pub fn epsilon<E: Element>() -> f64 {
 
 /// Pseudo-random values in [-1, 1) from a seed, rounded to the format.
 pub fn numbers<E: Element>(count: usize, seed: u64) -> Vec<f64> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 11) as f64 / (1u64 << 53) as f64 * 2.0 - 1.0
-    };
-    (0..count).map(|_| f64::from(E::from_f32(next() as f32).to_f32())).collect()
+    let uniform = checkpoint::formula::uniform("lab", count, seed);
+    uniform.into_iter().map(|u| f64::from(E::from_f32(2.0 * u - 1.0).to_f32())).collect()
 }
 
 /// A guarded buffer of values in the format `E`.

@@ -1,6 +1,5 @@
 //! Keeps compiled kernels on disk, under a hash of everything that they were made from.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
@@ -30,7 +29,7 @@ pub fn cached(
         hash.update((input.len() as u64).to_le_bytes());
         hash.update(input);
     }
-    let key: String = hash.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+    let key = files::hex(&hash.finalize()[..12]);
     let folder = folder();
     let path = folder.join(format!("{name}-{key}.{extension}"));
     if path.exists() {
@@ -44,9 +43,6 @@ pub fn cached(
             folder.display()
         ))
     };
-    std::fs::create_dir_all(&folder).map_err(refused)?;
-    let mut file = tempfile::NamedTempFile::new_in(&folder).map_err(refused)?;
-    file.write_all(&content).map_err(refused)?;
-    file.persist(&path).map_err(|error| refused(error.error))?;
+    files::write(&path, &content).map_err(refused)?;
     Ok(path)
 }

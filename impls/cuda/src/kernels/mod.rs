@@ -106,7 +106,7 @@ pub fn digests() -> Vec<(&'static str, String)> {
         let mut hash = Sha256::new();
         hash.update(source);
         HEADERS.iter().for_each(|(_, text)| hash.update(text));
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        files::hex(&hash.finalize())
     };
     FILES.iter().map(|entry| (entry.file_name, digest(entry.source))).collect()
 }

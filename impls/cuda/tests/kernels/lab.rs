@@ -56,16 +56,10 @@ pub fn emulated() -> Option<Host> {
     Host::new(4).inspect_err(|error| skip::skip!(Gxx, "{error}")).ok()
 }
 
-/// Pseudo-random values in [-1, 1) with 53 random bits.
+/// Pseudo-random values in [-1, 1), multiples of 2^-23.
 pub fn pseudo_random(count: usize, seed: u64) -> Vec<f64> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 11) as f64 / (1u64 << 53) as f64 * 2.0 - 1.0
-    };
-    (0..count).map(|_| next()).collect()
+    let uniform = checkpoint::formula::uniform("lab", count, seed);
+    uniform.into_iter().map(|u| 2.0 * f64::from(u) - 1.0).collect()
 }
 
 /// A value as the kernels store it: rounded to float32, then to the storage format.

@@ -120,15 +120,6 @@ impl Record {
     }
 }
 
-/// |got - want| / |want| in Euclidean norms; NaN if either vector contains a NaN.
-pub fn relative_l2(got: &[f64], want: &[f64]) -> f64 {
-    assert_eq!(got.len(), want.len(), "both vectors must have the same length");
-    let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
-    let error = square(&mut got.iter().zip(want).map(|(g, w)| g - w));
-    let norm = square(&mut want.iter().copied());
-    if error == 0.0 { 0.0 } else { error / norm }
-}
-
 /// The largest |got - want|; NaN if either vector contains a NaN.
 pub fn max_error(got: &[f64], want: &[f64]) -> f64 {
     assert_eq!(got.len(), want.len(), "both vectors must have the same length");

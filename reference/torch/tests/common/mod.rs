@@ -106,14 +106,6 @@ impl Record {
     }
 }
 
-/// |got - want| / |want| in Euclidean norms; NaN if either vector contains a NaN.
-pub fn relative_l2(got: &[f64], want: &[f64]) -> f64 {
-    assert_eq!(got.len(), want.len(), "both vectors must have the same length");
-    let error: f64 = got.iter().zip(want).map(|(g, w)| (g - w) * (g - w)).sum();
-    let norm: f64 = want.iter().map(|w| w * w).sum();
-    if error == 0.0 { 0.0 } else { (error / norm).sqrt() }
-}
-
 /// Asserts that an error is within a bound; a NaN fails.
 #[track_caller]
 pub fn assert_within(error: f64, bound: f64, what: &str) {

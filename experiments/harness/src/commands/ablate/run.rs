@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use checkpoint::Weights;
 use record::Record;
 use record::{AblateRecord, Ablation, Paired, Rate, Variant};
-use spec::{Config, Model, Precision};
+use spec::{Config, Model, Precision, relative_l2};
 use video::dataset::Dataset;
 
 use super::args::AblateArgs;
@@ -310,19 +310,13 @@ fn paired(base: &[Answers], variant: &[Answers], classes: usize) -> Paired {
             let flips = &mut by_class[own.labels[at]];
             flips.0 += u64::from(base.right[at] && !own.right[at]);
             flips.1 += u64::from(!base.right[at] && own.right[at]);
-            drift += distance(&own.logits[at], &base.logits[at]);
+            let wide =
+                |values: &[f32]| -> Vec<f64> { values.iter().map(|&v| f64::from(v)).collect() };
+            drift += relative_l2(&wide(&own.logits[at]), &wide(&base.logits[at]));
             count += 1.0;
         }
     }
     let (lost, won) = by_class.iter().fold((0, 0), |sum, flips| (sum.0 + flips.0, sum.1 + flips.1));
     let by_class = if classes <= 64 { by_class } else { vec![] };
     Paired { lost, won, p: stats::mcnemar(lost, won), by_class, drift: drift / count }
-}
-
-/// The relative L2 distance |a - b| / |b|.
-fn distance(a: &[f32], b: &[f32]) -> f64 {
-    let square = |x: f64| x * x;
-    let difference: f64 = a.iter().zip(b).map(|(a, b)| square(f64::from(*a) - f64::from(*b))).sum();
-    let norm: f64 = b.iter().map(|b| square(f64::from(*b))).sum();
-    (difference / norm).sqrt()
 }

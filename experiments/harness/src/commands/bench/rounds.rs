@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use record::{BenchEntry, LayerTime, Setting};
-use spec::{Precision, Tensor};
+use spec::{Precision, Tensor, relative_l2};
 
 use super::args::{BenchArgs, ContestantName};
 use super::contestant::{Contestant, Start};
@@ -311,7 +311,7 @@ impl Given<'_> {
         let output: ndarray::ArrayD<f32> = ndarray_npy::read_npy(&path)
             .with_context(|| format!("{}: its output cannot be read", contestant.name))?;
         let output: Vec<f64> = output.iter().map(|&v| f64::from(v)).collect();
-        let error = relative(&output, &reference.to_f64());
+        let error = relative_l2(&output, &reference.to_f64());
         let peak_bytes = contestant.memory()?;
         // A contestant without a profile is missing only from that table.
         let layers: Vec<LayerTime> = match self.args.no_profile {
@@ -342,17 +342,6 @@ impl Given<'_> {
             layers,
         })
     }
-}
-
-/// The relative L2 distance |got - want| / |want|: NaN if either holds a NaN, infinite if the lengths
-/// differ.
-fn relative(got: &[f64], want: &[f64]) -> f64 {
-    if got.len() != want.len() {
-        return f64::INFINITY;
-    }
-    let error: f64 = got.iter().zip(want).map(|(g, w)| (g - w) * (g - w)).sum();
-    let norm: f64 = want.iter().map(|w| w * w).sum();
-    if error == 0.0 { 0.0 } else { (error / norm).sqrt() }
 }
 
 /// Sets each entry's ratio to the fastest peer of the setting whose output is right.

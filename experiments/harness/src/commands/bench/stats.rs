@@ -1,6 +1,8 @@
 //! Statistics of times. They use medians and order statistics, because times are skewed and a shared
 //! machine has outliers of any size.
 
+use video::mini::rng::Rng;
+
 /// A quantile, interpolated between the two nearest values; NaN if there are none.
 pub fn quantile(sorted: &[f64], q: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
@@ -48,16 +50,10 @@ pub fn ratio(ours: &[Vec<f64>], theirs: &[Vec<f64>]) -> (f64, f64, f64) {
     if rounds < 2 {
         return (point, f64::NAN, f64::NAN);
     }
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut pick = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % rounds as u64) as usize
-    };
+    let mut rng = Rng::new(0);
     let ratios: Vec<f64> = (0..500)
         .map(|_| {
-            let chosen: Vec<usize> = (0..rounds).map(|_| pick()).collect();
+            let chosen: Vec<usize> = (0..rounds).map(|_| rng.below(rounds)).collect();
             let of = |side: &'_ [Vec<f64>]| {
                 flat(&chosen.iter().map(|&at| &side[at]).collect::<Vec<_>>())
             };
