@@ -107,5 +107,16 @@ class Harness(unittest.TestCase):
             self.assertIsNone(re.search(rf"(?<!super::){up}\w", text), str(path))
 
 
+class Documents(unittest.TestCase):
+    def test_the_paths_in_the_documents_exist(self):
+        for document in ["README.md", "CONTRIBUTING.md"]:
+            text = (ROOT / document).read_text()
+            places = set(re.findall(r"`((?:reference|impls|experiments|reports|scripts)/[\w./-]+)`", text))
+            places |= {link for link in re.findall(r"\]\(([^)#:]+)", text)}
+            self.assertGreater(len(places), 10)
+            missing = sorted(place for place in places if not (ROOT / place).exists() and "NAME" not in place)
+            self.assertEqual(missing, [], document)
+
+
 if __name__ == "__main__":
     unittest.main()
