@@ -112,7 +112,7 @@ class Documents(unittest.TestCase):
         for document in ["README.md", "CONTRIBUTING.md"]:
             text = (ROOT / document).read_text()
             places = set(re.findall(r"`((?:reference|impls|experiments|reports|scripts)/[\w./-]+)`", text))
-            places |= {link for link in re.findall(r"\]\(([^)#:]+)", text)}
+            places |= set(re.findall(r"\]\((?!https?:)([^)#]+)", text))
             self.assertGreater(len(places), 10)
             missing = sorted(place for place in places if not (ROOT / place).exists() and "NAME" not in place)
             self.assertEqual(missing, [], document)
