@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// A file could not be written.
-    #[error("cannot write {path}: {source}; choose a path in a writable directory")]
+    #[error("cannot write {path}: {reason}; choose another path")]
     Write {
         /// The file to write.
         path: PathBuf,
         /// The error of the operating system.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The table of a record could not be built or written.
     #[error(
@@ -45,7 +45,7 @@ pub enum ReportError {
 pub type Result<T> = std::result::Result<T, ReportError>;
 
 impl ReportError {
-    pub(crate) fn write(path: &Path, source: io::Error) -> Self {
-        ReportError::Write { path: path.to_owned(), source }
+    pub(crate) fn write(path: &Path, reason: io::Error) -> Self {
+        ReportError::Write { path: path.to_owned(), reason }
     }
 }

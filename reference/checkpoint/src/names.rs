@@ -90,10 +90,10 @@ pub enum Naming {
 impl fmt::Display for Naming {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Naming::Bare => "bare",
+            Naming::Bare => "PyTorch",
             Naming::Mmaction2 => "mmaction2",
-            Naming::Flax => "flax",
-            Naming::MindSpore => "mindspore",
+            Naming::Flax => "Flax",
+            Naming::MindSpore => "MindSpore",
         })
     }
 }

@@ -226,6 +226,7 @@ impl<'a> Entry<'a> {
 fn failure(raw: &RawTensor<'_>, verdict: &Verdict, others: usize) -> Failure {
     let more = match others {
         0 => String::new(),
+        1 => " (1 more is wrong too; `harness weights inspect` lists it)".to_owned(),
         n => format!(" ({n} more are wrong too; `harness weights inspect` lists them)"),
     };
     let advice = match verdict {

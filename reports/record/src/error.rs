@@ -8,21 +8,21 @@ use std::path::{Path, PathBuf};
 pub enum RecordError {
     /// A file could not be read.
     #[error(
-        "cannot read the run record {path}: {source}; give a record file or a run directory that holds record.json"
+        "cannot read the run record {path}: {reason}; give a record, or the folder of a run, which holds record.json"
     )]
     Read {
-        /// The record file, or the run directory.
+        /// The record, or the folder of the run.
         path: PathBuf,
         /// The error of the operating system.
-        source: io::Error,
+        reason: io::Error,
     },
     /// A file could not be written.
-    #[error("cannot write {path}: {source}; choose a path in a writable directory")]
+    #[error("cannot write {path}: {reason}; choose another path")]
     Write {
         /// The file to write.
         path: PathBuf,
         /// The error of the operating system.
-        source: io::Error,
+        reason: io::Error,
     },
     /// A file is not a run record.
     #[error("{path} is not a run record: {reason}; make it again with `harness diff --json FILE`")]
@@ -62,12 +62,12 @@ pub enum RecordError {
 pub type Result<T> = std::result::Result<T, RecordError>;
 
 impl RecordError {
-    pub(crate) fn read(path: &Path, source: io::Error) -> Self {
-        RecordError::Read { path: path.to_owned(), source }
+    pub(crate) fn read(path: &Path, reason: io::Error) -> Self {
+        RecordError::Read { path: path.to_owned(), reason }
     }
 
-    pub(crate) fn write(path: &Path, source: io::Error) -> Self {
-        RecordError::Write { path: path.to_owned(), source }
+    pub(crate) fn write(path: &Path, reason: io::Error) -> Self {
+        RecordError::Write { path: path.to_owned(), reason }
     }
 
     pub(crate) fn format(path: &Path, reason: impl Into<String>) -> Self {

@@ -82,7 +82,10 @@ pub fn load(
         EngineName::Scalar => match precision {
             Precision::F32 => Ok(Box::new(scalar::Scalar::<f32>::new(model, weights)?)),
             Precision::F64 => Ok(Box::new(scalar::Scalar::<f64>::new(model, weights)?)),
-            other => bail!("the engine `scalar` computes in f32 or f64, not in {other}"),
+            other => bail!(
+                "the engine `scalar` computes in f32 or f64, not in {other}; use the engine torch, \
+                 cpu or cuda"
+            ),
         },
         EngineName::Cpu => Ok(cpu::load(model, weights.clone(), precision, device.cpu)?),
         EngineName::Cuda => gpu::load(model, weights, precision, device.gpu),

@@ -12,11 +12,12 @@ use super::DeviceArgs;
 /// The flags that name weights, input and device.
 #[derive(Debug, Clone, Args)]
 pub struct DataArgs {
-    /// Weights: formula:SEED, or a checkpoint (.pth, .safetensors, .npz, .ckpt or .pkl).
+    /// Weights: formula:SEED, or a checkpoint (.pth, .safetensors, .npz, .ckpt, .pkl or
+    /// .msgpack).
     #[arg(long, default_value = "formula:0")]
     pub weights: Source,
     /// Input: formula:SEED, an .npz file with an array `input` [N, 3, T, H, W], or a video file [default:
-    /// formula:0, or the clip in the dump].
+    /// formula:0, or in diff the clip in the dump].
     #[arg(long)]
     pub input: Option<InputSource>,
     /// Device, threads and instruction set.

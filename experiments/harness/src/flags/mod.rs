@@ -18,6 +18,11 @@ pub use self::engine::{EngineName, Participant};
 pub use self::model::ModelArgs;
 pub use self::video::{MINI_FOLDER, Shard, VideoArgs};
 
+/// Reads a number that must be at least 1.
+pub fn positive(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| format!("`{text}` is not a number above 0"))
+}
+
 /// The flags that say where the results of a run go.
 #[derive(Debug, Clone, Args)]
 pub struct OutputArgs {

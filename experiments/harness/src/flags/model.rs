@@ -30,7 +30,7 @@ pub struct ModelArgs {
     #[arg(long, value_parser = PosDim::from_str)]
     pub pos_dim: Option<PosDim>,
     /// Number of clips in a batch.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = super::positive)]
     pub batch_size: usize,
     /// Change a part of the network, in diff on both sides: tfc=off, ioi=off, pos_embed=off|flax,
     /// align_corners=off.

@@ -59,7 +59,9 @@ impl FromStr for Shard {
             text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
         match parts {
             Some((number, of)) if 1 <= number && number <= of => Ok(Shard { number, of }),
-            _ => Err(format!("invalid shard `{text}`: expected INDEX/COUNT, such as 1/4")),
+            _ => Err(format!(
+                "`{text}` is not a shard; write INDEX/COUNT, from 1/COUNT to COUNT/COUNT, such as 1/4"
+            )),
         }
     }
 }

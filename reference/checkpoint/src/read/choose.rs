@@ -223,16 +223,19 @@ fn by_key(leaves: &[Leaf], sets: &[Set<'_>], wanted: &str) -> Result<String, Fai
                 sets.iter().filter(|set| !set.prefix.is_empty()).collect();
             known.sort_by_key(|set| Reverse(set.names.len()));
             let keys: Vec<String> = known.iter().map(|set| set.key()).collect();
-            let has = match keys.len() {
-                0 => "no set of weights with a key".to_owned(),
-                _ => format!("the keys {}", first_three(keys.iter().map(String::as_str))),
+            let (has, advice) = match keys.len() {
+                0 => ("no set of weights with a key".to_owned(), "leave out :: and the key"),
+                _ => (
+                    format!("the keys {}", first_three(keys.iter().map(String::as_str))),
+                    "give one of its keys after ::, or leave out :: and the key",
+                ),
             };
             Err(Failure::new(
                 format!(
                     "the file has no tensors under the key `{}`; it has {has}",
                     quoted(&wanted)
                 ),
-                "give one of its keys after ::, or leave out :: and the key",
+                advice,
             ))
         }
     }

@@ -6,7 +6,7 @@ use checkpoint::Source;
 use clap::Args;
 use video::dataset::Dataset;
 
-use crate::flags::{DeviceArgs, ModelArgs, OutputArgs, VideoArgs};
+use crate::flags::{DeviceArgs, ModelArgs, OutputArgs, VideoArgs, positive};
 
 /// The arguments of `harness ablate`.
 #[derive(Debug, Args)]
@@ -26,7 +26,7 @@ pub struct AblateArgs {
     #[arg(long, value_name = "SEEDS", default_value_t = 0)]
     pub retrain: u64,
     /// Number of epochs of each training.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 60, value_parser = positive)]
     pub epochs: usize,
     /// Number of training videos; 0 uses all 2000.
     #[arg(long, default_value_t = 0)]

@@ -144,7 +144,10 @@ impl Study<'_> {
 
     #[cfg(not(feature = "libtorch"))]
     fn retrained(&self, _seeds: u64, _folder: &Path) -> Result<Vec<Variant>> {
-        bail!("--retrain: this harness was built without libtorch, which training needs")
+        bail!(
+            "--retrain: this harness was built without libtorch, which training needs; build \
+             it with the default features"
+        )
     }
 
     #[cfg(feature = "libtorch")]

@@ -7,7 +7,7 @@ use checkpoint::Source;
 use clap::{Args, ValueEnum};
 use spec::Precision;
 
-use crate::flags::{DeviceName, EngineName, ModelArgs, OutputArgs};
+use crate::flags::{DeviceName, EngineName, ModelArgs, OutputArgs, positive};
 
 /// A contestant by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -95,20 +95,20 @@ pub struct BenchArgs {
     #[arg(long, value_delimiter = ',', default_value = "f32,bf16")]
     pub precision: Vec<Precision>,
     /// Number of clips in a batch.
-    #[arg(long, value_delimiter = ',', default_value = "1")]
+    #[arg(long, value_delimiter = ',', default_value = "1", value_parser = positive)]
     pub batch: Vec<usize>,
     /// Number of threads of every contestant; 0 uses all cores [default: 1 and all cores].
     #[arg(long, value_delimiter = ',')]
     pub threads: Vec<usize>,
     /// Number of rounds; every contestant has one turn in a round, and their order rotates.
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 15, value_parser = positive)]
     pub rounds: usize,
     /// Number of processes for each contestant. They share the rounds, one after the other, because a
     /// single process may happen to be slow throughout.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub starts: u32,
     /// Number of timed runs in a turn; an untimed one precedes them.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = positive)]
     pub runs: usize,
     /// Number of seconds that a contestant may take to load or for one turn; one that takes longer is
     /// ended and left out.

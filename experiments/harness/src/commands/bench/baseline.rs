@@ -23,10 +23,15 @@ struct Baseline {
     settings: Vec<Setting>,
 }
 
+/// Fails if a baseline cannot have this name.
+pub fn check(name: &str) -> Result<()> {
+    path(name).map(|_| ())
+}
+
 fn path(name: &str) -> Result<PathBuf> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
-        bail!("`{name}` is not a valid name for a baseline; use letters, digits, - and _");
+        bail!("`{name}` is not a valid name for a baseline; use letters, digits, ., - and _");
     }
     Ok(PathBuf::from("runs/baselines").join(format!("{name}.json")))
 }
@@ -67,9 +72,11 @@ impl Kept {
     /// Reads a baseline; fails if it was measured on another machine or with another model or weights.
     pub fn open(name: &str, machine: &Machine, model: &Model, weights: &str) -> Result<Self> {
         let path = path(name)?;
-        let text = std::fs::read_to_string(&path).with_context(|| {
-            format!("there is no baseline `{name}`; make it with --save-baseline {name}")
-        })?;
+        if !path.exists() {
+            bail!("there is no baseline `{name}`; make it with --save-baseline {name}");
+        }
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("{}: cannot be read", path.display()))?;
         let kept: Baseline = serde_json::from_str(&text)
             .with_context(|| format!("{}: is not a baseline", path.display()))?;
         if (&kept.machine.cpu, kept.machine.cores) != (&machine.cpu, machine.cores) {

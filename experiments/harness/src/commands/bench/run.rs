@@ -74,10 +74,11 @@ pub fn run(args: &BenchArgs) -> Result<Outcome> {
 
 /// Fails for arguments with which no bench can run.
 fn refuse(args: &BenchArgs) -> Result<()> {
-    if args.precision.contains(&Precision::F64) || args.rounds == 0 || args.runs == 0 {
-        bail!(
-            "bench supports f32, bf16, tf32 and f16, and needs --rounds and --runs of at least 1"
-        );
+    if args.precision.contains(&Precision::F64) {
+        bail!("--precision f64: bench measures only f32, bf16, tf32 and f16; leave out f64");
+    }
+    if let Some(name) = &args.save_baseline {
+        baseline::check(name)?;
     }
     if args.device == DeviceName::Cpu
         && let Some(engine) = args.engines.iter().find(|engine| engine.needs_gpu())
@@ -160,7 +161,7 @@ impl<'a> Bench<'a> {
         for &precision in &self.args.precision {
             for &batch in &self.args.batch {
                 for &threads in &threads {
-                    cases.push(Case { precision, batch: batch.max(1), threads });
+                    cases.push(Case { precision, batch, threads });
                 }
             }
         }

@@ -78,9 +78,6 @@ impl Plan {
     pub(super) fn comparison(&self) -> Result<(Comparison, Sides)> {
         let model = &self.model;
         let batch = self.batch;
-        if batch == 0 {
-            bail!("--batch-size 0: a batch of 0 clips compares nothing; give at least 1");
-        }
         if let (Some(fault), Participant::Npz(_)) = (&self.inject, &self.candidate) {
             bail!(
                 "--inject {fault}: the candidate is a dump; faults can only be planted in engines"
@@ -180,11 +177,13 @@ impl Plan {
             let source = InputSource::Formula(0);
             return Ok((input::load(&source, &self.model, batch)?, source.to_string()));
         };
-        match dump.input(&self.model) {
-            Some((clip, name)) => Ok((clip, format!("the array `{name}` of the dump"))),
-            None if dump.why_no_input(&self.model).is_some() => bail!(
-                "the dump's clip cannot be read: {}, or name the clip that it was made from with --input",
-                dump.why_no_input(&self.model).unwrap_or_default()
+        if let Some((clip, name)) = dump.input(&self.model) {
+            return Ok((clip, format!("the array `{name}` of the dump")));
+        }
+        match dump.why_no_input(&self.model) {
+            Some(why) => bail!(
+                "the dump's clip does not fit the model: {why}; check --frames and --size, or name \
+                 the clip that the dump was made from with --input"
             ),
             None => bail!(
                 "none of the dump's {} arrays is the clip; save it as the array `input` {:?}, or \

@@ -20,7 +20,7 @@ use crate::eval::network::{config_of, model_and_weights, weights_in_words};
 use crate::eval::pipeline::{self, NamedEngine};
 use crate::eval::score::score;
 use crate::eval::source::Videos;
-use crate::flags::{EngineName, ModelArgs};
+use crate::flags::EngineName;
 use crate::machine::{Sides, Started};
 use crate::outcome::Outcome;
 use crate::publish;
@@ -92,12 +92,8 @@ fn header(
         weights: digest_of(weights),
         model: config.clone(),
         decoder: format!("ffmpeg {}", videos.ffmpeg.version),
-        batch: batch(&args.model),
+        batch: args.model.batch_size,
     }
-}
-
-fn batch(model: &ModelArgs) -> usize {
-    model.batch_size.max(1)
 }
 
 fn line(entry: &Entry) -> Vec<u8> {

@@ -28,15 +28,16 @@ fn line(module: &Module) -> String {
     let extents: Vec<String> = module.shape.iter().map(usize::to_string).collect();
     let alias = module.alias.as_deref().unwrap_or("");
     let number = |n: u64, text: String| if n == 0 { String::new() } else { text };
-    format!(
-        "{:46} {:6} {:12} {:>14} {:>8} {:>9}\n",
+    let line = format!(
+        "{:46} {:6} {:12} {:>14} {:>8} {:>9}",
         module.name,
         alias,
         module.kind.word(),
         extents.join("x"),
         number(module.params, module.params.to_string()),
         number(module.macs, format!("{:.3}", module.macs as f64 / 1e6)),
-    )
+    );
+    format!("{}\n", line.trim_end())
 }
 
 fn totals(model: &Model) -> String {

@@ -14,6 +14,7 @@ use super::matrix::Row;
 use super::mutations;
 use super::{bench, matrix};
 use crate::engines;
+use crate::flags::EngineName;
 use crate::machine::Started;
 use crate::outcome::Outcome;
 use crate::progress;
@@ -26,8 +27,17 @@ const MIN_NAMED: f64 = 0.95;
 /// Plants the mistakes, prints the matrix, and writes record and report.
 pub fn run(args: &SelftestArgs) -> Result<Outcome> {
     let started = Started::now();
-    if args.null == Some(0) || args.places == 0 {
-        bail!("--null 0 and --places 0 test nothing; give at least 1");
+    if args.null == Some(0) {
+        bail!("--null 0: no comparison is made; give at least 1");
+    }
+    if args.places == 0 {
+        bail!("--places 0: no mistake is planted; give at least 1");
+    }
+    if !matches!(args.candidate, EngineName::Scalar | EngineName::Torch) {
+        bail!(
+            "--candidate {}: mistakes can only be planted in scalar or torch; choose one of them",
+            args.candidate
+        );
     }
     if let Some(count) = args.null {
         return super::null::run(args, count);

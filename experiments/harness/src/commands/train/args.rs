@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use video::dataset::Dataset;
 
-use crate::flags::{DeviceArgs, MINI_FOLDER, ModelArgs, OutputArgs};
+use crate::flags::{DeviceArgs, MINI_FOLDER, ModelArgs, OutputArgs, positive};
 
 /// The arguments of `harness train`.
 #[derive(Debug, Args)]
@@ -16,7 +16,7 @@ pub struct TrainArgs {
     #[arg(long, default_value = MINI_FOLDER)]
     pub data: PathBuf,
     /// Number of epochs.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 60, value_parser = positive)]
     pub epochs: usize,
     /// Number of clips in a training batch.
     #[arg(long, default_value_t = 32, value_parser = positive)]
@@ -45,8 +45,4 @@ pub struct TrainArgs {
     /// The model; the defaults are those of the small network for `mini`.
     #[command(flatten)]
     pub model: ModelArgs,
-}
-
-fn positive(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| format!("`{text}` is not a number above 0"))
 }

@@ -12,5 +12,8 @@ pub use run::run;
 /// Training needs libtorch.
 #[cfg(not(feature = "libtorch"))]
 pub fn run(_: &TrainArgs) -> anyhow::Result<crate::outcome::Outcome> {
-    anyhow::bail!("train: this harness was built without libtorch, which training needs")
+    anyhow::bail!(
+        "train: this harness was built without libtorch, which training needs; build it \
+         with the default features"
+    )
 }

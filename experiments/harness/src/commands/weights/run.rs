@@ -43,10 +43,10 @@ fn set(file: &Path) -> Result<(PathBuf, Option<String>)> {
 }
 
 fn listing(found: &Inspection) -> String {
-    let mut lines = vec![format!("{:62} {:16} {:9} {}", "tensor", "shape", "dtype", "")];
+    let mut lines = vec![format!("{:60} {:16} {:9} {}", "tensor", "shape", "dtype", "")];
     lines.extend(found.tensors.iter().map(|tensor| {
         let note = if tensor.verdict.is_fine() { "" } else { "(see below)" };
-        format!("{:62} {:16} {:9} {note}", tensor.name, extents(&tensor.shape), tensor.dtype)
+        format!("{:60} {:16} {:9} {note}", tensor.name, extents(&tensor.shape), tensor.dtype)
     }));
     let dtypes: Vec<String> =
         found.dtypes().iter().map(|(dtype, count)| format!("{count} {dtype}")).collect();
