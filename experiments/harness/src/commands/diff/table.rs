@@ -196,7 +196,7 @@ fn verdict(record: &DiffRecord) -> Vec<String> {
             logits.rel_l2, logits.max_abs, logits.cosine
         ));
     }
-    lines.extend(record.edge.iter().map(edge_line).flat_map(|line| wrapped(&line)));
+    lines.extend(record.edge.iter().flat_map(|edge| wrapped(&edge_line(edge))));
     let mut sentences = vec![];
     let (at_edge, untested): (Vec<_>, Vec<_>) =
         record.not_exercised.iter().partition(|mistake| mistake.at_edge);
@@ -217,7 +217,7 @@ fn wrapped(sentence: &str) -> Vec<String> {
     textwrap::wrap(sentence, options).into_iter().map(String::from).collect()
 }
 
-/// One line on the second, small comparison.
+/// A sentence on the second, small comparison.
 fn edge_line(edge: &Edge) -> String {
     let [height, width] = edge.size;
     let word = edge.verdict.as_str();
