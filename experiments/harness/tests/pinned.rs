@@ -42,6 +42,9 @@ fn check(folders: &[PathBuf]) {
     cases.register_bin("harness", Path::new(env!("CARGO_BIN_EXE_harness")));
     cases.env("NO_COLOR", "1").env("COLUMNS", "100");
     for path in folders.iter().flat_map(|folder| snapshots(folder)) {
+        // A folder NAME.in is copied to a temporary folder, where the commands run, if there is NAME.out.
+        let copied = ["in", "out"].iter().all(|ending| path.with_extension(ending).is_dir());
+        assert!(copied || path.to_string_lossy().contains("/help/"), "{path:?} needs its folders");
         cases.case(path);
     }
     cases.run();

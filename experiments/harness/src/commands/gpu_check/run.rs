@@ -161,10 +161,10 @@ pub fn run(args: &GpuCheckArgs) -> Result<Outcome> {
     let device = if args.rehearse { DeviceName::Emulated } else { args.device };
     let steps = if args.rehearse { rehearsal() } else { steps(device) };
     let folder = args.out.clone().unwrap_or_else(|| started.folder("gpu-check"));
-    std::fs::create_dir_all(&folder)
-        .with_context(|| format!("{}: cannot be created", folder.display()))?;
     stop::listen();
     let mut check = Check::new(args, device, folder.clone())?;
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("{}: cannot be created", folder.display()))?;
     let bar = crate::progress::bar("gpu-check", steps.len() as u64);
     let mut done = vec![];
     for step in &steps {
