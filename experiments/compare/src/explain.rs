@@ -389,3 +389,20 @@ fn affine(
         (passes(ratio) && says_something).then_some(Hypothesis { what, ratio, fits: false })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_values_half_way_between_two_numbers_are_snapped_and_many_are_not() {
+        let (made, next) = (1.0, 1.0 + Precision::Bf16.epsilon());
+        let values = |changed: usize| {
+            let value = |at| if at < changed { next } else { made };
+            Tensor::f64(vec![512], (0..512).map(value).collect())
+        };
+        let snap = |changed| snapped(&values(0), &values(changed), Precision::Bf16);
+        assert_eq!(snap(4), Some(values(0)));
+        assert_eq!(snap(5), None);
+    }
+}

@@ -513,3 +513,16 @@ impl WorstMap {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tensors_are_added_where_their_shapes_agree() {
+        let tensor = |shape: &[usize], values: &[f64]| Tensor::f64(shape.to_vec(), values.to_vec());
+        let sum = added(&tensor(&[2], &[1.0, -3.0]), &tensor(&[2], &[2.0, 5.0]));
+        assert_eq!(sum, Some(tensor(&[2], &[3.0, 2.0])));
+        assert_eq!(added(&tensor(&[2], &[1.0, 1.0]), &tensor(&[1, 2], &[1.0, 1.0])), None);
+    }
+}

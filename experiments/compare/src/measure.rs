@@ -313,6 +313,33 @@ mod tests {
         distance(&tensor(truth), &tensor(candidate), Precision::F32)
     }
 
+    #[test]
+    fn every_value_that_is_not_finite_is_counted() {
+        let (nan, inf) = (f64::NAN, f64::INFINITY);
+        let found = at(&[1.0, 1.0, 1.0, 1.0, 1.0], &[nan, nan, inf, -inf, 1.0]);
+        assert_eq!((found.nan, found.inf), (2, 2));
+    }
+
+    #[test]
+    fn the_cosine_is_that_of_the_angle() {
+        assert!((at(&[1.0, 0.0], &[1.0, 1.0]).cosine - 0.5f64.sqrt()).abs() < 1e-15);
+        assert_eq!(at(&[1.0, 2.0], &[-1.0, -2.0]).cosine, -1.0);
+    }
+
+    #[test]
+    fn a_float64_candidate_is_shown_the_yardsticks_error_in_its_own_precision() {
+        let truth = Tensor::f64(vec![2], vec![1.0, 2.0]);
+        let yardstick = Tensor::f64(vec![2], vec![1.0, 2.0 + 1e-7]);
+        let roundings = Allowance { direct: 1.0, l2: 1.0, largest: 1.0, sums: false };
+        let [wide, single] = [Precision::F64, Precision::F32].map(|precision| {
+            let exact = distance(&truth, &truth, precision);
+            Budget::new(precision, roundings, &truth, &yardstick).errors(&exact).e_ref
+        });
+        assert!(
+            (wide / single - Precision::F64.epsilon() / Precision::F32.epsilon()).abs() < 1e-15
+        );
+    }
+
     /// A budget whose yardstick has this relative error.
     fn budget(truth: &[f64], yardstick: f64) -> Budget {
         let exact = at(truth, truth);

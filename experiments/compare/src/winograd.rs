@@ -201,6 +201,12 @@ mod tests {
         }
     }
 
+    /// A has rows of three terms, G of three and B of two; each of two products rounds once less often.
+    #[test]
+    fn the_transforms_round_once_less_often_than_they_have_terms() {
+        assert_eq!(amplification(USUAL[0], &[3]).transforms, 2.0 * f64::from(3 + 3 + 2 - 3));
+    }
+
     #[test]
     fn the_points_are_those_of_the_engine_cpu_and_the_bound_has_room_for_the_usual_ones() {
         use crate::measure::BOUND;

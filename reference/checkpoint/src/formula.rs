@@ -65,6 +65,14 @@ mod tests {
         assert_eq!(splitmix64(0), 0xE220_A839_7B1D_CDAF);
     }
 
+    #[test]
+    fn an_input_fills_the_range_from_minus_2_to_2() {
+        let values = input(4096, 0);
+        assert!(values.iter().all(|value| (-2.0..2.0).contains(value)));
+        let [low, high] = [-1.9, 1.9].map(|edge: f32| values.iter().any(|v| v * edge > 1.9 * 1.9));
+        assert!(low && high);
+    }
+
     /// The bits that formula.py computed with numpy 1.26.
     #[test]
     fn values_are_those_of_formula_py() {

@@ -31,7 +31,8 @@ pub struct VideoArgs {
     /// Continue although files of the list are missing.
     #[arg(long)]
     pub allow_missing: bool,
-    /// Order of a clip's frames: natural, reversed, `shuffled[:SEED]` or `still[:SEED]` (one frame, repeated).
+    /// Order of a clip's frames: natural, reversed, shuffled or still (one frame, repeated). The last two
+    /// take a seed: shuffled:SEED, still:SEED.
     #[arg(long, default_value = "natural")]
     pub order: Order,
     /// Number of seconds that it may take to decode one file.

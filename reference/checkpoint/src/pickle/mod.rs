@@ -18,3 +18,22 @@ use super::error::Failure;
 pub(super) fn parse(bytes: &[u8]) -> Result<Pickle<'_>, Failure> {
     machine::Machine::new(bytes).run()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `pickle.dumps({'little_endian': False, 'kept': frozenset({1}), 'path': pathlib.PosixPath('w')}, 4)`,
+    /// without the frame and the memo.
+    const PICKLE: &[u8] = b"\x80\x04}(\x8c\x0dlittle_endian\x89\x8c\x04kept(K\x01\x91\x8c\x04path\
+        \x8c\x07pathlib\x8c\x09PosixPath\x93\x8c\x01w\x85Ru.";
+
+    #[test]
+    fn what_trainers_store_besides_tensors_is_read_and_an_entry_is_found_by_its_key() {
+        let pickle = parse(PICKLE).unwrap();
+        let entry = |key| pickle.entry(&pickle.root, key);
+        assert!(matches!(entry("little_endian"), Some(Value::Bool(false))));
+        assert!(entry("kept").is_some() && entry("path").is_some());
+        assert!(entry("absent").is_none());
+    }
+}
