@@ -72,7 +72,7 @@ pub fn explain(
     let trials: Vec<Trial> =
         changes.into_iter().map(|change| Trial::new(&graph, weights, change, shown)).collect();
     let (mut ratios, observed) = screen(comparison, &trials, at, budget, shown)?;
-    // What fits is made in the truth's engine, too.
+    // Each mistake whose values fit is also made in an engine in float64, which then runs through.
     let fits: Vec<usize> = ratios.iter().filter(|(_, r)| passes(**r)).map(|(i, _)| *i).collect();
     for some in fits.chunks(ENGINES_AT_ONCE) {
         let mut changed = vec![];

@@ -363,8 +363,8 @@ impl Comparison {
 struct DeferredRoundings {
     /// For the next module that is compared.
     next: Allowance,
-    /// For the container: these convolutions are followed by another one that reads something else,
-    /// as the temporal convolution of a CTL is.
+    /// For a later member of the same container: convolutions whose output is not read by the next
+    /// module but by the container, as that of a CTL's temporal convolution is.
     parent: Vec<(ModuleId, Allowance)>,
 }
 

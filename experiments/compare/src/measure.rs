@@ -185,7 +185,8 @@ pub struct Budget {
     pub precision: Precision,
     /// How many values carry the yardstick's error: `[of the relative L2, of the largest error]`.
     pub carriers: [f64; 2],
-    /// A lower bound on what is granted, as absolute errors: `[root mean square, largest]`.
+    /// The absolute errors that earlier modules pass on, `[root mean square, largest]`. At least these
+    /// are granted; see [`CarriedError`].
     pub carried: [f64; 2],
 }
 

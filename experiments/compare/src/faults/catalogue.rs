@@ -10,7 +10,7 @@
 //! 2. Add a line to [`Fault::ALL`]: the name for `--inject`, the mistake in words, the function, and
 //!    how `selftest` plants it. In words a mistake is a noun phrase ("missing gate") of at most 42
 //!    characters, or 30 if it is not `Single`, so that it fits the table of `selftest`.
-//! 3. Run `cargo test every_mistake` (does an engine with the mistake compute what the expressions
+//! 3. Run `cargo test -p compare faults` (does an engine with the mistake compute what the expressions
 //!    say?) and `harness selftest --only NAME` (is the mistake found, located and named?).
 
 use anyhow::{Result, bail};
@@ -168,7 +168,8 @@ impl Fault {
         self.planting != Single
     }
 
-    /// Whether it depends on the values at a place, not only on shapes, if the mistake changes a result.
+    /// Whether the mistake changes a result only for some values, as ReLU6 does. Without a run, the shapes
+    /// cannot tell at which places it matters.
     pub fn is_by_value(&self) -> bool {
         self.planting == ByValue
     }
@@ -213,7 +214,8 @@ pub fn parse(model: &Model, text: &str) -> Result<Change> {
     Ok(places.swap_remove(middle))
 }
 
-/// The mistake at all places of its first variant at once; None if there are no places.
+/// The mistake made at all places at once where it reads the same (`Change::variant`) as at the first
+/// place; None if there are no places.
 pub fn throughout(places: &[Change]) -> Option<Change> {
     let variant = places.first()?.variant;
     let same: Vec<Change> = places.iter().filter(|p| p.variant == variant).cloned().collect();

@@ -92,7 +92,7 @@ impl Map {
         Map { shape, data }
     }
 
-    /// Applies a function of channel and value to each value.
+    /// Applies a function of the channel's index and the value to each value of a map [N, C, H, W].
     fn by_channel(&self, f: impl Fn(usize, f64) -> f64) -> Map {
         let mut out = self.clone();
         let (area, channels) = (self.area().max(1), self.shape[1].max(1));
@@ -229,7 +229,7 @@ impl Map {
         Map { shape: self.shape, data }
     }
 
-    /// Applies a function of channel and value to each value.
+    /// As `by_channel`, for a clip, whose channels are planes: one colour of one frame each.
     pub fn by_plane(&self, f: impl Fn(usize, f64) -> f64) -> Map {
         self.by_channel(f)
     }

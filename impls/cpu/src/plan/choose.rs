@@ -45,8 +45,7 @@ const BYTES_PER_CYCLE: f64 = 6.5;
 const TRANSFORM: f64 = 6.0;
 
 impl Layer {
-    /// Cycles for one clip: the larger of the products and the reading of the weights, and the
-    /// transforms.
+    /// Cycles for one clip: max(products, reading of the weights) + transforms.
     fn cycles(&self, planes: usize, rows: usize, transforms: f64) -> f64 {
         let vectors = self.outputs.div_ceil(self.lanes) as f64;
         let products =

@@ -84,7 +84,8 @@ impl<E: HasKernels> TaskContext<'_, E> {
         self.kernels.lanes.max(32)
     }
 
-    /// Runs a task.
+    /// Computes one task of a step: item `index` of its phase `phase`, up to the stages that `stops`
+    /// names. The scratch memory is that of `thread`.
     ///
     /// # Safety
     /// The contract of [`TaskContext`]; no concurrent task has the same `thread`, which is below

@@ -17,7 +17,8 @@ pub struct GemmSplit {
     /// Rows that are cut into blocks: those of the whole batch, or those of one image if there are
     /// bands.
     pub rows: usize,
-    /// How often these rows occur: 1, or the number of images if there are bands.
+    /// Number of times that `rows` rows are computed: once, or for each image if there are bands, which
+    /// are groups of rows of one image.
     pub images: usize,
     /// Number of rows in a block.
     pub block: usize,
@@ -101,7 +102,8 @@ pub fn in_blocks<E>(layer: &Winograd<E>, clips: usize, threads: usize, tile_rows
     tile_count(layer, clips).div_ceil(tiles_per_block(tile_rows)) >= TASKS * threads
 }
 
-/// Number of items of a phase for each task, if there are `items`.
+/// Number of items that each task of a phase takes, so that `items` items make a few tasks for each
+/// thread.
 pub fn items_per_task(items: usize, threads: usize) -> usize {
     items.div_ceil(TASKS * threads).max(1)
 }

@@ -60,7 +60,7 @@ const LESS_LIKELY: [&[&str]; 2] = [
     &["opt", "moment", "accum", "exp_avg", "mu", "nu", "grad"],
 ];
 
-/// The tensors with one prefix whose names, without the prefix, the model has.
+/// The tensors that have the names of the model after one common prefix.
 #[derive(Debug, Default)]
 struct Set<'l> {
     prefix: &'l str,
@@ -131,7 +131,7 @@ fn sets<'l>(leaves: &'l [Leaf], shapes: &HashMap<&str, &[usize]>) -> Result<Vec<
             }
             let Some((skipped, name)) = matching_suffix(rest, shapes) else { continue };
             let prefix = &leaf.name[..node + skipped];
-            // The dictionaries around a set give the same prefix again.
+            // Each dictionary around a set leads to the same prefix; the set is kept once.
             if seen.contains(&prefix) {
                 continue;
             }
