@@ -94,7 +94,7 @@ fn an_incomplete_line_of_the_journal_is_dropped_and_other_settings_are_refused()
     let resume = ["--out", out.as_str(), "--resume"];
     let run = harness.run(&arguments(&data, &list, &resume));
     assert!(
-        run.code == 0 && run.stderr.contains("5 videos are done, 7 are left"),
+        run.code == 0 && run.stderr.contains("5 videos are done, and 7 are left"),
         "{}",
         run.stderr
     );
@@ -102,7 +102,7 @@ fn an_incomplete_line_of_the_journal_is_dropped_and_other_settings_are_refused()
     // The journal is complete again.
     let run = harness.run(&arguments(&data, &list, &resume));
     assert!(
-        run.code == 0 && run.stderr.contains("12 videos are done, 0 are left"),
+        run.code == 0 && run.stderr.contains("12 videos are done, and 0 are left"),
         "{}",
         run.stderr
     );
