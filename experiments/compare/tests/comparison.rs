@@ -182,7 +182,7 @@ fn one_wrong_value_is_the_culprit_and_its_ledger_says_so() {
     assert_eq!(entry.detail.as_deref(), Some("beyond the bound"));
 }
 
-/// A file in the archive that is not an array is no array of a dump.
+/// A text file in the archive does not count as an array with the name of a module.
 #[test]
 fn a_text_beside_the_arrays_is_of_no_known_name() {
     use std::io::Write;

@@ -183,7 +183,7 @@ const EVERYWHERE: &str = "everywhere";
 ///
 /// # Errors
 ///
-/// If there is no such fault or layer, or if the fault has no place there.
+/// If the fault or the layer is unknown, or if the fault would change no result in that layer.
 pub fn parse(model: &Model, text: &str) -> Result<Change> {
     let (word, layer) = text.split_once('@').map_or((text, None), |(w, l)| (w, Some(l)));
     let Some(fault) = Fault::ALL.iter().find(|fault| fault.word == word) else {

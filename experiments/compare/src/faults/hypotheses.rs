@@ -1,5 +1,5 @@
-//! Lists what may explain a divergence at a module: the known mistakes that can be made at the module,
-//! or at modules before it that the candidate does not show.
+//! The mistakes that may explain a divergence at a module: each known mistake that a port can make at this
+//! module, or at a module before it that the candidate does not show.
 
 use spec::ModuleId;
 
