@@ -1,7 +1,8 @@
 """A peer in `harness bench`: ONNX Runtime, OpenVINO or PyTorch in a separate process.
 
     python peer.py onnxruntime|openvino --model FILE.onnx --input FILE.npy --threads N --precision f32|bf16
-    python peer.py torch-graph --weights FILE.safetensors --config JSON --input FILE.npy --threads N --precision …
+    python peer.py torch-graph|torch-compile --weights FILE.safetensors --config JSON --device cpu|cuda --input FILE.npy
+        --threads N --precision …
 
 Requests on stdin and answers on stdout are JSON objects, one per line. The module `contestant` of `harness bench`
 documents them.
@@ -157,33 +158,34 @@ def safetensors(path):
     return arrays
 
 
-class TorchGraph:
-    """PyTorch at its fastest without a compiler: channels-last, cuDNN tuned for the shape, in a CUDA graph.
+class TorchPort:
+    """scripts/examples/torch_port.py in channels-last, with the clip as float32 [N, 3, T, H, W] on the device.
 
-    The network is scripts/examples/torch_port.py. The clip is in the GPU's memory, as for the other contestants.
+    Its conversion to the precision and to channels-last is timed: our engine converts the same clip.
     """
-
-    name = "torch-graph"
 
     def __init__(self):
         import torch
 
         self.torch, self.version = torch, torch.__version__
 
-    def load(self, args):
+    def prepare(self, args, device):
         torch = self.torch
-        if not torch.cuda.is_available():
+        if device == "cuda" and not torch.cuda.is_available():
             raise Refused("PyTorch finds no CUDA device")
         torch.backends.cudnn.benchmark = True
         for backend in (torch.backends.cudnn, torch.backends.cuda.matmul):
             backend.allow_tf32 = args.precision == "tf32"
         kinds = {"f32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
-        self.kind = kinds[args.precision]
-        model = self.model(args).to("cuda", self.kind, memory_format=torch.channels_last)
-        # The clip [N, 3, T, H, W] becomes a channels-last map with 3 * T channels.
-        planes = torch.from_numpy(self.clip).flatten(1, 2).to("cuda", self.kind)
-        planes = planes.to(memory_format=torch.channels_last)
-        self.record(lambda: model(planes.unflatten(1, (3, -1))))
+        kind = kinds[args.precision]
+        model = self.model(args).to(device, kind, memory_format=torch.channels_last)
+        self.staged = torch.from_numpy(self.clip).to(device)
+
+        def forward(clip):
+            planes = clip.flatten(1, 2).to(kind, memory_format=torch.channels_last)
+            return model(planes.unflatten(1, (3, -1)))
+
+        return forward
 
     def model(self, args):
         sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "examples"))
@@ -200,31 +202,38 @@ class TorchGraph:
             raise Refused(f"the weights do not fit the PyTorch port: {(missing + unknown)[:3]}")
         return model.eval().requires_grad_(False)
 
-    def record(self, forward):
-        torch = self.torch
+    def output(self):
+        return self.logits.float().cpu().numpy()
+
+
+class TorchGraph(TorchPort):
+    """PyTorch at its fastest without a compiler: channels-last, cuDNN tuned for the shape, in a CUDA graph."""
+
+    name = "torch-graph"
+
+    def load(self, args):
+        torch, forward = self.torch, self.prepare(args, "cuda")
         # Warm-up: cuDNN must be tuned and memory allocated before the graph is recorded.
         side = torch.cuda.Stream()
         with torch.cuda.stream(side), torch.inference_mode():
             for _ in range(3):
-                forward()
+                forward(self.staged)
         torch.cuda.current_stream().wait_stream(side)
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph), torch.inference_mode():
-            self.logits = forward()
+            self.logits = forward(self.staged)
 
     def run(self):
         self.graph.replay()
         self.torch.cuda.synchronize()
-
-    def output(self):
-        return self.logits.float().cpu().numpy()
 
     def profile(self, n):
         raise Refused("a CUDA graph cannot be profiled")
 
     def peaks(self):
         """Speed of a large matrix product, GFLOP/s, and of a large copy, GB/s read and written."""
-        torch, kind, side, count = self.torch, self.kind, 8192, 10
+        torch, side, count = self.torch, 8192, 10
+        kind = self.logits.dtype
         a, b = (torch.randn(side, side, device="cuda", dtype=kind) for _ in range(2))
         room, copied = (torch.empty(1 << 30, device="cuda", dtype=torch.uint8) for _ in range(2))
 
@@ -242,7 +251,37 @@ class TorchGraph:
         return {"gflops": 2 * side**3 / product / 1e9, "gbs": 2 * room.numel() / copy / 1e9}
 
 
-PEERS = {peer.name: peer for peer in (OnnxRuntime, OpenVino, TorchGraph)}
+class TorchCompile(TorchPort):
+    """torch.compile with frozen weights: max-autotune on the processor, CUDA graphs (reduce-overhead) on a GPU."""
+
+    name = "torch-compile"
+
+    def load(self, args):
+        torch = self.torch
+        from torch._inductor import config as inductor
+
+        gpu = args.device != "cpu"
+        if not gpu and args.precision not in ("f32", "bf16"):
+            raise Refused(f"torch.compile computes on the processor in f32 or bf16, not in {args.precision}")
+        torch.set_num_threads(args.threads)
+        inductor.freezing = True
+        forward = self.prepare(args, "cuda" if gpu else "cpu")
+        self.compiled = torch.compile(forward, mode="reduce-overhead" if gpu else "max-autotune", dynamic=False)
+        self.wait = torch.cuda.synchronize if gpu else lambda: None
+        # The network is compiled by the first run and recorded by the second one, which belong to loading.
+        for _ in range(3):
+            self.run()
+
+    def run(self):
+        with self.torch.inference_mode():
+            self.logits = self.compiled(self.staged)
+        self.wait()
+
+    def profile(self, n):
+        raise Refused("a compiled network is not profiled")
+
+
+PEERS = {peer.name: peer for peer in (OnnxRuntime, OpenVino, TorchGraph, TorchCompile)}
 
 
 def main():
@@ -251,6 +290,7 @@ def main():
     parser.add_argument("--model", help="the network as ONNX")
     parser.add_argument("--weights", help="the weights as safetensors, for PyTorch")
     parser.add_argument("--config", help="the configuration as JSON, for PyTorch")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda, for PyTorch")
     parser.add_argument("--input", required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--precision", choices=["f32", "bf16", "tf32", "f16"], required=True)

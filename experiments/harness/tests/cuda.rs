@@ -65,6 +65,8 @@ fn a_rehearsed_gpu_check_is_marked_as_incomplete() {
     assert_eq!(record["verdict"], "incomplete");
     assert_eq!(record["emulated"], true);
     let steps = record["steps"].as_array().unwrap();
+    let wrong = h.run(&["gpu-check", "--rehearse", "--only", "bench"]).code(2);
+    assert!(wrong.stderr.contains("the steps are: diff bf16; repeat; kernels"), "{}", wrong.stderr);
     let outcome = |name: &str| steps.iter().find(|s| s["name"] == name).unwrap()["outcome"].clone();
     assert_eq!(outcome("repeat"), "passed");
     assert_eq!(outcome("diff f32"), "passed");

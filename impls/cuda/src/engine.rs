@@ -383,6 +383,28 @@ impl Engine for Cuda {
         Some(self.run_frames(frames))
     }
 
+    /// Leaves the clips on the device, so that the next call with the same clips copies nothing.
+    /// Kernels are compiled before the time is taken.
+    fn timed(&mut self, input: &Tensor) -> Result<(Tensor, f64), EngineError> {
+        let (clips, clip) = tap::input(&self.model, &mut Ignore, input)?;
+        if clips == 0 {
+            return Ok((self.forward(input, &mut Ignore)?, 0.0));
+        }
+        let at = self.prepare(clips, false)?;
+        let bits = bytemuck::cast_slice::<f32, u8>;
+        if self.timed_clips.as_deref().map(bits) != Some(bits(&clip)) {
+            self.upload_clip(at, &clip)?;
+            self.timed_clips = Some(clip.into_owned());
+        }
+        self.record(at)?;
+        self.device.synchronize()?;
+        let start = Instant::now();
+        self.replay(at)?;
+        self.device.synchronize()?;
+        let seconds = start.elapsed().as_secs_f64();
+        Ok((self.output(clips, at)?, seconds))
+    }
+
     fn as_profile(&mut self) -> Option<&mut dyn Profile> {
         Some(self)
     }
@@ -414,27 +436,5 @@ impl Profile for Cuda {
             }
         };
         Ok(self.prepared[at].layout.actions.iter().zip(seconds).map(time).collect())
-    }
-
-    /// Leaves the clips on the device, so that the next call with the same clips copies nothing.
-    /// Kernels are compiled before the time is taken.
-    fn timed(&mut self, input: &Tensor) -> Result<(Tensor, f64), EngineError> {
-        let (clips, clip) = tap::input(&self.model, &mut Ignore, input)?;
-        if clips == 0 {
-            return Ok((self.forward(input, &mut Ignore)?, 0.0));
-        }
-        let at = self.prepare(clips, false)?;
-        let bits = bytemuck::cast_slice::<f32, u8>;
-        if self.timed_clips.as_deref().map(bits) != Some(bits(&clip)) {
-            self.upload_clip(at, &clip)?;
-            self.timed_clips = Some(clip.into_owned());
-        }
-        self.record(at)?;
-        self.device.synchronize()?;
-        let start = Instant::now();
-        self.replay(at)?;
-        self.device.synchronize()?;
-        let seconds = start.elapsed().as_secs_f64();
-        Ok((self.output(clips, at)?, seconds))
     }
 }

@@ -205,6 +205,14 @@ pub trait Engine: Send {
         None
     }
 
+    /// Runs clips as a benchmark times an engine, and returns the seconds as well. They start with the clips
+    /// as float32 on the device, and do not include copying the clips there and the output back.
+    fn timed(&mut self, input: &Tensor) -> Result<(Tensor, f64), EngineError> {
+        let start = Instant::now();
+        let output = self.forward(input, &mut Ignore)?;
+        Ok((output, start.elapsed().as_secs_f64()))
+    }
+
     /// The engine as one that can be timed step by step; `None` for an engine without such times.
     fn as_profile(&mut self) -> Option<&mut dyn Profile> {
         None
@@ -231,12 +239,4 @@ pub struct StepTime {
 pub trait Profile: Engine {
     /// Runs clips [N, 3, T, H, W] and returns the time of each step, in the order of execution.
     fn profile(&mut self, input: &Tensor) -> Result<Vec<StepTime>, EngineError>;
-
-    /// Runs clips as a benchmark times an engine: the seconds do not include copying the clips to the
-    /// device and the output back.
-    fn timed(&mut self, input: &Tensor) -> Result<(Tensor, f64), EngineError> {
-        let start = Instant::now();
-        let output = self.forward(input, &mut Ignore)?;
-        Ok((output, start.elapsed().as_secs_f64()))
-    }
 }

@@ -36,6 +36,13 @@ impl Device {
         }
         Ok(self)
     }
+
+    /// Waits until the device has finished its work; a CPU always has.
+    pub(crate) fn synchronize(self) {
+        if let Device::Cuda(index) = self {
+            tch::Cuda::synchronize(index as i64);
+        }
+    }
 }
 
 /// Limits the number of threads that libtorch uses inside an operation; 0 keeps its default.

@@ -14,6 +14,7 @@ pub mod train;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use spec::{Engine, EngineError, Frames, Ignore, Kind, Model, Precision, Tap, Tensor};
 
@@ -78,8 +79,19 @@ impl Engine for Torch {
 
     fn forward(&mut self, input: &Tensor, tap: &mut dyn Tap) -> Result<Tensor, EngineError> {
         let _no_grad = tch::no_grad_guard();
-        let run = network::Run::new(&self.model, &self.weights, self.precision, self.device, tap);
-        run.unfolded_if(self.unfold).run(input)
+        self.run(tap).run(input)
+    }
+
+    fn timed(&mut self, input: &Tensor) -> Result<(Tensor, f64), EngineError> {
+        let _no_grad = tch::no_grad_guard();
+        let batch = network::batch_of(&self.model, input)?;
+        let clip = tensors::staged(input, self.precision, self.device)?;
+        self.device.synchronize();
+        let start = Instant::now();
+        let clip = tensors::converted(&clip, self.precision)?;
+        let output = self.run(&mut Ignore).run_clip(clip, batch)?;
+        // Copying the logits has waited for the device.
+        Ok((output, start.elapsed().as_secs_f64()))
     }
 
     fn forward_frames(&mut self, frames: &Frames<'_>) -> Option<Result<Tensor, EngineError>> {
@@ -93,9 +105,12 @@ impl Torch {
     pub fn run_frames(&self, frames: &Frames<'_>) -> Result<Tensor, EngineError> {
         let _no_grad = tch::no_grad_guard();
         let clip = tensors::normalised(frames, self.precision, self.device)?;
-        let mut ignore = Ignore;
-        let run =
-            network::Run::new(&self.model, &self.weights, self.precision, self.device, &mut ignore);
-        run.run_clip(clip, frames.shape[0])
+        self.run(&mut Ignore).run_clip(clip, frames.shape[0])
+    }
+
+    /// A forward pass that is about to be run.
+    fn run<'a>(&'a self, tap: &'a mut dyn Tap) -> network::Run<'a> {
+        network::Run::new(&self.model, &self.weights, self.precision, self.device, tap)
+            .unfolded_if(self.unfold)
     }
 }

@@ -54,9 +54,7 @@ impl<'a> Run<'a> {
     }
 
     pub(crate) fn run(self, input: &spec::Tensor) -> Result<spec::Tensor> {
-        let model = self.model;
-        let batch = input.shape.first().copied().unwrap_or(0);
-        check_shape("input", &model.input_shape(batch), &input.shape)?;
+        let batch = batch_of(self.model, input)?;
         let clip = to_torch(input, kind(self.precision), self.device)?;
         self.run_clip(clip, batch)
     }
@@ -268,6 +266,13 @@ impl<'a> Run<'a> {
 
 fn ok(result: std::result::Result<Tensor, TchError>) -> Result<Tensor> {
     result.map_err(failed)
+}
+
+/// The number of clips in the input [N, 3, T, H, W]; fails if it has another shape.
+pub(crate) fn batch_of(model: &Model, input: &spec::Tensor) -> Result<usize> {
+    let batch = input.shape.first().copied().unwrap_or(0);
+    check_shape("input", &model.input_shape(batch), &input.shape)?;
+    Ok(batch)
 }
 
 fn check_shape(what: &str, expected: &[usize], got: &[usize]) -> Result<()> {

@@ -73,6 +73,24 @@ pub(crate) fn to_torch(
     }
 }
 
+/// Copies clips to the device as float32, or as float64 for an engine in that precision.
+pub(crate) fn staged(
+    clips: &Tensor,
+    precision: Precision,
+    device: Device,
+) -> Result<tch::Tensor, EngineError> {
+    let kind = if precision == Precision::F64 { Kind::Double } else { Kind::Float };
+    to_torch(clips, kind, device)
+}
+
+/// Converts staged clips to the precision of the activations.
+pub(crate) fn converted(
+    clips: &tch::Tensor,
+    precision: Precision,
+) -> Result<tch::Tensor, EngineError> {
+    clips.f_to_kind(kind(precision)).map_err(failed)
+}
+
 /// Normalises frames [N, T, H, W, 3] to the network's input [N, 3, T, H, W]: (x - mean) / std in
 /// float32, then converted to the precision.
 pub(crate) fn normalised(

@@ -20,8 +20,10 @@ pub enum ContestantName {
     Scalar,
     /// libtorch, as everywhere in the harness.
     Torch,
-    /// PyTorch at its fastest on a GPU.
+    /// PyTorch in a CUDA graph.
     TorchGraph,
+    /// PyTorch compiled by `torch.compile`.
+    TorchCompile,
     /// ONNX Runtime.
     Onnxruntime,
     /// OpenVINO.
@@ -29,15 +31,20 @@ pub enum ContestantName {
 }
 
 /// The default contestants on a CPU.
-const ON_CPU: [ContestantName; 4] = [
+const ON_CPU: [ContestantName; 5] = [
     ContestantName::Cpu,
     ContestantName::Torch,
+    ContestantName::TorchCompile,
     ContestantName::Onnxruntime,
     ContestantName::Openvino,
 ];
 /// The default contestants on a GPU.
-const ON_GPU: [ContestantName; 3] =
-    [ContestantName::Cuda, ContestantName::Torch, ContestantName::TorchGraph];
+const ON_GPU: [ContestantName; 4] = [
+    ContestantName::Cuda,
+    ContestantName::Torch,
+    ContestantName::TorchGraph,
+    ContestantName::TorchCompile,
+];
 
 impl ContestantName {
     /// The name on the command line and in records.
@@ -48,6 +55,7 @@ impl ContestantName {
             ContestantName::Scalar => "scalar",
             ContestantName::Torch => "torch",
             ContestantName::TorchGraph => "torch-graph",
+            ContestantName::TorchCompile => "torch-compile",
             ContestantName::Onnxruntime => "onnxruntime",
             ContestantName::Openvino => "openvino",
         }
@@ -55,7 +63,12 @@ impl ContestantName {
 
     /// Whether the contestant is a peer, which is another runtime in a Python process.
     pub fn is_peer(self) -> bool {
-        self.needs_onnx() || self == ContestantName::TorchGraph
+        self.needs_onnx() || self.is_pytorch()
+    }
+
+    /// Whether the contestant is the PyTorch port in a Python process.
+    pub fn is_pytorch(self) -> bool {
+        matches!(self, ContestantName::TorchGraph | ContestantName::TorchCompile)
     }
 
     /// Whether the contestant reads the network as ONNX.
@@ -83,12 +96,14 @@ impl fmt::Display for ContestantName {
     once: the record of those settings stays, and the exit code is 130."
 )]
 pub struct BenchArgs {
-    /// Contestants: cpu, scalar, torch, onnxruntime and openvino; on a GPU cuda, torch and torch-graph
-    /// [default: all but scalar]. Here torch is eager libtorch, whose modules are neither frozen nor
-    /// compiled; torch-graph is PyTorch at its fastest: channels-last, with cuDNN tuned, in a CUDA graph.
+    /// Contestants: cpu, scalar, torch, torch-compile, onnxruntime and openvino; on a GPU cuda, torch,
+    /// torch-graph and torch-compile [default: all but scalar]. Here cpu and cuda are our engines; torch is
+    /// eager libtorch; torch-graph is PyTorch channels-last, with cuDNN tuned, in a CUDA graph;
+    /// torch-compile is torch.compile with frozen weights (max-autotune; on a GPU reduce-overhead), which
+    /// takes a minute or more to load. All start from the same float32 clip on the device.
     #[arg(long, value_delimiter = ',')]
     pub engines: Vec<ContestantName>,
-    /// Device of cuda, torch and torch-graph: cpu, cuda or cuda:N.
+    /// Device of cuda and of the contestants with torch in their name: cpu, cuda or cuda:N.
     #[arg(long, default_value_t = DeviceName::Cpu)]
     pub device: DeviceName,
     /// Precisions: f32 and bf16; on a GPU also tf32 and f16.

@@ -55,7 +55,7 @@ pub struct Given<'a> {
     pub weights: PathBuf,
     /// The network as an ONNX file, if a peer that reads ONNX takes part.
     pub onnx: Option<PathBuf>,
-    /// The model's configuration as JSON, for `torch-graph`.
+    /// The model's configuration as JSON, for the PyTorch port.
     pub config: String,
     /// The model flags of the command line, for our own engines.
     pub model_flags: Vec<String>,
@@ -69,9 +69,21 @@ pub fn peers() -> Option<(PathBuf, PathBuf)> {
     Some((path("HARNESS_PEERS")?, path("HARNESS_PEER_SCRIPT")?))
 }
 
-/// The Python that has PyTorch with CUDA: `HARNESS_TORCH_PYTHON`, or python3.
+/// The Python that has PyTorch: `HARNESS_TORCH_PYTHON`, or python3.
 fn torch_python() -> PathBuf {
     std::env::var_os("HARNESS_TORCH_PYTHON").map_or("python3".into(), PathBuf::from)
+}
+
+/// Why a peer cannot be started, if `scripts/bench` has not set it up.
+fn not_set_up(engine: ContestantName) -> Option<&'static str> {
+    let script = std::env::var_os("HARNESS_PEER_SCRIPT").is_some();
+    let ready = match engine {
+        _ if engine.needs_onnx() => peers().is_some(),
+        // On a GPU python3 has PyTorch; on the processor `scripts/bench` provides a small one.
+        ContestantName::TorchCompile => script,
+        _ => true,
+    };
+    (!ready).then_some("it is not set up; run scripts/bench, which does that")
 }
 
 /// The largest accepted relative L2 distance of an output from the float64 reference. It is far above
@@ -118,7 +130,7 @@ impl LeftOut {
 impl Given<'_> {
     fn command(&self, engine: ContestantName, case: Case, input: &Path) -> Result<Command> {
         let (precision, threads) = (case.precision.to_string(), case.threads.to_string());
-        if engine == ContestantName::TorchGraph {
+        if engine.is_pytorch() {
             let script = std::env::var_os("HARNESS_PEER_SCRIPT");
             let script = script
                 .context("HARNESS_PEER_SCRIPT is not set; start the bench with scripts/bench")?;
@@ -126,6 +138,7 @@ impl Given<'_> {
             command.arg(script).arg(engine.name()).arg("--weights").arg(&self.weights);
             command.arg("--input").arg(input).args(["--config", &self.config]);
             command.args(["--threads", &threads, "--precision", &precision]);
+            command.args(["--device", if self.args.device.is_gpu() { "cuda" } else { "cpu" }]);
             return Ok(command);
         }
         if engine.is_peer() {
@@ -279,8 +292,7 @@ impl Given<'_> {
             if !go_on() {
                 return None;
             }
-            if engine.needs_onnx() && peers().is_none() {
-                let why = "it is not set up; run scripts/bench, which does that";
+            if let Some(why) = not_set_up(engine) {
                 out.list.push((engine.to_string(), why.to_owned()));
                 continue;
             }

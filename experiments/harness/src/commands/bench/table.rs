@@ -9,21 +9,22 @@ const WIDTH: usize = 100;
 pub fn table(setting: &Setting) -> String {
     let mut lines = vec![
         format!(
-            "{}, batch {}, {} threads; peak {:.0} GFLOP/s, {:.1} GB/s",
+            "{}, batch {}, {} thread{}; peak {:.0} GFLOP/s, {:.1} GB/s",
             setting.precision,
             setting.batch,
             setting.threads,
+            if setting.threads == 1 { "" } else { "s" },
             setting.peak_gflops,
             setting.peak_gbs
         ),
         format!(
-            "  {:11} {:>7} {:>16} {:>7} {:>6} {:>5} {:>5}  {}",
+            "  {:13} {:>7} {:>16} {:>7} {:>6} {:>5} {:>5}  {}",
             "ms", "median", "95 %", "p99", "load s", "MiB", "error", "to the fastest peer"
         ),
     ];
     lines.extend(setting.entries.iter().map(line));
     for (name, why) in &setting.left_out {
-        lines.push(format!("  {name:11} left out: {why}"));
+        lines.push(format!("  {name:13} left out: {why}"));
     }
     lines.iter().map(|line| cut(line.trim_end())).collect::<Vec<_>>().join("\n")
 }
@@ -35,7 +36,7 @@ fn line(entry: &BenchEntry) -> String {
     let ms = |s: f64| number(1e3 * s, 1);
     let wrong = if entry.right { "" } else { "WRONG " };
     format!(
-        "  {:11} {:>7} {:>16} {:>7} {:>6.2} {:>5.0} {:>5.0e}  {wrong}{ratio}",
+        "  {:13} {:>7} {:>16} {:>7} {:>6.2} {:>5.0} {:>5.0e}  {wrong}{ratio}",
         entry.name,
         ms(entry.p50_s),
         format!("{} to {}", ms(entry.p50_low_s), ms(entry.p50_high_s)),
@@ -53,7 +54,11 @@ fn number(value: f64, digits: usize) -> String {
 
 /// The name of a peer, shortened so that the line fits.
 fn short(name: &str) -> &str {
-    if name == "onnxruntime" { "ort" } else { name }
+    match name {
+        "onnxruntime" => "ort",
+        "torch-compile" => "compile",
+        other => other,
+    }
 }
 
 /// The line, cut to [`WIDTH`] columns; the record has the whole text.

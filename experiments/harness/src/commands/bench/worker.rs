@@ -25,18 +25,6 @@ struct Request {
     path: String,
 }
 
-/// Runs once and returns the output and the seconds. A GPU is timed with the clips already on it and the
-/// output left there, like its peers. `torch` is timed with its copy of the clips into a tensor, as
-/// everywhere in the harness; the peers that read ONNX are given their input only once.
-fn timed(engine: &mut dyn Engine, input: &Tensor) -> Result<(Tensor, f64)> {
-    if let Some(engine) = engine.as_profile() {
-        return Ok(engine.timed(input)?);
-    }
-    let start = Instant::now();
-    let output = engine.forward(input, &mut Ignore)?;
-    Ok((output, start.elapsed().as_secs_f64()))
-}
-
 /// The mean time of each layer over `n` runs.
 fn profile(engine: &mut dyn Engine, input: &Tensor, n: usize) -> Result<Vec<LayerTime>> {
     let engine = engine.as_profile().context("only the engines cpu and cuda have a profile")?;
@@ -117,7 +105,7 @@ fn serve(args: &WorkerArgs) -> Result<()> {
             "run" => {
                 let mut seconds = vec![];
                 for _ in 0..ask.n {
-                    let (last, time) = timed(engine.as_mut(), &input)?;
+                    let (last, time) = engine.timed(&input)?;
                     output = last;
                     seconds.push(time);
                 }

@@ -1,7 +1,9 @@
 //! `harness gpu-check`: runs every check of the engine `cuda` on a GPU, and writes a record to publish.
 
 mod args;
+mod check;
 mod run;
+mod steps;
 
 pub use args::GpuCheckArgs;
 pub use run::run;
