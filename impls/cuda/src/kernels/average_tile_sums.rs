@@ -2,9 +2,15 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::blocks;
 use super::fields::fields;
 use super::tile_sums::TileSums;
-use super::{THREADS, blocks};
+
+/// `CHANNELS` of the kernel: channels of a block.
+const CHANNELS: usize = 32;
+
+/// Bytes of shared memory for each thread.
+pub const SHARED_PER_THREAD: u32 = 4;
 
 /// `AverageTileSumsArgs` of the kernel.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -24,5 +30,5 @@ fields!(Args { tile_sums, out, pitch, tile_pixels });
 
 /// The grid for a number of images.
 pub fn grid(args: &Args, images: usize) -> [u32; 3] {
-    [blocks(images, 1), blocks(args.pitch as usize, THREADS as usize), 1]
+    [blocks(images, 1), blocks(args.pitch as usize, CHANNELS), 1]
 }

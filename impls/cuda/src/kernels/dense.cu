@@ -19,7 +19,7 @@ struct DenseArgs {
     int images, inputs, in_pitch, outputs, out_pitch, activation;
 };
 
-constexpr int IMAGES = 4;
+constexpr int IMAGES = 16;
 
 DEVICE float result(const DenseArgs& args, float sum, int output, i64 at) {
     float bias = args.bias ? args.bias[output] : 0.0f;
@@ -41,9 +41,11 @@ KERNEL(dense, DenseArgs, 256) {
                 sums[i] = fma_(args.x[static_cast<i64>(first + i) * args.in_pitch + k], weight, sums[i]);
         }
     }
+    // The bound is the same for all lanes of a warp, as the shuffles need it.
     UNROLL for (int i = 0; i < IMAGES; i++) {
+        if (first + i >= args.images) break;
         for (int mask = 16; mask > 0; mask /= 2) sums[i] = add(sums[i], shuffle_xor(sums[i], mask));
-        if (lane == 0 && first + i < args.images && output < args.out_pitch) {
+        if (lane == 0 && output < args.out_pitch) {
             i64 at = static_cast<i64>(first + i) * args.out_pitch + output;
             args.out[at] = output < args.outputs ? result(args, sums[i], output, at) : 0.0f;
         }

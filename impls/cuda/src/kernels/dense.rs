@@ -9,7 +9,7 @@ use super::fields::fields;
 const OUTPUTS: usize = 8;
 
 /// `IMAGES` of the kernel: images that a warp computes together.
-const IMAGES: usize = 4;
+const IMAGES: usize = 16;
 
 /// `DenseArgs` of the kernel.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]

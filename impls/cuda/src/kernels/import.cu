@@ -3,9 +3,11 @@
 //
 // Layout:  clip [images, planes, pixels] with planes = 3 * frames, out [images, pixels, pitch]; channels from
 //          `planes` to `pitch` become zeros
-// Grid:    (images * pixels / 256, pitch / VEC), rounded up; blocks of 256 threads, each of which writes VEC
-//          channels of one pixel
+// Grid:    images * pixels / 256, rounded up; blocks of 256 threads, each of which writes one pixel
 // Shared:  none
+// A warp reads 32 neighbouring pixels of each plane. A thread writes its pixel from the first channel to the
+// last, so that the parts of a cache line are written soon after each other; spread over blocks they would
+// reach the memory one by one.
 #include "device.cuh"
 
 struct ImportArgs {
@@ -14,15 +16,23 @@ struct ImportArgs {
     int images, pixels, planes, pitch;  // pixels of one image
 };
 
+// Vectors that are read before the first of them is written: a sector of 32 bytes for half formats.
+constexpr int VECTORS = 2;
+
 KERNEL(import, ImportArgs, 256) {
-    int at = block_x() * 256 + thread_index(), channel = block_y() * VEC;
+    int at = block_x() * 256 + thread_index();
     if (at >= args.images * args.pixels) return;
     i64 image = at / args.pixels, in_image = at % args.pixels;
-    Values v;
-    UNROLL for (int i = 0; i < VEC; i++) {
-        int plane = channel + i;
-        i64 from = (image * args.planes + plane) * args.pixels + in_image;
-        v.v[i] = plane < args.planes ? args.clip[from] : 0.0f;
+    const float* from = args.clip + image * args.planes * args.pixels + in_image;
+    T* to = args.out + static_cast<i64>(at) * args.pitch;
+    for (int first = 0; first < args.pitch; first += VECTORS * VEC) {
+        Values v[VECTORS];
+        UNROLL for (int i = 0; i < VECTORS * VEC; i++) {
+            i64 plane = first + i;
+            v[i / VEC].v[i % VEC] = plane < args.planes ? from[plane * args.pixels] : 0.0f;
+        }
+        UNROLL for (int i = 0; i < VECTORS; i++) {
+            if (first + i * VEC < args.pitch) store(to + first + i * VEC, v[i]);
+        }
     }
-    store(args.out + static_cast<i64>(at) * args.pitch + channel, v);
 }

@@ -1,10 +1,9 @@
 //! From the planes of the network's input to channels-last pixels (`import.cu`).
 
 use bytemuck::{Pod, Zeroable};
-use spec::Precision;
 
 use super::fields::fields;
-use super::{THREADS, blocks, vector};
+use super::{THREADS, blocks};
 
 /// `ImportArgs` of the kernel.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -26,8 +25,7 @@ pub struct Args {
 
 fields!(Args { clip, out, images, pixels, planes, pitch });
 
-/// The grid: pixels, vectors of channels.
-pub fn grid(args: &Args, precision: Precision) -> [u32; 3] {
-    let pixels = args.images as usize * args.pixels as usize;
-    [blocks(pixels, THREADS as usize), blocks(args.pitch as usize, vector(precision)), 1]
+/// The grid: pixels.
+pub fn grid(args: &Args) -> [u32; 3] {
+    [blocks(args.images as usize * args.pixels as usize, THREADS as usize), 1, 1]
 }

@@ -190,17 +190,24 @@ impl Variant {
         match (self.tile, self.file) {
             (Some(tile), _) => tile.shared_bytes(),
             (None, File::AveragePool) => THREADS * average_pool::SHARED_PER_THREAD,
+            (None, File::AverageTileSums) => THREADS * average_tile_sums::SHARED_PER_THREAD,
             (None, _) => 0,
         }
     }
 
     /// Blocks for which the registers of a multiprocessor must suffice (`__launch_bounds__`), so
-    /// that one block computes while another waits. Only one for plain float32 and for gated
-    /// inputs, which need more registers for their operands.
+    /// that one block computes while another waits. Only one for plain float32, for gated inputs in
+    /// tf32 and for the largest gated tile, which need more registers for their operands.
     fn resident(&self) -> u32 {
+        let Some(tile) = self.tile else { return 1 };
+        let two = match self.precision {
+            Precision::Bf16 | Precision::F16 => !self.gated || tile.outputs < 128,
+            Precision::Tf32 => !self.gated,
+            Precision::F32 | Precision::F64 => false,
+        };
         match self.threads() {
             64 => 6,
-            256 if self.tile.is_some() && !self.gated && self.precision != Precision::F32 => 2,
+            256 if two => 2,
             _ => 1,
         }
     }

@@ -296,7 +296,7 @@ impl Bound<'_> {
                     planes: int(out.channels),
                     pitch: int(out.pitch),
                 };
-                launch(device, &variant(File::Import), import::grid(&args, precision), &args)
+                launch(device, &variant(File::Import), import::grid(&args), &args)
             }
             Op::Depthwise { from, weights, epilogue } => {
                 let args = depthwise::Args {

@@ -29,7 +29,7 @@ fn import_turns_planes_into_pixels() {
                 pitch: pitch as i32,
             };
             let variant = Variant::new(File::Import, precision);
-            lab::run(lab.device(), &variant, import::grid(&args, precision), &args).unwrap();
+            lab::run(lab.device(), &variant, import::grid(&args), &args).unwrap();
             let at = |pixel: usize, plane: usize| {
                 values[(pixel / pixels * planes + plane) * pixels + pixel % pixels]
             };
