@@ -30,7 +30,11 @@ fn any_partition_merges_to_the_whole_without_the_videos() {
         assert!(eval.table(name) == eval.wanted, "{name}");
     }
     let some = merge(&at("m3"), &["a", "c"], &["--list", &eval.list]).code(1);
-    assert!(some.stdout.contains("4 missing") && some.stdout.contains("clip 1.mp4"), "{}", some.stdout);
+    assert!(
+        some.stdout.contains("4 missing") && some.stdout.contains("clip 1.mp4"),
+        "{}",
+        some.stdout
+    );
     let some = merge(&at("m4"), &["a", "c"], &[]).code(1);
     assert!(some.stdout.contains("video 1 of the list"), "{}", some.stdout);
     merge(&at("m5"), &["a", "b"], &["--limit", "2"]).code(0);
@@ -44,9 +48,8 @@ fn overlaps_that_differ_and_other_runs_are_refused() {
     let [a, b, m] = ["a", "b", "m"].map(|name| eval.harness.path(name));
     eval.run(&["--out", &a, "--shard", "1/2"]).code(0);
     eval.run(&["--out", &b, "--shard", "1/2"]).code(0);
-    let merge = |dataset: &str| {
-        eval.harness.run(&["eval", dataset, "--out", &m, "--merge", &a, &b])
-    };
+    let merge =
+        |dataset: &str| eval.harness.run(&["eval", dataset, "--out", &m, "--merge", &a, &b]);
     let journal = Path::new(&b).join("videos.jsonl");
     let text = fs::read_to_string(&journal).unwrap();
     let twice = merge("k400").code(1);

@@ -117,7 +117,8 @@ impl Eval {
 pub fn slow_ffmpeg(harness: &Harness, seconds: f64) -> PathBuf {
     let path = PathBuf::from(harness.path(&format!("ffmpeg-{seconds}")));
     let real = ffmpeg().expect("asked before");
-    let script = format!("#!/bin/sh\n[ \"$1\" = -version ] || sleep {seconds}\nexec '{real}' \"$@\"\n");
+    let script =
+        format!("#!/bin/sh\n[ \"$1\" = -version ] || sleep {seconds}\nexec '{real}' \"$@\"\n");
     // Written under another name and renamed, since a file that is open for writing cannot be executed.
     let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap()).unwrap();
     file.write_all(script.as_bytes()).unwrap();
