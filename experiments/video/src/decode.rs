@@ -6,15 +6,16 @@
 //! (HMDB51); here every file is decoded in order.
 
 use std::io::{BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::ffmpeg::Ffmpeg;
-use crate::{Frame, VideoError, ppm};
+use crate::{Frame, VideoError, ppm, signals};
 
 /// The time and the memory that decoding one file may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,7 @@ const MAX_STDERR: u64 = 16 << 10;
 /// A file that is being decoded.
 pub struct Decoder {
     path: PathBuf,
+    version: String,
     limits: Limits,
     child: Arc<Mutex<Child>>,
     frames: BufReader<ChildStdout>,
@@ -82,9 +84,12 @@ impl Decoder {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|why| VideoError::read(&ffmpeg.path, why))?;
+            .map_err(|why| {
+                let program = ffmpeg.path.display();
+                VideoError::accident(path, format!("{program} could not be started ({why})"))
+            })?;
         let (Some(frames), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-            return Err(VideoError::undecodable(path, "the decoder has no pipe"));
+            return Err(VideoError::accident(path, "the decoder has no pipe"));
         };
         widen(&frames);
         let stderr = std::thread::spawn(move || read_stderr(stderr));
@@ -100,6 +105,7 @@ impl Decoder {
         };
         Ok(Decoder {
             path: path.to_owned(),
+            version: ffmpeg.version.clone(),
             limits,
             child,
             frames: BufReader::with_capacity(1 << 20, frames),
@@ -136,20 +142,27 @@ impl Decoder {
         }
         let status = lock(&self.child).wait();
         self.stop_watching();
-        let fail = |reason: String| Err(VideoError::undecodable(&self.path, reason));
         if self.watch.timed_out.load(Ordering::Acquire) {
             let (count, time) = (self.count, self.limits.time.as_secs_f64());
-            return fail(format!("decoding took longer than {time} s ({count} frames by then)"));
+            let reason = format!("decoding took longer than {time} s ({count} frames by then)");
+            return Err(VideoError::accident(&self.path, reason));
         }
-        let good = status.is_ok_and(|status| status.success()) && broken.is_none();
+        let good = status.as_ref().is_ok_and(ExitStatus::success) && broken.is_none();
         if good && self.count > 0 {
             return Ok(None);
         }
         let message = self.stderr.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
-        fail(match (broken, message.is_empty()) {
-            (Some(why), true) => why,
-            (_, false) => format!("ffmpeg: {message}"),
-            (None, true) => "the file holds no video frame".to_owned(),
+        Err(match (broken, status.ok().and_then(|status| status.signal())) {
+            (None, Some(number)) => VideoError::accident(&self.path, signals::sentence(number)),
+            (Some(why), _) if message.is_empty() => VideoError::undecodable(&self.path, why),
+            (_, _) if message.contains("Unrecognized option") => VideoError::Ffmpeg(format!(
+                "ffmpeg {} cannot be used: {message}; set FFMPEG to an ffmpeg of 5.1 or later",
+                self.version
+            )),
+            (_, _) if !message.is_empty() => {
+                VideoError::undecodable(&self.path, format!("ffmpeg: {message}"))
+            }
+            _ => VideoError::undecodable(&self.path, "the file holds no video frame"),
         })
     }
 

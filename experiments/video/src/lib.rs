@@ -19,6 +19,7 @@ mod ppm;
 pub mod protocol;
 pub mod resize;
 pub mod sample;
+mod signals;
 pub mod views;
 
 pub use error::VideoError;

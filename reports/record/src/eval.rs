@@ -159,12 +159,31 @@ pub struct Video {
     /// Why the video could not be decoded.
     #[serde(default)]
     pub error: Option<String>,
+    /// Whether `error` was an accident (a signal, the time limit, the disk) and not the file's fault.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub transient: bool,
+    /// The file when it was decoded; `None` if it was not there, and in old records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileState>,
+    /// Number of frames that the container promises, if it promises many more than were decoded: the
+    /// file is damaged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promised: Option<u64>,
     /// Warning of the decoder.
     #[serde(default)]
     pub warning: Option<String>,
     /// Time to decode the video and to make its views.
     #[serde(with = "float")]
     pub decode_seconds: f64,
+}
+
+/// What tells that a file was replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileState {
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Time of the last modification, in nanoseconds since 1970.
+    pub modified: i64,
 }
 
 /// The answer of an engine for a video.

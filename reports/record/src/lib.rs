@@ -29,7 +29,9 @@ pub use diff::{
     NotExercised, Stage,
 };
 pub use error::{RecordError, Result};
-pub use eval::{Answer, Bin, Disagreement, EvalRecord, Manifest, Published, Score, Video};
+pub use eval::{
+    Answer, Bin, Disagreement, EvalRecord, FileState, Manifest, Published, Score, Video,
+};
 pub use gpu::{GpuRecord, GpuStep, KernelSource};
 pub use layer::{Errors, Layer, LayerKind, LayerVerdict};
 pub use null::{Bar, NullCase, NullGroup, NullRecord, Quantiles, Tail};

@@ -24,6 +24,9 @@ pub fn eval() -> EvalRecord {
         frames: 61,
         says,
         error,
+        transient: false,
+        file: None,
+        promised: None,
         warning: None,
         decode_seconds: 0.02,
     };

@@ -1,12 +1,13 @@
 //! Runs videos through engines. Every core decodes, a few videos ahead of the engines.
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::time::Instant;
+use std::time::{Instant, UNIX_EPOCH};
 
-use anyhow::Result;
-use record::Video;
+use anyhow::{Result, bail};
+use record::{FileState, Video};
 use spec::{Engine, EngineError, Frames, Ignore, Tensor};
 use video::views::{self, Views};
 use video::{VideoError, normalize};
@@ -108,15 +109,18 @@ pub fn run(
                 while let Some(&place) = places.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let start = Instant::now();
                     let path = videos.folder.join(&videos.entries[place].path);
+                    // Asked before decoding: a file that is replaced meanwhile counts as changed.
+                    let file = state_of(&path);
                     let views = views::load(&videos.ffmpeg, &path, &videos.protocol, videos.limits);
-                    if send.send((place, views, start.elapsed().as_secs_f64())).is_err() {
+                    let seconds = start.elapsed().as_secs_f64();
+                    if send.send((place, views, file, seconds)).is_err() {
                         return;
                     }
                 }
             });
         }
         drop(send);
-        for (place, views, seconds) in &receive {
+        for (place, views, file, seconds) in &receive {
             if stop::asked() {
                 return Ok(false);
             }
@@ -128,6 +132,9 @@ pub fn run(
                 frames: 0,
                 says: vec![],
                 error: None,
+                transient: false,
+                file,
+                promised: None,
                 warning: None,
                 decode_seconds: seconds,
             };
@@ -152,8 +159,11 @@ pub fn run(
                         logits.push(out);
                     }
                 }
-                Err(VideoError::Undecodable { reason, .. }) => video.error = Some(reason.clone()),
-                Err(why) => video.error = Some(why.to_string()),
+                Err(why @ VideoError::Ffmpeg(_)) => bail!("{why}"),
+                Err(why) => {
+                    video.error = Some(why.reason());
+                    video.transient = why.is_transient();
+                }
             }
             done(Evaluated { video, logits })?;
             bar.inc(1);
@@ -162,6 +172,14 @@ pub fn run(
     });
     bar.finish_and_clear();
     result
+}
+
+/// Size and time of a file; `None` if it is not there.
+fn state_of(path: &Path) -> Option<FileState> {
+    let meta = std::fs::metadata(path).ok()?;
+    let since = meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    let modified = i64::try_from(since.as_nanos()).ok()?;
+    Some(FileState { bytes: meta.len(), modified })
 }
 
 fn forward(
