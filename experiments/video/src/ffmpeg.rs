@@ -1,6 +1,7 @@
 //! Finds the program ffmpeg, and checks once that it can do what decoding needs.
 
 use std::ffi::OsStr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -98,6 +99,8 @@ fn command(path: &Path) -> Command {
     let mut command = Command::new(path);
     command.env("GCONV_PATH", NO_MODULES).env_remove("AV_LOG_FORCE_COLOR").stdin(Stdio::null());
     command.env("AV_LOG_FORCE_NOCOLOR", OsStr::new("1"));
+    // A Ctrl-C on the terminal reaches its whole group; this program waits for the file at hand.
+    command.process_group(0);
     command
 }
 

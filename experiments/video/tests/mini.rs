@@ -16,7 +16,7 @@ fn every_part_has_its_own_videos_and_each_class_equally_often() {
         let entries = part.entries();
         assert_eq!(entries.len(), part.videos());
         for label in 0..CLASSES.len() {
-            let count = entries.iter().filter(|entry| entry.label == label).count();
+            let count = entries.iter().filter(|entry| entry.label == Some(label)).count();
             assert_eq!(count * CLASSES.len(), part.videos());
         }
     }

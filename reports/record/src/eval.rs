@@ -129,8 +129,8 @@ pub struct Published {
 pub struct Disagreement {
     /// Path of the video below the folder.
     pub path: String,
-    /// Class of the video.
-    pub label: u64,
+    /// Class of the video, if it is known.
+    pub label: Option<u64>,
     /// The class that each engine names, by engine.
     pub named: BTreeMap<String, u64>,
     /// The larger of the engines' differences between the scores of the two classes.
@@ -148,10 +148,10 @@ pub struct Disagreement {
 pub struct Video {
     /// Position in the list, from 0.
     pub index: u64,
-    /// Path below the folder.
+    /// Path below the folder, as in the list.
     pub path: String,
-    /// Class of the video.
-    pub label: u64,
+    /// Class of the video, if it is known. A video without it does not count for the accuracy.
+    pub label: Option<u64>,
     /// Number of frames in the file.
     pub frames: u64,
     /// The answers of the engines, in the order of [`EvalRecord::engines`].
@@ -194,10 +194,11 @@ pub struct Answer {
     /// The scores of these classes: the mean of the softmax over the views.
     #[serde(with = "float::list")]
     pub scores: Vec<f64>,
-    /// Score of the class of the video.
+    /// Score of the class of the video; NaN if that is not known.
     #[serde(with = "float")]
     pub of_label: f64,
-    /// Whether the class of the video has the highest score; false if a score is NaN.
+    /// Whether the class of the video has the highest score; false if a score is NaN, or if the class is
+    /// not known.
     pub right: bool,
     /// Time of the forward passes.
     #[serde(with = "float")]

@@ -95,7 +95,8 @@ fn warnings(eval: &EvalRecord) -> Vec<String> {
             .push(format!("{} could not be decoded.", count(manifest.undecodable.len(), "file")));
     }
     if manifest.interrupted {
-        warnings.push("The run was stopped before its end; --resume continues it.".to_owned());
+        warnings
+            .push("The run was stopped before its end; the same command continues it.".to_owned());
     }
     if eval.order != "natural" {
         warnings.push(format!("The frames were not in their natural order: {}.", eval.order));
@@ -155,7 +156,7 @@ fn agreement(eval: &EvalRecord) -> Option<Section> {
         names.collect::<Vec<_>>().join("; ")
     };
     let row = |d: &Disagreement| {
-        let label = class(&eval.classes, d.label as usize);
+        let label = d.label.map_or("–".to_owned(), |at| class(&eval.classes, at as usize));
         let tie = if d.tie { "tie" } else { "disagreement" };
         vec![d.path.clone(), label, named(d), short(d.margin), tie.to_owned()]
     };

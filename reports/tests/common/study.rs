@@ -20,7 +20,7 @@ pub fn eval() -> EvalRecord {
     let video = |index, says, error| Video {
         index,
         path: format!("{HOSTILE}/{index}.mp4"),
-        label: 1,
+        label: Some(1),
         frames: 61,
         says,
         error,
@@ -62,7 +62,7 @@ pub fn eval() -> EvalRecord {
         engines: vec![score("libtorch f32"), score("scalar f32")],
         disagreements: vec![Disagreement {
             path: HOSTILE.to_owned(),
-            label: 1,
+            label: Some(1),
             named: [("scalar f32".to_owned(), 0)].into(),
             margin: 0.2,
             tie: false,

@@ -108,7 +108,7 @@ pub fn run(
             scope.spawn(move || {
                 while let Some(&place) = places.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let start = Instant::now();
-                    let path = videos.folder.join(&videos.entries[place].path);
+                    let path = videos.file(place);
                     // Asked before decoding: a file that is replaced meanwhile counts as changed.
                     let file = state_of(&path);
                     let views = views::load(&videos.ffmpeg, &path, &videos.protocol, videos.limits);
@@ -128,7 +128,7 @@ pub fn run(
             let mut video = Video {
                 index: place as u64,
                 path: entry.path.clone(),
-                label: entry.label as u64,
+                label: entry.label.map(|label| label as u64),
                 frames: 0,
                 says: vec![],
                 error: None,
@@ -175,7 +175,7 @@ pub fn run(
 }
 
 /// Size and time of a file; `None` if it is not there.
-fn state_of(path: &Path) -> Option<FileState> {
+pub fn state_of(path: &Path) -> Option<FileState> {
     let meta = std::fs::metadata(path).ok()?;
     let since = meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
     let modified = i64::try_from(since.as_nanos()).ok()?;

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::io::{self, BufReader};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -163,9 +162,7 @@ fn command(ffmpeg: &Ffmpeg, path: &Path, recipe: Recipe) -> Command {
     }
     command
         .args(["-threads", "1", "-pix_fmt", "rgb24", "-c:v", "ppm", "-f", "image2pipe", "pipe:1"])
-        .args(["-map", &stream, "-c", "copy", "-copyinkf", "-f", "framecrc", "pipe:0"])
-        // In a group of its own, so that Ctrl-C in the terminal does not end it in the middle of a file.
-        .process_group(0);
+        .args(["-map", &stream, "-c", "copy", "-copyinkf", "-f", "framecrc", "pipe:0"]);
     command
 }
 

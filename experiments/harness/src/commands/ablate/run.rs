@@ -42,6 +42,9 @@ pub fn run(args: &AblateArgs) -> Result<Outcome> {
     let base = model_args.over(config_of(args.dataset, args.videos.protocol))?;
     let variants = variants(&base, &asked)?;
     let videos = Videos::open(args.dataset, &args.videos, &base, None)?;
+    if videos.wanted.iter().any(|&place| videos.entries[place].label.is_none()) {
+        bail!("{}: some videos have no label, and ablate measures accuracy; add them", videos.list);
+    }
     let folder = args.out.clone().unwrap_or_else(|| started.folder("ablate"));
     let study = Study { args, device, videos: &videos, variants: &variants, base: &base };
     let (question, rows, weights) = match args.retrain {
@@ -227,7 +230,7 @@ impl Study<'_> {
                 own.right.push(says.right);
                 own.seconds += says.seconds;
                 own.logits.push(logits);
-                own.labels.push(video.label as usize);
+                own.labels.extend(video.label.map(|label| label as usize));
             }
         }
         Ok(answers)
