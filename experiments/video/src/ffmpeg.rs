@@ -69,6 +69,11 @@ impl Ffmpeg {
         command(&self.path)
     }
 
+    /// Whether its parts run side by side and have the options for that, which is so from 7.0 on.
+    pub(crate) fn is_threaded(&self) -> bool {
+        number(&self.version).is_none_or(|(major, _)| major >= 7)
+    }
+
     fn at(path: PathBuf) -> Option<Self> {
         let asked = command(&path).arg("-version").stderr(Stdio::null()).output().ok()?;
         let text = String::from_utf8_lossy(&asked.stdout).into_owned();

@@ -30,12 +30,17 @@ pub struct Views {
     pub corners: Vec<(usize, usize)>,
     /// Indexes of the frames of each clip: `indexes[clip][t]`.
     pub indexes: Vec<Vec<usize>>,
+    /// The places of these frames among those that came out of the decoder, clip after clip. They are the
+    /// indexes, except beyond the last frame and where an edit list hides frames.
+    pub places: Vec<usize>,
     /// The sampled frames as decoded, by their index; empty unless [`load_whole`] has kept them.
     pub decoded: BTreeMap<usize, Frame>,
     /// The sampled frames after resizing, by their index.
     pub small: BTreeMap<usize, Frame>,
     /// ffmpeg's warning about a file that it has decoded nevertheless.
     pub warning: Option<String>,
+    /// Number of frames that came out of the decoder.
+    pub came: usize,
     /// Number of frames that the container promises, if those are many more than came.
     pub promised: Option<u64>,
     /// What decord would have done otherwise.
@@ -153,9 +158,11 @@ impl Loading<'_> {
             resized,
             corners: protocol.crops.corners(resized.0, resized.1, protocol.crop),
             indexes,
+            places: taken,
             decoded,
             small,
             warning: pass.warning,
+            came: pass.shown,
             promised,
             remark,
             protocol: *protocol,

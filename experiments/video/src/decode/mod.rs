@@ -4,10 +4,11 @@
 //! neither drops nor doubles frames, and `bilinear` is decord's chroma interpolation. Which stream is
 //! decoded and how frames are turned is decided by [`crate::decord`], or as a player does. Reading order:
 //! `process` (the arguments and the pipes), `dump` and `packets` (what ffmpeg says about the file),
-//! `ending` (whose fault it was).
+//! `gate` (how many at a time), `ending` (whose fault it was).
 
 mod dump;
 mod ending;
+mod gate;
 mod packets;
 mod process;
 
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(crate) use self::dump::{Dump, Stream};
+use self::gate::Permit;
 pub(crate) use self::packets::Packet;
 use self::process::{Process, Recipe};
 use crate::decord::{self, Counting};
@@ -45,6 +47,7 @@ pub struct Decoder {
     version: String,
     limits: Limits,
     process: Process,
+    permit: Option<Permit>,
     dump: Dump,
     stream: usize,
     count: usize,
@@ -95,11 +98,15 @@ impl Decoder {
         let rotation = videos.get(stream).map_or(0.0, |stream| stream.rotation);
         let filter = if upright { None } else { decord::turn(rotation) };
         let recipe = Recipe { stream, upright, filter };
-        if recipe != first {
+        let pixels = videos.get(stream).map_or(0, |stream| stream.pixels);
+        let mut permit = Permit::at_once(pixels);
+        if recipe != first || permit.is_none() {
+            drop(process);
+            permit = Some(permit.unwrap_or_else(|| Permit::wait(pixels)));
             (process, _) = start(recipe)?;
         }
         let (path, version) = (path.to_owned(), ffmpeg.version.clone());
-        Ok(Decoder { path, version, limits, process, dump, stream, count: 0, end: None })
+        Ok(Decoder { path, version, limits, process, permit, dump, stream, count: 0, end: None })
     }
 
     /// The next frame; `None` after the last one. Fails if the file has no frame at all, if ffmpeg fails, or
@@ -151,6 +158,7 @@ impl Decoder {
             self.process.kill();
         }
         let status = self.process.wait();
+        self.permit = None;
         let complaint = self.process.complaint();
         ending::judge(&ending::Ending {
             path: &self.path,

@@ -19,6 +19,9 @@ use crate::ffmpeg::Ffmpeg;
 const CONTAINERS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,ogg,\
                           asf,gif,m4v,h264,hevc,ivf,rm,wtv,nut,mxf,dv,swf,y4m,yuv4mpegpipe";
 
+/// Lets at most one encoded frame wait for the pipe, which itself holds a few.
+const ONE_WAITS: [&str; 2] = ["-thread_queue_size", "1"];
+
 /// What is decoded, and how frames are turned before they are returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Recipe {
@@ -156,11 +159,13 @@ fn command(ffmpeg: &Ffmpeg, path: &Path, recipe: Recipe) -> Command {
         .arg(name)
         .args(["-map", &stream, "-fps_mode", "passthrough"])
         // The time base of the file: in that of a constant rate, frames of a variable one may coincide.
-        .args(["-enc_time_base", "-1", "-sws_flags", "bilinear"]);
+        .args(["-enc_time_base", if ffmpeg.is_threaded() { "demux" } else { "-1" }])
+        .args(["-sws_flags", "bilinear"]);
     if let Some(filter) = recipe.filter {
         command.args(["-vf", filter]);
     }
     command
+        .args(if ffmpeg.is_threaded() { &ONE_WAITS[..] } else { &[] })
         .args(["-threads", "1", "-pix_fmt", "rgb24", "-c:v", "ppm", "-f", "image2pipe", "pipe:1"])
         .args(["-map", &stream, "-c", "copy", "-copyinkf", "-f", "framecrc", "pipe:0"]);
     command
