@@ -18,6 +18,8 @@ pub enum VideoError {
         path: PathBuf,
         /// What happened, such as the name of the signal.
         reason: String,
+        /// Whether it is worth the time to try again at once.
+        at_once: bool,
     },
     /// The file itself cannot be decoded.
     #[error("{}: {reason}; get the file again, or leave it out of the list", path.display())]
@@ -85,7 +87,16 @@ impl VideoError {
     }
 
     pub(crate) fn accident(path: &Path, reason: impl Into<String>) -> Self {
-        VideoError::Accident { path: path.to_owned(), reason: reason.into() }
+        VideoError::Accident { path: path.to_owned(), reason: reason.into(), at_once: true }
+    }
+
+    /// Whether to try again at once: not a file that takes too long, and not one that is not there.
+    pub(crate) fn is_worth_another_try(&self) -> bool {
+        match self {
+            VideoError::Accident { at_once, .. } => *at_once,
+            VideoError::Read { why, .. } => why.kind() != io::ErrorKind::NotFound,
+            _ => false,
+        }
     }
 
     pub(crate) fn read(path: &Path, why: io::Error) -> Self {

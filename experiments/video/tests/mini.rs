@@ -50,7 +50,7 @@ fn files_hold_the_frames_that_were_drawn() {
     let path = folder.path().join("x.mp4");
     mini::encode(&ffmpeg, Part::Val, 5, &path).unwrap();
     let protocol = Dataset::Mini.protocol(Mode::Test);
-    let views = views::load(&ffmpeg, &path, &protocol, Limits::default()).unwrap();
+    let views = views::load_whole(&ffmpeg, &path, &protocol, Limits::default()).unwrap();
     assert_eq!(views.frames, mini::FRAMES);
     assert_eq!((views.resized, views.corners[0]), ((85, 64), (10, 0)));
     assert_eq!(views.indexes[0], (0..16).map(|t| 4 * t).collect::<Vec<_>>());

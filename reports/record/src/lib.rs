@@ -30,7 +30,8 @@ pub use diff::{
 };
 pub use error::{RecordError, Result};
 pub use eval::{
-    Answer, Bin, Disagreement, EvalRecord, FileState, Manifest, Published, Score, Video,
+    Answer, Bin, Damage, DecordFile, DecordRemark, Disagreement, EvalRecord, FileState, Manifest,
+    Part, Published, Score, Speed, Video,
 };
 pub use gpu::{GpuRecord, GpuStep, KernelSource};
 pub use layer::{Errors, Layer, LayerKind, LayerVerdict};

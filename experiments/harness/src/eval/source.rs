@@ -7,13 +7,14 @@ use anyhow::{Context, Result, bail};
 use spec::Config;
 use video::dataset::Dataset;
 use video::decode::Limits;
+use video::decord::Counting;
 use video::ffmpeg::Ffmpeg;
 use video::list::{self, Entry, List};
 use video::mini::{self, Part};
 use video::protocol::Protocol;
 
 use crate::flags::{MINI_FOLDER, Shard, VideoArgs};
-use crate::{progress, stop};
+use crate::{input, progress, stop};
 use video::order::Order;
 
 /// The videos of a run.
@@ -46,10 +47,11 @@ impl Videos {
         dataset: Dataset,
         args: &VideoArgs,
         config: &Config,
+        counting: Counting,
         shard: Option<Shard>,
     ) -> Result<Self> {
-        let ffmpeg = Ffmpeg::find()?;
-        let protocol = dataset.protocol(args.protocol);
+        let ffmpeg = input::find_ffmpeg()?;
+        let protocol = Protocol { counting, ..dataset.protocol(args.protocol) };
         check(&protocol, config)?;
         let (list, folder, entries) = match dataset {
             Dataset::Mini => embedded(&ffmpeg, args)?,

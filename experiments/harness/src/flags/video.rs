@@ -29,6 +29,9 @@ pub struct VideoArgs {
     /// Continue although files of the list are missing.
     #[arg(long)]
     pub allow_missing: bool,
+    /// Continue although files are damaged: their containers promise many more frames than came.
+    #[arg(long)]
+    pub allow_damaged: bool,
     /// Order of a clip's frames: natural, reversed, shuffled or still (one frame, repeated). The last two
     /// take a seed: shuffled:SEED, still:SEED.
     #[arg(long, default_value = "natural")]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use rayon::prelude::*;
 
@@ -69,7 +69,8 @@ fn codec(ffmpeg: &Ffmpeg) -> Result<&'static [&'static str], VideoError> {
     if let Some(&has_x264) = ASKED.get() {
         return Ok(if has_x264 { &X264 } else { &MPEG4 });
     }
-    let output = Command::new(&ffmpeg.path)
+    let output = ffmpeg
+        .command()
         .args(["-hide_banner", "-encoders"])
         .stdin(Stdio::null())
         .output()
@@ -82,11 +83,8 @@ fn codec(ffmpeg: &Ffmpeg) -> Result<&'static [&'static str], VideoError> {
 pub fn encode(ffmpeg: &Ffmpeg, part: Part, index: usize, path: &Path) -> Result<(), VideoError> {
     let codec = codec(ffmpeg)?;
     let written = files::write_with(path, |file| {
-        let mut command = Command::new(&ffmpeg.path);
-        // A Ctrl-C on the terminal reaches its whole group; this program waits for the file at hand.
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let mut child = command
+        let mut child = ffmpeg
+            .command()
             .args(["-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-r", "25"])
             .args(["-s", &format!("{WIDTH}x{HEIGHT}"), "-i", "pipe:0", "-an"])
             .args(codec)

@@ -21,7 +21,7 @@ use super::summary::{Found, record};
 use super::table::table;
 use super::{resume, sheet};
 use crate::eval::network::{config_of, model_and_weights, weights_in_words};
-use crate::eval::pipeline::{self, NamedEngine};
+use crate::eval::pipeline::{self, NamedEngine, Ran};
 use crate::eval::source::Videos;
 use crate::flags::{EngineName, Shard};
 use crate::machine::Started;
@@ -39,7 +39,8 @@ pub fn run(args: &EvalArgs) -> Result<Outcome> {
 
 fn join(args: &EvalArgs, started: &Started) -> Result<Outcome> {
     let Merged { header, rows, listed, missing } = merge(args)?;
-    let found = Found { rows, listed, missing, interrupted: false };
+    let allow_damaged = args.videos.allow_damaged;
+    let found = Found { rows, listed, missing, interrupted: false, allow_damaged, speed: None };
     let record = record(args.dataset, &header, found, started);
     publish_all(args, record, &args.out.clone().unwrap_or_else(|| started.folder("eval")))
 }
@@ -51,7 +52,7 @@ fn evaluate(args: &EvalArgs, started: &Started) -> Result<Outcome> {
     let (model, weights) = model_and_weights(args.dataset, &config, args.weights.as_ref())?;
     let folder = args.out.clone().unwrap_or_else(|| started.folder("eval"));
     let shard = shard(args)?;
-    let videos = Videos::open(args.dataset, &args.videos, &config, shard)?;
+    let videos = Videos::open(args.dataset, &args.videos, &config, args.model.counting(), shard)?;
     let chosen = chosen_engines(args);
     if chosen.len() < 2 && !videos.have_labels() {
         bail!(
@@ -61,19 +62,21 @@ fn evaluate(args: &EvalArgs, started: &Started) -> Result<Outcome> {
         );
     }
     let mut engines = Vec::new();
-    for engine in chosen {
-        let engine = engines::load(engine, model.clone(), &weights, Precision::F32, device)?;
-        engines.push(NamedEngine::new(engine.describe(), engine));
+    for name in chosen {
+        let engine = engines::load(name, model.clone(), &weights, Precision::F32, device)?;
+        engines.push(NamedEngine::new(engine.describe(), engine).mixing(name.mixes_clips()));
     }
     let header = header(args, &videos, shard, &config, &engines, &weights);
     let _lock = Lock::acquire(&folder, PATIENCE)?;
-    let (rows, whole) = rows(args, &videos, &folder, &header, &mut engines, &_lock)?;
+    let (rows, Ran { whole, speed }) = rows(args, &videos, &folder, &header, &mut engines, &_lock)?;
     let missing = videos.missing.iter().filter(|&&at| !rows.contains_key(&(at as u64)));
     let found = Found {
         missing: missing.map(|&at| videos.entries[at].path.clone()).collect(),
         interrupted: videos.wanted.iter().any(|&at| !rows.contains_key(&(at as u64))),
         listed: videos.wanted.len() + videos.missing.len(),
         rows: rows.into_values().collect(),
+        allow_damaged: args.videos.allow_damaged,
+        speed,
     };
     let mut record = record(args.dataset, &header, found, started);
     pictures(&videos, &mut record);
@@ -163,8 +166,7 @@ fn digest_of_weights(weights: &Weights) -> String {
     }))
 }
 
-/// Evaluates the videos that the journal lacks, and returns all by their index; `false` if the run was
-/// stopped.
+/// Evaluates the videos that the journal lacks, and returns all by their index.
 fn rows(
     args: &EvalArgs,
     videos: &Videos,
@@ -172,20 +174,20 @@ fn rows(
     header: &Header,
     engines: &mut [NamedEngine],
     lock: &Lock,
-) -> Result<(BTreeMap<u64, Video>, bool)> {
+) -> Result<(BTreeMap<u64, Video>, Ran)> {
     let (mut writer, journal) = Writer::open(folder, header)?;
     let left = resume::left(videos, &journal, args.retry_errors, folder);
     let mut rows = journal.videos;
     let mut lines = Lines::of(left.len());
     let classes = header.model.classes;
-    let whole = pipeline::run(videos, &left, engines, header.batch, classes, &mut |done| {
+    let ran = pipeline::run(videos, &left, engines, header.batch, classes, &mut |done| {
         lock.check()?;
         writer.append(&done.video)?;
         rows.insert(done.video.index, done.video);
         lines.step();
         Ok(())
     })?;
-    Ok((rows, whole))
+    Ok((rows, ran))
 }
 
 /// Adds strips of frames to the largest disagreements.

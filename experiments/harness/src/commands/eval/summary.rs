@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use record::{Disagreement, EvalRecord, Manifest, Published, Verdict, Video};
+use record::{
+    Damage, DecordFile, Disagreement, EvalRecord, Manifest, Published, Speed, Verdict, Video,
+};
 use video::dataset::Dataset;
 
 use super::journal::Header;
@@ -24,11 +26,15 @@ pub struct Found {
     pub missing: Vec<String>,
     /// Whether the run was stopped before its end.
     pub interrupted: bool,
+    /// Whether damaged videos are allowed.
+    pub allow_damaged: bool,
+    /// How fast the run was.
+    pub speed: Option<Speed>,
 }
 
 /// The record of an evaluation.
 pub fn record(dataset: Dataset, header: &Header, found: Found, started: &Started) -> EvalRecord {
-    let Found { rows, listed, missing, interrupted } = found;
+    let Found { rows, listed, missing, interrupted, allow_damaged, speed } = found;
     let with = |of: fn(&Video) -> Option<&String>| -> Vec<(String, String)> {
         rows.iter().filter_map(|video| Some((video.path.clone(), of(video)?.clone()))).collect()
     };
@@ -38,7 +44,10 @@ pub fn record(dataset: Dataset, header: &Header, found: Found, started: &Started
         evaluated: rows.iter().filter(|video| video.error.is_none()).count() as u64,
         missing,
         undecodable: with(|video| video.error.as_ref()),
-        damaged: with(|video| video.warning.as_ref()),
+        damaged: rows.iter().filter_map(damage).collect(),
+        damage_allowed: allow_damaged,
+        warned: with(|video| video.warning.as_ref()),
+        decord: rows.iter().filter_map(decord_file).collect(),
         shard: header.shard.clone(),
         decoder: header.decoder.clone(),
         interrupted,
@@ -67,15 +76,27 @@ pub fn record(dataset: Dataset, header: &Header, found: Found, started: &Started
         disagreements,
         tie: TIE,
         published,
+        speed,
         videos: rows,
         run: started.finish(&header.model, sides(dataset, header)),
     }
+}
+
+/// A damaged video with both numbers of frames.
+fn damage(video: &Video) -> Option<(String, String)> {
+    let Damage { came, promised } = video.damage?;
+    Some((video.path.clone(), format!("{came} of {promised} promised frames came")))
+}
+
+fn decord_file(video: &Video) -> Option<DecordFile> {
+    Some(DecordFile { path: video.path.clone(), remark: video.decord.clone()? })
 }
 
 fn verdict(manifest: &Manifest, disagreements: &[Disagreement]) -> Verdict {
     let incomplete = !manifest.missing.is_empty()
         || !manifest.undecodable.is_empty()
         || manifest.interrupted
+        || (!manifest.damaged.is_empty() && !manifest.damage_allowed)
         || manifest.evaluated == 0;
     match disagreements.iter().any(|d| !d.tie) {
         true => Verdict::Diverged,

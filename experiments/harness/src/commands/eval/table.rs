@@ -2,7 +2,7 @@
 
 use console::style;
 use files::printable;
-use record::{EvalRecord, Rate, Score, Verdict};
+use record::{DecordFile, DecordRemark, EvalRecord, Rate, Score, Speed, Verdict};
 
 /// The number of files that each line of the manifest names.
 const NAMED: usize = 3;
@@ -33,6 +33,7 @@ pub fn table(record: &EvalRecord) -> String {
         }));
     }
     lines.extend(manifest(record));
+    lines.extend(record.speed.as_ref().map(pace));
     let word = record.verdict.as_str().to_uppercase();
     lines.push(match record.verdict {
         Verdict::Pass => style(word).green().bold().to_string(),
@@ -67,16 +68,51 @@ fn row(score: &Score) -> String {
     )
 }
 
+/// Why decord takes other frames, and by how much it is off.
+fn differences(remark: &DecordRemark) -> String {
+    let pairs = remark.evaluated.iter().zip(&remark.decord_takes);
+    let differ: Vec<i64> = pairs.map(|(&ours, &theirs)| theirs as i64 - ours as i64).collect();
+    let off = differ.iter().filter(|&&by| by != 0).count();
+    let range = (differ.iter().min(), differ.iter().max());
+    match range {
+        (Some(low), Some(high)) => {
+            format!("{} ({off} of {} frames, {low:+} to {high:+})", remark.why, differ.len())
+        }
+        _ => remark.why.clone(),
+    }
+}
+
+/// How fast the run was, and what bound it.
+fn pace(speed: &Speed) -> String {
+    let rate = |count: u64| count as f64 / speed.seconds.max(1e-9);
+    let parts: Vec<String> = speed
+        .parts
+        .iter()
+        .map(|part| format!("{} {:.1}", part.name, part.videos_per_second))
+        .collect();
+    format!(
+        "{:.2} videos/s, {:.1} views/s; bound by the {} (alone, in videos/s: {})",
+        rate(speed.videos),
+        rate(speed.views),
+        speed.bound,
+        parts.join(", ")
+    )
+}
+
 /// The files that are not part of the accuracy, or only with a warning, and the first of their names.
 fn manifest(record: &EvalRecord) -> Vec<String> {
     let manifest = &record.manifest;
     let alone = |path: &String| (path.clone(), String::new());
     let missing: Vec<(String, String)> = manifest.missing.iter().map(alone).collect();
+    let decord = |file: &DecordFile| (file.path.clone(), differences(&file.remark));
+    let decord: Vec<(String, String)> = manifest.decord.iter().map(decord).collect();
     let mut lines = vec![];
     for (files, what) in [
         (&missing, "missing"),
         (&manifest.undecodable, "undecodable"),
-        (&manifest.damaged, "decoded with a warning"),
+        (&manifest.damaged, if manifest.damage_allowed { "damaged (allowed)" } else { "damaged" }),
+        (&manifest.warned, "decoded with a warning"),
+        (&decord, "of which decord takes other frames"),
     ] {
         if files.is_empty() {
             continue;
