@@ -2,7 +2,7 @@
 
     python3 ffmpeg.py ROOT
 
-Run by scripts/setup if no ffmpeg is on PATH.
+Run by scripts/setup if no ffmpeg of version 5.1 or later is on PATH.
 """
 
 import platform

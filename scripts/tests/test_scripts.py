@@ -31,7 +31,8 @@ class Syntax(unittest.TestCase):
     def test_bash(self):
         scripts = [path for path in SCRIPTS.iterdir() if path.is_file() and "bash" in first_line(path)]
         self.assertGreaterEqual(len(scripts), 4)
-        for path in [*scripts, SCRIPTS / "lib" / "common.sh", ROOT / ".ci" / "run"]:
+        others = [SCRIPTS / "lib" / "common.sh", SCRIPTS / "lib" / "with_slurm", ROOT / ".ci" / "run"]
+        for path in [*scripts, *others, *(SCRIPTS / "cluster").glob("*.sh")]:
             with self.subTest(path=path.name):
                 self.assertEqual(run("bash", "-n", str(path)).stderr, "")
 

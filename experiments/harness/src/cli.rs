@@ -16,7 +16,8 @@ use crate::publish;
 
 /// Compares implementations of SqueezeTime with each other, layer by layer.
 ///
-/// Exit codes: 0 passed; 1 diverged, or not everything was compared; 2 wrong usage or another error.
+/// Exit codes: 0 passed; 1 diverged, or not everything was compared; 2 wrong usage or another error; 75
+/// stopped by a signal, so that the same command goes on from there (eval).
 #[derive(Debug, Parser)]
 #[command(name = "harness", version = env!("HARNESS_VERSION"), max_term_width = 100)]
 pub struct Cli {

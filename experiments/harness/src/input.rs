@@ -12,6 +12,7 @@ use video::views::Views;
 
 use crate::flags::InputSource;
 use compare::dump;
+use video::decord::Counting;
 
 /// The largest number of values in a batch of clips: 4 GiB in float32.
 const MAX_VALUES: usize = 1 << 30;
@@ -58,6 +59,7 @@ fn protocol(model: &Model) -> Result<Protocol> {
         short_side: (height * 256).div_ceil(224),
         crop: height,
         crops: Crops::Center,
+        counting: Counting::Decord,
     })
 }
 
@@ -68,11 +70,28 @@ pub fn views(source: &InputSource, model: &Model) -> Result<Option<Views>> {
         return Ok(None);
     }
     let protocol = protocol(model)?;
-    let views = video::views::load(&Ffmpeg::find()?, path, &protocol, Limits::default())?;
+    let views = video::views::load_whole(&find_ffmpeg()?, path, &protocol, Limits::default())?;
+    let shown = files::printable(&path.display().to_string());
     if let Some(warning) = &views.warning {
-        eprintln!("{}: decoded, but ffmpeg warns: {warning}", path.display());
+        eprintln!("{shown}: decoded, but ffmpeg warns: {warning}");
+    }
+    if let Some(promised) = views.promised {
+        let came = views.came;
+        eprintln!("{shown}: damaged: the file promises {promised} frames, and {came} came");
+    }
+    if let Some(remark) = &views.remark {
+        eprintln!("{shown}: decord takes other frames of this file, since {}", remark.why);
     }
     Ok(Some(views))
+}
+
+/// Finds ffmpeg, and says why another one that was found is not used.
+pub fn find_ffmpeg() -> Result<Ffmpeg> {
+    let ffmpeg = Ffmpeg::find()?;
+    if let Some(why) = &ffmpeg.passed_over {
+        eprintln!("{why}");
+    }
+    Ok(ffmpeg)
 }
 
 /// The clip [1, 3, T, H, W] that the network is given for a video.

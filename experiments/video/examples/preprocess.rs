@@ -46,7 +46,7 @@ fn decode(ffmpeg: &Ffmpeg, path: &Path) -> Answer {
 
 fn make_views(ffmpeg: &Ffmpeg, path: &Path) -> Answer {
     let protocol = Dataset::K400.protocol(Mode::Val);
-    let loaded = views::load(ffmpeg, path, &protocol, Limits::default())?;
+    let loaded = views::load_whole(ffmpeg, path, &protocol, Limits::default())?;
     let (width, height) = loaded.resized;
     let start = Instant::now();
     let mut sum = 0;

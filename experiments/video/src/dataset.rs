@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::crop::Crops;
+use crate::decord::Counting;
 use crate::protocol::Protocol;
 
 /// A data set.
@@ -74,6 +75,7 @@ impl Dataset {
             short_side,
             crop,
             crops,
+            counting: Counting::Decord,
         };
         match (self, mode) {
             (Dataset::K400 | Dataset::K600, Mode::Val) => of(1, 256, 224, Crops::Center),

@@ -9,10 +9,10 @@ const MAX_SIDE: usize = 16_384;
 /// The largest accepted number of pixels of a frame: 8192 x 8192.
 const MAX_PIXELS: usize = 1 << 26;
 
-/// Reads a frame; `None` at the end of the stream.
-pub(crate) fn read(from: &mut impl BufRead) -> io::Result<Option<Frame>> {
+/// Reads a frame into `frame`, whose memory is used again; `false` at the end of the stream.
+pub(crate) fn read(from: &mut impl BufRead, frame: &mut Frame) -> io::Result<bool> {
     if from.fill_buf()?.is_empty() {
-        return Ok(None);
+        return Ok(false);
     }
     let mut magic = [0; 3];
     from.read_exact(&mut magic)?;
@@ -24,9 +24,10 @@ pub(crate) fn read(from: &mut impl BufRead) -> io::Result<Option<Frame>> {
     if !sane(width) || !sane(height) || width * height > MAX_PIXELS {
         return Err(invalid(format!("a frame of {width} x {height} pixels is empty or too large")));
     }
-    let mut data = vec![0; 3 * width * height];
-    from.read_exact(&mut data)?;
-    Ok(Some(Frame { width, height, data }))
+    (frame.width, frame.height) = (width, height);
+    frame.data.resize(3 * width * height, 0);
+    from.read_exact(&mut frame.data)?;
+    Ok(true)
 }
 
 /// Reads a number of at most seven digits and the white space that ends it.
@@ -55,10 +56,12 @@ mod tests {
     #[test]
     fn frames_follow_each_other_and_each_has_its_size() {
         let mut stream: &[u8] = b"P6\n1 2\n255\nabcdefP6\n1 1\n255\nxyz";
-        let first = read(&mut stream).unwrap().unwrap();
-        assert_eq!((first.width, first.height, &first.data[..]), (1, 2, &b"abcdef"[..]));
-        assert_eq!(read(&mut stream).unwrap().unwrap().data, b"xyz");
-        assert!(read(&mut stream).unwrap().is_none());
+        let mut frame = Frame { width: 0, height: 0, data: vec![] };
+        assert!(read(&mut stream, &mut frame).unwrap());
+        assert_eq!((frame.width, frame.height, &frame.data[..]), (1, 2, &b"abcdef"[..]));
+        assert!(read(&mut stream, &mut frame).unwrap());
+        assert_eq!((frame.height, &frame.data[..]), (1, &b"xyz"[..]));
+        assert!(!read(&mut stream, &mut frame).unwrap());
     }
 
     #[test]
@@ -72,7 +75,8 @@ mod tests {
             b"P6\n123456789 1\n255\n",
         ];
         for mut stream in streams {
-            assert!(read(&mut stream).is_err(), "{stream:?}");
+            let mut frame = Frame { width: 0, height: 0, data: vec![] };
+            assert!(read(&mut stream, &mut frame).is_err(), "{stream:?}");
         }
     }
 }

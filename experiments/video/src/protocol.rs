@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::crop::Crops;
+use crate::decord::Counting;
 
 /// The way in which views are cut from a video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +20,8 @@ pub struct Protocol {
     pub crop: usize,
     /// Number and position of the crops.
     pub crops: Crops,
+    /// Which frames a video is taken to have.
+    pub counting: Counting,
 }
 
 impl Protocol {
@@ -30,12 +33,16 @@ impl Protocol {
 
 impl std::fmt::Display for Protocol {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Protocol { clips, frames, interval, short_side, crop, crops } = self;
+        let Protocol { clips, frames, interval, short_side, crop, crops, counting } = self;
         let crops = crops.count();
+        let of = match counting {
+            Counting::Decord => "frames as decord 0.6.0 counts them",
+            Counting::Decoded => "frames as a player shows them",
+        };
         write!(
             f,
             "{clips} clips of {frames} frames, every {interval}th; short side {short_side}; \
-             {crops} crops of {crop}"
+             {crops} crops of {crop}; {of}"
         )
     }
 }

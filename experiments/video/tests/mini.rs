@@ -16,7 +16,7 @@ fn every_part_has_its_own_videos_and_each_class_equally_often() {
         let entries = part.entries();
         assert_eq!(entries.len(), part.videos());
         for label in 0..CLASSES.len() {
-            let count = entries.iter().filter(|entry| entry.label == label).count();
+            let count = entries.iter().filter(|entry| entry.label == Some(label)).count();
             assert_eq!(count * CLASSES.len(), part.videos());
         }
     }
@@ -50,7 +50,7 @@ fn files_hold_the_frames_that_were_drawn() {
     let path = folder.path().join("x.mp4");
     mini::encode(&ffmpeg, Part::Val, 5, &path).unwrap();
     let protocol = Dataset::Mini.protocol(Mode::Test);
-    let views = views::load(&ffmpeg, &path, &protocol, Limits::default()).unwrap();
+    let views = views::load_whole(&ffmpeg, &path, &protocol, Limits::default()).unwrap();
     assert_eq!(views.frames, mini::FRAMES);
     assert_eq!((views.resized, views.corners[0]), ((85, 64), (10, 0)));
     assert_eq!(views.indexes[0], (0..16).map(|t| 4 * t).collect::<Vec<_>>());

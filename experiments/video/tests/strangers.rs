@@ -114,9 +114,9 @@ fn lists_are_read_or_refused_with_the_line() {
     let path = folder.path().join("list.txt");
     let read = |content: &[u8]| {
         fs::write(&path, content).unwrap();
-        video::list::read(&path, 5).map_err(|why| why.to_string())
+        video::list::read(&path, Path::new("data"), 5).map_err(|why| why.to_string())
     };
-    assert_eq!(read(b"\xef\xbb\xbfa b/x y.mp4 3\r\nc.mp4 0\r\n").unwrap().len(), 2);
+    assert_eq!(read(b"\xef\xbb\xbfa b/x y.mp4 3\r\nc.mp4 0\r\n").unwrap().entries.len(), 2);
     for (content, message) in [
         (&b"a.mp4 1\nb.mp4 5\n"[..], "line 2: label 5"),
         (b"a.mp4 1\nb.mp4\n", "line 2: expected `path label`"),

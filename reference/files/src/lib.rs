@@ -1,4 +1,4 @@
-//! Files that are written whole or not at all, and their hashes.
+//! Files that are written whole or not at all, their hashes, and their names on a terminal.
 
 use std::fs;
 use std::io::{self, Write};
@@ -60,9 +60,21 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// A text from outside, such as the name of a file, made safe for a terminal: control characters, and
+/// those that change the direction of writing, become `?`.
+pub fn printable(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if c.is_control() || turns(c) { '?' } else { c }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_cannot_steer_the_terminal() {
+        assert_eq!(printable("a\u{1b}[2J\n\u{202e}b é"), "a?[2J??b é");
+    }
 
     #[test]
     fn a_failed_write_leaves_the_old_file_and_nothing_else() {

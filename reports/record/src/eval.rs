@@ -35,6 +35,9 @@ pub struct EvalRecord {
     pub tie: f64,
     /// The accuracy in the paper, if the protocol has one.
     pub published: Option<Published>,
+    /// How fast the run was; `None` in merged and in old records.
+    #[serde(default)]
+    pub speed: Option<Speed>,
     /// All videos, in the order of the list.
     pub videos: Vec<Video>,
     /// Command, machine, versions and configuration of the run.
@@ -62,9 +65,19 @@ pub struct Manifest {
     /// Paths of videos that could not be decoded, with the reason.
     #[serde(default)]
     pub undecodable: Vec<(String, String)>,
-    /// Paths of videos that were decoded with a warning of the decoder, with the warning.
+    /// Paths of videos whose containers promise many more frames than came, with both numbers. In records
+    /// before `warned` was added, those of `warned`.
     #[serde(default)]
     pub damaged: Vec<(String, String)>,
+    /// Whether damaged videos were allowed.
+    #[serde(default)]
+    pub damage_allowed: bool,
+    /// Paths of videos that were decoded with a warning of the decoder, with the warning.
+    #[serde(default)]
+    pub warned: Vec<(String, String)>,
+    /// Videos on which decord 0.6.0 takes other frames than those that were evaluated.
+    #[serde(default)]
+    pub decord: Vec<DecordFile>,
     /// The shard, such as `1/4`; `None` for the whole list.
     pub shard: Option<String>,
     /// Name and version of the decoder.
@@ -72,6 +85,61 @@ pub struct Manifest {
     /// Whether the run was stopped before its end.
     #[serde(default)]
     pub interrupted: bool,
+}
+
+/// A video on which decord's seeks arrive at other frames.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DecordFile {
+    /// Path of the video.
+    pub path: String,
+    /// Why decord takes other frames, and which.
+    #[serde(flatten)]
+    pub remark: DecordRemark,
+}
+
+/// What decord does otherwise on a video.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DecordRemark {
+    /// Why decord takes other frames.
+    pub why: String,
+    /// The indexes of the frames that were evaluated, in the order of the clips.
+    #[serde(default)]
+    pub evaluated: Vec<u64>,
+    /// The frame that decord takes for each of them; empty where that is not known.
+    #[serde(default)]
+    pub decord_takes: Vec<u64>,
+}
+
+/// How fast a run was, and what bound it. Only the videos of this run count, and not those of one that it
+/// continues.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Speed {
+    /// Number of videos.
+    pub videos: u64,
+    /// Number of views.
+    pub views: u64,
+    /// Time from the first video to the last one.
+    #[serde(with = "float")]
+    pub seconds: f64,
+    /// The parts of the work.
+    pub parts: Vec<Part>,
+    /// The slowest part, which bound the run.
+    pub bound: String,
+}
+
+/// A part of the work of an evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    /// Name of the part: `decoder`, `preprocessing` or `network`.
+    pub name: String,
+    /// Number of threads that did it side by side.
+    pub threads: u64,
+    /// Time of all threads together.
+    #[serde(with = "float")]
+    pub seconds: f64,
+    /// Videos a second that this part would reach alone.
+    #[serde(with = "float")]
+    pub videos_per_second: f64,
 }
 
 /// The accuracy of one engine.
@@ -129,8 +197,8 @@ pub struct Published {
 pub struct Disagreement {
     /// Path of the video below the folder.
     pub path: String,
-    /// Class of the video.
-    pub label: u64,
+    /// Class of the video, if it is known.
+    pub label: Option<u64>,
     /// The class that each engine names, by engine.
     pub named: BTreeMap<String, u64>,
     /// The larger of the engines' differences between the scores of the two classes.
@@ -148,10 +216,10 @@ pub struct Disagreement {
 pub struct Video {
     /// Position in the list, from 0.
     pub index: u64,
-    /// Path below the folder.
+    /// Path below the folder, as in the list.
     pub path: String,
-    /// Class of the video.
-    pub label: u64,
+    /// Class of the video, if it is known. A video without it does not count for the accuracy.
+    pub label: Option<u64>,
     /// Number of frames in the file.
     pub frames: u64,
     /// The answers of the engines, in the order of [`EvalRecord::engines`].
@@ -159,12 +227,42 @@ pub struct Video {
     /// Why the video could not be decoded.
     #[serde(default)]
     pub error: Option<String>,
+    /// Whether `error` was an accident (a signal, the time limit, the disk) and not the file's fault.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub transient: bool,
+    /// The file when it was decoded; `None` if it was not there, and in old records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileState>,
+    /// Set if the container promises many more frames than came: the file is damaged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damage: Option<Damage>,
     /// Warning of the decoder.
     #[serde(default)]
     pub warning: Option<String>,
+    /// What decord does otherwise on this video.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decord: Option<DecordRemark>,
     /// Time to decode the video and to make its views.
     #[serde(with = "float")]
     pub decode_seconds: f64,
+}
+
+/// How many frames of a damaged file are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damage {
+    /// Number of frames that were decoded.
+    pub came: u64,
+    /// Number of frames that the container promises.
+    pub promised: u64,
+}
+
+/// What tells that a file was replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileState {
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Time of the last modification, in nanoseconds since 1970.
+    pub modified: i64,
 }
 
 /// The answer of an engine for a video.
@@ -175,10 +273,11 @@ pub struct Answer {
     /// The scores of these classes: the mean of the softmax over the views.
     #[serde(with = "float::list")]
     pub scores: Vec<f64>,
-    /// Score of the class of the video.
+    /// Score of the class of the video; NaN if that is not known.
     #[serde(with = "float")]
     pub of_label: f64,
-    /// Whether the class of the video has the highest score; false if a score is NaN.
+    /// Whether the class of the video has the highest score; false if a score is NaN, or if the class is
+    /// not known.
     pub right: bool,
     /// Time of the forward passes.
     #[serde(with = "float")]

@@ -29,7 +29,10 @@ pub use diff::{
     NotExercised, Stage,
 };
 pub use error::{RecordError, Result};
-pub use eval::{Answer, Bin, Disagreement, EvalRecord, Manifest, Published, Score, Video};
+pub use eval::{
+    Answer, Bin, Damage, DecordFile, DecordRemark, Disagreement, EvalRecord, FileState, Manifest,
+    Part, Published, Score, Speed, Video,
+};
 pub use gpu::{GpuRecord, GpuStep, KernelSource};
 pub use layer::{Errors, Layer, LayerKind, LayerVerdict};
 pub use null::{Bar, NullCase, NullGroup, NullRecord, Quantiles, Tail};

@@ -94,8 +94,15 @@ fn warnings(eval: &EvalRecord) -> Vec<String> {
         warnings
             .push(format!("{} could not be decoded.", count(manifest.undecodable.len(), "file")));
     }
+    if !manifest.damaged.is_empty() {
+        warnings.push(format!(
+            "{} with many fewer frames than promised.",
+            count(manifest.damaged.len(), "damaged file")
+        ));
+    }
     if manifest.interrupted {
-        warnings.push("The run was stopped before its end; --resume continues it.".to_owned());
+        warnings
+            .push("The run was stopped before its end; the same command continues it.".to_owned());
     }
     if eval.order != "natural" {
         warnings.push(format!("The frames were not in their natural order: {}.", eval.order));
@@ -155,7 +162,7 @@ fn agreement(eval: &EvalRecord) -> Option<Section> {
         names.collect::<Vec<_>>().join("; ")
     };
     let row = |d: &Disagreement| {
-        let label = class(&eval.classes, d.label as usize);
+        let label = d.label.map_or("–".to_owned(), |at| class(&eval.classes, at as usize));
         let tie = if d.tie { "tie" } else { "disagreement" };
         vec![d.path.clone(), label, named(d), short(d.margin), tie.to_owned()]
     };
@@ -228,7 +235,9 @@ fn manifest(eval: &EvalRecord) -> Vec<Section> {
         fact("Evaluated", manifest.evaluated.to_string()),
         fact("Missing", manifest.missing.len().to_string()),
         fact("Undecodable", manifest.undecodable.len().to_string()),
-        fact("Decoded with a warning", manifest.damaged.len().to_string()),
+        fact("Damaged", manifest.damaged.len().to_string()),
+        fact("Decoded with a warning", manifest.warned.len().to_string()),
+        fact("Other frames in decord", manifest.decord.len().to_string()),
         fact("Decoder", manifest.decoder.clone()),
         fact("Protocol", eval.protocol.clone()),
         fact("Order of frames", eval.order.clone()),
@@ -246,7 +255,20 @@ fn manifest(eval: &EvalRecord) -> Vec<Section> {
         "They count neither as correct nor as wrong.",
         &manifest.undecodable,
     );
-    pairs("Files with a warning", "They were decoded and evaluated.", &manifest.damaged);
+    pairs(
+        "Damaged files",
+        "Their containers promise many more frames than came. They were evaluated with what came.",
+        &manifest.damaged,
+    );
+    pairs("Files with a warning", "They were decoded and evaluated.", &manifest.warned);
+    let decord: Vec<(String, String)> =
+        manifest.decord.iter().map(|file| (file.path.clone(), file.remark.why.clone())).collect();
+    pairs(
+        "Files of which decord takes other frames",
+        "The frames that were evaluated are those at the sampled places, in order. Where it can be \
+         computed, the record has the frames that decord 0.6.0 takes instead.",
+        &decord,
+    );
     let missing: Vec<_> = manifest
         .missing
         .iter()

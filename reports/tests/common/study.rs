@@ -20,11 +20,15 @@ pub fn eval() -> EvalRecord {
     let video = |index, says, error| Video {
         index,
         path: format!("{HOSTILE}/{index}.mp4"),
-        label: 1,
+        label: Some(1),
         frames: 61,
         says,
         error,
+        transient: false,
+        file: None,
+        damage: None,
         warning: None,
+        decord: None,
         decode_seconds: 0.02,
     };
     let bin = |at: f64| Bin { confidence: at, accuracy: at * 0.9, count: 3 };
@@ -51,7 +55,17 @@ pub fn eval() -> EvalRecord {
             evaluated: 1,
             missing: vec![HOSTILE.to_owned()],
             undecodable: vec![("bad.mp4".to_owned(), HOSTILE.to_owned())],
-            damaged: vec![],
+            damaged: vec![(HOSTILE.to_owned(), "1 of 280 promised frames".to_owned())],
+            damage_allowed: false,
+            warned: vec![],
+            decord: vec![DecordFile {
+                path: HOSTILE.to_owned(),
+                remark: DecordRemark {
+                    why: HOSTILE.to_owned(),
+                    evaluated: vec![59],
+                    decord_takes: vec![60],
+                },
+            }],
             shard: Some("1/2".to_owned()),
             decoder: "ffmpeg 7".to_owned(),
             interrupted: true,
@@ -59,7 +73,7 @@ pub fn eval() -> EvalRecord {
         engines: vec![score("libtorch f32"), score("scalar f32")],
         disagreements: vec![Disagreement {
             path: HOSTILE.to_owned(),
-            label: 1,
+            label: Some(1),
             named: [("scalar f32".to_owned(), 0)].into(),
             margin: 0.2,
             tie: false,
@@ -67,6 +81,18 @@ pub fn eval() -> EvalRecord {
         }],
         tie: 1e-4,
         published: Some(Published { source: "the paper".to_owned(), top1: 71.64, top5: None }),
+        speed: Some(Speed {
+            videos: 2,
+            views: 2,
+            seconds: 1.0,
+            parts: vec![Part {
+                name: "decoder".to_owned(),
+                threads: 2,
+                seconds: 1.5,
+                videos_per_second: 2.7,
+            }],
+            bound: "decoder".to_owned(),
+        }),
         videos: vec![
             video(0, vec![answer([1, 0], true), answer([0, 1], false)], None),
             video(1, vec![], Some(HOSTILE.to_owned())),

@@ -38,11 +38,15 @@ pub enum Kind {
     Numpy,
     /// Python has no ONNX Runtime.
     Onnxruntime,
+    /// Slurm and munge are not installed.
+    Slurm,
+    /// Python has no HyperQueue.
+    Hyperqueue,
 }
 
 impl Kind {
     /// All kinds, in the order of `kinds.tsv`.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Isa,
         Kind::Gpu,
         Kind::Feature,
@@ -54,6 +58,8 @@ impl Kind {
         Kind::Gxx,
         Kind::Numpy,
         Kind::Onnxruntime,
+        Kind::Slurm,
+        Kind::Hyperqueue,
     ];
 
     /// The name in `kinds.tsv` and in the list, such as `gxx`.
@@ -70,6 +76,8 @@ impl Kind {
             Kind::Gxx => "gxx",
             Kind::Numpy => "numpy",
             Kind::Onnxruntime => "onnxruntime",
+            Kind::Slurm => "slurm",
+            Kind::Hyperqueue => "hyperqueue",
         }
     }
 }

@@ -1,82 +1,20 @@
 //! Runs videos through engines. Every core decodes, a few videos ahead of the engines.
 
-use std::ops::Range;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
-use std::time::Instant;
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use anyhow::Result;
-use record::Video;
-use spec::{Engine, EngineError, Frames, Ignore, Tensor};
+use anyhow::{Result, bail};
+use record::{Damage, DecordRemark, FileState, Speed, Video};
+use video::VideoError;
 use video::views::{self, Views};
-use video::{VideoError, normalize};
 
+pub use super::engine::NamedEngine;
 use super::score;
 use super::source::Videos;
+use super::speed::Clock;
 use crate::{progress, stop};
-
-/// A loaded engine of an evaluation.
-pub struct NamedEngine {
-    /// Name of the engine in tables.
-    pub name: String,
-    /// The engine with its network.
-    pub engine: Box<dyn Engine>,
-    /// The largest number of views that is known to fit into the device's memory at once.
-    pub fits: usize,
-}
-
-impl NamedEngine {
-    /// An engine that may be given any number of views.
-    pub fn new(name: String, engine: Box<dyn Engine>) -> Self {
-        NamedEngine { name, engine, fits: usize::MAX }
-    }
-
-    /// The logits [views, classes] of `views` views, which run in batches of at most `batch`, or of fewer
-    /// if the device has too little memory. `rgb` returns the frames [views, T, H, W, 3] of a range of
-    /// views.
-    fn forward(
-        &mut self,
-        views: usize,
-        batch: usize,
-        [frames, height, width]: [usize; 3],
-        rgb: impl Fn(Range<usize>) -> Vec<u8>,
-    ) -> Result<Vec<f32>> {
-        let (mut logits, mut at) = (vec![], 0);
-        while at < views {
-            let some = at..views.min(at + batch.min(self.fits).max(1));
-            let shape = [some.len(), frames, height, width];
-            match self.run(shape, &rgb(some.clone())) {
-                Ok(output) => {
-                    logits.extend(output.to_f32());
-                    at = some.end;
-                }
-                Err(EngineError::OutOfMemory { fits, .. }) if (1..some.len()).contains(&fits) => {
-                    eprintln!(
-                        "{}: continuing with {fits} views at a time, since more do not fit in memory",
-                        self.name
-                    );
-                    self.fits = fits;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(logits)
-    }
-
-    /// Runs a batch of views, which is normalised by the engine if it can, or else here.
-    fn run(&mut self, shape: [usize; 4], rgb: &[u8]) -> Result<Tensor, EngineError> {
-        let (mean, std) = (normalize::MEAN, normalize::STD);
-        if let Some(output) = self.engine.forward_frames(&Frames { shape, rgb, mean, std }) {
-            return output;
-        }
-        let [views, frames, height, width] = shape;
-        let mut clip = vec![];
-        let view = frames * height * width * 3;
-        rgb.chunks(view).for_each(|view| normalize::append(view, &mut clip));
-        let clip = Tensor::f32([views, 3, frames, height, width], clip);
-        self.engine.forward(&clip, &mut Ignore)
-    }
-}
 
 /// The results of all engines for one video.
 pub struct Evaluated {
@@ -86,9 +24,25 @@ pub struct Evaluated {
     pub logits: Vec<Vec<f32>>,
 }
 
+/// How a run ended.
+pub struct Ran {
+    /// Whether all videos were evaluated; `false` if the user has stopped the run.
+    pub whole: bool,
+    /// How fast it was; `None` if no video was decoded.
+    pub speed: Option<Speed>,
+}
+
+/// A video that was decoded ahead.
+struct Decoded {
+    place: usize,
+    file: Option<FileState>,
+    views: Result<Views, VideoError>,
+    time: Duration,
+}
+
 /// Runs the videos with the indexes `places` through the engines, and passes each to `done` when it is
-/// finished. A batch has at most `batch` views and never mixes videos, so that the result for a video does
-/// not depend on its neighbours. Returns `false` if the user has stopped the run.
+/// finished. A batch has at most `batch` views. Views of different videos share one only in engines whose
+/// results do not depend on it, so that the result for a video never depends on its neighbours.
 pub fn run(
     videos: &Videos,
     places: &[usize],
@@ -96,138 +50,193 @@ pub fn run(
     batch: usize,
     classes: usize,
     done: &mut dyn FnMut(Evaluated) -> Result<()>,
-) -> Result<bool> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+) -> Result<Ran> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(places.len());
     let bar = progress::bar("videos", places.len() as u64);
     let next = AtomicUsize::new(0);
-    let result = std::thread::scope(|scope| {
-        let (send, receive) = mpsc::sync_channel(threads);
-        for _ in 0..threads.min(places.len()) {
+    let mut clock = Clock::start(threads.max(1));
+    let whole = std::thread::scope(|scope| {
+        let (send, receive) = mpsc::sync_channel(threads.max(1));
+        for _ in 0..threads {
             let (send, next) = (send.clone(), &next);
-            scope.spawn(move || {
-                while let Some(&place) = places.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let start = Instant::now();
-                    let path = videos.folder.join(&videos.entries[place].path);
-                    let views = views::load(&videos.ffmpeg, &path, &videos.protocol, videos.limits);
-                    if send.send((place, views, start.elapsed().as_secs_f64())).is_err() {
-                        return;
-                    }
-                }
-            });
+            scope.spawn(move || decode_ahead(videos, places, next, &send));
         }
         drop(send);
-        for (place, views, seconds) in &receive {
+        while let Some(group) = group(&receive, engines, batch) {
             if stop::asked() {
                 return Ok(false);
             }
-            let entry = &videos.entries[place];
-            let mut video = Video {
-                index: place as u64,
-                path: entry.path.clone(),
-                label: entry.label as u64,
-                frames: 0,
-                says: vec![],
-                error: None,
-                warning: None,
-                decode_seconds: seconds,
-            };
-            let mut logits = vec![];
-            match &views {
-                Ok(views) => {
-                    video.frames = views.frames as u64;
-                    video.warning.clone_from(&views.warning);
-                    // A different engine goes first for each video, because the first finds cold caches.
-                    let count = engines.len();
-                    let mut given: Vec<_> = engines.iter().map(|_| None).collect();
-                    for turn in 0..count {
-                        let at = (place + turn) % count;
-                        let start = Instant::now();
-                        let out = forward(videos, place, views, &mut engines[at], batch)?;
-                        let scores = score::scores(&out, classes);
-                        let seconds = start.elapsed().as_secs_f64();
-                        given[at] = Some((score::answer(&scores, entry.label, seconds), out));
-                    }
-                    for (answer, out) in given.into_iter().flatten() {
-                        video.says.push(answer);
-                        logits.push(out);
-                    }
-                }
-                Err(VideoError::Undecodable { reason, .. }) => video.error = Some(reason.clone()),
-                Err(why) => video.error = Some(why.to_string()),
+            for one in evaluate(videos, group, engines, batch, classes, &mut clock)? {
+                done(one)?;
+                bar.inc(1);
             }
-            done(Evaluated { video, logits })?;
-            bar.inc(1);
         }
         Ok(true)
     });
     bar.finish_and_clear();
-    result
+    Ok(Ran { whole: whole?, speed: clock.speed() })
 }
 
-fn forward(
-    videos: &Videos,
-    place: usize,
-    views: &Views,
-    engine: &mut NamedEngine,
+/// Decodes videos until there are none left, or until nobody receives them.
+fn decode_ahead(videos: &Videos, places: &[usize], next: &AtomicUsize, send: &SyncSender<Decoded>) {
+    while let Some(&place) = places.get(next.fetch_add(1, Ordering::Relaxed)) {
+        let start = Instant::now();
+        let path = videos.file(place);
+        // Asked before decoding: a file that is replaced meanwhile counts as changed.
+        let file = state_of(&path);
+        let views = views::load(&videos.ffmpeg, &path, &videos.protocol, videos.limits);
+        if send.send(Decoded { place, file, views, time: start.elapsed() }).is_err() {
+            return;
+        }
+    }
+}
+
+/// The next video, with those after it that are decoded already and share its batch. `None` at the end.
+fn group(
+    receive: &Receiver<Decoded>,
+    engines: &[NamedEngine],
     batch: usize,
-) -> Result<Vec<f32>> {
-    let (frames, side) = (videos.protocol.frames, videos.protocol.crop);
-    let order = videos.order.of(frames, place);
-    engine.forward(views.len(), batch, [frames, side, side], |some| {
-        let mut rgb = Vec::new();
-        for view in some {
-            let pixels = views.pixels(view);
-            let size = pixels.len() / frames;
-            order.iter().for_each(|&t| rgb.extend_from_slice(&pixels[t * size..][..size]));
+) -> Option<Vec<Decoded>> {
+    let mut group = vec![receive.recv().ok()?];
+    let views = |group: &[Decoded]| -> usize {
+        group.iter().filter_map(|one| one.views.as_ref().ok()).map(Views::len).sum()
+    };
+    while engines.iter().any(|engine| engine.mixes) && views(&group) < batch {
+        match receive.try_recv() {
+            Ok(more) => group.push(more),
+            Err(_) => break,
         }
-        rgb
-    })
+    }
+    Some(group)
 }
 
-#[cfg(test)]
-mod tests {
-    use spec::{Precision, Tap};
-
-    use super::*;
-
-    /// An engine whose memory holds two clips of one pixel, and whose logit is the red channel.
-    struct Small(Vec<usize>);
-
-    impl Engine for Small {
-        fn describe(&self) -> String {
-            "small".to_owned()
+/// Runs a group of videos through all engines.
+fn evaluate(
+    videos: &Videos,
+    group: Vec<Decoded>,
+    engines: &mut [NamedEngine],
+    batch: usize,
+    classes: usize,
+    clock: &mut Clock,
+) -> Result<Vec<Evaluated>> {
+    let mut rows = Vec::new();
+    let mut good: Vec<(usize, &Views)> = Vec::new();
+    for one in &group {
+        rows.push(Evaluated { video: row(videos, one)?, logits: vec![] });
+        if let Ok(views) = &one.views {
+            clock.decoded(views.len(), one.time);
+            good.push((one.place, views));
         }
-
-        fn precision(&self) -> Precision {
-            Precision::F32
-        }
-
-        fn forward(&mut self, input: &Tensor, _: &mut dyn Tap) -> Result<Tensor, EngineError> {
-            let clips = input.shape[0];
-            self.0.push(clips);
-            let device = String::new();
-            match clips {
-                0..=2 => {
-                    let red = input.to_f32().into_iter().step_by(3).collect();
-                    Ok(Tensor::f32([clips, 1], red))
-                }
-                clips => {
-                    Err(EngineError::OutOfMemory { device, clips, needed: 9, free: 5, fits: 2 })
-                }
+    }
+    let (count, first) = (engines.len(), group.first().map_or(0, |one| one.place));
+    let mut given: Vec<Vec<Option<(Vec<f32>, f64)>>> = vec![vec![None; count]; good.len()];
+    // A different engine goes first for each group, because the first finds cold caches.
+    for turn in 0..count {
+        let at = (first + turn) % count;
+        let together = if engines[at].mixes { good.len().max(1) } else { 1 };
+        for (part, answers) in good.chunks(together).zip(given.chunks_mut(together)) {
+            let (logits, time) = forward(videos, part, &mut engines[at], batch, clock)?;
+            let all: usize = part.iter().map(|(_, views)| views.len()).sum();
+            let mut rest = &logits[..];
+            for ((_, views), answer) in part.iter().zip(answers) {
+                let (own, others) = rest.split_at(views.len() * classes);
+                let share = views.len() as f64 / all.max(1) as f64;
+                answer[at] = Some((own.to_vec(), time.as_secs_f64() * share));
+                rest = others;
             }
         }
     }
-
-    #[test]
-    fn a_batch_that_does_not_fit_is_lowered_once_and_nothing_is_lost() {
-        let mut engine = NamedEngine::new("small".to_owned(), Box::new(Small(vec![])));
-        let rgb = |some: Range<usize>| some.flat_map(|view| [view as u8, 0, 0]).collect();
-        let red = |views: usize| -> Vec<f32> {
-            let (mean, std) = (normalize::MEAN[0], normalize::STD[0]);
-            (0..views).map(|view| (view as f32 - mean) / std).collect()
-        };
-        assert_eq!(engine.forward(5, 4, [1, 1, 1], rgb).unwrap(), red(5));
-        assert_eq!(engine.fits, 2);
-        assert_eq!(engine.forward(3, 4, [1, 1, 1], rgb).unwrap(), red(3));
+    let evaluated = rows.iter_mut().filter(|row| row.video.error.is_none());
+    for (row, answers) in evaluated.zip(given) {
+        let label = row.video.label.map(|label| label as usize);
+        for (logits, seconds) in answers.into_iter().flatten() {
+            let scores = score::scores(&logits, classes);
+            row.video.says.push(score::answer(&scores, label, seconds));
+            row.logits.push(logits);
+        }
     }
+    Ok(rows)
+}
+
+/// The row of a video, without answers. Fails only for a fault of ffmpeg itself.
+fn row(videos: &Videos, one: &Decoded) -> Result<Video> {
+    let entry = &videos.entries[one.place];
+    let mut video = Video {
+        index: one.place as u64,
+        path: entry.path.clone(),
+        label: entry.label.map(|label| label as u64),
+        frames: 0,
+        says: vec![],
+        error: None,
+        transient: false,
+        file: one.file,
+        damage: None,
+        warning: None,
+        decord: None,
+        decode_seconds: one.time.as_secs_f64(),
+    };
+    match &one.views {
+        Ok(views) => {
+            video.frames = views.frames as u64;
+            video.warning.clone_from(&views.warning);
+            let came = views.came as u64;
+            video.damage = views.promised.map(|promised| Damage { came, promised });
+            video.decord = remark(views);
+        }
+        Err(why @ VideoError::Ffmpeg(_)) => bail!("{why}"),
+        Err(why) => {
+            video.error = Some(why.reason());
+            video.transient = why.is_transient();
+        }
+    }
+    Ok(video)
+}
+
+fn remark(views: &Views) -> Option<DecordRemark> {
+    let remark = views.remark.as_ref()?;
+    let numbers = |frames: &[usize]| frames.iter().map(|&frame| frame as u64).collect();
+    let known = !remark.takes.is_empty();
+    let evaluated: Vec<usize> = views.indexes.iter().flatten().copied().collect();
+    Some(DecordRemark {
+        why: remark.why.clone(),
+        evaluated: if known { numbers(&evaluated) } else { vec![] },
+        decord_takes: numbers(&remark.takes),
+    })
+}
+
+/// Size and time of a file; `None` if it is not there.
+pub fn state_of(path: &Path) -> Option<FileState> {
+    let meta = std::fs::metadata(path).ok()?;
+    let since = meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    let modified = i64::try_from(since.as_nanos()).ok()?;
+    Some(FileState { bytes: meta.len(), modified })
+}
+
+/// The logits of the views of some videos, one after the other, and how long they took.
+fn forward(
+    videos: &Videos,
+    part: &[(usize, &Views)],
+    engine: &mut NamedEngine,
+    batch: usize,
+    clock: &mut Clock,
+) -> Result<(Vec<f32>, Duration)> {
+    let (frames, side) = (videos.protocol.frames, videos.protocol.crop);
+    let all: Vec<(usize, &Views, usize)> = part
+        .iter()
+        .flat_map(|&(place, views)| (0..views.len()).map(move |view| (place, views, view)))
+        .collect();
+    let (start, before) = (Instant::now(), engine.preparing);
+    let logits = engine.forward(all.len(), batch, [frames, side, side], |some| {
+        let mut rgb = Vec::with_capacity(some.len() * frames * side * side * 3);
+        for &(place, views, view) in &all[some] {
+            let pixels = views.pixels(view);
+            let size = pixels.len() / frames;
+            let order = videos.order.of(frames, place);
+            order.iter().for_each(|&t| rgb.extend_from_slice(&pixels[t * size..][..size]));
+        }
+        rgb
+    })?;
+    let time = start.elapsed();
+    clock.evaluated(time, engine.preparing - before);
+    Ok((logits, time))
 }

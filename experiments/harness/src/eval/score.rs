@@ -20,8 +20,9 @@ pub fn scores(logits: &[f32], classes: usize) -> Vec<f64> {
     mean
 }
 
-/// An engine's answer for a video: the five best classes. A NaN among the scores makes it wrong.
-pub fn answer(scores: &[f64], label: usize, seconds: f64) -> Answer {
+/// An engine's answer for a video: the five best classes. A NaN among the scores makes it wrong, and so
+/// does a label that is not known; such a video does not count for the accuracy.
+pub fn answer(scores: &[f64], label: Option<usize>, seconds: f64) -> Answer {
     let mut order: Vec<usize> = (0..scores.len()).collect();
     // Of equal scores the lower class comes first, so that the order is deterministic.
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
@@ -30,17 +31,17 @@ pub fn answer(scores: &[f64], label: usize, seconds: f64) -> Answer {
     Answer {
         top: order.iter().map(|&class| class as u64).collect(),
         scores: order.iter().map(|&class| scores[class]).collect(),
-        of_label: scores.get(label).copied().unwrap_or(f64::NAN),
-        right: !broken && order.first() == Some(&label),
+        of_label: label.and_then(|label| scores.get(label).copied()).unwrap_or(f64::NAN),
+        right: !broken && label.is_some() && order.first() == label.as_ref(),
         seconds,
     }
 }
 
-/// The accuracy of the engine with the index `place`, over the videos for which it has an answer.
+/// The accuracy of the engine with the index `place`, over the videos that have a label and its answer.
 pub fn score(engine: &str, place: usize, videos: &[Video], classes: usize, views: usize) -> Score {
     let answers: Vec<(usize, &Answer)> = videos
         .iter()
-        .filter_map(|video| Some((video.label as usize, video.says.get(place)?)))
+        .filter_map(|video| Some((video.label? as usize, video.says.get(place)?)))
         .collect();
     let count = |of: &dyn Fn(usize, &Answer) -> bool| {
         answers.iter().filter(|(label, answer)| of(*label, answer)).count() as u64
@@ -49,7 +50,9 @@ pub fn score(engine: &str, place: usize, videos: &[Video], classes: usize, views
     let broken = |answer: &Answer| answer.scores.iter().any(|score| score.is_nan());
     let among = |label: usize, a: &Answer| !broken(a) && a.top.contains(&(label as u64));
     let (calibration, calibration_error) = calibration(&answers);
-    let seconds: f64 = answers.iter().map(|(_, answer)| answer.seconds).sum();
+    let times: Vec<f64> =
+        videos.iter().filter_map(|video| Some(video.says.get(place)?.seconds)).collect();
+    let seconds: f64 = times.iter().sum();
     Score {
         engine: engine.to_owned(),
         top1: stats::rate(count(&|_, answer| answer.right), all),
@@ -58,7 +61,7 @@ pub fn score(engine: &str, place: usize, videos: &[Video], classes: usize, views
         confusion: if classes <= MAX_CONFUSION { confusion(&answers, classes) } else { vec![] },
         calibration,
         calibration_error,
-        seconds_per_view: seconds / (all.max(1) * views.max(1) as u64) as f64,
+        seconds_per_view: seconds / (times.len() * views.max(1)) as f64,
     }
 }
 
@@ -89,7 +92,8 @@ fn confusion(answers: &[(usize, &Answer)], classes: usize) -> Vec<Vec<u64>> {
     counts
 }
 
-/// Confidence and accuracy in ten bins of confidence, and the expected calibration error.
+/// Confidence and accuracy in ten bins of confidence, and the expected calibration error; NaN without
+/// answers.
 fn calibration(answers: &[(usize, &Answer)]) -> (Vec<Bin>, f64) {
     let mut sums = [(0.0, 0u64, 0u64); 10];
     for (_, answer) in answers {
@@ -108,8 +112,8 @@ fn calibration(answers: &[(usize, &Answer)]) -> (Vec<Bin>, f64) {
         .collect();
     let all = answers.len().max(1) as f64;
     let distance = |bin: &Bin| bin.count as f64 / all * (bin.confidence - bin.accuracy).abs();
-    let error = bins.iter().map(distance).sum();
-    (bins, error)
+    let error: f64 = bins.iter().map(distance).sum();
+    (bins, if answers.is_empty() { f64::NAN } else { error })
 }
 
 #[cfg(test)]
@@ -124,9 +128,11 @@ mod tests {
 
     #[test]
     fn nan_is_never_right_and_ties_go_to_the_lower_class() {
-        assert!(!answer(&[f64::NAN, 0.1], 0, 0.0).right);
-        assert!(!answer(&scores(&[f32::NAN, 0.0, 1.0], 3), 0, 0.0).right);
-        let tied = answer(&[0.5, 0.5], 0, 0.0);
+        assert!(!answer(&[f64::NAN, 0.1], Some(0), 0.0).right);
+        assert!(!answer(&scores(&[f32::NAN, 0.0, 1.0], 3), Some(0), 0.0).right);
+        let tied = answer(&[0.5, 0.5], Some(0), 0.0);
         assert!(tied.right && tied.margin() == 0.0 && tied.top == [0, 1]);
+        let unlabelled = answer(&[0.5, 0.5], None, 0.0);
+        assert!(!unlabelled.right && unlabelled.of_label.is_nan());
     }
 }

@@ -1,19 +1,20 @@
 //! Finds the videos of a run: reads the list, and checks which files are in the folder.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use spec::Config;
 use video::dataset::Dataset;
 use video::decode::Limits;
+use video::decord::Counting;
 use video::ffmpeg::Ffmpeg;
-use video::list::{self, Entry};
+use video::list::{self, Entry, List};
 use video::mini::{self, Part};
 use video::protocol::Protocol;
 
 use crate::flags::{MINI_FOLDER, Shard, VideoArgs};
-use crate::progress;
+use crate::{input, progress, stop};
 use video::order::Order;
 
 /// The videos of a run.
@@ -46,19 +47,20 @@ impl Videos {
         dataset: Dataset,
         args: &VideoArgs,
         config: &Config,
+        counting: Counting,
         shard: Option<Shard>,
     ) -> Result<Self> {
-        let ffmpeg = Ffmpeg::find()?;
-        let protocol = dataset.protocol(args.protocol);
+        let ffmpeg = input::find_ffmpeg()?;
+        let protocol = Protocol { counting, ..dataset.protocol(args.protocol) };
         check(&protocol, config)?;
         let (list, folder, entries) = match dataset {
             Dataset::Mini => embedded(&ffmpeg, args)?,
             _ => listed(dataset, args, config.classes)?,
         };
-        let last = if args.videos == 0 { entries.len() } else { args.videos.min(entries.len()) };
+        let last = if args.limit == 0 { entries.len() } else { args.limit.min(entries.len()) };
         let ours = |at: &usize| shard.is_none_or(|shard| at % shard.of == shard.number - 1);
         let places: Vec<usize> = (0..last).filter(ours).collect();
-        let there = |at: &usize| folder.join(&entries[*at].path).is_file();
+        let there = |at: &usize| list::file_of(&folder, &entries[*at]).is_some();
         let (wanted, missing): (Vec<usize>, Vec<usize>) = places.into_iter().partition(there);
         let seconds = Duration::try_from_secs_f64(args.time_limit).ok().filter(|t| !t.is_zero());
         let time = seconds.with_context(|| {
@@ -82,11 +84,22 @@ impl Videos {
         Ok(videos)
     }
 
+    /// The path of a video's file. For a missing file it is the one that the list gives.
+    pub fn file(&self, place: usize) -> PathBuf {
+        let entry = &self.entries[place];
+        list::file_of(&self.folder, entry).unwrap_or_else(|| self.folder.join(&entry.path))
+    }
+
+    /// Whether at least one of the videos to evaluate has a label.
+    pub fn have_labels(&self) -> bool {
+        self.wanted.iter().any(|&place| self.entries[place].label.is_some())
+    }
+
     fn report_missing(&self, allowed: bool) -> Result<()> {
         let (here, gone) = (self.wanted.len(), self.missing.len());
         eprintln!(
             "{}: {here} of {} videos are in {}",
-            self.list,
+            files::printable(&self.list),
             here + gone,
             self.folder.display()
         );
@@ -95,7 +108,7 @@ impl Videos {
         }
         let first: Vec<&str> =
             self.missing.iter().take(3).map(|&at| self.entries[at].path.as_str()).collect();
-        let first = first.join(", ");
+        let first = files::printable(&first.join(", "));
         if !allowed || here == 0 {
             bail!(
                 "{gone} of the {} videos of {} are not in {} ({first}{}); get them, give another \
@@ -136,23 +149,20 @@ fn embedded(ffmpeg: &Ffmpeg, args: &VideoArgs) -> Result<Listed> {
     }
     let part = args.part;
     let folder = args.data.clone().unwrap_or_else(|| MINI_FOLDER.into());
-    let entries = provide(ffmpeg, &folder, part, args.videos)?;
-    Ok((format!("mini, part {}", part.name()), folder, entries))
+    provide(ffmpeg, &folder, part, args.limit)?;
+    // All of them, whatever the limit: a run with another limit is the same run.
+    Ok((format!("mini, part {}", part.name()), folder, part.entries()))
 }
 
 /// The first `most` entries of a part of `mini`, or all if `most` is 0. Files that do not exist are made.
-pub fn provide(
-    ffmpeg: &Ffmpeg,
-    folder: &std::path::Path,
-    part: Part,
-    most: usize,
-) -> Result<Vec<Entry>> {
+pub fn provide(ffmpeg: &Ffmpeg, folder: &Path, part: Part, most: usize) -> Result<Vec<Entry>> {
     let bar = progress::bar(&format!("encoding {}", part.name()), part.videos() as u64);
     let most = if most == 0 { part.videos() } else { most };
-    let entries = mini::provide(ffmpeg, folder, part, most, &|done, of| {
+    let made = |done, of| {
         bar.set_length(of as u64);
         bar.set_position(done as u64);
-    });
+    };
+    let entries = mini::provide(ffmpeg, folder, part, most, &made, &stop::asked);
     bar.finish_and_clear();
     Ok(entries?)
 }
@@ -168,16 +178,32 @@ fn listed(dataset: Dataset, args: &VideoArgs, classes: usize) -> Result<Listed> 
     }
     let list = match &args.list {
         Some(list) => list.clone(),
-        None => dataset.lists().iter().find_map(|name| list::find(&folder, name)).with_context(
-            || {
-                format!(
-                    "no {} was found in {} or in the folder above it; give the list with --list FILE",
-                    dataset.lists().join(" or "),
-                    folder.display()
-                )
-            },
-        )?,
+        None => published(dataset, &folder).with_context(|| {
+            format!(
+                "no {} was found in {} or in the folder above it; give the list with --list FILE",
+                dataset.lists().join(" or "),
+                folder.display()
+            )
+        })?,
     };
-    let entries = list::read(&list, classes)?;
+    let List { entries, remarks } = list::read(&list, &folder, classes)?;
+    for remark in remarks {
+        eprintln!("{}: {remark}", files::printable(&list.display().to_string()));
+    }
     Ok((list.display().to_string(), folder, entries))
+}
+
+/// The list in or above the folder, under its published name.
+fn published(dataset: Dataset, folder: &Path) -> Option<PathBuf> {
+    dataset.lists().iter().find_map(|name| list::find(folder, name))
+}
+
+/// All entries of the list that the arguments name, for messages; `None` if it cannot be read.
+pub fn entries(dataset: Dataset, args: &VideoArgs, classes: usize) -> Option<Vec<Entry>> {
+    if dataset == Dataset::Mini {
+        return Some(args.part.entries());
+    }
+    let folder = args.data.clone().unwrap_or_default();
+    let list = args.list.clone().or_else(|| published(dataset, &folder))?;
+    list::read(&list, &folder, classes).ok().map(|list| list.entries)
 }

@@ -35,6 +35,12 @@ impl EngineName {
         }
     }
 
+    /// Whether the bits of a clip's logits are the same in every batch, so that clips of several videos can
+    /// share one. libtorch chooses its algorithms by the size of the batch.
+    pub fn mixes_clips(self) -> bool {
+        self != EngineName::Torch
+    }
+
     fn by_name(text: &str) -> Option<EngineName> {
         EngineName::ALL.into_iter().find(|engine| engine.name() == text)
     }

@@ -6,6 +6,7 @@ mod data;
 mod device;
 mod engine;
 mod model;
+mod shard;
 mod video;
 
 use std::path::PathBuf;
@@ -16,7 +17,8 @@ pub use self::data::{DataArgs, InputSource};
 pub use self::device::{DeviceArgs, DeviceName};
 pub use self::engine::{EngineName, Participant};
 pub use self::model::ModelArgs;
-pub use self::video::{MINI_FOLDER, Shard, VideoArgs};
+pub use self::shard::{Shard, ShardFlag};
+pub use self::video::{MINI_FOLDER, VideoArgs};
 
 /// Reads a number that must be at least 1.
 pub fn positive(text: &str) -> Result<usize, String> {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use clap::Args;
 use spec::config::FrameSize;
 use spec::{Config, ConfigError};
+use video::decord::Counting;
 
 /// The flags that describe the model, which are the same for every command.
 #[derive(Debug, Clone, Args)]
@@ -17,9 +18,11 @@ pub struct ModelArgs {
     /// Factor by which the number of channels is multiplied [default: 1].
     #[arg(long)]
     pub width: Option<f64>,
-    /// Number of frames in a clip [default: 16].
-    #[arg(long)]
-    pub frames: Option<usize>,
+    /// Number of frames in a clip [default: 16]. In eval and ablate also which frames a video has: decord
+    /// (those that decord 0.6.0 counts, as in the published accuracies) or decoded (those that a player
+    /// shows) [default: decord].
+    #[arg(long, value_name = "FRAMES")]
+    pub frames: Option<FramesFlag>,
     /// Frame size in pixels: 224, or HEIGHTxWIDTH [default: 224].
     #[arg(long)]
     pub size: Option<FrameSize>,
@@ -41,7 +44,19 @@ pub struct ModelArgs {
 impl ModelArgs {
     /// The default configuration with the changes that the flags ask for.
     pub fn config(&self) -> Result<Config, ConfigError> {
+        if let Some(FramesFlag { counting: Some(word), .. }) = self.frames {
+            return Err(ConfigError::Range {
+                what: "--frames",
+                got: word.to_string(),
+                want: "a number, as this command evaluates no list of videos",
+            });
+        }
         self.over(Config::default())
+    }
+
+    /// Which frames a video is taken to have.
+    pub fn counting(&self) -> Counting {
+        self.frames.and_then(|flag| flag.counting).unwrap_or(Counting::Decord)
     }
 
     /// The configuration `base`, such as that of a data set, with the changes that the flags ask for.
@@ -53,13 +68,41 @@ impl ModelArgs {
         let config = Config {
             depth: self.depth.unwrap_or(base.depth),
             width: self.width.unwrap_or(base.width),
-            frames: self.frames.unwrap_or(base.frames),
+            frames: self.frames.and_then(|flag| flag.number).unwrap_or(base.frames),
             size: self.size.map_or(base.size, |size| (size.0, size.1)),
             classes: self.classes.unwrap_or(base.classes),
             pos_dim: self.pos_dim.map_or(base.pos_dim, |pos_dim| pos_dim.0),
             semantics,
         };
         config.validate().map(|()| config)
+    }
+}
+
+/// The number of frames in a clip, and which frames a video has: `16`, `decoded` or `16,decoded`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FramesFlag {
+    /// Number of frames in a clip.
+    pub number: Option<usize>,
+    /// Which frames a video is taken to have.
+    pub counting: Option<Counting>,
+}
+
+impl FromStr for FramesFlag {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || {
+            format!("`{text}` is not a number of frames, decord or decoded, or both as 16,decoded")
+        };
+        let mut flag = FramesFlag::default();
+        for part in text.split(',') {
+            match (part.parse(), Counting::from_str(part)) {
+                (Ok(number), _) if flag.number.is_none() => flag.number = Some(number),
+                (_, Ok(counting)) if flag.counting.is_none() => flag.counting = Some(counting),
+                _ => return Err(bad()),
+            }
+        }
+        Ok(flag)
     }
 }
 

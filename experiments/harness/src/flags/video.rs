@@ -1,8 +1,6 @@
 //! The flags that choose videos, and how they become clips.
 
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::Args;
 use video::dataset::Mode;
@@ -18,8 +16,8 @@ pub struct VideoArgs {
     /// Folder of the videos; those of mini are made there at first use.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// List of videos with `path label` on each line; the default is the list under its published name
-    /// in --data or in the folder that holds --data.
+    /// List of videos: `path label` or `path,label` on each line, paths alone, or the CSV of Kinetics. The
+    /// default is the list under its published name in --data or in the folder that holds --data.
     #[arg(long, value_name = "FILE")]
     pub list: Option<PathBuf>,
     /// The official protocol: val (few views) or test (as published).
@@ -31,6 +29,9 @@ pub struct VideoArgs {
     /// Continue although files of the list are missing.
     #[arg(long)]
     pub allow_missing: bool,
+    /// Continue although files are damaged: their containers promise many more frames than came.
+    #[arg(long)]
+    pub allow_damaged: bool,
     /// Order of a clip's frames: natural, reversed, shuffled or still (one frame, repeated). The last two
     /// take a seed: shuffled:SEED, still:SEED.
     #[arg(long, default_value = "natural")]
@@ -39,36 +40,6 @@ pub struct VideoArgs {
     #[arg(long, default_value_t = 120.0)]
     pub time_limit: f64,
     /// Number of videos from the start of the list; 0 takes all.
-    #[arg(long, default_value_t = 0)]
-    pub videos: usize,
-}
-
-/// One part of a list of videos, written `INDEX/COUNT`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shard {
-    /// Index of the shard, in `1..=of`.
-    pub number: usize,
-    /// Number of shards.
-    pub of: usize,
-}
-
-impl FromStr for Shard {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parts =
-            text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
-        match parts {
-            Some((number, of)) if 1 <= number && number <= of => Ok(Shard { number, of }),
-            _ => Err(format!(
-                "`{text}` is not a shard; write INDEX/COUNT, from 1/COUNT to COUNT/COUNT, such as 1/4"
-            )),
-        }
-    }
-}
-
-impl fmt::Display for Shard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.number, self.of)
-    }
+    #[arg(long = "limit", visible_alias = "videos", value_name = "N", default_value_t = 0)]
+    pub limit: usize,
 }

@@ -118,7 +118,8 @@ impl Videos {
                 let path = folder.join(&entry.path);
                 let views = views::load(ffmpeg, &path, &protocol, Limits::default())?;
                 bar.inc(1);
-                Ok(Clip { pixels: views.pixels(0), label: entry.label })
+                // Every video of mini has a label.
+                Ok(Clip { pixels: views.pixels(0), label: entry.label.unwrap_or_default() })
             });
             let clips = clips.collect::<Result<Vec<_>, video::VideoError>>();
             bar.finish_and_clear();

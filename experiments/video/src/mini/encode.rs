@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use rayon::prelude::*;
 
@@ -19,7 +19,7 @@ const MPEG4: [&str; 4] = ["-c:v", "mpeg4", "-q:v", "3"];
 
 /// Makes those of the first `most` files of a part that are not in `folder` yet, and returns the entries of
 /// all of them. `made` is called after each new file, with the number of files made so far and the number
-/// of files to make.
+/// of files to make. Fails with [`VideoError::Stopped`] as soon as `stopped` is true.
 ///
 /// A folder that was filled by another version of this program or of ffmpeg is cleared and filled again.
 /// Each file is written under a temporary name and renamed, so an interrupted run leaves no partial file.
@@ -29,6 +29,7 @@ pub fn provide(
     part: Part,
     most: usize,
     made: &(dyn Fn(usize, usize) + Sync),
+    stopped: &(dyn Fn() -> bool + Sync),
 ) -> Result<Vec<Entry>, VideoError> {
     let mut entries = part.entries();
     let root = folder.join(part.name());
@@ -51,6 +52,9 @@ pub fn provide(
         (0..entries.len()).filter(|&i| !folder.join(&entries[i].path).exists()).collect();
     let done = std::sync::atomic::AtomicUsize::new(0);
     missing.par_iter().try_for_each(|&index| {
+        if stopped() {
+            return Err(VideoError::Stopped);
+        }
         encode(ffmpeg, part, index, &folder.join(&entries[index].path))?;
         let count = 1 + done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         made(count, missing.len());
@@ -65,7 +69,8 @@ fn codec(ffmpeg: &Ffmpeg) -> Result<&'static [&'static str], VideoError> {
     if let Some(&has_x264) = ASKED.get() {
         return Ok(if has_x264 { &X264 } else { &MPEG4 });
     }
-    let output = Command::new(&ffmpeg.path)
+    let output = ffmpeg
+        .command()
         .args(["-hide_banner", "-encoders"])
         .stdin(Stdio::null())
         .output()
@@ -78,7 +83,8 @@ fn codec(ffmpeg: &Ffmpeg) -> Result<&'static [&'static str], VideoError> {
 pub fn encode(ffmpeg: &Ffmpeg, part: Part, index: usize, path: &Path) -> Result<(), VideoError> {
     let codec = codec(ffmpeg)?;
     let written = files::write_with(path, |file| {
-        let mut child = Command::new(&ffmpeg.path)
+        let mut child = ffmpeg
+            .command()
             .args(["-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-r", "25"])
             .args(["-s", &format!("{WIDTH}x{HEIGHT}"), "-i", "pipe:0", "-an"])
             .args(codec)

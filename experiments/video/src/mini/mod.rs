@@ -112,7 +112,7 @@ impl Part {
             .map(|index| {
                 let label = index % CLASSES.len();
                 let path = format!("{}/{}/{index:04}.mp4", self.name(), CLASSES[label]);
-                Entry { path, label }
+                Entry { path, label: Some(label), ..Entry::default() }
             })
             .collect()
     }

@@ -21,7 +21,9 @@ pub(super) fn columns(eval: &EvalRecord) -> Vec<Column> {
         column("error", &rows, |(video, _)| video.error.as_deref()),
         column("warning", &rows, |(video, _)| video.warning.as_deref()),
         column("engine", &rows, |(_, says)| says.map(|(engine, _)| engine)),
-        column("right", &rows, |(_, says)| says.map(|(_, answer)| answer.right)),
+        column("right", &rows, |(video, says)| {
+            says.filter(|_| video.label.is_some()).map(|(_, answer)| answer.right)
+        }),
         column("margin", &rows, |(_, says)| says.map(|(_, answer)| answer.margin())),
         column("score_of_label", &rows, |(_, says)| says.map(|(_, answer)| answer.of_label)),
     ];

@@ -16,7 +16,7 @@ use super::args::AblateArgs;
 use super::table::table;
 use crate::engines::{self, Device};
 use crate::eval::network::{config_of, model_and_weights, weights_in_words};
-use crate::eval::pipeline::{self, NamedEngine};
+use crate::eval::pipeline::{self, NamedEngine, Ran};
 use crate::eval::source::Videos;
 use crate::eval::stats;
 use crate::flags::{EngineName, InputSource};
@@ -41,7 +41,10 @@ pub fn run(args: &AblateArgs) -> Result<Outcome> {
     let asked = std::mem::take(&mut model_args.set);
     let base = model_args.over(config_of(args.dataset, args.videos.protocol))?;
     let variants = variants(&base, &asked)?;
-    let videos = Videos::open(args.dataset, &args.videos, &base, None)?;
+    let videos = Videos::open(args.dataset, &args.videos, &base, args.model.counting(), None)?;
+    if videos.wanted.iter().any(|&place| videos.entries[place].label.is_none()) {
+        bail!("{}: some videos have no label, and ablate measures accuracy; add them", videos.list);
+    }
     let folder = args.out.clone().unwrap_or_else(|| started.folder("ablate"));
     let study = Study { args, device, videos: &videos, variants: &variants, base: &base };
     let (question, rows, weights) = match args.retrain {
@@ -206,7 +209,7 @@ impl Study<'_> {
         let mut seen = Vec::new();
         let (videos, batch) = (self.videos, self.args.model.batch_size);
         let classes = self.base.classes;
-        let whole =
+        let Ran { whole, .. } =
             pipeline::run(videos, &videos.wanted, &mut engines, batch, classes, &mut |one| {
                 match &one.video.error {
                     Some(why) => eprintln!("{}: {why}", one.video.path),
@@ -227,7 +230,7 @@ impl Study<'_> {
                 own.right.push(says.right);
                 own.seconds += says.seconds;
                 own.logits.push(logits);
-                own.labels.push(video.label as usize);
+                own.labels.extend(video.label.map(|label| label as usize));
             }
         }
         Ok(answers)

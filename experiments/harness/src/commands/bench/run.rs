@@ -227,7 +227,7 @@ fn flags(model: &ModelArgs) -> Vec<String> {
     };
     add("--depth", model.depth.map(|v| v.to_string()));
     add("--width", model.width.map(|v| v.to_string()));
-    add("--frames", model.frames.map(|v| v.to_string()));
+    add("--frames", model.frames.and_then(|flag| flag.number).map(|v| v.to_string()));
     add("--size", model.size.map(|v| v.to_string()));
     add("--classes", model.classes.map(|v| v.to_string()));
     add("--pos-dim", model.pos_dim.map(|v| v.to_string()));

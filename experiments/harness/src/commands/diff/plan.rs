@@ -9,9 +9,8 @@ use spec::{Config, Engine, Model, Precision, Tensor};
 use super::args::DiffArgs;
 use crate::engines::{self, Device};
 use crate::flags::{EngineName, InputSource, Participant};
-use crate::input;
 use crate::machine::Sides;
-use crate::models;
+use crate::{input, models, preprocessing};
 use compare::dump::Dump;
 use compare::faults::{self, Edited};
 use compare::{Comparison, Side};
@@ -163,6 +162,9 @@ impl Plan {
     /// The clip and its source: that of `--input`, or the clip in the dump, or formula:0.
     fn clip(&self, dump: Option<&Dump>, batch: usize) -> Result<(Tensor, String)> {
         if let Some(source) = &self.input {
+            if let Some(found) = self.clip_of_decord(source, dump)? {
+                return Ok(found);
+            }
             let clip = input::load(source, &self.model, batch)?;
             if clip.shape[0] != batch && dump.is_some() {
                 bail!(
@@ -193,6 +195,26 @@ impl Plan {
                 self.model.input_shape(batch)
             ),
         }
+    }
+
+    /// The clip of the frames that decord takes, if the input is a video on which its seeks miss and the
+    /// candidate's dump holds just those.
+    fn clip_of_decord(
+        &self,
+        source: &InputSource,
+        dump: Option<&Dump>,
+    ) -> Result<Option<(Tensor, String)>> {
+        let (Participant::Npz(path), InputSource::File(video)) = (&self.candidate, source) else {
+            return Ok(None);
+        };
+        if !dump.is_some_and(|dump| dump.before_network) {
+            return Ok(None);
+        }
+        let Some(views) = input::views(source, &self.model)? else { return Ok(None) };
+        let found = preprocessing::clip_of_decord(path, video, &views)?;
+        Ok(found.map(|(clip, why)| {
+            (Tensor::f32(self.model.input_shape(1), clip), format!("{source} ({why})"))
+        }))
     }
 
     /// The candidate as an engine, with the mistake of `--inject` planted in it.

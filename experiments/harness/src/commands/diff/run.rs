@@ -10,7 +10,7 @@ use super::args::DiffArgs;
 use super::plan::{Plan, named};
 use super::table::table;
 use super::{edge, findings};
-use crate::flags::Participant;
+use crate::flags::{InputSource, Participant};
 use crate::machine::Started;
 use crate::outcome::Outcome;
 use crate::publish;
@@ -63,9 +63,11 @@ fn steps(plan: &Plan, comparison: &Comparison) -> Result<Vec<Stage>> {
         Some(source) => input::views(source, &plan.model)?,
         None => None,
     };
-    match views {
-        Some(views) => preprocessing::compare(path, &views),
-        None => {
+    match (views, &plan.input) {
+        (Some(views), Some(InputSource::File(video))) => {
+            preprocessing::compare(path, video, &views)
+        }
+        _ => {
             let shown = path.display();
             eprintln!(
                 "{shown}: the dump holds the steps before the network; --input VIDEO compares them"

@@ -6,10 +6,15 @@ use checkpoint::Source;
 use clap::Args;
 use video::dataset::Dataset;
 
-use crate::flags::{DeviceArgs, EngineName, ModelArgs, OutputArgs, Shard, VideoArgs};
+use crate::flags::{DeviceArgs, EngineName, ModelArgs, OutputArgs, ShardFlag, VideoArgs};
 
 /// The arguments of `harness eval`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit code 75: SIGINT (Ctrl-C), SIGTERM, SIGHUP or SIGUSR1 stopped the run after the \
+    video at hand. The same command goes on from there, also after `kill -9`. scripts/cluster has \
+    examples for Slurm, HyperQueue and Ray."
+)]
 pub struct EvalArgs {
     /// The data set: k400, k600, hmdb51 or mini.
     pub dataset: Dataset,
@@ -23,18 +28,25 @@ pub struct EvalArgs {
     /// Weights: a checkpoint, or formula:SEED. Only mini has a default, the built-in model.
     #[arg(long)]
     pub weights: Option<Source>,
-    /// Evaluate only one part of the list: INDEX/COUNT, such as 1/4.
+    /// Evaluate only one part of the list: INDEX/COUNT, such as 1/4. With auto, the scheduler gives the
+    /// part (Slurm's array or srun, HyperQueue, Kubernetes); with auto/COUNT, it gives the index only.
     #[arg(long, value_name = "I/N")]
-    pub shard: Option<Shard>,
-    /// Merge the runs of all shards, given by their folders, into one report.
-    #[arg(long, value_name = "DIR", num_args = 1.., conflicts_with_all = ["shard", "resume"])]
+    pub shard: Option<ShardFlag>,
+    /// Merge the runs in these folders, from their journals alone, into one report. The runs may be of any
+    /// parts of one list; everything but the data set, the list and --limit is taken from them.
+    #[arg(long, value_name = "DIR", num_args = 1.., conflicts_with_all = ["shard", "resume", "retry_errors"])]
     pub merge: Vec<PathBuf>,
-    /// Folder of the run; the default is a new folder under runs/.
+    /// Folder of the run; the default is a new folder under runs/. A run of the same command in it
+    /// continues. One process at a time writes there.
     #[arg(long)]
     pub out: Option<PathBuf>,
-    /// Continue the run that stopped in --out.
+    /// Continue the run in --out, which also happens without this flag.
     #[arg(long, requires = "out")]
     pub resume: bool,
+    /// Try all videos again that failed before. Without it, those are tried again that failed by accident
+    /// (a signal, the time limit, the disk), or whose file has changed.
+    #[arg(long, requires = "out")]
+    pub retry_errors: bool,
     /// Device, threads and instruction set.
     #[command(flatten)]
     pub on: DeviceArgs,

@@ -1,12 +1,18 @@
 //! `harness eval`: measures the accuracy of engines on videos, and whether they agree.
 //!
-//! `journal` keeps the finished videos, so that a run can be resumed and shards can be merged; `sheet`
-//! makes the pictures of disagreements.
+//! `journal` keeps the finished videos, so that a run can go on (`resume`) and the runs of several machines
+//! can be merged (`merge`); `lock` admits one writer. `summary` makes the record, and `sheet` the pictures of
+//! disagreements.
 
 mod args;
 mod journal;
+mod lock;
+mod merge;
+mod progress;
+mod resume;
 mod run;
 mod sheet;
+mod summary;
 mod table;
 
 pub use args::EvalArgs;

@@ -1,7 +1,7 @@
 //! A strip of the frames of a video, as a picture that is embedded in the report.
 
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use video::ffmpeg::Ffmpeg;
 use video::views::Views;
@@ -25,7 +25,8 @@ pub fn strip(ffmpeg: &Ffmpeg, views: &Views) -> Option<String> {
             pixmap.extend(&frame.data[3 * row * frame.width..][..3 * frame.width]);
         }
     }
-    let mut child = Command::new(&ffmpeg.path)
+    let mut child = ffmpeg
+        .command()
         .args(["-v", "quiet", "-f", "image2pipe", "-c:v", "ppm", "-i", "pipe:0"])
         .args(["-vf", "scale='min(1024,iw)':-1", "-q:v", "5", "-c:v", "mjpeg"])
         .args(["-f", "image2pipe", "pipe:1"])

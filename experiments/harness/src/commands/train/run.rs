@@ -5,7 +5,6 @@ use checkpoint::OutFormat;
 use record::Record;
 use record::TrainRecord;
 use video::dataset::Dataset;
-use video::ffmpeg::Ffmpeg;
 
 use super::args::TrainArgs;
 use crate::machine::{Sides, Started};
@@ -13,7 +12,7 @@ use crate::models;
 use crate::outcome::Outcome;
 use crate::publish;
 use crate::train::{Settings, Videos, train};
-use crate::{engines, stop};
+use crate::{engines, input, stop};
 
 /// Trains a network, and writes the model, the record and the report.
 pub fn run(args: &TrainArgs) -> Result<Outcome> {
@@ -23,7 +22,7 @@ pub fn run(args: &TrainArgs) -> Result<Outcome> {
     let started = Started::now();
     stop::listen();
     let device = engines::open_device(&args.on)?;
-    let ffmpeg = Ffmpeg::find()?;
+    let ffmpeg = input::find_ffmpeg()?;
     let settings = Settings {
         config: args.model.over(models::mini_config())?,
         epochs: args.epochs,
