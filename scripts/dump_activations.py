@@ -151,14 +151,14 @@ def read_input(args):
     return clip
 
 
-def load_factory(text, flag="--model ", wrap_missing=True):
+def load_factory(text, wrap_missing=True):
     """The function that `text` names, as `package.module:function` or `path/to/file.py:function`.
 
     `wrap_missing` is false where the caller words the lack of an imported package itself.
     """
     source, _, name = text.rpartition(":")
     if not source:
-        raise Failure(f"{flag}is '{text}'; expected MODULE:FUNCTION, such as my_module:make_model.")
+        raise Failure(f"--model is '{text}'; expected MODULE:FUNCTION, such as my_module:make_model.")
     sys.path.insert(0, str(Path.cwd()))
     try:
         module = import_file(Path(source)) if source.endswith(".py") else importlib.import_module(source)
@@ -166,11 +166,11 @@ def load_factory(text, flag="--model ", wrap_missing=True):
         if isinstance(error, ModuleNotFoundError) and not wrap_missing:
             raise
         raise Failure(
-            f"{flag}{text} could not be imported ({error}); "
+            f"--model {text} could not be imported ({error}); "
             "run this in the folder of the module, with its framework installed."
         ) from error
     if not callable(getattr(module, name, None)):
-        raise Failure(f"{flag}{text}: {source} has no function '{name}'; name the function that makes the model.")
+        raise Failure(f"--model {text}: {source} has no function '{name}'; name the function that makes the model.")
     return getattr(module, name)
 
 

@@ -2,18 +2,13 @@
 
     python oracle.py READER COUNT FIRST
 
-<<<<<<< HEAD
-READER is the example program weights_digest, whose source defines the digest.
-=======
 READER is the example weights_digest of the crate checkpoint, whose head says what a digest is.
->>>>>>> 2718a91 (checkpoint: readers and writers of weights leave spec)
 """
 
 import argparse
 import collections
 import datetime
 import hashlib
-import os
 import random
 import re
 import shutil
@@ -23,12 +18,10 @@ import tempfile
 import warnings
 from pathlib import Path
 
-sys.setdlopenflags(os.RTLD_LAZY)  # the functions of CUDA are missing, and none is called
-
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
-from torch.utils.serialization import config as serialization  # noqa: E402
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch.utils.serialization import config as serialization
 
 warnings.filterwarnings("ignore")  # deprecation warnings of torch itself
 

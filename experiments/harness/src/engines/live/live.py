@@ -57,7 +57,8 @@ class Live:
             return {"wants": "weights"}
         made = function(**arguments)
         self.model = wrapped(made, head["function"])
-        shown = ", ".join(f"{name}={short(value)}" for name, value in arguments.items())
+        path = head["weights"]
+        shown = ", ".join(f"{k}={'WEIGHTS' if v == path else short(v)}" for k, v in arguments.items())
         return {
             "framework": self.model.framework,
             "device": str(self.model.device),
@@ -72,9 +73,11 @@ class Live:
         sys.path[:] = [str(Path(self.file).resolve().parent)] + [p for p in sys.path if p != own]
         sys.argv = [self.file]
         try:
-            return dump.load_factory(f"{self.file}:{head['function']}", "python:", wrap_missing=False)
+            return dump.load_factory(f"{self.file}:{head['function']}", wrap_missing=False)
         except dump.Failure as failure:
-            raise Failure(str(failure)) from failure
+            # The name of the program stands before every message.
+            said = str(failure).removeprefix(f"--model {self.file}:{head['function']}").lstrip(": ")
+            raise Failure(said.rstrip(".")) from failure
 
     def on_state(self, head):
         import numpy as np
@@ -180,7 +183,8 @@ def arguments_of(function, head):
     weights goes to a parameter with one of the names WEIGHTS, or to the only one that has no default.
     """
     parameters = inspect.signature(function).parameters
-    arguments = {name: value for name, value in head["given"].items() if name in parameters}
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in head["given"].items()}
+    arguments = {name: value for name, value in given.items() if name in parameters}
     arguments.update(head["kwargs"])
     needed = [
         name

@@ -26,13 +26,15 @@ class TorchModel:
         if training:
             self.module.eval()
             self.notes.append(
-                f"{len(training)} modules were in training mode (first {training[0]}); model.eval() was called, as for inference"
+                f"training mode in {len(training)} of the modules, first in {training[0]}: model.eval() was called, "
+                "as for inference"
             )
         norms = torch.nn.modules.batchnorm._BatchNorm
         batch = [n for n, c in self.names if isinstance(c, norms) and (c.training or c.running_mean is None)]
         if batch:
             self.notes.append(
-                f"{batch[0]} normalises with the statistics of the batch even in evaluation mode, and so do {len(batch) - 1} others"
+                f"{batch[0]} normalises with the statistics of the batch even in evaluation mode, "
+                f"and so do {len(batch) - 1} others"
             )
 
     def precision(self):
