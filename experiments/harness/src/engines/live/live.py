@@ -7,7 +7,10 @@ The messages of the harness: `load` makes the model, `state` saves its weights, 
 import hashlib
 import importlib.util
 import inspect
+import os
+import socket
 import sys
+import threading
 from pathlib import Path
 
 from harness_channel import Channel, Failure, serve
@@ -36,9 +39,10 @@ def laid_out(clip, layout):
 class Live:
     """The model, and the answers to the harness's messages."""
 
-    def __init__(self, channel, file):
-        self.channel, self.file = channel, file
-        self.model = self.layout = None
+    def __init__(self, channel, file, model=None):
+        self.channel, self.file, self.model = channel, file, model
+        self.given = model is not None  # by the Python package, in its own process
+        self.layout = None
 
     def handle(self, head, arrays):
         try:
@@ -49,22 +53,24 @@ class Live:
             ) from error
 
     def on_load(self, head):
-        import harness_dump
+        called = head["function"]
+        if not self.given:
+            import harness_dump
 
-        function = self.imported(harness_dump, head)
-        arguments, wants = arguments_of(function, head)
-        if wants:
-            return {"wants": "weights"}
-        made = function(**arguments)
-        self.model = wrapped(made, head["function"])
-        path = head["weights"]
-        shown = ", ".join(f"{k}={'WEIGHTS' if v == path else short(v)}" for k, v in arguments.items())
+            function = self.imported(harness_dump, head)
+            arguments, wants = arguments_of(function, head)
+            if wants:
+                return {"wants": "weights"}
+            self.model = wrapped(function(**arguments), called)
+            path = head["weights"]
+            shown = ", ".join(f"{k}={'WEIGHTS' if v == path else short(v)}" for k, v in arguments.items())
+            called = f"{called}({shown})"
         return {
             "framework": self.model.framework,
             "device": str(self.model.device),
             "precision": self.model.precision(),
-            "called": f"{head['function']}({shown})",
-            "notes": self.model.notes,
+            "called": called,
+            "notes": list(dict.fromkeys(self.model.notes)),
         }
 
     def imported(self, dump, head):
@@ -87,7 +93,7 @@ class Live:
         return {}
 
     def on_probe(self, head, clip):
-        self.layout = head["layout"] or self.fitting_layout(clip)
+        self.layout = head["layout"] or fitting_layout(self.model, clip)
         given = laid_out(clip, self.layout)
         first, output = self.survey(given)
         second, _ = self.survey(given)
@@ -106,35 +112,6 @@ class Live:
             "unobserved": self.digest(plain) == self.digest(output),
         }
 
-    def fitting_layout(self, clip):
-        """The first layout, if the model takes it, or else the only other one that it takes."""
-        names = list(LAYOUTS)
-        try:
-            self.checked(self.model.forward(laid_out(clip, names[0])))
-            return names[0]
-        except Exception as error:
-            failed = error
-        fits = []
-        for name in names[1:]:
-            try:
-                self.checked(self.model.forward(laid_out(clip, name)))
-                fits.append(name)
-            except Exception:
-                continue
-        if len(fits) == 1:
-            return fits[0]
-        if fits:
-            raise Failure(f"the model takes clips as {' and '.join(fits)}; say which one is right with --layout")
-        raise failed
-
-    def checked(self, output):
-        if not self.model.is_array(output):
-            raise Failure(
-                f"the model returned a {type(output).__name__}, expected a tensor; "
-                "let the function return a model that gives the logits"
-            )
-        return output
-
     def survey(self, given):
         """What the modules give: for each name a list of one entry for every call, and the output."""
         seen = {}
@@ -146,7 +123,7 @@ class Live:
                 entry = {"shape": list(output.shape), "dtype": dtype, "digest": self.digest(output)}
             seen.setdefault(name, []).append(entry)
 
-        output = self.checked(self.model.forward(given, visit))
+        output = checked(self.model, self.model.forward(given, visit))
         return seen, self.model.keep(output)
 
     def digest(self, output):
@@ -165,10 +142,41 @@ class Live:
         feeder = Feeder(head["show"], ask, self.model.keep)
         given = laid_out(clip, self.layout)
         try:
-            output = self.checked(feeder.run(lambda: self.model.forward(given, feeder.visit, feeder.skip)))
+            output = checked(self.model, feeder.run(lambda: self.model.forward(given, feeder.visit, feeder.skip)))
         except Stopped:
             return {"kind": "stopped"}
         return {"kind": "done"}, [self.model.array(output)]
+
+
+def fitting_layout(model, clip):
+    """The first layout, if the model takes it, or else the only other one that it takes."""
+
+    def tried(layout):
+        try:
+            checked(model, model.forward(laid_out(clip, layout)))
+        except Exception as error:
+            return error
+        return None
+
+    first, *others = LAYOUTS
+    failed = tried(first)
+    if failed is None:
+        return first
+    fits = [layout for layout in others if tried(layout) is None]
+    if len(fits) > 1:
+        raise Failure(f"the model takes clips as {' and '.join(fits)}; say which one is right with --layout")
+    if not fits:
+        raise failed
+    return fits[0]
+
+
+def checked(model, output):
+    if not model.is_array(output):
+        raise Failure(
+            f"the model returned a {type(output).__name__}, expected a tensor; "
+            "let the function return a model that gives the logits"
+        )
+    return output
 
 
 def short(value):
@@ -228,13 +236,29 @@ def wrapped(made, function):
     )
 
 
+def relay(address):
+    """Passes the messages on to the process that has the model, which the Python package has told the harness."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(address)
+
+        def outwards():
+            while data := os.read(0, 1 << 16):
+                connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+
+        threading.Thread(target=outwards, daemon=True).start()
+        while data := connection.recv(1 << 16):
+            while data:
+                data = data[os.write(1, data) :]
+
+
 def main():
+    if address := os.environ.get("HARNESS_LIVE_SOCKET"):
+        return relay(address)
     file = sys.argv[1]
-    # Modules of the harness are imported later, by the names that they have in the folder of this file.
-    folder = Path(__file__).resolve().parent
     live = Live(Channel(), file)
-    sys.meta_path.insert(0, OwnModules(folder))
-    serve(live.handle, live.channel, [file])
+    sys.meta_path.insert(0, OwnModules(Path(__file__).resolve().parent))
+    return serve(live.handle, live.channel, [file])
 
 
 class OwnModules:

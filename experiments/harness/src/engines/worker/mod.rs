@@ -22,7 +22,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -66,7 +66,7 @@ pub struct Program<'a> {
 pub struct Worker {
     name: String,
     child: Child,
-    to: Option<SyncSender<Vec<u8>>>,
+    to: Option<Sender<Vec<u8>>>,
     from: Receiver<Result<Message>>,
     words: Arc<Mutex<VecDeque<String>>>,
     listener: Option<JoinHandle<()>>,
@@ -197,8 +197,8 @@ impl Drop for Worker {
 }
 
 /// Writes messages from a thread, so that a program that does not read cannot block this one.
-fn writer(mut to: ChildStdin) -> SyncSender<Vec<u8>> {
-    let (send, receive) = sync_channel::<Vec<u8>>(4);
+fn writer(mut to: ChildStdin) -> Sender<Vec<u8>> {
+    let (send, receive) = channel::<Vec<u8>>();
     std::thread::spawn(move || {
         for bytes in receive {
             if to.write_all(&bytes).and_then(|()| to.flush()).is_err() {
