@@ -28,14 +28,12 @@ class Feeder:
         self.ask, self.keep = ask, keep
         self.next = 0  # the first module for which the harness has not answered
         self.fed = {}  # replacements by place
-        # A container is not computed again if it and everything below it have been answered.
-        last = {}
+        # A container is not computed again if it and its members, the modules below it, have been answered.
+        self.members = {}
         for name, at in self.places.items():
             parts = name.replace("/", ".").split(".")
-            for cut in range(1, len(parts) + 1):
-                path = ".".join(parts[:cut])
-                last[path] = max(last.get(path, -1), at)
-        self.last_below = last
+            for cut in range(1, len(parts)):
+                self.members.setdefault(".".join(parts[:cut]), []).append(at)
 
     def start(self):
         """Begins a run of the network."""
@@ -44,9 +42,11 @@ class Feeder:
     def skip(self, name):
         """The known output of a module that need not be computed; None if it must be."""
         at = self.places.get(name)
-        if at in self.fed and self.last_below[name.replace("/", ".")] < self.next:
-            return self.fed[at]
-        return None
+        known = at in self.fed and all(member < self.next for member in self.below(name))
+        return self.fed[at] if known else None
+
+    def below(self, name):
+        return self.members.get(name.replace("/", "."), ())
 
     def visit(self, name, value):
         """Shows an output and returns its replacement, or None to keep it."""
@@ -59,8 +59,15 @@ class Feeder:
             self.early[at] = self.keep(value)
             return None
         replacement = self.answer(at, value)
+        self.forget(name)
         self.drain()
         return replacement
+
+    def forget(self, name):
+        """Frees the replacements of the members of a container that will be skipped."""
+        if self.skip(name) is not None:
+            for member in self.below(name):
+                self.fed.pop(member, None)
 
     def answer(self, at, value):
         self.next = at + 1

@@ -62,7 +62,7 @@ pub fn probe(
     let model = recipe.model;
     let ask = json!({"kind": "probe", "layout": recipe.args.layout});
     let mut answer = Answer::deserialize(worker.ask(&ask, &[clip])?.head)?;
-    // The harness has never more than the modules of a model in mind, and prints names.
+    // The names are printed.
     answer.modules.iter_mut().for_each(|seen| seen.name = printable(&seen.name));
     let batch = clip.shape[0];
     let mut found = matched(model, &answer.modules);
@@ -79,7 +79,7 @@ pub fn probe(
             misfits.len() - 1
         )
     }));
-    notes.extend(repeated(model, &answer.modules));
+    notes.extend(unseen(model, &answer.modules));
     let formats = found.values().filter_map(|seen| seen.dtype.as_deref()).map(precision_of);
     let of_weights = weights_precision.parse().unwrap_or(Precision::F32);
     let precision = formats.fold(of_weights, coarser);
@@ -180,18 +180,25 @@ fn told(answer: &Answer) -> Vec<String> {
     notes
 }
 
-/// The modules of ours that the port runs several times, which have no single output.
-fn repeated(model: &Model, modules: &[Seen]) -> Option<String> {
+/// What is said of the modules of ours that have no single output: because they run several times, or because
+/// what they return is not one array, as within `jit` or `remat`.
+fn unseen(model: &Model, modules: &[Seen]) -> Vec<String> {
     let ours = |seen: &&Seen| matches!(meaning(model, &seen.name), Meaning::Module(_));
-    let several: Vec<&Seen> = modules.iter().filter(|seen| seen.calls > 1).filter(ours).collect();
-    let first = several.first()?;
-    Some(format!(
-        "{} runs {} times in one forward pass, and {} other known modules run several times: they are \
-         judged through the next module",
-        first.name,
-        first.calls,
-        several.len() - 1
-    ))
+    let kinds: [(&str, fn(&Seen) -> bool); 2] = [
+        ("run several times", |seen| seen.calls > 1),
+        ("do not return one array that can be read", |seen| {
+            seen.calls == 1 && seen.shape.is_none()
+        }),
+    ];
+    let said = kinds.into_iter().filter_map(|(what, is)| {
+        let found: Vec<&Seen> = modules.iter().filter(ours).filter(|seen| is(seen)).collect();
+        let first = &found.first()?.name;
+        let count = found.len();
+        Some(format!(
+            "{count} known modules {what} (first: {first}): they are judged through the next one"
+        ))
+    });
+    said.collect()
 }
 
 fn precision_of(dtype: &str) -> Precision {

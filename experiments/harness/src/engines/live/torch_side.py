@@ -14,6 +14,7 @@ class TorchModel:
     def __init__(self, module):
         self.module = module
         self.notes = []
+        self.mutating = set()  # names of modules that were seen to change what they are given
         tensors = [*module.parameters(), *module.buffers()]
         floats = [tensor for tensor in tensors if tensor.is_floating_point()]
         first = floats[0] if floats else torch.zeros(1)
@@ -79,12 +80,36 @@ class TorchModel:
                 if visit is not None:
                     stack.callback(child.register_forward_hook(_hook(name, visit)).remove)
                 if skip is not None:
-                    _skip(stack, name, child, skip)
+                    self._skip(stack, name, child, skip)
             return self.module(given)
+
+    def _skip(self, stack, name, module, skip):
+        """Lets a module return its known output without computing it, unless it changes its inputs in place."""
+        if isinstance(module, torch.jit.ScriptModule) or "forward" in vars(module):
+            return
+        own = module.forward
+
+        def forward(*arguments, **named):
+            known = None if name in self.mutating else skip(name)
+            if known is not None:
+                return known.clone()
+            tensors = [value for value in (*arguments, *named.values()) if isinstance(value, torch.Tensor)]
+            before = [tensor._version for tensor in tensors]
+            output = own(*arguments, **named)
+            if before != [tensor._version for tensor in tensors]:
+                self.mutating.add(name)
+            return output
+
+        module.forward = forward
+        stack.callback(vars(module).pop, "forward", None)
+
+
+# A compiled model must not trace the hooks. PyTorch before 2.1 has no such mark.
+untraced = getattr(getattr(torch, "compiler", None), "disable", lambda function: function)
 
 
 def _hook(name, visit):
-    @torch.compiler.disable
+    @untraced
     def hook(module, _inputs, output):
         replacement = visit(name, output)
         if replacement is not None and getattr(module, "inplace", False):
@@ -94,17 +119,3 @@ def _hook(name, visit):
         return None if replacement is None else replacement.clone()
 
     return hook
-
-
-def _skip(stack, name, module, skip):
-    """Lets a module return its known output without computing it."""
-    if isinstance(module, torch.jit.ScriptModule) or "forward" in vars(module):
-        return
-    own = module.forward
-
-    def forward(*arguments, **named):
-        known = skip(name)
-        return own(*arguments, **named) if known is None else known.clone()
-
-    module.forward = forward
-    stack.callback(vars(module).pop, "forward", None)
