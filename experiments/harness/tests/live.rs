@@ -7,8 +7,7 @@ use common::{Harness, Run};
 use serde_json::Value;
 use skip::skip;
 
-const SMALL: [&str; 10] =
-    ["--depth", "10", "--width", "0.125", "--classes", "7", "--size", "64", "--frames", "8"];
+const SMALL: [&str; 6] = ["--width", "0.125", "--classes", "7", "--frames", "8"];
 
 struct Ports {
     harness: Harness,
@@ -40,10 +39,16 @@ impl Ports {
         Ports { harness: Harness::new(), python, file }
     }
 
+    /// Compares a port of depth 10 on frames of 64 x 64.
     fn diff(&self, function: &str, more: &[&str]) -> Run {
+        self.diff_at(function, "10", "64", more)
+    }
+
+    fn diff_at(&self, function: &str, depth: &str, size: &str, more: &[&str]) -> Run {
         let candidate = format!("python:{}:{function}", self.file);
         let fixed = ["--candidate", &candidate, "--python", &self.python];
-        self.harness.diff(&[&fixed, &SMALL[..], more].concat())
+        let model = ["--depth", depth, "--size", size];
+        self.harness.diff(&[&fixed, &model, &SMALL[..], more].concat())
     }
 }
 
@@ -67,6 +72,7 @@ fn a_right_port_passes_with_every_module_fed() {
     let layers = record["layers"].as_array().unwrap().len();
     assert_eq!(compared(&record), layers - 8 - 1, "of {layers}");
     assert_eq!(record["edge"]["verdict"], "pass");
+    ports.diff_at("right", "18", "64", &[]).passes();
     remark(&record, "two runs of the candidate gave the same bits");
     remark(&record, "tensors are those of formula:0");
 }
@@ -90,8 +96,8 @@ fn a_mistake_is_found_where_it_is() {
         ("align_corners", "layer1.0.conv1.spatial_conv.pos_embed", "align_corners"),
         ("eps", "layer2.0.bn1", "eps"),
         ("missing_relu", "layer2.0.conv2.param_conv.0", "ReLU"),
-        ("transposed", "layer1.0.conv2.temporal_conv", "transposed"),
-        ("tfc_off", "layer3.0.conv1", "TFC"),
+        ("transposed", "layer1.0.conv2.temporal_conv", "channels of the kernel are swapped"),
+        ("tfc_off", "layer3.0.conv1", "the temporal branch is missing"),
         ("softmax", "fc", "softmax"),
     ] {
         let record = ports.diff(function, &["--no-edge"]).fails();
@@ -136,8 +142,11 @@ fn a_failure_is_one_sentence() {
     ] {
         ports.diff(function, &[]).refuses(&[words]);
     }
-    ports.diff("right", &["--depth", "18"]).passes();
-    ports.diff("right", &["--kwargs", "{\"depth\": 18}"]).refuses(&["check --depth"]);
+    ports
+        .diff("right", &["--kwargs", "{\"classes\": 9}"])
+        .refuses(&["[1, 9], expected [1, 7]", "--classes"]);
+    let record = ports.diff("right", &["--no-edge", "--kwargs", "{\"depth\": 18}"]).fails();
+    remark(&record, "check --depth");
     ports.diff("right", &["--inject", "eps"]).refuses(&["the candidate is a live model"]);
 }
 
@@ -146,7 +155,7 @@ fn flax_models_are_live_too() {
     let Some(ports) = Ports::flax() else { return };
     let record = ports.diff("right", &[]).passes();
     assert!(compared(&record) > 80, "{}", compared(&record));
-    let record = ports.diff("lost_embedding", &["--size", "57x65"]).fails();
+    let record = ports.diff_at("lost_embedding", "18", "57x65", &[]).fails();
     assert!(record["first_divergent"].as_str().unwrap().ends_with("pos_embed"));
     ports.diff("without_variables", &[]).refuses(&["return (module, variables)"]);
 }

@@ -103,7 +103,7 @@ def test_a_dump_is_compared_too(tmp_path):
 @needs_torch
 def test_what_cannot_be_compared_is_an_error():
     with pytest.raises(HarnessError, match="check --depth"):
-        compare(port(), "formula:0", **{**SMALL, "depth": 18})
+        compare(port(), "formula:0", **{**SMALL, "classes": 9})
     with pytest.raises(HarnessError, match="a torch.nn.Module"):
         compare(object())
     import torch

@@ -1,9 +1,9 @@
 """Flax ports for the tests of live candidates: the worked example, right and with its mistake, and one in NNX."""
 
-import os
 import sys
+from pathlib import Path
 
-sys.path.insert(0, os.environ["EXAMPLES"])
+sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "scripts/examples"))
 
 import flax_port
 

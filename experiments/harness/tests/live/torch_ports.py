@@ -2,8 +2,9 @@
 
 import os
 import sys
+from pathlib import Path
 
-sys.path.insert(0, os.environ["EXAMPLES"])
+sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "scripts/examples"))
 
 import torch
 import torch_port
