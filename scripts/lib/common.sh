@@ -35,23 +35,20 @@ provide_venv() {
     printf '%s\n' "$venv/bin/python"
 }
 
-# Prints a Python with PyTorch for the processor, which starts .tools/oracle (scripts/requirements/oracle.txt). PyTorch
-# is linked against the libraries of CUDA (3 GB). Without a GPU none of their functions is called, so empty libraries
-# stand in for them, and their functions are looked up only when they are called.
-provide_torch() {
-    local venv=$root/.tools/oracle stubs=$root/.tools/oracle/stubs packages library
-    PIP_NO_DEPS=1 provide_venv oracle >/dev/null
+# Prints a Python with PyTorch for the CPU (.tools/oracle), without the CUDA wheels (3 GB). PyTorch is linked against
+# their libraries, but without a GPU none of their functions is called, so empty libraries are enough.
+provide_torch_python() {
+    local python libraries library
     command -v "${CC:-cc}" >/dev/null || die "no C compiler (${CC:-cc}) was found; install gcc and run this again."
-    packages=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-    mkdir -p "$stubs"
+    python=$(PIP_NO_DEPS=1 provide_venv oracle) || exit 2
+    libraries=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    # Python resolves the functions of a library when they are called, not all of them when it is loaded.
+    printf 'import os, sys; sys.setdlopenflags(os.RTLD_LAZY)\n' >"$libraries/lazy_cuda.pth"
     for library in libnvshmem_host.so.3 libcusparse.so.12 libcufft.so.12 libcufile.so.0 libcusparseLt.so.0 \
         libnccl.so.2 libcurand.so.10 libcublas.so.13 libcublasLt.so.13 libcudnn.so.9; do
-        [[ -e $stubs/$library ]] || "${CC:-cc}" -shared -x c -Wl,-soname,"$library" -o "$stubs/$library" /dev/null ||
-            die "an empty $library could not be made in $stubs; see the compiler's message above."
+        [[ -e $libraries/nvidia/cu13/lib/$library ]] ||
+            "${CC:-cc}" -shared -x c -Wl,-soname,"$library" -o "$libraries/nvidia/cu13/lib/$library" /dev/null ||
+            die "an empty $library could not be made in $libraries; see the compiler's message above."
     done
-    printf 'import os, sys; sys.setdlopenflags(os.RTLD_LAZY)\n' >"$packages/lazy.pth"
-    printf '#!/bin/sh\nLD_LIBRARY_PATH="%s${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" exec "%s" "$@"\n' \
-        "$stubs:$packages/nvidia/cu13/lib" "$venv/bin/python" >"$venv/bin/torch-python"
-    chmod +x "$venv/bin/torch-python"
-    printf '%s\n' "$venv/bin/torch-python"
+    printf '%s\n' "$python"
 }

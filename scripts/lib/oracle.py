@@ -9,7 +9,6 @@ import argparse
 import collections
 import datetime
 import hashlib
-import os
 import random
 import re
 import shutil

@@ -3,7 +3,9 @@
 import contextlib
 import importlib.util
 import io
+import os
 import pickle
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -80,8 +82,22 @@ class Refusals(unittest.TestCase):
                 dump_activations.load_flax_checkpoint(path)
 
 
-@unittest.skipUnless(has("numpy") and has("torch"), "pytorch: the hooks of dump_activations.py need it")
-class TorchHooks(unittest.TestCase):
+TORCH_PYTHON = os.environ.get("HARNESS_TORCH_PYTHON")
+
+
+class TorchHooksElsewhere(unittest.TestCase if not has("torch") else object):
+    """Runs the tests of the hooks with the Python that has PyTorch."""
+
+    @unittest.skipUnless(TORCH_PYTHON, "pytorch: the hooks of dump_activations.py need it")
+    def test_hooks(self):
+        command = [TORCH_PYTHON, "-m", "unittest", f"{Path(__file__).stem}.TorchHooks"]
+        run = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertIn("Ran 2 tests", run.stderr)
+
+
+# Without PyTorch, TorchHooksElsewhere runs these tests.
+class TorchHooks(unittest.TestCase if has("numpy") and has("torch") else object):
     def test_a_relu_in_place_does_not_overwrite_the_norm(self):
         import torch
 

@@ -44,16 +44,23 @@ impl Precision {
     /// same input.
     pub fn round(self, tensor: Tensor) -> Tensor {
         let Tensor { shape, data } = tensor;
-        let to_f32 = |round: fn(f64) -> f32, data: Data| match data {
-            Data::F32(v) => Data::F32(v.into_iter().map(|x| round(f64::from(x))).collect()),
-            Data::F64(v) => Data::F32(v.into_iter().map(round).collect()),
+        // float32 values are not rounded by way of float64: half's conversions from float64 ignore its last
+        // 32 bits, so that they take some values for half-way cases that are not.
+        type Rounds = (fn(f64) -> f32, fn(f32) -> f32);
+        let to_f32 = |(from_f64, from_f32): Rounds, data: Data| match data {
+            Data::F32(v) => Data::F32(v.into_iter().map(from_f32).collect()),
+            Data::F64(v) => Data::F32(v.into_iter().map(from_f64).collect()),
         };
         let data = match (self, data) {
             (Precision::F64, data) => data,
             // TF32 stores float32 values; only the factors of a product are rounded further.
-            (Precision::F32 | Precision::Tf32, data) => to_f32(|x| x as f32, data),
-            (Precision::Bf16, data) => to_f32(|x| bf16::from_f64(x).to_f32(), data),
-            (Precision::F16, data) => to_f32(|x| f16::from_f64(x).to_f32(), data),
+            (Precision::F32 | Precision::Tf32, data) => to_f32((|x| x as f32, |x| x), data),
+            (Precision::Bf16, data) => {
+                to_f32((|x| bf16::from_f64(x).to_f32(), |x| bf16::from_f32(x).to_f32()), data)
+            }
+            (Precision::F16, data) => {
+                to_f32((|x| f16::from_f64(x).to_f32(), |x| f16::from_f32(x).to_f32()), data)
+            }
         };
         Tensor { shape, data }
     }
@@ -213,6 +220,11 @@ pub trait Engine: Send {
         Ok((output, start.elapsed().as_secs_f64()))
     }
 
+    /// What a reader of a comparison must know about how the engine was made, one sentence each.
+    fn notes(&self) -> Vec<String> {
+        vec![]
+    }
+
     /// The engine as one that can be timed step by step; `None` for an engine without such times.
     fn as_profile(&mut self) -> Option<&mut dyn Profile> {
         None
@@ -239,4 +251,17 @@ pub struct StepTime {
 pub trait Profile: Engine {
     /// Runs clips [N, 3, T, H, W] and returns the time of each step, in the order of execution.
     fn profile(&mut self, input: &Tensor) -> Result<Vec<StepTime>, EngineError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_just_above_half_way_is_rounded_up() {
+        // 1 + 2^-8 lies half-way between two bfloat16 numbers, and float32 has 1 + 2^-8 + 2^-23.
+        let value = 1.0 + 2f32.powi(-8) + 2f32.powi(-23);
+        let rounded = Precision::Bf16.round(Tensor::f32([1], vec![value]));
+        assert_eq!(rounded.at(0), 1.0 + 2f64.powi(-7));
+    }
 }

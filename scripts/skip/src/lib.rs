@@ -28,6 +28,8 @@ pub enum Kind {
     Chromium,
     /// Python has no PyTorch.
     Pytorch,
+    /// Python has no Flax.
+    Flax,
     /// No ffmpeg was found.
     Ffmpeg,
     /// NVIDIA's run-time compiler was not found.
@@ -46,13 +48,14 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order of `kinds.tsv`.
-    pub const ALL: [Kind; 13] = [
+    pub const ALL: [Kind; 14] = [
         Kind::Isa,
         Kind::Gpu,
         Kind::Feature,
         Kind::Shared,
         Kind::Chromium,
         Kind::Pytorch,
+        Kind::Flax,
         Kind::Ffmpeg,
         Kind::Nvrtc,
         Kind::Gxx,
@@ -71,6 +74,7 @@ impl Kind {
             Kind::Shared => "shared",
             Kind::Chromium => "chromium",
             Kind::Pytorch => "pytorch",
+            Kind::Flax => "flax",
             Kind::Ffmpeg => "ffmpeg",
             Kind::Nvrtc => "nvrtc",
             Kind::Gxx => "gxx",

@@ -5,6 +5,7 @@
 mod data;
 mod device;
 mod engine;
+mod live;
 mod model;
 mod shard;
 mod video;
@@ -16,6 +17,7 @@ use clap::Args;
 pub use self::data::{DataArgs, InputSource};
 pub use self::device::{DeviceArgs, DeviceName};
 pub use self::engine::{EngineName, Participant};
+pub use self::live::{LiveArgs, LiveName};
 pub use self::model::ModelArgs;
 pub use self::shard::{Shard, ShardFlag};
 pub use self::video::{MINI_FOLDER, VideoArgs};

@@ -1,0 +1,175 @@
+//! Live candidates: `python:FILE:FUNCTION`. PyTorch and Flax run in environments that `scripts/test` makes;
+//! HARNESS_TORCH_PYTHON and HARNESS_FLAX_PYTHON name their interpreters.
+
+mod common;
+
+use common::{Harness, Run};
+use serde_json::Value;
+use skip::skip;
+
+const SMALL: [&str; 6] = ["--width", "0.125", "--classes", "7", "--frames", "8"];
+
+struct Ports {
+    harness: Harness,
+    python: String,
+    file: String,
+}
+
+impl Ports {
+    /// The ports in PyTorch; `None` if there is no PyTorch, which is reported.
+    fn torch() -> Option<Ports> {
+        let python = std::env::var("HARNESS_TORCH_PYTHON").ok();
+        if python.is_none() {
+            skip!(Pytorch, "live PyTorch models");
+        }
+        Some(Ports::new(python?, "torch_ports.py"))
+    }
+
+    /// The ports in Flax; `None` if there is no Flax, which is reported.
+    fn flax() -> Option<Ports> {
+        let python = std::env::var("HARNESS_FLAX_PYTHON").ok();
+        if python.is_none() {
+            skip!(Flax, "live Flax models");
+        }
+        Some(Ports::new(python?, "flax_ports.py"))
+    }
+
+    fn new(python: String, file: &str) -> Ports {
+        let file = format!("{}/tests/live/{file}", env!("CARGO_MANIFEST_DIR"));
+        Ports { harness: Harness::new(), python, file }
+    }
+
+    /// Compares a port of depth 10 on frames of 64 x 64.
+    fn diff(&self, function: &str, more: &[&str]) -> Run {
+        self.diff_at(function, "10", "64", more)
+    }
+
+    fn diff_at(&self, function: &str, depth: &str, size: &str, more: &[&str]) -> Run {
+        let candidate = format!("python:{}:{function}", self.file);
+        let fixed = ["--candidate", &candidate, "--python", &self.python];
+        let model = ["--depth", depth, "--size", size];
+        self.harness.diff(&[&fixed, &model, &SMALL[..], more].concat())
+    }
+}
+
+fn compared(record: &Value) -> usize {
+    let layers = record["layers"].as_array().unwrap();
+    layers.iter().filter(|layer| !layer["introduced"].is_null()).count()
+}
+
+#[track_caller]
+fn remark(record: &Value, words: &str) {
+    let remarks = record["remarks"].as_array().unwrap();
+    let found = remarks.iter().any(|remark| remark.as_str().unwrap().contains(words));
+    assert!(found, "no {words:?} in {remarks:#?}");
+}
+
+#[test]
+fn a_right_port_passes_with_every_module_fed() {
+    let Some(ports) = Ports::torch() else { return };
+    let record = ports.diff("right", &[]).passes();
+    // Only the positional embeddings and the mean before the classifier are not modules of this port.
+    let layers = record["layers"].as_array().unwrap().len();
+    assert_eq!(compared(&record), layers - 8 - 1, "of {layers}");
+    assert_eq!(record["edge"]["verdict"], "pass");
+    ports.diff_at("right", "18", "64", &[]).passes();
+    remark(&record, "two runs of the candidate gave the same bits");
+    remark(&record, "tensors are those of formula:0");
+}
+
+#[test]
+fn a_port_may_be_wrapped_or_take_a_checkpoint_or_compute_in_place() {
+    let Some(ports) = Ports::torch() else { return };
+    let record = ports.diff("prefixed", &["--no-edge"]).passes();
+    remark(&record, "model.eval() was called");
+    ports.diff("from_checkpoint", &["--no-edge"]).passes();
+    remark(&ports.diff("half", &["--no-edge"]).passes(), "bf16 on cpu");
+    let record = ports.diff("channels_last", &["--no-edge"]).passes();
+    remark(&record, "the clip was given as nthwc");
+    assert!(compared(&ports.diff("in_place", &["--no-edge"]).passes()) > 100);
+}
+
+#[test]
+fn a_mistake_is_found_where_it_is() {
+    let Some(ports) = Ports::torch() else { return };
+    for (function, module, word) in [
+        ("align_corners", "layer1.0.conv1.spatial_conv.pos_embed", "align_corners"),
+        ("eps", "layer2.0.bn1", "eps"),
+        ("missing_relu", "layer2.0.conv2.param_conv.0", "ReLU"),
+        ("transposed", "layer1.0.conv2.temporal_conv", "channels of the kernel are swapped"),
+        ("tfc_off", "layer3.0.conv1", "the temporal branch is missing"),
+        ("softmax", "fc", "softmax"),
+    ] {
+        let record = ports.diff(function, &["--no-edge"]).fails();
+        let explained = record["culprit"]["explanation"].as_str().unwrap_or_default();
+        println!("{function}: {} {explained}", record["first_divergent"]);
+        assert_eq!(record["first_divergent"], module, "{function}: {explained}");
+        assert!(explained.contains(word), "{function}: {explained}");
+    }
+}
+
+#[test]
+fn other_weights_are_named_before_anything_is_compared() {
+    let Some(ports) = Ports::torch() else { return };
+    let record = ports.diff("transposed", &["--no-edge"]).fails();
+    remark(&record, "layer1.0.conv2.temporal_conv.weight differs (relative L2 1.");
+    ports
+        .diff("right", &["--weights", "formula:1", "--kwargs", "{\"seed\": 0}"])
+        .refuses(&["right() got an unexpected keyword argument 'seed'"]);
+    ports.diff("right", &["--weights", "formula:1"]).refuses(&[
+        "the model's weights are not those of formula:1: conv1.weight differs",
+        "--weights FILE",
+    ]);
+}
+
+#[test]
+fn a_model_that_is_not_deterministic_is_named() {
+    let Some(ports) = Ports::torch() else { return };
+    let run = ports.diff("random", &["--no-edge"]);
+    assert!(run.stdout.contains("two runs on the same clip gave other bits"), "{}", run.stdout);
+}
+
+#[test]
+fn a_failure_is_one_sentence() {
+    let Some(ports) = Ports::torch() else { return };
+    for (function, words) in [
+        ("raises", "RuntimeError: the weights are lost (torch_ports.py, line 1"),
+        ("raises_later", "has no attribute 'no_such_method' (torch_ports.py, line 1"),
+        ("dies", "was ended by SIGSEGV"),
+        ("nothing", "nothing returned a NoneType; return a torch.nn.Module"),
+        ("needs", "needs the argument `secret`"),
+        ("no_such_function", "has no function 'no_such_function'"),
+    ] {
+        ports.diff(function, &[]).refuses(&[words]);
+    }
+    ports
+        .diff("right", &["--kwargs", "{\"classes\": 9}"])
+        .refuses(&["[1, 9], expected [1, 7]", "--classes"]);
+    let record = ports.diff("right", &["--no-edge", "--kwargs", "{\"depth\": 18}"]).fails();
+    remark(&record, "check --depth");
+    ports.diff("right", &["--inject", "eps"]).refuses(&["the candidate is a live model"]);
+}
+
+#[test]
+fn flax_models_are_live_too() {
+    let Some(ports) = Ports::flax() else { return };
+    let record = ports.diff("right", &[]).passes();
+    assert!(compared(&record) > 80, "{}", compared(&record));
+    let record = ports.diff_at("lost_embedding", "18", "57x65", &[]).fails();
+    assert!(record["first_divergent"].as_str().unwrap().ends_with("pos_embed"));
+    ports.diff("without_variables", &[]).refuses(&["return (module, variables)"]);
+}
+
+#[test]
+fn what_is_missing_is_named_without_python() {
+    let h = Harness::new();
+    let port = h.path("port.py");
+    std::fs::write(&port, "import no_such_package\ndef make():\n    pass\n").unwrap();
+    let candidate = format!("python:{port}:make");
+    let diff = |more: &[&str]| h.diff(&[&["--candidate", &candidate], &SMALL[..], more].concat());
+    diff(&[]).refuses(&["No module named", "--python PATH"]);
+    diff(&["--python", "/nowhere/python"]).refuses(&["there is no Python at /nowhere/python"]);
+    let reference = ["--reference", &candidate];
+    h.diff(&reference).refuses(&["make it the candidate"]);
+    h.run(&["dump", "--engine", &candidate, "--out", "x.npz"]).code(2);
+}
