@@ -1,18 +1,20 @@
 //! Resolves the arguments into a plan, and loads the dumps and engines of a comparison.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use checkpoint::{Source, Weights};
 use spec::{Config, Engine, Model, Precision, Tensor};
 
 use super::args::DiffArgs;
+use super::names::{NameArgs, Names};
 use crate::engines::{self, Device};
 use crate::flags::{EngineName, InputSource, Participant};
 use crate::input;
 use crate::machine::Sides;
 use crate::models;
-use compare::dump::Dump;
+use compare::dump::{Dump, NameMap};
 use compare::faults::{self, Edited};
 use compare::{Comparison, Side};
 
@@ -33,6 +35,8 @@ pub(super) struct Plan {
     /// The second, small comparison is wanted.
     pub(super) edge: bool,
     pub(super) device: Device,
+    /// The names of a dump's arrays.
+    pub(super) names: Names,
     batch: usize,
     layers: Vec<String>,
     inject: Option<String>,
@@ -41,6 +45,7 @@ pub(super) struct Plan {
 impl Plan {
     /// Opens the device and reads the weights.
     pub(super) fn new(args: &DiffArgs) -> Result<Self> {
+        refuse_clips_of_dumps(args)?;
         let device = engines::open_device(&args.data.on)?;
         let (model, weights) = models::load_model(&args.model, &args.data.weights)?;
         // A dump cannot be run, so the truth comes from the default reference.
@@ -59,6 +64,7 @@ impl Plan {
             input: args.data.input.clone(),
             edge: !args.no_edge,
             device,
+            names: Names::default(),
             batch: args.model.batch_size,
             layers: args.layer.clone(),
             inject: args.inject.clone(),
@@ -75,6 +81,27 @@ impl Plan {
         Ok(Plan { model, ..self.clone() })
     }
 
+    /// Whether one of the sides is a dump, which cannot be run again.
+    pub(super) fn recorded(&self) -> bool {
+        self.named_dump().is_some()
+    }
+
+    /// The dump that the flags for names are about: the candidate's, or else the reference's.
+    fn named_dump(&self) -> Option<&PathBuf> {
+        self.candidate.dump().or(self.reference.dump())
+    }
+
+    /// Reads the map of names, or proposes one. `folder` is that of the run.
+    pub(super) fn with_names(mut self, args: &NameArgs, folder: &Path) -> Result<Self> {
+        let clip = || match &self.input {
+            Some(source) => input::load(source, &self.model, self.batch).map(Some),
+            None => Ok(None),
+        };
+        let truth = || self.load(Precision::F64);
+        self.names = args.resolve(self.named_dump(), &self.model, truth, clip, folder)?;
+        Ok(self)
+    }
+
     pub(super) fn comparison(&self) -> Result<(Comparison, Sides)> {
         let model = &self.model;
         let batch = self.batch;
@@ -84,7 +111,11 @@ impl Plan {
             );
         }
         let open = |participant: &Participant| match participant {
-            Participant::Npz(path) => Dump::open(path, model, batch).map(Some),
+            Participant::Npz(path) => {
+                let named = self.named_dump() == Some(path);
+                let map = if named { self.names.map.clone() } else { NameMap::default() };
+                Dump::open_as(path, model, batch, &map).map(Some)
+            }
             _ => Ok(None),
         };
         let (recorded, reference) = (open(&self.candidate)?, open(&self.reference)?);
@@ -212,6 +243,21 @@ impl Plan {
             None => engine,
         };
         Ok(Side::Engine(engine))
+    }
+}
+
+/// A dump holds one input, so that there is nothing to run the others on.
+fn refuse_clips_of_dumps(args: &DiffArgs) -> Result<()> {
+    let dump = [Some(&args.reference), args.candidate.as_ref()]
+        .into_iter()
+        .flatten()
+        .find(|side| side.dump().is_some());
+    match (dump, &args.clips.clips) {
+        (Some(dump), Some(_)) => bail!(
+            "--clips: {dump} is a dump, which cannot be run on other inputs; give an engine, or compare \
+             a dump of each input by itself"
+        ),
+        _ => Ok(()),
     }
 }
 
