@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Body, Rate, Run, Verdict, float};
 
 /// The outcome of `harness eval`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EvalRecord {
     /// `Diverged` if engines disagree and it is not a tie, `Incomplete` if videos are missing or cannot
     /// be decoded.
@@ -32,6 +33,7 @@ pub struct EvalRecord {
     pub disagreements: Vec<Disagreement>,
     /// Largest margin that is a tie.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub tie: f64,
     /// The accuracy in the paper, if the protocol has one.
     pub published: Option<Published>,
@@ -51,7 +53,7 @@ impl Body for EvalRecord {
 }
 
 /// The videos of an evaluation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Manifest {
     /// The list of videos: a file, or the name of the data set.
     pub list: String,
@@ -88,7 +90,7 @@ pub struct Manifest {
 }
 
 /// A video on which decord's seeks arrive at other frames.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DecordFile {
     /// Path of the video.
     pub path: String,
@@ -98,7 +100,7 @@ pub struct DecordFile {
 }
 
 /// What decord does otherwise on a video.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DecordRemark {
     /// Why decord takes other frames.
     pub why: String,
@@ -112,7 +114,7 @@ pub struct DecordRemark {
 
 /// How fast a run was, and what bound it. Only the videos of this run count, and not those of one that it
 /// continues.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Speed {
     /// Number of videos.
     pub videos: u64,
@@ -120,6 +122,7 @@ pub struct Speed {
     pub views: u64,
     /// Time from the first video to the last one.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub seconds: f64,
     /// The parts of the work.
     pub parts: Vec<Part>,
@@ -128,7 +131,7 @@ pub struct Speed {
 }
 
 /// A part of the work of an evaluation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Part {
     /// Name of the part: `decoder`, `preprocessing` or `network`.
     pub name: String,
@@ -136,14 +139,16 @@ pub struct Part {
     pub threads: u64,
     /// Time of all threads together.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub seconds: f64,
     /// Videos a second that this part would reach alone.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub videos_per_second: f64,
 }
 
 /// The accuracy of one engine.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Score {
     /// Engine, precision and device, such as `scalar f32 on cpu`.
     pub engine: String,
@@ -153,6 +158,7 @@ pub struct Score {
     pub top5: Rate,
     /// Mean of the accuracies of the classes, 0 to 1.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub mean_class: f64,
     /// Number of videos as `confusion[label][predicted]`; empty for more than 64 classes.
     #[serde(default)]
@@ -161,39 +167,44 @@ pub struct Score {
     pub calibration: Vec<Bin>,
     /// Expected calibration error, 0 to 1.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub calibration_error: f64,
     /// Time of the forward pass for one view.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub seconds_per_view: f64,
 }
 
 /// Videos whose confidence falls into one tenth.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Bin {
     /// Mean confidence, 0 to 1.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub confidence: f64,
     /// Share of correct answers, 0 to 1.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub accuracy: f64,
     /// Number of videos.
     pub count: u64,
 }
 
 /// A published accuracy in percent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Published {
     /// Where it was published.
     pub source: String,
     /// Top-1 accuracy in percent.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub top1: f64,
     /// Top-5 accuracy in percent.
     pub top5: Option<f64>,
 }
 
 /// A video on which two engines name different classes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Disagreement {
     /// Path of the video below the folder.
     pub path: String,
@@ -203,6 +214,7 @@ pub struct Disagreement {
     pub named: BTreeMap<String, u64>,
     /// The larger of the engines' differences between the scores of the two classes.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub margin: f64,
     /// Whether the margin is so small that rounding explains the disagreement.
     pub tie: bool,
@@ -212,7 +224,7 @@ pub struct Disagreement {
 }
 
 /// One video.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Video {
     /// Position in the list, from 0.
     pub index: u64,
@@ -244,11 +256,12 @@ pub struct Video {
     pub decord: Option<DecordRemark>,
     /// Time to decode the video and to make its views.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub decode_seconds: f64,
 }
 
 /// How many frames of a damaged file are there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Damage {
     /// Number of frames that were decoded.
     pub came: u64,
@@ -257,7 +270,7 @@ pub struct Damage {
 }
 
 /// What tells that a file was replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FileState {
     /// Size in bytes.
     pub bytes: u64,
@@ -266,21 +279,24 @@ pub struct FileState {
 }
 
 /// The answer of an engine for a video.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Answer {
     /// The (up to five) classes with the highest scores, the highest first.
     pub top: Vec<u64>,
     /// The scores of these classes: the mean of the softmax over the views.
     #[serde(with = "float::list")]
+    #[schemars(with = "Vec<float::Number>")]
     pub scores: Vec<f64>,
     /// Score of the class of the video; NaN if that is not known.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub of_label: f64,
     /// Whether the class of the video has the highest score; false if a score is NaN, or if the class is
     /// not known.
     pub right: bool,
     /// Time of the forward passes.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub seconds: f64,
 }
 

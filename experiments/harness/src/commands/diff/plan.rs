@@ -1,18 +1,20 @@
 //! Resolves the arguments into a plan, and loads the dumps and engines of a comparison.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use checkpoint::{Source, Weights};
 use spec::{Config, Engine, Model, Precision, Tensor};
 
 use super::args::DiffArgs;
+use super::names::{NameArgs, Names};
 use crate::engines::live::{Live, Recipe};
 use crate::engines::{self, Device};
 use crate::flags::{DeviceName, EngineName, InputSource, LiveArgs, LiveName, Participant};
 use crate::machine::Sides;
 use crate::{input, models, preprocessing};
-use compare::dump::Dump;
+use compare::dump::{Dump, NameMap};
 use compare::faults::{self, Edited};
 use compare::{Comparison, Side};
 
@@ -35,6 +37,8 @@ pub(super) struct Plan {
     pub(super) device: Device,
     /// How a live model is run, and on which device.
     python: (LiveArgs, DeviceName),
+    /// The names of a dump's arrays.
+    pub(super) names: Names,
     batch: usize,
     layers: Vec<String>,
     inject: Option<String>,
@@ -43,6 +47,7 @@ pub(super) struct Plan {
 impl Plan {
     /// Opens the device and reads the weights.
     pub(super) fn new(args: &DiffArgs) -> Result<Self> {
+        refuse_clips_of_dumps(args)?;
         let device = engines::open_device(&args.data.on)?;
         let (model, weights) = models::load_model(&args.model, &args.data.weights)?;
         // A dump cannot be run, so the truth comes from the default reference.
@@ -66,6 +71,7 @@ impl Plan {
             edge: !args.no_edge,
             device,
             python: (args.live.clone(), args.data.on.device),
+            names: Names::default(),
             batch: args.model.batch_size,
             layers: args.layer.clone(),
             inject: args.inject.clone(),
@@ -82,6 +88,27 @@ impl Plan {
         Ok(Plan { model, ..self.clone() })
     }
 
+    /// Whether one of the sides is a dump, which cannot be run again.
+    pub(super) fn recorded(&self) -> bool {
+        self.named_dump().is_some()
+    }
+
+    /// The dump that the flags for names are about: the candidate's, or else the reference's.
+    fn named_dump(&self) -> Option<&PathBuf> {
+        self.candidate.dump().or(self.reference.dump())
+    }
+
+    /// Reads the map of names, or proposes one. `folder` is that of the run.
+    pub(super) fn with_names(mut self, args: &NameArgs, folder: &Path) -> Result<Self> {
+        let clip = || match &self.input {
+            Some(source) => input::load(source, &self.model, self.batch).map(Some),
+            None => Ok(None),
+        };
+        let truth = || self.load(Precision::F64);
+        self.names = args.resolve(self.named_dump(), &self.model, truth, clip, folder)?;
+        Ok(self)
+    }
+
     pub(super) fn comparison(&self) -> Result<(Comparison, Sides)> {
         let model = &self.model;
         let batch = self.batch;
@@ -96,7 +123,11 @@ impl Plan {
             );
         }
         let open = |participant: &Participant| match participant {
-            Participant::Npz(path) => Dump::open(path, model, batch).map(Some),
+            Participant::Npz(path) => {
+                let named = self.named_dump() == Some(path);
+                let map = if named { self.names.map.clone() } else { NameMap::default() };
+                Dump::open_as(path, model, batch, &map).map(Some)
+            }
             _ => Ok(None),
         };
         let (recorded, reference) = (open(&self.candidate)?, open(&self.reference)?);
@@ -269,6 +300,21 @@ impl Plan {
             device: device.to_string(),
         };
         Live::start(&recipe, clip)
+    }
+}
+
+/// A dump holds one input, so that there is nothing to run the others on.
+fn refuse_clips_of_dumps(args: &DiffArgs) -> Result<()> {
+    let dump = [Some(&args.reference), args.candidate.as_ref()]
+        .into_iter()
+        .flatten()
+        .find(|side| side.dump().is_some());
+    match (dump, &args.clips.clips) {
+        (Some(dump), Some(_)) => bail!(
+            "--clips: {dump} is a dump, which cannot be run on other inputs; give an engine, or compare \
+             a dump of each input by itself"
+        ),
+        _ => Ok(()),
     }
 }
 

@@ -88,7 +88,7 @@ fn evaluate(args: &EvalArgs, started: &Started) -> Result<Outcome> {
 fn publish_all(args: &EvalArgs, record: EvalRecord, folder: &Path) -> Result<Outcome> {
     let (text, passed) = (table(&record), record.verdict == Verdict::Pass);
     publish::publish(&Record::Eval(Box::new(record)), folder, &args.report)?;
-    publish::print(&text);
+    publish::print_result(&text, &args.report);
     Ok(Outcome::of(passed))
 }
 
