@@ -17,11 +17,9 @@ from hyperqueue import Client, Job, LocalCluster
 from hyperqueue.client import FailedJobsException
 from hyperqueue.cluster import WorkerConfig
 
-# A shard that diverges has come to its end; HyperQueue counts every exit code but 0 as a failure.
-TASK = '"$@"; code=$?; [ $code = 1 ] && exit 0; exit $code'
-
-# HyperQueue's words for the exit code with which the harness refuses a command.
-REFUSED = "exit code 2."
+# How HyperQueue's errors end, to which every exit code but 0 is a failure. A shard that diverges has come to its end;
+# one that is refused would be refused again.
+DIVERGED, REFUSED = "exit code 1.", "exit code 2."
 
 
 def submit(client, command, out, of, shards):
@@ -31,16 +29,14 @@ def submit(client, command, out, of, shards):
     for shard in shards:
         words = [*command, "--shard", f"{shard}/{of}", "--out", str(out / str(shard))]
         log = out / f"{shard}.log"
-        task = job.program(
-            ["bash", "-c", TASK, "bash", *words], stdout=str(log), stderr=str(log), name=f"shard {shard} of {of}"
-        )
+        task = job.program(words, stdout=str(log), stderr=str(log), name=f"shard {shard} of {of}")
         names[task.task_id] = shard
     try:
         client.wait_for_jobs([submitted := client.submit(job)])
         return {}
     except FailedJobsException:
-        failed = client.get_failed_tasks(submitted)
-        return {names[task]: context.error for task, context in sorted(failed.items())}
+        errors = {names[task]: found.error.strip() for task, found in client.get_failed_tasks(submitted).items()}
+        return {shard: error for shard, error in sorted(errors.items()) if not error.endswith(DIVERGED)}
 
 
 def main():
@@ -65,12 +61,13 @@ def main():
     for _ in range(args.tries):
         left = submit(client, args.command, out, args.shards, left)
         for shard, error in left.items():
-            print(f"shard {shard}: {error.strip()} See {out}/{shard}.log.", file=sys.stderr)
-        if not left or REFUSED in "".join(left.values()):
+            print(f"shard {shard}: {error} See {out}/{shard}.log.", file=sys.stderr)
+        refused = any(error.endswith(REFUSED) for error in left.values())
+        if refused or not left:
             break
     if cluster is not None:
         cluster.stop()
-    return 2 if REFUSED in "".join(left.values()) else 75 if left else 0
+    return 2 if refused else 75 if left else 0
 
 
 if __name__ == "__main__":

@@ -92,7 +92,8 @@ fn confusion(answers: &[(usize, &Answer)], classes: usize) -> Vec<Vec<u64>> {
     counts
 }
 
-/// Confidence and accuracy in ten bins of confidence, and the expected calibration error.
+/// Confidence and accuracy in ten bins of confidence, and the expected calibration error; NaN without
+/// answers.
 fn calibration(answers: &[(usize, &Answer)]) -> (Vec<Bin>, f64) {
     let mut sums = [(0.0, 0u64, 0u64); 10];
     for (_, answer) in answers {
@@ -111,8 +112,8 @@ fn calibration(answers: &[(usize, &Answer)]) -> (Vec<Bin>, f64) {
         .collect();
     let all = answers.len().max(1) as f64;
     let distance = |bin: &Bin| bin.count as f64 / all * (bin.confidence - bin.accuracy).abs();
-    let error = bins.iter().map(distance).sum();
-    (bins, error)
+    let error: f64 = bins.iter().map(distance).sum();
+    (bins, if answers.is_empty() { f64::NAN } else { error })
 }
 
 #[cfg(test)]

@@ -54,7 +54,6 @@ fn row(score: &Score) -> String {
         0 => String::new(),
         _ => format!(" ({:.1} to {:.1})", 100.0 * low, 100.0 * high),
     };
-    let known = |share: f64| if of == 0 { f64::NAN } else { share };
     let time = match score.seconds_per_view.is_finite() {
         true => format!("{:.2} ms", 1e3 * score.seconds_per_view),
         false => "–".to_owned(),
@@ -65,7 +64,7 @@ fn row(score: &Score) -> String {
         percent(score.top1.share(), 1) + &interval,
         percent(score.top5.share(), 1),
         percent(score.mean_class, 1),
-        percent(known(score.calibration_error), 1),
+        percent(score.calibration_error, 1),
     )
 }
 
