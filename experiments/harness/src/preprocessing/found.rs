@@ -66,7 +66,7 @@ pub fn find(video: &Path, views: &Views, step: Step, theirs: &[Frame]) -> Result
     let (limits, counting) = (Limits::default(), views.protocol().counting);
     let mut decoder = Decoder::open_as(&crate::input::find_ffmpeg()?, video, limits, counting)?;
     let mut frame = Frame { width: 0, height: 0, data: vec![] };
-    let mut place = 0;
+    let mut place = 0usize;
     while decoder.read(&mut frame)? {
         let Some(made) = step.of(&frame, views) else { return Ok(None) };
         for &at in wanted.get(&hash(&made)).into_iter().flatten() {
