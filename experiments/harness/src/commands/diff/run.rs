@@ -13,8 +13,9 @@ use super::{answers, clips, edge, findings, repro};
 use crate::flags::{InputSource, Participant};
 use crate::machine::Started;
 use crate::outcome::Outcome;
+use crate::preprocessing::{self, Film};
 use crate::publish;
-use crate::{input, preprocessing, progress};
+use crate::{input, progress};
 use compare::{Comparison, Measurements, Side};
 
 /// Compares, prints the table, and writes the record and the report.
@@ -95,7 +96,8 @@ fn steps(plan: &Plan, comparison: &Comparison) -> Result<Vec<Stage>> {
     };
     match (views, &plan.input) {
         (Some(views), Some(InputSource::File(video))) => {
-            preprocessing::compare(path, video, &views)
+            let film = Film { ffmpeg: &input::find_ffmpeg()?, path: video };
+            preprocessing::compare(path, film, &views)
         }
         _ => {
             let shown = path.display();

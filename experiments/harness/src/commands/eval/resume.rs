@@ -64,7 +64,7 @@ pub fn left(videos: &Videos, journal: &Journal, retry_errors: bool, folder: &Pat
 /// Why a finished video is evaluated again; `None` if it is not. An answer stands, also if the time of its
 /// file has changed: jobs copy the videos to the disk of their machine.
 fn again_since(video: &Video, file: Option<FileState>, retry_errors: bool) -> Option<Again> {
-    if video.error.is_none() && video.promised.is_none() {
+    if video.error.is_none() && video.damage.is_none() {
         return None;
     }
     if video.error.is_some() && video.transient {
@@ -78,6 +78,8 @@ fn again_since(video: &Video, file: Option<FileState>, retry_errors: bool) -> Op
 
 #[cfg(test)]
 mod tests {
+    use record::Damage;
+
     use super::*;
 
     fn video(error: Option<&str>, transient: bool, promised: Option<u64>) -> Video {
@@ -90,8 +92,9 @@ mod tests {
             error: error.map(str::to_owned),
             transient,
             file: Some(FileState { bytes: 1, modified: 1 }),
-            promised,
+            damage: promised.map(|promised| Damage { came: 1, promised }),
             warning: None,
+            decord: None,
             decode_seconds: 0.0,
         }
     }
