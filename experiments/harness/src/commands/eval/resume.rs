@@ -64,7 +64,7 @@ pub fn left(videos: &Videos, journal: &Journal, retry_errors: bool, folder: &Pat
 /// Why a finished video is evaluated again; `None` if it is not. An answer stands, also if the time of its
 /// file has changed: jobs copy the videos to the disk of their machine.
 fn again_since(video: &Video, file: Option<FileState>, retry_errors: bool) -> Option<Again> {
-    if video.error.is_none() && video.promised.is_none() {
+    if video.error.is_none() && video.damage.is_none() {
         return None;
     }
     if video.error.is_some() && video.transient {
@@ -78,9 +78,11 @@ fn again_since(video: &Video, file: Option<FileState>, retry_errors: bool) -> Op
 
 #[cfg(test)]
 mod tests {
+    use record::Damage;
+
     use super::*;
 
-    fn video(error: Option<&str>, transient: bool, promised: Option<u64>) -> Video {
+    fn video(error: Option<&str>, transient: bool, damage: Option<Damage>) -> Video {
         Video {
             index: 0,
             path: "a.mp4".to_owned(),
@@ -90,7 +92,8 @@ mod tests {
             error: error.map(str::to_owned),
             transient,
             file: Some(FileState { bytes: 1, modified: 1 }),
-            promised,
+            damage,
+            decord: None,
             warning: None,
             decode_seconds: 0.0,
         }
@@ -101,14 +104,15 @@ mod tests {
         let (same, other) =
             (FileState { bytes: 1, modified: 1 }, FileState { bytes: 2, modified: 1 });
         let bad = video(Some("no video"), false, None);
+        let cut = Some(Damage { came: 1, promised: 9 });
         let cases = [
             (video(None, false, None), other, true, None),
             (video(Some("SIGKILL"), true, None), same, false, Some(Again::Accident)),
             (bad.clone(), same, false, None),
             (bad.clone(), other, false, Some(Again::Changed)),
             (bad.clone(), same, true, Some(Again::Asked)),
-            (video(None, false, Some(9)), same, true, None),
-            (video(None, false, Some(9)), other, false, Some(Again::Changed)),
+            (video(None, false, cut), same, true, None),
+            (video(None, false, cut), other, false, Some(Again::Changed)),
         ];
         for (video, file, asked, wanted) in cases {
             assert_eq!(again_since(&video, Some(file), asked), wanted, "{video:?}");
