@@ -1,6 +1,7 @@
 //! The clip that the networks are given.
 
 use std::path::Path;
+use std::sync::Once;
 
 use anyhow::{Result, bail};
 use spec::{Model, Tensor};
@@ -87,9 +88,10 @@ pub fn views(source: &InputSource, model: &Model) -> Result<Option<Views>> {
 
 /// Finds ffmpeg, and says why another one that was found is not used.
 pub fn find_ffmpeg() -> Result<Ffmpeg> {
+    static TOLD: Once = Once::new();
     let ffmpeg = Ffmpeg::find()?;
     if let Some(why) = &ffmpeg.passed_over {
-        eprintln!("{why}");
+        TOLD.call_once(|| eprintln!("{why}"));
     }
     Ok(ffmpeg)
 }

@@ -246,6 +246,13 @@ impl Dump {
             })
             .collect();
         let refused = self.arrays.iter().filter(|a| matches!(a.state, State::Refused(_))).count();
+        if fits == 0 && misfits.is_empty() {
+            bail!(
+                "{}: holds nothing but steps before the network (video.…), so that no layer can be \
+                 compared; save `logits`, or the output of another module, next to them",
+                path.display()
+            );
+        }
         if refused > fits || fits == 0 {
             let some: Vec<&str> = misfits.iter().take(3).map(String::as_str).collect();
             bail!(

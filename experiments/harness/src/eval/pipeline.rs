@@ -55,7 +55,7 @@ pub fn run(
     let bar = progress::bar("videos", places.len() as u64);
     let next = AtomicUsize::new(0);
     let mut clock = Clock::start(threads.max(1));
-    let whole = std::thread::scope(|scope| {
+    let whole: Result<bool> = std::thread::scope(|scope| {
         let (send, receive) = mpsc::sync_channel(threads.max(1));
         for _ in 0..threads {
             let (send, next) = (send.clone(), &next);

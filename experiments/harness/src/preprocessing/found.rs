@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use video::decode::{Decoder, Limits};
+use video::ffmpeg::Ffmpeg;
 use video::views::Views;
 use video::{Frame, crop, resize};
 
@@ -18,6 +19,15 @@ pub struct Found {
     ours: Vec<usize>,
     /// Whether decord takes just these frames, or may do so, and why.
     pub decord: Option<String>,
+}
+
+/// A video, and the program that decodes it.
+#[derive(Debug, Clone, Copy)]
+pub struct Film<'a> {
+    /// The decoder.
+    pub ffmpeg: &'a Ffmpeg,
+    /// The file.
+    pub path: &'a Path,
 }
 
 /// The step whose results are looked for.
@@ -53,7 +63,7 @@ impl Step {
 }
 
 /// Decodes the video and looks for `theirs`; `None` unless each of them is one of its frames.
-pub fn find(video: &Path, views: &Views, step: Step, theirs: &[Frame]) -> Result<Option<Found>> {
+pub fn find(film: Film, views: &Views, step: Step, theirs: &[Frame]) -> Result<Option<Found>> {
     let ours: Vec<usize> = views.places.iter().copied().take(theirs.len()).collect();
     if ours.len() != theirs.len() || ours.is_empty() {
         return Ok(None);
@@ -64,9 +74,9 @@ pub fn find(video: &Path, views: &Views, step: Step, theirs: &[Frame]) -> Result
     }
     let mut places: Vec<Option<usize>> = vec![None; theirs.len()];
     let (limits, counting) = (Limits::default(), views.protocol().counting);
-    let mut decoder = Decoder::open_as(&crate::input::find_ffmpeg()?, video, limits, counting)?;
+    let mut decoder = Decoder::open_as(film.ffmpeg, film.path, limits, counting)?;
     let mut frame = Frame { width: 0, height: 0, data: vec![] };
-    let mut place = 0;
+    let mut place = 0usize;
     while decoder.read(&mut frame)? {
         let Some(made) = step.of(&frame, views) else { return Ok(None) };
         for &at in wanted.get(&hash(&made)).into_iter().flatten() {

@@ -12,6 +12,7 @@ use video::Frame;
 use video::views::Views;
 use video::{crop, normalize, resize};
 
+pub use self::found::Film;
 use self::found::{Found, Step};
 use compare::dump::{Npz, STEPS, Writer};
 
@@ -85,7 +86,7 @@ pub fn write(views: &Views, writer: &mut Writer) -> Result<()> {
 /// arrive in this video, with what is to be said about them. The dump is then compared on its own frames.
 pub fn clip_of_decord(
     path: &Path,
-    video: &Path,
+    film: Film,
     views: &Views,
 ) -> Result<Option<(Vec<f32>, String)>> {
     if views.remark.is_none() {
@@ -97,7 +98,7 @@ pub fn clip_of_decord(
         let Some(step) = Step::named(name) else { continue };
         let theirs = read(&npz, name)?;
         let Some(theirs) = frames(&theirs) else { continue };
-        if let Some(found) = found::find(video, views, step, &theirs)?
+        if let Some(found) = found::find(film, views, step, &theirs)?
             && found.decord.is_some()
             && let Some(pixels) = pixels(step, &theirs, views)
         {
@@ -127,7 +128,7 @@ fn pixels(step: Step, theirs: &[Frame], views: &Views) -> Option<Vec<u8>> {
 }
 
 /// Compares the steps whose results a dump holds with ours. Frames that differ are looked for in the video.
-pub fn compare(path: &Path, video: &Path, views: &Views) -> Result<Vec<Stage>> {
+pub fn compare(path: &Path, film: Film, views: &Views) -> Result<Vec<Stage>> {
     let npz = Npz::open(path)?;
     let names = npz.names();
     let mut found = Vec::new();
@@ -149,7 +150,7 @@ pub fn compare(path: &Path, video: &Path, views: &Views) -> Result<Vec<Stage>> {
         let (verdict, detail) = match difference {
             None => (LayerVerdict::Pass, "the same, value for value".to_owned()),
             Some(text) if follows => (LayerVerdict::Inherited, text),
-            Some(text) => match elsewhere(name, theirs, video, views)? {
+            Some(text) => match elsewhere(name, theirs, film, views)? {
                 Some(found) if found.decord.is_some() => (LayerVerdict::Pass, found.sentence()),
                 Some(found) => (LayerVerdict::Diverged, found.sentence()),
                 None => (LayerVerdict::Diverged, text),
@@ -161,9 +162,9 @@ pub fn compare(path: &Path, video: &Path, views: &Views) -> Result<Vec<Stage>> {
 }
 
 /// Where the frames of a step are in the video, if they are there.
-fn elsewhere(name: &str, theirs: &Array, video: &Path, views: &Views) -> Result<Option<Found>> {
+fn elsewhere(name: &str, theirs: &Array, film: Film, views: &Views) -> Result<Option<Found>> {
     match (Step::named(name), frames(theirs)) {
-        (Some(step), Some(theirs)) => found::find(video, views, step, &theirs),
+        (Some(step), Some(theirs)) => found::find(film, views, step, &theirs),
         _ => Ok(None),
     }
 }

@@ -27,7 +27,8 @@ pub(super) struct Ending<'a> {
 }
 
 /// Complaints that are about this ffmpeg, and not about the file.
-const TOOL: [&str; 6] = [
+const TOOL: [&str; 7] = [
+    "cannot be applied to",
     "Unrecognized option",
     "Option not found",
     "Unknown encoder",

@@ -154,7 +154,7 @@ fn command(ffmpeg: &Ffmpeg, path: &Path, recipe: Recipe) -> Command {
         .args(["-hide_banner", "-nostats", "-loglevel", "level+info", "-nostdin"])
         .args(["-threads", "1", "-protocol_whitelist", "file,pipe"])
         .args(["-format_whitelist", CONTAINERS])
-        .args(if recipe.upright { &["-autorotate"][..] } else { &["-noautorotate"][..] })
+        .args(if recipe.upright { &[][..] } else { &["-noautorotate"][..] })
         .arg("-i")
         .arg(name)
         .args(["-map", &stream, "-fps_mode", "passthrough"])

@@ -10,7 +10,8 @@ use super::args::DiffArgs;
 use crate::engines::{self, Device};
 use crate::flags::{EngineName, InputSource, Participant};
 use crate::machine::Sides;
-use crate::{input, models, preprocessing};
+use crate::preprocessing::{self, Film};
+use crate::{input, models};
 use compare::dump::Dump;
 use compare::faults::{self, Edited};
 use compare::{Comparison, Side};
@@ -211,7 +212,8 @@ impl Plan {
             return Ok(None);
         }
         let Some(views) = input::views(source, &self.model)? else { return Ok(None) };
-        let found = preprocessing::clip_of_decord(path, video, &views)?;
+        let film = Film { ffmpeg: &input::find_ffmpeg()?, path: video };
+        let found = preprocessing::clip_of_decord(path, film, &views)?;
         Ok(found.map(|(clip, why)| {
             (Tensor::f32(self.model.input_shape(1), clip), format!("{source} ({why})"))
         }))

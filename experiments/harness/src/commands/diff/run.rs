@@ -13,8 +13,9 @@ use super::{edge, findings};
 use crate::flags::{InputSource, Participant};
 use crate::machine::Started;
 use crate::outcome::Outcome;
+use crate::preprocessing::{self, Film};
 use crate::publish;
-use crate::{input, preprocessing, progress};
+use crate::{input, progress};
 use compare::{Comparison, Side};
 
 /// Compares, prints the table, and writes the record and the report.
@@ -65,7 +66,8 @@ fn steps(plan: &Plan, comparison: &Comparison) -> Result<Vec<Stage>> {
     };
     match (views, &plan.input) {
         (Some(views), Some(InputSource::File(video))) => {
-            preprocessing::compare(path, video, &views)
+            let film = Film { ffmpeg: &input::find_ffmpeg()?, path: video };
+            preprocessing::compare(path, film, &views)
         }
         _ => {
             let shown = path.display();

@@ -11,7 +11,12 @@ use crate::flags::{DeviceArgs, EngineName, ModelArgs, OutputArgs, ShardFlag, Vid
 /// The arguments of `harness eval`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit code 75: SIGINT (Ctrl-C), SIGTERM, SIGHUP or SIGUSR1 stopped the run after the \
+    after_help = "Memory: frames are resized as they are decoded, so that a video takes memory for its clips, \
+    whatever its length and size: at most 160 frames of short side 224 for k400 --protocol test (about \
+    41 MB for 16:9). For each core one video is decoded (one frame in full size, and at most 96 MiB of \
+    resized ones) and two wait. ffmpeg takes its own memory; frames beyond 1080p are decoded by as \
+    many processes at a time as 256 MiB for each core allow, and by one at least.\n\n\
+    Exit code 75: SIGINT (Ctrl-C), SIGTERM, SIGHUP or SIGUSR1 stopped the run after the \
     video at hand. The same command goes on from there, also after `kill -9`. scripts/cluster has \
     examples for Slurm, HyperQueue and Ray."
 )]

@@ -93,8 +93,8 @@ mod tests {
             transient,
             file: Some(FileState { bytes: 1, modified: 1 }),
             damage,
-            decord: None,
             warning: None,
+            decord: None,
             decode_seconds: 0.0,
         }
     }
