@@ -165,7 +165,7 @@ fn command(ffmpeg: &Ffmpeg, path: &Path, recipe: Recipe) -> Command {
         command.args(["-vf", filter]);
     }
     command
-        .args(if ffmpeg.is_threaded() { &ONE_WAITS[..] } else { &[] })
+        .args(if ffmpeg.is_threaded() { &ONE_WAITS[..] } else { &[][..] })
         .args(["-threads", "1", "-pix_fmt", "rgb24", "-c:v", "ppm", "-f", "image2pipe", "pipe:1"])
         .args(["-map", &stream, "-c", "copy", "-copyinkf", "-f", "framecrc", "pipe:0"]);
     command

@@ -33,7 +33,7 @@ pub fn table(record: &EvalRecord) -> String {
         }));
     }
     lines.extend(manifest(record));
-    lines.extend(record.speed.as_ref().map(pace));
+    lines.extend(record.speed.as_ref().map(pace).into_iter().flatten());
     let word = record.verdict.as_str().to_uppercase();
     lines.push(match record.verdict {
         Verdict::Pass => style(word).green().bold().to_string(),
@@ -83,20 +83,18 @@ fn differences(remark: &DecordRemark) -> String {
 }
 
 /// How fast the run was, and what bound it.
-fn pace(speed: &Speed) -> String {
+fn pace(speed: &Speed) -> [String; 2] {
     let rate = |count: u64| count as f64 / speed.seconds.max(1e-9);
     let parts: Vec<String> = speed
         .parts
         .iter()
-        .map(|part| format!("{} {:.1}", part.name, part.videos_per_second))
+        .map(|part| format!("{} {:.2}", part.name, part.videos_per_second))
         .collect();
-    format!(
-        "{:.2} videos/s, {:.1} views/s; bound by the {} (alone, in videos/s: {})",
-        rate(speed.videos),
-        rate(speed.views),
-        speed.bound,
-        parts.join(", ")
-    )
+    let rates = format!("{:.2} videos/s, {:.1} views/s", rate(speed.videos), rate(speed.views));
+    [
+        format!("{rates}; bound by the {}", speed.bound),
+        format!("  each part alone, in videos/s: {}", parts.join(", ")),
+    ]
 }
 
 /// The files that are not part of the accuracy, or only with a warning, and the first of their names.
