@@ -17,6 +17,7 @@ mod chart;
 pub mod error;
 mod format;
 mod heatmap;
+mod junit;
 mod network;
 mod page;
 mod plot;
@@ -26,9 +27,10 @@ mod table;
 
 use std::path::Path;
 
-use record::Record;
+use record::{DiffRecord, Record};
 
 pub use error::{ReportError, Result};
+pub use junit::junit;
 pub use page::{IndexEntry, render, render_index};
 pub use table::{table_name, to_table, write_parquet};
 
@@ -40,6 +42,15 @@ pub use table::{table_name, to_table, write_parquet};
 pub fn write_report(record: &Record, html: &Path, parquet: Option<&Path>) -> Result<()> {
     write_atomically(html, render(record)?.as_bytes())?;
     parquet.map_or(Ok(()), |path| write_parquet(record, path))
+}
+
+/// Writes a comparison as JUnit XML.
+///
+/// # Errors
+///
+/// If the file cannot be written.
+pub fn write_junit(record: &DiffRecord, path: &Path) -> Result<()> {
+    write_atomically(path, junit(record)?.as_bytes())
 }
 
 /// Writes a page that lists several reports with their verdicts and links to them.

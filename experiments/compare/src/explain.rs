@@ -172,14 +172,16 @@ fn summary(
 }
 
 /// What the engines of a run gave at one module, all fed alike.
-struct Seen<'a> {
-    truth: &'a Tensor,
-    candidate: Option<&'a Tensor>,
+pub(crate) struct Seen<'a> {
+    /// The truth's value.
+    pub(crate) truth: &'a Tensor,
+    /// The candidate's value.
+    pub(crate) candidate: Option<&'a Tensor>,
     yardstick: Option<&'a Tensor>,
     others: &'a [Option<Tensor>],
     /// Whether the candidate's array was recorded after the following ReLU, because its hook kept a
     /// reference. The ReLU has then been applied to all other values here, too.
-    after_relu: bool,
+    pub(crate) after_relu: bool,
 }
 
 /// Runs the truth, the candidate and the engines `others` side by side up to the module `last`, all
@@ -187,7 +189,7 @@ struct Seen<'a> {
 ///
 /// `step` also gets the values that were kept. The value of each module that is a key of `until` is
 /// kept up to the module that `until` has for it.
-fn walk(
+pub(crate) fn walk(
     comparison: &mut Comparison,
     others: &mut [Edited],
     with_yardstick: bool,

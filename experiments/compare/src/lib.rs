@@ -55,7 +55,9 @@ pub mod judge;
 pub mod lockstep;
 pub mod measure;
 pub mod readings;
+pub mod repro;
 pub mod rounded;
+pub mod suggest;
 mod winograd;
 
 use std::collections::BTreeMap;
@@ -141,6 +143,39 @@ impl Measurements {
             reference_fates: BTreeMap::new(),
             readings: BTreeMap::new(),
             heatmap: None,
+        }
+    }
+}
+
+impl Measurements {
+    /// Keeps for each module the worse of these measurements and those with another input: its
+    /// introduced error with the budget, and its inherited error.
+    pub fn keep_worse(&mut self, other: Measurements) {
+        let worse = |a: &Option<Errors>, b: &Option<Errors>| match (a, b) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(a), Some(b)) => {
+                let rank = |e: &Errors| {
+                    if e.nan > 0 || e.ratio.is_nan() { f64::INFINITY } else { e.ratio }
+                };
+                rank(b) > rank(a)
+            }
+        };
+        let failed = |all: &[Measured]| {
+            all.iter().any(|layer| layer.introduced.is_some_and(|e| !measure::within(&e)))
+        };
+        if !failed(&self.layers) && failed(&other.layers) {
+            self.heatmap = other.heatmap;
+        }
+        for (layer, other) in self.layers.iter_mut().zip(other.layers) {
+            if worse(&layer.introduced, &other.introduced) {
+                (layer.introduced, layer.budget) = (other.introduced, other.budget);
+                layer.ratios[0] = other.ratios[0];
+            }
+            if worse(&layer.inherited, &other.inherited) {
+                layer.inherited = other.inherited;
+                layer.ratios[1] = other.ratios[1];
+            }
         }
     }
 }

@@ -224,7 +224,7 @@ impl Budget {
 
     /// The error that is granted, as `[root mean square, largest]`. These are absolute errors, because
     /// nothing can be relative to a truth that is zero everywhere.
-    fn granted(&self) -> [f64; 2] {
+    pub fn granted(&self) -> [f64; 2] {
         let (own, n, eps) = (&self.yardstick, &self.roundings, self.precision.epsilon());
         // A yardstick whose error is NaN or infinite grants nothing beyond the floor of n * eps.
         let granted = |error: f64, algorithm: f64, carriers: f64, floor: f64| {

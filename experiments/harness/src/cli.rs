@@ -58,6 +58,8 @@ pub enum Command {
     Export(export::ExportCommand),
     /// Make the reports of earlier runs again from their records.
     Report(report::ReportArgs),
+    /// Print the JSON schema of the records.
+    Schema,
     /// Print the completions of these commands for a shell.
     Completions {
         /// The shell.
@@ -89,6 +91,10 @@ impl Command {
             Command::GpuCheck(args) => gpu_check::run(args),
             Command::Export(command) => export::run(command),
             Command::Report(args) => report::run(args),
+            Command::Schema => {
+                publish::print(&serde_json::to_string_pretty(&record::schema())?);
+                Ok(Outcome::Passed)
+            }
             Command::Completions { shell } => {
                 let mut script = vec![];
                 clap_complete::generate(*shell, &mut Cli::command(), "harness", &mut script);

@@ -19,10 +19,24 @@ pub fn publish(record: &Record, folder: &Path, out: &OutputArgs) -> Result<()> {
     let json = json.map_or(folder.join("record.json"), Path::to_owned);
     let html_path = html.map_or(folder.join("report.html"), Path::to_owned);
     let parquet = html.is_none().then(|| folder.join(reports::table_name(record)));
-    record::write_record(record, &json)?;
+    match out.record_on_stdout() {
+        true => print(record::to_json(record)?.trim_end()),
+        false => {
+            record::write_record(record, &json)?;
+            eprintln!("record {}", json.display());
+        }
+    }
     reports::write_report(record, &html_path, parquet.as_deref())?;
-    eprintln!("record {}\nreport {}", json.display(), html_path.display());
+    eprintln!("report {}", html_path.display());
     Ok(())
+}
+
+/// Prints a result on stdout, or on stderr if the record has stdout for itself.
+pub fn print_result(text: &str, out: &OutputArgs) {
+    match out.record_on_stdout() {
+        true => eprintln!("{text}"),
+        false => print(text),
+    }
 }
 
 /// Prints a line and flushes stdout; a closed pipe (`harness info | head`) is not a failure.

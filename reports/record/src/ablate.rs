@@ -1,11 +1,12 @@
 //! The record of an ablation: accuracy of the network without some of its parts.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Body, Rate, Run, float};
 
 /// The outcome of `harness ablate`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AblateRecord {
     /// The question that the ablation answers.
     pub question: Ablation,
@@ -29,7 +30,7 @@ impl Body for AblateRecord {
 }
 
 /// The question that an ablation answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Ablation {
     /// The part is removed from a trained network: how much does this network rely on it?
@@ -39,7 +40,7 @@ pub enum Ablation {
 }
 
 /// One variant of the network with its accuracy.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Variant {
     /// Settings of the variant, such as `tfc=off`; `as it is` for the unchanged network.
     pub name: String,
@@ -47,9 +48,11 @@ pub struct Variant {
     pub accuracy: Vec<Rate>,
     /// Mean accuracy, 0 to 1.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub mean: f64,
     /// Ends of the 95 % interval: Wilson's for one network, Student's t over the seeds otherwise.
     #[serde(with = "float::list")]
+    #[schemars(with = "Vec<float::Number>")]
     pub interval: Vec<f64>,
     /// Comparison with the unchanged network on the same videos; `None` for that network.
     pub paired: Option<Paired>,
@@ -57,13 +60,14 @@ pub struct Variant {
     pub macs: u64,
     /// Time of the forward pass for one view.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub seconds_per_view: f64,
     /// Outcome of the comparison with the other engine, layer by layer; `None` if it was not made.
     pub checked: Option<String>,
 }
 
 /// A comparison of a variant with the unchanged network on the same videos.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Paired {
     /// Number of videos that only the unchanged network classifies correctly.
     pub lost: u64,
@@ -71,11 +75,13 @@ pub struct Paired {
     pub won: u64,
     /// Two-sided p value of the exact McNemar test.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub p: f64,
     /// `lost` and `won` for each class.
     #[serde(default)]
     pub by_class: Vec<(u64, u64)>,
     /// Mean over videos of the relative L2 distance between the logits.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub drift: f64,
 }

@@ -1,11 +1,12 @@
 //! The record of a bench: latency of each contestant in each setting.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Body, Run, Verdict, float};
 
 /// The outcome of `harness bench`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BenchRecord {
     /// `Diverged` if a contestant's output was wrong or the engine is slower than the baseline.
     pub verdict: Verdict,
@@ -31,7 +32,7 @@ impl Body for BenchRecord {
 }
 
 /// One setting, in which the contestants ran in turn.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Setting {
     /// Precision of the computation, such as `f32` or `bf16`.
     pub precision: String,
@@ -49,14 +50,16 @@ pub struct Setting {
     pub broken: bool,
     /// Measured peak speed of multiply-adds, GFLOP/s.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub peak_gflops: f64,
     /// Measured peak speed of reading memory, GB/s.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub peak_gbs: f64,
 }
 
 /// One contestant in one setting. Times are seconds for a batch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BenchEntry {
     /// Name of the contestant, such as `cpu` or `openvino`.
     pub name: String,
@@ -64,40 +67,51 @@ pub struct BenchEntry {
     pub version: String,
     /// Fastest forward pass.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub min_s: f64,
     /// Median.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub p50_s: f64,
     /// Lower end of the median's 95 % interval.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub p50_low_s: f64,
     /// Upper end of the median's 95 % interval.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub p50_high_s: f64,
     /// 90th percentile.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub p90_s: f64,
     /// 95th percentile.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub p95_s: f64,
     /// 99th percentile.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub p99_s: f64,
     /// Time to load the model.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub load_s: f64,
     /// First forward pass.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub first_s: f64,
     /// Peak growth of the resident memory by loading and running, in bytes.
     pub peak_bytes: u64,
     /// Relative L2 error of a timed output against float64.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub error: f64,
     /// Whether the error is small enough for the precision.
     pub right: bool,
     /// Name of the fastest peer, and the ratio of the medians with both ends of its 95 % interval.
     #[serde(default, with = "float::named")]
+    #[schemars(with = "Option<(String, [float::Number; 3])>")]
     pub to_peer: Option<(String, [f64; 3])>,
     /// Times of all forward passes, by round.
     pub rounds_s: Vec<Vec<f64>>,
@@ -107,7 +121,7 @@ pub struct BenchEntry {
 }
 
 /// One step in the profile of a contestant.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LayerTime {
     /// Name of the step in the contestant's profile.
     pub name: String,
@@ -115,6 +129,7 @@ pub struct LayerTime {
     pub kind: String,
     /// Time for a batch in milliseconds.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub ms: f64,
     /// Operations of the direct convolutions that the step computes, 10^9.
     #[serde(default)]

@@ -1,22 +1,32 @@
 //! The record of a comparison: the verdict, the culprit, and what was compared.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Body, Errors, Layer, LayerVerdict, Run, Verdict, float};
+use crate::{Body, Clips, Errors, Layer, LayerVerdict, Run, Verdict, float};
 
 /// The outcome of `harness diff`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DiffRecord {
     /// The verdict on the run as a whole.
     pub verdict: Verdict,
     /// Full name of the first module in order of execution that diverged.
     pub first_divergent: Option<String>,
+    /// The result in sentences: where the first error was introduced and the mistake that explains it,
+    /// or what was not compared. `None` if everything passed.
+    #[serde(default)]
+    pub explanation: Option<String>,
+    /// The command to run next, for a shell: for example the one that writes the smallest reproduction
+    /// of a divergence, or that compares what this run left out. `None` if nothing is left to do.
+    #[serde(default)]
+    pub next: Option<String>,
     /// The first divergent module, with possible explanations.
     pub culprit: Option<Culprit>,
     /// Inherited error of the logits; `None` if they were not compared.
     pub logits: Option<Errors>,
     /// Largest budget ratio that passes.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub bound: f64,
     /// Every module of the network, in order of execution.
     pub layers: Vec<Layer>,
@@ -36,6 +46,9 @@ pub struct DiffRecord {
     /// The same comparison in a small configuration that exercises what this one does not.
     #[serde(default)]
     pub edge: Option<Edge>,
+    /// The results over several inputs; `None` if there was one.
+    #[serde(default)]
+    pub clips: Option<Clips>,
     /// The steps before the network; empty unless the input is a video and the dump holds them.
     #[serde(default)]
     pub preprocessing: Vec<Stage>,
@@ -68,7 +81,7 @@ impl Body for DiffRecord {
 }
 
 /// One array of a dump in the ledger.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LedgerEntry {
     /// Name of the array in the file.
     pub array: String,
@@ -82,7 +95,7 @@ pub struct LedgerEntry {
 }
 
 /// The state of an array of a dump. The verdict can be `pass` only if no array is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ArrayState {
     /// It was compared with the output of its module.
@@ -117,7 +130,7 @@ impl ArrayState {
 }
 
 /// A known mistake that would have changed no compared value of this run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NotExercised {
     /// The mistake in words, such as `align_corners off`.
     pub what: String,
@@ -130,7 +143,7 @@ pub struct NotExercised {
 }
 
 /// A second comparison with the same weights, at a small frame size that has edge cases.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Edge {
     /// Height and width of a frame in pixels.
     pub size: [u64; 2],
@@ -140,6 +153,7 @@ pub struct Edge {
     pub compared: u64,
     /// Largest budget ratio of an introduced error.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub worst: f64,
     /// Full name of the first module that diverged in this comparison.
     #[serde(default)]
@@ -152,11 +166,12 @@ pub struct Edge {
     pub not_exercised: Vec<NotExercised>,
     /// Duration in seconds.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub seconds: f64,
 }
 
 /// A step from the video to the clip: choice of frames, decoding, resizing or cropping.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Stage {
     /// Name of the array in the dump, such as `video.resized`.
     pub name: String,
@@ -167,7 +182,7 @@ pub struct Stage {
 }
 
 /// The first divergent module, with possible explanations.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Culprit {
     /// Full name of the module.
     pub name: String,
@@ -191,19 +206,20 @@ pub struct Culprit {
 }
 
 /// A known mistake, tried as an explanation of a divergence.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Hypothesis {
     /// The mistake in words, such as `eps 1e-3 instead of 1e-5`.
     pub what: String,
     /// Budget ratio that remains if the reference makes the same mistake.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub ratio: f64,
     /// Whether the mistake explains the divergence.
     pub fits: bool,
 }
 
 /// The error of one layer over space.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Heatmap {
     /// Full name of the module.
     pub layer: String,
@@ -216,11 +232,12 @@ pub struct Heatmap {
     /// Height x width values, row by row: the root mean square error over batch and channels, divided by
     /// the root mean square of the truth.
     #[serde(with = "float::list")]
+    #[schemars(with = "Vec<float::Number>")]
     pub values: Vec<f64>,
 }
 
 /// One of the two errors of a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
     /// The error of a layer that was fed the reference's input.

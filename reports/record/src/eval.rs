@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Body, Rate, Run, Verdict, float};
 
 /// The outcome of `harness eval`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EvalRecord {
     /// `Diverged` if engines disagree and it is not a tie, `Incomplete` if videos are missing or cannot
     /// be decoded.
@@ -32,6 +33,7 @@ pub struct EvalRecord {
     pub disagreements: Vec<Disagreement>,
     /// Largest margin that is a tie.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub tie: f64,
     /// The accuracy in the paper, if the protocol has one.
     pub published: Option<Published>,
@@ -48,7 +50,7 @@ impl Body for EvalRecord {
 }
 
 /// The videos of an evaluation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Manifest {
     /// The list of videos: a file, or the name of the data set.
     pub list: String,
@@ -75,7 +77,7 @@ pub struct Manifest {
 }
 
 /// The accuracy of one engine.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Score {
     /// Engine, precision and device, such as `scalar f32 on cpu`.
     pub engine: String,
@@ -85,6 +87,7 @@ pub struct Score {
     pub top5: Rate,
     /// Mean of the accuracies of the classes, 0 to 1.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub mean_class: f64,
     /// Number of videos as `confusion[label][predicted]`; empty for more than 64 classes.
     #[serde(default)]
@@ -93,39 +96,44 @@ pub struct Score {
     pub calibration: Vec<Bin>,
     /// Expected calibration error, 0 to 1.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub calibration_error: f64,
     /// Time of the forward pass for one view.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub seconds_per_view: f64,
 }
 
 /// Videos whose confidence falls into one tenth.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Bin {
     /// Mean confidence, 0 to 1.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub confidence: f64,
     /// Share of correct answers, 0 to 1.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub accuracy: f64,
     /// Number of videos.
     pub count: u64,
 }
 
 /// A published accuracy in percent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Published {
     /// Where it was published.
     pub source: String,
     /// Top-1 accuracy in percent.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub top1: f64,
     /// Top-5 accuracy in percent.
     pub top5: Option<f64>,
 }
 
 /// A video on which two engines name different classes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Disagreement {
     /// Path of the video below the folder.
     pub path: String,
@@ -135,6 +143,7 @@ pub struct Disagreement {
     pub named: BTreeMap<String, u64>,
     /// The larger of the engines' differences between the scores of the two classes.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub margin: f64,
     /// Whether the margin is so small that rounding explains the disagreement.
     pub tie: bool,
@@ -144,7 +153,7 @@ pub struct Disagreement {
 }
 
 /// One video.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Video {
     /// Position in the list, from 0.
     pub index: u64,
@@ -164,24 +173,28 @@ pub struct Video {
     pub warning: Option<String>,
     /// Time to decode the video and to make its views.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub decode_seconds: f64,
 }
 
 /// The answer of an engine for a video.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Answer {
     /// The (up to five) classes with the highest scores, the highest first.
     pub top: Vec<u64>,
     /// The scores of these classes: the mean of the softmax over the views.
     #[serde(with = "float::list")]
+    #[schemars(with = "Vec<float::Number>")]
     pub scores: Vec<f64>,
     /// Score of the class of the video.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub of_label: f64,
     /// Whether the class of the video has the highest score; false if a score is NaN.
     pub right: bool,
     /// Time of the forward passes.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub seconds: f64,
 }
 

@@ -3,10 +3,28 @@
 //! JSON has no numbers for these values, and `null` already means "not measured", while a NaN is a
 //! measured error.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The type of such a float in the JSON schema: a number or one of the three strings.
+pub struct Number;
+
+impl JsonSchema for Number {
+    fn schema_name() -> Cow<'static, str> {
+        "Number".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A number; if it is not finite, one of the strings NaN, inf and -inf.",
+            "anyOf": [{ "type": "number" }, { "enum": ["NaN", "inf", "-inf"] }]
+        })
+    }
+}
 
 /// A float with the serialisation of this module.
 struct Float(f64);

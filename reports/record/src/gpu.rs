@@ -1,11 +1,12 @@
 //! The record of a check of the CUDA engine on a GPU.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Body, Run, Verdict, float};
 
 /// The outcome of `harness gpu-check`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GpuRecord {
     /// `Diverged` if a step failed, `Incomplete` if one could not run or the GPU was emulated.
     pub verdict: Verdict,
@@ -28,7 +29,7 @@ impl Body for GpuRecord {
 }
 
 /// The source of a kernel at the time of the check.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KernelSource {
     /// Name of the source file, such as `conv.cu`.
     pub file: String,
@@ -47,7 +48,7 @@ impl KernelSource {
 }
 
 /// One step of the check.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GpuStep {
     /// Name of the step.
     pub name: String,
@@ -57,6 +58,7 @@ pub struct GpuStep {
     pub command: String,
     /// Duration in seconds.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub seconds: f64,
     /// `passed`, `failed` or `left out`.
     pub outcome: String,

@@ -1,11 +1,12 @@
 //! One module of the network in the record of a comparison: its errors and its verdict.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::float;
 
 /// One module of the network.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Layer {
     /// Full module path, such as `layer1.2.conv2.spatial_conv`.
     pub name: String,
@@ -23,6 +24,7 @@ pub struct Layer {
     pub macs: u64,
     /// The factor on `eps` in the budget: the number of roundings that it allows for.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub n: f64,
     /// Introduced error: the module was fed the reference's input. `None` if it was not measured.
     pub introduced: Option<Errors>,
@@ -39,7 +41,7 @@ pub struct Layer {
 }
 
 /// What a module computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LayerKind {
     /// The input of the network, in the shape that the first convolution takes.
@@ -86,7 +88,7 @@ impl LayerKind {
 }
 
 /// The verdict on one layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LayerVerdict {
     /// The layer was compared and is within the bound.
@@ -115,28 +117,34 @@ impl LayerVerdict {
 }
 
 /// The error of one tensor against the float64 truth.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Errors {
     /// Relative L2 error.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub rel_l2: f64,
     /// Largest absolute error.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub max_abs: f64,
     /// Largest absolute error divided by the root mean square of the truth.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub max_rel: f64,
     /// Largest error in units in the last place of the candidate's precision.
     pub ulp: u64,
     /// Cosine of the angle between the two tensors.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub cosine: f64,
     /// Budget ratio: the candidate's error divided by `max(a * e_ref, n * eps)`, the larger of the ratios
     /// by relative L2 and by largest error.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub ratio: f64,
     /// Relative L2 error of the yardstick.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub e_ref: f64,
     /// Number of NaN values in the candidate.
     pub nan: u64,

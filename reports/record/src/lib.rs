@@ -6,10 +6,12 @@
 //!
 //! To add a kind of record, write its type with a [`Body`] in a module and add a line to the list below.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod ablate;
 mod bench;
+mod clips;
 mod diff;
 pub mod error;
 mod eval;
@@ -18,12 +20,14 @@ mod gpu;
 mod layer;
 mod null;
 mod run;
+mod schema;
 mod selftest;
 mod store;
 mod train;
 
 pub use ablate::{AblateRecord, Ablation, Paired, Variant};
 pub use bench::{BenchEntry, BenchRecord, LayerTime, Setting};
+pub use clips::{ClipResult, Clips, OverClips};
 pub use diff::{
     ArrayState, Culprit, DiffRecord, Edge, ErrorKind, Heatmap, Hypothesis, LedgerEntry,
     NotExercised, Stage,
@@ -34,6 +38,7 @@ pub use gpu::{GpuRecord, GpuStep, KernelSource};
 pub use layer::{Errors, Layer, LayerKind, LayerVerdict};
 pub use null::{Bar, NullCase, NullGroup, NullRecord, Quantiles, Tail};
 pub use run::{Git, Machine, Model, Run};
+pub use schema::schema;
 pub use selftest::{Confusion, Fault, Mutation, Place, SelftestRecord};
 pub use store::{parse_record, read_record, to_json, write_record};
 pub use train::{Epoch, TrainRecord};
@@ -65,7 +70,7 @@ macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:literal => $Variant:ident($Body:ident),)*) => {
         /// The result of one run of the harness. In JSON, the field `kind` names the variant; [`to_json`]
         /// also writes the schema version.
-        #[derive(Debug, Clone, PartialEq, Serialize)]
+        #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
         #[serde(tag = "kind")]
         pub enum Record {
             $($(#[$doc])* #[serde(rename = $kind)] $Variant(Box<$Body>),)*
@@ -115,7 +120,7 @@ impl Record {
 }
 
 /// The verdict on a whole run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Every module was compared or is covered by a compared one, and all are within the bound.
@@ -138,7 +143,7 @@ impl Verdict {
 }
 
 /// A share with its 95 % interval.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Rate {
     /// Number of correct answers.
     pub hits: u64,
@@ -146,9 +151,11 @@ pub struct Rate {
     pub of: u64,
     /// Lower end of the Wilson interval, 0 to 1.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub low: f64,
     /// Upper end of the Wilson interval, 0 to 1.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub high: f64,
 }
 

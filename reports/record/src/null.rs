@@ -1,17 +1,19 @@
 //! The record of `harness selftest --null`: many comparisons of engines that are known to be correct.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Body, Run, Verdict, float};
 
 /// The outcome of `harness selftest --null`: correct engines on random networks, compared as by
 /// `harness diff`. Every divergence is a false alarm.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NullRecord {
     /// `Diverged` if there was a false alarm.
     pub verdict: Verdict,
     /// Largest budget ratio that passes.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub bound: f64,
     /// Number of comparisons; each is a complete run of `harness diff`.
     pub comparisons: u64,
@@ -41,45 +43,53 @@ impl Body for NullRecord {
 }
 
 /// A generalised Pareto distribution, fitted to the excesses of the largest ratios over a threshold.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Tail {
     /// The threshold on the largest ratio of a comparison.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub threshold: f64,
     /// Number of comparisons above the threshold.
     pub exceedances: u64,
     /// Shape xi: 0 is an exponential tail, positive a power law, negative a tail that ends.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub shape: f64,
     /// Scale sigma.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub scale: f64,
     /// Predicted number of false alarms per comparison.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub rate: f64,
     /// Lower end of the rate's 95 % interval, by a bootstrap over the random networks.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub low: f64,
     /// Upper end of the rate's 95 % interval.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub high: f64,
 }
 
 /// One bar of the histogram of largest ratios.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Bar {
     /// Lower end of the interval, which belongs to it.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub from: f64,
     /// Upper end of the interval, which does not belong to it.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub to: f64,
     /// Number of comparisons in the interval.
     pub count: u64,
 }
 
 /// The ratios of one engine at one precision in one kind of layer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NullGroup {
     /// The engine with its instruction set, such as `cpu avx2`.
     pub engine: String,
@@ -95,27 +105,32 @@ pub struct NullGroup {
 }
 
 /// Quantiles of a set of budget ratios.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Quantiles {
     /// Median.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub median: f64,
     /// 99 % quantile.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub p99: f64,
     /// 99.9 % quantile.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub p999: f64,
     /// Largest ratio.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub largest: f64,
 }
 
 /// One comparison, with the place of its largest ratio.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NullCase {
     /// The largest ratio.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub ratio: f64,
     /// Full name of the module with this ratio.
     pub module: String,

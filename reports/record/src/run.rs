@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::float;
 
 /// How a run was made: everything that is needed to repeat it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Run {
     /// The command line, one entry for each word.
     pub command: Vec<String>,
@@ -22,6 +23,7 @@ pub struct Run {
     pub started: String,
     /// Duration in seconds.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub seconds: f64,
     /// The seeds that were used, by purpose.
     #[serde(default)]
@@ -41,7 +43,7 @@ pub struct Run {
 }
 
 /// A git revision of the harness.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Git {
     /// Hash of the commit.
     pub revision: String,
@@ -50,7 +52,7 @@ pub struct Git {
 }
 
 /// The machine on which a run was made.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Machine {
     /// Name of the processor.
     pub cpu: String,
@@ -58,18 +60,20 @@ pub struct Machine {
     pub cores: u64,
     /// Memory in GiB.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub memory_gib: f64,
     /// Name of the operating system.
     pub os: String,
 }
 
 /// The configuration of the network.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Model {
     /// Number of layers: 10 to 200.
     pub depth: u64,
     /// Factor on the channel counts.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub width: f64,
     /// Number of frames in a clip.
     pub frames: u64,

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Body, Run, float};
 
 /// The outcome of `harness selftest`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SelftestRecord {
     /// One entry for each kind of fault.
     pub faults: Vec<Fault>,
@@ -28,7 +29,7 @@ impl Body for SelftestRecord {
 }
 
 /// Correct files in each of which one array was changed, and how many of them were noticed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Mutation {
     /// `dump` or `checkpoint`.
     pub file: String,
@@ -55,7 +56,7 @@ impl Mutation {
 }
 
 /// The outcomes of one kind of fault in one setting. The four counts add up to the number planted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Confusion {
     /// The fault in words, such as `swapped weights`.
     pub planted: String,
@@ -90,7 +91,7 @@ impl Confusion {
 }
 
 /// One kind of fault, injected into several modules.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Fault {
     /// The fault in words, such as `swapped weights`.
     pub fault: String,
@@ -106,7 +107,7 @@ pub struct Fault {
 }
 
 /// One injected fault.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Place {
     /// Full name of the module that it was injected into.
     pub module: String,
@@ -125,5 +126,6 @@ pub struct Place {
     pub explanation: Option<String>,
     /// Largest budget ratio in the run.
     #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
     pub ratio: f64,
 }

@@ -1,5 +1,6 @@
 //! The page of a comparison.
 
+mod clips;
 mod table;
 
 use minijinja::value::Value;
@@ -37,6 +38,7 @@ pub(super) struct View {
     remarks: Vec<String>,
     not_exercised: Vec<NotExercisedView>,
     edge: Option<EdgeView>,
+    clips: Option<clips::ClipsView>,
     ledger: Vec<ArrayView>,
     ledger_counts: Vec<StateCount>,
     bound: String,
@@ -177,6 +179,7 @@ fn view(diff: &DiffRecord) -> Result<View> {
         remarks: diff.remarks.clone(),
         not_exercised: not_exercised(&diff.not_exercised),
         edge: diff.edge.as_ref().map(edge),
+        clips: clips::view(diff),
         ledger: diff.ledger.iter().map(array).collect(),
         ledger_counts: states(&diff.ledger),
         bound: format!("{}", diff.bound),

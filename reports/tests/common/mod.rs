@@ -175,6 +175,8 @@ pub fn passing() -> DiffRecord {
     DiffRecord {
         verdict: Verdict::Pass,
         first_divergent: None,
+        explanation: None,
+        next: None,
         culprit: None,
         logits: Some(errors(0.9, 3e-7)),
         bound: 4.0,
@@ -184,6 +186,7 @@ pub fn passing() -> DiffRecord {
         remarks: vec![],
         not_exercised: vec![],
         edge: None,
+        clips: None,
         preprocessing: vec![],
         heatmap: None,
         run: run("diff"),

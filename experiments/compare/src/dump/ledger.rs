@@ -11,6 +11,7 @@ use record::{ArrayState, LedgerEntry};
 use spec::{Model, ModuleId, Selection, Tensor};
 
 use super::chain::{Cause, Reading};
+use super::names::Meaning;
 use super::{Dump, Offered, State};
 
 /// The result of comparing an array.
@@ -96,6 +97,9 @@ fn state_of(
 ) -> (ArrayState, Option<String>) {
     let array = &dump.arrays[index];
     match &array.state {
+        State::Unknown if array.meaning == Meaning::LeftOut => {
+            return (ArrayState::Unknown, Some("left out by the map of names".to_owned()));
+        }
         State::Unknown => return (ArrayState::Unknown, None),
         State::Refused(why) => return (ArrayState::Refused, Some(why.clone())),
         State::Step if closing.steps_compared => return (ArrayState::Compared, None),

@@ -1,7 +1,8 @@
 //! Dumps: npz files of activations. Those of other programs are read, whatever names and layouts they
 //! use, and our own are written.
 //!
-//! Reading order: `npz` (the file), `names` (which module an array is named after), `survey` (batch,
+//! Reading order: `npz` (the file), `names` (which module an array is named after), `map` (what the user
+//! says about names), `survey` (batch,
 //! order of dimensions and number format, which are properties of the whole dump), `layout` (how an
 //! array is brought into the model's order), `chain` (what an array may show instead of its module),
 //! this file (from a file to a [`Dump`]), `ledger` (what became of each array), `write` (our own dumps).
@@ -31,7 +32,8 @@
 pub mod chain;
 mod layout;
 mod ledger;
-mod names;
+pub(crate) mod map;
+pub(crate) mod names;
 mod npz;
 mod survey;
 mod write;
@@ -43,8 +45,10 @@ use anyhow::{Result, bail};
 use spec::{Model, ModuleId, Precision, Tensor};
 
 use chain::{Reading, Through};
+
 pub use layout::Order;
 pub use ledger::{Closing, Fate, ledger, summary};
+pub use map::NameMap;
 pub use names::{Meaning, meaning};
 pub use npz::Npz;
 pub use survey::{MapOrder, map_order};
@@ -137,6 +141,16 @@ impl Dump {
     /// If the file cannot be read, holds no arrays or an empty batch, or if most of its arrays have
     /// the shapes of another model.
     pub fn open(path: &Path, model: &Model, batch: usize) -> Result<Self> {
+        Dump::open_as(path, model, batch, &NameMap::default())
+    }
+
+    /// Opens a dump as [`Dump::open`] does; `map` says which modules some of its arrays show. An array
+    /// that shows several modules has several entries in [`Dump::arrays`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Dump::open`], and if a line of the map gives a name that no module has.
+    pub fn open_as(path: &Path, model: &Model, batch: usize, map: &NameMap) -> Result<Self> {
         let npz = Npz::open(path)?;
         let names = npz.names();
         if names.is_empty() {
@@ -145,17 +159,7 @@ impl Dump {
                 path.display()
             );
         }
-        let arrays: Vec<bool> = names.iter().map(|name| npz.is_array(name)).collect();
-        let shape = |(name, array): (&String, &bool)| match array {
-            true => npz.shape(name),
-            false => Ok(vec![]),
-        };
-        let shapes = names.iter().zip(&arrays).map(shape).collect::<Result<Vec<_>>>()?;
-        let meaning_of = |(name, array): (&String, &bool)| match array {
-            true => meaning(model, name),
-            false => Meaning::Unknown,
-        };
-        let mut meanings: Vec<Meaning> = names.iter().zip(&arrays).map(meaning_of).collect();
+        let (names, shapes, mut meanings) = entries(&npz, model, map)?;
         disown_clips(model, &names, &shapes, &mut meanings);
         adopt_clip(model, &shapes, &mut meanings);
         let named: Vec<(ModuleId, Vec<usize>)> = meanings
@@ -208,7 +212,7 @@ impl Dump {
     ) -> Result<State> {
         let id = match meaning {
             Meaning::Step => return Ok(State::Step),
-            Meaning::Unknown => return Ok(State::Unknown),
+            Meaning::Unknown | Meaning::LeftOut => return Ok(State::Unknown),
             Meaning::Module(id) | Meaning::Container(id) => id,
         };
         let expected = model.module(id).batch_shape(self.batch);
@@ -247,9 +251,16 @@ impl Dump {
         let refused = self.arrays.iter().filter(|a| matches!(a.state, State::Refused(_))).count();
         if refused > fits || fits == 0 {
             let some: Vec<&str> = misfits.iter().take(3).map(String::as_str).collect();
+            let unknown = |array: &&Array| matches!(array.state, State::Unknown);
+            let advice = match self.arrays.iter().filter(unknown).count() > refused {
+                true => {
+                    "--suggest-map matches arrays by their values, and --map FILE takes your own list \
+                     of names"
+                }
+                false => "check the names and --depth, --width, --frames, --size and --classes",
+            };
             bail!(
-                "{}: only {fits} of {} arrays fit the model; those that do not include {}; check \
-                 the names and --depth, --width, --frames, --size and --classes",
+                "{}: only {fits} of {} arrays fit the model; those that do not include {}; {advice}",
                 path.display(),
                 fits + misfits.len(),
                 some.join(", ")
@@ -389,6 +400,30 @@ impl Dump {
     }
 }
 
+/// Names, shapes and meanings of a file's arrays. An array that shows several modules is in the lists
+/// once for each of them.
+type Entries = (Vec<String>, Vec<Vec<usize>>, Vec<Meaning>);
+
+fn entries(npz: &Npz, model: &Model, map: &NameMap) -> Result<Entries> {
+    let (mut names, mut shapes, mut meanings) = (vec![], vec![], vec![]);
+    for name in npz.names() {
+        let (shape, all) = match npz.is_array(&name) {
+            true => {
+                let mapped = map.meanings(model, &name)?;
+                let own = || vec![meaning(model, &name)];
+                (npz.shape(&name)?, mapped.unwrap_or_else(own))
+            }
+            false => (vec![], vec![Meaning::Unknown]),
+        };
+        for meaning in all {
+            names.push(name.clone());
+            shapes.push(shape.clone());
+            meanings.push(meaning);
+        }
+    }
+    Ok((names, shapes, meanings))
+}
+
 /// If one array is the clip, other arrays that have one of the clip's many names but not its shape
 /// are not clips, for example a count that is named `frames`.
 fn disown_clips(model: &Model, names: &[String], shapes: &[Vec<usize>], meanings: &mut [Meaning]) {
@@ -419,7 +454,7 @@ fn adopt_clip(model: &Model, shapes: &[Vec<usize>], meanings: &mut [Meaning]) {
 
 /// The order in which an array of this shape holds clips, and the model's shape for them; None if the
 /// shape is not that of clips.
-fn clip_order(model: &Model, shape: &[usize]) -> Option<(Order, Vec<usize>)> {
+pub(crate) fn clip_order(model: &Model, shape: &[usize]) -> Option<(Order, Vec<usize>)> {
     let batch = survey::batch(model, &[(model.input, shape.to_vec())])?;
     let expected = model.input_shape(batch);
     Order::detect(shape, &expected, false).map(|order| (order, expected))

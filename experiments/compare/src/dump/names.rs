@@ -33,6 +33,8 @@ pub enum Meaning {
     Container(ModuleId),
     /// A step before the network, such as `video.resized`.
     Step,
+    /// A map of names says that it shows no module.
+    LeftOut,
     /// No module has this name.
     Unknown,
 }
@@ -42,7 +44,7 @@ impl Meaning {
     pub fn module(self) -> Option<ModuleId> {
         match self {
             Meaning::Module(id) | Meaning::Container(id) => Some(id),
-            Meaning::Step | Meaning::Unknown => None,
+            Meaning::Step | Meaning::LeftOut | Meaning::Unknown => None,
         }
     }
 }

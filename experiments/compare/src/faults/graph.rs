@@ -45,6 +45,11 @@ impl<'a> ModelGraph<'a> {
         &self.reads[id.0]
     }
 
+    /// The modules that read a module.
+    pub fn readers(&self, id: ModuleId) -> &[ModuleId] {
+        &self.readers[id.0]
+    }
+
     /// The name of a module, such as `layer1.0.conv1`.
     pub fn name(&self, id: ModuleId) -> &str {
         &self.model.module(id).name

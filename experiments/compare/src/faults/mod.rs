@@ -30,14 +30,14 @@ mod catalogue;
 mod clip;
 mod edit;
 mod exercised;
-mod expr;
+pub(crate) mod expr;
 mod graph;
 mod hypotheses;
-mod map;
+pub(crate) mod map;
 mod network;
 mod places;
 mod reach;
-mod resize;
+pub(crate) mod resize;
 mod rewrite;
 mod unknown;
 

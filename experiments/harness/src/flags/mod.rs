@@ -2,6 +2,7 @@
 //!
 //! Scripts rely on commands, flags and values, so they must not change (see `README.md` of this crate).
 
+mod answers;
 mod data;
 mod device;
 mod engine;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+pub use self::answers::AnswerArgs;
 pub use self::data::{DataArgs, InputSource};
 pub use self::device::{DeviceArgs, DeviceName};
 pub use self::engine::{EngineName, Participant};
@@ -29,9 +31,17 @@ pub fn positive(text: &str) -> Result<usize, String> {
 #[derive(Debug, Clone, Args)]
 pub struct OutputArgs {
     /// Path of the record; the default is record.json in the folder of the run, a new one under runs/.
+    /// With `-` the record goes to stdout, and the table to stderr.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Path of the report; the default is report.html in the folder of the run, a new one under runs/.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+}
+
+impl OutputArgs {
+    /// Whether the record goes to stdout, so that nothing else may.
+    pub fn record_on_stdout(&self) -> bool {
+        self.json.as_deref().is_some_and(|path| path.as_os_str() == "-")
+    }
 }

@@ -74,7 +74,7 @@ pub fn run(args: &AblateArgs) -> Result<Outcome> {
     };
     let text = table(&record);
     publish::publish(&Record::Ablate(Box::new(record)), &folder, &args.report)?;
-    publish::print(&text);
+    publish::print_result(&text, &args.report);
     Ok(Outcome::Passed)
 }
 

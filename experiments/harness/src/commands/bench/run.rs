@@ -51,7 +51,7 @@ pub fn run(args: &BenchArgs) -> Result<Outcome> {
         // An interrupted setting is not kept, because its contestants had unequal numbers of turns.
         let Some(mut setting) = bench.setting(case, &|| !stop::asked())? else { break };
         rounds::compare(&mut setting);
-        publish::print(&table(&setting));
+        publish::print_result(&table(&setting), &args.report);
         settings.push(setting);
         // Finished settings are written at once, so that a crash does not lose them.
         let so_far = Record::Bench(Box::new(record(&settings, vec![])));
@@ -92,7 +92,7 @@ fn refuse(args: &BenchArgs) -> Result<()> {
 fn regressions(compared: Option<Compared>, args: &BenchArgs) -> Result<Vec<String>> {
     let Some(compared) = compared else { return Ok(vec![]) };
     for line in compared.missing.iter().chain(&compared.regressions) {
-        publish::print(line);
+        publish::print_result(line, &args.report);
     }
     if compared.count == 0 {
         let name = args.baseline.as_deref().unwrap_or_default();

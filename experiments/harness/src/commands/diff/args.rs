@@ -3,7 +3,11 @@
 use clap::Args;
 use spec::Precision;
 
-use crate::flags::{DataArgs, EngineName, LiveArgs, ModelArgs, OutputArgs, Participant};
+use super::clips::ClipArgs;
+use super::names::NameArgs;
+use crate::flags::{
+    AnswerArgs, DataArgs, EngineName, LiveArgs, ModelArgs, OutputArgs, Participant,
+};
 
 /// The arguments of `harness diff`.
 #[derive(Debug, Args)]
@@ -30,6 +34,15 @@ pub struct DiffArgs {
     /// known mistakes unexercised.
     #[arg(long)]
     pub no_edge: bool,
+    /// Names of a dump's arrays.
+    #[command(flatten)]
+    pub names: NameArgs,
+    /// Several inputs.
+    #[command(flatten)]
+    pub clips: ClipArgs,
+    /// Results in other forms.
+    #[command(flatten)]
+    pub answers: AnswerArgs,
     /// Paths of record and report.
     #[command(flatten)]
     pub out: OutputArgs,

@@ -42,6 +42,8 @@ pub(super) fn findings(
     let mut diff = DiffRecord {
         verdict,
         first_divergent: culprit.as_ref().map(|c| c.name.clone()),
+        explanation: None,
+        next: None,
         culprit,
         logits: measured.layers[output.0].inherited,
         bound: BOUND,
@@ -51,6 +53,7 @@ pub(super) fn findings(
         remarks: vec![],
         not_exercised: not_exercised(&comparison.model, &compared),
         edge: None,
+        clips: None,
         preprocessing: steps,
         heatmap: measured.heatmap.clone(),
         run,
@@ -118,6 +121,7 @@ fn ledgers(
 /// The arrays that could not be matched, each with the reason.
 fn unmatched(ledger: &[LedgerEntry]) -> Vec<String> {
     let worded = ledger.iter().filter_map(|entry| match entry.state {
+        ArrayState::Unknown if entry.detail.is_some() => None,
         ArrayState::Unknown => Some(format!("{} (no module has this name)", entry.array)),
         ArrayState::Refused => {
             let why = entry.detail.as_deref().unwrap_or("it cannot be compared");

@@ -1,13 +1,18 @@
 //! `harness diff`: compares a candidate with a reference, layer by layer, and writes a report.
 //!
-//! Reading order: `args`, `plan` (model, weights and both sides), `run`, `findings` (verdict and
-//! culprit), `edge` (the second, small comparison), `remarks` (the sentences below the verdict).
+//! Reading order: `args`, `names` (of a dump's arrays), `plan` (model, weights and both sides), `run`, `findings` (verdict and
+//! culprit), `edge` (the second, small comparison), `clips` (several inputs), `repro` (the smallest
+//! reproduction), `remarks` (the sentences below the verdict), `answers` (what programs read).
 
+mod answers;
 mod args;
+mod clips;
 mod edge;
 mod findings;
+mod names;
 mod plan;
 mod remarks;
+mod repro;
 mod run;
 mod table;
 

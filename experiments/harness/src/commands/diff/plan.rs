@@ -1,19 +1,22 @@
 //! Resolves the arguments into a plan, and loads the dumps and engines of a comparison.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use checkpoint::{Source, Weights};
 use spec::{Config, Engine, Model, Precision, Tensor};
+use tempfile::TempDir;
 
 use super::args::DiffArgs;
-use crate::engines::live::{Live, Recipe};
+use super::names::{NameArgs, Names};
+use crate::engines::live::{self, Live, Recipe};
 use crate::engines::{self, Device};
 use crate::flags::{DeviceName, EngineName, InputSource, LiveArgs, LiveName, Participant};
 use crate::input;
 use crate::machine::Sides;
 use crate::models;
-use compare::dump::Dump;
+use compare::dump::{Dump, NameMap};
 use compare::faults::{self, Edited};
 use compare::{Comparison, Side};
 
@@ -36,6 +39,8 @@ pub(super) struct Plan {
     pub(super) device: Device,
     /// How a live model is run, and on which device.
     python: (LiveArgs, DeviceName),
+    /// The names of a dump's arrays.
+    pub(super) names: Names,
     batch: usize,
     layers: Vec<String>,
     inject: Option<String>,
@@ -44,6 +49,7 @@ pub(super) struct Plan {
 impl Plan {
     /// Opens the device and reads the weights.
     pub(super) fn new(args: &DiffArgs) -> Result<Self> {
+        refuse_clips_of_dumps(args)?;
         let device = engines::open_device(&args.data.on)?;
         let (model, weights) = models::load_model(&args.model, &args.data.weights)?;
         // A dump cannot be run, so the truth comes from the default reference.
@@ -67,6 +73,7 @@ impl Plan {
             edge: !args.no_edge,
             device,
             python: (args.live.clone(), args.data.on.device),
+            names: Names::default(),
             batch: args.model.batch_size,
             layers: args.layer.clone(),
             inject: args.inject.clone(),
@@ -83,6 +90,32 @@ impl Plan {
         Ok(Plan { model, ..self.clone() })
     }
 
+    /// Whether one of the sides is a dump, which cannot be run again.
+    pub(super) fn recorded(&self) -> bool {
+        self.named_dump().is_some()
+    }
+
+    /// The dump that the flags for names are about: the candidate's, or else the reference's.
+    fn named_dump(&self) -> Option<&PathBuf> {
+        self.candidate.dump().or(self.reference.dump())
+    }
+
+    /// Reads the map of names, or proposes one. `folder` is that of the run.
+    pub(super) fn with_names(mut self, args: &NameArgs, folder: &Path) -> Result<Self> {
+        let clip = || match &self.input {
+            Some(source) => input::load(source, &self.model, self.batch).map(Some),
+            None => Ok(None),
+        };
+        let truth = || self.load(Precision::F64);
+        let captured = match &self.candidate {
+            Participant::Python(name) => Some(self.captured(name, args)?),
+            _ => None,
+        };
+        let dump = captured.as_ref().map(|(_, path)| path).or(self.named_dump());
+        self.names = args.resolve(dump, &self.model, truth, clip, folder)?;
+        Ok(self)
+    }
+
     pub(super) fn comparison(&self) -> Result<(Comparison, Sides)> {
         let model = &self.model;
         let batch = self.batch;
@@ -97,7 +130,11 @@ impl Plan {
             );
         }
         let open = |participant: &Participant| match participant {
-            Participant::Npz(path) => Dump::open(path, model, batch).map(Some),
+            Participant::Npz(path) => {
+                let named = self.named_dump() == Some(path);
+                let map = if named { self.names.map.clone() } else { NameMap::default() };
+                Dump::open_as(path, model, batch, &map).map(Some)
+            }
             _ => Ok(None),
         };
         let (recorded, reference) = (open(&self.candidate)?, open(&self.reference)?);
@@ -237,16 +274,46 @@ impl Plan {
     }
 
     fn python(&self, name: &LiveName, clip: &Tensor) -> Result<Live> {
+        Live::start(&self.recipe(name), clip)
+    }
+
+    fn recipe<'a>(&'a self, name: &'a LiveName) -> Recipe<'a> {
         let (args, device) = &self.python;
-        let recipe = Recipe {
+        Recipe {
             name,
             args,
             model: &self.model,
             weights: &self.weights,
             source: &self.source,
+            names: &self.names.map,
             device: device.to_string(),
-        };
-        Live::start(&recipe, clip)
+        }
+    }
+
+    /// A temporary folder and the dump in it of a live model, if names are to be proposed for its modules.
+    fn captured(&self, name: &LiveName, args: &NameArgs) -> Result<(TempDir, PathBuf)> {
+        let folder = tempfile::tempdir().context("a temporary folder cannot be created")?;
+        let path = folder.path().join(format!("{}.npz", name.function));
+        if args.suggest_map.is_some() {
+            let (clip, _) = self.clip(None, self.batch)?;
+            live::capture(&self.recipe(name), &clip, &path)?;
+        }
+        Ok((folder, path))
+    }
+}
+
+/// A dump holds one input, so that there is nothing to run the others on.
+fn refuse_clips_of_dumps(args: &DiffArgs) -> Result<()> {
+    let dump = [Some(&args.reference), args.candidate.as_ref()]
+        .into_iter()
+        .flatten()
+        .find(|side| side.dump().is_some());
+    match (dump, &args.clips.clips) {
+        (Some(dump), Some(_)) => bail!(
+            "--clips: {dump} is a dump, which cannot be run on other inputs; give an engine, or compare \
+             a dump of each input by itself"
+        ),
+        _ => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 //! arrays were read.
 
 use checkpoint::Source;
-use record::{DiffRecord, Verdict};
+use record::{ArrayState, DiffRecord, LedgerEntry, Verdict};
 use spec::Precision;
 
 use super::plan::Plan;
@@ -30,6 +30,8 @@ pub(super) fn remarks(
     if let Some(dump) = recorded.or(comparison.reference.as_ref()) {
         remarks.extend(of_dump(plan, dump, comparison.precision));
     }
+    remarks.extend(plan.names.remarks.iter().cloned());
+    remarks.extend(unknown_names(plan, &diff.ledger));
     remarks.extend(readings::in_words(&comparison.model, &measured.readings));
     if diff.verdict == Verdict::Diverged {
         remarks.extend(hints(plan, recorded.is_some()));
@@ -61,6 +63,17 @@ fn of_dump(plan: &Plan, dump: &Dump, precision: Precision) -> Option<String> {
         "the dump: batch {}, maps {}, {count} of {total} arrays hold {format} values, {judged}",
         dump.batch, dump.order
     ))
+}
+
+/// The flags that help if most names of a dump are unknown.
+fn unknown_names(plan: &Plan, ledger: &[LedgerEntry]) -> Option<String> {
+    let unknown =
+        ledger.iter().filter(|entry| entry.state == ArrayState::Unknown && entry.detail.is_none());
+    (unknown.count() * 2 > ledger.len() && plan.names.written.is_none()).then(|| {
+        "most names of the dump are unknown: --suggest-map matches its arrays by their values, and \
+         --map FILE takes your own list of names"
+            .to_owned()
+    })
 }
 
 /// A hint for a divergence: a dump is often compared with other weights than those of the port.

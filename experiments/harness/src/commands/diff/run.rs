@@ -4,27 +4,29 @@
 //! second, small comparison), `remarks` (what a reader must know to interpret the verdict).
 
 use anyhow::{Result, bail};
-use record::{Record, Stage, Verdict};
+use record::{Clips, Record, Stage, Verdict};
 
 use super::args::DiffArgs;
 use super::plan::{Plan, named};
 use super::table::table;
-use super::{edge, findings};
+use super::{answers, clips, edge, findings, repro};
 use crate::flags::Participant;
 use crate::machine::Started;
 use crate::outcome::Outcome;
 use crate::publish;
 use crate::{input, preprocessing, progress};
-use compare::{Comparison, Side};
+use compare::{Comparison, Measurements, Side};
 
 /// Compares, prints the table, and writes the record and the report.
 pub fn run(args: &DiffArgs) -> Result<Outcome> {
     let started = Started::now();
-    let plan = Plan::new(args)?;
-    let (mut comparison, sides) = plan.comparison()?;
-    let bar = progress::bar("comparing", comparison.steps());
-    let measured = comparison.measure(&|| bar.inc(1))?;
-    bar.finish_and_clear();
+    let folder = started.folder("diff");
+    let plan = Plan::new(args)?.with_names(&args.names, &folder)?;
+    let (mut comparison, mut sides) = plan.comparison()?;
+    if let Some(source) = &args.clips.clips {
+        sides.input = clips::in_words(&source.inputs()?);
+    }
+    let (measured, over_clips) = measure(args, &plan, &mut comparison)?;
     let input = comparison.model.input;
     let compared = |at: usize| at != input.0 && measured.layers[at].inherited.is_some();
     if !(0..measured.layers.len()).any(compared) {
@@ -36,6 +38,13 @@ pub fn run(args: &DiffArgs) -> Result<Outcome> {
     let steps = steps(&plan, &comparison)?;
     let run = started.finish(&comparison.model.config, sides);
     let mut diff = findings::findings(&plan, &mut comparison, &measured, steps, run)?;
+    if let Some(found) = over_clips {
+        diff.remarks.extend(clips::remarks(&found));
+        diff.clips = Some(found);
+    }
+    if let Some(folder) = &args.answers.repro {
+        repro::write(folder, &plan, &mut comparison, &measured, &diff)?;
+    }
     edge::add(&plan, &mut diff)?;
     if plan.candidate == plan.reference && plan.candidate.dump().is_none() {
         let name = named(&plan.candidate);
@@ -43,11 +52,32 @@ pub fn run(args: &DiffArgs) -> Result<Outcome> {
             "note: {name} is compared with itself, so a mistake that it makes cannot be detected"
         );
     }
+    answers::complete(&mut diff, &plan, args);
+    if let Some(path) = &args.answers.junit {
+        reports::write_junit(&diff, path)?;
+        eprintln!("junit {}", path.display());
+    }
     let (text, verdict) = (table(&diff), diff.verdict);
     let record = Record::Diff(Box::new(diff));
-    publish::publish(&record, &started.folder("diff"), &args.out)?;
-    publish::print(&text);
+    publish::publish(&record, &folder, &args.out)?;
+    publish::print_result(&text, &args.out);
     Ok(Outcome::of(verdict == Verdict::Pass))
+}
+
+/// Runs the comparison, with one input or with all those of `--clips`.
+fn measure(
+    args: &DiffArgs,
+    plan: &Plan,
+    comparison: &mut Comparison,
+) -> Result<(Measurements, Option<Clips>)> {
+    if let Some(source) = &args.clips.clips {
+        let found = clips::measure(comparison, plan, &source.inputs()?)?;
+        return Ok((found.worst, Some(found.clips)));
+    }
+    let bar = progress::bar("comparing", comparison.steps());
+    let measured = comparison.measure(&|| bar.inc(1))?;
+    bar.finish_and_clear();
+    Ok((measured, None))
 }
 
 /// The steps before the network, if the candidate's dump holds them and the input is a video.

@@ -57,7 +57,7 @@ pub fn run(args: &EvalArgs) -> Result<Outcome> {
     pictures(&videos, &mut record);
     let (text, passed) = (table(&record), record.verdict == Verdict::Pass);
     publish::publish(&Record::Eval(Box::new(record)), &folder, &args.report)?;
-    publish::print(&text);
+    publish::print_result(&text, &args.report);
     Ok(if passed { Outcome::Passed } else { Outcome::Failed })
 }
 

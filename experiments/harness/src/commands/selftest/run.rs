@@ -64,14 +64,14 @@ pub fn run(args: &SelftestArgs) -> Result<Outcome> {
         rows.push(row);
     }
     bar.finish_and_clear();
-    publish::print(&matrix::table(&rows));
+    publish::print_result(&matrix::table(&rows), &args.out);
     let mutations = mutations::run(args.mutations, args.seed, args.reference, device)?;
-    publish::print(&format!("\n{}", mutations::table(&mutations)));
+    publish::print_result(&format!("\n{}", mutations::table(&mutations)), &args.out);
     let noticed = mutations.iter().all(|mutation| mutation.passed.is_empty());
     let passed = noticed && matrix::passes(&rows, MIN_NAMED);
     let main = benches.main()?;
     if let Some(line) = elsewhere(&main.comparison.model, &plan) {
-        publish::print(&line);
+        publish::print_result(&line, &args.out);
     }
     let run = started.finish(&main.comparison.model.config, main.sides(args));
     let confusion = rows.iter().flat_map(Row::confusion).collect();

@@ -59,14 +59,15 @@ pub fn run(args: &TrainArgs) -> Result<Outcome> {
     publish::publish(&Record::Train(Box::new(record)), &folder, &args.report)?;
     eprintln!("model {}", model_file.display());
     if let Some(epoch) = last {
-        publish::print(&format!(
+        let line = format!(
             "validation accuracy {:.1} % ({} of {}), 95 % interval {:.1} to {:.1} %",
             100.0 * epoch.val.share(),
             epoch.val.hits,
             epoch.val.of,
             100.0 * epoch.val.low,
             100.0 * epoch.val.high
-        ));
+        );
+        publish::print_result(&line, &args.report);
     }
     Ok(if trained.finished { Outcome::Passed } else { Outcome::Failed })
 }

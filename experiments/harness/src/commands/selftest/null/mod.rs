@@ -59,7 +59,7 @@ pub fn run(args: &SelftestArgs, count: usize) -> Result<Outcome> {
     }
     bar.finish_and_clear();
     let record = record(args, &tally, alarms, &started);
-    publish::print(&table(&record));
+    publish::print_result(&table(&record), &args.out);
     let passed = alarms == 0;
     publish::publish(&Record::Null(Box::new(record)), &started.folder("null"), &args.out)?;
     Ok(if passed { Outcome::Passed } else { Outcome::Failed })

@@ -1,0 +1,233 @@
+//! Proposes which module each array of a dump shows, whatever the arrays are called.
+//!
+//! Names that are known count first. The others are matched by value: every array is correlated with
+//! the truth at every module of its shape, on the clip of the dump. Correlations ignore factors and
+//! offsets, so that an array with a small mistake is still found. Behind a large mistake the network
+//! and its port have nothing in common, so the truth is fed the arrays that are matched already, as
+//! often as this finds more. An array that correlates with nothing is a mistake itself, or no output of
+//! a module. Its neighbours in the file's order suggest a module for it, and the modules that read it
+//! confirm it: they agree if they are fed this array and do not if they are fed the truth. What is
+//! then still open is left to the user.
+//!
+//! Reading order: `sample` (what is kept of an array), `arrays` (reading the file), `targets` (what an
+//! array may show, and the correlations), `align` and `order` (pairs by order), this file (the passes),
+//! `confirm` (what the readers say), `text` (the map as a file).
+
+mod align;
+mod arrays;
+mod confirm;
+mod order;
+mod sample;
+mod targets;
+mod text;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Result;
+use spec::{Engine, Model, ModuleId, Tensor};
+
+use crate::dump::NameMap;
+use crate::faults::ModelGraph;
+use arrays::Arrays;
+use order::Ranking;
+use targets::{Clear, Scores, Target};
+
+/// How often the truth is run at most to find more matches.
+const PASSES: usize = 8;
+
+/// A match with this correlation is kept even if a later pass does not confirm it.
+const CERTAIN: f64 = 0.9999;
+
+/// A proposal for all arrays of a dump.
+#[derive(Debug)]
+pub struct Suggestion {
+    /// One entry for each array, in the file's order.
+    pub entries: Vec<Entry>,
+    /// How many times the truth was run.
+    pub passes: usize,
+}
+
+/// The proposal for one array.
+#[derive(Debug)]
+pub struct Entry {
+    /// Name of the array.
+    pub array: String,
+    /// Shape of the array in the file.
+    pub shape: Vec<usize>,
+    /// The modules that it shows, by their names; empty if it shows none or if that is open.
+    pub modules: Vec<String>,
+    /// How that was found out.
+    pub how: How,
+    /// The reason, or what is known, for the comment in the map.
+    pub why: String,
+}
+
+/// How an entry was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// By the array's name or the user's map.
+    Name,
+    /// By the array's values.
+    Value,
+    /// By its place between others; the modules after it confirm it.
+    Order,
+    /// It shows no module.
+    Nothing,
+    /// Not decided: the user has to say it.
+    Open,
+}
+
+impl Suggestion {
+    /// The number of arrays that were found in this way.
+    pub fn count(&self, how: How) -> usize {
+        self.entries.iter().filter(|entry| entry.how == how).count()
+    }
+
+    /// The proposal as a map of names.
+    pub fn map(&self) -> NameMap {
+        let mut map = NameMap::default();
+        for entry in self.entries.iter().filter(|entry| entry.how != How::Open) {
+            map.add(&entry.array, &entry.modules);
+        }
+        map
+    }
+}
+
+/// Matches the arrays of a dump with the modules of a model. `truth` computes the truth, `map` is what
+/// the user has said, and `clip` is the clip that the user has named, if it is not in the dump.
+///
+/// # Errors
+///
+/// If the file cannot be read, no array is the clip, or the engine fails.
+pub fn suggest(
+    truth: &mut dyn Engine,
+    model: &Model,
+    path: &Path,
+    map: &NameMap,
+    clip: Option<&Tensor>,
+) -> Result<Suggestion> {
+    let arrays = Arrays::read(path, model, map, clip)?;
+    let mut search = Search {
+        truth,
+        model,
+        graph: ModelGraph::new(model),
+        targets: Target::all(model),
+        arrays,
+        passes: 0,
+    };
+    let rankings = order::rankings(&search.arrays);
+    let mut best: Option<Found> = None;
+    for ranking in rankings {
+        let found = search.fixed_point(&ranking)?;
+        let all = found.clear.len() * 10 >= search.open() * 9;
+        if best.as_ref().is_none_or(|best| found.clear.len() > best.clear.len()) {
+            best = Some(found);
+        }
+        if all {
+            break;
+        }
+    }
+    let found = best.unwrap_or_default();
+    let found = search.confirm(found)?;
+    Ok(Suggestion { entries: text::entries(&search, &found), passes: search.passes })
+}
+
+/// The matches of a search.
+#[derive(Default)]
+struct Found {
+    /// What arrays show by their values, by index of the array.
+    clear: BTreeMap<usize, Clear>,
+    /// Pairs by order: array to module.
+    ordered: BTreeMap<usize, Ordered>,
+    /// The correlations of the last pass.
+    scores: Option<Scores>,
+}
+
+/// A pair by order.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Ordered {
+    module: ModuleId,
+    /// As many arrays as modules of this shape lie between the neighbours.
+    complete: bool,
+    /// The neighbours: modules of matched arrays.
+    between: [Option<ModuleId>; 2],
+    /// What the modules that read it say.
+    confirmed: bool,
+}
+
+/// A search for the modules of a dump's arrays.
+struct Search<'a> {
+    truth: &'a mut dyn Engine,
+    model: &'a Model,
+    graph: ModelGraph<'a>,
+    targets: Vec<Target>,
+    arrays: Arrays,
+    passes: usize,
+}
+
+impl Search<'_> {
+    /// The number of arrays that names do not decide.
+    fn open(&self) -> usize {
+        self.arrays.items.iter().filter(|item| item.is_open()).count()
+    }
+
+    fn scores(&mut self, fed: &[(ModuleId, usize)]) -> Result<Scores> {
+        self.passes += 1;
+        Scores::measure(self.truth, self.model, &self.arrays, &self.targets, fed)
+    }
+
+    /// Matches by value and by this order until nothing changes.
+    fn fixed_point(&mut self, ranking: &Ranking) -> Result<Found> {
+        let mut found = Found::default();
+        for _ in 0..PASSES {
+            let scores = self.scores(&self.fed(&found, true))?;
+            let mut clear = self.clear(&scores);
+            for (array, old) in &found.clear {
+                if old.score >= CERTAIN {
+                    clear.entry(*array).or_insert(*old);
+                }
+            }
+            let ordered = order::pair(self, ranking, &clear, &scores);
+            let target = |all: &BTreeMap<usize, Clear>| -> Vec<(usize, Target)> {
+                all.iter().map(|(array, clear)| (*array, clear.target)).collect()
+            };
+            let settled = target(&clear) == target(&found.clear) && ordered == found.ordered;
+            found = Found { clear, ordered, scores: Some(scores) };
+            if settled {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// What the values of the open arrays decide.
+    fn clear(&self, scores: &Scores) -> BTreeMap<usize, Clear> {
+        let open = self.arrays.items.iter().enumerate().filter(|(_, item)| item.is_open());
+        open.filter_map(|(array, _)| Some((array, scores.clear(array)?))).collect()
+    }
+
+    /// The modules at which the truth is fed, each with the array.
+    fn fed(&self, found: &Found, with_ordered: bool) -> Vec<(ModuleId, usize)> {
+        let mut fed: BTreeMap<ModuleId, usize> = BTreeMap::new();
+        let finite = |array: &usize| {
+            let samples = &self.arrays.items[*array].samples;
+            !samples.is_empty() && samples.values().all(sample::Sample::is_finite)
+        };
+        let known = self.arrays.items.iter().enumerate();
+        let known = known.filter_map(|(array, item)| Some((*item.known.first()?, array)));
+        let clear = found.clear.iter().filter_map(|(array, clear)| match clear.target {
+            // The value after the ReLU may be fed before it, too; a sum may not.
+            Target::Module(id) | Target::AfterRelu(id) => Some((id, *array)),
+            Target::Sum(..) => None,
+        });
+        let ordered = found.ordered.iter().map(|(array, pair)| (pair.module, *array));
+        let ordered = ordered.filter(|_| with_ordered);
+        for (id, array) in known.chain(clear).chain(ordered) {
+            if id != self.model.input && finite(&array) {
+                fed.entry(id).or_insert(array);
+            }
+        }
+        fed.into_iter().collect()
+    }
+}

@@ -1,0 +1,196 @@
+//! The answers for programs: the sentence that explains the verdict, and the command to run next.
+
+use record::{ArrayState, DiffRecord, LayerVerdict, Verdict};
+
+use super::args::DiffArgs;
+use super::plan::Plan;
+
+/// Fills in `explanation` and `next`.
+pub(super) fn complete(diff: &mut DiffRecord, plan: &Plan, args: &DiffArgs) {
+    diff.explanation = explanation(diff);
+    let command = CommandLine(diff.run.command.clone());
+    diff.next = next(diff, plan, args, command).map(|command| command.in_words());
+}
+
+fn explanation(diff: &DiffRecord) -> Option<String> {
+    match diff.verdict {
+        Verdict::Pass => None,
+        Verdict::Diverged => {
+            let culprit = diff.culprit.as_ref()?;
+            let mistake = culprit.explanation.as_ref().map(|text| format!(" {text}"));
+            Some(format!("{}.{}", capital(&culprit.text), mistake.unwrap_or_default()))
+        }
+        Verdict::Incomplete => Some(incomplete(diff)),
+    }
+}
+
+fn incomplete(diff: &DiffRecord) -> String {
+    let missing = diff.layers.iter().filter(|l| l.verdict == LayerVerdict::NotCompared);
+    let missing: Vec<&str> = missing.map(|layer| layer.name.as_str()).collect();
+    let arrays = |state: ArrayState| {
+        let found = diff.ledger.iter().filter(|entry| entry.state == state);
+        found.filter(|entry| state == ArrayState::Refused || entry.detail.is_none()).count()
+    };
+    let mut parts = vec![];
+    if let [first, ..] = missing[..] {
+        parts.push(format!("{} layers were not compared, the first is {first}", missing.len()));
+    }
+    let counts = [
+        (ArrayState::Refused, "arrays were refused"),
+        (ArrayState::Unknown, "arrays have unknown names"),
+    ];
+    for (state, words) in counts {
+        if arrays(state) > 0 {
+            parts.push(format!("{} {words}", arrays(state)));
+        }
+    }
+    format!("Not everything was compared: {}.", parts.join("; "))
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
+}
+
+/// The command to run next; `None` if nothing is left to do.
+fn next(
+    diff: &DiffRecord,
+    plan: &Plan,
+    args: &DiffArgs,
+    command: CommandLine,
+) -> Option<CommandLine> {
+    match diff.verdict {
+        Verdict::Diverged => Some(after_divergence(diff, plan, args, command)),
+        Verdict::Incomplete => Some(after_incomplete(diff, plan, args, command)),
+        Verdict::Pass => after_pass(diff, plan, args, command),
+    }
+}
+
+/// The smallest reproduction, if one layer introduces the error; else the comparison that tells more.
+fn after_divergence(
+    diff: &DiffRecord,
+    plan: &Plan,
+    args: &DiffArgs,
+    command: CommandLine,
+) -> CommandLine {
+    let layer = diff.layers.iter().find(|l| l.verdict == LayerVerdict::Diverged);
+    let only_edge = layer.is_none() && diff.edge.as_ref().is_some_and(|e| e.culprit.is_some());
+    match (&args.answers.repro, layer) {
+        (Some(folder), Some(_)) => {
+            let check = folder.join("check.py").display().to_string();
+            CommandLine(vec!["python3".to_owned(), check])
+        }
+        (None, Some(_)) => command.with("--repro", "repro"),
+        _ if only_edge => {
+            let [height, width] = diff.edge.as_ref().map_or([0, 0], |edge| edge.size);
+            command.with("--size", &format!("{height}x{width}")).without("--input")
+        }
+        _ if diff.culprit.is_some() && plan.recorded() => command,
+        _ => command.with("--clips", "8").without("--input"),
+    }
+}
+
+fn after_incomplete(
+    diff: &DiffRecord,
+    plan: &Plan,
+    args: &DiffArgs,
+    command: CommandLine,
+) -> CommandLine {
+    let unknown = diff.ledger.iter().any(|e| e.state == ArrayState::Unknown && e.detail.is_none());
+    match &plan.names.written {
+        Some(map) if plan.names.open > 0 => {
+            command.without("--suggest-map").with("--map", &map.display().to_string())
+        }
+        None if unknown => command.with("--suggest-map", "names.map"),
+        _ if !args.layer.is_empty() => command.without("--layer"),
+        _ => command,
+    }
+}
+
+fn after_pass(
+    diff: &DiffRecord,
+    plan: &Plan,
+    args: &DiffArgs,
+    command: CommandLine,
+) -> Option<CommandLine> {
+    if !args.layer.is_empty() {
+        return Some(command.without("--layer"));
+    }
+    let untested = diff.not_exercised.iter().find(|m| !m.at_edge && m.try_size.is_some());
+    match untested.and_then(|mistake| mistake.try_size.as_ref()) {
+        Some(size) if plan.recorded() => {
+            let command = command.with("--candidate", "npz:SECOND.npz").with("--size", size);
+            Some(command.without("--input"))
+        }
+        Some(size) => Some(command.with("--size", size).without("--input")),
+        None if !plan.recorded() && args.clips.clips.is_none() => {
+            Some(command.without("--input").with("--clips", "8"))
+        }
+        None => None,
+    }
+}
+
+/// The words of a command.
+struct CommandLine(Vec<String>);
+
+impl CommandLine {
+    /// The command without a flag and its value.
+    fn without(self, flag: &str) -> Self {
+        let mut words = vec![];
+        let mut rest = self.0.into_iter().peekable();
+        while let Some(word) = rest.next() {
+            if word == flag {
+                rest.next_if(|value| !value.starts_with("--"));
+            } else if !word.starts_with(&format!("{flag}=")) {
+                words.push(word);
+            }
+        }
+        CommandLine(words)
+    }
+
+    /// The command with this value of a flag.
+    fn with(self, flag: &str, value: &str) -> Self {
+        let mut command = self.without(flag);
+        command.0.extend([flag.to_owned(), value.to_owned()]);
+        command
+    }
+
+    /// The command for a shell.
+    fn in_words(&self) -> String {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+        let quoted = self.0.iter().map(|word| match !word.is_empty() && word.chars().all(plain) {
+            true => word.clone(),
+            false => format!("'{}'", word.replace('\'', "'\\''")),
+        });
+        quoted.collect::<Vec<_>>().join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str) -> CommandLine {
+        CommandLine(text.split(' ').map(str::to_owned).collect())
+    }
+
+    #[test]
+    fn flags_are_replaced_and_added() {
+        let command = "harness diff --size 64 --suggest-map --map=a";
+        assert_eq!(
+            line(command).with("--size", "57x65").in_words(),
+            "harness diff --suggest-map --map=a --size 57x65"
+        );
+        assert_eq!(
+            line(command).without("--map").in_words(),
+            "harness diff --size 64 --suggest-map"
+        );
+        assert_eq!(line(command).without("--suggest-map").0.len(), 5);
+    }
+
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        let command = CommandLine(vec!["a b".to_owned(), "it's".to_owned(), String::new()]);
+        assert_eq!(command.in_words(), "'a b' 'it'\\''s' ''");
+    }
+}
