@@ -99,7 +99,7 @@ impl NameMap {
     /// # Errors
     ///
     /// If a line with `*` gives a name that no module has.
-    pub(crate) fn meanings(&self, model: &Model, array: &str) -> Result<Option<Vec<Meaning>>> {
+    pub fn meanings(&self, model: &Model, array: &str) -> Result<Option<Vec<Meaning>>> {
         let exact: Vec<&Line> = self.lines.iter().filter(|line| line.is(array)).collect();
         let glob = || self.lines.iter().find_map(|line| Some((line, line.captured(array)?)));
         let mut found = vec![];

@@ -45,6 +45,7 @@ use anyhow::{Result, bail};
 use spec::{Model, ModuleId, Precision, Tensor};
 
 use chain::{Reading, Through};
+
 pub use layout::Order;
 pub use ledger::{Closing, Fate, ledger, summary};
 pub use map::NameMap;

@@ -62,14 +62,8 @@ def capture(model: Any, clip: NDArray[np.floating[Any]] | None = None, *, layout
     with restoring(model):
         wrapped = program.wrapped(model, "capture")
         given = program.laid_out(clip, layout or program.fitting_layout(wrapped, clip))
-        outputs: dict[str, list[Any]] = {}
-
-        def visit(name: str, output: Any) -> None:
-            outputs.setdefault(name, []).append(np.array(wrapped.array(output)) if wrapped.is_array(output) else None)
-
-        logits = wrapped.array(program.checked(wrapped, wrapped.forward(given, visit)))
-    single = {name: calls[0] for name, calls in outputs.items() if len(calls) == 1 and calls[0] is not None}
-    return Dump({"input": clip, "logits": np.array(logits), **single})
+        outputs, logits = program.outputs_of(wrapped, given)
+    return Dump({"input": clip, "logits": logits, **outputs})
 
 
 class restoring:

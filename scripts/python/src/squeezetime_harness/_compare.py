@@ -6,12 +6,14 @@ process, which has the model. So the model is observed and fed exactly as `--can
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
+import selectors
 import socket
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,14 +146,24 @@ class _Session:
             self.wrapped = program.wrapped(model, "compare")
         except program.Failure as failure:
             raise HarnessError(str(failure)) from None
-        self.name = type(model[0] if isinstance(model, tuple) else model).__name__
 
-    def serve(self, connection: socket.socket) -> None:
+    def serve(self, server: socket.socket, running: Callable[[], bool]) -> None:
+        """Answers until the harness ends. It may have several connections, and speaks on one at a time."""
         channel, program = live("harness_channel"), live("harness_live")
-        with connection.makefile("rb") as reader, connection.makefile("wb") as writer:
-            messages = channel.Channel(reader, writer)
-            answers = program.Live(messages, "", self.wrapped)
-            channel.serve(answers.handle, messages)
+        with selectors.DefaultSelector() as ready, contextlib.ExitStack() as stack:
+            ready.register(server, selectors.EVENT_READ)
+            while running():
+                for key, _ in ready.select(timeout=0.1):
+                    if key.data is None:
+                        connection = stack.enter_context(server.accept()[0])
+                        reader = stack.enter_context(connection.makefile("rb"))
+                        messages = channel.Channel(reader, stack.enter_context(connection.makefile("wb")))
+                        answers = program.Live(messages, "", self.wrapped)
+                        ready.register(connection, selectors.EVENT_READ, (answers, messages))
+                    else:
+                        answers, messages = key.data
+                        if not channel.serve_one(answers.handle, messages):
+                            ready.unregister(key.fileobj)
 
 
 def _candidate(model: Any, folder: Path) -> str:
@@ -191,18 +203,11 @@ def _run(arguments: list[str], session: _Session | None, folder: Path) -> tuple[
         if session is not None:
             server.bind(str(address))
             server.listen()
-            server.settimeout(0.1)
             environment["HARNESS_LIVE_SOCKET"] = str(address)
         process = subprocess.Popen([binary, "diff", *arguments], stdout=out, stderr=err, env=environment)
         try:
-            while session is not None and process.poll() is None:
-                try:
-                    connection, _ = server.accept()
-                except TimeoutError:
-                    continue
-                connection.settimeout(None)
-                with connection:
-                    session.serve(connection)
+            if session is not None:
+                session.serve(server, lambda: process.poll() is None)
             code = process.wait()
         except BaseException:
             process.kill()

@@ -56,8 +56,8 @@ impl NameArgs {
         let Some(dump) = dump else {
             return match self.given() {
                 Some(flag) => bail!(
-                    "{flag}: neither side is a dump, and only dumps have names; give npz:FILE as \
-                     --candidate"
+                    "{flag}: neither side is a dump or a live model, and only these have names of their own; give \
+                     npz:FILE or python:FILE:FUNCTION as --candidate"
                 ),
                 None => Ok(Names::default()),
             };

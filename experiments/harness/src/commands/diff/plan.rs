@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use checkpoint::{Source, Weights};
 use spec::{Config, Engine, Model, Precision, Tensor};
+use tempfile::TempDir;
 
 use super::args::DiffArgs;
 use super::names::{NameArgs, Names};
-use crate::engines::live::{Live, Recipe};
+use crate::engines::live::{self, Live, Recipe};
 use crate::engines::{self, Device};
 use crate::flags::{DeviceName, EngineName, InputSource, LiveArgs, LiveName, Participant};
 use crate::machine::Sides;
@@ -106,7 +107,12 @@ impl Plan {
             None => Ok(None),
         };
         let truth = || self.load(Precision::F64);
-        self.names = args.resolve(self.named_dump(), &self.model, truth, clip, folder)?;
+        let captured = match &self.candidate {
+            Participant::Python(name) => Some(self.captured(name, args)?),
+            _ => None,
+        };
+        let dump = captured.as_ref().map(|(_, path)| path).or(self.named_dump());
+        self.names = args.resolve(dump, &self.model, truth, clip, folder)?;
         Ok(self)
     }
 
@@ -292,16 +298,31 @@ impl Plan {
     }
 
     fn python(&self, name: &LiveName, clip: &Tensor) -> Result<Live> {
+        Live::start(&self.recipe(name), clip)
+    }
+
+    fn recipe<'a>(&'a self, name: &'a LiveName) -> Recipe<'a> {
         let (args, device) = &self.python;
-        let recipe = Recipe {
+        Recipe {
             name,
             args,
             model: &self.model,
             weights: &self.weights,
             source: &self.source,
+            names: &self.names.map,
             device: device.to_string(),
-        };
-        Live::start(&recipe, clip)
+        }
+    }
+
+    /// A temporary folder and the dump in it of a live model, if names are to be proposed for its modules.
+    fn captured(&self, name: &LiveName, args: &NameArgs) -> Result<(TempDir, PathBuf)> {
+        let folder = tempfile::tempdir().context("a temporary folder cannot be created")?;
+        let path = folder.path().join(format!("{}.npz", name.function));
+        if args.suggest_map.is_some() {
+            let (clip, _) = self.clip(None, self.batch)?;
+            live::capture(&self.recipe(name), &clip, &path)?;
+        }
+        Ok((folder, path))
     }
 }
 

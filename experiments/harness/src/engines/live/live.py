@@ -89,7 +89,17 @@ class Live:
         import numpy as np
 
         with open(head["path"], "wb") as file:
-            np.savez(file, **self.model.state())
+            np.savez(file, **{official(name, head.get("names", {})): value for name, value in self.model.state().items()})
+        return {}
+
+    def on_capture(self, head, clip):
+        """Writes a dump with the outputs of the modules that run once."""
+        import numpy as np
+
+        given = laid_out(clip, head["layout"] or fitting_layout(self.model, clip))
+        outputs, output = outputs_of(self.model, given)
+        with open(head["path"], "wb") as file:
+            np.savez(file, **outputs, input=clip, logits=output)
         return {}
 
     def on_probe(self, head, clip):
@@ -146,6 +156,29 @@ class Live:
         except Stopped:
             return {"kind": "stopped"}
         return {"kind": "done"}, [self.model.array(output)]
+
+
+def outputs_of(model, given):
+    """The outputs of the modules that run once, in the order in which they run, and that of the model, as arrays."""
+    import numpy as np
+
+    seen = {}
+
+    def visit(name, output):
+        seen.setdefault(name, []).append(np.array(model.array(output)) if model.is_array(output) else None)
+
+    output = np.array(model.array(checked(model, model.forward(given, visit))))
+    return {name: calls[0] for name, calls in seen.items() if len(calls) == 1 and calls[0] is not None}, output
+
+
+def official(name, modules):
+    """The name of a tensor of the state dict, with the module in it named as the harness does."""
+    collection, slash, rest = name.partition("/") if name.startswith(("params/", "batch_stats/")) else ("", "", name)
+    for separator in ("/", "."):
+        module, found, leaf = rest.rpartition(separator)
+        if found and module in modules:
+            return f"{collection}{slash}{modules[module]}{separator}{leaf}"
+    return name
 
 
 def fitting_layout(model, clip):

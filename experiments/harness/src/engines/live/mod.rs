@@ -10,12 +10,12 @@
 mod probe;
 mod state;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use checkpoint::{OutFormat, Source, Weights};
-use compare::dump::Order;
+use compare::dump::{NameMap, Order};
 use serde_json::{Value, json};
 use spec::{Engine, EngineError, Flow, Model, ModuleId, Precision, Tap, Tensor};
 
@@ -48,6 +48,8 @@ pub struct Recipe<'a> {
     pub weights: &'a Weights,
     /// Where these weights come from.
     pub source: &'a Source,
+    /// What the user says about the names of its modules.
+    pub names: &'a NameMap,
     /// The device, as on the command line.
     pub device: String,
 }
@@ -73,21 +75,19 @@ impl Live {
     /// If Python, the program or the function fails, if the model has other weights or another shape than
     /// expected, or if none of its modules is known.
     pub fn start(recipe: &Recipe<'_>, clip: &Tensor) -> Result<Live> {
-        let Recipe { name, args, model, .. } = recipe;
-        let mut worker = Worker::start(Program {
-            name: printable(&name.to_string()),
-            python: find_python(args.python.as_deref())?,
-            files: &FILES,
-            arguments: vec![name.file.clone().into_os_string()],
-            environment: vec![],
-            patience: args.patience,
-            max_bytes: MAX_BYTES,
-        })?;
+        let Recipe { name, model, .. } = recipe;
         let folder = tempfile::tempdir().context("a temporary folder cannot be created")?;
-        let made = recipe.make(&mut worker, folder.path().join("formula.pth"))?;
-        let weights = state::compare(recipe, &mut worker, &folder.path().join("state.npz"))?;
+        let (mut worker, made) = recipe.make(folder.path())?;
+        let path = folder.path().join("state.npz");
+        // Parameters of modules with names of their own are known after the modules are.
+        let first = recipe.names.is_empty();
+        let mut weights =
+            if first { state::compare(recipe, &mut worker, &[], &path)? } else { None };
         let Probed { shown, channels_last, precision, notes } =
             probe::probe(recipe, &mut worker, clip, made.text("precision"))?;
+        if !first {
+            weights = state::compare(recipe, &mut worker, &shown, &path)?;
+        }
         let called = printable(made.text("called"));
         let (framework, device) = (made.text("framework"), made.text("device"));
         let description =
@@ -174,9 +174,35 @@ impl Live {
     }
 }
 
+/// Writes a dump of a live model on this clip, with the names that it has.
+///
+/// # Errors
+///
+/// If Python, the program or the function fails.
+pub fn capture(recipe: &Recipe<'_>, clip: &Tensor, path: &Path) -> Result<()> {
+    let folder = tempfile::tempdir().context("a temporary folder cannot be created")?;
+    let (mut worker, _) = recipe.make(folder.path())?;
+    let ask = json!({"kind": "capture", "layout": recipe.args.layout, "path": path});
+    worker.ask(&ask, &[clip]).map(drop)
+}
+
 impl Recipe<'_> {
-    /// Lets Python call the function.
-    fn make(&self, worker: &mut Worker, formula: PathBuf) -> Result<Message> {
+    /// Starts Python and lets it call the function.
+    fn make(&self, folder: &Path) -> Result<(Worker, Message)> {
+        let mut worker = Worker::start(Program {
+            name: printable(&self.name.to_string()),
+            python: find_python(self.args.python.as_deref())?,
+            files: &FILES,
+            arguments: vec![self.name.file.clone().into_os_string()],
+            environment: vec![],
+            patience: self.args.patience,
+            max_bytes: MAX_BYTES,
+        })?;
+        let made = self.called(&mut worker, folder.join("formula.pth"))?;
+        Ok((worker, made))
+    }
+
+    fn called(&self, worker: &mut Worker, formula: PathBuf) -> Result<Message> {
         let path = match self.source {
             Source::File { path, .. } => Some(std::path::absolute(path)?),
             Source::Formula(_) => None,

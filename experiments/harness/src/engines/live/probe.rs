@@ -65,7 +65,8 @@ pub fn probe(
     // The names are printed.
     answer.modules.iter_mut().for_each(|seen| seen.name = printable(&seen.name));
     let batch = clip.shape[0];
-    let mut found = matched(model, &answer.modules);
+    let meanings = meanings(recipe, &answer.modules)?;
+    let mut found = matched(model, &answer.modules, &meanings);
     let arrays = found
         .iter()
         .filter_map(|(id, seen)| Some((*id, seen.shape.as_deref()?, seen.name.as_str())));
@@ -79,7 +80,7 @@ pub fn probe(
             misfits.len() - 1
         )
     }));
-    notes.extend(unseen(model, &answer.modules));
+    notes.extend(unseen(&answer.modules, &meanings));
     let formats = found.values().filter_map(|seen| seen.dtype.as_deref()).map(precision_of);
     let of_weights = weights_precision.parse().unwrap_or(Precision::F32);
     let precision = formats.fold(of_weights, coarser);
@@ -87,14 +88,30 @@ pub fn probe(
     Ok(Probed { shown: shown.collect(), channels_last, precision, notes })
 }
 
+/// What each module of the port means: what the user's map says, or else its name. A module that shows several
+/// of ours is taken for the last one, since a live module is fed only once.
+fn meanings(recipe: &Recipe<'_>, modules: &[Seen]) -> Result<Vec<Meaning>> {
+    let meaning = |seen: &Seen| {
+        let mapped = recipe.names.meanings(recipe.model, &seen.name)?;
+        let last = mapped.and_then(|all| all.into_iter().max_by_key(|meaning| meaning.module()));
+        Ok(last.unwrap_or_else(|| meaning(recipe.model, &seen.name)))
+    };
+    modules.iter().map(meaning).collect()
+}
+
 /// The port's modules by ours. The output of a container is that of its last member, where the port has no
 /// module for that member itself.
-fn matched<'a>(model: &Model, modules: &'a [Seen]) -> BTreeMap<ModuleId, &'a Seen> {
+fn matched<'a>(
+    model: &Model,
+    modules: &'a [Seen],
+    meanings: &[Meaning],
+) -> BTreeMap<ModuleId, &'a Seen> {
     let mut found: BTreeMap<ModuleId, &Seen> = BTreeMap::new();
     for exact in [true, false] {
-        for seen in modules.iter().filter(|seen| seen.calls == 1 && seen.shape.is_some()) {
-            let id = match (meaning(model, &seen.name), exact) {
-                (Meaning::Module(id), true) | (Meaning::Container(id), false) => id,
+        let once = |seen: &Seen| seen.calls == 1 && seen.shape.is_some();
+        for (seen, meaning) in modules.iter().zip(meanings).filter(|(seen, _)| once(seen)) {
+            let id = match (meaning, exact) {
+                (Meaning::Module(id), true) | (Meaning::Container(id), false) => *id,
                 _ => continue,
             };
             // The output is shown as the model returns it, with all that follows its last module.
@@ -150,7 +167,7 @@ fn check(
         let first = answer.modules.first().map_or("it has no modules", |seen| &seen.name);
         bail!(
             "{name}: none of the {} modules that the model ran has a name that is known (first: {first}); \
-             name them as `harness info` does",
+             --suggest-map matches them by their values, or name them as `harness info` does",
             answer.modules.len()
         );
     }
@@ -182,8 +199,9 @@ fn told(answer: &Answer) -> Vec<String> {
 
 /// What is said of the modules of ours that have no single output: because they run several times, or because
 /// what they return is not one array, as within `jit` or `remat`.
-fn unseen(model: &Model, modules: &[Seen]) -> Vec<String> {
-    let ours = |seen: &&Seen| matches!(meaning(model, &seen.name), Meaning::Module(_));
+fn unseen(modules: &[Seen], meanings: &[Meaning]) -> Vec<String> {
+    let known = modules.iter().zip(meanings).filter(|(_, m)| matches!(m, Meaning::Module(_)));
+    let known: Vec<&Seen> = known.map(|(seen, _)| seen).collect();
     let kinds: [(&str, fn(&Seen) -> bool); 2] = [
         ("run several times", |seen| seen.calls > 1),
         ("do not return one array that can be read", |seen| {
@@ -191,7 +209,7 @@ fn unseen(model: &Model, modules: &[Seen]) -> Vec<String> {
         }),
     ];
     let said = kinds.into_iter().filter_map(|(what, is)| {
-        let found: Vec<&Seen> = modules.iter().filter(ours).filter(|seen| is(seen)).collect();
+        let found: Vec<&&Seen> = known.iter().filter(|seen| is(seen)).collect();
         let first = &found.first()?.name;
         let count = found.len();
         Some(format!(

@@ -1,5 +1,6 @@
 //! Whether a live model has the weights that it is compared with.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -8,16 +9,26 @@ use serde_json::json;
 use spec::{Precision, Tensor, relative_l2};
 
 use super::Recipe;
+use super::probe::Shown;
 use crate::engines::worker::Worker;
 
 /// Compares the weights of the live model with those of the comparison. Returns a remark on what differs, or
-/// on why nothing could be compared.
+/// on why nothing could be compared. `shown` are the modules with names of their own; otherwise the names of the
+/// weights are known by themselves.
 ///
 /// # Errors
 ///
 /// If more than half of the tensors differ: then the comparison would be one of two sets of weights.
-pub fn compare(recipe: &Recipe<'_>, worker: &mut Worker, path: &Path) -> Result<Option<String>> {
-    worker.ask(&json!({"kind": "state", "path": path}), &[])?;
+pub fn compare(
+    recipe: &Recipe<'_>,
+    worker: &mut Worker,
+    shown: &[Shown],
+    path: &Path,
+) -> Result<Option<String>> {
+    let ours = |shown: &Shown| recipe.model.module(shown.id).name.clone();
+    let names: BTreeMap<&str, String> =
+        shown.iter().map(|shown| (shown.name.as_str(), ours(shown))).collect();
+    worker.ask(&json!({"kind": "state", "path": path, "names": names}), &[])?;
     let bytes = std::fs::read(path).context("the weights of the live model cannot be read")?;
     // Its names are those of any checkpoint, with `state dict` in place of the file in messages.
     let specs = recipe.model.parameters();

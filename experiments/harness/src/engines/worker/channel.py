@@ -87,12 +87,21 @@ def serve(handle, channel, files=()):
 
     `handle` returns a JSON object, or a pair of one and a list of arrays, or None if it has answered itself.
     """
-    while (message := channel.receive()) is not None:
-        try:
-            answer = handle(*message)
-        except Failure as failure:
-            answer = {"error": str(failure)}
-        except (SystemExit, Exception) as error:
-            answer = {"error": in_words(error, files)}
-        if answer is not None:
-            channel.send(*(answer if isinstance(answer, tuple) else (answer,)))
+    while serve_one(handle, channel, files):
+        pass
+
+
+def serve_one(handle, channel, files=()):
+    """Answers one message; false if there is none, because the harness has ended."""
+    message = channel.receive()
+    if message is None:
+        return False
+    try:
+        answer = handle(*message)
+    except Failure as failure:
+        answer = {"error": str(failure)}
+    except (SystemExit, Exception) as error:
+        answer = {"error": in_words(error, files)}
+    if answer is not None:
+        channel.send(*(answer if isinstance(answer, tuple) else (answer,)))
+    return True
