@@ -74,8 +74,7 @@ fn the_schema_is_printed() {
     let run = h.run(&["schema"]).code(0);
     let schema: Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!(schema["$id"], "urn:squeezetime-harness:record:1");
-    let published =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../reports/record/schema.json");
+    let published = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../reports/record/schema.json");
     assert_eq!(std::fs::read_to_string(published).unwrap(), run.stdout);
 }
 

@@ -53,7 +53,8 @@ fn a_folder_of_videos_gives_an_input_for_each() {
     let fixed = ["eval", "mini", "--videos", "2", "--protocol", "val", "--engine", "scalar"];
     let data = h.path("videos");
     h.run(&[&fixed[..], &["--part", "test", "--data", &data, "--out", &h.path("eval")]].concat());
-    let found = std::process::Command::new("find").args([&data, "-name", "*.mp4"]).output().unwrap();
+    let found =
+        std::process::Command::new("find").args([&data, "-name", "*.mp4"]).output().unwrap();
     let found = String::from_utf8(found.stdout).unwrap();
     let some: Vec<&str> = found.lines().take(2).collect();
     assert_eq!(some.len(), 2, "eval mini makes its videos in {data}");

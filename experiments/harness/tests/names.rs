@@ -17,7 +17,8 @@ fn arrays(h: &Harness, more: &[&str]) -> Vec<(String, ArrayD<f32>)> {
     h.run(&[&["dump", "--engine", "scalar", "--out", &out], &SMALL[..], more].concat()).code(0);
     let mut npz = NpzReader::new(File::open(out).unwrap()).unwrap();
     let names = npz.names().unwrap();
-    let read = |name: String| (name.trim_end_matches(".npy").to_owned(), npz.by_name(&name).unwrap());
+    let read =
+        |name: String| (name.trim_end_matches(".npy").to_owned(), npz.by_name(&name).unwrap());
     names.into_iter().map(read).collect()
 }
 

@@ -104,7 +104,7 @@ fn an_engine_with_a_planted_mistake_is_reproduced() {
     let repro = h.path("engine");
     let fixed = ["--repro", &repro, "--no-edge"];
     for (candidate, fault) in [
-        ("scalar", "swapped-weights@layer2.0.conv1"),
+        ("scalar", "transposed-kernel@layer2.0.conv2"),
         ("scalar", "align-corners@layer1.1.conv2"),
         ("cpu", "bn-statistics@layer2.0.bn2"),
     ] {

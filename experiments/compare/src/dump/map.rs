@@ -51,7 +51,9 @@ impl NameMap {
         let origin = path.display().to_string();
         let size = std::fs::metadata(path).with_context(|| format!("{origin}: cannot be read"))?;
         if size.is_dir() || size.len() > MAX_BYTES {
-            bail!("{origin}: this is not a map of names; give a text file with lines `theirs = ours`");
+            bail!(
+                "{origin}: this is not a map of names; give a text file with lines `theirs = ours`"
+            );
         }
         let bytes = std::fs::read(path).with_context(|| format!("{origin}: cannot be read"))?;
         let Ok(text) = String::from_utf8(bytes) else {

@@ -257,9 +257,7 @@ impl Dump {
                     "--suggest-map matches arrays by their values, and --map FILE takes your own list \
                      of names"
                 }
-                false => {
-                    "check the names and --depth, --width, --frames, --size and --classes"
-                }
+                false => "check the names and --depth, --width, --frames, --size and --classes",
             };
             bail!(
                 "{}: only {fits} of {} arrays fit the model; those that do not include {}; {advice}",

@@ -41,7 +41,9 @@ pub fn reproduce(
     let model = comparison.model.clone();
     let name = &model.module(at).name;
     let Some(budget) = measured.layers[at.0].budget else {
-        bail!("--repro: the introduced error of {name} was not measured, so there is nothing to show");
+        bail!(
+            "--repro: the introduced error of {name} was not measured, so there is nothing to show"
+        );
     };
     let graph = ModelGraph::new(&model);
     let shows = comparison.shown(measured);
@@ -62,7 +64,9 @@ pub fn reproduce(
         arrays.extend(inputs.iter().filter_map(input));
     })?;
     if arrays.len() != inputs.len() + 2 {
-        bail!("--repro: {name} or one of its inputs has no value in this run; compare its inputs, too");
+        bail!(
+            "--repro: {name} or one of its inputs has no value in this run; compare its inputs, too"
+        );
     }
     let mut python = Python::default();
     let mut lines = vec![];

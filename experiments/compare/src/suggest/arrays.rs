@@ -157,7 +157,8 @@ impl Arrays {
     /// Whether two arrays have one shape and the same values, which are not all the same.
     pub fn same(&self, a: usize, b: usize) -> bool {
         let (a, b) = (&self.items[a], &self.items[b]);
-        let first = |item: &Item| item.samples.first_key_value().map(|(class, s)| (*class, s.clone()));
+        let first =
+            |item: &Item| item.samples.first_key_value().map(|(class, s)| (*class, s.clone()));
         match (first(a), first(b)) {
             (Some((of_a, x)), Some((of_b, y))) => {
                 let varies = x.0.iter().any(|value| value.to_bits() != x.0[0].to_bits());

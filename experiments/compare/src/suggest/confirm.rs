@@ -84,8 +84,9 @@ impl Search<'_> {
                 Some(array) => answers.push((fed.at(array, reader), control.at(array, reader))),
             }
         }
-        let improves =
-            |(with, without): &(f64, f64)| *with >= AGREES && (1.0 - with) * FACTOR <= 1.0 - without;
+        let improves = |(with, without): &(f64, f64)| {
+            *with >= AGREES && (1.0 - with) * FACTOR <= 1.0 - without
+        };
         let agrees = |(_, without): &(f64, f64)| *without >= AGREES;
         match answers.is_empty() {
             true => Answer::Unknown,

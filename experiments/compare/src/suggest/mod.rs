@@ -262,7 +262,8 @@ impl Search<'_> {
     /// port lacks a ReLU, for example, two arrays have the values that only one of them should have.
     fn set_aside_doubles(&self, clear: &mut BTreeMap<usize, Clear>) -> BTreeMap<usize, usize> {
         let mut doubles = BTreeMap::new();
-        let all: Vec<(usize, Target)> = clear.iter().map(|(array, own)| (*array, own.target)).collect();
+        let all: Vec<(usize, Target)> =
+            clear.iter().map(|(array, own)| (*array, own.target)).collect();
         for (at, (array, target)) in all.iter().enumerate() {
             let first = all[..at].iter().find(|(_, other)| other == target);
             if let Some((first, _)) = first {

@@ -79,8 +79,8 @@ pub fn pair(
         in_order.iter().filter_map(|&at| Some((at, module(at)?))).collect();
     let modules: Vec<usize> = matched.iter().map(|(_, id)| id.0).collect();
     let backbone = align::ascending(&modules);
-    let ordered = matched.len() < TELLING
-        || backbone.len() as f64 >= IN_ORDER * matched.len() as f64;
+    let ordered =
+        matched.len() < TELLING || backbone.len() as f64 >= IN_ORDER * matched.len() as f64;
     let places: Vec<(usize, ModuleId)> =
         backbone.iter().map(|&at| (ranking.0[matched[at].0], matched[at].1)).collect();
     let gap = |&array: &usize| {
@@ -137,8 +137,7 @@ fn fill(
         true => 0.0,
         false => scores.at(group[at].array, free[to]).max(0.0),
     };
-    let complete =
-        group.len() == free.len() && !(0..group.len()).any(|at| refused(at, at));
+    let complete = group.len() == free.len() && !(0..group.len()).any(|at| refused(at, at));
     let chosen: Vec<(usize, usize)> = match (ordered, complete) {
         (true, true) => (0..group.len()).map(|at| (at, at)).collect(),
         (true, false) => {
@@ -157,11 +156,7 @@ fn fill(
 }
 
 /// Pairs whose correlation is fair and clearly the best of both sides.
-fn fair(
-    arrays: usize,
-    modules: usize,
-    score: impl Fn(usize, usize) -> f64,
-) -> Vec<(usize, usize)> {
+fn fair(arrays: usize, modules: usize, score: impl Fn(usize, usize) -> f64) -> Vec<(usize, usize)> {
     let clearly = |own: f64, others: Vec<f64>| {
         own >= FAIR && others.iter().all(|other| other + MARGIN <= own)
     };

@@ -89,7 +89,8 @@ mod tests {
 
     #[test]
     fn a_correlation_ignores_factor_and_offset_and_is_never_nan() {
-        let sample = |f: fn(f64) -> f64| Sample((0..100).map(|n| f((f64::from(n) * 0.7).sin())).collect());
+        let sample =
+            |f: fn(f64) -> f64| Sample((0..100).map(|n| f((f64::from(n) * 0.7).sin())).collect());
         let own = sample(|x| x);
         assert!((own.correlation(&sample(|x| 3.0 * x + 1.0)) - 1.0).abs() < 1e-12);
         assert!((own.correlation(&sample(|x| -x)) + 1.0).abs() < 1e-12);

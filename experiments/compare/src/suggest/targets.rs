@@ -150,7 +150,7 @@ pub struct Clear {
 }
 
 /// Values decide from this correlation on.
-pub const ENOUGH: f64 = 0.99;
+pub const ENOUGH: f64 = 0.999;
 
 /// The next best target must be this many times further from a correlation of 1.
 pub const FACTOR: f64 = 8.0;

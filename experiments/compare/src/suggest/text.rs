@@ -82,7 +82,11 @@ fn by_order(search: &Search, found: &Found, array: usize, pair: &Ordered) -> Dec
     let between = match pair.between {
         [None, None] => "by its shape".to_owned(),
         [before, after] => {
-            format!("by order, between {} and {}", name(before, "the start"), name(after, "the end"))
+            format!(
+                "by order, between {} and {}",
+                name(before, "the start"),
+                name(after, "the end")
+            )
         }
     };
     let score = found.scores.as_ref().map_or(0.0, |scores| scores.at(array, pair.module));

@@ -53,7 +53,12 @@ fn capital(text: &str) -> String {
 }
 
 /// The command to run next; `None` if nothing is left to do.
-fn next(diff: &DiffRecord, plan: &Plan, args: &DiffArgs, command: CommandLine) -> Option<CommandLine> {
+fn next(
+    diff: &DiffRecord,
+    plan: &Plan,
+    args: &DiffArgs,
+    command: CommandLine,
+) -> Option<CommandLine> {
     match diff.verdict {
         Verdict::Diverged => Some(after_divergence(diff, plan, args, command)),
         Verdict::Incomplete => Some(after_incomplete(diff, plan, args, command)),
@@ -91,8 +96,7 @@ fn after_incomplete(
     args: &DiffArgs,
     command: CommandLine,
 ) -> CommandLine {
-    let unknown =
-        diff.ledger.iter().any(|e| e.state == ArrayState::Unknown && e.detail.is_none());
+    let unknown = diff.ledger.iter().any(|e| e.state == ArrayState::Unknown && e.detail.is_none());
     match &plan.names.written {
         Some(map) if plan.names.open > 0 => {
             command.without("--suggest-map").with("--map", &map.display().to_string())
@@ -177,7 +181,10 @@ mod tests {
             line(command).with("--size", "57x65").in_words(),
             "harness diff --suggest-map --map=a --size 57x65"
         );
-        assert_eq!(line(command).without("--map").in_words(), "harness diff --size 64 --suggest-map");
+        assert_eq!(
+            line(command).without("--map").in_words(),
+            "harness diff --size 64 --suggest-map"
+        );
         assert_eq!(line(command).without("--suggest-map").0.len(), 5);
     }
 

@@ -51,9 +51,7 @@ impl ClipSource {
     /// The inputs, in order.
     pub(super) fn inputs(&self) -> Result<Vec<InputSource>> {
         match self {
-            ClipSource::Seeds(count) => {
-                Ok((0..*count as u64).map(InputSource::Formula).collect())
-            }
+            ClipSource::Seeds(count) => Ok((0..*count as u64).map(InputSource::Formula).collect()),
             ClipSource::Folder(folder) => videos(folder),
         }
     }
@@ -75,7 +73,10 @@ fn videos(folder: &Path) -> Result<Vec<InputSource>> {
     }
     paths.sort();
     if paths.is_empty() || paths.len() > MOST {
-        bail!("--clips {shown}: the folder holds {} files, expected 1 to {MOST} videos", paths.len());
+        bail!(
+            "--clips {shown}: the folder holds {} files, expected 1 to {MOST} videos",
+            paths.len()
+        );
     }
     Ok(paths.into_iter().map(InputSource::File).collect())
 }
@@ -172,9 +173,8 @@ fn result(
 /// Index of the largest value; NaN is larger than any number.
 fn largest(values: &[f64]) -> usize {
     let rank = |value: f64| if value.is_nan() { f64::INFINITY } else { value };
-    let best = (0..values.len()).max_by(|&a, &b| {
-        rank(values[a]).total_cmp(&rank(values[b])).then(b.cmp(&a))
-    });
+    let best = (0..values.len())
+        .max_by(|&a, &b| rank(values[a]).total_cmp(&rank(values[b])).then(b.cmp(&a)));
     best.unwrap_or(0)
 }
 

@@ -64,9 +64,8 @@ fn of_dump(plan: &Plan, dump: &Dump, precision: Precision) -> Option<String> {
 
 /// The flags that help if most names of a dump are unknown.
 fn unknown_names(plan: &Plan, ledger: &[LedgerEntry]) -> Option<String> {
-    let unknown = ledger.iter().filter(|entry| {
-        entry.state == ArrayState::Unknown && entry.detail.is_none()
-    });
+    let unknown =
+        ledger.iter().filter(|entry| entry.state == ArrayState::Unknown && entry.detail.is_none());
     (unknown.count() * 2 > ledger.len() && plan.names.written.is_none()).then(|| {
         "most names of the dump are unknown: --suggest-map matches its arrays by their values, and \
          --map FILE takes your own list of names"

@@ -74,8 +74,12 @@ fn npy(tensor: &Tensor) -> Result<Vec<u8>> {
     let shape = IxDyn(&tensor.shape);
     let mut bytes = vec![];
     match &tensor.data {
-        Data::F32(values) => ArrayD::from_shape_vec(shape, values.clone())?.write_npy(&mut bytes)?,
-        Data::F64(values) => ArrayD::from_shape_vec(shape, values.clone())?.write_npy(&mut bytes)?,
+        Data::F32(values) => {
+            ArrayD::from_shape_vec(shape, values.clone())?.write_npy(&mut bytes)?
+        }
+        Data::F64(values) => {
+            ArrayD::from_shape_vec(shape, values.clone())?.write_npy(&mut bytes)?
+        }
     }
     Ok(bytes)
 }
