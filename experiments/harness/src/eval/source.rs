@@ -158,7 +158,9 @@ fn embedded(ffmpeg: &Ffmpeg, args: &VideoArgs) -> Result<Listed> {
 pub fn provide(ffmpeg: &Ffmpeg, folder: &Path, part: Part, most: usize) -> Result<Vec<Entry>> {
     let bar = progress::bar(&format!("encoding {}", part.name()), part.videos() as u64);
     let most = if most == 0 { part.videos() } else { most };
+    let lines = progress::Lines::new("made");
     let made = |done, of| {
+        lines.at(done, of);
         bar.set_length(of as u64);
         bar.set_position(done as u64);
     };

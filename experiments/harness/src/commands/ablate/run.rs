@@ -212,7 +212,7 @@ impl Study<'_> {
         let Ran { whole, .. } =
             pipeline::run(videos, &videos.wanted, &mut engines, batch, classes, &mut |one| {
                 match &one.video.error {
-                    Some(why) => eprintln!("{}: {why}", one.video.path),
+                    Some(why) => eprintln!("{}: {why}", files::printable(&one.video.path)),
                     None => seen.push((one.video, one.logits)),
                 }
                 Ok(())

@@ -14,9 +14,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
 use video::VideoError;
 
+use super::owner::Owner;
 use crate::stop;
 
 /// Name of the lock file in the folder of a run.
@@ -27,18 +27,6 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 const BEAT: Duration = Duration::from_secs(10);
 /// The largest lock file that is read, in bytes.
 const MAX_BYTES: u64 = 4096;
-
-/// Who holds a lock.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Owner {
-    host: String,
-    process: u32,
-    since: String,
-    /// Identifies a start of the system, and so its kernel.
-    boot: String,
-    /// The job of Slurm, and how often Slurm has started it again.
-    job: Option<(String, u32)>,
-}
 
 /// The right to write into a folder, until it is dropped.
 #[derive(Debug)]
@@ -115,8 +103,19 @@ fn create(folder: &Path, path: &Path, owner: &Owner) -> io::Result<Option<File>>
     match file.persist_noclobber(path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
-        Err(error) => Err(error.error),
+        // Some file systems cannot rename a file without replacing another one.
+        Err(_) => create_in_place(path, owner),
     }
+}
+
+fn create_in_place(path: &Path, owner: &Owner) -> io::Result<Option<File>> {
+    let mut file = match File::create_new(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
+        created => created?,
+    };
+    let _ = file.try_lock();
+    file.write_all(&serde_json::to_vec(owner)?)?;
+    Ok(Some(file))
 }
 
 /// Takes over the lock of a process that is gone. `None` if the file is another one by now.
@@ -214,53 +213,6 @@ fn is_at(_: &File, path: &Path) -> bool {
     path.exists()
 }
 
-impl Owner {
-    fn here() -> Owner {
-        let line = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-        let set = |name: &str| std::env::var(name).ok();
-        let host = line("/proc/sys/kernel/hostname");
-        let job = set("SLURM_JOB_ID").map(|job| {
-            let restarts = set("SLURM_RESTART_COUNT").and_then(|count| count.parse().ok());
-            (job, restarts.unwrap_or(0))
-        });
-        Owner {
-            host: if host.is_empty() { set("HOSTNAME").unwrap_or_default() } else { host },
-            process: std::process::id(),
-            since: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string(),
-            boot: line("/proc/sys/kernel/random/boot_id"),
-            job,
-        }
-    }
-
-    /// Whether the process of another owner is gone, as far as this process can know. `locked`: the kernel
-    /// has given this process the lock of the file.
-    fn knows_gone(&self, other: &Owner, locked: bool) -> Option<bool> {
-        if self.boot == other.boot && !self.boot.is_empty() {
-            if locked {
-                return Some(true);
-            }
-            if self.host == other.host {
-                return Some(!Path::new(&format!("/proc/{}", other.process)).exists());
-            }
-        }
-        match (&self.job, &other.job) {
-            // Slurm starts a job again only after its processes have ended.
-            (Some((job, count)), Some((same, before))) if job == same && before < count => {
-                Some(true)
-            }
-            _ => None,
-        }
-    }
-}
-
-impl std::fmt::Display for Owner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Owner { host, process, since, .. } = self;
-        let since = since.split('.').next().unwrap_or(since);
-        write!(f, "process {process} on host {host} (since {since} UTC)")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -325,19 +277,5 @@ mod tests {
         let why = Lock::acquire(folder.path(), Duration::from_secs(60)).unwrap_err().to_string();
         assert!(why.contains("on host other") && why.contains("remove writer.lock"), "{why}");
         alive.join().unwrap();
-    }
-
-    #[test]
-    fn a_job_that_slurm_started_again_need_not_wait() {
-        let job = |host: &str, boot: &str, count| Owner {
-            job: Some(("7".to_owned(), count)),
-            host: host.to_owned(),
-            boot: boot.to_owned(),
-            ..Owner::here()
-        };
-        let (again, before) = (job("b", "2", 1), job("a", "1", 0));
-        assert_eq!(again.knows_gone(&before, false), Some(true));
-        assert_eq!(before.knows_gone(&again, false), None);
-        assert_eq!(again.knows_gone(&again, true), Some(true));
     }
 }

@@ -1,14 +1,14 @@
 //! `harness eval`: measures the accuracy of engines on videos, and whether they agree.
 //!
 //! `journal` keeps the finished videos, so that a run can go on (`resume`) and the runs of several machines
-//! can be merged (`merge`); `lock` admits one writer. `summary` makes the record, and `sheet` the pictures of
+//! can be merged (`merge`); `lock` admits one writer (`owner`). `summary` makes the record, and `sheet` the pictures of
 //! disagreements.
 
 mod args;
 mod journal;
 mod lock;
 mod merge;
-mod progress;
+mod owner;
 mod resume;
 mod run;
 mod sheet;

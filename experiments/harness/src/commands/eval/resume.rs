@@ -82,7 +82,7 @@ mod tests {
 
     use super::*;
 
-    fn video(error: Option<&str>, transient: bool, promised: Option<u64>) -> Video {
+    fn video(error: Option<&str>, transient: bool, damage: Option<Damage>) -> Video {
         Video {
             index: 0,
             path: "a.mp4".to_owned(),
@@ -92,7 +92,7 @@ mod tests {
             error: error.map(str::to_owned),
             transient,
             file: Some(FileState { bytes: 1, modified: 1 }),
-            damage: promised.map(|promised| Damage { came: 1, promised }),
+            damage,
             warning: None,
             decord: None,
             decode_seconds: 0.0,
@@ -104,14 +104,15 @@ mod tests {
         let (same, other) =
             (FileState { bytes: 1, modified: 1 }, FileState { bytes: 2, modified: 1 });
         let bad = video(Some("no video"), false, None);
+        let cut = Some(Damage { came: 1, promised: 9 });
         let cases = [
             (video(None, false, None), other, true, None),
             (video(Some("SIGKILL"), true, None), same, false, Some(Again::Accident)),
             (bad.clone(), same, false, None),
             (bad.clone(), other, false, Some(Again::Changed)),
             (bad.clone(), same, true, Some(Again::Asked)),
-            (video(None, false, Some(9)), same, true, None),
-            (video(None, false, Some(9)), other, false, Some(Again::Changed)),
+            (video(None, false, cut), same, true, None),
+            (video(None, false, cut), other, false, Some(Again::Changed)),
         ];
         for (video, file, asked, wanted) in cases {
             assert_eq!(again_since(&video, Some(file), asked), wanted, "{video:?}");

@@ -16,7 +16,6 @@ use super::args::EvalArgs;
 use super::journal::{Header, VERSION, Writer};
 use super::lock::{Lock, PATIENCE};
 use super::merge::{Merged, merge};
-use super::progress::Lines;
 use super::summary::{Found, record};
 use super::table::table;
 use super::{resume, sheet};
@@ -26,6 +25,7 @@ use crate::eval::source::Videos;
 use crate::flags::{EngineName, Shard};
 use crate::machine::Started;
 use crate::outcome::Outcome;
+use crate::progress::Lines;
 use crate::{engines, publish, stop};
 
 /// The number of disagreements whose frames the report shows.
@@ -178,13 +178,14 @@ fn rows(
     let (mut writer, journal) = Writer::open(folder, header)?;
     let left = resume::left(videos, &journal, args.retry_errors, folder);
     let mut rows = journal.videos;
-    let mut lines = Lines::of(left.len());
+    let (lines, mut count) = (Lines::new("evaluated"), 0);
     let classes = header.model.classes;
     let ran = pipeline::run(videos, &left, engines, header.batch, classes, &mut |done| {
         lock.check()?;
         writer.append(&done.video)?;
         rows.insert(done.video.index, done.video);
-        lines.step();
+        count += 1;
+        lines.at(count, left.len());
         Ok(())
     })?;
     Ok((rows, ran))
