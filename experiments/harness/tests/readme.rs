@@ -288,17 +288,21 @@ fn all_help() -> String {
 fn every_flag_in_a_readme_exists() {
     let help = all_help();
     let ours = flags(&help);
-    let of_scripts: Vec<String> = fs::read_dir(root().join("scripts"))
-        .unwrap()
+    let of_scripts: Vec<String> = ["scripts", "scripts/cluster"]
+        .into_iter()
+        .flat_map(|folder| fs::read_dir(root().join(folder)).unwrap())
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.is_file() && path.extension().is_none_or(|ending| ending == "py"))
         .map(|path| fs::read_to_string(path).unwrap())
         .collect();
     let theirs: BTreeSet<&str> = of_scripts.iter().flat_map(|text| flags(text)).collect();
     let of_cargo = ["--no-default-features", "--release", "--test"];
+    let of_schedulers =
+        ["--array", "--crash-limit", "--dependency", "--env", "--parsable", "--requeue", "--wrap"];
     for readme in readmes() {
         for flag in flags(&read(&readme)) {
-            let exists = ours.contains(flag) || theirs.contains(flag) || of_cargo.contains(&flag);
+            let others = of_cargo.contains(&flag) || of_schedulers.contains(&flag);
+            let exists = ours.contains(flag) || theirs.contains(flag) || others;
             assert!(exists, "{readme}: {flag} is not a flag of a command or of a script");
         }
     }

@@ -1,9 +1,9 @@
 //! Finds the program ffmpeg, and checks once that it can do what decoding needs.
 
 use std::ffi::OsStr;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use crate::VideoError;
 
@@ -75,7 +75,10 @@ impl Ffmpeg {
     }
 
     fn at(path: PathBuf) -> Option<Self> {
-        let asked = command(&path).arg("-version").stderr(Stdio::null()).output().ok()?;
+        let ask = || command(&path).arg("-version").stderr(Stdio::null()).output().ok();
+        // One that was killed while it answered is asked again.
+        let whole = |asked: &Output| asked.status.signal().is_none();
+        let asked = ask().filter(whole).or_else(ask)?;
         let text = String::from_utf8_lossy(&asked.stdout).into_owned();
         let version = text.strip_prefix("ffmpeg version ")?.split_whitespace().next()?;
         let version: String = version.chars().filter(|c| !c.is_control()).take(60).collect();

@@ -123,6 +123,8 @@ impl Loading<'_> {
         let indexes = self.indexes(count.frames);
         let asked: Vec<usize> = indexes.iter().flatten().copied().collect();
         let (taken, remark) = count.places(&asked);
+        // decord refuses most damaged files, so that there is nothing to say about its frames.
+        let remark = remark.filter(|_| promised.is_none());
         let needed: BTreeSet<usize> = taken.iter().copied().collect();
         let has = |kept: &Kept| needed.iter().all(|place| kept.small.contains_key(place));
         let mut kept = std::mem::take(&mut pass.kept);

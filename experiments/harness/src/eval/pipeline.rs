@@ -110,6 +110,9 @@ fn group(
     Some(group)
 }
 
+/// The logits of one engine for a video, and their share of the time in seconds.
+type Given = Option<(Vec<f32>, f64)>;
+
 /// Runs a group of videos through all engines.
 fn evaluate(
     videos: &Videos,
@@ -129,7 +132,7 @@ fn evaluate(
         }
     }
     let (count, first) = (engines.len(), group.first().map_or(0, |one| one.place));
-    let mut given: Vec<Vec<Option<(Vec<f32>, f64)>>> = vec![vec![None; count]; good.len()];
+    let mut given: Vec<Vec<Given>> = vec![vec![None; count]; good.len()];
     // A different engine goes first for each group, because the first finds cold caches.
     for turn in 0..count {
         let at = (first + turn) % count;

@@ -154,6 +154,10 @@ impl Facts {
     }
 }
 
+/// Where decord's threads race, so that single frames differ between two runs of it.
+const VARIES: &str =
+    "an edit list and open groups of pictures, on which decord varies from run to run";
+
 impl Count {
     /// Counts the frames of a decoded file, of which `shown` came.
     pub(crate) fn new(
@@ -185,7 +189,10 @@ impl Count {
             _ => None,
         };
         match walked {
-            Some(takes) if hidden => (takes, None),
+            Some(takes) if hidden => {
+                let varies = Remark { why: VARIES.to_owned(), takes: vec![] };
+                (takes, facts.open.then_some(varies))
+            }
             Some(takes) if takes == ordered => (ordered, None),
             Some(takes) => (ordered, Some(Remark { why: facts.why().to_owned(), takes })),
             None if hidden => {

@@ -1,7 +1,7 @@
 //! Merges the runs of parts of one list from their journals, without the videos.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Result, bail};
 use record::Video;
@@ -76,7 +76,7 @@ fn report_state(folder: &Path, journal: &journal::Journal) {
 }
 
 /// Fails if a run belongs to another evaluation than the first one, or than the arguments.
-fn check(folder: &PathBuf, header: &Header, first: &Header, args: &EvalArgs) -> Result<()> {
+fn check(folder: &Path, header: &Header, first: &Header, args: &EvalArgs) -> Result<()> {
     if let Some(differs) = journal::difference(header, first, &OWN) {
         bail!(
             "{}: belongs to another run than {} ({differs}); merge parts of one evaluation only",
