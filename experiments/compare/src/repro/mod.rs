@@ -129,7 +129,7 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-RMS, LARGEST = {rms:e}, {largest:e}  # the errors that rounding explains, times {BOUND}
+RMS, LARGEST = {rms:.6e}, {largest:.6e}  # the errors that rounding explains, times {BOUND}
 
 
 def load(path):
@@ -144,7 +144,7 @@ of = {{path.name[:-4]: load(path) for path in (HERE / "inputs").glob("*.npy")}}
 {lines}
 expected, candidate = load("expected.npy"), load("candidate.npy")
 value = {own}.reshape(expected.shape)
-if not np.linalg.norm(value - expected) <= 1e-10 * np.linalg.norm(expected):
+if not np.linalg.norm(value - expected) <= 1e-12 * np.linalg.norm(expected):
     sys.exit(print("the float64 output is not reproduced") or 2)
 error = candidate.reshape(expected.shape) - value
 rms, largest = np.sqrt(np.mean(error**2)), np.max(np.abs(error))

@@ -111,7 +111,8 @@ impl Python {
             Expr::MaxPool(x, window) => {
                 let x = self.expression(model, x)?;
                 let [kernel, stride, padding] = geometry(window)?;
-                self.call("max_pool", &[x, kernel, stride, padding])
+                let named = format!("kernel={kernel}, stride={stride}, padding={padding}");
+                self.call("max_pool", &[x, named])
             }
             Expr::GlobalPool(x, GlobalPool::Mean) => {
                 let x = self.expression(model, x)?;
@@ -132,9 +133,10 @@ impl Python {
         let leaves: &[&str] = if kernel.bias { &["weight", "bias"] } else { &["weight"] };
         self.read(&kernel.name, leaves);
         let bias = if kernel.bias { "True" } else { "False" };
-        let groups = kernel.channels.groups.to_string();
+        let groups = kernel.channels.groups;
         let name = format!("{:?}", kernel.name);
-        Some(self.call("conv", &[x, name, stride, padding, groups, bias.to_owned()]))
+        let named = format!("stride={stride}, padding={padding}, groups={groups}, bias={bias}");
+        Some(self.call("conv", &[x, name, named]))
     }
 
     fn embedding(

@@ -10,6 +10,9 @@ use super::sample::Sample;
 use crate::dump::names::{Meaning, meaning};
 use crate::dump::{NameMap, Npz, Order, clip_order};
 
+/// A sample of each array is kept in memory: with this many, 512 MiB.
+const MOST_ARRAYS: usize = 8192;
+
 /// The shapes that modules have, each once.
 pub struct Classes {
     /// The shapes, batch included.
@@ -46,14 +49,12 @@ pub struct Item {
     pub skipped: Option<String>,
     /// Its values, read in the layout of each class of shapes that it may have.
     pub samples: BTreeMap<usize, Sample>,
-    /// An earlier array with the same values and the same shape.
-    pub twin: Option<usize>,
 }
 
 impl Item {
     /// Whether its module has to be found by value or by order.
     pub fn is_open(&self) -> bool {
-        self.known.is_empty() && self.skipped.is_none() && self.twin.is_none()
+        self.known.is_empty() && self.skipped.is_none()
     }
 }
 
@@ -74,6 +75,14 @@ impl Arrays {
     pub fn read(path: &Path, model: &Model, map: &NameMap, clip: Option<&Tensor>) -> Result<Self> {
         let npz = Npz::open(path)?;
         let names: Vec<String> = npz.names().into_iter().filter(|n| npz.is_array(n)).collect();
+        if names.len() > MOST_ARRAYS {
+            bail!(
+                "{}: {} arrays are too many for --suggest-map, which takes {MOST_ARRAYS}; dump the \
+                 outputs of modules only",
+                path.display(),
+                names.len()
+            );
+        }
         let mut items = vec![];
         for name in names {
             let mapped = map.meanings(model, &name)?;
@@ -85,7 +94,7 @@ impl Arrays {
             });
             let known = meanings.into_iter().filter_map(Meaning::module).collect();
             let (shape, samples) = (npz.shape(&name)?, BTreeMap::new());
-            items.push(Item { name, shape, known, skipped, samples, twin: None });
+            items.push(Item { name, shape, known, skipped, samples });
         }
         let clip = match clip {
             Some(clip) => clip.clone(),
@@ -95,7 +104,6 @@ impl Arrays {
         let channels_last = votes_for_channels_last(&items, &classes);
         let mut arrays = Arrays { npz, items, classes, clip, channels_last };
         arrays.sample(model)?;
-        arrays.find_twins();
         Ok(arrays)
     }
 
@@ -146,18 +154,17 @@ impl Arrays {
         Ok(())
     }
 
-    fn find_twins(&mut self) {
-        for at in 0..self.items.len() {
-            let same = |other: &usize| {
-                let (a, b) = (&self.items[at], &self.items[*other]);
-                let (Some(x), Some(y)) = (a.samples.first_key_value(), b.samples.first_key_value())
-                else {
-                    return false;
-                };
-                b.twin.is_none() && a.shape == b.shape && x.0 == y.0 && x.1.same_bits(y.1)
-            };
-            let found = (0..at).find(same);
-            self.items[at].twin = found.filter(|_| self.items[at].known.is_empty());
+    /// Whether two arrays have one shape and the same values, which are not all the same.
+    pub fn same(&self, a: usize, b: usize) -> bool {
+        let (a, b) = (&self.items[a], &self.items[b]);
+        let first =
+            |item: &Item| item.samples.first_key_value().map(|(class, s)| (*class, s.clone()));
+        match (first(a), first(b)) {
+            (Some((of_a, x)), Some((of_b, y))) => {
+                let varies = x.0.iter().any(|value| value.to_bits() != x.0[0].to_bits());
+                a.shape == b.shape && of_a == of_b && varies && x.same_bits(&y)
+            }
+            _ => false,
         }
     }
 

@@ -7,7 +7,7 @@
 use anyhow::Result;
 use spec::ModuleId;
 
-use super::targets::{ENOUGH, FACTOR, Scores};
+use super::targets::{FACTOR, Scores};
 use super::{Found, Ordered, Search};
 
 /// A reader agrees if its correlation is at least this.
@@ -35,17 +35,21 @@ impl Search<'_> {
         let control = self.scores(&self.fed(&found, false))?;
         // Without the pairs by order some arrays may match better than with them.
         for (array, clear) in self.clear(&control) {
-            if found.ordered.contains_key(&array) {
+            if found.ordered.contains_key(&array) && !found.doubles.contains_key(&array) {
                 found.clear.entry(array).or_insert(clear);
             }
         }
         found.ordered.retain(|array, _| !found.clear.contains_key(array));
         let before = found.ordered.clone();
-        found.ordered.retain(|_, pair| {
+        found.ordered.retain(|array, pair| {
             let answer = self.ask(pair.module, &found.clear, &before, (&fed, &control));
             pair.confirmed = answer == Answer::Yes;
-            pair.confirmed || (answer == Answer::Unknown && pair.complete)
+            // An array with the values of another one is a double of that one, if nothing says more.
+            let alone = pair.complete && !found.doubles.contains_key(array);
+            pair.confirmed || (answer == Answer::Unknown && alone)
         });
+        let refused = before.iter().filter(|(array, _)| !found.ordered.contains_key(array));
+        self.refused.extend(refused.map(|(array, pair)| (*array, pair.module)));
         let scores = if before.len() == found.ordered.len() {
             fed
         } else {
@@ -81,7 +85,7 @@ impl Search<'_> {
             }
         }
         let improves = |(with, without): &(f64, f64)| {
-            *with >= ENOUGH && (1.0 - with) * FACTOR <= 1.0 - without
+            *with >= AGREES && (1.0 - with) * FACTOR <= 1.0 - without
         };
         let agrees = |(_, without): &(f64, f64)| *without >= AGREES;
         match answers.is_empty() {

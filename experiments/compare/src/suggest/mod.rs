@@ -21,7 +21,7 @@ mod sample;
 mod targets;
 mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Result;
@@ -36,8 +36,14 @@ use targets::{Clear, Scores, Target};
 /// How often the truth is run at most to find more matches.
 const PASSES: usize = 8;
 
+/// How often pairs by order that the readers refuse are replaced by others.
+const RETRIES: usize = 4;
+
 /// A match with this correlation is kept even if a later pass does not confirm it.
 const CERTAIN: f64 = 0.9999;
+
+/// An array at a smaller relative L2 distance than this is equal to the output of a module.
+const NEAR: f64 = 0.01;
 
 /// A proposal for all arrays of a dump.
 #[derive(Debug)]
@@ -114,22 +120,26 @@ pub fn suggest(
         graph: ModelGraph::new(model),
         targets: Target::all(model),
         arrays,
+        refused: BTreeSet::new(),
         passes: 0,
     };
     let rankings = order::rankings(&search.arrays);
-    let mut best: Option<Found> = None;
-    for ranking in rankings {
-        let found = search.fixed_point(&ranking)?;
+    let mut best: Option<(Found, &Ranking)> = None;
+    for ranking in &rankings {
+        let found = search.fixed_point(ranking)?;
         let all = found.clear.len() * 10 >= search.open() * 9;
-        if best.as_ref().is_none_or(|best| found.clear.len() > best.clear.len()) {
-            best = Some(found);
+        if best.as_ref().is_none_or(|(best, _)| found.clear.len() > best.clear.len()) {
+            best = Some((found, ranking));
         }
         if all {
             break;
         }
     }
-    let found = best.unwrap_or_default();
-    let found = search.confirm(found)?;
+    let mut found = Found::default();
+    if let Some((first, ranking)) = best {
+        found = search.confirm(first)?;
+        found = search.without_refused(found, ranking)?;
+    }
     Ok(Suggestion { entries: text::entries(&search, &found), passes: search.passes })
 }
 
@@ -138,6 +148,8 @@ pub fn suggest(
 struct Found {
     /// What arrays show by their values, by index of the array.
     clear: BTreeMap<usize, Clear>,
+    /// Further arrays with the values of one in `clear`, each with that one.
+    doubles: BTreeMap<usize, usize>,
     /// Pairs by order: array to module.
     ordered: BTreeMap<usize, Ordered>,
     /// The correlations of the last pass.
@@ -163,6 +175,8 @@ struct Search<'a> {
     graph: ModelGraph<'a>,
     targets: Vec<Target>,
     arrays: Arrays,
+    /// Pairs by order, array and module, that the readers of the module refused.
+    refused: BTreeSet<(usize, ModuleId)>,
     passes: usize,
 }
 
@@ -188,12 +202,13 @@ impl Search<'_> {
                     clear.entry(*array).or_insert(*old);
                 }
             }
+            let doubles = self.set_aside_doubles(&mut clear);
             let ordered = order::pair(self, ranking, &clear, &scores);
             let target = |all: &BTreeMap<usize, Clear>| -> Vec<(usize, Target)> {
                 all.iter().map(|(array, clear)| (*array, clear.target)).collect()
             };
             let settled = target(&clear) == target(&found.clear) && ordered == found.ordered;
-            found = Found { clear, ordered, scores: Some(scores) };
+            found = Found { clear, doubles, ordered, scores: Some(scores) };
             if settled {
                 break;
             }
@@ -201,10 +216,62 @@ impl Search<'_> {
         Ok(found)
     }
 
+    /// Replaces pairs by order that the readers refuse by others, as long as there are any.
+    fn without_refused(&mut self, mut found: Found, ranking: &Ranking) -> Result<Found> {
+        let mut before = 0;
+        for _ in 0..RETRIES {
+            if self.refused.len() == before {
+                break;
+            }
+            before = self.refused.len();
+            let other = self.fixed_point(ranking)?;
+            found = self.confirm(other)?;
+        }
+        Ok(found)
+    }
+
     /// What the values of the open arrays decide.
     fn clear(&self, scores: &Scores) -> BTreeMap<usize, Clear> {
         let open = self.arrays.items.iter().enumerate().filter(|(_, item)| item.is_open());
-        open.filter_map(|(array, _)| Some((array, scores.clear(array)?))).collect()
+        let mut clear: BTreeMap<usize, Clear> =
+            open.filter_map(|(array, _)| Some((array, scores.clear(array)?))).collect();
+        // Correlations ignore factors and offsets. If one array is equal to the output of a module, an
+        // array that is a multiple of it is something else.
+        let distance = |array: usize, target: Target| match target {
+            Target::Module(id) => scores.distance(&self.arrays, array, id),
+            _ => 0.0,
+        };
+        let nearest = |target: Target| {
+            let same = clear.iter().filter(|(_, other)| other.target == target);
+            same.map(|(array, _)| distance(*array, target)).fold(f64::INFINITY, f64::min)
+        };
+        let multiples: Vec<usize> = clear
+            .iter()
+            .filter(|(array, own)| {
+                nearest(own.target) < NEAR && distance(**array, own.target) > 10.0 * NEAR
+            })
+            .map(|(array, _)| *array)
+            .collect();
+        for array in multiples {
+            clear.remove(&array);
+        }
+        clear
+    }
+
+    /// Removes further arrays with the values of an earlier one, and returns them with that one. Where a
+    /// port lacks a ReLU, for example, two arrays have the values that only one of them should have.
+    fn set_aside_doubles(&self, clear: &mut BTreeMap<usize, Clear>) -> BTreeMap<usize, usize> {
+        let mut doubles = BTreeMap::new();
+        let all: Vec<(usize, Target)> =
+            clear.iter().map(|(array, own)| (*array, own.target)).collect();
+        for (at, (array, target)) in all.iter().enumerate() {
+            let first = all[..at].iter().find(|(_, other)| other == target);
+            if let Some((first, _)) = first {
+                doubles.insert(*array, *first);
+                clear.remove(array);
+            }
+        }
+        doubles
     }
 
     /// The modules at which the truth is fed, each with the array.

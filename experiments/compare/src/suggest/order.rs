@@ -132,12 +132,17 @@ fn fill(
         fits && (low..high).contains(&id.0) && !taken.contains(id)
     };
     let free: Vec<ModuleId> = search.model.modules().iter().map(|m| m.id).filter(free).collect();
-    let score = |at: usize, to: usize| scores.at(group[at].array, free[to]).max(0.0);
-    let complete = group.len() == free.len();
+    let refused = |at: usize, to: usize| search.refused.contains(&(group[at].array, free[to]));
+    let score = |at: usize, to: usize| match refused(at, to) {
+        true => 0.0,
+        false => scores.at(group[at].array, free[to]).max(0.0),
+    };
+    let complete = group.len() == free.len() && !(0..group.len()).any(|at| refused(at, at));
     let chosen: Vec<(usize, usize)> = match (ordered, complete) {
         (true, true) => (0..group.len()).map(|at| (at, at)).collect(),
         (true, false) => {
-            align::pairs(group.len(), free.len(), |a, b| Some(0.05 + score(a, b).powi(2)))
+            let score = |a, b| (!refused(a, b)).then(|| 0.05 + score(a, b).powi(2));
+            align::pairs(group.len(), free.len(), score)
         }
         (false, true) if group.len() == 1 => vec![(0, 0)],
         (false, _) => fair(group.len(), free.len(), score),

@@ -71,6 +71,8 @@ impl Target {
 pub struct Scores {
     /// For each array: the target and the correlation, the best first.
     pub of: Vec<Vec<(Target, f64)>>,
+    /// The samples of the modules.
+    modules: Vec<Option<Sample>>,
 }
 
 impl Scores {
@@ -106,7 +108,16 @@ impl Scores {
             scores
         });
         let of = of.collect();
-        Ok(Scores { of })
+        Ok(Scores { of, modules })
+    }
+
+    /// The relative L2 distance of an array from a module; infinite if there is no sample of one.
+    pub fn distance(&self, arrays: &Arrays, array: usize, id: ModuleId) -> f64 {
+        let own = arrays.items[array].samples.get(&arrays.classes.of[id.0]);
+        match (own, &self.modules[id.0]) {
+            (Some(own), Some(truth)) => spec::relative_l2(&own.0, &truth.0),
+            _ => f64::INFINITY,
+        }
     }
 
     /// The correlation of an array with a module; 0 if they were not correlated.
@@ -139,7 +150,7 @@ pub struct Clear {
 }
 
 /// Values decide from this correlation on.
-pub const ENOUGH: f64 = 0.99;
+pub const ENOUGH: f64 = 0.999;
 
 /// The next best target must be this many times further from a correlation of 1.
 pub const FACTOR: f64 = 8.0;

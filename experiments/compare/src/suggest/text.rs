@@ -11,6 +11,12 @@ use crate::dump::map::written;
 /// The proposal for every array.
 pub(super) fn entries(search: &Search, found: &Found) -> Vec<Entry> {
     let items = &search.arrays.items;
+    // An array with the same values as one that is decided.
+    let double = |array: usize| {
+        let decided = found.clear.keys().chain(found.ordered.keys());
+        let same = || decided.into_iter().find(|other| search.arrays.same(array, **other));
+        found.doubles.get(&array).or_else(same).copied()
+    };
     let decide = |array: usize| {
         let item = &items[array];
         let name = |id: &spec::ModuleId| search.model.module(*id).name.clone();
@@ -24,20 +30,21 @@ pub(super) fn entries(search: &Search, found: &Found) -> Vec<Entry> {
         if let Some(clear) = found.clear.get(&array) {
             return by_value(search, found, clear);
         }
-        match found.ordered.get(&array) {
-            Some(pair) => by_order(search, found, array, pair),
-            None => (vec![], How::Open, candidates(search, found, array)),
+        match (found.ordered.get(&array), double(array)) {
+            (Some(pair), _) => by_order(search, found, array, pair),
+            (None, Some(other)) => {
+                let (modules, how, _) = match found.ordered.get(&other) {
+                    Some(pair) => by_order(search, found, other, pair),
+                    None => by_value(search, found, &found.clear[&other]),
+                };
+                (modules, how, format!("the same values as {}", items[other].name))
+            }
+            (None, None) => (vec![], How::Open, candidates(search, found, array)),
         }
     };
     let entry = |array: usize| {
         let item = &items[array];
-        let (modules, how, why) = match item.twin {
-            Some(twin) => {
-                let (modules, how, _) = decide(twin);
-                (modules, how, format!("the same values as {}", items[twin].name))
-            }
-            None => decide(array),
-        };
+        let (modules, how, why) = decide(array);
         Entry { array: item.name.clone(), shape: item.shape.clone(), modules, how, why }
     };
     (0..items.len()).map(entry).collect()

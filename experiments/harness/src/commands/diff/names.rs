@@ -104,5 +104,7 @@ fn remarks(found: &Suggestion) -> Vec<String> {
     for entry in of(How::Open).take(3) {
         remarks.push(format!("{} is left to you: {}", entry.array, entry.why));
     }
-    remarks
+    // The names come from a file.
+    let clean = |text: String| text.replace(|c: char| c.is_control(), "?");
+    remarks.into_iter().map(clean).collect()
 }

@@ -32,7 +32,8 @@ pub fn run(args: &DiffArgs) -> Result<Outcome> {
     if !(0..measured.layers.len()).any(compared) {
         bail!(
             "nothing was compared: none of the arrays and layers is the output of a module on both \
-             sides; check the names in the dump, and --layer"
+             sides; check --layer and the names in the dump (--suggest-map matches its arrays by \
+             their values)"
         );
     }
     let steps = steps(&plan, &comparison)?;

@@ -26,6 +26,10 @@ pub struct DumpArgs {
     /// Precision of the engine.
     #[arg(long, default_value = "f32")]
     pub precision: Precision,
+    /// Plant a mistake in the engine on purpose: FAULT, FAULT@LAYER or FAULT@everywhere; give the flag again
+    /// for more than one.
+    #[arg(long, value_name = "FAULT")]
+    pub inject: Vec<String>,
     /// Weights, input and device.
     #[command(flatten)]
     pub data: DataArgs,

@@ -1,7 +1,8 @@
 //! `harness dump`: writes the activations of an engine to an npz file.
 
 use anyhow::Result;
-use spec::{EngineError, Flow, Model, ModuleId, Selection, Tap, Tensor};
+use checkpoint::Weights;
+use spec::{Engine, EngineError, Flow, Model, ModuleId, Selection, Tap, Tensor};
 
 use super::args::DumpArgs;
 use crate::flags::InputSource;
@@ -9,6 +10,7 @@ use crate::models;
 use crate::outcome::Outcome;
 use crate::{engines, input, progress};
 use compare::dump::Writer;
+use compare::faults::{self, Change, Edited};
 
 /// Runs an engine and writes the output of each module.
 pub fn run(args: &DumpArgs) -> Result<Outcome> {
@@ -21,7 +23,7 @@ pub fn run(args: &DumpArgs) -> Result<Outcome> {
         Some(views) => input::of_views(views, &model),
         None => input::load(&source, &model, args.model.batch_size)?,
     };
-    let mut engine = engines::load(args.engine, model.clone(), &weights, args.precision, device)?;
+    let mut engine = planted(args, &model, &weights, device)?;
 
     let bar = progress::bar("dumping", selection.len() as u64);
     let mut writer = Writer::create(&args.out, args.naming)?;
@@ -46,6 +48,27 @@ pub fn run(args: &DumpArgs) -> Result<Outcome> {
     }
     eprintln!("{} was written by {}", args.out.display(), engine.describe());
     Ok(Outcome::Passed)
+}
+
+/// The engine with the mistakes of `--inject` planted in it, one around the other.
+fn planted(
+    args: &DumpArgs,
+    model: &Model,
+    weights: &Weights,
+    device: engines::Device,
+) -> Result<Box<dyn Engine>> {
+    let changes = args.inject.iter().map(|text| faults::parse(model, text));
+    let changes: Vec<Change> = changes.collect::<Result<_>>()?;
+    let (mut changed, mut weights) = (model.clone(), weights.clone());
+    for change in &changes {
+        change.apply(&mut changed, &mut weights);
+        eprintln!("injected at {}: {}", model.module(change.site).name, change.what);
+    }
+    let mut engine = engines::load(args.engine, changed, &weights, args.precision, device)?;
+    for change in changes {
+        engine = Box::new(Edited { engine, change, weights: weights.clone() });
+    }
+    Ok(engine)
 }
 
 /// A tap that writes the output of every selected module as soon as it is computed.

@@ -1,0 +1,198 @@
+//! Dumps with names of their own: `--map` and `--suggest-map`.
+
+mod common;
+
+use std::fs::File;
+
+use common::{Harness, Run};
+use ndarray::ArrayD;
+use ndarray_npy::{NpzReader, NpzWriter};
+use serde_json::Value;
+
+const SMALL: [&str; 8] = ["--depth", "18", "--width", "0.125", "--classes", "7", "--size", "64"];
+
+/// Writes a dump of `scalar` with these flags, and returns its arrays in the order of execution.
+fn arrays(h: &Harness, more: &[&str]) -> Vec<(String, ArrayD<f32>)> {
+    let out = h.path("named.npz");
+    h.run(&[&["dump", "--engine", "scalar", "--out", &out], &SMALL[..], more].concat()).code(0);
+    let mut npz = NpzReader::new(File::open(out).unwrap()).unwrap();
+    let names = npz.names().unwrap();
+    let read =
+        |name: String| (name.trim_end_matches(".npy").to_owned(), npz.by_name(&name).unwrap());
+    names.into_iter().map(read).collect()
+}
+
+fn write(h: &Harness, arrays: &[(String, ArrayD<f32>)]) -> String {
+    let path = h.path("foreign.npz");
+    let mut out = NpzWriter::new(File::create(&path).unwrap());
+    for (name, array) in arrays {
+        out.add_array(name, array).unwrap();
+    }
+    out.finish().unwrap();
+    path
+}
+
+/// Names without any meaning, in the order of execution.
+fn numbered(arrays: Vec<(String, ArrayD<f32>)>) -> (Vec<String>, Vec<(String, ArrayD<f32>)>) {
+    let names = arrays.iter().map(|(name, _)| name.clone()).collect();
+    let rename = |(at, (_, array))| (format!("{at:04}_op"), array);
+    (names, arrays.into_iter().enumerate().map(rename).collect())
+}
+
+fn suggest(h: &Harness, path: &str, more: &[&str]) -> Run {
+    let (candidate, map) = (format!("npz:{path}"), h.path("names.map"));
+    let fixed = ["--candidate", &candidate, "--suggest-map", &map];
+    h.diff(&[&fixed, &SMALL[..], more].concat())
+}
+
+/// The modules of the written map, by array.
+fn mapped(h: &Harness) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(h.path("names.map")).unwrap();
+    let lines = text.lines().filter(|line| !line.starts_with('#') && line.contains('='));
+    let pair = |line: &str| {
+        let (theirs, ours) = line.split_once('=').unwrap();
+        let ours = ours.split('#').next().unwrap();
+        (theirs.trim().to_owned(), ours.trim().to_owned())
+    };
+    lines.map(pair).collect()
+}
+
+/// Asserts that every line of the map is right, and returns the number of lines.
+#[track_caller]
+fn all_right(h: &Harness, names: &[String]) -> usize {
+    let found = mapped(h);
+    for (array, module) in &found {
+        let at: usize = array[..4].parse().unwrap();
+        let expected = if names[at] == "logits" { "fc" } else { names[at].as_str() };
+        assert_eq!(module, expected, "{array}");
+    }
+    found.len()
+}
+
+fn first(record: &Value) -> &str {
+    record["first_divergent"].as_str().unwrap_or("none")
+}
+
+#[test]
+fn a_dump_of_numbers_is_mapped_and_the_map_serves_again() {
+    let h = Harness::new();
+    let (names, arrays) = numbered(arrays(&h, &[]));
+    let path = write(&h, &arrays);
+    let record = suggest(&h, &path, &[]).passes();
+    assert_eq!(all_right(&h, &names), names.len());
+    let candidate = format!("npz:{path}");
+    let map = h.path("names.map");
+    let fixed = ["--candidate", &candidate, "--map", &map];
+    let again = h.diff(&[&fixed, &SMALL[..]].concat()).passes();
+    assert_eq!(again["layers"], record["layers"]);
+    // Without a map nothing but the clip is known.
+    let run = h.diff(&[&["--candidate", &candidate], &SMALL[..]].concat());
+    run.refuses(&["nothing was compared"]);
+}
+
+#[test]
+fn names_in_another_order_than_that_of_execution_are_mapped_by_value() {
+    let h = Harness::new();
+    let (names, mut arrays) = numbered(arrays(&h, &[]));
+    let count = arrays.len();
+    arrays.sort_by_key(|(name, _)| name[..4].parse::<usize>().unwrap() * 7919 % count);
+    let renamed = arrays.into_iter().map(|(name, array)| (format!("{name}_{}", name.len()), array));
+    let path = write(&h, &renamed.collect::<Vec<_>>());
+    suggest(&h, &path, &[]).passes();
+    assert_eq!(all_right(&h, &names), names.len());
+}
+
+#[test]
+fn a_planted_mistake_is_found_behind_foreign_names() {
+    let h = Harness::new();
+    for fault in [
+        "swapped-weights@layer2.0.conv1.temporal_conv",
+        "transposed-kernel@layer1.0.conv1.spatial_conv.glo_conv.3",
+        "bn-statistics@layer3.0.bn1",
+        "relu-missing@layer2.1",
+        "missing-gate@everywhere",
+        "align-corners@layer4.0.conv2",
+        "kernel-hwio@conv1",
+    ] {
+        let arrays = arrays(&h, &["--inject", fault]);
+        let named = write(&h, &arrays);
+        let candidate = format!("npz:{named}");
+        let expected = h.diff(&[&["--candidate", &candidate], &SMALL[..]].concat()).fails();
+        let (names, arrays) = numbered(arrays);
+        let record = suggest(&h, &write(&h, &arrays), &[]).fails();
+        assert_eq!(first(&record), first(&expected), "{fault}");
+        assert_eq!(record["verdict"], expected["verdict"], "{fault}");
+        all_right(&h, &names);
+    }
+}
+
+#[test]
+fn a_flax_dump_without_activations_is_mapped_up_to_its_layout() {
+    let h = Harness::new();
+    for more in [&[][..], &["--inject", "swapped-weights@layer3.0.conv2.temporal_conv"]] {
+        let arrays = arrays(&h, &[&["--naming", "flax"], more].concat());
+        let named = format!("npz:{}", write(&h, &arrays));
+        let expected = h.diff(&[&["--candidate", &named], &SMALL[..]].concat());
+        let code = expected.code;
+        let expected = expected.code(code);
+        let (_, arrays) = numbered(arrays);
+        let run = suggest(&h, &write(&h, &arrays), &[]).code(code);
+        assert_eq!(run.stdout.contains("DIVERGED"), expected.stdout.contains("DIVERGED"));
+        if code == 1 {
+            let record = common::json_of(&h.path("record.json"));
+            assert_eq!(first(&record), "layer3.0.conv2.temporal_conv");
+        }
+    }
+}
+
+#[test]
+fn arrays_that_show_no_module_are_not_taken_for_one() {
+    let h = Harness::new();
+    let (names, mut arrays) = numbered(arrays(&h, &[]));
+    let at = names.iter().position(|name| name == "layer2.1.bn1").unwrap();
+    let relu = arrays[at].1.mapv(|x| x.max(0.0));
+    let noise = arrays[at].1.mapv(|x| (x * 12_345.678).sin());
+    arrays.insert(at + 1, ("a_relu".to_owned(), relu));
+    arrays.insert(at + 2, ("noise".to_owned(), noise));
+    let record = suggest(&h, &write(&h, &arrays), &[]).passes();
+    let text = std::fs::read_to_string(h.path("names.map")).unwrap();
+    let line = |name: &str| text.lines().find(|line| line.contains(name)).unwrap();
+    assert!(line("a_relu").starts_with("a_relu = -") && line("a_relu").contains("ReLU"), "{text}");
+    assert!(line("noise").starts_with("# noise = ?"), "{text}");
+    let remarks = record["remarks"].to_string();
+    assert!(remarks.contains("noise is left to you"), "{remarks}");
+}
+
+#[test]
+fn an_array_of_a_module_that_is_missing_is_not_guessed() {
+    // The array of one module is replaced by noise, and the modules that read it are right.
+    let h = Harness::new();
+    let (names, mut arrays) = numbered(arrays(&h, &[]));
+    let at = names.iter().position(|name| name == "layer2.1.conv1.temporal_conv").unwrap();
+    arrays[at].1.mapv_inplace(|x| (x * 12_345.678).sin());
+    let record = suggest(&h, &write(&h, &arrays), &[]).fails();
+    assert_eq!(record["verdict"], "incomplete");
+    let next = record["next"].as_str().unwrap();
+    assert!(next.contains("--map") && !next.contains("--suggest-map"), "{next}");
+}
+
+#[test]
+fn a_map_by_hand_with_globs() {
+    let h = Harness::new();
+    let mut arrays = arrays(&h, &[]);
+    for (name, _) in &mut arrays {
+        *name = match name.strip_prefix("layer") {
+            Some(rest) => format!("net/stage-{rest}"),
+            None => format!("net/{name}"),
+        };
+    }
+    let path = write(&h, &arrays);
+    let map = h.path("own.map");
+    std::fs::write(&map, "# ours\nnet/stage-* = layer*\nnet/* = *\nunused = fc\n").unwrap();
+    let candidate = format!("npz:{path}");
+    let fixed = ["--candidate", &candidate, "--map", &map];
+    h.diff(&[&fixed, &SMALL[..]].concat()).passes();
+    std::fs::write(&map, "net/* = layer9\n").unwrap();
+    h.diff(&[&fixed, &SMALL[..]].concat()).refuses(&["own.map, line 1", "layer9", "did you mean"]);
+    h.diff(&[&["--map", &map], &SMALL[..]].concat()).refuses(&["--map", "dump"]);
+}
