@@ -155,11 +155,13 @@ fn flax_models_are_live_too() {
     let Some(ports) = Ports::flax() else { return };
     let record = ports.diff("right", &[]).passes();
     assert!(compared(&record) > 80, "{}", compared(&record));
-    let record = ports.diff_at("lost_embedding", "18", "57x65", &[]).fails();
+    let record = ports.diff_at("lost_embedding", "10", "57x65", &["--no-edge"]).fails();
     assert!(record["first_divergent"].as_str().unwrap().ends_with("pos_embed"));
-    let record = ports.diff_at("own_names", "18", "57x65", &["--suggest-map", "--no-edge"]).fails();
+    let record = ports.diff_at("own_names", "10", "57x65", &["--suggest-map", "--no-edge"]).fails();
     assert!(record["first_divergent"].as_str().unwrap().ends_with("pos_embed"));
     assert!(record["culprit"]["explanation"].as_str().unwrap().contains("dropped on 1-pixel maps"));
+    remark(&record, "tensors are those of formula:0");
+    remark(&record, "by value");
     ports.diff("without_variables", &[]).refuses(&["return (module, variables)"]);
 }
 

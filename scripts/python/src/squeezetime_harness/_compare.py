@@ -50,7 +50,8 @@ class Result:
     @property
     def first_divergent(self) -> str | None:
         """The first module that is wrong."""
-        return self.record["first_divergent"]
+        name: str | None = self.record["first_divergent"]
+        return name
 
     @property
     def explanation(self) -> str | None:
@@ -60,12 +61,14 @@ class Result:
     @property
     def layers(self) -> list[Mapping[str, Any]]:
         """What was measured at every module, in the order of execution."""
-        return self.record["layers"]
+        layers: list[Mapping[str, Any]] = self.record["layers"]
+        return layers
 
     @property
     def remarks(self) -> list[str]:
         """What a reader must know, such as the weights and how the model was called."""
-        return self.record["remarks"]
+        remarks: list[str] = self.record["remarks"]
+        return remarks
 
     def __str__(self) -> str:
         return self.table

@@ -177,7 +177,10 @@ def official(name, modules):
     for separator in ("/", "."):
         module, found, leaf = rest.rpartition(separator)
         if found and module in modules:
-            return f"{collection}{slash}{modules[module]}{separator}{leaf}"
+            ours = modules[module]
+            # The embedding is a parameter of spatial_conv, and in Flax of the sequence glo_conv in it.
+            ours = ours.partition(".glo_conv")[0] if leaf == "pos_embed" else ours
+            return f"{collection}{slash}{ours}{separator}{leaf}"
     return name
 
 
