@@ -35,6 +35,9 @@ pub struct EvalRecord {
     pub tie: f64,
     /// The accuracy in the paper, if the protocol has one.
     pub published: Option<Published>,
+    /// Multiply-accumulates for one view; `None` in old records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub macs: Option<u64>,
     /// All videos, in the order of the list.
     pub videos: Vec<Video>,
     /// Command, machine, versions and configuration of the run.

@@ -8,7 +8,7 @@ use checkpoint::Weights;
 use record::Record;
 use record::{Disagreement, EvalRecord, Manifest, Published, Verdict, Video};
 use sha2::{Digest, Sha256};
-use spec::{Config, Precision};
+use spec::{Config, Model, Precision};
 use video::dataset::Dataset;
 use video::list::Entry;
 
@@ -235,6 +235,7 @@ fn record(
         disagreements,
         tie: TIE,
         published,
+        macs: Model::new(header.model.clone()).ok().map(|model| model.macs()),
         videos: rows,
         run: started.finish(&header.model, sides),
     }
