@@ -22,6 +22,7 @@ mod page;
 mod plot;
 mod published;
 mod ratio_band;
+mod stats;
 mod table;
 
 use std::path::Path;
@@ -29,7 +30,7 @@ use std::path::Path;
 use record::Record;
 
 pub use error::{ReportError, Result};
-pub use page::{IndexEntry, render, render_index};
+pub use page::{IndexEntry, compare, render, render_index};
 pub use table::{table_name, to_table, write_parquet};
 
 /// Writes the page of a record to `html` and, if `parquet` is given, the table of the record there.
@@ -49,6 +50,19 @@ pub fn write_report(record: &Record, html: &Path, parquet: Option<&Path>) -> Res
 /// If the page cannot be made or the file cannot be written.
 pub fn write_index(entries: &[IndexEntry], html: &Path) -> Result<()> {
     write_atomically(html, render_index(entries)?.as_bytes())
+}
+
+/// Writes the page that compares two records of the same kind, each with the name of its run.
+///
+/// # Errors
+///
+/// If the records are of different kinds, if the page cannot be made or the file cannot be written.
+pub fn write_comparison(
+    before: (&str, &Record),
+    after: (&str, &Record),
+    html: &Path,
+) -> Result<()> {
+    write_atomically(html, compare(before, after)?.as_bytes())
 }
 
 fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
