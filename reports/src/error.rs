@@ -19,6 +19,16 @@ pub enum ReportError {
         "cannot make the table of the record: {0}; this is a bug in the harness, please report it with the record"
     )]
     Table(#[from] polars::error::PolarsError),
+    /// Two records of different kinds were to be compared.
+    #[error(
+        "cannot compare a record of harness {first} with one of harness {second}; give two records of the same kind"
+    )]
+    Kinds {
+        /// Kind of the first record.
+        first: &'static str,
+        /// Kind of the second record.
+        second: &'static str,
+    },
     /// A plot could not be drawn.
     #[error(
         "cannot draw the plot {plot}: {reason}; this is a bug in the harness, please report it with the record"

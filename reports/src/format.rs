@@ -45,6 +45,13 @@ pub(crate) fn count(number: usize, word: &str) -> String {
     format!("{number} {word}{ending}")
 }
 
+/// A whole number raised above the line: `⁻⁷`.
+pub(crate) fn superscript(number: i32) -> String {
+    const DIGITS: [char; 10] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'];
+    let raise = |c: char| c.to_digit(10).map_or('⁻', |digit| DIGITS[digit as usize]);
+    number.to_string().chars().map(raise).collect()
+}
+
 /// A JSON name as words: `not_compared` becomes `not compared`.
 pub(crate) fn words(name: &str) -> String {
     name.replace('_', " ")

@@ -23,6 +23,7 @@ mod page;
 mod plot;
 mod published;
 mod ratio_band;
+mod stats;
 mod table;
 
 use std::path::Path;
@@ -31,7 +32,7 @@ use record::{DiffRecord, Record};
 
 pub use error::{ReportError, Result};
 pub use junit::junit;
-pub use page::{IndexEntry, render, render_index};
+pub use page::{IndexEntry, compare, render, render_index};
 pub use table::{table_name, to_table, write_parquet};
 
 /// Writes the page of a record to `html` and, if `parquet` is given, the table of the record there.
@@ -60,6 +61,19 @@ pub fn write_junit(record: &DiffRecord, path: &Path) -> Result<()> {
 /// If the page cannot be made or the file cannot be written.
 pub fn write_index(entries: &[IndexEntry], html: &Path) -> Result<()> {
     write_atomically(html, render_index(entries)?.as_bytes())
+}
+
+/// Writes the page that compares two records of the same kind, each with the name of its run.
+///
+/// # Errors
+///
+/// If the records are of different kinds, if the page cannot be made or the file cannot be written.
+pub fn write_comparison(
+    before: (&str, &Record),
+    after: (&str, &Record),
+    html: &Path,
+) -> Result<()> {
+    write_atomically(html, compare(before, after)?.as_bytes())
 }
 
 fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {

@@ -11,6 +11,7 @@ use record::Record;
 
 mod ablate;
 mod bench;
+mod compare;
 mod diff;
 mod eval;
 mod gpu;
@@ -23,12 +24,14 @@ mod study;
 mod summary;
 mod train;
 
+use compare::Measure;
 use index::Headline;
 pub use index::IndexEntry;
 
 /// The templates, with the names by which they include each other.
-const TEMPLATES: [(&str, &str); 8] = [
+const TEMPLATES: [(&str, &str); 9] = [
     ("base.html", include_str!("assets/base.html")),
+    ("figure.html", include_str!("assets/figure.html")),
     ("table.html", include_str!("assets/table.html")),
     ("provenance.html", include_str!("assets/provenance.html")),
     ("details.html", include_str!("assets/details.html")),
@@ -39,10 +42,18 @@ const TEMPLATES: [(&str, &str); 8] = [
 ];
 
 /// The parts of the style sheet, in the order in which they are concatenated.
-const STYLE: [&str; 2] = [include_str!("assets/base.css"), include_str!("assets/report.css")];
+const STYLE: [&str; 3] = [
+    include_str!("assets/base.css"),
+    include_str!("assets/report.css"),
+    include_str!("assets/study.css"),
+];
 
-/// The script of every page. It looks for the table and the plots, and does nothing without them.
-const SCRIPT: &str = include_str!("assets/page.js");
+/// The scripts of every page. They look for tables and figures, and do nothing without them.
+const SCRIPT: [&str; 3] = [
+    include_str!("assets/page.js"),
+    include_str!("assets/figures.js"),
+    include_str!("assets/index.js"),
+];
 
 /// What the reports show of a record: its page, its line in the list of reports and its table.
 pub(crate) trait Page {
@@ -57,6 +68,11 @@ pub(crate) trait Page {
 
     /// The columns of the table, which have the same length.
     fn table(&self) -> Vec<Column>;
+
+    /// The numbers that are followed over runs and compared between two.
+    fn measures(&self) -> Vec<Measure> {
+        vec![]
+    }
 
     /// Whether the file of the table also says how the run was made.
     fn table_holds_run(&self) -> bool {
@@ -96,6 +112,16 @@ pub fn render_index(entries: &[IndexEntry]) -> Result<String> {
     fill("index.html", &index::view(entries))
 }
 
+/// Renders a page that compares two records of the same kind, each with the name of its run: what changed in
+/// verdicts, ratios, times and accuracy.
+///
+/// # Errors
+///
+/// If the records are of different kinds. If the page cannot be made, which is a bug in this crate.
+pub fn compare(before: (&str, &Record), after: (&str, &Record)) -> Result<String> {
+    compare::render(before, after)
+}
+
 /// Fills a template. The style sheet and the script are inserted unescaped; everything else is escaped
 /// unless the view marks it as safe markup.
 fn fill(name: &'static str, view: &impl Serialize) -> Result<String> {
@@ -114,7 +140,7 @@ fn fill(name: &'static str, view: &impl Serialize) -> Result<String> {
     let context = context! {
         view => Value::from(Serde(view)),
         style => Value::from_safe_string(STYLE.concat()),
-        script => Value::from_safe_string(SCRIPT.to_owned()),
+        script => Value::from_safe_string(SCRIPT.concat()),
     };
     template.render(context).map_err(fail)
 }

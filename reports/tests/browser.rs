@@ -181,20 +181,142 @@ fn hostile_text_runs_no_script() {
     assert!(!dom.contains("<img"));
 }
 
+/// All invented records and all published ones.
+fn pages() -> Vec<(String, String)> {
+    let mut pages: Vec<(String, String)> = common::all()
+        .into_iter()
+        .map(|(name, record)| (name.to_owned(), render(&record).expect("a page")))
+        .collect();
+    let runs = Path::new(env!("CARGO_MANIFEST_DIR")).join("runs");
+    let mut entries = vec![];
+    for folder in fs::read_dir(runs).expect("the folder").map(|entry| entry.expect("an entry")) {
+        if folder.path().is_dir() {
+            let name = folder.file_name().to_string_lossy().into_owned();
+            let record = record::read_record(&folder.path()).expect("a record");
+            pages.push((name.clone(), render(&record).expect("a page")));
+            entries.push(reports::IndexEntry::new(&record, &name, &name));
+        }
+    }
+    pages.push(("index".to_owned(), reports::render_index(&entries).expect("a page")));
+    pages
+}
+
 #[test]
 fn no_page_scrolls_sideways_on_a_phone() {
     let Some(session) = Session::start() else { return };
-    for (name, record) in common::all() {
+    let mut wide = vec![];
+    for (name, html) in pages() {
         for width in [320, 400] {
-            let html = render(&record).expect("a page");
             let page = session.page(&format!("{name}-{width}"), &framed(&html, width));
             let dom = session.dom(&page, false);
             // The scroll bar of the frame takes some pixels of the width.
             let inner: i32 = attribute(&dom, "data-inner").parse().expect("the frame's width");
             assert!(inner <= width && inner > width - 20, "{name}: {inner} of {width}");
-            assert_eq!(attribute(&dom, "data-overflow"), "0", "{name} at {width}");
+            if attribute(&dom, "data-overflow") != "0" {
+                wide.push(format!("{name} at {width}: {}", attribute(&dom, "data-overflow")));
+            }
         }
     }
+    assert!(wide.is_empty(), "{wide:?}");
+}
+
+/// The source of axe-core, which `scripts/test` installs.
+fn axe() -> Option<String> {
+    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/axe/lib");
+    let versions = fs::read_dir(place).into_iter().flatten().filter_map(|entry| entry.ok());
+    let mut files =
+        versions.map(|lib| lib.path().join("site-packages/axe_playwright_python/axe.min.js"));
+    let source = files.find_map(|file| fs::read_to_string(file).ok());
+    if source.is_none() {
+        skip::skip!(
+            Chromium,
+            "axe-core is not installed; scripts/test does so where pip reaches its index"
+        );
+    }
+    source
+}
+
+/// The page with axe-core, which stores its violations as an attribute: rule, number of elements and one of
+/// them. All blocks are opened, so that they are checked as well.
+fn with_axe(html: &str, axe: &str) -> String {
+    let check = "for (const block of document.querySelectorAll('details')) block.open = true;\
+                 axe.run({ resultTypes: ['violations'] }).then((found) => {\
+                 document.documentElement.dataset.axe = 'done ' + found.violations.map((v) =>\
+                 `${v.id} (${v.nodes.length}): ${v.nodes[0].html} ${v.nodes[0].failureSummary}`).join(' | ');\
+                 document.body.replaceChildren(); });";
+    html.replace("</body>", &format!("<script>{axe}</script><script>{check}</script></body>"))
+}
+
+#[test]
+fn axe_finds_no_violation_in_either_theme() {
+    let Some(session) = Session::start() else { return };
+    let Some(axe) = axe() else { return };
+    let mut violations = vec![];
+    // One page of each kind: axe-core takes seconds for each.
+    const KINDS: [&str; 9] =
+        ["diverged", "selftest", "eval", "train", "ablate", "bench", "gpu", "null", "index"];
+    for (name, html) in pages().into_iter().filter(|(name, _)| KINDS.contains(&name.as_str())) {
+        for dark in [false, true] {
+            let page = session.page(&format!("axe-{name}"), &with_axe(&html, &axe));
+            let dom = session.dom(&page, dark);
+            if attribute(&dom, "data-axe") != "done " {
+                let found = attribute(&dom, "data-axe");
+                violations.push(format!("{name}, dark {dark}: {found}"));
+            }
+        }
+    }
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
+}
+
+#[test]
+fn axe_notices_a_picture_without_a_text() {
+    let Some(session) = Session::start() else { return };
+    let Some(axe) = axe() else { return };
+    let html = render(&Record::Gpu(Box::new(common::gpu::checked()))).expect("a page");
+    let html = html.replace("</main>", "<img src=\"data:,\"></main>");
+    let dom = session.dom(&session.page("axe", &with_axe(&html, &axe)), false);
+    assert!(attribute(&dom, "data-axe").contains("image-alt"), "{}", attribute(&dom, "data-axe"));
+}
+
+#[test]
+fn a_figure_is_saved_as_svg_csv_and_latex() {
+    let Some(session) = Session::start() else { return };
+    let html = render(&Record::Bench(Box::new(common::bench::bench()))).expect("a page");
+    let dom = session.dom(&format!("{}#selfcheck", session.page("bench", &html)), true);
+    let [svg, csv, tex] = ["data-svg", "data-csv", "data-tex"].map(|name| attribute(&dom, name));
+    assert!(svg.contains("&lt;svg") || svg.starts_with("<svg"), "{svg}");
+    assert!(svg.contains("xmlns=") && !svg.contains("var(--"), "{svg}");
+    assert!(svg.contains("#0b62a8"), "the colours are not those of the light theme");
+    assert!(csv.starts_with("Row,times as fast as the fastest other runtime,low,high"), "{csv}");
+    assert_eq!(csv.lines().count(), 9, "{csv}");
+    assert!(tex.starts_with("\\begin{tabular}{l"), "{tex}");
+    let buttons = dom.matches("data-save=\"svg\"").count();
+    assert_eq!(buttons, html.matches("<figure class=\"plot\"").count());
+}
+
+#[test]
+fn a_cell_that_looks_like_a_formula_is_quoted_in_csv() {
+    let Some(session) = Session::start() else { return };
+    let mut bench = common::bench::bench();
+    bench.settings.truncate(1);
+    bench.settings[0].precision = "=HYPERLINK(1)".to_owned();
+    bench.settings[0].entries[0].name = "cpu".to_owned();
+    bench.settings[0].entries.iter_mut().for_each(|entry| entry.to_peer = None);
+    bench.settings[0].entries[1].name = "=1+1,\"x\"".to_owned();
+    let html = render(&Record::Bench(Box::new(bench))).expect("a page");
+    let dom = session.dom(&format!("{}#selfcheck", session.page("formula", &html)), false);
+    let csv = attribute(&dom, "data-csv");
+    assert!(csv.contains("&quot;'=1+1,&quot;&quot;x&quot;&quot;&quot;"), "{csv}");
+}
+
+#[test]
+fn the_list_of_runs_is_filtered() {
+    let Some(session) = Session::start() else { return };
+    let (name, html) = pages().pop().expect("the index");
+    let page = session.page(&name, &html);
+    let dom = session.dom(&format!("{page}#kind=bench&filter=h100"), false);
+    let shown = dom.split("data-shown=\"\">").nth(1).and_then(|rest| rest.split('<').next());
+    assert!(shown.is_some_and(|text| text.starts_with("3 of ")), "{shown:?}");
 }
 
 #[test]

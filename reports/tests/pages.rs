@@ -2,10 +2,12 @@
 
 mod common;
 
+use std::path::Path;
+
 use common::{HOSTILE, all};
 use record::Record;
 use record::SelftestRecord;
-use reports::{IndexEntry, render, render_index};
+use reports::{IndexEntry, compare, render, render_index};
 
 fn page(name: &str) -> String {
     let records = all();
@@ -69,15 +71,16 @@ fn hostile_names_of_videos_and_classes_stay_text() {
 fn a_bench_shows_speed_accuracy_and_where_the_time_goes() {
     let html = page("bench");
     for words in [
-        "0.70 of the time",
+        "cpu is 1.4 times as fast as the fastest other runtime, onnxruntime, in 8 of 8 settings",
+        "cpu (our engine)",
         "Speed against accuracy",
         "Throughput over threads: f32, batch 8",
         "Throughput over clips in a batch: bf16, threads: 2",
         "Where the time goes",
         "short 3x3",
-        "others",
+        "other work",
         "Roofline: f32, batch 1, 1 thread",
-        "is not set up",
+        "openvino was left out: is not set up.",
     ] {
         assert!(html.contains(words), "{words}");
     }
@@ -101,6 +104,104 @@ fn an_evaluation_says_first_what_is_missing() {
         "This is shard 1",
     ] {
         assert!(head.contains(words), "{words}");
+    }
+}
+
+/// The text between the tags of the heading and the sentence below it.
+fn head(html: &str) -> String {
+    let header = html.split("<header").nth(1).and_then(|rest| rest.split("</header>").next());
+    text_of(header.expect("a header")).replace('\u{a0}', " ")
+}
+
+fn published(name: &str) -> Record {
+    let runs = Path::new(env!("CARGO_MANIFEST_DIR")).join("runs");
+    record::read_record(&runs.join(name)).expect("a published record")
+}
+
+#[test]
+fn the_result_stands_first_and_in_words() {
+    let cases = [
+        (
+            "bench-batch-1",
+            "cpu is 1.3 to 1.5 times as fast as the fastest other runtime, onnxruntime or openvino, in 4 of 4 \
+             settings",
+        ),
+        (
+            "gpu-h100-bench-batch-1",
+            "cuda is 1.6 times as fast as the fastest other runtime, torch-graph",
+        ),
+        ("mini-eval", "98.8 % top-1 (97.1 to 99.5) on mini"),
+        ("mini-train", "99.5 % (97.2 to 99.9) on the validation part after 60 epochs"),
+        ("mini-retrained", "Without IOI: 3.3 points fewer"),
+        ("mini-knock-out", "Without IOI: 88.8 points fewer"),
+    ];
+    for (name, words) in cases {
+        let html = render(&published(name)).expect("a page");
+        assert!(head(&html).contains(words), "{name}: {}", head(&html));
+        assert!(html.contains("<details class=\"data\">"), "{name} has no data under its figures");
+    }
+    let html = render(&Record::Eval(Box::new(common::study::eval()))).expect("a page");
+    assert!(head(&html).contains("13.4 points above the published 71.6 %"), "{}", head(&html));
+}
+
+#[test]
+fn an_ablation_keeps_its_two_tests_apart() {
+    let html = render(&published("mini-retrained")).expect("a page");
+    for words in [
+        "These networks, other videos",
+        "Without IOI 44 of 1200 answers became wrong and 4 right: more than chance explains",
+        "the answers are not independent",
+        "Other trainings",
+        "this number of trainings cannot tell it from chance",
+        "Smallest detectable",
+    ] {
+        assert!(html.contains(words), "{words}");
+    }
+    let once = render(&published("mini-knock-out")).expect("a page");
+    assert!(once.contains("Not tested: one trained network was changed"));
+}
+
+#[test]
+fn times_that_scatter_are_said_and_cost_the_tick() {
+    let mut bench = common::bench::bench();
+    let entry = &mut bench.settings[0].entries[0];
+    entry.p99_s = 3.0 * entry.min_s;
+    let html = render(&Record::Bench(Box::new(bench))).expect("a page");
+    assert!(head(&html).contains("scatter by a factor of 3.00"), "{}", head(&html));
+    assert!(html.contains("<header class=\"hero hero-incomplete\">"));
+    assert!(!page("bench").contains("scatter by a factor"));
+}
+
+#[test]
+fn a_gpu_is_named_or_said_to_be_unknown() {
+    let html = render(&published("gpu-h100-bench-batch-1")).expect("a page");
+    assert!(head(&html).contains("a GPU that the record does not name"), "{}", head(&html));
+    assert!(html.contains("785\u{a0}TFLOP&#x2f;s") && html.contains("steps of cuda"));
+    let mut bench = common::bench::bench();
+    bench.run.versions.insert("gpu".to_owned(), "NVIDIA H100".to_owned());
+    let html = render(&Record::Bench(Box::new(bench))).expect("a page");
+    assert!(head(&html).contains("computed on NVIDIA H100"), "{}", head(&html));
+}
+
+#[test]
+fn a_training_shows_no_json_and_no_zero_videos() {
+    let html = render(&published("mini-train")).expect("a page");
+    assert!(!html.contains("training videos") && !html.contains("&quot;depth"));
+}
+
+#[test]
+fn two_runs_are_compared_by_what_changed() {
+    let all = all();
+    let of = |name: &str| &all.iter().find(|(n, _)| *n == name).expect("a record").1;
+    let html = compare(("first", of("pass")), ("second", of("diverged"))).expect("a page");
+    assert!(html.contains("Layers with another verdict") && html.contains("pos_embed"));
+    let same = compare(("a", of("bench")), ("b", of("bench"))).expect("a page");
+    assert!(same.contains("No number changed"));
+    let error = compare(("a", of("bench")), ("b", of("eval"))).expect_err("different kinds");
+    assert!(error.to_string().contains("give two records of the same kind"), "{error}");
+    for name in ["bench-hostile", "hostile", "eval", "ablate", "train", "null-hostile"] {
+        let html = compare((HOSTILE, of(name)), (HOSTILE, of(name))).expect("a page");
+        assert!(!html.contains(HOSTILE), "{name}");
     }
 }
 
@@ -181,6 +282,9 @@ fn the_index_lists_every_report_and_links_stay_local() {
     assert!(html.contains("href=\"./javascript%3Aalert%281%29\""));
     assert!(!html.contains("<img"));
     assert!(render_index(&[]).expect("a page").contains("There are no reports."));
+    let twice = ["monday", "tuesday"].map(|name| IndexEntry::new(&all()[7].1, name, name));
+    let html = render_index(&twice).expect("a page");
+    assert!(html.contains("<h2>top-1 in % on k400 (val), libtorch f32</h2>"), "no trend");
 }
 
 #[test]

@@ -40,6 +40,9 @@ pub struct EvalRecord {
     /// How fast the run was; `None` in merged and in old records.
     #[serde(default)]
     pub speed: Option<Speed>,
+    /// Multiply-accumulates for one view; `None` in old records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub macs: Option<u64>,
     /// All videos, in the order of the list.
     pub videos: Vec<Video>,
     /// Command, machine, versions and configuration of the run.

@@ -1,21 +1,33 @@
 //! The page of an ablation.
 
+mod significance;
+mod words;
+
 use super::study::{Section, View, class, percent, with_interval};
-use super::{Headline, Page, provenance};
-use crate::chart::{Chart, Look, Point, Series};
+use super::{Headline, Measure, Page, provenance};
+use crate::chart::{Axis, Dot, Row, Rows};
 use crate::error::Result;
-use crate::format::{metric, short};
+use crate::format::{count, metric, short};
 use crate::table::{Column, column};
 use record::{AblateRecord, Ablation, Rate, Variant, Verdict};
 
 impl Page for AblateRecord {
     fn render(&self) -> Result<String> {
-        super::fill("study.html", &view(self)?)
+        super::fill("study.html", &view(self))
     }
 
     fn headline(&self) -> Headline {
-        let sentence = format!("{} variants on {}", self.variants.len(), self.dataset);
-        Headline::new(Verdict::Pass, "ablation", sentence)
+        Headline::new(Verdict::Pass, "ablation", words::word(self))
+    }
+
+    fn measures(&self) -> Vec<Measure> {
+        let measure = |v: &Variant| Measure {
+            name: format!("accuracy in % on {}, {}, {}", self.dataset, how(self), v.name),
+            value: 100.0 * v.mean,
+            interval: interval(v),
+            by_ratio: false,
+        };
+        self.variants.iter().map(measure).collect()
     }
 
     fn table_name(&self) -> &'static str {
@@ -38,124 +50,117 @@ impl Page for AblateRecord {
 }
 
 /// Builds the view.
-fn view(ablate: &AblateRecord) -> Result<View> {
-    let (title, lead) = match ablate.question {
-        Ablation::KnockOut => (
-            "Parts removed from the trained network",
-            "Knock-out: the weights stay as they were trained, and the part is switched off. It shows how \
-             much this network relies on the part, not what a network without the part could learn.",
-        ),
-        Ablation::Retrained => (
-            "Trained without the part",
-            "Retrained: each variant was trained from scratch, with several seeds. It shows how much the \
-             part contributes. The interval is Student's t over the seeds.",
-        ),
-    };
-    let variants = &ablate.variants;
-    let mut sections = vec![Section::new(title, lead).chart(&bars(variants))?.table(
-        &[
-            "Variant",
-            "Accuracy",
-            "95 % interval",
-            "Networks",
-            "p (McNemar)",
-            "Lost",
-            "Won",
-            "Drift",
-            "MACs",
-            "Time per clip",
-        ],
-        variants.iter().map(row).collect(),
-    )];
-    if variants.iter().any(|variant| variant.checked.is_some()) {
-        let rows =
-            variants.iter().map(|v| vec![v.name.clone(), v.checked.clone().unwrap_or_default()]);
-        sections.push(
-            Section::new(
-                "Agreement of the engines",
-                "Each variant was compared with the other engine, \
-                          layer by layer, by the rule of harness diff.",
-            )
-            .table(&["Variant", "Outcome"], rows.collect()),
-        );
-    }
+fn view(ablate: &AblateRecord) -> View {
+    let mut sections = vec![accuracies(ablate)];
+    sections.extend(significance::videos(ablate));
+    sections.push(significance::seeds(ablate));
     sections.extend(flips(ablate));
-    if ablate.question == Ablation::Retrained {
-        let rows = variants.iter().map(|v| {
-            let each: Vec<String> = v.accuracy.iter().map(with_interval).collect();
-            vec![v.name.clone(), each.join(", ")]
-        });
-        sections.push(
-            Section::new("Each trained network", "")
-                .table(&["Variant", "Accuracy by seed"], rows.collect()),
-        );
-    }
-    let base = variants.first().map_or(f64::NAN, |variant| variant.mean);
-    Ok(View {
-        title: format!("ablation on {}", ablate.dataset),
+    sections.extend(agreement(&ablate.variants));
+    View {
+        title: words::word(ablate),
         kind: "ablate",
         verdict: "pass",
         mark: "✓",
-        word: format!("{} variants of the network", variants.len()),
-        sentence: format!(
-            "Unchanged, the network has an accuracy of {} on {} videos of {}",
-            percent(base),
-            ablate.videos,
-            ablate.dataset
-        ),
-        warnings: vec![],
+        word: words::word(ablate),
+        sentence: words::sentence(ablate),
+        warnings: warnings(ablate),
         sections,
         provenance: provenance::of(&ablate.run),
-    })
+    }
 }
 
-/// The row of a variant in the first table.
-fn row(variant: &Variant) -> Vec<String> {
-    let paired = variant.paired.as_ref();
-    let of = |read: &dyn Fn(&record::Paired) -> String| paired.map_or("–".to_owned(), read);
-    let interval = match variant.interval[..] {
-        [low, high] if variant.accuracy.len() != 1 || low > 0.0 => {
-            format!("{:.1} to {:.1}", 100.0 * low.max(0.0), 100.0 * high.min(1.0))
+/// The question of the ablation in a word.
+fn how(ablate: &AblateRecord) -> &'static str {
+    match ablate.question {
+        Ablation::KnockOut => "knock-out",
+        Ablation::Retrained => "retrained",
+    }
+}
+
+fn warnings(ablate: &AblateRecord) -> Vec<String> {
+    let seeds = ablate.variants.iter().map(|variant| variant.accuracy.len()).min().unwrap_or(0);
+    match ablate.question {
+        Ablation::Retrained if (1..5).contains(&seeds) => vec![format!(
+            "Only {}: the interval over trainings is wide, whatever the number of videos.",
+            count(seeds, "training").replace("trainings", "trainings of each variant")
+        )],
+        _ => vec![],
+    }
+}
+
+/// Accuracy of each variant, with the single trainings.
+fn accuracies(ablate: &AblateRecord) -> Section {
+    let lead = match ablate.question {
+        Ablation::KnockOut => {
+            "Knock-out: the weights stay as they were trained, and the part is switched off. It shows how \
+             much this network relies on the part, not what a network without the part could learn. Lines \
+             are Wilson's 95 % intervals over the videos."
         }
-        _ => "–".to_owned(),
+        Ablation::Retrained => {
+            "Retrained: each variant was trained from scratch, with several seeds. It shows how much the \
+             part contributes. Dots are means, rings the single trainings, and lines Student's 95 % interval \
+             over the seeds."
+        }
     };
-    vec![
-        variant.name.clone(),
-        percent(variant.mean),
-        interval,
-        variant.accuracy.len().to_string(),
-        of(&|p| if p.p < 1e-4 { "< 0.0001".to_owned() } else { format!("{:.4}", p.p) }),
-        of(&|p| p.lost.to_string()),
-        of(&|p| p.won.to_string()),
-        of(&|p| short(p.drift)),
-        metric(variant.macs),
-        format!("{:.2} ms", 1e3 * variant.seconds_per_view),
-    ]
+    let variants = &ablate.variants;
+    let base = variants.first();
+    let row = |variant: &Variant| {
+        let interval = interval(variant);
+        let ends =
+            interval.map_or(String::new(), |(low, high)| format!(" ({low:.1} to {high:.1})"));
+        let singles = match variant.accuracy.len() {
+            0 | 1 => vec![],
+            _ => variant.accuracy.iter().map(|rate| 100.0 * rate.share()).collect(),
+        };
+        Row {
+            name: variant.name.clone(),
+            series: usize::from(variant.paired.is_some()),
+            dot: Some(Dot {
+                value: 100.0 * variant.mean,
+                interval,
+                range: None,
+                label: format!("{}{ends}", percent(variant.mean)),
+            }),
+            singles,
+        }
+    };
+    let figure = Rows {
+        name: "ablation",
+        description: "accuracy of each variant with its 95 % interval".to_owned(),
+        axis: Axis::percent("accuracy in %"),
+        reference: base.map(|variant| (100.0 * variant.mean, "unchanged network".to_owned())),
+        single: "seed",
+        rows: variants.iter().map(row).collect(),
+    };
+    let cells = |variant: &Variant| {
+        let each: Vec<String> = variant.accuracy.iter().map(with_interval).collect();
+        let drift = variant.paired.as_ref().map_or("–".to_owned(), |paired| short(paired.drift));
+        vec![
+            variant.name.clone(),
+            percent(variant.mean),
+            each.join("; "),
+            drift,
+            metric(variant.macs),
+        ]
+    };
+    let head = ["Variant", "Mean accuracy", "Each network (95 % interval)", "Logit change", "MACs"];
+    Section::new("Accuracy with and without the part", lead)
+        .figure(figure.draw())
+        .table(&head, variants.iter().map(cells).collect())
+        .notes([
+            "Logit change: relative L2 distance from the logits of the unchanged network, averaged over \
+             videos. At 0 the change does nothing in this network."
+                .to_owned(),
+        ])
 }
 
-/// Accuracy of each variant with its interval.
-fn bars(variants: &[Variant]) -> Chart {
-    let point = |(at, variant): (usize, &Variant)| Point {
-        x: at as f64,
-        y: 100.0 * variant.mean,
-        interval: match variant.interval[..] {
-            [low, high] => Some((100.0 * low.max(0.0), 100.0 * high.min(1.0))),
-            _ => None,
-        },
-        name: String::new(),
-    };
-    Chart {
-        name: "ablation",
-        description: "Accuracy of each variant with its 95 % interval".to_owned(),
-        x_label: String::new(),
-        y_label: "accuracy in %".to_owned(),
-        series: vec![Series {
-            name: "accuracy".to_owned(),
-            look: Look::Bars,
-            points: variants.iter().enumerate().map(point).collect(),
-        }],
-        names: variants.iter().map(|variant| variant.name.clone()).collect(),
-        ..Chart::default()
+/// The interval of a variant in percent; `None` if the record holds none.
+fn interval(variant: &Variant) -> Option<(f64, f64)> {
+    match variant.interval[..] {
+        [low, high] if low.is_finite() && high.is_finite() => {
+            Some((100.0 * low.max(0.0), 100.0 * high.min(1.0)))
+        }
+        _ => None,
     }
 }
 
@@ -167,7 +172,10 @@ fn flips(ablate: &AblateRecord) -> Option<Section> {
     head.extend(variants.iter().map(|variant| variant.name.as_str()));
     let cell = |variant: &&Variant, label: usize| {
         let flips = variant.paired.as_ref().and_then(|paired| paired.by_class.get(label));
-        flips.map_or(String::new(), |(lost, won)| format!("−{lost} +{won}"))
+        flips.map_or(String::new(), |flips| match flips {
+            (0, 0) => "–".to_owned(),
+            (lost, won) => format!("−{lost} +{won}"),
+        })
     };
     let rows = (0..classes)
         .map(|label| {
@@ -176,6 +184,16 @@ fn flips(ablate: &AblateRecord) -> Option<Section> {
             row
         })
         .collect();
-    let lead = "Videos that only the unchanged network classifies correctly (−), and only the variant (+).";
+    let lead =
+        "Answers that only the unchanged network gives correctly (−), and only the variant (+).";
     Some(Section::new("Changed answers by class", lead).table(&head, rows))
+}
+
+/// Whether two engines agree on each variant; `None` if that was not tested.
+fn agreement(variants: &[Variant]) -> Option<Section> {
+    let checked = |v: &Variant| Some(vec![v.name.clone(), v.checked.clone()?]);
+    let rows: Vec<Vec<String>> = variants.iter().filter_map(checked).collect();
+    let lead = "Each variant was compared with the other engine, layer by layer, by the rule of harness diff.";
+    let section = Section::new("Agreement of the engines", lead);
+    (!rows.is_empty()).then(|| section.table(&["Variant", "Outcome"], rows))
 }

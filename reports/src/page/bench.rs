@@ -1,10 +1,12 @@
 //! The page of a bench.
 
+mod headline;
+mod kinds;
 mod plots;
+mod setting;
 
-use super::study::{Section, View, percent};
-use super::{Headline, Page, provenance};
-use crate::chart::{Chart, Look, Point, Series};
+use super::study::View;
+use super::{Headline, Measure, Page, provenance};
 use crate::error::Result;
 use crate::format::short;
 use crate::table::{Column, column};
@@ -12,11 +14,11 @@ use record::{BenchEntry, BenchRecord, Setting, Verdict};
 
 impl Page for BenchRecord {
     fn render(&self) -> Result<String> {
-        super::fill("study.html", &view(self)?)
+        super::fill("study.html", &view(self))
     }
 
     fn headline(&self) -> Headline {
-        Headline::new(self.verdict, "bench", format!("{} settings", self.settings.len()))
+        Headline::new(self.verdict, "bench", headline::word(self))
     }
 
     fn table_name(&self) -> &'static str {
@@ -40,62 +42,60 @@ impl Page for BenchRecord {
             column("peak_bytes", &rows, |(_, e)| e.peak_bytes),
         ]
     }
+
+    fn measures(&self) -> Vec<Measure> {
+        let machine = &self.run.machine.cpu;
+        let all = self.settings.iter().flat_map(|s| s.entries.iter().map(move |e| (s, e)));
+        let measure = |(s, e): (&Setting, &BenchEntry)| Measure {
+            name: format!("ms of {}: {}, {machine}", e.name, title(s)),
+            value: 1e3 * e.p50_s,
+            interval: Some((1e3 * e.p50_low_s, 1e3 * e.p50_high_s)),
+            by_ratio: true,
+        };
+        all.filter(|(_, e)| is_ours(&e.name)).map(measure).collect()
+    }
 }
 
 /// Builds the view.
-fn view(bench: &BenchRecord) -> Result<View> {
+fn view(bench: &BenchRecord) -> View {
     let mut sections = vec![];
-    for setting in &bench.settings {
-        sections.push(latency(setting, bench.macs)?);
-    }
-    sections.extend(plots::accuracy(bench)?);
-    sections.extend(plots::scaling(bench, &plots::THREADS)?);
-    sections.extend(plots::scaling(bench, &plots::BATCH)?);
-    sections.extend(plots::kinds(bench)?);
-    for setting in bench.settings.iter().filter(|s| s.entries.iter().any(|e| !e.layers.is_empty()))
-    {
-        sections.push(profile(setting));
-        sections.extend(plots::roofline(setting)?);
-    }
-    sections.extend(left_out(bench));
-    let (word, sentence) = headline(bench);
-    Ok(View {
-        title: "bench".to_owned(),
+    sections.extend(plots::compared(bench));
+    sections.extend(bench.settings.iter().map(|s| setting::section(bench, s)));
+    sections.extend(plots::accuracy(bench));
+    sections.extend(plots::scaling(bench, &plots::THREADS));
+    sections.extend(plots::scaling(bench, &plots::BATCH));
+    sections.extend(bench.settings.iter().filter_map(kinds::section));
+    sections.extend(bench.settings.iter().filter_map(plots::roofline));
+    let unsteady = headline::unsteady(bench);
+    let (verdict, mark) = match bench.verdict {
+        Verdict::Pass if unsteady.iter().any(|(decides, _)| *decides) => ("incomplete", "!"),
+        Verdict::Pass => ("pass", "✓"),
+        Verdict::Incomplete => ("incomplete", "?"),
+        Verdict::Diverged => ("diverged", "✗"),
+    };
+    View {
+        title: format!("bench · {}", headline::word(bench)),
         kind: "bench",
-        verdict: bench.verdict.as_str(),
-        mark: if bench.verdict == Verdict::Pass { "✓" } else { "✗" },
-        word,
-        sentence,
-        warnings: warnings(bench),
+        verdict,
+        mark,
+        word: headline::word(bench),
+        sentence: headline::sentence(bench),
+        warnings: warnings(bench, unsteady.into_iter().map(|(_, sentence)| sentence)),
         sections,
         provenance: provenance::of(&bench.run),
-    })
+    }
 }
 
-/// The range of the engine cpu's ratios to the fastest peer, and a sentence on how it was measured.
-fn headline(bench: &BenchRecord) -> (String, String) {
-    let ours = bench.settings.iter().flat_map(|s| {
-        s.entries
-            .iter()
-            .filter(|e| e.name == "cpu")
-            .filter_map(move |e| Some((s, e.to_peer.as_ref()?)))
-    });
-    let ratios = ours.map(|(_, (_, [point, ..]))| *point);
-    let ratios: Vec<f64> = ratios.filter(|ratio| ratio.is_finite()).collect();
-    let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = ratios.iter().copied().fold(0.0, f64::max);
-    let word = match ratios[..] {
-        [] => format!("{} settings", bench.settings.len()),
-        [one] => format!("{one:.2} of the time of the fastest peer"),
-        _ => format!("{least:.2} to {most:.2} of the time of the fastest peer"),
+/// Wrong outputs, regressions against the baseline and times that scatter, one sentence each.
+fn warnings(bench: &BenchRecord, unsteady: impl Iterator<Item = String>) -> Vec<String> {
+    let of = |s: &Setting| {
+        let names = s.entries.iter().filter(|e| !e.right);
+        names
+            .map(|e| format!("{}: the output of {} was wrong.", title(s), e.name))
+            .collect::<Vec<_>>()
     };
-    let how = format!(
-        "{} interleaved rounds of {} runs, {} GMAC per clip; ratios are of medians, in one bench on one machine",
-        bench.rounds,
-        bench.runs,
-        short(bench.macs as f64 / 1e9)
-    );
-    (word, how)
+    let wrong = bench.settings.iter().flat_map(of);
+    wrong.chain(bench.regressions.iter().cloned()).chain(unsteady).collect()
 }
 
 /// A setting as a heading, such as `f32, batch 1, 2 threads`.
@@ -104,133 +104,48 @@ fn title(setting: &Setting) -> String {
     format!("{}, batch {}, {} {threads}", setting.precision, setting.batch, setting.threads)
 }
 
-/// Wrong outputs and regressions against the baseline, one sentence each.
-fn warnings(bench: &BenchRecord) -> Vec<String> {
-    let of = |s: &Setting| {
-        let names = s.entries.iter().filter(|e| !e.right);
-        names
-            .map(|e| format!("{}: the output of {} was wrong.", title(s), e.name))
-            .collect::<Vec<_>>()
-    };
-    bench.settings.iter().flat_map(of).chain(bench.regressions.iter().cloned()).collect()
+/// Whether a contestant is an engine of this repository and not another runtime. The engine `torch` runs
+/// on libtorch and so stands for PyTorch.
+fn is_ours(name: &str) -> bool {
+    ["cpu", "cuda", "scalar"].contains(&name)
 }
 
-/// A number with this many decimals; a dash for NaN.
-fn number(value: f64, digits: usize) -> String {
-    if value.is_nan() { "–".to_owned() } else { format!("{value:.digits$}") }
+/// The name of a contestant as the page shows it.
+fn shown(name: &str) -> String {
+    if is_ours(name) { format!("{name} (our engine)") } else { name.to_owned() }
 }
 
+/// A time in milliseconds with three digits, such as `41.3 ms`.
 fn ms(seconds: f64) -> String {
-    number(1e3 * seconds, 2)
+    format!("{}\u{a0}ms", ms_number(seconds))
 }
 
-/// The achieved multiply-add rate at the median, in percent of the machine's measured peak.
-fn peak_share(macs: u64, setting: &Setting, entry: &BenchEntry) -> String {
-    let gflop = 2e-9 * macs as f64 * setting.batch as f64;
-    let share = gflop / entry.p50_s / setting.peak_gflops;
-    if share.is_finite() { format!("{:.0} %", 100.0 * share) } else { "–".to_owned() }
-}
-
-/// The bar chart and the table of latencies of one setting.
-fn latency(setting: &Setting, macs: u64) -> Result<Section> {
-    let point = |(at, entry): (usize, &BenchEntry)| Point {
-        x: at as f64,
-        y: 1e3 * entry.p50_s,
-        interval: Some((1e3 * entry.min_s, 1e3 * entry.p95_s)),
-        name: String::new(),
-    };
-    let chart = Chart {
-        name: "latency",
-        description: format!("latency by contestant, {}", title(setting)),
-        x_label: String::new(),
-        y_label: "ms".to_owned(),
-        series: vec![Series {
-            name: "median".to_owned(),
-            look: Look::Bars,
-            points: setting.entries.iter().enumerate().map(point).collect(),
-        }],
-        names: setting.entries.iter().map(|entry| entry.name.clone()).collect(),
-        ..Chart::default()
-    };
-    let row = |e: &BenchEntry| {
-        let ratio = e.to_peer.as_ref().map_or("–".to_owned(), |(name, [point, low, high])| {
-            let [point, low, high] = [point, low, high].map(|v| number(*v, 3));
-            format!("{point} ({low} to {high}) of {name}")
-        });
-        vec![
-            format!("{} {}", e.name, e.version),
-            format!("{} ({} to {})", ms(e.p50_s), ms(e.p50_low_s), ms(e.p50_high_s)),
-            ms(e.min_s),
-            ms(e.p90_s),
-            ms(e.p95_s),
-            ms(e.p99_s),
-            format!("{:.2}", setting.batch as f64 / e.p50_s),
-            peak_share(macs, setting, e),
-            ratio,
-            format!("{:.2} s", e.load_s),
-            ms(e.first_s),
-            format!("{:.0} MiB", e.peak_bytes as f64 / f64::from(1 << 20)),
-            short(e.error),
-        ]
-    };
-    let lead = format!(
-        "Bars are medians; lines go from the fastest run to p95. Measured peaks: {} GFLOP/s and {} GB/s.",
-        short(setting.peak_gflops),
-        short(setting.peak_gbs)
-    );
-    let head = [
-        "Contestant",
-        "Median ms (95 %)",
-        "Min",
-        "p90",
-        "p95",
-        "p99",
-        "Clips/s",
-        "Of peak",
-        "Ratio to the fastest peer",
-        "Load",
-        "First ms",
-        "Memory",
-        "Error",
-    ];
-    let rows = setting.entries.iter().map(row).collect();
-    Ok(Section::new(&title(setting), &lead).chart(&chart)?.table(&head, rows))
-}
-
-/// The table of the steps of each contestant, summed by kind of work.
-fn profile(setting: &Setting) -> Section {
-    let mut rows = vec![];
-    for entry in setting.entries.iter().filter(|entry| !entry.layers.is_empty()) {
-        let total: f64 = entry.layers.iter().map(|layer| layer.ms).sum();
-        for (kind, sum) in plots::by_kind(&entry.layers) {
-            let speed =
-                if sum.gflop > 0.0 { short(sum.gflop / sum.ms * 1e3) } else { "–".into() };
-            rows.push(vec![
-                entry.name.clone(),
-                kind.to_owned(),
-                sum.steps.to_string(),
-                format!("{:.2}", sum.ms),
-                percent(sum.ms / total),
-                speed,
-            ]);
-        }
+/// A time in milliseconds without its unit; a dash for NaN.
+fn ms_number(seconds: f64) -> String {
+    match 1e3 * seconds {
+        time if time.is_nan() => "–".to_owned(),
+        time if (1e3..1e9).contains(&time) => thousands(time),
+        time => short(time),
     }
-    let lead = "Each contestant's own profile. GFLOP/s counts the operations of a direct convolution, so \
-                that layers with Winograd's algorithm may exceed the peak.";
-    let head = ["Contestant", "Kind", "Steps", "ms", "Share", "GFLOP/s"];
-    Section::new(&format!("Profile: {}", title(setting)), lead).table(&head, rows)
 }
 
-/// The contestants that could not run, with the reason.
-fn left_out(bench: &BenchRecord) -> Option<Section> {
-    let mut rows: Vec<Vec<String>> = bench
-        .settings
-        .iter()
-        .flat_map(|s| {
-            s.left_out.iter().map(|(name, why)| vec![name.clone(), title(s), why.clone()])
-        })
-        .collect();
-    rows.dedup();
-    let section = Section::new("Left out", "").table(&["Contestant", "Setting", "Reason"], rows);
-    (!section.rows.is_empty()).then_some(section)
+/// A whole number with commas: `1,720`.
+fn thousands(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A speed with the unit that keeps it short: `117 GFLOP/s`, `785 TFLOP/s`.
+fn speed(gflops: f64) -> String {
+    match gflops {
+        g if (1e3..1e9).contains(&g) => format!("{}\u{a0}TFLOP/s", short(g / 1e3)),
+        g => format!("{}\u{a0}GFLOP/s", short(g)),
+    }
 }

@@ -9,15 +9,15 @@ use serde::Serialize;
 use super::layers::{self, BlockView, ColumnView, LayerView};
 use super::provenance::{self, Provenance};
 use super::summary::{self, Summary};
-use super::{Headline, Page};
+use super::{Headline, Measure, Page};
 use crate::blocks::{Block, blocks};
 use crate::error::Result;
 use crate::plot::{Data, RATIO, REL_L2, Span, draw};
-use crate::ratio_band::RatioBand;
+use crate::ratio_band::{RatioBand, worse};
 use crate::table::Column;
 use crate::{format, heatmap, network};
 use record::{
-    ArrayState, DiffRecord, Edge, ErrorKind, Layer, LayerVerdict, LedgerEntry, NotExercised,
+    ArrayState, DiffRecord, Edge, ErrorKind, Errors, Layer, LayerVerdict, LedgerEntry, NotExercised,
 };
 
 /// The values of the template `diff.html`, formatted.
@@ -138,6 +138,23 @@ impl Page for DiffRecord {
         let culprit = self.culprit.as_ref().map(|culprit| culprit.text.clone());
         let sentence = culprit.or_else(|| self.first_divergent.clone()).unwrap_or_default();
         Headline::new(self.verdict, self.verdict.as_str(), sentence)
+    }
+
+    fn measures(&self) -> Vec<Measure> {
+        let worst = |read: fn(&Layer) -> Option<Errors>| {
+            let all = self.layers.iter().filter_map(read).map(|errors| errors.ratio);
+            all.reduce(worse)
+        };
+        let of = |what: &str, value: Option<f64>| {
+            let name = format!("{what}, {}", self.run.candidate);
+            value.map(|value| Measure { name, value, interval: None, by_ratio: true })
+        };
+        let found = [
+            of("worst budget ratio, introduced", worst(|layer| layer.introduced)),
+            of("worst budget ratio, inherited", worst(|layer| layer.inherited)),
+            of("budget ratio of the logits", self.logits.map(|errors| errors.ratio)),
+        ];
+        found.into_iter().flatten().collect()
     }
 
     fn table_name(&self) -> &'static str {

@@ -2,7 +2,7 @@
 
 use super::study::{Section, View};
 use super::{Headline, Page, provenance};
-use crate::chart::{Chart, Look, Point, Series};
+use crate::chart::{Axis, Chart, Look, Point, Series};
 use crate::error::Result;
 use crate::format::short;
 use crate::table::{Column, column};
@@ -17,7 +17,7 @@ const MEASURES: [&str; 4] =
 
 impl Page for NullRecord {
     fn render(&self) -> Result<String> {
-        super::fill("study.html", &view(self)?)
+        super::fill("study.html", &view(self))
     }
 
     fn headline(&self) -> Headline {
@@ -50,7 +50,7 @@ impl Page for NullRecord {
 }
 
 /// Builds the view.
-fn view(null: &NullRecord) -> Result<View> {
+fn view(null: &NullRecord) -> View {
     let (mark, word) = match (null.comparisons, null.alarms) {
         (0, _) => ("?", "Nothing compared".to_owned()),
         (_, 0) => ("✓", "No false alarm".to_owned()),
@@ -63,8 +63,8 @@ fn view(null: &NullRecord) -> Result<View> {
             "A comparison is a complete run of harness diff with a correct engine; above the bound it \
              would be a false alarm. The line is the fitted tail.",
         )
-        .chart(&histogram(null))?
-        .table(&["Tail", ""], tail_rows(null)),
+        .figure(histogram(null).draw())
+        .table(&["Tail", "Value"], tail_rows(null)),
         Section::new(
             "Ratios by engine and kind of layer",
             "Median, 99.9 % quantile and maximum of the budget ratios, by relative L2 and by largest \
@@ -88,7 +88,7 @@ fn view(null: &NullRecord) -> Result<View> {
             null.worst.iter().map(case_row).collect(),
         ),
     ];
-    Ok(View {
+    View {
         title: format!("{} comparisons of correct engines", null.comparisons),
         kind: "null",
         verdict: null.verdict.as_str(),
@@ -106,7 +106,7 @@ fn view(null: &NullRecord) -> Result<View> {
         warnings: vec![],
         sections,
         provenance: provenance::of(&null.run),
-    })
+    }
 }
 
 fn histogram(null: &NullRecord) -> Chart {
@@ -128,11 +128,9 @@ fn histogram(null: &NullRecord) -> Chart {
     Chart {
         name: "null",
         description: format!("comparisons by their largest ratio; the bound is {}", null.bound),
-        x_label: "largest budget ratio".to_owned(),
-        y_label: "comparisons".to_owned(),
+        x: Axis::linear("largest budget ratio"),
+        y: Axis::log("comparisons (logarithmic)"),
         series,
-        log_y: true,
-        ..Chart::default()
     }
 }
 

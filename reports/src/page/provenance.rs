@@ -13,6 +13,13 @@ pub(super) struct Provenance {
     facts: Vec<(String, String)>,
 }
 
+impl Provenance {
+    /// Names and values.
+    pub fn facts(self) -> Vec<(String, String)> {
+        self.facts
+    }
+}
+
 /// Formats the provenance of a run.
 pub(super) fn of(run: &Run) -> Provenance {
     let fact = |name: &str, value: String| (name.to_owned(), value);

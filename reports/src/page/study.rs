@@ -1,12 +1,10 @@
-//! Pages made of sections with a plot, a table or pictures: evaluations, trainings, ablations, benches,
+//! Pages made of sections with figures, tables or pictures: evaluations, trainings, ablations, benches,
 //! checks on a GPU and false-alarm rates.
 
-use minijinja::value::Value;
 use serde::Serialize;
 
 use super::provenance::Provenance;
-use crate::chart::Chart;
-use crate::error::Result;
+use crate::chart::Figure;
 use record::Rate;
 
 /// The values of the template `study.html`.
@@ -16,6 +14,7 @@ pub(super) struct View {
     pub kind: &'static str,
     pub verdict: &'static str,
     pub mark: &'static str,
+    /// The result in words.
     pub word: String,
     pub sentence: String,
     pub warnings: Vec<String>,
@@ -23,40 +22,93 @@ pub(super) struct View {
     pub provenance: Provenance,
 }
 
-/// A section of a page: heading, introduction and, where they are set, a plot, a table and pictures.
+/// A section of a page. Everything but the title may be empty; the parts are shown in this order.
 #[derive(Serialize, Default)]
 pub(super) struct Section {
     pub title: String,
     pub lead: String,
-    /// SVG elements, marked as safe.
-    pub plot: Option<Value>,
-    /// Column titles of the table; empty for a section without a table.
-    pub head: Vec<String>,
-    pub rows: Vec<Vec<String>>,
+    pub figures: Vec<Figure>,
+    /// Names and values, which need no table.
+    pub facts: Vec<(String, String)>,
+    pub table: Option<Table>,
+    pub matrix: Option<Matrix>,
+    /// Sentences below.
+    pub notes: Vec<String>,
+    /// Tables behind a line that opens them.
+    pub folded: Vec<Table>,
     /// Pictures as data URIs, with their captions.
     pub pictures: Vec<(String, String)>,
 }
+
+/// A table of texts.
+#[derive(Serialize)]
+pub(super) struct Table {
+    /// What the table shows, for screen readers and for the line that opens a folded table.
+    label: String,
+    head: Vec<String>,
+    /// Whether the cells of each column are numbers, which stand at the right.
+    numeric: Vec<bool>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub fn new(label: &str, head: &[&str], rows: Vec<Vec<String>>) -> Self {
+        let number = |cell: &String| cell.is_empty() || cell.starts_with(|c| STARTS.contains(c));
+        let numeric = |at| rows.iter().all(|row: &Vec<String>| row.get(at).is_none_or(number));
+        Table {
+            label: label.to_owned(),
+            head: head.iter().map(|cell| (*cell).to_owned()).collect(),
+            numeric: (0..head.len()).map(numeric).collect(),
+            rows,
+        }
+    }
+}
+
+/// The characters with which a number begins; the dash stands for a missing one.
+const STARTS: &str = "0123456789–−-+<";
+
+/// Counts of pairs of classes, shaded by their share of the row.
+#[derive(Serialize)]
+pub(super) struct Matrix {
+    pub label: String,
+    /// Names of the columns.
+    pub head: Vec<String>,
+    /// Name of each row, and its cells.
+    pub rows: Vec<(String, Vec<Shaded>)>,
+}
+
+/// A cell of a matrix: text, depth of the shade in percent, and whether it counts errors.
+pub(super) type Shaded = (String, u32, bool);
 
 impl Section {
     pub fn new(title: &str, lead: &str) -> Self {
         Section { title: title.to_owned(), lead: lead.to_owned(), ..Section::default() }
     }
 
-    pub fn table(mut self, head: &[&str], rows: Vec<Vec<String>>) -> Self {
-        self.head = head.iter().map(|cell| (*cell).to_owned()).collect();
-        self.rows = rows;
+    pub fn figure(mut self, figure: Figure) -> Self {
+        self.figures.push(figure);
         self
     }
 
-    pub fn chart(mut self, chart: &Chart) -> Result<Self> {
-        self.plot = Some(Value::from_safe_string(chart.draw()?));
-        Ok(self)
+    pub fn table(mut self, head: &[&str], rows: Vec<Vec<String>>) -> Self {
+        self.table = Some(Table::new(&self.title, head, rows));
+        self
+    }
+
+    pub fn fold(mut self, label: &str, head: &[&str], rows: Vec<Vec<String>>) -> Self {
+        self.folded.push(Table::new(label, head, rows));
+        self
+    }
+
+    pub fn notes(mut self, notes: impl IntoIterator<Item = String>) -> Self {
+        self.notes.extend(notes);
+        self
     }
 }
 
 /// A share of 0 to 1 as a percentage, such as `91.2 %`; a dash for NaN.
 pub(super) fn percent(share: f64) -> String {
-    if share.is_nan() { "–".to_owned() } else { format!("{:.1} %", 100.0 * share) }
+    if share.is_nan() { "–".to_owned() } else { format!("{:.1}\u{a0}%", 100.0 * share) }
 }
 
 /// A rate with its interval, such as `91.2 % (88.0 to 93.6)`.
@@ -68,4 +120,13 @@ pub(super) fn with_interval(rate: &Rate) -> String {
 /// The name of a class, or its number if the names are not known.
 pub(super) fn class(classes: &[String], label: usize) -> String {
     classes.get(label).cloned().unwrap_or_else(|| label.to_string())
+}
+
+/// A list in words: `a`, `a and b`, `a, b and c`.
+pub(super) fn list(items: &[String]) -> String {
+    match items {
+        [] => String::new(),
+        [one] => one.clone(),
+        [rest @ .., last] => format!("{} and {last}", rest.join(", ")),
+    }
 }

@@ -4,6 +4,8 @@
 //! programs computed the same bits, and NaN that one of them failed. The strips lie at the ends of the
 //! axis, where their values cannot be mistaken for ordinary ones.
 
+use crate::format::superscript;
+
 /// Where a value is drawn on the axis.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Spot {
@@ -104,12 +106,6 @@ fn decade_label(decade: i32) -> String {
         Some((_, label)) => (*label).to_owned(),
         None => format!("10{}", superscript(decade)),
     }
-}
-
-fn superscript(number: i32) -> String {
-    const DIGITS: [char; 10] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'];
-    let raise = |c: char| c.to_digit(10).map_or('⁻', |digit| DIGITS[digit as usize]);
-    number.to_string().chars().map(raise).collect()
 }
 
 #[cfg(test)]

@@ -93,6 +93,7 @@ pub fn eval() -> EvalRecord {
             }],
             bound: "decoder".to_owned(),
         }),
+        macs: Some(406_000_000),
         videos: vec![
             video(0, vec![answer([1, 0], true), answer([0, 1], false)], None),
             video(1, vec![], Some(HOSTILE.to_owned())),

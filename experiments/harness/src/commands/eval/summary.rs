@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use record::{
     Damage, DecordFile, Disagreement, EvalRecord, Manifest, Published, Speed, Verdict, Video,
 };
+use spec::Model;
 use video::dataset::Dataset;
 
 use super::journal::Header;
@@ -77,6 +78,7 @@ pub fn record(dataset: Dataset, header: &Header, found: Found, started: &Started
         tie: TIE,
         published,
         speed,
+        macs: Model::new(header.model.clone()).ok().map(|model| model.macs()),
         videos: rows,
         run: started.finish(&header.model, sides(dataset, header)),
     }

@@ -1,0 +1,152 @@
+//! The two tests of an ablation. They answer different questions and are kept apart: would these networks
+//! differ on other videos, and would other trainings differ?
+
+use super::words::{answers, change, differences, signed, variant};
+use crate::page::study::{Section, percent};
+use crate::stats::{LEVEL, POWER, TTest, holm, least_changed, paired_interval, paired_t};
+use record::{AblateRecord, Ablation, Paired, Variant};
+
+/// The variants that were compared with the unchanged network.
+fn compared(ablate: &AblateRecord) -> Vec<(&Variant, &Paired)> {
+    ablate.variants.iter().filter_map(|v| Some((v, v.paired.as_ref()?))).collect()
+}
+
+/// McNemar's test: these networks, other videos. `None` without a comparison.
+pub(super) fn videos(ablate: &AblateRecord) -> Option<Section> {
+    let all = compared(ablate);
+    let corrected = holm(&all.iter().map(|(_, paired)| paired.p).collect::<Vec<_>>());
+    let (first, _) = all.first()?;
+    let pooled = first.accuracy.len() > 1;
+    let row = |((v, paired), corrected): (&(&Variant, &Paired), &f64)| {
+        let (low, high) = paired_interval(paired.lost, paired.won, answers(v));
+        vec![
+            v.name.clone(),
+            signed(100.0 * (paired.won as f64 - paired.lost as f64) / answers(v)),
+            format!("{} to {}", signed(100.0 * low), signed(100.0 * high)),
+            paired.lost.to_string(),
+            paired.won.to_string(),
+            p_value(paired.p),
+            p_value(*corrected),
+        ]
+    };
+    let sentence = |((v, paired), corrected): (&(&Variant, &Paired), &f64)| {
+        let outcome = match *corrected {
+            p if p < LEVEL => "more than chance explains",
+            p if p.is_nan() => "the record holds no p value",
+            _ => "no more than chance explains",
+        };
+        format!(
+            "{} {} of {} answers became wrong and {} right: {outcome} (p {} after correction).",
+            variant(&v.name),
+            paired.lost,
+            answers(v),
+            paired.won,
+            p_value(*corrected)
+        )
+    };
+    let rows = all.iter().zip(&corrected).map(row).collect();
+    let least = least_changed(LEVEL / all.len() as f64);
+    let mut notes: Vec<String> = all.iter().zip(&corrected).map(sentence).collect();
+    notes.push(format!(
+        "The smallest difference that this test could have called significant is {least} of {} answers, {}, \
+         all in one direction. A difference below that is not excluded.",
+        answers(first),
+        percent(least as f64 / answers(first))
+    ));
+    if pooled {
+        notes.push(
+            "The answers of all trainings are pooled, and the same videos appear once for each: the answers \
+             are not independent, and p is too small. The next test does not have this fault."
+                .to_owned(),
+        );
+    }
+    let lead = "McNemar's exact test on pairs of answers to the same video. Its question: would the same \
+                networks differ on other videos? It says nothing about other trainings.";
+    let head = [
+        "Variant",
+        "Change, points",
+        "95 % interval",
+        "Now wrong",
+        "Now right",
+        "p",
+        "p, corrected",
+    ];
+    Some(Section::new("These networks, other videos", lead).table(&head, rows).notes(notes))
+}
+
+/// The paired t test over seeds: other trainings.
+pub(super) fn seeds(ablate: &AblateRecord) -> Section {
+    const TITLE: &str = "Other trainings";
+    let all = compared(ablate);
+    if ablate.question == Ablation::KnockOut {
+        let lead = "Not tested: one trained network was changed. Whether other trainings rely on the part as \
+                    much is answered by harness ablate with --retrain.";
+        return Section::new(TITLE, lead);
+    }
+    let level = LEVEL / all.len().max(1) as f64;
+    let tests: Vec<Option<TTest>> =
+        all.iter().map(|(v, _)| paired_t(&differences(ablate, v), level)).collect();
+    let p: Vec<f64> = tests.iter().map(|test| test.map_or(f64::NAN, |test| test.p)).collect();
+    let corrected = holm(&p);
+    let rows = all.iter().zip(&tests).zip(&corrected).map(|(((v, _), test), corrected)| {
+        let each: Vec<String> = differences(ablate, v).into_iter().map(signed).collect();
+        let of = |read: &dyn Fn(&TTest) -> String| test.as_ref().map_or("–".to_owned(), read);
+        vec![
+            v.name.clone(),
+            signed(change(ablate, v).0),
+            of(&|t| format!("{} to {}", signed(t.interval.0), signed(t.interval.1))),
+            each.join(", "),
+            of(&|t| p_value(t.p)),
+            p_value(*corrected),
+            of(&|t| format!("{:.1}", t.least)),
+        ]
+    });
+    let sentence = |(((v, _), test), corrected): (((&Variant, &Paired), &Option<TTest>), &f64)| {
+        let name = variant(&v.name);
+        let Some(test) = test else {
+            return format!("{name}: not tested, since it needs two trainings that differ.");
+        };
+        let outcome = match *corrected < LEVEL {
+            true => "trainings without it are different",
+            false => "this number of trainings cannot tell it from chance",
+        };
+        format!(
+            "{name} {} points (95 % interval {} to {}), p {} after correction: {outcome}. It would have \
+             detected a true difference of {:.1} points in {:.0} % of such studies.",
+            signed(test.mean),
+            signed(test.interval.0),
+            signed(test.interval.1),
+            p_value(*corrected),
+            test.least,
+            100.0 * POWER
+        )
+    };
+    let notes: Vec<String> =
+        all.iter().copied().zip(&tests).zip(&corrected).map(sentence).collect();
+    let lead = "Paired t test over seeds: each training is compared with that of the unchanged network with \
+                the same seed. Its question: would other trainings differ?";
+    let head = [
+        "Variant",
+        "Change, points",
+        "95 % interval",
+        "Each seed",
+        "p",
+        "p, corrected",
+        "Smallest detectable",
+    ];
+    Section::new(TITLE, lead)
+        .table(&head, rows.collect())
+        .notes(notes)
+        .notes(["p is corrected for the number of comparisons by Holm's method, in both tests."
+            .to_owned()])
+}
+
+/// A p value with two digits.
+fn p_value(p: f64) -> String {
+    match p {
+        p if p.is_nan() => "–".to_owned(),
+        p if p < 1e-4 => "< 0.0001".to_owned(),
+        p if p < 0.01 => format!("{p:.4}"),
+        p => format!("{p:.2}"),
+    }
+}
