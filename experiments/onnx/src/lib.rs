@@ -2,7 +2,9 @@
 
 mod constants;
 mod graph;
+pub mod matching;
 pub mod proto;
+pub mod read;
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -89,6 +91,7 @@ impl Plan {
                 entry("model", "SqueezeTime (arXiv 2405.08344)".to_owned()),
                 entry("config", serde_json::to_string(&model.config)?),
             ],
+            functions: vec![],
         };
         let values = constants.iter().map(Constant::bytes).fold(0, u64::saturating_add);
         refuse_large(values.saturating_add(file.encoded_len() as u64))?;
