@@ -12,6 +12,8 @@ pub mod libtorch;
 #[path = "no_libtorch.rs"]
 pub mod libtorch;
 
+pub mod worker;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
