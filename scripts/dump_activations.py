@@ -26,9 +26,6 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-import formula  # noqa: E402  (from the folder of this file)
-
 
 class Failure(Exception):
     """An error whose message is one sentence: what went wrong and what to do next."""
@@ -134,6 +131,9 @@ def read_input(args):
             raise Failure(
                 f"--input is '{args.input}'; expected formula:SEED with a whole number, such as formula:0."
             )
+        sys.path.insert(0, str(Path(__file__).resolve().parent))
+        import formula  # from the folder of this file
+
         return formula.clip(shape, int(seed))
     try:
         loaded = np.load(args.input, allow_pickle=False)
@@ -151,21 +151,26 @@ def read_input(args):
     return clip
 
 
-def load_factory(text):
-    """The function that `text` names, as `package.module:function` or `path/to/file.py:function`."""
+def load_factory(text, flag="--model ", wrap_missing=True):
+    """The function that `text` names, as `package.module:function` or `path/to/file.py:function`.
+
+    `wrap_missing` is false where the caller words the lack of an imported package itself.
+    """
     source, _, name = text.rpartition(":")
     if not source:
-        raise Failure(f"--model is '{text}'; expected MODULE:FUNCTION, such as my_module:make_model.")
+        raise Failure(f"{flag}is '{text}'; expected MODULE:FUNCTION, such as my_module:make_model.")
     sys.path.insert(0, str(Path.cwd()))
     try:
         module = import_file(Path(source)) if source.endswith(".py") else importlib.import_module(source)
     except (ModuleNotFoundError, FileNotFoundError) as error:
+        if isinstance(error, ModuleNotFoundError) and not wrap_missing:
+            raise
         raise Failure(
-            f"--model {text} could not be imported ({error}); "
+            f"{flag}{text} could not be imported ({error}); "
             "run this in the folder of the module, with its framework installed."
         ) from error
     if not callable(getattr(module, name, None)):
-        raise Failure(f"--model {text}: {source} has no function '{name}'; name the function that makes the model.")
+        raise Failure(f"{flag}{text}: {source} has no function '{name}'; name the function that makes the model.")
     return getattr(module, name)
 
 

@@ -218,11 +218,11 @@ def formula_leaf(path, shape, seed):
     return formula.parameter(name, shape, seed)
 
 
-def make_model(seed=0, size=224, **config):
+def make_model(
+    seed=0, size=224, depth=50, width=1.0, frames=16, classes=400, pos_dim=(56, 28, 14, 7), resize="align_corners"
+):
     """The module, and its variables with formula weights. The variables do not depend on the size."""
-    if "pos_dim" in config:
-        config["pos_dim"] = tuple(config["pos_dim"])
-    module = SqueezeTime(**config)
+    module = SqueezeTime(depth, width, frames, classes, tuple(pos_dim), resize)
     height, width = (size, size) if isinstance(size, int) else size
     clip = jax.ShapeDtypeStruct((1, 3, module.frames, height, width), jnp.float32)
     shapes = jax.eval_shape(module.clone(resize="align_corners").init, jax.random.PRNGKey(0), clip)

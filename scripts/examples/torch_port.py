@@ -151,9 +151,9 @@ class SqueezeTime(nn.Module):
         return self.fc(x.mean(2).mean(2))  # over the height, then over the width
 
 
-def make_model(seed=0, **config):
+def make_model(seed=0, depth=50, width=1.0, frames=16, classes=400, pos_dim=(56, 28, 14, 7)):
     """The model with formula weights, which a checkpoint given to dump_activations.py replaces."""
-    model = SqueezeTime(**config)
+    model = SqueezeTime(depth, width, frames, classes, pos_dim)
     state = model.state_dict()
     for name, tensor in state.items():
         value = formula.parameter(formula.official_name(name), tuple(tensor.shape), seed)

@@ -205,6 +205,11 @@ pub trait Engine: Send {
         None
     }
 
+    /// What a reader of a comparison must know about how the engine was made, one sentence each.
+    fn notes(&self) -> Vec<String> {
+        vec![]
+    }
+
     /// The engine as one that can be timed step by step; `None` for an engine without such times.
     fn as_profile(&mut self) -> Option<&mut dyn Profile> {
         None

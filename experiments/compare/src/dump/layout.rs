@@ -63,13 +63,33 @@ impl Order {
     }
 
     fn permute<T: Clone>(&self, values: Vec<T>) -> Vec<T> {
-        if self.axes.is_sorted() {
-            return values;
+        permuted(&self.view, &self.axes, values)
+    }
+
+    /// Brings values in the model's order back into this one, with the shape `own`: the reverse of
+    /// [`Order::apply`].
+    pub fn undo(&self, value: Tensor, own: &[usize]) -> Tensor {
+        let Tensor { shape, data } = value;
+        let mut back = vec![0; self.axes.len()];
+        for (to, &from) in self.axes.iter().enumerate() {
+            back[from] = to;
         }
-        match ArrayD::from_shape_vec(IxDyn(&self.view), values) {
-            Ok(array) => array.permuted_axes(IxDyn(&self.axes)).iter().cloned().collect(),
-            Err(_) => vec![],
-        }
+        let data = match data {
+            Data::F32(values) => Data::F32(permuted(&shape, &back, values)),
+            Data::F64(values) => Data::F64(permuted(&shape, &back, values)),
+        };
+        Tensor { shape: own.to_vec(), data }
+    }
+}
+
+/// Values of this shape with their axes permuted; none if their number does not fit the shape.
+fn permuted<T: Clone>(shape: &[usize], axes: &[usize], values: Vec<T>) -> Vec<T> {
+    if axes.is_sorted() {
+        return values;
+    }
+    match ArrayD::from_shape_vec(IxDyn(shape), values) {
+        Ok(array) => array.permuted_axes(IxDyn(axes)).iter().cloned().collect(),
+        Err(_) => vec![],
     }
 }
 
@@ -101,6 +121,7 @@ mod tests {
         // The value at n=1, c=2, h=3, w=4 is the last one in both orders.
         assert_eq!(turned.at(turned.len() - 1), 119.0);
         assert_eq!(turned.at(1), 3.0);
+        assert_eq!(order.undo(turned, &[2, 4, 5, 3]), tensor(&[2, 4, 5, 3]));
     }
 
     #[test]

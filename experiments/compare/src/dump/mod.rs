@@ -43,12 +43,11 @@ use anyhow::{Result, bail};
 use spec::{Model, ModuleId, Precision, Tensor};
 
 use chain::{Reading, Through};
-use names::{Meaning, meaning};
-
 pub use layout::Order;
 pub use ledger::{Closing, Fate, ledger, summary};
+pub use names::{Meaning, meaning};
 pub use npz::Npz;
-pub use survey::MapOrder;
+pub use survey::{MapOrder, map_order};
 pub use write::{Naming, Writer};
 
 /// Names of the arrays in a dump, in the order of the steps: the frame indexes `[T]`, the decoded frames

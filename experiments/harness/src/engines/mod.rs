@@ -12,6 +12,7 @@ pub mod libtorch;
 #[path = "no_libtorch.rs"]
 pub mod libtorch;
 
+pub mod live;
 pub mod worker;
 
 use std::collections::BTreeMap;

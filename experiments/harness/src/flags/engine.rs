@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::LiveName;
+
 /// An engine of this harness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EngineName {
@@ -50,31 +52,37 @@ impl FromStr for EngineName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let unknown = || match text.starts_with("npz:") {
-            true => format!(
+        let unknown = || match text.split_once(':') {
+            Some(("npz", _)) => format!(
                 "`{text}` is a dump, which cannot be run; name an engine: scalar, cpu, cuda or torch"
             ),
-            false => format!("`{text}` is not an engine; use scalar, cpu, cuda or torch"),
+            Some(("python", _)) => format!(
+                "`{text}` is a live model, which only diff --candidate takes; name an engine: scalar, cpu, \
+                 cuda or torch"
+            ),
+            _ => format!("`{text}` is not an engine; use scalar, cpu, cuda or torch"),
         };
         EngineName::by_name(text).ok_or_else(unknown)
     }
 }
 
-/// One side of a comparison: an engine, or a dump.
+/// One side of a comparison: an engine, a dump, or a live model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Participant {
     /// An engine, which is run.
     Engine(EngineName),
     /// A dump in an npz file.
     Npz(PathBuf),
+    /// A live model, which Python runs.
+    Python(LiveName),
 }
 
 impl Participant {
-    /// The path of a dump; `None` for an engine.
+    /// The path of a dump; `None` for what is run.
     pub fn dump(&self) -> Option<&PathBuf> {
         match self {
             Participant::Npz(path) => Some(path),
-            Participant::Engine(_) => None,
+            Participant::Engine(_) | Participant::Python(_) => None,
         }
     }
 }
@@ -84,6 +92,7 @@ impl fmt::Display for Participant {
         match self {
             Participant::Engine(engine) => engine.fmt(f),
             Participant::Npz(path) => write!(f, "npz:{}", path.display()),
+            Participant::Python(live) => write!(f, "python:{live}"),
         }
     }
 }
@@ -95,11 +104,13 @@ impl FromStr for Participant {
         if let Some(engine) = EngineName::by_name(text) {
             return Ok(Participant::Engine(engine));
         }
-        match text.strip_prefix("npz:") {
-            Some(file) if !file.is_empty() => Ok(Participant::Npz(file.into())),
-            _ => {
-                Err(format!("`{text}` is not an engine; use scalar, cpu, cuda, torch or npz:FILE"))
-            }
+        match text.split_once(':') {
+            Some(("npz", file)) if !file.is_empty() => Ok(Participant::Npz(file.into())),
+            Some(("python", live)) => live.parse().map(Participant::Python),
+            _ => Err(format!(
+                "`{text}` is not an engine; use scalar, cpu, cuda, torch, npz:FILE or \
+                 python:FILE:FUNCTION"
+            )),
         }
     }
 }

@@ -5,6 +5,7 @@
 mod data;
 mod device;
 mod engine;
+mod live;
 mod model;
 mod video;
 
@@ -15,6 +16,7 @@ use clap::Args;
 pub use self::data::{DataArgs, InputSource};
 pub use self::device::{DeviceArgs, DeviceName};
 pub use self::engine::{EngineName, Participant};
+pub use self::live::{LiveArgs, LiveName};
 pub use self::model::ModelArgs;
 pub use self::video::{MINI_FOLDER, Shard, VideoArgs};
 

@@ -3,7 +3,7 @@
 use clap::Args;
 use spec::Precision;
 
-use crate::flags::{DataArgs, EngineName, ModelArgs, OutputArgs, Participant};
+use crate::flags::{DataArgs, EngineName, LiveArgs, ModelArgs, OutputArgs, Participant};
 
 /// The arguments of `harness diff`.
 #[derive(Debug, Args)]
@@ -11,7 +11,8 @@ pub struct DiffArgs {
     /// Compare only these layers: names, prefixes or aliases such as ctl3, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub layer: Vec<String>,
-    /// The engine or dump to judge: scalar, cpu, cuda, torch or npz:FILE [default: scalar, or cuda if
+    /// The engine, dump or live model to judge: scalar, cpu, cuda, torch, npz:FILE, or
+    /// python:FILE:FUNCTION, whose function returns a PyTorch or Flax model [default: scalar, or cuda if
     /// --device names a GPU].
     #[arg(long)]
     pub candidate: Option<Participant>,
@@ -32,6 +33,9 @@ pub struct DiffArgs {
     /// Paths of record and report.
     #[command(flatten)]
     pub out: OutputArgs,
+    /// How a live model is run.
+    #[command(flatten)]
+    pub live: LiveArgs,
     /// Weights, input and device.
     #[command(flatten)]
     pub data: DataArgs,

@@ -53,14 +53,13 @@ fn worse(a: Verdict, b: Verdict) -> Verdict {
 /// Compares one clip at the frame size of the plan.
 fn compare(plan: &Plan) -> Result<Edge> {
     let start = Instant::now();
-    let precision = plan.precision.unwrap_or(Precision::F32);
     let source = match plan.input {
         Some(InputSource::Formula(seed)) => InputSource::Formula(seed),
         _ => InputSource::Formula(0),
     };
-    let clip = precision.round(input::load(&source, &plan.model, 1)?);
-    let candidate = plan.live(precision)?;
-    let from = source.to_string();
+    let clip = input::load(&source, &plan.model, 1)?;
+    let (candidate, precision) = plan.live(&clip, Precision::F32)?;
+    let (clip, from) = (precision.round(clip), source.to_string());
     let (mut comparison, _) = plan.compare(candidate, None, (clip, from), precision)?;
     let measured = comparison.measure(&|| ())?;
     let found = comparison.judge(&measured);

@@ -7,8 +7,9 @@ use checkpoint::{Source, Weights};
 use spec::{Config, Engine, Model, Precision, Tensor};
 
 use super::args::DiffArgs;
+use crate::engines::live::{Live, Recipe};
 use crate::engines::{self, Device};
-use crate::flags::{EngineName, InputSource, Participant};
+use crate::flags::{DeviceName, EngineName, InputSource, LiveArgs, LiveName, Participant};
 use crate::input;
 use crate::machine::Sides;
 use crate::models;
@@ -33,6 +34,8 @@ pub(super) struct Plan {
     /// The second, small comparison is wanted.
     pub(super) edge: bool,
     pub(super) device: Device,
+    /// How a live model is run, and on which device.
+    python: (LiveArgs, DeviceName),
     batch: usize,
     layers: Vec<String>,
     inject: Option<String>,
@@ -44,9 +47,13 @@ impl Plan {
         let device = engines::open_device(&args.data.on)?;
         let (model, weights) = models::load_model(&args.model, &args.data.weights)?;
         // A dump cannot be run, so the truth comes from the default reference.
-        let truth = match args.reference {
+        let truth = match &args.reference {
             Participant::Npz(_) => EngineName::REFERENCE,
-            Participant::Engine(engine) => engine,
+            Participant::Engine(engine) => *engine,
+            Participant::Python(live) => bail!(
+                "--reference python:{live}: the truth is computed in float64 and with changed weights, \
+                 which a live model is not; make it the candidate"
+            ),
         };
         Ok(Plan {
             model,
@@ -59,6 +66,7 @@ impl Plan {
             input: args.data.input.clone(),
             edge: !args.no_edge,
             device,
+            python: (args.live.clone(), args.data.on.device),
             batch: args.model.batch_size,
             layers: args.layer.clone(),
             inject: args.inject.clone(),
@@ -78,9 +86,14 @@ impl Plan {
     pub(super) fn comparison(&self) -> Result<(Comparison, Sides)> {
         let model = &self.model;
         let batch = self.batch;
-        if let (Some(fault), Participant::Npz(_)) = (&self.inject, &self.candidate) {
+        let what = match &self.candidate {
+            Participant::Npz(_) => Some("a dump"),
+            Participant::Python(_) => Some("a live model"),
+            Participant::Engine(_) => None,
+        };
+        if let (Some(fault), Some(what)) = (&self.inject, what) {
             bail!(
-                "--inject {fault}: the candidate is a dump; faults can only be planted in engines"
+                "--inject {fault}: the candidate is {what}; faults can only be planted in engines"
             );
         }
         let open = |participant: &Participant| match participant {
@@ -90,7 +103,6 @@ impl Plan {
         let (recorded, reference) = (open(&self.candidate)?, open(&self.reference)?);
         let dump = recorded.as_ref().or(reference.as_ref());
         let batch = dump.map_or(batch, |dump| dump.batch);
-        let precision = self.precision.unwrap_or_else(|| coarser(&recorded, &reference));
         if let (Some(a), Some(b)) = (&recorded, &reference)
             && a.batch != b.batch
         {
@@ -104,11 +116,14 @@ impl Plan {
         if clip.is_empty() {
             bail!("{clip_from}: a batch of 0 clips compares nothing; give at least one clip");
         }
-        let clip = precision.round(clip);
-        let candidate = match recorded {
-            Some(dump) => Side::Dump(dump),
-            None => self.live(precision)?,
+        let (candidate, precision) = match recorded {
+            Some(dump) => {
+                let format = coarser(Some(&dump), reference.as_ref());
+                (Side::Dump(dump), self.precision.unwrap_or(format))
+            }
+            None => self.live(&clip, coarser(None, reference.as_ref()))?,
         };
+        let clip = precision.round(clip);
         self.compare(candidate, reference, (clip, clip_from), precision)
     }
 
@@ -195,8 +210,15 @@ impl Plan {
         }
     }
 
-    /// The candidate as an engine, with the mistake of `--inject` planted in it.
-    pub(super) fn live(&self, precision: Precision) -> Result<Side> {
+    /// The candidate as an engine, with the mistake of `--inject` planted in it, and the precision in which
+    /// it is judged: that of `--precision`, or that of a live model, or the given one.
+    pub(super) fn live(&self, clip: &Tensor, precision: Precision) -> Result<(Side, Precision)> {
+        if let Participant::Python(name) = &self.candidate {
+            let live = self.python(name, clip)?;
+            let precision = self.precision.unwrap_or(live.precision());
+            return Ok((Side::Engine(Box::new(live)), precision));
+        }
+        let precision = self.precision.unwrap_or(precision);
         let (mut model, mut weights) = (self.model.clone(), self.weights.clone());
         let change = self.inject.as_ref().map(|text| faults::parse(&model, text)).transpose()?;
         if let Some(change) = &change {
@@ -211,13 +233,26 @@ impl Plan {
             Some(change) => Box::new(Edited { engine, change, weights }),
             None => engine,
         };
-        Ok(Side::Engine(engine))
+        Ok((Side::Engine(engine), precision))
+    }
+
+    fn python(&self, name: &LiveName, clip: &Tensor) -> Result<Live> {
+        let (args, device) = &self.python;
+        let recipe = Recipe {
+            name,
+            args,
+            model: &self.model,
+            weights: &self.weights,
+            source: &self.source,
+            device: device.to_string(),
+        };
+        Live::start(&recipe, clip)
     }
 }
 
 /// The coarser of the number formats of two dumps, so that rounding to it does not count as an error.
-fn coarser(candidate: &Option<Dump>, reference: &Option<Dump>) -> Precision {
-    let dumps = candidate.iter().chain(reference);
+fn coarser(candidate: Option<&Dump>, reference: Option<&Dump>) -> Precision {
+    let dumps = candidate.into_iter().chain(reference);
     let formats = dumps.map(|dump| dump.format.0);
     let coarsest = formats.max_by(|a, b| a.epsilon().total_cmp(&b.epsilon()));
     coarsest.unwrap_or(Precision::F32)

@@ -24,6 +24,9 @@ pub(super) fn remarks(
         Side::Dump(dump) => Some(dump),
         Side::Engine(_) => None,
     };
+    if let Side::Engine(engine) = &comparison.candidate {
+        remarks.extend(engine.notes());
+    }
     if let Some(dump) = recorded.or(comparison.reference.as_ref()) {
         remarks.extend(of_dump(plan, dump, comparison.precision));
     }

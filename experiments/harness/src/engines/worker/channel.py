@@ -1,7 +1,8 @@
 """The Python side of the messages that `harness` exchanges with a program that it has started.
 
 A message is one line of JSON and then the values of its tensors as little-endian float32 or float64. `Channel` takes
-over stdin and stdout; what the program or a library prints goes to stderr from then on. Needs only numpy.
+over stdin and stdout; what the program or a library prints goes to stderr from then on. Needs only numpy, and that only
+for tensors.
 """
 
 import json
@@ -33,14 +34,14 @@ class Channel:
 
     def receive(self):
         """The next message as its JSON object and a list of arrays; None at the end."""
-        import numpy as np
-
         line = self._in.readline()
         if not line:
             return None
         head = json.loads(line)
         arrays = []
         for described in head.pop("tensors", []):
+            import numpy as np
+
             dtype, shape = np.dtype(DTYPES[described["dtype"]]), described["shape"]
             array = np.empty(shape, dtype)
             if array.nbytes and self._in.readinto(memoryview(array.reshape(-1)).cast("B")) != array.nbytes:
@@ -50,9 +51,10 @@ class Channel:
 
     def send(self, head, arrays=()):
         """Sends a message. Arrays that are not float64 are sent as float32, which holds smaller formats exactly."""
-        import numpy as np
+        if arrays:
+            import numpy as np
 
-        arrays = [np.ascontiguousarray(array, "<f8" if array.dtype == np.float64 else "<f4") for array in arrays]
+            arrays = [np.ascontiguousarray(array, "<f8" if array.dtype == np.float64 else "<f4") for array in arrays]
         described = [{"dtype": f"f{8 * array.itemsize}", "shape": list(array.shape)} for array in arrays]
         self._out.write(json.dumps({**head, "tensors": described}).encode() + b"\n")
         for array in filter(lambda array: array.nbytes, arrays):

@@ -1,0 +1,250 @@
+"""Runs a live PyTorch or Flax model for `harness diff --candidate python:FILE:FUNCTION`.
+
+The messages of the harness: `load` makes the model, `state` saves its weights, `probe` runs it to see what it shows,
+`forward` runs it for a comparison.
+"""
+
+import hashlib
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+
+from harness_channel import Channel, Failure, serve
+
+# Arguments of the user's function that take the path of the weights.
+WEIGHTS = ("weights", "checkpoint", "weights_path", "checkpoint_path", "ckpt", "path")
+
+# The layouts in which models take clips, and the axes of the harness's [N, 3, T, H, W] in them. In a stacked clip
+# [N, 3T, H, W] the channel is colour * T + frame.
+LAYOUTS = {
+    "ncthw": (0, 1, 2, 3, 4),
+    "nthwc": (0, 2, 3, 4, 1),
+    "ntchw": (0, 2, 1, 3, 4),
+    "nchw": (0, 1, 2, 3),
+    "nhwc": (0, 2, 3, 1),
+}
+
+
+def laid_out(clip, layout):
+    axes = LAYOUTS[layout]
+    n, colours, frames, height, width = clip.shape
+    stacked = clip.reshape(n, colours * frames, height, width)
+    return (clip if len(axes) == 5 else stacked).transpose(axes).copy()
+
+
+class Live:
+    """The model, and the answers to the harness's messages."""
+
+    def __init__(self, channel, file):
+        self.channel, self.file = channel, file
+        self.model = self.layout = None
+
+    def handle(self, head, arrays):
+        try:
+            return getattr(self, "on_" + head["kind"])(head, *arrays)
+        except ModuleNotFoundError as error:
+            raise Failure(
+                f"{error} in {sys.executable}; install it there, or name another Python with --python PATH"
+            ) from error
+
+    def on_load(self, head):
+        import harness_dump
+
+        function = self.imported(harness_dump, head)
+        arguments, wants = arguments_of(function, head)
+        if wants:
+            return {"wants": "weights"}
+        made = function(**arguments)
+        self.model = wrapped(made, head["function"])
+        shown = ", ".join(f"{name}={short(value)}" for name, value in arguments.items())
+        return {
+            "framework": self.model.framework,
+            "device": str(self.model.device),
+            "precision": self.model.precision(),
+            "called": f"{head['function']}({shown})",
+            "notes": self.model.notes,
+        }
+
+    def imported(self, dump, head):
+        """The user's function. Its program finds the modules next to it, and not those of the harness."""
+        own = str(Path(__file__).resolve().parent)
+        sys.path[:] = [str(Path(self.file).resolve().parent)] + [p for p in sys.path if p != own]
+        sys.argv = [self.file]
+        try:
+            return dump.load_factory(f"{self.file}:{head['function']}", "python:", wrap_missing=False)
+        except dump.Failure as failure:
+            raise Failure(str(failure)) from failure
+
+    def on_state(self, head):
+        import numpy as np
+
+        with open(head["path"], "wb") as file:
+            np.savez(file, **self.model.state())
+        return {}
+
+    def on_probe(self, head, clip):
+        self.layout = head["layout"] or self.fitting_layout(clip)
+        given = laid_out(clip, self.layout)
+        first, output = self.survey(given)
+        second, _ = self.survey(given)
+        differs = [name for name, seen in first.items() if second.get(name) != seen]
+        plain = self.model.forward(given)
+        modules = [
+            {"name": name, "shape": seen[0]["shape"], "dtype": seen[0]["dtype"], "calls": len(seen)}
+            for name, seen in first.items()
+        ]
+        return {
+            "modules": modules,
+            "shape": list(output.shape),
+            "layout": self.layout,
+            "assumed": head["layout"] is None,
+            "differs": differs[:1],
+            "unobserved": self.digest(plain) == self.digest(output),
+        }
+
+    def fitting_layout(self, clip):
+        """The first layout, if the model takes it, or else the only other one that it takes."""
+        names = list(LAYOUTS)
+        try:
+            self.checked(self.model.forward(laid_out(clip, names[0])))
+            return names[0]
+        except Exception as error:
+            failed = error
+        fits = []
+        for name in names[1:]:
+            try:
+                self.checked(self.model.forward(laid_out(clip, name)))
+                fits.append(name)
+            except Exception:
+                continue
+        if len(fits) == 1:
+            return fits[0]
+        if fits:
+            raise Failure(f"the model takes clips as {' and '.join(fits)}; say which one is right with --layout")
+        raise failed
+
+    def checked(self, output):
+        if not self.model.is_array(output):
+            raise Failure(
+                f"the model returned a {type(output).__name__}, expected a tensor; "
+                "let the function return a model that gives the logits"
+            )
+        return output
+
+    def survey(self, given):
+        """What the modules give: for each name a list of one entry for every call, and the output."""
+        seen = {}
+
+        def visit(name, output):
+            entry = {"shape": None, "dtype": None, "digest": None}
+            if self.model.is_array(output):
+                dtype = str(output.dtype).rpartition(".")[2]
+                entry = {"shape": list(output.shape), "dtype": dtype, "digest": self.digest(output)}
+            seen.setdefault(name, []).append(entry)
+
+        output = self.checked(self.model.forward(given, visit))
+        return seen, self.model.keep(output)
+
+    def digest(self, output):
+        return hashlib.blake2b(self.model.array(output).tobytes(), digest_size=16).hexdigest()
+
+    def on_forward(self, head, clip):
+        from harness_feeder import Feeder, Stopped
+
+        def ask(at, value):
+            self.channel.send({"kind": "value", "at": at}, [self.model.array(value)])
+            answer, arrays = self.channel.receive() or ({"kind": "stop"}, [])
+            if answer["kind"] == "stop":
+                raise Stopped
+            return self.model.to_own(arrays[0], value) if arrays else None
+
+        feeder = Feeder(head["show"], ask, self.model.keep)
+        given = laid_out(clip, self.layout)
+        try:
+            output = self.checked(feeder.run(lambda: self.model.forward(given, feeder.visit, feeder.skip)))
+        except Stopped:
+            return {"kind": "stopped"}
+        return {"kind": "done"}, [self.model.array(output)]
+
+
+def short(value):
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def arguments_of(function, head):
+    """The arguments for the user's function, and whether it needs the path of weights that were not given.
+
+    A parameter is given the flag of the model that has its name, such as depth; --kwargs overrides. The path of the
+    weights goes to a parameter with one of the names WEIGHTS, or to the only one that has no default.
+    """
+    parameters = inspect.signature(function).parameters
+    arguments = {name: value for name, value in head["given"].items() if name in parameters}
+    arguments.update(head["kwargs"])
+    needed = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        and name not in arguments
+    ]
+    path = next((name for name in WEIGHTS if name in parameters and name not in arguments), None)
+    if path is None and len(needed) == 1:
+        path = needed[0]
+    lacking = [name for name in needed if name != path]
+    if lacking:
+        raise Failure(
+            f"{head['function']} needs the argument `{lacking[0]}`, which the harness does not know; "
+            f"give it with --kwargs '{{\"{lacking[0]}\": …}}', or a default"
+        )
+    if path is not None and head["weights"] is not None:
+        arguments[path] = head["weights"]
+    return arguments, path in needed and head["weights"] is None
+
+
+def wrapped(made, function):
+    """The model that the function has made, with what its framework needs."""
+    if "torch" in sys.modules and isinstance(made, sys.modules["torch"].nn.Module):
+        from harness_torch import TorchModel
+
+        return TorchModel(made)
+    if "flax" in sys.modules:
+        from harness_flax import LinenModel, NnxModel, nn, nnx
+
+        if isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module):
+            return LinenModel(*made)
+        if isinstance(made, nn.Module):
+            raise Failure(f"{function} returned a linen module without its variables; return (module, variables)")
+        if nnx is not None and isinstance(made, nnx.Module):
+            return NnxModel(made)
+    raise Failure(
+        f"{function} returned a {type(made).__name__}; return a torch.nn.Module, "
+        "a pair of a linen module and its variables, or an NNX module"
+    )
+
+
+def main():
+    file = sys.argv[1]
+    # Modules of the harness are imported later, by the names that they have in the folder of this file.
+    folder = Path(__file__).resolve().parent
+    live = Live(Channel(), file)
+    sys.meta_path.insert(0, OwnModules(folder))
+    serve(live.handle, live.channel, [file])
+
+
+class OwnModules:
+    """Finds the harness's own modules, although their folder is not on sys.path for the user's program."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def find_spec(self, name, path=None, target=None):
+        file = self.folder / f"{name}.py"
+        if name.startswith("harness_") and file.exists():
+            return importlib.util.spec_from_file_location(name, file)
+        return None
+
+
+if __name__ == "__main__":
+    main()

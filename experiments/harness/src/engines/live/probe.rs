@@ -1,0 +1,208 @@
+//! What a live model shows: which module of the port is which of ours, in which order of dimensions, and
+//! whether it gives the same bits every time.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail};
+use compare::dump::{MapOrder, Meaning, Order, map_order, meaning};
+use serde::Deserialize;
+use serde_json::json;
+use spec::{Model, ModuleId, Precision, Tensor};
+
+use super::Recipe;
+use crate::engines::worker::{Worker, printable};
+
+/// A module of the port that is one of ours.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// Ours.
+    pub id: ModuleId,
+    /// Its name in the port.
+    pub name: String,
+}
+
+/// What was found.
+pub struct Probed {
+    /// The modules that can be compared, in the order of the model.
+    pub shown: Vec<Shown>,
+    /// Whether maps that could be read in two ways are [N, H, W, C].
+    pub channels_last: bool,
+    /// The coarsest number format that the port computes in.
+    pub precision: Precision,
+    /// What a reader must know, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// A module of the port in the answer of Python. There is no shape if the output is not one array.
+#[derive(Deserialize)]
+struct Seen {
+    name: String,
+    shape: Option<Vec<usize>>,
+    dtype: Option<String>,
+    calls: usize,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    modules: Vec<Seen>,
+    shape: Vec<usize>,
+    layout: String,
+    assumed: bool,
+    differs: Vec<String>,
+    unobserved: bool,
+}
+
+/// Lets Python run the model and matches its modules with ours.
+pub fn probe(
+    recipe: &Recipe<'_>,
+    worker: &mut Worker,
+    clip: &Tensor,
+    weights_precision: &str,
+) -> Result<Probed> {
+    let model = recipe.model;
+    let ask = json!({"kind": "probe", "layout": recipe.args.layout});
+    let mut answer = Answer::deserialize(worker.ask(&ask, &[clip])?.head)?;
+    // The harness has never more than the modules of a model in mind, and prints names.
+    answer.modules.iter_mut().for_each(|seen| seen.name = printable(&seen.name));
+    let batch = clip.shape[0];
+    let mut found = matched(model, &answer.modules);
+    let arrays = found
+        .iter()
+        .filter_map(|(id, seen)| Some((*id, seen.shape.as_deref()?, seen.name.as_str())));
+    let channels_last = map_order(model, batch, arrays) == MapOrder::Nhwc;
+    let mut notes = told(&answer);
+    let misfits = misfits(model, batch, channels_last, &mut found);
+    check(recipe, batch, &answer, &found, &misfits)?;
+    notes.extend(misfits.first().map(|first| {
+        format!(
+            "{first}, and so do {} others: they are judged through the next module",
+            misfits.len() - 1
+        )
+    }));
+    notes.extend(repeated(model, &answer.modules));
+    let formats = found.values().filter_map(|seen| seen.dtype.as_deref()).map(precision_of);
+    let of_weights = weights_precision.parse().unwrap_or(Precision::F32);
+    let precision = formats.fold(of_weights, coarser);
+    let shown = found.into_iter().map(|(id, seen)| Shown { id, name: seen.name.clone() });
+    Ok(Probed { shown: shown.collect(), channels_last, precision, notes })
+}
+
+/// The port's modules by ours. The output of a container is that of its last member, where the port has no
+/// module for that member itself.
+fn matched<'a>(model: &Model, modules: &'a [Seen]) -> BTreeMap<ModuleId, &'a Seen> {
+    let mut found: BTreeMap<ModuleId, &Seen> = BTreeMap::new();
+    for exact in [true, false] {
+        for seen in modules.iter().filter(|seen| seen.calls == 1 && seen.shape.is_some()) {
+            let id = match (meaning(model, &seen.name), exact) {
+                (Meaning::Module(id), true) | (Meaning::Container(id), false) => id,
+                _ => continue,
+            };
+            // The output is shown as the model returns it, with all that follows its last module.
+            if id != model.input && id != model.output() {
+                found.entry(id).or_insert(seen);
+            }
+        }
+    }
+    found
+}
+
+/// Removes the modules whose outputs have another shape than ours, and says so of each.
+fn misfits(
+    model: &Model,
+    batch: usize,
+    channels_last: bool,
+    found: &mut BTreeMap<ModuleId, &Seen>,
+) -> Vec<String> {
+    let mut misfits = vec![];
+    found.retain(|id, seen| {
+        let expected = model.module(*id).batch_shape(batch);
+        let shape = seen.shape.as_deref().unwrap_or_default();
+        let fits = Order::detect(shape, &expected, channels_last).is_some();
+        if !fits {
+            misfits.push(format!("{} gives the shape {shape:?}, expected {expected:?}", seen.name));
+        }
+        fits
+    });
+    misfits
+}
+
+/// Fails if the port is another model, or shows no module.
+fn check(
+    recipe: &Recipe<'_>,
+    batch: usize,
+    answer: &Answer,
+    found: &BTreeMap<ModuleId, &Seen>,
+    misfits: &[String],
+) -> Result<()> {
+    let (name, model) = (recipe.name, recipe.model);
+    let expected = model.module(model.output()).batch_shape(batch);
+    let fits = Order::detect(&answer.shape, &expected, false).is_some();
+    if !fits || misfits.len() > found.len() {
+        let output = format!("the output has the shape {:?}, expected {expected:?}", answer.shape);
+        let first = misfits.first().filter(|_| fits || misfits.len() > 1).unwrap_or(&output);
+        bail!(
+            "{name}: {first}; {} modules have shapes of another model: check --depth, --width, --frames, \
+             --size, --classes and --kwargs",
+            misfits.len()
+        );
+    }
+    if found.is_empty() {
+        let first = answer.modules.first().map_or("it has no modules", |seen| &seen.name);
+        bail!(
+            "{name}: none of the {} modules that the model ran has a name that is known (first: {first}); \
+             name them as `harness info` does",
+            answer.modules.len()
+        );
+    }
+    Ok(())
+}
+
+/// What the runs of the probe showed.
+fn told(answer: &Answer) -> Vec<String> {
+    let mut notes = vec![];
+    if answer.assumed {
+        notes.push(format!(
+            "the clip was given as {} (--layout names another layout)",
+            answer.layout
+        ));
+    }
+    match answer.differs.first() {
+        Some(name) => notes.push(format!(
+            "not deterministic: two runs on the same clip gave other bits, first in {}",
+            printable(name)
+        )),
+        None if !answer.unobserved => notes.push(
+            "observed and not observed, the model gave other bits; what is compared is the observed run"
+                .to_owned(),
+        ),
+        None => notes.push("two runs of the candidate gave the same bits".to_owned()),
+    }
+    notes
+}
+
+/// The modules of ours that the port runs several times, which have no single output.
+fn repeated(model: &Model, modules: &[Seen]) -> Option<String> {
+    let ours = |seen: &&Seen| matches!(meaning(model, &seen.name), Meaning::Module(_));
+    let several: Vec<&Seen> = modules.iter().filter(|seen| seen.calls > 1).filter(ours).collect();
+    let first = several.first()?;
+    Some(format!(
+        "{} runs {} times in one forward pass, and {} other known modules run several times: they are \
+         judged through the next module",
+        first.name,
+        first.calls,
+        several.len() - 1
+    ))
+}
+
+fn precision_of(dtype: &str) -> Precision {
+    match dtype {
+        "float64" => Precision::F64,
+        "bfloat16" => Precision::Bf16,
+        "float16" => Precision::F16,
+        _ => Precision::F32,
+    }
+}
+
+fn coarser(a: Precision, b: Precision) -> Precision {
+    if b.epsilon() > a.epsilon() { b } else { a }
+}
