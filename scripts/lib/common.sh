@@ -34,3 +34,21 @@ provide_venv() {
     fi
     printf '%s\n' "$venv/bin/python"
 }
+
+# Prints the Python of .tools/NAME (default: oracle) with PyTorch for the CPU, without the CUDA wheels (3 GB). PyTorch
+# is linked against their libraries, but without a GPU none of their functions is called, so empty libraries are enough.
+provide_torch_python() {
+    local python libraries library
+    command -v "${CC:-cc}" >/dev/null || die "no C compiler (${CC:-cc}) was found; install gcc and run this again."
+    python=$(PIP_NO_DEPS=1 provide_venv "${1:-oracle}") || exit 2
+    libraries=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    # Python resolves the functions of a library when they are called, not all of them when it is loaded.
+    printf 'import os, sys; sys.setdlopenflags(os.RTLD_LAZY)\n' >"$libraries/lazy_cuda.pth"
+    for library in libnvshmem_host.so.3 libcusparse.so.12 libcufft.so.12 libcufile.so.0 libcusparseLt.so.0 \
+        libnccl.so.2 libcurand.so.10 libcublas.so.13 libcublasLt.so.13 libcudnn.so.9; do
+        [[ -e $libraries/nvidia/cu13/lib/$library ]] ||
+            "${CC:-cc}" -shared -x c -Wl,-soname,"$library" -o "$libraries/nvidia/cu13/lib/$library" /dev/null ||
+            die "an empty $library could not be made in $libraries; see the compiler's message above."
+    done
+    printf '%s\n' "$python"
+}

@@ -1,6 +1,10 @@
-//! `harness export onnx`: writes the network as an ONNX file, for phones and for the peers of `bench`.
+//! ONNX out and in. Out: the network as an ONNX file, for phones and for the peers of `bench` ([`Plan`]).
+//! In: a foreign file of the network ([`read`]), whose nodes are matched with the modules by weights
+//! ([`matching`]), and cut into parts that a runtime computes ([`cut`]).
 
+pub mod annotate;
 mod constants;
+pub mod cut;
 mod graph;
 pub mod matching;
 pub mod proto;

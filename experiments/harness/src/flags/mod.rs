@@ -7,6 +7,7 @@ mod device;
 mod engine;
 mod live;
 mod model;
+mod onnx;
 mod video;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ pub use self::device::{DeviceArgs, DeviceName};
 pub use self::engine::{EngineName, Participant};
 pub use self::live::{LiveArgs, LiveName};
 pub use self::model::ModelArgs;
+pub use self::onnx::OnnxArgs;
 pub use self::video::{MINI_FOLDER, Shard, VideoArgs};
 
 /// Reads a number that must be at least 1.

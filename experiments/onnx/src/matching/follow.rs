@@ -57,7 +57,8 @@ impl<'a> Follow<'a> {
         }
         if let Some(fc) = &model.fc {
             let own = self.own(fc.id);
-            let ends = own.is_some_and(|own| self.back(self.net.output, own).is_some());
+            // Whatever the node is, what the file returns is compared with the logits.
+            let ends = own.is_none_or(|own| self.back(self.net.output, own).is_some());
             self.set(fc.id, if ends { Some(self.net.output) } else { own });
         }
     }

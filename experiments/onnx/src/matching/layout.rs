@@ -87,7 +87,7 @@ fn permuted<T: Copy>(values: &[T], shape: &[usize], order: &[usize]) -> Vec<T> {
 }
 
 /// A map of the file as [N, C, H, W]. `wanted` is the shape of the module. None if the shapes do not fit.
-pub(crate) fn as_module(value: Tensor, axes: Option<Axes>, wanted: &[usize]) -> Option<Tensor> {
+pub fn as_module(value: Tensor, axes: Option<Axes>, wanted: &[usize]) -> Option<Tensor> {
     if value.len() != wanted.iter().product::<usize>() {
         return None;
     }
@@ -128,7 +128,7 @@ pub(crate) fn as_module(value: Tensor, axes: Option<Axes>, wanted: &[usize]) -> 
 }
 
 /// A module's value in the shape and order that the file has it in.
-pub(crate) fn as_file(value: &Tensor, axes: Option<Axes>, shape: &[usize]) -> Option<Tensor> {
+pub fn as_file(value: &Tensor, axes: Option<Axes>, shape: &[usize]) -> Option<Tensor> {
     if value.len() != shape.iter().product::<usize>() {
         return None;
     }

@@ -21,7 +21,7 @@ use spec::{Model, ModuleId, Precision};
 
 use crate::read::{Net, ValueId};
 
-pub use layout::{Axes, Clip};
+pub use layout::{Axes, Clip, as_file, as_module, fixed_batch};
 
 /// The modules of a file.
 pub struct Matched {

@@ -7,7 +7,9 @@ use anyhow::{Context, Result, bail};
 use super::fold;
 use super::printable;
 use super::tensor::{Constant, constant, is_readable};
-use crate::proto::{AttributeProto, Extent, GraphProto, ModelProto, NodeProto, ValueInfoProto};
+use crate::proto::{
+    AttributeProto, Extent, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
+};
 
 /// A value of the graph: an input, an initializer or an output of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -159,9 +161,9 @@ impl Net {
         self.constants.get(&id)
     }
 
-    /// All constants that hold numbers.
-    pub fn constants(&self) -> impl Iterator<Item = &Constant> {
-        self.constants.values()
+    /// The initializer of this value; None if a node computes it.
+    pub fn initializer(&self, id: ValueId) -> Option<&TensorProto> {
+        self.graph().initializer.iter().find(|tensor| tensor.name == self.names[id.0])
     }
 
     /// The extents of the input that the file states; None for one that is not fixed.

@@ -10,6 +10,7 @@ mod plan;
 mod remarks;
 mod run;
 mod table;
+mod viewers;
 
 pub use args::DiffArgs;
 pub use run::run;

@@ -2,14 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, bail};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
 use checkpoint::{Source, Weights};
 use spec::{Config, Engine, Model, Precision, Tensor};
 
 use super::args::DiffArgs;
 use crate::engines::live::{Live, Recipe};
+use crate::engines::onnx::{self, OnnxFile};
 use crate::engines::{self, Device};
-use crate::flags::{DeviceName, EngineName, InputSource, LiveArgs, LiveName, Participant};
+use crate::flags::{
+    DeviceName, EngineName, InputSource, LiveArgs, LiveName, OnnxArgs, Participant,
+};
 use crate::input;
 use crate::machine::Sides;
 use crate::models;
@@ -36,6 +41,8 @@ pub(super) struct Plan {
     pub(super) device: Device,
     /// How a live model is run, and on which device.
     python: (LiveArgs, DeviceName),
+    /// How an ONNX file is run, and with how many threads.
+    onnx: (OnnxArgs, usize),
     batch: usize,
     layers: Vec<String>,
     inject: Option<String>,
@@ -48,7 +55,7 @@ impl Plan {
         let (model, weights) = models::load_model(&args.model, &args.data.weights)?;
         // A dump cannot be run, so the truth comes from the default reference.
         let truth = match &args.reference {
-            Participant::Npz(_) => EngineName::REFERENCE,
+            Participant::Npz(_) | Participant::Onnx(_) => EngineName::REFERENCE,
             Participant::Engine(engine) => *engine,
             Participant::Python(live) => bail!(
                 "--reference python:{live}: the truth is computed in float64 and with changed weights, \
@@ -67,6 +74,7 @@ impl Plan {
             edge: !args.no_edge,
             device,
             python: (args.live.clone(), args.data.on.device),
+            onnx: (args.onnx.clone(), args.data.on.threads),
             batch: args.model.batch_size,
             layers: args.layer.clone(),
             inject: args.inject.clone(),
@@ -89,6 +97,7 @@ impl Plan {
         let what = match &self.candidate {
             Participant::Npz(_) => Some("a dump"),
             Participant::Python(_) => Some("a live model"),
+            Participant::Onnx(_) => Some("an ONNX file"),
             Participant::Engine(_) => None,
         };
         if let (Some(fault), Some(what)) = (&self.inject, what) {
@@ -100,7 +109,7 @@ impl Plan {
             Participant::Npz(path) => Dump::open(path, model, batch).map(Some),
             _ => Ok(None),
         };
-        let (recorded, reference) = (open(&self.candidate)?, open(&self.reference)?);
+        let (recorded, mut reference) = (open(&self.candidate)?, open(&self.reference)?);
         let dump = recorded.as_ref().or(reference.as_ref());
         let batch = dump.map_or(batch, |dump| dump.batch);
         if let (Some(a), Some(b)) = (&recorded, &reference)
@@ -115,6 +124,9 @@ impl Plan {
         let (clip, clip_from) = self.clip(dump, batch)?;
         if clip.is_empty() {
             bail!("{clip_from}: a batch of 0 clips compares nothing; give at least one clip");
+        }
+        if let Participant::Onnx(path) = &self.reference {
+            reference = Some(self.recorded(path, &clip)?);
         }
         let (candidate, precision) = match recorded {
             Some(dump) => {
@@ -218,6 +230,11 @@ impl Plan {
             let precision = self.precision.unwrap_or(live.precision());
             return Ok((Side::Engine(Box::new(live)), precision));
         }
+        if let Participant::Onnx(path) = &self.candidate {
+            let file = OnnxFile::start(&self.onnx(path), clip)?;
+            let precision = self.precision.unwrap_or(file.precision());
+            return Ok((Side::Engine(Box::new(file)), precision));
+        }
         let precision = self.precision.unwrap_or(precision);
         let (mut model, mut weights) = (self.model.clone(), self.weights.clone());
         let change = self.inject.as_ref().map(|text| faults::parse(&model, text)).transpose()?;
@@ -234,6 +251,30 @@ impl Plan {
             None => engine,
         };
         Ok((Side::Engine(engine), precision))
+    }
+
+    /// An ONNX file's recipe.
+    pub(super) fn onnx<'a>(&'a self, path: &'a Path) -> onnx::Recipe<'a> {
+        let (runtime, threads) = &self.onnx;
+        onnx::Recipe {
+            path,
+            runtime,
+            python: &self.python.0,
+            model: &self.model,
+            weights: &self.weights,
+            threads: *threads,
+            device: self.python.1.to_string(),
+        }
+    }
+
+    /// What an ONNX file computes, as a dump to compare with.
+    fn recorded(&self, path: &Path, clip: &Tensor) -> Result<Dump> {
+        let mut file = OnnxFile::start(&self.onnx(path), clip)?;
+        let folder = tempfile::tempdir().context("a temporary folder cannot be created")?;
+        let at = folder.path().join("reference.npz");
+        onnx::record(&mut file, &self.model, clip, &at)?;
+        file.notes().iter().for_each(|note| eprintln!("{note}"));
+        Dump::open(&at, &self.model, clip.shape[0])
     }
 
     fn python(&self, name: &LiveName, clip: &Tensor) -> Result<Live> {

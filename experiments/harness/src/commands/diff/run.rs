@@ -9,7 +9,7 @@ use record::{Record, Stage, Verdict};
 use super::args::DiffArgs;
 use super::plan::{Plan, named};
 use super::table::table;
-use super::{edge, findings};
+use super::{edge, findings, viewers};
 use crate::flags::Participant;
 use crate::machine::Started;
 use crate::outcome::Outcome;
@@ -20,6 +20,7 @@ use compare::{Comparison, Side};
 /// Compares, prints the table, and writes the record and the report.
 pub fn run(args: &DiffArgs) -> Result<Outcome> {
     let started = Started::now();
+    viewers::check(args)?;
     let plan = Plan::new(args)?;
     let (mut comparison, sides) = plan.comparison()?;
     let bar = progress::bar("comparing", comparison.steps());
@@ -43,6 +44,7 @@ pub fn run(args: &DiffArgs) -> Result<Outcome> {
             "note: {name} is compared with itself, so a mistake that it makes cannot be detected"
         );
     }
+    viewers::write(args, &plan, &diff)?;
     let (text, verdict) = (table(&diff), diff.verdict);
     let record = Record::Diff(Box::new(diff));
     publish::publish(&record, &started.folder("diff"), &args.out)?;
