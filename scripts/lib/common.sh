@@ -35,12 +35,12 @@ provide_venv() {
     printf '%s\n' "$venv/bin/python"
 }
 
-# Prints a Python with PyTorch for the CPU (.tools/oracle), without the CUDA wheels (3 GB). PyTorch is linked against
-# their libraries, but without a GPU none of their functions is called, so empty libraries are enough.
+# Prints the Python of .tools/NAME (default: oracle) with PyTorch for the CPU, without the CUDA wheels (3 GB). PyTorch
+# is linked against their libraries, but without a GPU none of their functions is called, so empty libraries are enough.
 provide_torch_python() {
     local python libraries library
     command -v "${CC:-cc}" >/dev/null || die "no C compiler (${CC:-cc}) was found; install gcc and run this again."
-    python=$(PIP_NO_DEPS=1 provide_venv oracle) || exit 2
+    python=$(PIP_NO_DEPS=1 provide_venv "${1:-oracle}") || exit 2
     libraries=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     # Python resolves the functions of a library when they are called, not all of them when it is loaded.
     printf 'import os, sys; sys.setdlopenflags(os.RTLD_LAZY)\n' >"$libraries/lazy_cuda.pth"

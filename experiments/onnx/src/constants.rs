@@ -67,7 +67,7 @@ impl Constant {
             }
         };
         let dims = self.shape.iter().map(|&extent| extent as i64).collect();
-        Ok(TensorProto { dims, data_type, name: self.name.clone(), raw_data })
+        Ok(TensorProto { dims, data_type, name: self.name.clone(), raw_data, ..Default::default() })
     }
 
     /// The tensor of this constant's name in the state dict, which must have this shape.

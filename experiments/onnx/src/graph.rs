@@ -72,6 +72,7 @@ impl Builder<'_> {
             name: name.to_owned(),
             op_type: op.to_owned(),
             attribute,
+            ..Default::default()
         });
         output.to_owned()
     }

@@ -1,8 +1,14 @@
-//! `harness export onnx`: writes the network as an ONNX file, for phones and for the peers of `bench`.
+//! ONNX out and in. Out: the network as an ONNX file, for phones and for the peers of `bench` ([`Plan`]).
+//! In: a foreign file of the network ([`read`]), whose nodes are matched with the modules by weights
+//! ([`matching`]), and cut into parts that a runtime computes ([`cut`]).
 
+pub mod annotate;
 mod constants;
+pub mod cut;
 mod graph;
+pub mod matching;
 pub mod proto;
+pub mod read;
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -89,6 +95,7 @@ impl Plan {
                 entry("model", "SqueezeTime (arXiv 2405.08344)".to_owned()),
                 entry("config", serde_json::to_string(&model.config)?),
             ],
+            functions: vec![],
         };
         let values = constants.iter().map(Constant::bytes).fold(0, u64::saturating_add);
         refuse_large(values.saturating_add(file.encoded_len() as u64))?;

@@ -1,5 +1,5 @@
-//! The part of the ONNX format that the export needs: the messages and field numbers of `onnx.proto`
-//! (ONNX 1.12, IR version 8; the IR versions up to 11 only add to them).
+//! The part of the ONNX format that is written and read here: the messages and field numbers of
+//! `onnx.proto` (ONNX 1.12, IR version 8; the IR versions up to 11 only add to them).
 
 use prost::Message;
 
@@ -9,8 +9,20 @@ pub mod element {
     pub const FLOAT: i32 = 1;
     /// Values of type uint8.
     pub const UINT8: i32 = 2;
+    /// Values of type int8.
+    pub const INT8: i32 = 3;
+    /// Values of type int32.
+    pub const INT32: i32 = 6;
     /// Values of type int64.
     pub const INT64: i32 = 7;
+    /// Truth values, one byte each.
+    pub const BOOL: i32 = 9;
+    /// Values of type float16.
+    pub const FLOAT16: i32 = 10;
+    /// Values of type float64.
+    pub const DOUBLE: i32 = 11;
+    /// Values of type bfloat16.
+    pub const BFLOAT16: i32 = 16;
 }
 
 /// The types of attributes that are used, `AttributeProto.AttributeType`.
@@ -44,6 +56,9 @@ pub struct ModelProto {
     /// Free metadata: the model, its configuration, the source of the weights.
     #[prost(message, repeated, tag = "14")]
     pub metadata_props: Vec<StringStringEntryProto>,
+    /// Operators that the file defines itself; their content is not read.
+    #[prost(bytes = "vec", repeated, tag = "25")]
+    pub functions: Vec<Vec<u8>>,
 }
 
 /// The version of an operator set.
@@ -86,6 +101,9 @@ pub struct GraphProto {
     /// The outputs of the network.
     #[prost(message, repeated, tag = "12")]
     pub output: Vec<ValueInfoProto>,
+    /// Types of values between the nodes, where the file states them.
+    #[prost(message, repeated, tag = "13")]
+    pub value_info: Vec<ValueInfoProto>,
 }
 
 /// A node: one use of an operator.
@@ -103,6 +121,9 @@ pub struct NodeProto {
     /// The name of the operator, such as `Conv`.
     #[prost(string, tag = "4")]
     pub op_type: String,
+    /// The operator set that the operator is from, empty for the standard one.
+    #[prost(string, tag = "7")]
+    pub domain: String,
     /// The attributes of the operator, such as strides.
     #[prost(message, repeated, tag = "5")]
     pub attribute: Vec<AttributeProto>,
@@ -126,6 +147,21 @@ pub struct AttributeProto {
     /// The type of the attribute, from [`attribute`].
     #[prost(int32, tag = "20")]
     pub r#type: i32,
+    /// A text.
+    #[prost(bytes = "vec", tag = "4")]
+    pub s: Vec<u8>,
+    /// A tensor, such as the value of a `Constant`.
+    #[prost(message, optional, tag = "5")]
+    pub t: Option<TensorProto>,
+    /// A graph inside a node, such as a branch of an `If`.
+    #[prost(message, optional, boxed, tag = "6")]
+    pub g: Option<Box<GraphProto>>,
+    /// A list of floats.
+    #[prost(float, repeated, packed = "false", tag = "7")]
+    pub floats: Vec<f32>,
+    /// A list of texts.
+    #[prost(bytes = "vec", repeated, tag = "9")]
+    pub strings: Vec<Vec<u8>>,
 }
 
 /// A constant tensor.
@@ -143,6 +179,24 @@ pub struct TensorProto {
     /// The values, row-major and little-endian.
     #[prost(bytes = "vec", tag = "9")]
     pub raw_data: Vec<u8>,
+    /// The values of a float32 tensor, if `raw_data` is empty.
+    #[prost(float, repeated, tag = "4")]
+    pub float_data: Vec<f32>,
+    /// The values of an integer tensor of at most 32 bits, or the bits of a 16-bit float tensor.
+    #[prost(int32, repeated, tag = "5")]
+    pub int32_data: Vec<i32>,
+    /// The values of an int64 tensor.
+    #[prost(int64, repeated, tag = "7")]
+    pub int64_data: Vec<i64>,
+    /// The values of a float64 tensor.
+    #[prost(double, repeated, tag = "10")]
+    pub double_data: Vec<f64>,
+    /// Where the values lie if they are in another file: `location`, `offset`, `length`.
+    #[prost(message, repeated, tag = "13")]
+    pub external_data: Vec<StringStringEntryProto>,
+    /// 1 if the values are in another file.
+    #[prost(int32, tag = "14")]
+    pub data_location: i32,
 }
 
 /// The name and type of an input or output.

@@ -13,6 +13,7 @@ pub mod libtorch;
 pub mod libtorch;
 
 pub mod live;
+pub mod onnx;
 pub mod worker;
 
 use std::collections::BTreeMap;

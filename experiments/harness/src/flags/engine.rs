@@ -62,6 +62,9 @@ impl FromStr for EngineName {
             Some(("npz", _)) => format!(
                 "`{text}` is a dump, which cannot be run; name an engine: scalar, cpu, cuda or torch"
             ),
+            Some(("onnx", _)) => format!(
+                "`{text}` is an ONNX file, which only diff takes; name an engine: scalar, cpu, cuda or torch"
+            ),
             Some(("python", _)) => format!(
                 "`{text}` is a live model, which only diff --candidate takes; name an engine: scalar, cpu, \
                  cuda or torch"
@@ -72,7 +75,7 @@ impl FromStr for EngineName {
     }
 }
 
-/// One side of a comparison: an engine, a dump, or a live model.
+/// One side of a comparison: an engine, a dump, a live model, or an ONNX file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Participant {
     /// An engine, which is run.
@@ -81,6 +84,8 @@ pub enum Participant {
     Npz(PathBuf),
     /// A live model, which Python runs.
     Python(LiveName),
+    /// An ONNX file, which a runtime runs.
+    Onnx(PathBuf),
 }
 
 impl Participant {
@@ -88,7 +93,7 @@ impl Participant {
     pub fn dump(&self) -> Option<&PathBuf> {
         match self {
             Participant::Npz(path) => Some(path),
-            Participant::Engine(_) | Participant::Python(_) => None,
+            Participant::Engine(_) | Participant::Python(_) | Participant::Onnx(_) => None,
         }
     }
 }
@@ -99,6 +104,7 @@ impl fmt::Display for Participant {
             Participant::Engine(engine) => engine.fmt(f),
             Participant::Npz(path) => write!(f, "npz:{}", path.display()),
             Participant::Python(live) => write!(f, "python:{live}"),
+            Participant::Onnx(path) => write!(f, "onnx:{}", path.display()),
         }
     }
 }
@@ -113,9 +119,10 @@ impl FromStr for Participant {
         match text.split_once(':') {
             Some(("npz", file)) if !file.is_empty() => Ok(Participant::Npz(file.into())),
             Some(("python", live)) => live.parse().map(Participant::Python),
+            Some(("onnx", file)) if !file.is_empty() => Ok(Participant::Onnx(file.into())),
             _ => Err(format!(
-                "`{text}` is not an engine; use scalar, cpu, cuda, torch, npz:FILE or \
-                 python:FILE:FUNCTION"
+                "`{text}` is not an engine; use scalar, cpu, cuda, torch, npz:FILE, onnx:FILE \
+                 or python:FILE:FUNCTION"
             )),
         }
     }

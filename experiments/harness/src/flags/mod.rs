@@ -8,6 +8,7 @@ mod device;
 mod engine;
 mod live;
 mod model;
+mod onnx;
 mod shard;
 mod video;
 
@@ -21,6 +22,7 @@ pub use self::device::{DeviceArgs, DeviceName};
 pub use self::engine::{EngineName, Participant};
 pub use self::live::{LiveArgs, LiveName};
 pub use self::model::ModelArgs;
+pub use self::onnx::OnnxArgs;
 pub use self::shard::{Shard, ShardFlag};
 pub use self::video::{MINI_FOLDER, VideoArgs};
 

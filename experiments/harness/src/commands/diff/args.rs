@@ -6,7 +6,7 @@ use spec::Precision;
 use super::clips::ClipArgs;
 use super::names::NameArgs;
 use crate::flags::{
-    AnswerArgs, DataArgs, EngineName, LiveArgs, ModelArgs, OutputArgs, Participant,
+    AnswerArgs, DataArgs, EngineName, LiveArgs, ModelArgs, OnnxArgs, OutputArgs, Participant,
 };
 
 /// The arguments of `harness diff`.
@@ -15,12 +15,12 @@ pub struct DiffArgs {
     /// Compare only these layers: names, prefixes or aliases such as ctl3, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub layer: Vec<String>,
-    /// The engine, dump or live model to judge: scalar, cpu, cuda, torch, npz:FILE, or
-    /// python:FILE:FUNCTION, whose function returns a PyTorch or Flax model [default: scalar, or cuda if
-    /// --device names a GPU].
+    /// The engine, dump, ONNX file or live model to judge: scalar, cpu, cuda, torch, npz:FILE, onnx:FILE,
+    /// or python:FILE:FUNCTION, whose function returns a PyTorch or Flax model [default: scalar, or cuda
+    /// if --device names a GPU].
     #[arg(long)]
     pub candidate: Option<Participant>,
-    /// What the candidate is compared with: torch, scalar or npz:FILE.
+    /// What the candidate is compared with: torch, scalar, npz:FILE or onnx:FILE.
     #[arg(long, default_value_t = Participant::Engine(EngineName::REFERENCE))]
     pub reference: Participant,
     /// Precision of the candidate: f32, f64, bf16, and for cuda also tf32 and f16. The default is f32,
@@ -49,6 +49,9 @@ pub struct DiffArgs {
     /// How a live model is run.
     #[command(flatten)]
     pub live: LiveArgs,
+    /// How an ONNX file is run and annotated.
+    #[command(flatten)]
+    pub onnx: OnnxArgs,
     /// Weights, input and device.
     #[command(flatten)]
     pub data: DataArgs,

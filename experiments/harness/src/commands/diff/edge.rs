@@ -11,8 +11,8 @@ use spec::{ModuleId, Precision};
 
 use super::findings::{culprit, not_exercised};
 use super::plan::Plan;
-use super::remarks::second_dump;
-use crate::flags::InputSource;
+use super::remarks::{second_dump, second_file};
+use crate::flags::{InputSource, Participant};
 use crate::input;
 
 /// Adds the second comparison, if the first one left known mistakes unexercised. With a dump, which cannot
@@ -20,9 +20,13 @@ use crate::input;
 pub(super) fn add(plan: &Plan, diff: &mut DiffRecord) -> Result<()> {
     let size = diff.not_exercised.iter().find_map(|mistake| mistake.try_size.clone());
     let Some(size) = size else { return Ok(()) };
-    let recorded = [&plan.candidate, &plan.reference].into_iter().any(|side| side.dump().is_some());
-    if recorded {
+    let sides = [&plan.candidate, &plan.reference];
+    if sides.into_iter().any(|side| side.dump().is_some()) {
         diff.remarks.push(second_dump(&size));
+        return Ok(());
+    }
+    if sides.into_iter().any(|side| matches!(side, Participant::Onnx(_))) {
+        diff.remarks.push(second_file(&size));
         return Ok(());
     }
     if !plan.edge {

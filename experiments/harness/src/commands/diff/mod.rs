@@ -15,6 +15,7 @@ mod remarks;
 mod repro;
 mod run;
 mod table;
+mod viewers;
 
 pub use args::DiffArgs;
 pub use run::run;

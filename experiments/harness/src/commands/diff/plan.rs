@@ -11,8 +11,11 @@ use tempfile::TempDir;
 use super::args::DiffArgs;
 use super::names::{NameArgs, Names};
 use crate::engines::live::{self, Live, Recipe};
+use crate::engines::onnx::{self, OnnxFile};
 use crate::engines::{self, Device};
-use crate::flags::{DeviceName, EngineName, InputSource, LiveArgs, LiveName, Participant};
+use crate::flags::{
+    DeviceName, EngineName, InputSource, LiveArgs, LiveName, OnnxArgs, Participant,
+};
 use crate::machine::Sides;
 use crate::preprocessing::{self, Film};
 use crate::{input, models};
@@ -41,6 +44,8 @@ pub(super) struct Plan {
     python: (LiveArgs, DeviceName),
     /// The names of a dump's arrays.
     pub(super) names: Names,
+    /// How an ONNX file is run, and with how many threads.
+    onnx: (OnnxArgs, usize),
     batch: usize,
     layers: Vec<String>,
     inject: Option<String>,
@@ -54,7 +59,7 @@ impl Plan {
         let (model, weights) = models::load_model(&args.model, &args.data.weights)?;
         // A dump cannot be run, so the truth comes from the default reference.
         let truth = match &args.reference {
-            Participant::Npz(_) => EngineName::REFERENCE,
+            Participant::Npz(_) | Participant::Onnx(_) => EngineName::REFERENCE,
             Participant::Engine(engine) => *engine,
             Participant::Python(live) => bail!(
                 "--reference python:{live}: the truth is computed in float64 and with changed weights, \
@@ -74,6 +79,7 @@ impl Plan {
             device,
             python: (args.live.clone(), args.data.on.device),
             names: Names::default(),
+            onnx: (args.onnx.clone(), args.data.on.threads),
             batch: args.model.batch_size,
             layers: args.layer.clone(),
             inject: args.inject.clone(),
@@ -122,6 +128,7 @@ impl Plan {
         let what = match &self.candidate {
             Participant::Npz(_) => Some("a dump"),
             Participant::Python(_) => Some("a live model"),
+            Participant::Onnx(_) => Some("an ONNX file"),
             Participant::Engine(_) => None,
         };
         if let (Some(fault), Some(what)) = (&self.inject, what) {
@@ -137,7 +144,7 @@ impl Plan {
             }
             _ => Ok(None),
         };
-        let (recorded, reference) = (open(&self.candidate)?, open(&self.reference)?);
+        let (recorded, mut reference) = (open(&self.candidate)?, open(&self.reference)?);
         let dump = recorded.as_ref().or(reference.as_ref());
         let batch = dump.map_or(batch, |dump| dump.batch);
         if let (Some(a), Some(b)) = (&recorded, &reference)
@@ -152,6 +159,9 @@ impl Plan {
         let (clip, clip_from) = self.clip(dump, batch)?;
         if clip.is_empty() {
             bail!("{clip_from}: a batch of 0 clips compares nothing; give at least one clip");
+        }
+        if let Participant::Onnx(path) = &self.reference {
+            reference = Some(self.recorded(path, &clip)?);
         }
         let (candidate, precision) = match recorded {
             Some(dump) => {
@@ -279,6 +289,11 @@ impl Plan {
             let precision = self.precision.unwrap_or(live.precision());
             return Ok((Side::Engine(Box::new(live)), precision));
         }
+        if let Participant::Onnx(path) = &self.candidate {
+            let file = OnnxFile::start(&self.onnx(path), clip)?;
+            let precision = self.precision.unwrap_or(file.precision());
+            return Ok((Side::Engine(Box::new(file)), precision));
+        }
         let precision = self.precision.unwrap_or(precision);
         let (mut model, mut weights) = (self.model.clone(), self.weights.clone());
         let change = self.inject.as_ref().map(|text| faults::parse(&model, text)).transpose()?;
@@ -295,6 +310,30 @@ impl Plan {
             None => engine,
         };
         Ok((Side::Engine(engine), precision))
+    }
+
+    /// An ONNX file's recipe.
+    pub(super) fn onnx<'a>(&'a self, path: &'a Path) -> onnx::Recipe<'a> {
+        let (runtime, threads) = &self.onnx;
+        onnx::Recipe {
+            path,
+            runtime,
+            python: &self.python.0,
+            model: &self.model,
+            weights: &self.weights,
+            threads: *threads,
+            device: self.python.1.to_string(),
+        }
+    }
+
+    /// What an ONNX file computes, as a dump to compare with.
+    fn recorded(&self, path: &Path, clip: &Tensor) -> Result<Dump> {
+        let mut file = OnnxFile::start(&self.onnx(path), clip)?;
+        let folder = tempfile::tempdir().context("a temporary folder cannot be created")?;
+        let at = folder.path().join("reference.npz");
+        onnx::record(&mut file, &self.model, clip, &at)?;
+        file.notes().iter().for_each(|note| eprintln!("{note}"));
+        Dump::open(&at, &self.model, clip.shape[0])
     }
 
     fn python(&self, name: &LiveName, clip: &Tensor) -> Result<Live> {
@@ -326,8 +365,15 @@ impl Plan {
     }
 }
 
-/// A dump holds one input, so that there is nothing to run the others on.
+/// A dump holds one input, so that there is nothing to run the others on. An ONNX file as the reference is
+/// recorded on one input, too.
 fn refuse_clips_of_dumps(args: &DiffArgs) -> Result<()> {
+    if let (Participant::Onnx(path), Some(_)) = (&args.reference, &args.clips.clips) {
+        bail!(
+            "--clips: --reference onnx:{} is run on one input only; make the ONNX file the candidate",
+            path.display()
+        );
+    }
     let dump = [Some(&args.reference), args.candidate.as_ref()]
         .into_iter()
         .flatten()

@@ -95,3 +95,11 @@ pub(super) fn second_dump(size: &str) -> String {
          diff --candidate npz:SECOND.npz --size {size} (with the other flags as here)"
     )
 }
+
+/// The same for an ONNX file, whose frame size is fixed.
+pub(super) fn second_file(size: &str) -> String {
+    format!(
+        "a file exported at {size} exercises more mistakes: run harness diff --candidate onnx:SECOND.onnx \
+         --size {size} (with the other flags as here)"
+    )
+}

@@ -9,7 +9,7 @@ use record::{Clips, Record, Stage, Verdict};
 use super::args::DiffArgs;
 use super::plan::{Plan, named};
 use super::table::table;
-use super::{answers, clips, edge, findings, repro};
+use super::{answers, clips, edge, findings, repro, viewers};
 use crate::flags::{InputSource, Participant};
 use crate::machine::Started;
 use crate::outcome::Outcome;
@@ -21,6 +21,7 @@ use compare::{Comparison, Measurements, Side};
 /// Compares, prints the table, and writes the record and the report.
 pub fn run(args: &DiffArgs) -> Result<Outcome> {
     let started = Started::now();
+    viewers::check(args)?;
     let folder = started.folder("diff");
     let plan = Plan::new(args)?.with_names(&args.names, &folder)?;
     let (mut comparison, mut sides) = plan.comparison()?;
@@ -59,6 +60,7 @@ pub fn run(args: &DiffArgs) -> Result<Outcome> {
         reports::write_junit(&diff, path)?;
         eprintln!("junit {}", path.display());
     }
+    viewers::write(args, &plan, &diff)?;
     let (text, verdict) = (table(&diff), diff.verdict);
     let record = Record::Diff(Box::new(diff));
     publish::publish(&record, &folder, &args.out)?;

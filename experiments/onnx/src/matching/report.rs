@@ -1,0 +1,209 @@
+//! What the weights of a file say about it, in words: which are not those of the checkpoint, and whether
+//! the file is of this network at all.
+
+use anyhow::{Result, bail};
+use checkpoint::Weights;
+use spec::{Kind, Model, relative_l2};
+
+use super::align::Alignment;
+use super::anchors::{Anchor, Content};
+use super::places::Place;
+use super::weigh::{Likeness, factor};
+use crate::read::{Net, printable};
+
+/// Refuses a file of which almost nothing matches.
+///
+/// # Errors
+///
+/// If fewer than a quarter of the nodes with weights have weights of the checkpoint.
+pub(super) fn refuse_stranger(
+    net: &Net,
+    model: &Model,
+    anchors: &[Anchor],
+    places: &[Place],
+    aligned: &Alignment,
+) -> Result<()> {
+    let known = |a: usize| aligned.places[a].and_then(|p| aligned.evidence.get(&(a, p)));
+    let proven =
+        (0..anchors.len()).filter(|&a| known(a).is_some_and(|l| l.strength() >= 2)).count();
+    let total = anchors.len();
+    if total > 0 && 4 * proven >= total.min(places.len()) {
+        return Ok(());
+    }
+    let shaped =
+        (0..total).filter(|&a| aligned.evidence.range((a, 0)..(a + 1, 0)).next().is_some());
+    let shaped = shaped.count();
+    if 2 * shaped < total || total == 0 {
+        let stem = &places[0].shape;
+        let first = anchors.iter().find_map(|anchor| match &anchor.content {
+            Content::Product { shape, .. } => Some((net.called(anchor.node), shape)),
+            Content::Norm { .. } => None,
+        });
+        let first = first.map_or("the file has no convolution".to_owned(), |(name, shape)| {
+            format!("the first one, {name}, has the shape {shape:?}")
+        });
+        bail!(
+            "{shaped} of the {total} nodes with weights have the shape of a module: {first}, where conv1 \
+             has {stem:?}; check --depth, --width, --frames and --classes"
+        );
+    }
+    let nearest = aligned.evidence.iter().filter_map(|(&(a, p), likeness)| match likeness {
+        Likeness::Shape(d) | Likeness::Near(d) => Some((*d, a, p)),
+        _ => None,
+    });
+    let nearest = nearest.min_by(|x, y| x.0.total_cmp(&y.0));
+    let nearest = nearest.map_or(String::new(), |(distance, a, p)| {
+        format!(
+            "; the nearest are {} and {}, with a relative difference of {distance:.2}",
+            net.called(anchors[a].node),
+            model.module(places[p].id).name
+        )
+    });
+    bail!(
+        "{proven} of the {total} nodes with weights have weights of the checkpoint{nearest}; is the file \
+         of another training? Give its checkpoint with --weights"
+    );
+}
+
+/// One sentence for each node whose weights are not those of the checkpoint.
+pub(super) fn remarks(
+    net: &Net,
+    model: &Model,
+    weights: &Weights,
+    anchors: &[Anchor],
+    places: &[Place],
+    aligned: &Alignment,
+) -> Vec<String> {
+    let mut found = vec![];
+    for (a, anchor) in anchors.iter().enumerate() {
+        let Some(p) = aligned.places[a] else { continue };
+        let Some(likeness) = aligned.evidence.get(&(a, p)) else { continue };
+        let name = &model.module(places[p].id).name;
+        let node = net.called(anchor.node);
+        let other = others(a, p, aligned).map(|q| &model.module(places[q].id).name);
+        let said = match (likeness, other) {
+            (Likeness::Same | Likeness::Scaled, _) => {
+                bias(model, weights, anchor, &places[p], *likeness)
+            }
+            (_, Some(other)) => Some(format!("has the weights of {other}")),
+            (Likeness::Reordered(order), _) => Some(format!("has its weights {order}")),
+            (Likeness::Partly, _) => Some(partly(model, weights, anchor, name).to_owned()),
+            (Likeness::Near(d) | Likeness::Shape(d), _) => {
+                Some(format!("has other weights, with a relative difference of {d:.1e}"))
+            }
+        };
+        found.extend(said.map(|said| format!("{node}, which stands at {name}, {said}")));
+    }
+    found
+}
+
+/// What is wrong with a normalisation that has some of the module's vectors.
+fn partly(model: &Model, weights: &Weights, anchor: &Anchor, name: &str) -> &'static str {
+    let Content::Norm { parts, .. } = &anchor.content else { return "has other values" };
+    let leaves = ["weight", "bias", "running_mean", "running_var"];
+    let slack = 64.0 * anchor.format.epsilon();
+    let own = |leaf: &str| Some(weights.get(&format!("{name}.{leaf}"))?.to_f64());
+    let same = |(leaf, part): (&&str, &std::sync::Arc<Vec<f64>>)| {
+        own(leaf).is_some_and(|own| close(part, &own, slack))
+    };
+    let whole = parts.len() == leaves.len() && model.find(name).is_some();
+    match whole && leaves.iter().zip(parts).all(same) {
+        true => "has another eps",
+        false => "has some, but not all, of its vectors",
+    }
+}
+
+/// Another place whose weights the anchor has.
+fn others(a: usize, p: usize, aligned: &Alignment) -> Option<usize> {
+    let mut found = aligned.evidence.range((a, 0)..(a + 1, 0));
+    found.find(|((_, q), likeness)| *q != p && likeness.strength() == 3).map(|((_, q), _)| *q)
+}
+
+/// What is wrong with the bias of a product, or with the normalisation that is folded into it.
+fn bias(
+    model: &Model,
+    weights: &Weights,
+    anchor: &Anchor,
+    place: &Place,
+    likeness: Likeness,
+) -> Option<String> {
+    let Content::Product { values, bias, shape } = &anchor.content else { return None };
+    let name = &model.module(place.id).name;
+    let get = |name: String| Some(weights.get(&name)?.to_f64());
+    let own = get(format!("{name}.bias")).unwrap_or_else(|| vec![0.0; shape[0]]);
+    let zeros = vec![0.0; shape[0]];
+    let found = bias.as_ref().map_or(&zeros, |bias| bias);
+    let slack = 64.0 * anchor.format.epsilon();
+    if likeness == Likeness::Same {
+        let expected = if place.bias && place.kind != Kind::BatchNorm { own } else { return None };
+        return (!close(found, &expected, slack)).then(|| "has another bias".to_owned());
+    }
+    let norm = &model.module(place.norm?).name;
+    let part = |leaf: &str| get(format!("{norm}.{leaf}"));
+    let (gamma, beta) = (part("weight")?, part("bias")?);
+    let (mean, variance) = (part("running_mean")?, part("running_var")?);
+    let weight = get(format!("{name}.weight"))?;
+    let row = weight.len() / shape[0];
+    let scale: Vec<f64> =
+        values.chunks(row).zip(weight.chunks(row)).map(|(a, b)| factor(a, b)).collect();
+    let expected = |eps: f64| {
+        let scale: Vec<f64> =
+            gamma.iter().zip(&variance).map(|(g, v)| g / (v + eps).sqrt()).collect();
+        let shift: Vec<f64> =
+            (0..scale.len()).map(|c| beta[c] + (own[c] - mean[c]) * scale[c]).collect();
+        (scale, shift)
+    };
+    // The eps that fits best, so that one which differs little from another is not taken for it.
+    let distance = |eps: &f64| relative_l2(&scale, &expected(*eps).0);
+    let best = [spec::model::BN_EPS, 0.0, 1e-6, 1e-4, 1e-3].into_iter();
+    let best = best.min_by(|a, b| distance(a).total_cmp(&distance(b)))?;
+    let (wanted, shift) = expected(best);
+    match close(&scale, &wanted, slack) && close(found, &shift, slack) {
+        true if best == spec::model::BN_EPS => None,
+        true => Some(format!("has {norm} folded in with eps {best:e} instead of 1e-5")),
+        false => {
+            Some(format!("has {norm} folded in with other values than those of the checkpoint"))
+        }
+    }
+}
+
+/// Whether two vectors agree, with the largest value as the measure.
+fn close(a: &[f64], b: &[f64], slack: f64) -> bool {
+    let largest = b.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    a.len() == b.len() && a.iter().zip(b).all(|(x, y)| (x - y).abs() <= slack * largest.max(1e-30))
+}
+
+/// A sentence on nodes with weights that are no module of the network; None if there are none.
+pub(super) fn left_over(net: &Net, anchors: &[Anchor], aligned: &Alignment) -> Option<String> {
+    let left: Vec<String> = (0..anchors.len())
+        .filter(|&a| aligned.places[a].is_none())
+        .filter(|&a| matches!(anchors[a].content, Content::Product { .. }))
+        .map(|a| net.called(anchors[a].node))
+        .collect();
+    let first = left.first()?;
+    Some(match left.len() {
+        1 => format!("{first} has weights, but is none of the network's modules"),
+        n => format!(
+            "{n} nodes with weights are none of the network's modules; the first is {first}"
+        ),
+    })
+}
+
+/// Sentences, shortened to a few.
+pub(super) fn shortened(mut sentences: Vec<String>) -> Vec<String> {
+    const SHOWN: usize = 4;
+    let more = sentences.len().saturating_sub(SHOWN);
+    if more > 1 {
+        sentences.truncate(SHOWN);
+        sentences.push(format!("and {more} more nodes have other weights than the checkpoint"));
+    }
+    sentences
+        .into_iter()
+        .map(|sentence| format!("weights: {}", printable_line(&sentence)))
+        .collect()
+}
+
+fn printable_line(sentence: &str) -> String {
+    // Names were shortened one by one; here only control characters could remain.
+    sentence.split(' ').map(printable).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,250 @@
+//! Files whose names say nothing, as exporters, simplifiers and people make them: each module must be found.
+//! The files are our own exports, changed.
+
+use checkpoint::Weights;
+use onnx::matching::{Matched, matched};
+use onnx::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, element};
+use onnx::read::Net;
+use onnx::{Options, Plan};
+use prost::Message;
+use spec::{Config, Kind, Model};
+
+fn model() -> Model {
+    let config =
+        Config { depth: 18, width: 0.125, size: (64, 64), classes: 7, ..Config::default() };
+    Model::new(config).unwrap()
+}
+
+fn weights(model: &Model, seed: u64) -> Weights {
+    Weights::formula(model.parameters(), seed)
+}
+
+/// Our export with formula weights, whose names are replaced by numbers.
+fn exported(model: &Model, weights: &Weights) -> ModelProto {
+    let bytes = Plan::new(model, Options::PLAIN).unwrap().fill(weights).unwrap();
+    let mut file = ModelProto::decode(bytes.as_slice()).unwrap();
+    number_names(file.graph.as_mut().unwrap());
+    file
+}
+
+fn number_names(graph: &mut GraphProto) {
+    let mut names: Vec<String> = vec![];
+    let mut number = |name: &mut String| {
+        let at = names.iter().position(|known| known == name).unwrap_or_else(|| {
+            names.push(name.clone());
+            names.len() - 1
+        });
+        *name = at.to_string();
+    };
+    for node in &mut graph.node {
+        node.name = String::new();
+        node.input.iter_mut().chain(&mut node.output).for_each(&mut number);
+    }
+    graph.initializer.iter_mut().for_each(|tensor| number(&mut tensor.name));
+    graph.input.iter_mut().chain(&mut graph.output).for_each(|info| number(&mut info.name));
+}
+
+fn tensor<'a>(graph: &'a mut GraphProto, name: &str) -> &'a mut TensorProto {
+    graph.initializer.iter_mut().find(|tensor| tensor.name == name).unwrap()
+}
+
+fn floats(tensor: &TensorProto) -> Vec<f32> {
+    let (words, _) = tensor.raw_data.as_chunks();
+    words.iter().map(|word| f32::from_le_bytes(*word)).collect()
+}
+
+fn set(tensor: &mut TensorProto, values: &[f32]) {
+    tensor.raw_data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+}
+
+/// The index of the node at which a module was found.
+fn node_of(model: &Model, found: &Matched, name: &str) -> usize {
+    found.nodes[&model.find(name).unwrap().id]
+}
+
+fn match_it(model: &Model, weights: &Weights, file: ModelProto) -> Matched {
+    matched(&Net::new(file).unwrap(), model, weights).unwrap()
+}
+
+/// The names of the modules that are not shown.
+fn hidden(model: &Model, found: &Matched) -> Vec<String> {
+    let missing = model.modules().iter().filter(|m| !found.points.contains_key(&m.id));
+    missing.map(|m| m.name.clone()).collect()
+}
+
+#[test]
+fn every_module_is_found_without_names() {
+    let model = model();
+    let weights = weights(&model, 0);
+    let found = match_it(&model, &weights, exported(&model, &weights));
+    assert_eq!(hidden(&model, &found), Vec::<String>::new());
+    let summary = &found.remarks[0];
+    assert!(summary.ends_with("modules shown") && found.remarks.len() == 1, "{:?}", found.remarks);
+}
+
+/// Folds every normalisation that directly follows a convolution into it, in float32, as exporters do.
+fn fold(graph: &mut GraphProto) {
+    let nodes = std::mem::take(&mut graph.node);
+    let mut kept: Vec<NodeProto> = vec![];
+    for mut node in nodes {
+        let before = node.input[0].clone();
+        let conv = kept.iter_mut().find(|n| n.op_type == "Conv" && n.output[0] == before);
+        let Some(conv) = conv.filter(|_| node.op_type == "BatchNormalization") else {
+            kept.push(node);
+            continue;
+        };
+        let vector = |graph: &mut GraphProto, at: usize| floats(tensor(graph, &node.input[at]));
+        let [gamma, beta, mean, variance] = [1, 2, 3, 4].map(|at| vector(graph, at));
+        let bias = conv.input.get(2).cloned();
+        let bias = bias.map_or(vec![0.0; gamma.len()], |name| floats(tensor(graph, &name)));
+        let weight = tensor(graph, &conv.input[1]);
+        let row = weight.raw_data.len() / 4 / gamma.len();
+        let mut values = floats(weight);
+        let mut shift = vec![];
+        for (c, row) in values.chunks_mut(row).enumerate() {
+            let scale = gamma[c] / (variance[c] + 1e-5).sqrt();
+            row.iter_mut().for_each(|value| *value *= scale);
+            shift.push((bias[c] - mean[c]) * scale + beta[c]);
+        }
+        set(weight, &values);
+        let name = format!("folded{}", kept_name(&conv.output[0]));
+        let mut folded = TensorProto {
+            dims: vec![shift.len() as i64],
+            data_type: element::FLOAT,
+            name: name.clone(),
+            ..Default::default()
+        };
+        set(&mut folded, &shift);
+        graph.initializer.push(folded);
+        conv.input.truncate(2);
+        conv.input.push(name);
+        conv.output[0] = std::mem::take(&mut node.output[0]);
+    }
+    graph.node = kept;
+}
+
+fn kept_name(name: &str) -> String {
+    format!("_{name}")
+}
+
+#[test]
+fn folded_normalisations_are_found_in_their_convolutions() {
+    let model = model();
+    let weights = weights(&model, 0);
+    let mut file = exported(&model, &weights);
+    fold(file.graph.as_mut().unwrap());
+    let found = match_it(&model, &weights, file);
+    let hidden = hidden(&model, &found);
+    assert!(!hidden.is_empty());
+    for name in &hidden {
+        assert_eq!(model.find(name).unwrap().kind, Kind::Conv, "{name}");
+    }
+    assert!(found.remarks[0].contains("are folded into the convolutions"), "{:?}", found.remarks);
+    assert_eq!(found.remarks.len(), 1, "{:?}", found.remarks);
+}
+
+#[test]
+fn stored_transposed_is_the_same_weight() {
+    let model = model();
+    let weights = weights(&model, 0);
+    let mut file = exported(&model, &weights);
+    let graph = file.graph.as_mut().unwrap();
+    // Gemm(x, W, b, transB = 1) becomes x * Transpose(W) + b.
+    let at = graph.node.iter().position(|node| node.op_type == "Gemm").unwrap();
+    let gemm = graph.node.remove(at);
+    let made = |op: &str, input: &[&str], output: &str| NodeProto {
+        input: input.iter().map(|&name| name.to_owned()).collect(),
+        output: vec![output.to_owned()],
+        op_type: op.to_owned(),
+        ..Default::default()
+    };
+    let mut turned = made("Transpose", &[&gemm.input[1]], "turned");
+    turned.attribute.push(AttributeProto {
+        name: "perm".to_owned(),
+        ints: vec![1, 0],
+        r#type: 7,
+        ..Default::default()
+    });
+    graph.node.push(turned);
+    graph.node.push(made("MatMul", &[&gemm.input[0], "turned"], "product"));
+    graph.node.push(made("Add", &["product", &gemm.input[2]], &gemm.output[0]));
+    let found = match_it(&model, &weights, file);
+    assert_eq!(hidden(&model, &found), Vec::<String>::new());
+    assert_eq!(found.remarks.len(), 1, "{:?}", found.remarks);
+}
+
+#[test]
+fn swapped_weights_are_found_by_the_neighbours() {
+    let model = model();
+    let weights = weights(&model, 0);
+    let right = match_it(&model, &weights, exported(&model, &weights));
+    let mut file = exported(&model, &weights);
+    let names = ["layer1.0.conv1.param_conv.1", "layer1.0.conv1.param_conv.4"];
+    let nodes = names.map(|name| node_of(&model, &right, name));
+    let graph = file.graph.as_mut().unwrap();
+    let inputs = nodes.map(|at| graph.node[at].input[1].clone());
+    let values = inputs.clone().map(|name| tensor(graph, &name).raw_data.clone());
+    tensor(graph, &inputs[0]).raw_data = values[1].clone();
+    tensor(graph, &inputs[1]).raw_data = values[0].clone();
+    let found = match_it(&model, &weights, file);
+    assert_eq!(names.map(|name| node_of(&model, &found, name)), nodes);
+    let said = format!("which stands at {}, has the weights of {}", names[0], names[1]);
+    assert!(found.remarks.iter().any(|r| r.contains(&said)), "{:?}", found.remarks);
+}
+
+#[test]
+fn weights_in_another_order_are_named() {
+    let model = model();
+    let weights = weights(&model, 0);
+    let right = match_it(&model, &weights, exported(&model, &weights));
+    let name = "layer2.0.conv2.spatial_conv.short_conv";
+    let node = node_of(&model, &right, name);
+    let mut file = exported(&model, &weights);
+    let graph = file.graph.as_mut().unwrap();
+    let input = graph.node[node].input[1].clone();
+    let weight = tensor(graph, &input);
+    let mut values = floats(weight);
+    values.chunks_mut(9).for_each(<[f32]>::reverse);
+    set(weight, &values);
+    let found = match_it(&model, &weights, file);
+    assert_eq!(node_of(&model, &found, name), node);
+    let said =
+        format!("which stands at {name}, has its weights with the kernel rotated by 180 degrees");
+    assert!(found.remarks.iter().any(|r| r.contains(&said)), "{:?}", found.remarks);
+}
+
+#[test]
+fn a_file_of_another_training_or_size_is_refused_in_one_sentence() {
+    let model = model();
+    let ours = weights(&model, 0);
+    let refused = |file: ModelProto| {
+        let net = Net::new(file).unwrap();
+        format!("{:#}", matched(&net, &model, &ours).err().unwrap())
+    };
+    let other = refused(exported(&model, &weights(&model, 1)));
+    assert!(other.starts_with("0 of the ") && other.contains("the nearest are"), "{other}");
+    assert!(other.ends_with("Give its checkpoint with --weights"), "{other}");
+
+    let config = Config { width: 0.25, ..model.config.clone() };
+    let wide = Model::new(config).unwrap();
+    let wider = refused(exported(&wide, &weights(&wide, 0)));
+    assert!(wider.contains("check --depth, --width, --frames and --classes"), "{wider}");
+}
+
+#[test]
+fn a_quantised_file_is_refused() {
+    let model = model();
+    let weights = weights(&model, 0);
+    let mut file = exported(&model, &weights);
+    let graph = file.graph.as_mut().unwrap();
+    let node = NodeProto {
+        input: vec![graph.node[0].output[0].clone()],
+        output: vec!["q".to_owned()],
+        op_type: "QuantizeLinear".to_owned(),
+        ..Default::default()
+    };
+    graph.node.push(node);
+    let net = Net::new(file).unwrap();
+    let error = matched(&net, &model, &weights).err().unwrap().to_string();
+    assert!(error.starts_with("the file is quantised (QuantizeLinear of `q`"), "{error}");
+}
