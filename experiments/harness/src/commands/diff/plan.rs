@@ -161,7 +161,7 @@ impl Plan {
             bail!("{clip_from}: a batch of 0 clips compares nothing; give at least one clip");
         }
         if let Participant::Onnx(path) = &self.reference {
-            reference = Some(self.recorded(path, &clip)?);
+            reference = Some(self.recording(path, &clip)?);
         }
         let (candidate, precision) = match recorded {
             Some(dump) => {
@@ -327,7 +327,7 @@ impl Plan {
     }
 
     /// What an ONNX file computes, as a dump to compare with.
-    fn recorded(&self, path: &Path, clip: &Tensor) -> Result<Dump> {
+    fn recording(&self, path: &Path, clip: &Tensor) -> Result<Dump> {
         let mut file = OnnxFile::start(&self.onnx(path), clip)?;
         let folder = tempfile::tempdir().context("a temporary folder cannot be created")?;
         let at = folder.path().join("reference.npz");
