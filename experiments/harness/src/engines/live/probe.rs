@@ -202,7 +202,8 @@ fn told(answer: &Answer) -> Vec<String> {
 fn unseen(modules: &[Seen], meanings: &[Meaning]) -> Vec<String> {
     let known = modules.iter().zip(meanings).filter(|(_, m)| matches!(m, Meaning::Module(_)));
     let known: Vec<&Seen> = known.map(|(seen, _)| seen).collect();
-    let kinds: [(&str, fn(&Seen) -> bool); 2] = [
+    type Test = fn(&Seen) -> bool;
+    let kinds: [(&str, Test); 2] = [
         ("run several times", |seen| seen.calls > 1),
         ("do not return one array that can be read", |seen| {
             seen.calls == 1 && seen.shape.is_none()
