@@ -47,7 +47,10 @@ pub(super) fn refuse_stranger(
              has {stem:?}; check --depth, --width, --frames and --classes"
         );
     }
-    let nearest = aligned.evidence.iter().filter_map(|(&(a, p), likeness)| match likeness {
+    // Scales of normalisations are alike whatever they belong to, so only products tell.
+    let product = |a: &usize| matches!(anchors[*a].content, Content::Product { .. });
+    let pairs = aligned.evidence.iter().filter(|((a, _), _)| product(a));
+    let nearest = pairs.filter_map(|(&(a, p), likeness)| match likeness {
         Likeness::Shape(d) | Likeness::Near(d) => Some((*d, a, p)),
         _ => None,
     });
