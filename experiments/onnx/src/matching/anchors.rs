@@ -42,8 +42,6 @@ pub struct Anchor {
     pub content: Content,
     /// The number format of the weights.
     pub format: Precision,
-    /// The tensor of the file that holds the weight.
-    pub tensor: String,
     /// Whether the weight is stored as integers with a scale.
     pub quantised: bool,
     /// The value that it reads, before any padding that is a node of its own.
@@ -96,7 +94,6 @@ fn anchor(
         node,
         content,
         format: weight.format?,
-        tensor: weight.from.clone(),
         quantised: weight.quantised,
         input: before_padding(net, input),
         output: net.out(node)?,

@@ -219,19 +219,39 @@ impl<'a> Follow<'a> {
         if ctl.semantics.tfc {
             self.pair(&ConvBn { conv: gate.conv1.clone(), bn: gate.bn.clone() });
             self.set(gate.pool, self.input(gate.conv1.id));
-            self.set(gate.relu, self.input(gate.conv2.id));
+            self.set(gate.relu, self.rectified(gate.bn.id, gate.conv2.id));
             self.set(gate.conv2.id, self.own(gate.conv2.id));
             self.set(gate.sigmoid, self.before_joint(gate.conv2.id));
         }
-        let temporal = self.own(ctl.temporal_conv.id);
-        self.set(ctl.temporal_conv.id, temporal);
         if ctl.semantics.ioi {
             self.ioi(ctl);
         }
+        let temporal = self.own(ctl.temporal_conv.id);
+        if self.is_folded_into(norm, ctl.temporal_conv.id) {
+            self.folded.push(norm);
+            return self.set(norm, temporal);
+        }
+        self.set(ctl.temporal_conv.id, temporal);
         let sum = temporal.and_then(|value| self.ahead(value).1);
         let sum = sum.filter(|node| self.net.node(*node).op_type == "Add" && ctl.semantics.ioi);
         let read = self.input(norm);
         self.set(ctl.id, sum.and_then(|node| self.net.out(node)).or(read));
+    }
+
+    /// Whether the normalisation behind a CTL is folded into its temporal convolution, which nothing else is
+    /// added to: the IOI branch is off or missing.
+    fn is_folded_into(&self, norm: ModuleId, conv: ModuleId) -> bool {
+        let scaled = self.at.get(&conv).is_some_and(|(_, likeness)| *likeness == Likeness::Scaled);
+        scaled && !self.at.contains_key(&norm)
+    }
+
+    /// What a ReLU between a normalisation and a convolution gives; without a ReLU, what the convolution
+    /// reads. Other operations between them count with the convolution.
+    fn rectified(&self, norm: ModuleId, conv: ModuleId) -> Option<ValueId> {
+        let read = self.input(conv)?;
+        let path = self.points.get(&norm).and_then(|start| self.back(read, *start));
+        let relu = path.into_iter().flatten().find(|n| is_rectifier(&self.net.node(*n).op_type));
+        relu.and_then(|node| self.net.out(node)).or(Some(read))
     }
 
     /// The last value before a product or a sum that follows the node of this module.
@@ -246,12 +266,23 @@ impl<'a> Follow<'a> {
         self.set(ioi.short_conv.id, short);
         self.pair(&ioi.glo_in);
         self.pair(&ioi.glo_mid);
+        self.late(ioi.glo_mid.conv.id, ioi.glo_mid.bn.id);
         self.between(ctl);
-        self.set(ioi.glo_mid_relu, self.input(ioi.glo_out.id));
+        self.set(ioi.glo_mid_relu, self.rectified(ioi.glo_mid.bn.id, ioi.glo_out.id));
         self.set(ioi.glo_out.id, self.own(ioi.glo_out.id));
         self.set(ioi.glo_sigmoid, self.before_joint(ioi.glo_out.id));
         let product = short.and_then(|value| self.ahead(value).1);
         self.set(ioi.id, product.and_then(|node| self.net.out(node)));
+    }
+
+    /// What is added between the second convolution and its normalisation counts with the convolution: an
+    /// embedding that comes one layer late.
+    fn late(&mut self, conv: ModuleId, norm: ModuleId) {
+        if let (Some(own), Some(read)) = (self.own(conv), self.input(norm))
+            && self.back(read, own).is_some()
+        {
+            self.set(conv, Some(read));
+        }
     }
 
     /// The ReLU and the embedding between the first two convolutions of the global branch.

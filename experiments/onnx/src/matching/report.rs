@@ -47,7 +47,10 @@ pub(super) fn refuse_stranger(
              has {stem:?}; check --depth, --width, --frames and --classes"
         );
     }
-    let nearest = aligned.evidence.iter().filter_map(|(&(a, p), likeness)| match likeness {
+    // Scales of normalisations are alike whatever they belong to, so only products tell.
+    let product = |a: &usize| matches!(anchors[*a].content, Content::Product { .. });
+    let pairs = aligned.evidence.iter().filter(|((a, _), _)| product(a));
+    let nearest = pairs.filter_map(|(&(a, p), likeness)| match likeness {
         Likeness::Shape(d) | Likeness::Near(d) => Some((*d, a, p)),
         _ => None,
     });
@@ -153,13 +156,18 @@ fn bias(
             (0..scale.len()).map(|c| beta[c] + (own[c] - mean[c]) * scale[c]).collect();
         (scale, shift)
     };
+    let fits = |eps: f64| {
+        let (wanted, shift) = expected(eps);
+        close(&scale, &wanted, slack) && close(found, &shift, slack)
+    };
+    if fits(spec::model::BN_EPS) {
+        return None;
+    }
     // The eps that fits best, so that one which differs little from another is not taken for it.
     let distance = |eps: &f64| relative_l2(&scale, &expected(*eps).0);
-    let best = [spec::model::BN_EPS, 0.0, 1e-6, 1e-4, 1e-3].into_iter();
-    let best = best.min_by(|a, b| distance(a).total_cmp(&distance(b)))?;
-    let (wanted, shift) = expected(best);
-    match close(&scale, &wanted, slack) && close(found, &shift, slack) {
-        true if best == spec::model::BN_EPS => None,
+    let others = [0.0, 1e-6, 1e-4, 1e-3].into_iter();
+    let best = others.min_by(|a, b| distance(a).total_cmp(&distance(b)))?;
+    match fits(best) {
         true => Some(format!("has {norm} folded in with eps {best:e} instead of 1e-5")),
         false => {
             Some(format!("has {norm} folded in with other values than those of the checkpoint"))
