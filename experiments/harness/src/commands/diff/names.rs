@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use spec::{Engine, Model, Tensor};
 
-use compare::dump::NameMap;
+use compare::dump::{NameMap, Npz};
 use compare::suggest::{How, Suggestion, suggest};
 
 /// The flags for dumps whose arrays have names of their own.
@@ -64,7 +64,10 @@ impl NameArgs {
         };
         let map = self.map.as_ref().map(|path| NameMap::read(path, model)).transpose()?;
         let map = map.unwrap_or_default();
-        let Some(target) = &self.suggest_map else { return Ok(Names { map, ..Names::default() }) };
+        let Some(target) = &self.suggest_map else {
+            let remarks = unused(&map, dump).into_iter().collect();
+            return Ok(Names { map, remarks, ..Names::default() });
+        };
         let found = suggest(truth()?.as_mut(), model, dump, &map, clip()?.as_ref())
             .context("while matching the arrays of the dump by their values")?;
         let path = target.clone().unwrap_or_else(|| folder.join("names.map"));
@@ -75,6 +78,15 @@ impl NameArgs {
         let remarks = remarks(&found);
         Ok(Names { map: found.map(), remarks, open: found.count(How::Open), written: Some(path) })
     }
+}
+
+/// The lines of a map that fit no array of the dump, in a sentence.
+fn unused(map: &NameMap, dump: &Path) -> Option<String> {
+    let names = Npz::open(dump).ok()?.names();
+    let lines: Vec<String> = map.unused(&names).iter().map(usize::to_string).collect();
+    let some = lines.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+    (!lines.is_empty())
+        .then(|| format!("{} lines of the map fit no array (line {some})", lines.len()))
 }
 
 fn file_name(path: &Path) -> String {
