@@ -1,7 +1,7 @@
 //! Writes the page of every record in a folder, to look at them:
 //! `cargo run --release -p reports --example published reports/runs DIR`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use reports::{IndexEntry, write_index, write_report};
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn write_pages(runs: &PathBuf, out: &PathBuf) -> Result<(), Box<dyn std::error::Error>> {
+fn write_pages(runs: &Path, out: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let mut folders: Vec<PathBuf> =
         std::fs::read_dir(runs)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
     folders.sort();

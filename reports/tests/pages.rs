@@ -149,7 +149,7 @@ fn an_ablation_keeps_its_two_tests_apart() {
     let html = render(&published("mini-retrained")).expect("a page");
     for words in [
         "These networks, other videos",
-        "Without IOI 44 of 1200 answers became wrong and 4 right: more than chance explains",
+        "Without IOI, 44 of 1200 answers became wrong and 4 right: more than chance explains",
         "the answers are not independent",
         "Other trainings",
         "this number of trainings cannot tell it from chance",

@@ -174,14 +174,16 @@ impl Row {
                 svg.text((left, top + 14.0), Anchor::Start, "--ink", &name);
             }
         }
+        self.draw_lines(svg, scale, y);
         for (at, value) in self.singles.iter().enumerate() {
             if let Some(x) = scale.at(*value) {
                 let tip = format!("{}, {single} {}: {}", self.name, at + 1, short(*value));
                 svg.ring((x, y), colour(self.series), &tip);
             }
         }
-        if let Some(dot) = &self.dot {
-            self.draw_dot(svg, scale, y, dot);
+        if let Some((x, dot)) = self.dot.as_ref().and_then(|dot| Some((scale.at(dot.value)?, dot)))
+        {
+            svg.mark((x, y), self.series, &format!("{}: {}", self.name, dot.label));
         }
         match layout.window {
             Window::Wide => {
@@ -200,16 +202,14 @@ impl Row {
         self.dot.as_ref().map_or("not measured", |dot| dot.label.as_str())
     }
 
-    /// Draws the value with its interval and range.
-    fn draw_dot(&self, svg: &mut Svg, scale: &Scale, y: f64, dot: &Dot) {
+    /// Draws the range and the interval of the value.
+    fn draw_lines(&self, svg: &mut Svg, scale: &Scale, y: f64) {
+        let Some(dot) = &self.dot else { return };
         for (ends, width) in [(dot.range, 1.2), (dot.interval, 4.0)] {
             let Some((low, high)) = ends else { continue };
             if let (Some(low), Some(high)) = (scale.at(low), scale.at(high)) {
                 svg.line((low, y), (high, y), colour(self.series), width);
             }
-        }
-        if let Some(x) = scale.at(dot.value) {
-            svg.mark((x, y), self.series, &format!("{}: {}", self.name, dot.label));
         }
     }
 }

@@ -83,8 +83,8 @@ impl Svg {
     pub fn ring(&mut self, (x, y): (f64, f64), colour: &str, tip: &str) {
         let _ = write!(
             self.0,
-            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.6\" fill=\"none\" stroke=\"var({colour})\" \
-             stroke-opacity=\".6\"><title>{}</title></circle>",
+            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.8\" fill=\"var(--card)\" \
+             stroke=\"var({colour})\"><title>{}</title></circle>",
             escape(tip)
         );
     }

@@ -30,13 +30,16 @@ pub(super) fn videos(ablate: &AblateRecord) -> Option<Section> {
         ]
     };
     let sentence = |((v, paired), corrected): (&(&Variant, &Paired), &f64)| {
+        if paired.lost + paired.won == 0 {
+            return format!("{}, no answer changed.", variant(&v.name));
+        }
         let outcome = match *corrected {
             p if p < LEVEL => "more than chance explains",
             p if p.is_nan() => "the record holds no p value",
             _ => "no more than chance explains",
         };
         format!(
-            "{} {} of {} answers became wrong and {} right: {outcome} (p {} after correction).",
+            "{}, {} of {} answers became wrong and {} right: {outcome} (p {} after correction).",
             variant(&v.name),
             paired.lost,
             answers(v),
@@ -111,7 +114,7 @@ pub(super) fn seeds(ablate: &AblateRecord) -> Section {
             false => "this number of trainings cannot tell it from chance",
         };
         format!(
-            "{name} {} points (95 % interval {} to {}), p {} after correction: {outcome}. It would have \
+            "{name}, {} points (95 % interval {} to {}), p {} after correction: {outcome}. It would have \
              detected a true difference of {:.1} points in {:.0} % of such studies.",
             signed(test.mean),
             signed(test.interval.0),

@@ -156,10 +156,16 @@ pub(super) fn scaling(bench: &BenchRecord, over: &ScalingAxis) -> Vec<Section> {
     sections
 }
 
+/// The unit of speeds in a roofline, as a multiple of GFLOP/s: a GPU is shown in TFLOP/s.
+fn unit(setting: &Setting) -> (&'static str, f64) {
+    if setting.peak_gflops >= 1e4 { ("TFLOP/s", 1e3) } else { ("GFLOP/s", 1.0) }
+}
+
 /// The speed of each step of our engines under the measured limits of the machine.
 pub(super) fn roofline(setting: &Setting) -> Option<Section> {
     let ours = setting.entries.iter().filter(|entry| is_ours(&entry.name));
-    let mut series: Vec<Series> = ours.map(steps).collect();
+    let (unit, per) = unit(setting);
+    let mut series: Vec<Series> = ours.map(|entry| steps(entry, per)).collect();
     series.retain(|series| !series.points.is_empty());
     let points = || series.iter().flat_map(|series| &series.points).map(|point| point.x);
     if series.is_empty() {
@@ -169,7 +175,7 @@ pub(super) fn roofline(setting: &Setting) -> Option<Section> {
     let most = points().fold(0.0, f64::max);
     // On logarithmic axes the roof is two straight lines, which meet where both limits are equal.
     let ridge = (setting.peak_gflops / setting.peak_gbs).max(least).min(most);
-    let roof = |x: f64| Point::at(x, (x * setting.peak_gbs).min(setting.peak_gflops));
+    let roof = |x: f64| Point::at(x, (x * setting.peak_gbs).min(setting.peak_gflops) / per);
     series.push(Series {
         name: "measured roof".to_owned(),
         look: Look::Line,
@@ -179,7 +185,7 @@ pub(super) fn roofline(setting: &Setting) -> Option<Section> {
         name: "roofline",
         description: "speed of each step over its operations per byte".to_owned(),
         x: Axis::log("operations per byte of weights, inputs and outputs (logarithmic)"),
-        y: Axis::log("GFLOP/s (logarithmic)"),
+        y: Axis::log(&format!("{unit} (logarithmic)")),
         series,
     };
     let title = format!("Roofline: {}", title(setting));
@@ -192,14 +198,14 @@ pub(super) fn roofline(setting: &Setting) -> Option<Section> {
     Some(Section::new(&title, &lead).figure(chart.draw()))
 }
 
-/// The steps of an engine that compute, with names for the slowest three.
-fn steps(entry: &BenchEntry) -> Series {
+/// The steps of an engine that compute, with names for the slowest three; `per` GFLOP/s are one unit.
+fn steps(entry: &BenchEntry, per: f64) -> Series {
     let mut slowest: Vec<f64> = entry.layers.iter().map(|layer| layer.ms).collect();
     slowest.sort_by(|a, b| b.total_cmp(a));
     let limit = slowest.get(2).copied().unwrap_or(0.0);
     let point = |layer: &record::LayerTime| {
         let (gflop, mb) = (layer.gflop.filter(|g| *g > 0.0)?, layer.mb.filter(|mb| *mb > 0.0)?);
-        let point = Point::at(gflop * 1e3 / mb, gflop / layer.ms * 1e3);
+        let point = Point::at(gflop * 1e3 / mb, gflop / layer.ms * 1e3 / per);
         Some(Point {
             name: layer.name.clone(),
             first: layer.ms >= limit,
