@@ -30,7 +30,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Compare a candidate with a reference, layer by layer, and write a report.
-    Diff(diff::DiffArgs),
+    Diff(Box<diff::DiffArgs>),
     /// Write the activations of an engine to an npz file.
     Dump(dump::DumpArgs),
     /// Plant every known mistake at random places, and count how often it is detected, located and named.
