@@ -116,7 +116,8 @@ impl Loading<'_> {
         let mut pass = self.pass(guess.as_ref())?;
         let track = pass.decoder.stream().and_then(|stream| stream.id);
         let dump = pass.decoder.dump();
-        let promised = container::lost(&promises, track, pass.shown, bytes, dump);
+        let ticks = pass.packets.as_deref().and_then(container::ticks);
+        let promised = container::lost(&promises, track, pass.shown, ticks, bytes, dump);
         let stream = pass.decoder.stream();
         let packets = pass.packets.take();
         let count = Count::new(protocol.counting, pass.shown, packets, dump, stream);

@@ -1,4 +1,4 @@
-//! The number of frames in the header of an AVI file.
+//! The length in the header of an AVI file.
 
 use std::io;
 
@@ -17,6 +17,5 @@ pub(super) fn promise(file: &mut Source) -> io::Result<Vec<Promise>> {
     let stored = streams
         .find(|stream| stream.starts_with(b"vids"))
         .map_or(0, |stream| u64::from(u32::from_le_bytes(length(stream))));
-    let promise = Promise::Frames { track: None, stored, shown: 1.0 };
-    Ok((stored > 0).then_some(promise).into_iter().collect())
+    Ok((stored > 0).then_some(Promise::Ticks(stored)).into_iter().collect())
 }

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use crate::decode::Dump;
+use crate::decode::{Dump, Packet};
 
 /// What a container promises.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,6 +25,8 @@ pub(crate) enum Promise {
         /// Share of the stored frames that an edit list lets be shown.
         shown: f64,
     },
+    /// This many units of time, of which a frame may take several (in AVI, frames may be left out).
+    Ticks(u64),
     /// This many bytes.
     Bytes(u64),
 }
@@ -54,11 +56,12 @@ pub(crate) fn promises(path: &Path) -> Vec<Promise> {
 }
 
 /// The number of frames that a video would have if it were whole, provided that many more are promised than
-/// the `shown` ones that came.
+/// the `shown` ones that came. The packets of the video end after `ticks` units of time.
 pub(crate) fn lost(
     promises: &[Promise],
     track: Option<u32>,
     shown: usize,
+    ticks: Option<u64>,
     bytes: u64,
     dump: &Dump,
 ) -> Option<u64> {
@@ -67,6 +70,10 @@ pub(crate) fn lost(
         Promise::Frames { stored, shown: share, .. } if share >= 1.0 => (stored, FREE),
         Promise::Frames { stored, shown: share, .. } => {
             ((stored as f64 * share) as u64, FREE_ESTIMATE)
+        }
+        Promise::Ticks(whole) => {
+            let share = whole as f64 / ticks?.max(1) as f64;
+            ((shown as f64 * share) as u64, FREE)
         }
         Promise::Bytes(whole) if whole > bytes && dump.videos().len() == 1 => {
             ((shown as f64 * whole as f64 / bytes.max(1) as f64) as u64, FREE_ESTIMATE)
@@ -82,8 +89,18 @@ pub(crate) fn lost(
 pub(crate) fn expected(promises: &[Promise]) -> Option<usize> {
     match promises.first()? {
         Promise::Frames { stored, shown, .. } if *shown >= 1.0 => usize::try_from(*stored).ok(),
+        Promise::Ticks(ticks) => usize::try_from(*ticks).ok(),
         _ => None,
     }
+}
+
+/// The units of time after which the packets of a video end.
+pub(crate) fn ticks(packets: &[Packet]) -> Option<u64> {
+    let times = || packets.iter().map(|packet| packet.decoded_at);
+    let span = times().max()?.checked_sub(times().min()?)? as u64;
+    let others = packets.len() as u64 - 1;
+    // The last packet is taken to be as long as the others are on average.
+    Some(if others == 0 { 1 } else { span.saturating_add(span / others) })
 }
 
 fn promise(promises: &[Promise], wanted: Option<u32>) -> Option<Promise> {
@@ -135,11 +152,14 @@ mod tests {
     fn a_few_missing_frames_are_not_a_damage_and_many_are() {
         let dump = Dump::default();
         let of = |stored, shown| [Promise::Frames { track: Some(1), stored, shown }];
-        assert_eq!(lost(&of(280, 1.0), Some(1), 1, 0, &dump), Some(280));
-        assert_eq!(lost(&of(280, 1.0), Some(1), 276, 0, &dump), None);
-        assert_eq!(lost(&of(280, 1.0), Some(1), 270, 0, &dump), Some(280));
-        assert_eq!(lost(&of(221, 0.69), Some(1), 152, 0, &dump), None);
-        assert_eq!(lost(&of(280, 1.0), Some(2), 1, 0, &dump), None);
+        assert_eq!(lost(&of(280, 1.0), Some(1), 1, None, 0, &dump), Some(280));
+        assert_eq!(lost(&of(280, 1.0), Some(1), 276, None, 0, &dump), None);
+        assert_eq!(lost(&of(280, 1.0), Some(1), 270, None, 0, &dump), Some(280));
+        assert_eq!(lost(&of(221, 0.69), Some(1), 152, None, 0, &dump), None);
+        assert_eq!(lost(&of(280, 1.0), Some(2), 1, None, 0, &dump), None);
+        let ticks = [Promise::Ticks(500)];
+        assert_eq!(lost(&ticks, None, 250, Some(500), 0, &dump), None);
+        assert_eq!(lost(&ticks, None, 125, Some(250), 0, &dump), Some(250));
         assert_eq!(expected(&of(221, 0.69)), None);
         assert_eq!(expected(&of(221, 1.0)), Some(221));
     }
