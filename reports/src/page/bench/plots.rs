@@ -183,7 +183,7 @@ pub(super) fn roofline(setting: &Setting) -> Option<Section> {
     });
     let chart = Chart {
         name: "roofline",
-        description: "speed of each step over its operations per byte".to_owned(),
+        description: format!("speed of each step over its operations per byte, {}", title(setting)),
         x: Axis::log("operations per byte of weights, inputs and outputs (logarithmic)"),
         y: Axis::log(&format!("{unit} (logarithmic)")),
         series,
