@@ -100,7 +100,7 @@ pub(crate) fn ticks(packets: &[Packet]) -> Option<u64> {
     let span = times().max()?.checked_sub(times().min()?)? as u64;
     let others = packets.len() as u64 - 1;
     // The last packet is taken to be as long as the others are on average.
-    Some(if others == 0 { 1 } else { span.saturating_add(span / others) })
+    Some(span.checked_div(others).map_or(1, |each| span.saturating_add(each)))
 }
 
 fn promise(promises: &[Promise], wanted: Option<u32>) -> Option<Promise> {
