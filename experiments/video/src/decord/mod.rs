@@ -3,7 +3,7 @@
 //! frames its seeks arrive at.
 //!
 //! All of it was found by running decord on files of every kind (`scripts/check_decord` does so again), and
-//! stands here as rules: [`stream`], [`turn`], [`Facts::seeks_right`] and the walk in `seeks`.
+//! stands here as rules: `stream`, `turn`, `Facts::seeks_right` and the walk in `seeks`.
 
 mod seeks;
 
