@@ -75,7 +75,7 @@ fn sizes_are_checked() {
 fn opened(folder: &Path, file: &ModelProto) -> String {
     let path = folder.join("m.onnx");
     std::fs::write(&path, file.encode_to_vec()).unwrap();
-    format!("{:#}", open(&path).err().expect("the file must be refused"))
+    format!("{:#}", open(&path).expect_err("the file must be refused"))
 }
 
 #[test]
