@@ -23,29 +23,13 @@ pub(super) fn refuse_stranger(
     places: &[Place],
     aligned: &Alignment,
 ) -> Result<()> {
+    refuse_other_shape(net, anchors, places)?;
     let known = |a: usize| aligned.places[a].and_then(|p| aligned.evidence.get(&(a, p)));
     let proven =
         (0..anchors.len()).filter(|&a| known(a).is_some_and(|l| l.strength() >= 2)).count();
     let total = anchors.len();
     if total > 0 && 4 * proven >= total.min(places.len()) {
         return Ok(());
-    }
-    let shaped =
-        (0..total).filter(|&a| aligned.evidence.range((a, 0)..(a + 1, 0)).next().is_some());
-    let shaped = shaped.count();
-    if 2 * shaped < total || total == 0 {
-        let stem = &places[0].shape;
-        let first = anchors.iter().find_map(|anchor| match &anchor.content {
-            Content::Product { shape, .. } => Some((net.called(anchor.node), shape)),
-            Content::Norm { .. } => None,
-        });
-        let first = first.map_or("the file has no convolution".to_owned(), |(name, shape)| {
-            format!("the first one, {name}, has the shape {shape:?}")
-        });
-        bail!(
-            "{shaped} of the {total} nodes with weights have the shape of a module: {first}, where conv1 \
-             has {stem:?}; check --depth, --width, --frames and --classes"
-        );
     }
     // Scales of normalisations are alike whatever they belong to, so only products tell.
     let product = |a: &usize| matches!(anchors[*a].content, Content::Product { .. });
@@ -66,6 +50,28 @@ pub(super) fn refuse_stranger(
         "{proven} of the {total} nodes with weights have weights of the checkpoint{nearest}; is the file \
          of another training? Give its checkpoint with --weights"
     );
+}
+
+/// Refuses a file whose first convolution has another shape than the stem.
+fn refuse_other_shape(net: &Net, anchors: &[Anchor], places: &[Place]) -> Result<()> {
+    let stem = places.first().map_or(&[][..], |place| &place.shape);
+    let first = anchors.iter().filter(|anchor| anchor.before.is_empty());
+    let shapes = first.filter_map(|anchor| match &anchor.content {
+        Content::Product { shape, .. } => Some((anchor.node, shape)),
+        Content::Norm { .. } => None,
+    });
+    let shapes: Vec<_> = shapes.collect();
+    if shapes.iter().any(|(_, shape)| **shape == stem) {
+        return Ok(());
+    }
+    match shapes.first() {
+        Some((node, shape)) => bail!(
+            "the first convolution, {}, has a weight of the shape {shape:?}, but conv1 has {stem:?}; \
+             check --depth, --width, --frames and --classes",
+            net.called(*node)
+        ),
+        None => bail!("the file has no convolution that reads the clip, so it is not this network"),
+    }
 }
 
 /// One sentence for each node whose weights are not those of the checkpoint.
