@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::path::Path;
+
 use common::{Harness, golden, json_of};
 
 const SMALL: [&str; 8] = ["--depth", "18", "--width", "0.125", "--classes", "7", "--size", "64"];
@@ -193,6 +195,22 @@ fn reports_are_made_again_from_records_alone() {
     let run = h.run(&["report", &h.path("record.json")]).code(0);
     let again = std::fs::read_to_string(run.stdout.trim()).unwrap();
     assert_eq!(first, again);
+
+    // Two runs in a folder and a README, as `report runs/*` names them.
+    for run in ["a", "b"] {
+        std::fs::create_dir_all(h.path(&format!("runs/{run}"))).unwrap();
+        let to = h.path(&format!("runs/{run}/record.json"));
+        std::fs::copy(h.path("record.json"), to).unwrap();
+    }
+    std::fs::write(h.path("runs/README.md"), "no record").unwrap();
+    let (runs, readme, out) = (h.path("runs"), h.path("runs/README.md"), h.path("out"));
+    let run = h.run(&["report", &runs, &readme, "--compare", "--out", &out]).code(0);
+    assert_eq!(run.stdout.lines().count(), 4, "{}", run.stdout);
+    assert!(run.stderr.contains("README.md: this is no record and is left out"), "{}", run.stderr);
+    for page in ["index.html", "comparison.html"] {
+        assert!(Path::new(&h.path(&format!("out/{page}"))).exists(), "{page}");
+    }
+    h.run(&["report", &readme]).code(2);
 }
 
 #[test]

@@ -34,6 +34,12 @@ pub struct DiffArgs {
     /// known mistakes unexercised.
     #[arg(long)]
     pub no_edge: bool,
+    /// Weights, input and device.
+    #[command(flatten, next_help_heading = "Weights, input and device")]
+    pub data: DataArgs,
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// Names of a dump's arrays.
     #[command(flatten)]
     pub names: NameArgs,
@@ -52,12 +58,6 @@ pub struct DiffArgs {
     /// How an ONNX file is run and annotated.
     #[command(flatten)]
     pub onnx: OnnxArgs,
-    /// Weights, input and device.
-    #[command(flatten)]
-    pub data: DataArgs,
-    /// The model.
-    #[command(flatten)]
-    pub model: ModelArgs,
 }
 
 impl DiffArgs {

@@ -7,9 +7,14 @@ use clap::Args;
 /// The arguments of `harness report`.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// Records (JSON files, or folders that hold a record.json).
+    /// Records: JSON files, folders that hold a record.json, or folders of such folders. Other files are
+    /// left out, which is said.
     #[arg(required = true, value_name = "RUN")]
     pub runs: Vec<PathBuf>,
+    /// Also write a page comparison.html that compares two runs of one kind: what changed in verdicts,
+    /// ratios, times and accuracy.
+    #[arg(long)]
+    pub compare: bool,
     /// Folder for the reports; by default each is written next to its record.
     #[arg(long)]
     pub out: Option<PathBuf>,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use record::Record;
 
@@ -10,10 +10,17 @@ use super::args::ReportArgs;
 use crate::outcome::Outcome;
 use crate::publish;
 
-/// Writes an HTML report for each record, and an index if there are several.
+/// Name of the record in the folder of a run.
+const RECORD: &str = "record.json";
+
+/// Writes an HTML report for each record, an index if there are several, and a comparison of two.
 pub fn run(args: &ReportArgs) -> Result<Outcome> {
+    let runs = records(&args.runs)?;
+    if args.compare && runs.len() != 2 {
+        bail!("--compare compares two runs, and {} were given", runs.len());
+    }
     let mut entries = vec![];
-    for (at, run) in args.runs.iter().enumerate() {
+    for (at, run) in runs.iter().enumerate() {
         let record = with_current_kernels(record::read_record(run)?);
         let html = place(run, args.out.as_deref(), at);
         if let Some(folder) = html.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -24,8 +31,14 @@ pub fn run(args: &ReportArgs) -> Result<Outcome> {
         publish::print(&html.display().to_string());
         entries.push((record, html));
     }
-    if let [_, _, ..] = entries.as_slice() {
-        let folder = args.out.clone().unwrap_or_default();
+    let folder = args.out.clone().unwrap_or_default();
+    if let ([(before, a), (after, b)], true) = (entries.as_slice(), args.compare) {
+        let page = folder.join("comparison.html");
+        let name = |path: &Path| path.display().to_string();
+        reports::write_comparison((&name(a), before), (&name(b), after), &page)?;
+        publish::print(&page.display().to_string());
+    }
+    if entries.len() > 1 {
         let index = folder.join("index.html");
         let listed: Vec<_> = entries
             .into_iter()
@@ -38,6 +51,48 @@ pub fn run(args: &ReportArgs) -> Result<Outcome> {
         publish::print(&index.display().to_string());
     }
     Ok(Outcome::Passed)
+}
+
+/// The records that the arguments stand for: files and folders of runs as they are, and the runs in other
+/// folders in the order of their names. A file that is no JSON is left out, because shells expand `*` to all
+/// files of a folder.
+fn records(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut found = vec![];
+    for path in given {
+        let json = path.extension().is_some_and(|extension| extension == "json");
+        if path.is_file() && !json {
+            eprintln!("{}: this is no record and is left out", path.display());
+        } else if path.is_dir() && !path.join(RECORD).exists() {
+            let mut runs = runs_in(path)?;
+            if runs.is_empty() {
+                bail!(
+                    "{}: the folder holds no {RECORD}, and neither do the folders in it",
+                    path.display()
+                );
+            }
+            found.append(&mut runs);
+        } else {
+            found.push(path.clone());
+        }
+    }
+    if found.is_empty() {
+        bail!("none of the {} given files is a record; name a {RECORD} or its folder", given.len());
+    }
+    Ok(found)
+}
+
+/// The folders of runs in a folder.
+fn runs_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let unreadable = || format!("{}: cannot be read", folder.display());
+    let mut runs = vec![];
+    for entry in std::fs::read_dir(folder).with_context(unreadable)? {
+        let path = entry.with_context(unreadable)?.path();
+        if path.join(RECORD).exists() {
+            runs.push(path);
+        }
+    }
+    runs.sort();
+    Ok(runs)
 }
 
 /// Adds the current digests of the kernels to the record of a `gpu-check`, so that its report shows which
