@@ -373,7 +373,7 @@ MISTAKES = {
     "gate-missing-tfc": ctl(".temporal_conv", lambda c, x: c.temporal_conv(x) + c.spatial_conv(x, gated(c, x))),
     "gate-missing-ioi": ctl(IOI + "glo_conv.0", lambda c, x: c.temporal_conv(gated(c, x)) + c.spatial_conv(x, x)),
     "gate-on-short": ctl(IOI + "short_conv", gate_on_short),
-    "ioi-missing": ctl("", lambda c, x: c.temporal_conv(gated(c, x))),
+    "ioi-missing": ctl(".spatial_conv", lambda c, x: c.temporal_conv(gated(c, x))),
     "tfc-missing": ctl("", lambda c, x: c.spatial_conv(x, gated(c, x))),
     "align-corners": resized(lambda e, size: F.interpolate(e, size, mode="bilinear")),
     "resize-antialias": resized(

@@ -55,7 +55,11 @@ pub(super) fn refuse_stranger(
 /// Refuses a file whose first convolution has another shape than the stem.
 fn refuse_other_shape(net: &Net, anchors: &[Anchor], places: &[Place]) -> Result<()> {
     let stem = places.first().map_or(&[][..], |place| &place.shape);
-    let first = anchors.iter().filter(|anchor| anchor.before.is_empty());
+    // A normalisation of the clip may come before it.
+    let is_norm = |at: &usize| matches!(anchors[*at].content, Content::Norm { .. });
+    let first = anchors.iter().filter(|anchor| anchor.before.iter().all(is_norm));
+    let first =
+        first.filter(|anchor| anchor.before.iter().all(|&at| anchors[at].before.is_empty()));
     let shapes = first.filter_map(|anchor| match &anchor.content {
         Content::Product { shape, .. } => Some((anchor.node, shape)),
         Content::Norm { .. } => None,
