@@ -57,11 +57,11 @@ pub fn run(args: &ReportArgs) -> Result<Outcome> {
 /// folders in the order of their names. A file that is no JSON is left out, because shells expand `*` to all
 /// files of a folder.
 fn records(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut found = vec![];
+    let (mut found, mut others) = (vec![], vec![]);
     for path in given {
         let json = path.extension().is_some_and(|extension| extension == "json");
         if path.is_file() && !json {
-            eprintln!("{}: this is no record and is left out", path.display());
+            others.push(path.display());
         } else if path.is_dir() && !path.join(RECORD).exists() {
             let mut runs = runs_in(path)?;
             if runs.is_empty() {
@@ -75,9 +75,10 @@ fn records(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
             found.push(path.clone());
         }
     }
-    if found.is_empty() {
-        bail!("none of the {} given files is a record; name a {RECORD} or its folder", given.len());
+    if let ([], [first, ..]) = (found.as_slice(), others.as_slice()) {
+        bail!("{first}: this is no record; name a {RECORD} or its folder");
     }
+    others.iter().for_each(|path| eprintln!("{path}: this is no record and is left out"));
     Ok(found)
 }
 
