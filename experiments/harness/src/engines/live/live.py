@@ -179,7 +179,8 @@ def official(name, modules):
         if found and module in modules:
             ours = modules[module]
             # The embedding is a parameter of spatial_conv, and in Flax of the sequence glo_conv in it.
-            ours = ours.partition(".glo_conv")[0] if leaf == "pos_embed" else ours
+            if leaf == "pos_embed":
+                ours = ours.partition(".glo_conv")[0] + (".glo_conv" if separator == "/" else "")
             return f"{collection}{slash}{ours}{separator}{leaf}"
     return name
 
