@@ -98,6 +98,7 @@ fn runs_in(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// Adds the current digests of the kernels to the record of a `gpu-check`, so that its report shows which
 /// kernels have changed since.
+#[cfg_attr(not(feature = "cuda"), allow(unused_mut))]
 fn with_current_kernels(mut record: Record) -> Record {
     #[cfg(feature = "cuda")]
     if let Record::Gpu(gpu) = &mut record {
