@@ -229,7 +229,7 @@ mod tests {
             origin(&Provenance { source, sha256, ..Provenance::default() })
         };
         assert_eq!(of("formula:3", None), "formula:3");
-        assert_eq!(of("/home/me/secret/w.pth", Some("ab")), "w.pth sha256:ab");
+        assert_eq!(of("/folder/w.pth", Some("ab")), "w.pth sha256:ab");
         assert_eq!(of("../w.pth", Some("ab")), "w.pth sha256:ab");
     }
 }

@@ -189,7 +189,7 @@ fn parse_line(text: &str) -> Result<Option<(Theirs, Vec<String>)>, String> {
     let ours = rest.split_once('#').map_or(rest, |(ours, _)| ours);
     let ours: Vec<String> = ours.split(',').map(|name| name.trim().to_owned()).collect();
     if ours.iter().any(String::is_empty) {
-        return Err("there is no module after the `=`, or after a comma".to_owned());
+        return Err("a module name is missing after `=` or after a comma".to_owned());
     }
     Ok(Some((theirs, ours)))
 }
@@ -209,7 +209,7 @@ fn plain(text: &str) -> Result<(Theirs, &str), String> {
     let (theirs, rest) = text.split_once('=').ok_or("there is no `=`")?;
     let theirs = theirs.trim();
     match theirs {
-        "" => Err("there is no name before the `=`".to_owned()),
+        "" => Err("a name is missing before `=`".to_owned()),
         name if name.contains('*') => Ok((Theirs::Glob(name.to_owned()), rest)),
         name => Ok((Theirs::Exact(name.to_owned()), rest)),
     }
@@ -295,8 +295,8 @@ mod tests {
         let m = model();
         for (text, words) in [
             ("a", "line 1: there is no `=`"),
-            ("\na =", "line 2: there is no module"),
-            ("= conv1", "there is no name"),
+            ("\na =", "line 2: a module name is missing"),
+            ("= conv1", "a name is missing"),
             ("a = conv9", "did you mean"),
             ("a = layer1.*", "stars"),
             ("\"a = conv1", "not a JSON string"),

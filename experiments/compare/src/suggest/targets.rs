@@ -111,7 +111,8 @@ impl Scores {
         Ok(Scores { of, modules })
     }
 
-    /// The relative L2 distance of an array from a module; infinite if there is no sample of one.
+    /// The relative L2 distance between the samples of an array and those of a module's output; infinite if
+    /// either was not sampled.
     pub fn distance(&self, arrays: &Arrays, array: usize, id: ModuleId) -> f64 {
         let own = arrays.items[array].samples.get(&arrays.classes.of[id.0]);
         match (own, &self.modules[id.0]) {

@@ -61,7 +61,7 @@ impl ClipSource {
 fn videos(folder: &Path) -> Result<Vec<InputSource>> {
     let shown = folder.display();
     let entries = std::fs::read_dir(folder).with_context(|| {
-        format!("--clips {shown}: this is neither a number nor a folder that can be read")
+        format!("--clips {shown}: expected a number of clips or a readable folder of videos")
     })?;
     let mut paths = vec![];
     for entry in entries {
