@@ -29,12 +29,13 @@ use index::Headline;
 pub use index::IndexEntry;
 
 /// The templates, with the names by which they include each other.
-const TEMPLATES: [(&str, &str); 9] = [
+const TEMPLATES: [(&str, &str); 10] = [
     ("base.html", include_str!("assets/base.html")),
     ("figure.html", include_str!("assets/figure.html")),
     ("table.html", include_str!("assets/table.html")),
     ("provenance.html", include_str!("assets/provenance.html")),
     ("details.html", include_str!("assets/details.html")),
+    ("quantised.html", include_str!("assets/quantised.html")),
     ("diff.html", include_str!("assets/diff.html")),
     ("study.html", include_str!("assets/study.html")),
     ("selftest.html", include_str!("assets/selftest.html")),

@@ -54,6 +54,7 @@ pub mod faults;
 pub mod judge;
 pub mod lockstep;
 pub mod measure;
+pub mod quantised;
 pub mod readings;
 pub mod repro;
 pub mod rounded;

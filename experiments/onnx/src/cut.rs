@@ -60,6 +60,19 @@ pub fn with_outputs(net: &Net, outputs: &[ValueId]) -> Result<Vec<u8>> {
     encoded(&file)
 }
 
+/// A file with one of its values as its only output.
+///
+/// # Errors
+///
+/// If the file would be larger than the format allows.
+pub fn with_output(file: &ModelProto, name: &str) -> Result<Vec<u8>> {
+    let mut file = file.clone();
+    if let Some(graph) = &mut file.graph {
+        graph.output = vec![untyped(name)];
+    }
+    encoded(&file)
+}
+
 /// The part of a network that computes `wanted` from the values in `given` and constants. `given` holds the
 /// types of values that may be given; those that the part needs are its inputs.
 ///

@@ -11,6 +11,10 @@ pub mod element {
     pub const UINT8: i32 = 2;
     /// Values of type int8.
     pub const INT8: i32 = 3;
+    /// Values of type uint16.
+    pub const UINT16: i32 = 4;
+    /// Values of type int16.
+    pub const INT16: i32 = 5;
     /// Values of type int32.
     pub const INT32: i32 = 6;
     /// Values of type int64.

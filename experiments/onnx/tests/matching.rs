@@ -230,21 +230,3 @@ fn a_file_of_another_training_or_size_is_refused_in_one_sentence() {
     let wider = refused(exported(&wide, &weights(&wide, 0)));
     assert!(wider.contains("check --depth, --width, --frames and --classes"), "{wider}");
 }
-
-#[test]
-fn a_quantised_file_is_refused() {
-    let model = model();
-    let weights = weights(&model, 0);
-    let mut file = exported(&model, &weights);
-    let graph = file.graph.as_mut().unwrap();
-    let node = NodeProto {
-        input: vec![graph.node[0].output[0].clone()],
-        output: vec!["q".to_owned()],
-        op_type: "QuantizeLinear".to_owned(),
-        ..Default::default()
-    };
-    graph.node.push(node);
-    let net = Net::new(file).unwrap();
-    let error = matched(&net, &model, &weights).err().unwrap().to_string();
-    assert!(error.starts_with("the file is quantised (QuantizeLinear of `q`"), "{error}");
-}

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Body, Clips, Errors, Layer, LayerVerdict, Run, Verdict, float};
+use crate::{Body, Clips, Errors, Layer, LayerVerdict, Quantisation, Run, Verdict, float};
 
 /// The outcome of `harness diff`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -49,6 +49,9 @@ pub struct DiffRecord {
     /// The results over several inputs; `None` if there was one.
     #[serde(default)]
     pub clips: Option<Clips>,
+    /// What the quantisers of an ONNX file cost; `None` if the candidate has none.
+    #[serde(default)]
+    pub quantisation: Option<Quantisation>,
     /// The steps before the network; empty unless the input is a video and the dump holds them.
     #[serde(default)]
     pub preprocessing: Vec<Stage>,
@@ -182,7 +185,7 @@ pub struct Stage {
 }
 
 /// The first divergent module, with possible explanations.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Culprit {
     /// Full name of the module.
     pub name: String,

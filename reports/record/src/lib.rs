@@ -19,6 +19,7 @@ pub mod float;
 mod gpu;
 mod layer;
 mod null;
+mod quantised;
 mod run;
 mod schema;
 mod selftest;
@@ -40,6 +41,7 @@ pub use eval::{
 pub use gpu::{GpuRecord, GpuStep, KernelSource};
 pub use layer::{Errors, Layer, LayerKind, LayerVerdict};
 pub use null::{Bar, NullCase, NullGroup, NullRecord, Quantiles, Tail};
+pub use quantised::{IntegerKernels, Quantisation, Quantiser};
 pub use run::{Git, Machine, Model, Run};
 pub use schema::schema;
 pub use selftest::{Confusion, Fault, Mutation, Place, SelftestRecord};

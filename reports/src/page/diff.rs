@@ -1,6 +1,7 @@
 //! The page of a comparison.
 
 mod clips;
+mod quantised;
 mod table;
 
 use minijinja::value::Value;
@@ -39,6 +40,7 @@ pub(super) struct View {
     not_exercised: Vec<NotExercisedView>,
     edge: Option<EdgeView>,
     clips: Option<clips::ClipsView>,
+    quantised: Option<quantised::QuantisedView>,
     ledger: Vec<ArrayView>,
     ledger_counts: Vec<StateCount>,
     bound: String,
@@ -197,6 +199,7 @@ fn view(diff: &DiffRecord) -> Result<View> {
         not_exercised: not_exercised(&diff.not_exercised),
         edge: diff.edge.as_ref().map(edge),
         clips: clips::view(diff),
+        quantised: quantised::view(diff),
         ledger: diff.ledger.iter().map(array).collect(),
         ledger_counts: states(&diff.ledger),
         bound: format!("{}", diff.bound),

@@ -187,6 +187,7 @@ pub fn passing() -> DiffRecord {
         not_exercised: vec![],
         edge: None,
         clips: None,
+        quantisation: None,
         preprocessing: vec![],
         heatmap: None,
         run: run("diff"),

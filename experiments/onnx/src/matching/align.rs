@@ -55,8 +55,7 @@ fn evidence(anchors: &[Anchor], places: &[Place], model: &Model, weights: &Weigh
                     if place.kind == Kind::BatchNorm && scale.len() == place.shape[0] =>
                 {
                     let Some(ours) = norms.get(&p) else { continue };
-                    let parts: Vec<&[f64]> = parts.iter().map(|part| part.as_slice()).collect();
-                    weigh::norms(scale, shift, &parts, ours, anchor.format)
+                    weigh::norms(scale, shift, parts, ours, anchor.format)
                 }
                 _ => continue,
             };

@@ -2,6 +2,7 @@
 //! may be one node, or a chain of additions and multiplications with one number for each channel.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use spec::Precision;
@@ -9,6 +10,44 @@ use spec::Precision;
 use crate::proto::NodeProto;
 use crate::read::attribute;
 use crate::read::{Constant, Net, NodeId, ValueId};
+
+/// Weights of a node.
+#[derive(Debug, Clone)]
+pub struct Numbers {
+    /// Their values.
+    pub values: Arc<Vec<f64>>,
+    /// If they are integers with scales: the distance of each from the next integer's value.
+    pub steps: Option<Arc<Vec<f64>>>,
+}
+
+impl Numbers {
+    fn of(constant: &Constant) -> Self {
+        Numbers { values: constant.values.clone(), steps: constant.steps.clone() }
+    }
+
+    /// How far the value at this index may be from the number that it was rounded from; 0 for a number that
+    /// is no integer with a scale.
+    pub fn half_step(&self, at: usize) -> f64 {
+        // The scale that the exporter divided by is rounded itself.
+        const SLACK: f64 = 1.001;
+        self.steps.as_ref().map_or(0.0, |steps| SLACK * steps[at] / 2.0)
+    }
+
+    /// The largest half step relative to the largest value.
+    pub fn coarseness(&self) -> f64 {
+        let largest = self.values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+        let step = (0..self.values.len()).fold(0.0f64, |m, at| m.max(self.half_step(at)));
+        if step == 0.0 { 0.0 } else { step / largest.max(step) }
+    }
+}
+
+impl Deref for Numbers {
+    type Target = [f64];
+
+    fn deref(&self) -> &[f64] {
+        &self.values
+    }
+}
 
 /// What a node with weights computes.
 #[derive(Debug, Clone)]
@@ -18,9 +57,9 @@ pub enum Content {
         /// The weight as [out, in, kh, kw].
         shape: Vec<usize>,
         /// Its values.
-        values: Arc<Vec<f64>>,
+        values: Numbers,
         /// The bias, one number for each output channel.
-        bias: Option<Arc<Vec<f64>>>,
+        bias: Option<Numbers>,
     },
     /// A normalisation, or another product and sum with one number for each channel.
     Norm {
@@ -29,7 +68,7 @@ pub enum Content {
         /// What is added to each channel.
         shift: Vec<f64>,
         /// Weight, bias, mean and variance, where the file keeps them apart.
-        parts: Vec<Arc<Vec<f64>>>,
+        parts: Vec<Numbers>,
     },
 }
 
@@ -42,8 +81,6 @@ pub struct Anchor {
     pub content: Content,
     /// The number format of the weights.
     pub format: Precision,
-    /// Whether the weight is stored as integers with a scale.
-    pub quantised: bool,
     /// The value that it reads, before any padding that is a node of its own.
     pub input: ValueId,
     /// The value that it computes, after a bias and a cast that are nodes of their own.
@@ -94,7 +131,6 @@ fn anchor(
         node,
         content,
         format: weight.format?,
-        quantised: weight.quantised,
         input: before_padding(net, input),
         output: net.out(node)?,
         before: BTreeSet::new(),
@@ -116,11 +152,11 @@ fn before_padding(net: &Net, mut value: ValueId) -> ValueId {
 fn conv(net: &Net, id: NodeId) -> Option<Anchor> {
     let weight = net.operand(id, 1)?;
     let [input] = net.data_inputs(id)[..] else { return None };
-    let bias = net.operand(id, 2).map(|bias| bias.values.clone());
+    let bias = net.operand(id, 2).map(Numbers::of);
     if weight.shape.len() != 4 {
         return None;
     }
-    let (shape, values) = (weight.shape.clone(), weight.values.clone());
+    let (shape, values) = (weight.shape.clone(), Numbers::of(weight));
     anchor(net, id, Content::Product { shape, values, bias }, weight, input)
 }
 
@@ -132,16 +168,18 @@ fn linear(net: &Net, id: NodeId, node: &NodeProto) -> Option<Anchor> {
     let factor = |name| attribute(node, name).map_or(1.0, |attribute| f64::from(attribute.f));
     let (outputs_first, alpha) = (flag("transB"), factor("alpha"));
     let (outputs, inputs) = if outputs_first { (a, b) } else { (b, a) };
-    let mut values = Vec::with_capacity(a * b);
-    for o in 0..outputs {
-        for i in 0..inputs {
-            let at = if outputs_first { o * inputs + i } else { i * outputs + o };
-            values.push(alpha * weight.values[at]);
-        }
-    }
-    let bias = net.operand(id, 2).map(|bias| bias.values.clone());
+    let ordered = |from: &Arc<Vec<f64>>, factor: f64| {
+        let at = |o, i| if outputs_first { o * inputs + i } else { i * outputs + o };
+        let places = (0..outputs).flat_map(|o| (0..inputs).map(move |i| (o, i)));
+        Arc::new(places.map(|(o, i)| factor * from[at(o, i)]).collect())
+    };
+    let values = Numbers {
+        values: ordered(&weight.values, alpha),
+        steps: weight.steps.as_ref().map(|steps| ordered(steps, alpha.abs())),
+    };
+    let bias = net.operand(id, 2).map(Numbers::of);
     let shape = vec![outputs, inputs, 1, 1];
-    anchor(net, id, Content::Product { shape, values: Arc::new(values), bias }, weight, input)
+    anchor(net, id, Content::Product { shape, values, bias }, weight, input)
 }
 
 fn norm(net: &Net, id: NodeId, node: &NodeProto) -> Option<Anchor> {
@@ -155,7 +193,7 @@ fn norm(net: &Net, id: NodeId, node: &NodeProto) -> Option<Anchor> {
     let of = |part: usize, at: usize| parts[part].values[at];
     let scale: Vec<f64> = (0..channels).map(|c| of(0, c) / (of(3, c) + eps).sqrt()).collect();
     let shift = (0..channels).map(|c| of(1, c) - of(2, c) * scale[c]).collect();
-    let apart = parts.iter().map(|part| part.values.clone()).collect();
+    let apart = parts.iter().map(|part| Numbers::of(part)).collect();
     anchor(net, id, Content::Norm { scale, shift, parts: apart }, parts[0], input)
 }
 
@@ -209,7 +247,7 @@ fn chain(net: &Net, id: NodeId, used: &mut BTreeSet<NodeId>) -> Option<Anchor> {
     }
     let whole = links.iter().map(|(_, constant, _)| *constant);
     let parts = whole.clone().filter(|c| c.values.len() == channels);
-    let parts: Vec<_> = parts.map(|c| c.values.clone()).collect();
+    let parts: Vec<_> = parts.map(Numbers::of).collect();
     let weight = whole.max_by_key(|constant| constant.values.len())?;
     let [input] = net.data_inputs(id)[..] else { return None };
     let mut made = anchor(net, id, Content::Norm { scale, shift, parts }, weight, input)?;
@@ -227,7 +265,7 @@ fn with_bias(net: &Net, mut anchor: Anchor, used: &mut BTreeSet<NodeId>) -> Anch
         && constant.values.len() == shape[0]
         && let Some(output) = net.out(add)
     {
-        *bias = Some(constant.values.clone());
+        *bias = Some(Numbers::of(constant));
         anchor.output = output;
         used.insert(add);
     }

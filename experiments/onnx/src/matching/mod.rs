@@ -11,17 +11,19 @@ mod layout;
 mod places;
 mod reorder;
 mod report;
+mod requantised;
 mod weigh;
 
 use std::collections::{BTreeMap, HashMap};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use checkpoint::Weights;
 use spec::{Model, ModuleId, Precision};
 
 use crate::read::{Net, ValueId};
 
 pub use layout::{Axes, Clip, as_file, as_module, fixed_batch};
+pub use requantised::{Requantised, requantised};
 
 /// The modules of a file.
 pub struct Matched {
@@ -43,30 +45,47 @@ pub struct Matched {
 ///
 /// # Errors
 ///
-/// If the file is quantised, if almost nothing in it matches, or if its input is not a clip.
+/// If almost nothing in the file matches, or if its input is not a clip.
 pub fn matched(net: &Net, model: &Model, weights: &Weights) -> Result<Matched> {
-    let anchors = anchors::anchors(net);
-    refuse_quantised(net, &anchors)?;
-    let places = places::places(model);
-    let aligned = align::align(&anchors, &places, model, weights);
-    report::refuse_stranger(net, model, &anchors, &places, &aligned)?;
+    found_in(net, model, weights, &Ground::of(net, model, weights)?)
+}
+
+/// The nodes with weights, the modules with weights, and which is which.
+struct Ground {
+    anchors: Vec<anchors::Anchor>,
+    places: Vec<places::Place>,
+    aligned: align::Alignment,
+}
+
+impl Ground {
+    fn of(net: &Net, model: &Model, weights: &Weights) -> Result<Self> {
+        let anchors = anchors::anchors(net);
+        let places = places::places(model);
+        let aligned = align::align(&anchors, &places, model, weights);
+        report::refuse_stranger(net, model, &anchors, &places, &aligned)?;
+        Ok(Ground { anchors, places, aligned })
+    }
+}
+
+fn found_in(net: &Net, model: &Model, weights: &Weights, ground: &Ground) -> Result<Matched> {
+    let Ground { anchors, places, aligned } = ground;
     let placed = aligned.places.iter().enumerate().filter_map(|(a, p)| {
         let p = (*p)?;
         Some((places[p].id, (a, *aligned.evidence.get(&(a, p))?)))
     });
     let at: HashMap<_, _> = placed.collect();
     let nodes = at.iter().map(|(id, (a, _))| (*id, anchors[*a].node.0)).collect();
-    let mut follow = follow::Follow::new(net, model, &anchors, at);
+    let mut follow = follow::Follow::new(net, model, anchors, at);
     follow.all();
     let (points, folded) = (follow.points, follow.folded);
-    let mut remarks = vec![summary(model, &places, &aligned, &points, folded.len())];
-    let strange = report::remarks(net, model, weights, &anchors, &places, &aligned);
+    let mut remarks = vec![summary(model, places, aligned, &points, folded.len())];
+    let strange = report::remarks(net, model, weights, anchors, places, aligned);
     remarks.extend(report::shortened(strange));
-    remarks.extend(report::left_over(net, &anchors, &aligned));
+    remarks.extend(report::left_over(net, anchors, aligned));
     let clip = layout::clip(net, model)?;
     Ok(Matched {
-        precision: precision(&anchors),
-        axes: layout::axes(net, &anchors),
+        precision: precision(anchors),
+        axes: layout::axes(net, anchors),
         points,
         nodes,
         clip,
@@ -81,21 +100,6 @@ fn precision(anchors: &[anchors::Anchor]) -> Precision {
         *counts.entry(anchor.format).or_default() += 1;
     }
     counts.into_iter().max_by_key(|(_, count)| *count).map_or(Precision::F32, |(format, _)| format)
-}
-
-fn refuse_quantised(net: &Net, anchors: &[anchors::Anchor]) -> Result<()> {
-    const QUANTISED: [&str; 5] =
-        ["QuantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"];
-    let node = net.nodes().find(|(_, node)| QUANTISED.contains(&node.op_type.as_str()));
-    let weight = anchors.iter().find(|anchor| anchor.quantised).map(|anchor| anchor.node);
-    if let Some(id) = node.map(|(id, _)| id).or(weight) {
-        bail!(
-            "the file is quantised ({} computes in integers), and quantised networks have no budget yet; \
-             compare the float file that it was made from, and measure the quantised one with harness eval",
-            net.called(id)
-        );
-    }
-    Ok(())
 }
 
 /// The sentence on how many nodes and modules were matched.

@@ -6,7 +6,7 @@ use checkpoint::Weights;
 use spec::{Kind, Model, relative_l2};
 
 use super::align::Alignment;
-use super::anchors::{Anchor, Content};
+use super::anchors::{Anchor, Content, Numbers};
 use super::places::Place;
 use super::weigh::{Likeness, factor};
 use crate::read::{Net, printable};
@@ -116,9 +116,8 @@ fn partly(model: &Model, weights: &Weights, anchor: &Anchor, name: &str) -> &'st
     let leaves = ["weight", "bias", "running_mean", "running_var"];
     let slack = 64.0 * anchor.format.epsilon();
     let own = |leaf: &str| Some(weights.get(&format!("{name}.{leaf}"))?.to_f64());
-    let same = |(leaf, part): (&&str, &std::sync::Arc<Vec<f64>>)| {
-        own(leaf).is_some_and(|own| close(part, &own, slack))
-    };
+    let same =
+        |(leaf, part): (&&str, &Numbers)| own(leaf).is_some_and(|own| close(part, &own, slack));
     let whole = parts.len() == leaves.len() && model.find(name).is_some();
     match whole && leaves.iter().zip(parts).all(same) {
         true => "has another eps",
@@ -145,7 +144,7 @@ fn bias(
     let get = |name: String| Some(weights.get(&name)?.to_f64());
     let own = get(format!("{name}.bias")).unwrap_or_else(|| vec![0.0; shape[0]]);
     let zeros = vec![0.0; shape[0]];
-    let found = bias.as_ref().map_or(&zeros, |bias| bias);
+    let found = bias.as_ref().map_or(&zeros[..], |bias| bias);
     let slack = 64.0 * anchor.format.epsilon();
     if likeness == Likeness::Same {
         let expected = if place.bias && place.kind != Kind::BatchNorm { own } else { return None };

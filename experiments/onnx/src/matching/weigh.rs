@@ -2,6 +2,7 @@
 
 use spec::Precision;
 
+use super::anchors::Numbers;
 use super::reorder;
 
 /// How the weights of a node relate to those of a module.
@@ -44,9 +45,10 @@ fn rounding(format: Precision, value: f64) -> f64 {
 }
 
 /// Compares the weight [out, in, kh, kw] of a product with that of a module of the same shape.
-pub fn products(shape: &[usize], file: &[f64], ours: &[f64], format: Precision) -> Likeness {
-    let close = |(&a, &b): (&f64, &f64)| (a - b).abs() <= rounding(format, b);
-    if file.iter().zip(ours).all(close) {
+pub fn products(shape: &[usize], file: &Numbers, ours: &[f64], format: Precision) -> Likeness {
+    let close =
+        |at: usize| (file[at] - ours[at]).abs() <= rounding(format, ours[at]) + file.half_step(at);
+    if (0..ours.len()).all(close) {
         return Likeness::Same;
     }
     let row = shape[1..].iter().product::<usize>().max(1);
@@ -75,21 +77,24 @@ pub fn factor(file: &[f64], ours: &[f64]) -> f64 {
 
 /// Whether each row is a multiple of the module's row. A fold in the file's format rounds the factor, the
 /// product, and for half formats the weight before it.
-fn scaled(file: &[f64], ours: &[f64], row: usize, format: Precision) -> bool {
+fn scaled(file: &Numbers, ours: &[f64], row: usize, format: Precision) -> bool {
     const ROUNDINGS: f64 = 8.0;
+    // The factor is found from rounded values, so that it is not exact either.
+    const HALF_STEPS: f64 = 1.5;
     if row < 2 {
         return false;
     }
     let mut nonzero = 0;
-    for (a, b) in file.chunks(row).zip(ours.chunks(row)) {
+    for (r, (a, b)) in file.chunks(row).zip(ours.chunks(row)).enumerate() {
         let s = factor(a, b);
         let bound = ROUNDINGS * format.epsilon();
-        let (mut error, mut norm) = (0.0, 0.0);
-        for (x, y) in a.iter().zip(b) {
+        let (mut error, mut norm, mut steps) = (0.0, 0.0, 0.0);
+        for (at, (x, y)) in a.iter().zip(b).enumerate() {
             error += (x - s * y) * (x - s * y);
             norm += x * x;
+            steps += (HALF_STEPS * file.half_step(r * row + at)).powi(2);
         }
-        let within = error <= bound * bound * norm + 1e-70;
+        let within = error <= bound * bound * norm + steps + 1e-70;
         if !within {
             return false;
         }
@@ -140,11 +145,12 @@ impl Norm {
 pub fn norms(
     scale: &[f64],
     shift: &[f64],
-    parts: &[impl AsRef<[f64]>],
+    parts: &[Numbers],
     ours: &Norm,
     format: Precision,
 ) -> Likeness {
-    let slack = 16.0 * format.epsilon();
+    let coarse = parts.iter().fold(0.0f64, |m, part| m.max(part.coarseness()));
+    let slack = (16.0 * format.epsilon()).max(4.0 * coarse);
     let same = |a: &[f64], b: &[f64]| {
         let largest = b.iter().fold(0.0f64, |m, v| m.max(v.abs()));
         a.len() == b.len() && a.iter().zip(b).all(|(x, y)| (x - y).abs() <= slack * largest)
@@ -158,7 +164,7 @@ pub fn norms(
     let known = |part: &[f64]| tells(part) && ours.parts.iter().any(|own| same(part, own));
     let either =
         (tells(scale) && same(scale, &own_scale)) || (tells(shift) && same(shift, &own_shift));
-    if either || parts.iter().any(|part| known(part.as_ref())) {
+    if either || parts.iter().any(|part| known(part)) {
         return Likeness::Partly;
     }
     let difference = difference(scale, &own_scale, scale.len());

@@ -17,6 +17,7 @@ const MOST: usize = 1 << 24;
 pub(super) fn fold(node: &NodeProto, operands: &[Option<&Constant>]) -> Result<Option<Constant>> {
     let first = operands.first().copied().flatten();
     let second = operands.get(1).copied().flatten();
+    let third = operands.get(2).copied().flatten();
     Ok(match (node.op_type.as_str(), first) {
         ("Constant", _) => return stored(node),
         ("Identity", Some(x)) => Some(x.clone()),
@@ -31,8 +32,9 @@ pub(super) fn fold(node: &NodeProto, operands: &[Option<&Constant>]) -> Result<O
         ("Sub", Some(x)) => second.and_then(|y| both(x, y, |a, b| a - b)),
         ("Mul", Some(x)) => second.and_then(|y| both(x, y, |a, b| a * b)),
         ("Div", Some(x)) => second.and_then(|y| both(x, y, |a, b| a / b)),
+        ("QuantizeLinear", Some(x)) => second.and_then(|scale| quantized(node, x, scale, third)),
         ("DequantizeLinear", Some(x)) => {
-            second.and_then(|scale| dequantized(node, x, scale, operands.get(2).copied().flatten()))
+            second.and_then(|scale| dequantized(node, x, scale, third))
         }
         _ => None,
     })
@@ -88,8 +90,9 @@ pub(super) fn transpose(x: &Constant, order: &[usize]) -> Option<Constant> {
     }
     let shape: Vec<usize> = order.iter().map(|&at| x.shape[at]).collect();
     let steps: Vec<usize> = order.iter().map(|&at| strides[at]).collect();
-    let values = gather(&shape, &steps, &x.values);
-    Some(Constant { shape, values: Arc::new(values), ..x.clone() })
+    let moved = |values: &Arc<Vec<f64>>| Arc::new(gather(&shape, &steps, values));
+    let (values, steps) = (moved(&x.values), x.steps.as_ref().map(moved));
+    Some(Constant { shape, values, steps, ..x.clone() })
 }
 
 /// Reads `values` at every index of `shape`, where a step along axis k moves by `steps[k]`.
@@ -173,7 +176,11 @@ fn extents(node: &NodeProto, x: &Constant, axes: Option<&Constant>) -> Option<Co
 }
 
 fn each(x: &Constant, of: impl Fn(f64) -> f64) -> Constant {
-    Constant { values: Arc::new(x.values.iter().map(|&v| of(v)).collect()), ..x.clone() }
+    Constant {
+        values: Arc::new(x.values.iter().map(|&v| of(v)).collect()),
+        steps: None,
+        ..x.clone()
+    }
 }
 
 /// An elementwise operation with broadcasting.
@@ -206,29 +213,49 @@ fn both(x: &Constant, y: &Constant, of: impl Fn(f64, f64) -> f64) -> Option<Cons
     let values = left.iter().zip(&right).map(|(&a, &b)| of(a, b)).collect();
     // The larger operand gives the name: the other one is a scale or a shift.
     let named = if x.values.len() >= y.values.len() { x } else { y };
-    Some(Constant { shape, values: Arc::new(values), ..named.clone() })
+    Some(Constant { shape, values: Arc::new(values), steps: None, ..named.clone() })
 }
 
-/// (x - zero) * scale, with one scale for the tensor or one for each index of an axis.
+/// One number for the tensor, or one for each index of the node's axis, in a shape that broadcasts to `x`.
+fn along(node: &NodeProto, x: &Constant, each: &Constant) -> Option<Constant> {
+    let axis = attribute(node, "axis").map_or(1, |a| a.i);
+    let axis = usize::try_from(if axis < 0 { axis + x.shape.len() as i64 } else { axis }).ok()?;
+    let mut shape = vec![1; x.shape.len()];
+    if each.values.len() > 1 {
+        *shape.get_mut(axis)? = each.values.len();
+    }
+    with_shape(each, shape)
+}
+
+/// (x - zero) * scale.
 fn dequantized(
     node: &NodeProto,
     x: &Constant,
     scale: &Constant,
     zero: Option<&Constant>,
 ) -> Option<Constant> {
-    let axis = attribute(node, "axis").map_or(1, |a| a.i);
-    let axis = usize::try_from(if axis < 0 { axis + x.shape.len() as i64 } else { axis }).ok()?;
-    let along = |c: &Constant| {
-        let mut shape = vec![1; x.shape.len()];
-        if c.values.len() > 1 {
-            *shape.get_mut(axis)? = c.values.len();
-        }
-        with_shape(c, shape)
-    };
     let centred = match zero {
-        Some(zero) => both(x, &along(zero)?, |a, b| a - b)?,
+        Some(zero) => both(x, &along(node, x, zero)?, |a, b| a - b)?,
         None => x.clone(),
     };
-    let scaled = both(&centred, &along(scale)?, |a, b| a * b)?;
-    Some(Constant { format: scale.format, quantised: true, from: x.from.clone(), ..scaled })
+    let scale = along(node, x, scale)?;
+    let scaled = both(&centred, &scale, |a, b| a * b)?;
+    let steps = both(&centred, &scale, |_, step| step.abs())?.values;
+    Some(Constant { format: scale.format, steps: Some(steps), from: x.from.clone(), ..scaled })
+}
+
+/// x / scale + zero, rounded to an integer of the zero point's type.
+fn quantized(
+    node: &NodeProto,
+    x: &Constant,
+    scale: &Constant,
+    zero: Option<&Constant>,
+) -> Option<Constant> {
+    let (low, high) = zero.map_or(Some((0.0, 255.0)), |zero| zero.integers)?;
+    let rounded = both(x, &along(node, x, scale)?, |a, b| (a / b).round_ties_even())?;
+    let moved = match zero {
+        Some(zero) => both(&rounded, &along(node, x, zero)?, |a, b| a + b)?,
+        None => rounded,
+    };
+    Some(Constant { format: None, ..each(&moved, |v| v.clamp(low, high)) })
 }

@@ -5,6 +5,7 @@
 mod external;
 mod fold;
 mod net;
+mod quantised;
 mod tensor;
 
 use std::path::Path;
@@ -15,6 +16,7 @@ use prost::Message;
 use crate::proto::ModelProto;
 
 pub use net::{Net, NodeId, ValueId, attribute};
+pub use quantised::{Quantiser, without_quantisers};
 pub use tensor::{Constant, format_of};
 
 /// The largest file that is read, in bytes: protocol buffers cannot be larger.

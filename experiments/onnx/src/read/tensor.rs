@@ -18,10 +18,13 @@ pub struct Constant {
     pub values: Arc<Vec<f64>>,
     /// The number format in which the file stores them; None for integers.
     pub format: Option<Precision>,
+    /// The smallest and the largest integer of its type; None for other types than integers.
+    pub integers: Option<(f64, f64)>,
     /// The tensor of the file that it is made of.
     pub from: String,
-    /// Whether it is made of integers and a scale (DequantizeLinear).
-    pub quantised: bool,
+    /// If it is made of integers and scales (DequantizeLinear): for each value the distance to the next
+    /// number that its integer could have stood for.
+    pub steps: Option<Arc<Vec<f64>>>,
 }
 
 /// The number format of an element type; None if it is not a floating-point format.
@@ -35,11 +38,23 @@ pub fn format_of(data_type: i32) -> Option<Precision> {
     }
 }
 
+/// The smallest and the largest integer of an element type that quantised values may have.
+fn integers_of(data_type: i32) -> Option<(f64, f64)> {
+    match data_type {
+        element::UINT8 => Some((0.0, 255.0)),
+        element::INT8 => Some((-128.0, 127.0)),
+        element::UINT16 => Some((0.0, 65535.0)),
+        element::INT16 => Some((-32768.0, 32767.0)),
+        element::INT32 => Some((f64::from(i32::MIN), f64::from(i32::MAX))),
+        _ => None,
+    }
+}
+
 /// The size of one element in bytes.
 pub(super) fn element_bytes(data_type: i32) -> Result<usize> {
     Ok(match data_type {
         element::UINT8 | element::INT8 | element::BOOL => 1,
-        element::FLOAT16 | element::BFLOAT16 => 2,
+        element::FLOAT16 | element::BFLOAT16 | element::UINT16 | element::INT16 => 2,
         element::FLOAT | element::INT32 => 4,
         element::DOUBLE | element::INT64 => 8,
         other => bail!("the element type {other} is not supported here"),
@@ -86,8 +101,9 @@ pub(super) fn constant(tensor: &TensorProto) -> Result<Constant> {
         shape: tensor.dims.iter().map(|&extent| extent as usize).collect(),
         values: Arc::new(values),
         format: format_of(tensor.data_type),
+        integers: integers_of(tensor.data_type),
         from: tensor.name.clone(),
-        quantised: false,
+        steps: None,
     })
 }
 
@@ -111,6 +127,8 @@ fn raw(tensor: &TensorProto, wanted: usize) -> Result<Vec<f64>> {
         element::INT32 => each_of(bytes, |b| f64::from(i32::from_le_bytes(b))),
         element::INT64 => each_of(bytes, |b| i64::from_le_bytes(b) as f64),
         element::INT8 => each_of(bytes, |b| f64::from(i8::from_le_bytes(b))),
+        element::UINT16 => each_of(bytes, |b| f64::from(u16::from_le_bytes(b))),
+        element::INT16 => each_of(bytes, |b| f64::from(i16::from_le_bytes(b))),
         _ => each_of(bytes, |b| f64::from(u8::from_le_bytes(b))),
     })
 }

@@ -54,6 +54,7 @@ pub(super) fn findings(
         not_exercised: not_exercised(&comparison.model, &compared),
         edge: None,
         clips: None,
+        quantisation: None,
         preprocessing: steps,
         heatmap: measured.heatmap.clone(),
         run,
@@ -145,7 +146,11 @@ pub(super) fn culprit(
     let Some(budget) = layer.budget.filter(|_| introduced) else { return Ok(culprit) };
     let shows = comparison.shown(measured);
     let load = |model, weights: Weights| {
-        engines::load(plan.truth, model, &weights, Precision::F64, plan.device)
+        let engine = engines::load(plan.truth, model, &weights, Precision::F64, plan.device)?;
+        Ok(match &plan.requantised {
+            Some(made) => made.engine(engine),
+            None => engine,
+        })
     };
     let shown = |id: ModuleId| shows[id.0];
     let found = explain(comparison, &plan.weights, id, &budget, &shown, &load)

@@ -1,8 +1,8 @@
 //! `harness diff`: compares a candidate with a reference, layer by layer, and writes a report.
 //!
 //! Reading order: `args`, `names` (of a dump's arrays), `plan` (model, weights and both sides), `run`, `findings` (verdict and
-//! culprit), `edge` (the second, small comparison), `clips` (several inputs), `repro` (the smallest
-//! reproduction), `remarks` (the sentences below the verdict), `answers` (what programs read).
+//! culprit), `quantised` (what quantisers cost), `edge` (the second, small comparison), `clips` (several inputs),
+//! `repro` (the smallest reproduction), `remarks` (the sentences below the verdict), `answers` (what programs read).
 
 mod answers;
 mod args;
@@ -11,6 +11,7 @@ mod edge;
 mod findings;
 mod names;
 mod plan;
+mod quantised;
 mod remarks;
 mod repro;
 mod run;

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::args::DiffArgs;
 use super::names::{NameArgs, Names};
 use crate::engines::live::{self, Live, Recipe};
-use crate::engines::onnx::{self, OnnxFile};
+use crate::engines::onnx::{self, OnnxFile, Requantised};
 use crate::engines::{self, Device};
 use crate::flags::{
     DeviceName, EngineName, InputSource, LiveArgs, LiveName, OnnxArgs, Participant,
@@ -27,7 +27,9 @@ use compare::{Comparison, Side};
 #[derive(Clone)]
 pub(super) struct Plan {
     pub(super) model: Model,
+    /// The weights of the reference: those of the checkpoint, rounded as a quantised ONNX file is.
     pub(super) weights: Weights,
+    pub(super) requantised: Option<Requantised>,
     pub(super) source: Source,
     pub(super) candidate: Participant,
     pub(super) reference: Participant,
@@ -66,9 +68,18 @@ impl Plan {
                  which a live model is not; make it the candidate"
             ),
         };
+        let requantised = match [&args.candidate(), &args.reference].into_iter().find_map(onnx_file)
+        {
+            Some(path) => Requantised::of(path, &model, &weights, || {
+                engines::load(truth, model.clone(), &weights, Precision::F64, device)
+            })?,
+            None => None,
+        };
+        let weights = requantised.as_ref().map_or(weights, |made| made.weights.clone());
         Ok(Plan {
             model,
             weights,
+            requantised,
             source: args.data.weights.clone(),
             candidate: args.candidate(),
             reference: args.reference.clone(),
@@ -219,7 +230,12 @@ impl Plan {
 
     fn load(&self, precision: Precision) -> Result<Box<dyn Engine>> {
         let model = self.model.clone();
-        engines::load_reference(self.truth, model, &self.weights, precision, self.device)
+        let engine =
+            engines::load_reference(self.truth, model, &self.weights, precision, self.device)?;
+        Ok(match &self.requantised {
+            Some(made) => made.engine(engine),
+            None => engine,
+        })
     }
 
     /// The clip and its source: that of `--input`, or the clip in the dump, or formula:0.
@@ -384,6 +400,14 @@ fn refuse_clips_of_dumps(args: &DiffArgs) -> Result<()> {
              a dump of each input by itself"
         ),
         _ => Ok(()),
+    }
+}
+
+/// The ONNX file that a participant is.
+fn onnx_file(participant: &Participant) -> Option<&Path> {
+    match participant {
+        Participant::Onnx(path) => Some(path),
+        _ => None,
     }
 }
 

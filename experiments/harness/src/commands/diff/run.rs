@@ -9,7 +9,7 @@ use record::{Clips, Record, Stage, Verdict};
 use super::args::DiffArgs;
 use super::plan::{Plan, named};
 use super::table::table;
-use super::{answers, clips, edge, findings, repro, viewers};
+use super::{answers, clips, edge, findings, quantised, repro, viewers};
 use crate::flags::{InputSource, Participant};
 use crate::machine::Started;
 use crate::outcome::Outcome;
@@ -48,6 +48,7 @@ pub fn run(args: &DiffArgs) -> Result<Outcome> {
     if let Some(folder) = &args.answers.repro {
         repro::write(folder, &plan, &mut comparison, &measured, &diff)?;
     }
+    quantised::add(&plan, &comparison.input, &mut diff)?;
     edge::add(&plan, &mut diff)?;
     if plan.candidate == plan.reference && plan.candidate.dump().is_none() {
         let name = named(&plan.candidate);

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use onnx::annotate::{self, Judged, Results};
 use onnx::matching::matched;
-use onnx::read::{Net, open};
+use onnx::read::{Net, open, without_quantisers};
 use record::{DiffRecord, Layer};
 
 use super::args::DiffArgs;
@@ -34,7 +34,7 @@ pub(super) fn write(args: &DiffArgs, plan: &Plan, diff: &DiffRecord) -> Result<(
     if explorer.is_none() && annotated.is_none() {
         return Ok(());
     }
-    let net = Net::new(open(path)?)?;
+    let (net, _) = without_quantisers(Net::new(open(path)?)?)?;
     let found = matched(&net, &plan.model, &plan.weights)?;
     let results: Results = diff.layers.iter().map(|l| (l.name.clone(), judged(l))).collect();
     if let Some(at) = explorer {

@@ -8,6 +8,7 @@
 //! `probe` (what the file shows, and whether observing changes its result).
 
 mod probe;
+mod quantised;
 mod record;
 mod runtime;
 
@@ -19,9 +20,10 @@ use anyhow::{Context, Result, bail};
 use checkpoint::Weights;
 use onnx::cut::{self, Typed};
 use onnx::matching::{self, Matched};
-use onnx::read::{Net, ValueId, open, printable};
+use onnx::read::{Net, ValueId, open, printable, without_quantisers};
 use spec::{Engine, EngineError, Flow, Model, ModuleId, Precision, Tap, Tensor};
 
+pub use self::quantised::{Requantised, judged};
 pub use self::record::record;
 use self::runtime::Runtime;
 use crate::flags::{LiveArgs, OnnxArgs};
@@ -48,7 +50,9 @@ pub struct Recipe<'a> {
 pub struct OnnxFile {
     runtime: Runtime,
     path: PathBuf,
+    /// The network, without its quantisers if it has any.
     net: Net,
+    quantised: bool,
     model: Arc<Model>,
     matched: Matched,
     /// The modules that it shows, in order of execution.
@@ -67,8 +71,8 @@ impl OnnxFile {
     /// run the file.
     pub fn start(recipe: &Recipe<'_>, clip: &Tensor) -> Result<Self> {
         let called = || printable(&recipe.path.display().to_string());
-        let net =
-            Net::new(open(recipe.path)?).with_context(|| format!("{} cannot be used", called()))?;
+        let net = Net::new(open(recipe.path)?).and_then(without_quantisers);
+        let (net, quantisers) = net.with_context(|| format!("{} cannot be used", called()))?;
         let matched = matching::matched(&net, recipe.model, recipe.weights)
             .with_context(|| format!("{} cannot be compared", called()))?;
         if let Some(fixed) = matching::fixed_batch(&net)
@@ -87,6 +91,7 @@ impl OnnxFile {
             shown: vec![],
             types: HashMap::new(),
             notes: vec![],
+            quantised: !quantisers.is_empty(),
             net,
             matched,
         };
@@ -102,6 +107,10 @@ impl OnnxFile {
 
     /// The output of the file as it is, without additional outputs.
     fn bare(&mut self, clip: &Tensor) -> Result<(Tensor, Typed)> {
+        if self.quantised {
+            let mut values = self.whole(clip, &[self.net.output])?;
+            return values.pop().context("the runtime returned nothing");
+        }
         let at = self.output_index();
         let input = self.net.name(self.net.input).to_owned();
         let mut answers = self.runtime.run(&self.path, &[input], &[clip])?;

@@ -22,8 +22,10 @@ class OnnxRuntime:
         self.providers = ["CUDAExecutionProvider"] * on_gpu + ["CPUExecutionProvider"]
         self.called = f"ONNX Runtime {onnxruntime.__version__} on {'a GPU' if on_gpu else 'the CPU'}"
 
-    def run(self, path, names, arrays):
+    def run(self, path, names, arrays, optimise):
         options = self.lib.SessionOptions()
+        if not optimise:
+            options.graph_optimization_level = self.lib.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         session = self.lib.InferenceSession(path, options, providers=self.providers)
@@ -46,7 +48,7 @@ class OpenVino:
         self.device = "CPU" if device == "cpu" else "GPU"
         self.called = f"OpenVINO {openvino.__version__.split('-')[0]} on {self.device}"
 
-    def run(self, path, names, arrays):
+    def run(self, path, names, arrays, _optimise):
         model = self.core.read_model(path)
         settings = {"INFERENCE_PRECISION_HINT": "f32"}
         if self.threads:
@@ -96,7 +98,7 @@ def main():
             state["runtime"] = RUNTIMES[head["runtime"]](head["threads"], head["device"])
             return {"called": state["runtime"].called}
         try:
-            outputs = state["runtime"].run(head["model"], head["inputs"], arrays)
+            outputs = state["runtime"].run(head["model"], head["inputs"], arrays, head["optimise"])
         except Failure:
             raise
         except Exception as error:  # whatever the library raises is one sentence

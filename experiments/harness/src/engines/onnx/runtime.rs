@@ -21,6 +21,8 @@ const MAX_BYTES: usize = 8 << 30;
 pub(super) struct Runtime {
     worker: Worker,
     folder: TempDir,
+    /// Whether the runtime may replace operators by faster ones.
+    pub(super) optimise: bool,
     /// Name and version.
     pub(super) called: String,
 }
@@ -47,7 +49,7 @@ impl Runtime {
         });
         let called = printable(worker.ask(&start, &[])?.text("called"));
         let folder = tempfile::tempdir().context("a temporary folder cannot be created")?;
-        Ok(Runtime { worker, folder, called })
+        Ok(Runtime { worker, folder, optimise: true, called })
     }
 
     /// Runs a file with these inputs, and returns its outputs.
@@ -57,7 +59,7 @@ impl Runtime {
         names: &[String],
         inputs: &[&Tensor],
     ) -> Result<Vec<(Tensor, Typed)>> {
-        let ask = json!({"kind": "run", "model": path, "inputs": names});
+        let ask = json!({"kind": "run", "model": path, "inputs": names, "optimise": self.optimise});
         let Message { head, tensors } = self.worker.ask(&ask, inputs)?;
         let types = head["types"].as_array().cloned().unwrap_or_default();
         let typed = |(at, tensor): (usize, Tensor)| {

@@ -1,0 +1,98 @@
+//! Adds to a comparison of a quantised ONNX file what its quantisers cost.
+
+use anyhow::Result;
+use record::{Culprit, DiffRecord, LayerVerdict, Quantisation, Quantiser, Verdict};
+use spec::Tensor;
+
+use super::plan::Plan;
+use crate::engines::onnx;
+use crate::flags::Participant;
+
+/// Judges the quantisers, if the candidate has any, and adds the result to the record.
+pub(super) fn add(plan: &Plan, clip: &Tensor, diff: &mut DiffRecord) -> Result<()> {
+    let (Participant::Onnx(path), Some(made)) = (&plan.candidate, &plan.requantised) else {
+        return Ok(());
+    };
+    let found = onnx::judged(&plan.onnx(path), clip, made)?;
+    diff.remarks.extend(remarks(&found));
+    if diff.verdict == Verdict::Pass
+        && let Some(culprit) = culprit(&found)
+    {
+        diff.verdict = Verdict::Diverged;
+        diff.first_divergent = Some(culprit.name.clone());
+        diff.culprit = Some(culprit);
+    }
+    diff.quantisation = Some(found);
+    Ok(())
+}
+
+/// The first quantiser that is not fit for its values, or else the runtime's integer kernels.
+fn culprit(found: &Quantisation) -> Option<Culprit> {
+    let bad = found.quantisers.iter().find(|q| q.verdict == LayerVerdict::Diverged);
+    let kernels = found.kernels.as_ref().filter(|k| k.verdict == LayerVerdict::Diverged);
+    let (name, text) = match (bad, kernels) {
+        (Some(q), _) => (q.module.clone().unwrap_or_else(|| q.value.clone()), blame(q)),
+        (None, Some(kernels)) => (
+            "fc".to_owned(),
+            format!(
+                "the runtime's integer kernels compute other logits than the file states: relative L2 {:.1e}, \
+                 {:.1} times the error of quantisation; without VNNI, 8-bit products of full range overflow \
+                 (quantise with reduce_range=True)",
+                kernels.logits, kernels.ratio
+            ),
+        ),
+        (None, None) => return None,
+    };
+    Some(Culprit { name, text, ..Culprit::default() })
+}
+
+fn blame(q: &Quantiser) -> String {
+    let place = match &q.module {
+        Some(module) => format!("the output of {module}"),
+        None => format!("`{}`", q.value),
+    };
+    let why = match q.clipped > 0.01 {
+        true => format!("{:.1} % of the values are beyond its range", 100.0 * q.clipped),
+        false => format!("the values reach {:.1} % of its range", 100.0 * q.used),
+    };
+    format!(
+        "the quantiser of {place} has {:.0} times the error that {} integers must have on this clip: {why}; if \
+         the file was calibrated on other data, give a clip like it with --input",
+        q.ratio, q.levels
+    )
+}
+
+fn remarks(found: &Quantisation) -> Vec<String> {
+    let failed = found.quantisers.iter().filter(|q| q.verdict == LayerVerdict::Diverged).count();
+    let worst = found.quantisers.iter().max_by(|a, b| a.error.total_cmp(&b.error));
+    let worst = worst.map_or(String::new(), |q| {
+        let place = q.module.as_deref().unwrap_or(&q.value);
+        format!(", the largest error {:.1e} at {place}", q.error)
+    });
+    let class = if found.same_class { "the same class" } else { "another class" };
+    let weights = match found.weights_beyond {
+        0 => "all of them what rounding the checkpoint gives".to_owned(),
+        n => format!("{n} of them not what rounding the checkpoint gives"),
+    };
+    let mut remarks = vec![
+        format!(
+            "the file is quantised: {} weights are integers, {weights}; the layers were compared without the {} \
+             quantisers of activations, with the reference's weights rounded in the same way",
+            found.weights,
+            found.quantisers.len()
+        ),
+        format!(
+            "the quantisers change the logits by relative L2 {:.1e} (cosine {:.6}, {class}); {failed} of them \
+             fail{worst}",
+            found.logits, found.cosine
+        ),
+    ];
+    remarks.extend(found.kernels.as_ref().map(|kernels| {
+        format!(
+            "the runtime's integer kernels and the file's arithmetic differ by relative L2 {:.1e}, {:.2} times \
+             the error of quantisation; 4 or less passes",
+            kernels.logits, kernels.ratio
+        )
+    }));
+    remarks
+}
