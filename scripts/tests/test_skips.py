@@ -126,7 +126,7 @@ class Ci(WithFolder):
         self.program("scripts/test", 'printf "chromium\\treports browser: none\\n" >"$HARNESS_SKIPS"')
         code, said = self.run_ci()
         self.assertEqual(code, 0, said)
-        self.assertIn("for: tests --no-libtorch", said)
+        self.assertIn("for: tests_without_libtorch", said)
 
     def test_another_skip_fails_with_its_sentence(self):
         self.program("scripts/test", 'printf "gxx\\tcuda kernels: no g++\\n" >"$HARNESS_SKIPS"')
@@ -137,7 +137,7 @@ class Ci(WithFolder):
     def test_the_rule_also_applies_without_libtorch(self):
         self.program("scripts/test", 'printf "%s" "${1:+nvrtc\tcuda compile: none}" >"$HARNESS_SKIPS"')
         code, said = self.run_ci()
-        self.assertEqual((code, said.splitlines()[-1]), (1, "ci: failed: tests --no-libtorch"), said)
+        self.assertEqual((code, said.splitlines()[-1]), (1, "ci: failed: tests_without_libtorch"), said)
 
     def test_a_missing_list_and_failing_tests_are_failures(self):
         for script in ("exit 0", ': >"$HARNESS_SKIPS"; exit 101'):

@@ -114,6 +114,8 @@ pub struct Measured {
     pub inherited: Option<Errors>,
     /// The budget of the forced pass, which explanations are tried with.
     pub budget: Option<Budget>,
+    /// The largest absolute value of the truth. None if the module was not compared.
+    pub largest: Option<f64>,
     /// The later module at which this one was compared, because its array shows that module.
     pub shown_at: Option<ModuleId>,
     /// Error ratios `[own, accumulated]`, each as `[relative L2, largest error]`.
@@ -169,6 +171,7 @@ impl Measurements {
             self.heatmap = other.heatmap;
         }
         for (layer, other) in self.layers.iter_mut().zip(other.layers) {
+            layer.largest = layer.largest.into_iter().chain(other.largest).reduce(f64::max);
             if worse(&layer.introduced, &other.introduced) {
                 (layer.introduced, layer.budget) = (other.introduced, other.budget);
                 layer.ratios[0] = other.ratios[0];
@@ -355,6 +358,8 @@ impl Comparison {
                     if kind == ErrorKind::Introduced {
                         layer.budget = Some(budget);
                     }
+                    let peak = budget.yardstick.peak * budget.yardstick.rms;
+                    layer.largest = Some(layer.largest.map_or(peak, |known| known.max(peak)));
                     layer.keep(kind, errors);
                     layer.ratios[usize::from(!forced)] = Some(budget.ratios(&compared.distance));
                     if recorded.is_some() {

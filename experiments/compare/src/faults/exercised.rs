@@ -13,7 +13,7 @@ pub struct NotExercised {
     /// Its name in the catalogue.
     pub word: &'static str,
     /// The mistake in words.
-    pub what: &'static str,
+    pub what: String,
     /// A frame size HxW at which it would change a value; None if no size helps.
     pub try_size: Option<String>,
 }
@@ -23,12 +23,19 @@ pub struct NotExercised {
 pub const SIZES: [(usize, usize); 6] =
     [(57, 65), (64, 64), (72, 88), (96, 96), (224, 224), (225, 225)];
 
+/// The value at which a ReLU6 cuts off, which is the only mistake that depends on the values.
+const RELU6: f64 = 6.0;
+
 /// Every mistake of the catalogue that would not change any compared value of this model. `compared`
-/// tells which modules were compared.
+/// tells which modules were compared, and `largest` the largest value of one of them; infinity if it is not
+/// known.
 ///
-/// A mistake counts as exercised if only the values tell whether it changes something (ReLU6). A mistake
-/// that this network cannot have at any size is left out (align_corners on, where it is on).
-pub fn not_exercised(model: &Model, compared: &dyn Fn(ModuleId) -> bool) -> Vec<NotExercised> {
+/// A mistake that this network cannot have at any size is left out (align_corners on, where it is on).
+pub fn not_exercised(
+    model: &Model,
+    compared: &dyn Fn(ModuleId) -> bool,
+    largest: &dyn Fn(ModuleId) -> f64,
+) -> Vec<NotExercised> {
     let graph = ModelGraph::new(model);
     let seen = |change: &Change| first_shown(&graph, change, compared).is_some();
     let mut found = vec![];
@@ -38,7 +45,13 @@ pub fn not_exercised(model: &Model, compared: &dyn Fn(ModuleId) -> bool) -> Vec<
         // Either the mistake has a place only at another size, or it has places here but none of them
         // changes a compared value.
         if size.is_some() || (!places.is_empty() && !places.iter().any(seen)) {
-            found.push(NotExercised { word: fault.word, what: fault.what, try_size: size });
+            let (word, what) = (fault.word, fault.what.to_owned());
+            found.push(NotExercised { word, what, try_size: size });
+        } else if fault.is_by_value()
+            && places.iter().all(|change| !(seen(change) && largest(change.site) > RELU6))
+        {
+            let what = format!("{} (no value of this input exceeds {RELU6})", fault.what);
+            found.push(NotExercised { word: fault.word, what, try_size: None });
         }
     }
     found

@@ -117,7 +117,8 @@ fn every_mistake_changes_a_place_and_expressions_compute_what_an_engine_does() {
             assert_eq!(change.word, fault.word);
             let at = *reach(&graph, change, &|_| true).first().unwrap();
             assert_eq!(at, change.site, "{}", fault.word);
-            let trial = Trial::new(&graph, &bench.weights, change.clone(), &|_| true);
+            let trial =
+                Trial::new(&graph, &bench.weights, change.clone(), &|_| true, &|_| f64::INFINITY);
             let clip = Arc::new(Map::of(&bench.clip));
             let expected = trial.value(at, truth, &clip).unwrap();
             let change_is_seen = apart(&truth[&at], &expected) > 1e-6;
@@ -169,14 +170,14 @@ fn a_kernel_of_one_pixel_is_never_rotated_or_transposed() {
 #[test]
 fn a_default_model_at_224_does_not_exercise_the_resize() {
     let model = |size| Model::new(Config { size, ..Config::default() }).unwrap();
-    let unseen = not_exercised(&model((224, 224)), &|_| true);
+    let unseen = not_exercised(&model((224, 224)), &|_| true, &|_| f64::INFINITY);
     for word in ["align-corners", "resize-antialias", "resize-flax"] {
         let found = unseen.iter().find(|fault| fault.word == word);
         let size = found.and_then(|fault| fault.try_size.as_deref());
         assert_eq!(size, Some("57x65"), "{word}: {unseen:?}");
     }
     assert!(unseen.iter().all(|fault| fault.word != "max-pool-same"));
-    let odd = not_exercised(&model((57, 65)), &|_| true);
+    let odd = not_exercised(&model((57, 65)), &|_| true, &|_| f64::INFINITY);
     assert!(odd.iter().all(|fault| !fault.word.starts_with("align")), "{odd:?}");
     let pool = odd.iter().find(|fault| fault.word == "max-pool-same").unwrap();
     assert_eq!(pool.try_size.as_deref(), Some("64x64"));
@@ -186,13 +187,13 @@ fn a_default_model_at_224_does_not_exercise_the_resize() {
 fn mistakes_in_modules_that_were_not_compared_are_not_exercised() {
     let model = Model::new(Config { depth: 10, size: (57, 65), ..Config::default() }).unwrap();
     let stem = |id: ModuleId| model.module(id).block == "stem";
-    let unseen = not_exercised(&model, &stem);
+    let unseen = not_exercised(&model, &stem, &|_| f64::INFINITY);
     let gate = unseen.iter().find(|fault| fault.word == "missing-gate").unwrap();
     assert_eq!(gate.try_size, None, "another size does not help");
     assert!(unseen.iter().all(|fault| fault.word != "bgr"));
     // The logits alone show every mistake before them.
     let output = model.output();
-    let unseen = not_exercised(&model, &|id| id == output);
+    let unseen = not_exercised(&model, &|id| id == output, &|_| f64::INFINITY);
     assert!(unseen.iter().all(|fault| fault.try_size.is_some()), "{unseen:?}");
 }
 

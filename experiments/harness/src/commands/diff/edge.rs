@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use anyhow::Result;
 use record::{DiffRecord, Edge, Verdict};
+use spec::Precision;
 use spec::config::FrameSize;
-use spec::{ModuleId, Precision};
 
 use super::findings::{culprit, not_exercised};
 use super::plan::Plan;
@@ -71,7 +71,6 @@ fn compare(plan: &Plan) -> Result<Edge> {
         Some(id) => Some(culprit(&mut comparison, plan, &measured, id)?),
         None => None,
     };
-    let compared = |id: ModuleId| measured.layers[id.0].inherited.is_some();
     let ratios = measured.layers.iter().filter_map(|layer| Some(layer.introduced?.ratio));
     let (height, width) = plan.model.config.size;
     Ok(Edge {
@@ -81,7 +80,7 @@ fn compare(plan: &Plan) -> Result<Edge> {
         worst: ratios.fold(0.0, |a: f64, b| if b.is_nan() { b } else { a.max(b) }),
         first_divergent: culprit.as_ref().map(|culprit| culprit.name.clone()),
         culprit,
-        not_exercised: not_exercised(&comparison.model, &compared),
+        not_exercised: not_exercised(&comparison.model, &measured),
         seconds: start.elapsed().as_secs_f64(),
     })
 }

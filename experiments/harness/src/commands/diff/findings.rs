@@ -37,7 +37,6 @@ pub(super) fn findings(
         other => other,
     };
     let culprit = before.or(culprit).or_else(|| of_reference(comparison, measured));
-    let compared = |id: ModuleId| measured.layers[id.0].inherited.is_some();
     let output = comparison.model.output();
     let mut diff = DiffRecord {
         verdict,
@@ -51,7 +50,7 @@ pub(super) fn findings(
         unmatched: unmatched(&ledger),
         ledger,
         remarks: vec![],
-        not_exercised: not_exercised(&comparison.model, &compared),
+        not_exercised: not_exercised(&comparison.model, measured),
         edge: None,
         clips: None,
         quantisation: None,
@@ -64,14 +63,11 @@ pub(super) fn findings(
 }
 
 /// The known mistakes that would not have changed any compared value.
-pub(super) fn not_exercised(
-    model: &Model,
-    compared: &dyn Fn(ModuleId) -> bool,
-) -> Vec<NotExercised> {
-    let found = faults::not_exercised(model, compared).into_iter();
-    let worded =
-        |what: &str, try_size| NotExercised { what: what.into(), try_size, at_edge: false };
-    found.map(|m| worded(m.what, m.try_size)).collect()
+pub(super) fn not_exercised(model: &Model, measured: &Measurements) -> Vec<NotExercised> {
+    let compared = |id: ModuleId| measured.layers[id.0].inherited.is_some();
+    let largest = |id: ModuleId| measured.layers[id.0].largest.unwrap_or(f64::INFINITY);
+    let found = faults::not_exercised(model, &compared, &largest).into_iter();
+    found.map(|m| NotExercised { what: m.what, try_size: m.try_size, at_edge: false }).collect()
 }
 
 /// The culprit for a reference dump: its first array that disagrees with another array of the same module,
