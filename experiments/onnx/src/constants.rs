@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result, bail};
 use checkpoint::{Param, Weights};
+use half::{bf16, f16};
 use scalar::resize::{self, Method};
 
 use super::proto::{TensorProto, element};
@@ -16,6 +17,8 @@ pub struct Constant {
     pub shape: Vec<usize>,
     /// The source of its values.
     pub values: Values,
+    /// The element type in which floating-point values are stored.
+    pub element: i32,
 }
 
 /// The source of a constant's values.
@@ -30,7 +33,7 @@ pub enum Values {
         /// Its height and width in the state dict.
         side: usize,
     },
-    /// Fixed numbers, stored as float32.
+    /// Fixed numbers.
     Floats(Vec<f32>),
     /// Fixed numbers, stored as int64.
     Integers(Vec<i64>),
@@ -46,7 +49,11 @@ impl Values {
 impl Constant {
     /// The size of its values in the file, in bytes.
     pub fn bytes(&self) -> u64 {
-        let each = if matches!(self.values, Values::Integers(_)) { 8 } else { 4 };
+        let each = match (&self.values, self.element) {
+            (Values::Integers(_), _) => 8,
+            (_, element::FLOAT) => 4,
+            _ => 2,
+        };
         self.shape.iter().fold(each, |bytes: u64, &extent| bytes.saturating_mul(extent as u64))
     }
 
@@ -57,17 +64,28 @@ impl Constant {
     /// If the weights lack the tensor, or have it in another shape.
     pub fn tensor(&self, weights: &Weights) -> Result<TensorProto> {
         let (data_type, raw_data) = match &self.values {
-            Values::Weight => (element::FLOAT, bytes_of(&self.weight(weights, &self.shape)?.data)),
+            Values::Weight => self.stored(&self.weight(weights, &self.shape)?.data),
             Values::Embedding { method, side } => {
-                (element::FLOAT, bytes_of(&self.resized(weights, *method, *side)?))
+                self.stored(&self.resized(weights, *method, *side)?)
             }
-            Values::Floats(values) => (element::FLOAT, bytes_of(values)),
+            Values::Floats(values) => self.stored(values),
             Values::Integers(values) => {
                 (element::INT64, values.iter().flat_map(|v| v.to_le_bytes()).collect())
             }
         };
         let dims = self.shape.iter().map(|&extent| extent as i64).collect();
         Ok(TensorProto { dims, data_type, name: self.name.clone(), raw_data, ..Default::default() })
+    }
+
+    /// The element type and the bytes of floating-point values.
+    fn stored(&self, values: &[f32]) -> (i32, Vec<u8>) {
+        let half = |round: fn(f32) -> [u8; 2]| values.iter().flat_map(|&v| round(v)).collect();
+        let bytes = match self.element {
+            element::FLOAT16 => half(|v| f16::from_f32(v).to_le_bytes()),
+            element::BFLOAT16 => half(|v| bf16::from_f32(v).to_le_bytes()),
+            _ => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        };
+        (self.element, bytes)
     }
 
     /// The tensor of this constant's name in the state dict, which must have this shape.
@@ -98,10 +116,4 @@ impl Constant {
             .with_context(|| format!("embedding `{}` cannot be resized", self.name))?;
         Ok(resized.iter().map(|&v| v as f32).collect())
     }
-}
-
-fn bytes_of(values: &[f32]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(4 * values.len());
-    bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
-    bytes
 }

@@ -10,8 +10,10 @@ use super::proto::{AttributeProto, GraphProto, NodeProto, attribute, element};
 use super::{Options, value};
 
 /// Builds the graph without its initializers, and lists the constants that become initializers.
-pub fn graph(model: &Model, options: Options) -> (GraphProto, Vec<Constant>) {
-    let mut b = Builder { model, graph: GraphProto::default(), constants: vec![] };
+///
+/// `element` is the element type of weights and activations.
+pub fn graph(model: &Model, options: Options, element: i32) -> (GraphProto, Vec<Constant>) {
+    let mut b = Builder { model, graph: GraphProto::default(), constants: vec![], element };
     b.graph.name = "SqueezeTime".to_owned();
     let x = b.input(options);
     let x = b.conv_bn(&model.stem, &x);
@@ -30,6 +32,8 @@ struct Builder<'a> {
     model: &'a Model,
     graph: GraphProto,
     constants: Vec<Constant>,
+    /// The element type of weights and activations.
+    element: i32,
 }
 
 fn ints(name: &str, values: &[usize]) -> AttributeProto {
@@ -79,7 +83,12 @@ impl Builder<'_> {
 
     /// Adds a constant and returns its name.
     fn constant(&mut self, name: &str, shape: &[usize], values: Values) -> String {
-        self.constants.push(Constant { name: name.to_owned(), shape: shape.to_vec(), values });
+        let element = match values {
+            Values::Floats(_) => element::FLOAT,
+            _ => self.element,
+        };
+        let (name_of, shape) = (name.to_owned(), shape.to_vec());
+        self.constants.push(Constant { name: name_of, shape, values, element });
         name.to_owned()
     }
 
@@ -102,7 +111,16 @@ impl Builder<'_> {
         };
         let shape = [0, 3 * frames as i64, height as i64, width as i64];
         self.constant("squeeze.shape", &[4], Values::Integers(shape.to_vec()));
-        self.node("Reshape", "squeeze", &[&clip, "squeeze.shape"], vec![])
+        let x = self.node("Reshape", "squeeze", &[&clip, "squeeze.shape"], vec![]);
+        self.cast("input.cast", &x)
+    }
+
+    /// Converts a float32 value to the element type of the network.
+    fn cast(&mut self, name: &str, x: &str) -> String {
+        match self.element {
+            element::FLOAT => x.to_owned(),
+            to => self.node("Cast", name, &[x], vec![int("to", i64::from(to))]),
+        }
     }
 
     /// Normalises the frames [N, T, H, W, 3] to the clip (frames - mean) / std, [N, 3, T, H, W].
@@ -243,19 +261,37 @@ impl Builder<'_> {
 
     fn head(&mut self, x: &str, options: Options) {
         let pooled = self.node("GlobalAveragePool", "avgpool", &[x], vec![]);
-        let features = self.node("Flatten", "features", &[&pooled], vec![int("axis", 1)]);
+        let axis = || vec![int("axis", 1)];
         let Some(fc) = &self.model.fc else {
             let count = self.model.module(self.model.avgpool).shape[0];
-            return self.graph.output.push(value(&features, element::FLOAT, &[count]));
+            let output = self.last("features", ("Flatten", "features"), &[&pooled], axis());
+            return self.graph.output.push(value(&output, element::FLOAT, &[count]));
         };
+        let features = self.node("Flatten", "features", &[&pooled], axis());
         let weight = self.weight("fc.weight", &[fc.out_features, fc.in_features]);
         let bias = self.weight("fc.bias", &[fc.out_features]);
         let inputs = [features.as_str(), &weight, &bias];
-        let mut output = self.node_to("logits", "Gemm", &fc.name, &inputs, vec![int("transB", 1)]);
+        let transposed = vec![int("transB", 1)];
+        let mut output = self.last("logits", ("Gemm", &fc.name), &inputs, transposed);
         if options.softmax {
-            let axis = vec![int("axis", 1)];
-            output = self.node_to("probabilities", "Softmax", "softmax", &[&output], axis);
+            output = self.node_to("probabilities", "Softmax", "softmax", &[&output], axis());
         }
         self.graph.output.push(value(&output, element::FLOAT, &[fc.out_features]));
+    }
+
+    /// Adds a node, by operator and name, whose output is converted to float32.
+    fn last(
+        &mut self,
+        output: &str,
+        (op, name): (&str, &str),
+        inputs: &[&str],
+        attributes: Vec<AttributeProto>,
+    ) -> String {
+        if self.element == element::FLOAT {
+            return self.node_to(output, op, name, inputs, attributes);
+        }
+        let half = self.node_to(&format!("{output}.half"), op, name, inputs, attributes);
+        let to = vec![int("to", i64::from(element::FLOAT))];
+        self.node_to(output, "Cast", &format!("{output}.cast"), &[&half], to)
     }
 }

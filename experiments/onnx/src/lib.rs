@@ -16,7 +16,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use checkpoint::{Provenance, Weights};
 use prost::Message;
-use spec::Model;
+use spec::{Model, Precision};
 
 use constants::Constant;
 use proto::{
@@ -33,17 +33,36 @@ pub struct Options {
     pub softmax: bool,
     /// Whether the input is decoded frames, uint8 RGB [N, T, H, W, 3], instead of the clip.
     pub preprocess: bool,
+    /// The format of weights and activations: f32, f16 or bf16. Input and output are float32 in any case.
+    pub precision: Precision,
 }
 
 impl Options {
     /// The options that every runtime supports: a clip in, logits out.
-    pub const PLAIN: Options = Options { opset: 17, softmax: false, preprocess: false };
+    pub const PLAIN: Options =
+        Options { opset: 17, softmax: false, preprocess: false, precision: Precision::F32 };
 }
 
 /// The opsets whose operators were checked to mean the same, each with the IR version that was released
 /// with it (`onnx.helper.VERSION_TABLE`).
 const VERSIONS: [(RangeInclusive<i64>, i64); 4] =
     [(17..=18, 8), (19..=20, 9), (21..=22, 10), (23..=23, 11)];
+
+/// The element type of a format, which must be one that every operator takes in this opset.
+fn element_of(precision: Precision, opset: i64) -> Result<i32> {
+    // Convolution and pooling take bfloat16 since opset 22.
+    const BF16_SINCE: i64 = 22;
+    match precision {
+        Precision::F32 => Ok(proto::element::FLOAT),
+        Precision::F16 => Ok(proto::element::FLOAT16),
+        Precision::Bf16 if opset >= BF16_SINCE => Ok(proto::element::BFLOAT16),
+        Precision::Bf16 => bail!(
+            "--precision bf16 needs --opset {BF16_SINCE} or later, because convolutions of opset {opset} take no \
+             bfloat16"
+        ),
+        other => bail!("--precision {other}: ONNX files are exported in f32, f16 or bf16"),
+    }
+}
 
 fn ir_version(opset: i64) -> Result<i64> {
     let found = VERSIONS.iter().find(|(opsets, _)| opsets.contains(&opset));
@@ -81,7 +100,8 @@ impl Plan {
     /// If the opset is not supported, or if the file would be larger than the format allows.
     pub fn new(model: &Model, options: Options) -> Result<Self> {
         let ir_version = ir_version(options.opset)?;
-        let (graph, constants) = graph::graph(model, options);
+        let element = element_of(options.precision, options.opset)?;
+        let (graph, constants) = graph::graph(model, options, element);
         let file = ModelProto {
             ir_version,
             producer_name: "harness".to_owned(),
@@ -94,6 +114,7 @@ impl Plan {
             metadata_props: vec![
                 entry("model", "SqueezeTime (arXiv 2405.08344)".to_owned()),
                 entry("config", serde_json::to_string(&model.config)?),
+                entry("precision", options.precision.to_string()),
             ],
             functions: vec![],
         };
@@ -202,6 +223,45 @@ mod tests {
         let (_, _, graph) = exported(small(18), options);
         assert_eq!(graph.input[0], value("frames", proto::element::UINT8, &[2, 40, 33, 3]));
         assert_eq!(graph.output[0], value("probabilities", proto::element::FLOAT, &[5]));
+    }
+
+    #[test]
+    fn half_formats_are_stored_and_input_and_output_stay_float32() {
+        for (precision, opset, stored) in [
+            (Precision::F16, 17, proto::element::FLOAT16),
+            (Precision::Bf16, 22, proto::element::BFLOAT16),
+        ] {
+            let (model, weights, graph) =
+                exported(small(18), Options { precision, opset, softmax: true, ..PLAIN });
+            assert_eq!(graph.input[0], value("input", proto::element::FLOAT, &[3, 2, 40, 33]));
+            assert_eq!(graph.output[0], value("probabilities", proto::element::FLOAT, &[5]));
+            let casts: Vec<&str> = graph
+                .node
+                .iter()
+                .filter(|node| node.op_type == "Cast")
+                .map(|node| node.name.as_str())
+                .collect();
+            assert_eq!(casts, ["input.cast", "logits.cast"]);
+            let name = &model.parameters()[0].name;
+            let tensor = graph.initializer.iter().find(|tensor| tensor.name == *name).unwrap();
+            assert_eq!(tensor.data_type, stored);
+            let values = &weights.get(name).unwrap().data;
+            assert_eq!(tensor.raw_data.len(), 2 * values.len());
+            let rounded = precision.round(spec::Tensor::f32([1], vec![values[3]])).at(0);
+            let bits = u16::from_le_bytes([tensor.raw_data[6], tensor.raw_data[7]]);
+            let read = match precision {
+                Precision::F16 => half::f16::from_bits(bits).to_f64(),
+                _ => half::bf16::from_bits(bits).to_f64(),
+            };
+            assert_eq!(read, rounded);
+        }
+        let model = Model::new(small(18)).unwrap();
+        let refused = |precision, opset| {
+            let options = Options { precision, opset, ..PLAIN };
+            Plan::new(&model, options).err().unwrap().to_string()
+        };
+        assert!(refused(Precision::Bf16, 17).contains("--opset 22"));
+        assert!(refused(Precision::Tf32, 17).contains("f32, f16 or bf16"));
     }
 
     #[test]

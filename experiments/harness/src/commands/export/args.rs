@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use checkpoint::Source;
 use clap::{Args, Subcommand};
+use spec::Precision;
 
 use crate::flags::ModelArgs;
 
@@ -32,6 +33,10 @@ pub struct OnnxArgs {
     /// Take decoded frames as input, uint8 RGB [batch, T, H, W, 3], and normalise them in the network.
     #[arg(long)]
     pub preprocess: bool,
+    /// The format of weights and activations: f32, f16, or bf16 (opset 22 or later). Input and output stay
+    /// float32.
+    #[arg(long, default_value = "f32")]
+    pub precision: Precision,
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,
@@ -40,6 +45,11 @@ pub struct OnnxArgs {
 impl OnnxArgs {
     /// The flags as options of the exporter.
     pub fn options(&self) -> onnx::Options {
-        onnx::Options { opset: self.opset, softmax: self.softmax, preprocess: self.preprocess }
+        onnx::Options {
+            opset: self.opset,
+            softmax: self.softmax,
+            preprocess: self.preprocess,
+            precision: self.precision,
+        }
     }
 }

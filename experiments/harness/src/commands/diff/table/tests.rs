@@ -122,6 +122,7 @@ fn record(layers: Vec<Layer>) -> DiffRecord {
         not_exercised: (0..12).map(mistake).collect(),
         edge: Some(edge),
         clips: None,
+        quantisation: None,
         preprocessing: vec![stage],
         heatmap: None,
         run,
