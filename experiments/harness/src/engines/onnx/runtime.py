@@ -51,6 +51,9 @@ class OpenVino:
     def run(self, path, names, arrays, _optimise):
         model = self.core.read_model(path)
         settings = {"INFERENCE_PRECISION_HINT": "f32"}
+        if self.device == "CPU":
+            # Otherwise a linear layer with int8 weights rounds its input to int8, too, which the file does not say.
+            settings["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
         if self.threads:
             settings["INFERENCE_NUM_THREADS"] = self.threads
         compiled = self.core.compile_model(model, self.device, settings)
@@ -102,7 +105,10 @@ def main():
         except Failure:
             raise
         except Exception as error:  # whatever the library raises is one sentence
-            raise Failure(f"{state['runtime'].called} cannot run it: {one_line(error)}") from None
+            said = one_line(error)
+            if "NOT_IMPLEMENTED" in said or "OpConversionFailure" in said:
+                said += "; if the file is in bfloat16, export it as float16 or float32, or try the other --runtime"
+            raise Failure(f"{state['runtime'].called} cannot run it: {said}") from None
         return {"types": [str(output.dtype) for output in outputs]}, list(outputs)
 
     serve(handle, channel, [__file__])
