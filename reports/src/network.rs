@@ -93,7 +93,7 @@ fn heading(layout: &Layout, stage: &[Block<'_>], top: usize) -> String {
     let blocks = count(stage.len(), "block");
     if layout.heading > 0 {
         return format!(
-            "<text x=\"0\" y=\"{y}\"><tspan class=\"stage\">{name}</tspan>\
+            "<text class=\"heading\" x=\"0\" y=\"{y}\"><tspan class=\"stage\">{name}</tspan>\
              <tspan class=\"shape\" dx=\"8\">{shape}</tspan></text>",
             y = top + layout.heading - 9,
         );
