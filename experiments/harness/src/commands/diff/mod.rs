@@ -1,8 +1,9 @@
 //! `harness diff`: compares a candidate with a reference, layer by layer, and writes a report.
 //!
-//! Reading order: `args`, `names` (of a dump's arrays), `plan` (model, weights and both sides), `run`, `findings` (verdict and
-//! culprit), `quantised` (what quantisers cost), `edge` (the second, small comparison), `clips` (several inputs),
-//! `repro` (the smallest reproduction), `remarks` (the sentences below the verdict), `answers` (what programs read).
+//! Reading order: `args`, `names` (of a dump's arrays), `plan` (model, weights and both sides), `run`,
+//! `findings` (verdict and culprit), `quantised` (what quantisers cost), `sources` (the hashes of the files),
+//! `edge` (the second, small comparison), `clips` (several inputs), `repro` (the smallest reproduction),
+//! `remarks` (the sentences below the verdict), `answers` (what programs read).
 
 mod answers;
 mod args;
@@ -15,6 +16,7 @@ mod quantised;
 mod remarks;
 mod repro;
 mod run;
+mod sources;
 mod table;
 mod viewers;
 
