@@ -64,8 +64,8 @@ fn endless_ffmpeg(h: &Harness, real: &str) -> String {
         "#!/bin/sh\n[ \"$1\" = -version ] && exec '{real}' \"$@\"\nsleep 1000 &\necho $$ $! >>'{pids}'\nwait\n"
     );
     // Written by another process: a file that this one has had open for writing may still be so in a fork.
-    let write = Command::new("sh").args(["-c", "printf %s \"$1\" >\"$2\"", "sh", &script, &path]);
-    assert!({ write }.status().unwrap().success());
+    let write = ["-c", "printf %s \"$1\" >\"$2\"", "sh", &script, &path];
+    assert!(Command::new("sh").args(write).status().unwrap().success());
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     path
 }
