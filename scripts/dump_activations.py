@@ -16,19 +16,41 @@ Needs only numpy and the framework.
 """
 
 import argparse
+import contextlib
 import importlib
 import importlib.util
 import json
 import math
 import pickle
 import sys
+import traceback
 from pathlib import Path
 
-import numpy as np
+try:
+    import numpy as np
+except ModuleNotFoundError:  # said by main; --help works without it
+    np = None
 
 
 class Failure(Exception):
     """An error whose message is one sentence: what went wrong and what to do next."""
+
+
+@contextlib.contextmanager
+def attempted(what, advice, but=Failure):
+    """Turns an exception of the user's program, but for some, into a Failure that names its cause and its place."""
+    try:
+        yield
+    except (Failure, but):
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        cause = f"{type(error).__name__}: {lines[0].split(' (http')[0]}".rstrip(" .:")
+        # The last line of the user's program, and not of the framework below it.
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+        own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+        place = f" at {Path(own[-1].filename).name}, line {own[-1].lineno}" if own else ""
+        raise Failure(f"{what} failed{place} ({cause}); {advice}.") from error
 
 
 class Recorder:
@@ -67,6 +89,7 @@ def torch_activations(module, clip):
     def hook(name):
         return lambda _module, _inputs, output: recorder.add(name, as_array(output))
 
+    refuse_training(module)
     recorder = Recorder()
     handles = [child.register_forward_hook(hook(name)) for name, child in module.named_modules() if name]
     first = next(module.parameters())
@@ -82,6 +105,23 @@ def torch_activations(module, clip):
             "let make_model return a module that gives the logits."
         )
     return recorder.finish(as_array(logits))
+
+
+def refuse_training(module):
+    """Fails if a normalisation would use the statistics of the clip instead of the running ones."""
+    import torch
+
+    norms = torch.nn.modules.batchnorm._BatchNorm
+    batch = [
+        name or "the model"
+        for name, child in module.named_modules()
+        if isinstance(child, norms) and (child.training or child.running_mean is None)
+    ]
+    if batch:
+        raise Failure(
+            f"the normalisation {batch[0]} is in training mode or has no running statistics, so it would use those of "
+            f"the clip ({len(batch)} such normalisations in all); call model.eval(), and do not override train()."
+        )
 
 
 def flax_activations(module, variables, clip):
@@ -100,6 +140,10 @@ def flax_activations(module, variables, clip):
             for output in calls:
                 recorder.add("/".join(path[:-1]), np.asarray(output) if hasattr(output, "shape") else None)
     return recorder.finish(np.asarray(logits))
+
+
+def is_nnx(made):
+    return any(kind.__module__.startswith("flax.nnx") for kind in type(made).__mro__)
 
 
 def save(path, activations, clip=None, compress=False):
@@ -286,27 +330,48 @@ def run_torch(args, made, clip):
     if args.checkpoint:
         load_torch_checkpoint(made, args.checkpoint)
     made = made.double() if args.precision == "f64" else made.float()
-    return torch_activations(made.eval(), clip)
+    with attempted("the model", layout_advice(args, clip)):
+        return torch_activations(made.eval(), clip)
+
+
+def layout_advice(args, clip):
+    other = {"ncthw": "nthwc", "nthwc": "ncthw"}[args.layout]
+    return (
+        f"it was given a clip {list(clip.shape)} in the layout {args.layout}: if it takes another one, use "
+        f"--layout {other}, and check --frames and --size"
+    )
 
 
 def run_flax(args, made, clip):
     if args.precision == "f64":
         raise Failure("--precision f64 is for torch only; Flax models decide their own precision.")
     module, variables = made if isinstance(made, tuple) else (made, None)
+    if is_nnx(module):
+        raise Failure(
+            "make_model returned a Flax NNX module, and this script observes linen modules only; compare it live, with "
+            "harness diff --candidate python:FILE.py:FUNCTION."
+        )
     if args.checkpoint:
         variables = load_flax_checkpoint(args.checkpoint)
     if variables is None:
         raise Failure(
             "the model has no variables; give --checkpoint, or let make_model return (module, variables)."
         )
-    from flax.errors import FlaxError
+    from flax.errors import FlaxError, ModifyScopeVariableError
 
     try:
-        return flax_activations(module, variables, clip)
+        with attempted("the model", layout_advice(args, clip), but=FlaxError):
+            return flax_activations(module, variables, clip)
+    except ModifyScopeVariableError as error:
+        raise Failure(
+            "the model changes its variables, as a BatchNorm in training mode does; make it with "
+            "use_running_average=True (often train=False)."
+        ) from error
     except FlaxError as error:
         cause = str(error).splitlines()[0].split(" (http")[0].rstrip(".")
         raise Failure(
-            f"the variables do not fit the model: {cause}; adapt the checkpoint or make_model."
+            f"the variables do not fit the model: {cause}; adapt the checkpoint or make_model, or, if the clip has "
+            f"another layout than {args.layout}, use --layout."
         ) from error
 
 
@@ -344,7 +409,9 @@ def parse_arguments(argv):
 
 def dump(args):
     clip = read_input(args)
-    made = load_factory(args.model)(**parse_kwargs(args.kwargs))
+    factory, kwargs = load_factory(args.model), parse_kwargs(args.kwargs)
+    with attempted(f"--model {args.model}", "correct the function, or its arguments in --kwargs"):
+        made = factory(**kwargs)
     given = clip if args.layout == "ncthw" else np.ascontiguousarray(clip.transpose(0, 2, 3, 4, 1))
     activations = (run_torch if args.framework == "torch" else run_flax)(args, made, given)
     try:
@@ -357,8 +424,14 @@ def dump(args):
 
 
 def main(argv=None):
+    args = parse_arguments(argv)
+    if np is None:
+        python = sys.executable or "this Python"
+        said = f"{python} has no numpy; install numpy there, or use the Python of your model."
+        print(f"dump_activations: {said}", file=sys.stderr)
+        return 2
     try:
-        dump(parse_arguments(argv))
+        dump(args)
     except Failure as failure:
         print(f"dump_activations: {failure}", file=sys.stderr)
         return 2

@@ -17,7 +17,10 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
+try:
+    import numpy as np
+except ModuleNotFoundError:  # said by main; --help works without it
+    np = None
 
 # Complete outputs of all modules of one case: 1.9 MB, which `samp/` and `stat/` summarise.
 DROPPED = ("act/",)
@@ -193,6 +196,9 @@ def main():
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parents[1] / "reference" / "goldens")
     parser.add_argument("--allow-changes", action="store_true")
     args = parser.parse_args()
+    if np is None:
+        print("make_goldens: this Python has no numpy; install numpy and run this again.", file=sys.stderr)
+        return 2
     try:
         make(args.folder, args.out, args.allow_changes)
     except (Failure, OSError, ValueError) as failure:

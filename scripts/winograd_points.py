@@ -7,7 +7,12 @@ algorithm (relative L2, and the largest error over the rms) and of the direct co
 impls/cpu/src/kernels/winograd.rs were chosen with this script.
 """
 
-import numpy as np
+import sys
+
+if "--help" in sys.argv or "-h" in sys.argv:
+    sys.exit(print(__doc__))
+
+import numpy as np  # noqa: E402 (the help needs none)
 
 CHANNELS, TILES, OUTPUTS = 32, 200, 8
 EPSILON = np.finfo(np.float32).eps

@@ -12,6 +12,13 @@ die() {
     exit 2
 }
 
+# With --help as its first argument, a script prints the comment at its head. Those that set `own_help` before they read
+# this file pass the flag on to a program that has a help of its own.
+if [[ ${1-} == --help || ${1-} == -h ]] && [[ -z ${own_help-} ]]; then
+    sed -n '2,${/^#/!q; s/^# \{0,1\}//; p}' "$0"
+    exit 0
+fi
+
 # A relative CARGO_TARGET_DIR is relative to the caller's directory, but cargo must run in the repository, because it
 # reads .cargo/config.toml (which sets LIBTORCH) from the current directory.
 if [[ -n ${CARGO_TARGET_DIR-} && $CARGO_TARGET_DIR != /* ]]; then

@@ -23,15 +23,17 @@ CRATES = {
     "record": {"files"},
     "reports": {"files", "record"},
     "video": {"files"},
-    "compare": MODEL | {"record"},
+    "compare": MODEL | {"files", "record"},
     # The exporter writes resized embeddings as constants, and the normalisation of frames.
     "onnx": MODEL | {"scalar", "video"},
 }
 
 # The modules of the harness, from the ground up. A module uses only those of floors below its own.
 FLOORS = [
-    {"disk", "flags", "outcome", "progress", "stop"},
-    {"engines", "input", "models", "preprocessing", "publish"},
+    {"announce"},
+    {"command_line", "disk", "flags", "latest", "progress", "stop"},
+    {"engines", "input", "models", "outcome", "outputs", "preprocessing"},
+    {"publish"},
     {"machine"},
     {"eval"},
     {"train"},
@@ -92,6 +94,12 @@ class Harness(unittest.TestCase):
             for other in used_modules(path) - {module}:
                 self.assertIn(other, floor, f"{path}: crate::{other}")
                 self.assertLess(floor[other], floor[module], f"{path}: crate::{other}")
+
+    def test_notes_are_silenced_by_quiet(self):
+        # Only errors, and what Ctrl-C is answered with, are printed without `announce!`.
+        for path in sorted(self.SOURCE.rglob("*.rs")):
+            if path.relative_to(self.SOURCE).as_posix() not in ("announce.rs", "outcome.rs", "stop.rs"):
+                self.assertNotIn("eprintln!", path.read_text(), f"{path}: use announce!")
 
     def test_no_command_uses_another(self):
         commands = self.SOURCE / "commands"

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shutil
 import subprocess
 import tempfile
 import unittest
@@ -35,6 +36,79 @@ class Syntax(unittest.TestCase):
         for path in [*scripts, *others, *(SCRIPTS / "cluster").glob("*.sh")]:
             with self.subTest(path=path.name):
                 self.assertEqual(run("bash", "-n", str(path)).stderr, "")
+
+
+class Help(unittest.TestCase):
+    """Every script says what it does and which flags it takes, before anything is set up."""
+
+    # Their program lists its flags; it may have to be built first.
+    OF_A_PROGRAM = {"harness", "bench"}
+
+    def scripts(self):
+        places = [*SCRIPTS.iterdir(), *(SCRIPTS / "ci").iterdir()]
+        files = (path for path in places if path.is_file() and path.name not in self.OF_A_PROGRAM)
+        return sorted(path for path in files if "bash" in first_line(path) or self.is_program(path))
+
+    def is_program(self, path):
+        return path.suffix == ".py" and "__main__" in path.read_text(encoding="utf-8")
+
+    def test_every_script_answers_help(self):
+        self.assertGreater(len(self.scripts()), 15)
+        for path in self.scripts():
+            with self.subTest(path=path.name):
+                program = ["python3"] if path.suffix == ".py" else ["bash"]
+                result = run(*program, str(path), "--help")
+                self.assertEqual((result.returncode, result.stderr), (0, ""))
+                self.assertIn(path.name, result.stdout)
+                self.assertFalse(any(line.startswith(("#", "set -")) for line in result.stdout.splitlines()))
+
+    def test_check_onnx_lists_its_flags(self):
+        said = run(str(SCRIPTS / "check_onnx"), "--help").stdout
+        for flag in ("--opset", "--weights", "--batch-size", "--depth", "--pos-dim", "--set"):
+            self.assertIn(flag, said)
+
+
+class WithoutCargo(unittest.TestCase):
+    """scripts/harness runs what was built before, as long as nothing has changed."""
+
+    TOOLS = ("bash", "dirname", "basename", "sed", "find", "env", "cat")
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = Path(folder.name) / "clone"
+        (self.root / "scripts" / "lib").mkdir(parents=True)
+        for name in ("harness", "setup", "lib/common.sh"):
+            shutil.copy(SCRIPTS / name, self.root / "scripts" / name)
+        for name in ("reference", "impls", "experiments", "reports", ".cargo", "target/release"):
+            (self.root / name).mkdir(parents=True)
+        (self.root / "Cargo.toml").write_text('rust-version = "1.95"\n')
+        (self.root / "Cargo.lock").write_text("")
+        self.tools = Path(folder.name) / "bin"
+        self.tools.mkdir()
+        for tool in self.TOOLS:
+            os.symlink(shutil.which(tool), self.tools / tool)
+        self.binary = self.root / "target" / "release" / "harness"
+        self.binary.write_text('#!/usr/bin/env bash\necho "ran $* in $PWD"\n')
+        self.binary.chmod(0o755)
+
+    def harness(self):
+        bash = shutil.which("bash")
+        return run(bash, str(self.root / "scripts" / "harness"), "info", PATH=str(self.tools), CARGO_TARGET_DIR="")
+
+    def test_what_was_built_is_run_in_the_current_folder(self):
+        result = self.harness()
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.assertEqual(result.stdout, f"ran info in {os.path.realpath(tempfile.gettempdir())}\n")
+
+    def test_a_newer_source_needs_cargo(self):
+        later = self.binary.stat().st_mtime + 10
+        source = self.root / "impls" / "lib.rs"
+        source.write_text("")
+        os.utime(source, (later, later))
+        result = self.harness()
+        self.assertEqual(result.returncode, 2)
+        self.assertIn("cargo was not found", result.stderr)
 
 
 class Refusals(unittest.TestCase):

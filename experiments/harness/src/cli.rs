@@ -1,9 +1,11 @@
 //! The command line: the commands by name.
 
+mod examples;
+
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
 #[cfg(feature = "cuda")]
@@ -12,18 +14,35 @@ use crate::commands::{
     ablate, bench, diff, dump, eval, export, info, report, selftest, train, weights,
 };
 use crate::outcome::Outcome;
+use crate::outputs::Outputs;
 use crate::publish;
 
 /// Compares implementations of SqueezeTime with each other, layer by layer.
 ///
 /// Exit codes: 0 passed; 1 diverged, or not everything was compared; 2 wrong usage or another error; 75
-/// stopped by a signal, so that the same command goes on from there (eval).
+/// stopped by a signal, so that the same command goes on from there (eval); 130 interrupted by Ctrl-C.
 #[derive(Debug, Parser)]
 #[command(name = "harness", version = env!("HARNESS_VERSION"), max_term_width = 100)]
 pub struct Cli {
     /// The command to run.
     #[command(subcommand)]
     pub command: Command,
+    /// Print no progress and no notes on stderr; errors and results stay.
+    #[arg(long, global = true)]
+    pub quiet: bool,
+}
+
+impl Cli {
+    /// Reads the command line; ends the program for `--help` and wrong flags.
+    pub fn read() -> Self {
+        let matches = Cli::described().get_matches();
+        Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The command line with examples.
+    fn described() -> clap::Command {
+        examples::add(Cli::command(), "")
+    }
 }
 
 /// The commands of `harness`.
@@ -75,8 +94,9 @@ pub enum Command {
 }
 
 impl Command {
-    /// Runs the command.
+    /// Runs the command, after it was tried whether its results can be written.
     pub fn run(&self) -> Result<Outcome> {
+        self.outputs().check()?;
         match self {
             Command::Diff(args) => diff::run(args),
             Command::Dump(args) => dump::run(args),
@@ -98,16 +118,40 @@ impl Command {
             }
             Command::Completions { shell } => {
                 let mut script = vec![];
-                clap_complete::generate(*shell, &mut Cli::command(), "harness", &mut script);
+                clap_complete::generate(*shell, &mut Cli::described(), "harness", &mut script);
                 publish::print(String::from_utf8_lossy(&script).trim_end());
                 Ok(Outcome::Passed)
             }
             Command::Man { out } => {
                 let failed = || format!("{}: cannot be written", out.display());
                 std::fs::create_dir_all(out).with_context(failed)?;
-                clap_mangen::generate_to(Cli::command(), out).with_context(failed)?;
+                clap_mangen::generate_to(Cli::described(), out).with_context(failed)?;
                 Ok(Outcome::Passed)
             }
+        }
+    }
+    /// The places that the command will write to.
+    fn outputs(&self) -> Outputs {
+        match self {
+            Command::Diff(args) => args.outputs(),
+            Command::Dump(args) => Outputs::default().file("--out", Some(&args.out)),
+            Command::Selftest(args) => Outputs::default().report(&args.out),
+            Command::Eval(args) => Outputs::default().report_in(&args.report, args.out.as_ref()),
+            Command::Ablate(args) => Outputs::default().report_in(&args.report, args.out.as_ref()),
+            Command::Train(args) => Outputs::default().report_in(&args.report, args.out.as_ref()),
+            Command::Weights(command) => Outputs::default().file("--out", command.out()),
+            Command::Bench(args) => args.outputs(),
+            #[cfg(feature = "cuda")]
+            Command::GpuCheck(args) => Outputs::default().run(args.out.as_ref()),
+            Command::Export(export::ExportCommand::Onnx(args)) => {
+                Outputs::default().file("--out", Some(&args.out))
+            }
+            Command::Report(args) => args.outputs(),
+            Command::Man { out } => Outputs::default().folder("--out", Some(out)),
+            Command::Info(_)
+            | Command::BenchWorker(_)
+            | Command::Schema
+            | Command::Completions { .. } => Outputs::default(),
         }
     }
 }

@@ -74,14 +74,14 @@ pub fn views(source: &InputSource, model: &Model) -> Result<Option<Views>> {
     let views = video::views::load_whole(&find_ffmpeg()?, path, &protocol, Limits::default())?;
     let shown = files::printable(&path.display().to_string());
     if let Some(warning) = &views.warning {
-        eprintln!("{shown}: decoded, but ffmpeg warns: {warning}");
+        announce!("{shown}: decoded, but ffmpeg warns: {warning}");
     }
     if let Some(promised) = views.promised {
         let came = views.came;
-        eprintln!("{shown}: damaged: the file promises {promised} frames, and {came} came");
+        announce!("{shown}: damaged: the file promises {promised} frames, and {came} came");
     }
     if let Some(remark) = &views.remark {
-        eprintln!("{shown}: decord takes other frames of this file, since {}", remark.why);
+        announce!("{shown}: decord takes other frames of this file, since {}", remark.why);
     }
     Ok(Some(views))
 }
@@ -91,7 +91,7 @@ pub fn find_ffmpeg() -> Result<Ffmpeg> {
     static TOLD: Once = Once::new();
     let ffmpeg = Ffmpeg::find()?;
     if let Some(why) = &ffmpeg.passed_over {
-        TOLD.call_once(|| eprintln!("{why}"));
+        TOLD.call_once(|| announce!("{why}"));
     }
     Ok(ffmpeg)
 }

@@ -8,6 +8,9 @@ use std::time::Instant;
 use record::{Git, Machine, Model as ModelRecord, Run};
 use spec::Config;
 
+use crate::command_line::CommandLine;
+use crate::latest::RUNS;
+
 /// The start of a run.
 pub struct Started {
     clock: Instant,
@@ -31,14 +34,14 @@ impl Started {
         let stamp: String = self.at.chars().filter(|c| c.is_ascii_digit() || *c == 'T').collect();
         let base = format!("{}-{command}", stamp.replace('T', "-"));
         let candidates = std::iter::once(base.clone()).chain((2..).map(|n| format!("{base}-{n}")));
-        let mut paths = candidates.map(|name| PathBuf::from("runs").join(name));
-        paths.find(|path| !path.exists()).unwrap_or_else(|| PathBuf::from("runs").join(base))
+        let mut paths = candidates.map(|name| PathBuf::from(RUNS).join(name));
+        paths.find(|path| !path.exists()).unwrap_or_else(|| PathBuf::from(RUNS).join(base))
     }
 
     /// The record's entry about the run; call it at the end of the run.
     pub fn finish(&self, config: &Config, sides: Sides) -> Run {
         Run {
-            command: std::env::args().enumerate().map(word).collect(),
+            command: CommandLine::this().into_words(),
             git: git(),
             machine: machine(),
             versions: crate::engines::versions(),
@@ -71,11 +74,6 @@ pub struct Sides {
     pub seeds: BTreeMap<String, u64>,
     /// Number of clips in the batch.
     pub batch: usize,
-}
-
-/// An argument of the command line; the program's own name goes without its folder.
-fn word((at, argument): (usize, String)) -> String {
-    if at == 0 { "harness".to_owned() } else { argument }
 }
 
 /// The record's entry about the model.

@@ -2,16 +2,22 @@
 //! arguments (`args`), its work (`run`) and its table (`table`). The flags that they share are in
 //! `flags`, and what they share is in the other modules here, which know no command.
 
+#[macro_use]
+mod announce;
+
 mod cli;
+mod command_line;
 mod commands;
 mod disk;
 mod engines;
 mod eval;
 mod flags;
 mod input;
+mod latest;
 mod machine;
 mod models;
 mod outcome;
+mod outputs;
 mod preprocessing;
 mod progress;
 mod publish;
@@ -21,8 +27,11 @@ mod train;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    outcome::exit_code(cli::Cli::parse().command.run())
+    let cli = cli::Cli::read();
+    if cli.quiet {
+        announce::silence();
+    }
+    stop::listen();
+    outcome::exit_code(cli.command.run())
 }

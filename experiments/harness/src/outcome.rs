@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use video::VideoError;
 
+use crate::stop;
+
 /// `EX_TEMPFAIL` of sysexits.h: the same command succeeds later.
 const STOPPED: u8 = 75;
 
@@ -15,7 +17,8 @@ pub enum Outcome {
     Passed,
     /// Exit code 1: a divergence, a regression, or not everything was compared.
     Failed,
-    /// Exit code 75: a signal stopped the run, and the same command goes on from there.
+    /// A signal stopped the run. Exit code 130 if it was Ctrl-C; otherwise 75, for schedulers: the same
+    /// command goes on from there.
     Stopped,
 }
 
@@ -26,20 +29,23 @@ impl Outcome {
     }
 }
 
-/// Turns the result of a command into the exit code of the program: 0, 1, 75, or 2 for an error, which is
-/// printed on stderr.
+/// Turns the result of a command into the exit code of the program: 0, 1, 75 or 130, or 2 for an error, which
+/// is printed on stderr.
 pub fn exit_code(result: Result<Outcome>) -> ExitCode {
+    stop::give_way();
     match result {
         Ok(Outcome::Passed) => ExitCode::SUCCESS,
         Ok(Outcome::Failed) => ExitCode::from(1),
-        Ok(Outcome::Stopped) => ExitCode::from(STOPPED),
-        Err(error) if matches!(error.downcast_ref(), Some(VideoError::Stopped)) => {
-            eprintln!("harness: stopped by a signal; run the same command again to go on");
-            ExitCode::from(STOPPED)
-        }
+        Ok(Outcome::Stopped) => stopped(),
+        Err(error) if matches!(error.downcast_ref(), Some(VideoError::Stopped)) => stopped(),
         Err(error) => {
             eprintln!("harness: {}", files::printable(&format!("{error:#}")));
             ExitCode::from(2)
         }
     }
+}
+
+fn stopped() -> ExitCode {
+    eprintln!("harness: {}", files::printable(&stop::in_words()));
+    ExitCode::from(if stop::interrupted() { stop::INTERRUPTED } else { STOPPED })
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use record::Record;
 
 use crate::flags::OutputArgs;
+use crate::latest;
 
 /// Writes the record, the report and its table as Parquet, to the paths of `out` or else into the run's
 /// folder, and prints the paths on stderr.
@@ -23,18 +24,26 @@ pub fn publish(record: &Record, folder: &Path, out: &OutputArgs) -> Result<()> {
         true => print(record::to_json(record)?.trim_end()),
         false => {
             record::write_record(record, &json)?;
-            eprintln!("record {}", json.display());
+            announce!("record {}", json.display());
         }
     }
     reports::write_report(record, &html_path, parquet.as_deref())?;
-    eprintln!("report {}", html_path.display());
+    announce!("report {}", html_path.display());
+    latest::point(folder);
     Ok(())
 }
 
-/// Prints a result on stdout, or on stderr if the record has stdout for itself.
+/// Publishes a record and prints the result `text`, which is shown also if the record cannot be written.
+pub fn answer(record: &Record, text: &str, folder: &Path, out: &OutputArgs) -> Result<()> {
+    let published = publish(record, folder, out);
+    print_result(text, out);
+    published
+}
+
+/// Prints a result on stdout, or, as a note, on stderr if the record has stdout for itself.
 pub fn print_result(text: &str, out: &OutputArgs) {
     match out.record_on_stdout() {
-        true => eprintln!("{text}"),
+        true => announce!("{text}"),
         false => print(text),
     }
 }

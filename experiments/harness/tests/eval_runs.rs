@@ -60,7 +60,15 @@ fn signals_stop_the_run_after_the_video_at_hand() {
             run.wait_for(2);
             run.signal(signal);
             let (code, stdout, stderr) = run.end();
-            assert_eq!(code, 75, "{signal}: {stdout}{stderr}");
+            // Slurm uses 75; Ctrl-C is for people.
+            let wanted = if signal == "INT" { 130 } else { 75 };
+            assert_eq!(code, wanted, "{signal}: {stdout}{stderr}");
+            let why = match signal {
+                "INT" => "harness: interrupted; ".to_owned(),
+                other => format!("harness: stopped by SIG{other}; "),
+            };
+            let last = stderr.lines().last().unwrap();
+            assert!(last.starts_with(&why) && last.contains("goes on: harness eval"), "{stderr}");
             assert!(stdout.contains("run the same command again"), "{stdout}");
             let record = json_of(&format!("{}/record.json", eval.harness.path(&name)));
             assert_eq!(record["manifest"]["interrupted"], true);
@@ -81,6 +89,7 @@ fn the_second_interrupt_ends_the_run_at_once() {
     run.signal("INT");
     let (code, _, stderr) = run.end();
     assert_eq!(code, 130, "{stderr}");
+    assert!(stderr.contains("harness: interrupted; the finished videos are kept"), "{stderr}");
     eval.ends_undisturbed("twice");
 }
 
@@ -185,7 +194,8 @@ fn an_interrupt_while_mini_is_made_is_one_sentence() {
     assert!(Command::new("kill").args(["-s", "INT", "--", &group]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(75), "{stderr}");
-    assert!(stderr.contains("run the same command again"), "{stderr}");
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    let last = stderr.lines().last().unwrap();
+    assert!(last.starts_with("harness: interrupted; no video was evaluated"), "{stderr}");
     assert!(!stderr.contains("ffmpeg"), "{stderr}");
 }

@@ -38,6 +38,10 @@ fn a_killed_training_goes_on_to_the_same_bits() {
     child.wait().unwrap();
     let run = harness.run(&[&fixed[..], &["--out", &killed, "--resume"]].concat());
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    let on_stdout = ["--out", &killed, "--resume", "--json", "-", "--quiet"];
+    let alone = harness.run(&[&fixed[..], &on_stdout].concat()).code(0);
+    let record: serde_json::Value = serde_json::from_str(&alone.stdout).unwrap();
+    assert_eq!((record["kind"].as_str(), alone.stderr.as_str()), (Some("train"), ""));
     assert!(!run.stderr.contains("epoch   1 of"), "it started from the beginning: {}", run.stderr);
     let model = |folder: &str| fs::read(Path::new(folder).join("model.safetensors")).unwrap();
     assert!(model(&whole) == model(&killed), "the resumed weights differ");

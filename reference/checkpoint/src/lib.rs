@@ -21,6 +21,7 @@ mod dtype;
 mod error;
 mod file;
 mod format;
+mod infer;
 mod inspect;
 mod param;
 mod pickle;
@@ -39,6 +40,7 @@ use spec::ParamSpec;
 
 pub use self::error::WeightsError;
 pub use self::format::Format;
+pub use self::infer::{Inferred, infer};
 pub use self::inspect::{Inspection, TensorInfo, Verdict, inspect, inspect_bytes, inspect_set};
 pub use self::names::Naming;
 pub use self::param::Param;

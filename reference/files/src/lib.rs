@@ -1,5 +1,8 @@
 //! Files that are written whole or not at all, their hashes, and their names on a terminal.
 
+mod place;
+mod unfinished;
+
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
@@ -8,8 +11,12 @@ use sha2::{Digest, Sha256};
 
 pub use tempfile::NamedTempFile;
 
+pub use self::place::{check_file, check_folder};
+pub use self::unfinished::{Folder, Unfinished, remove_unfinished};
+
 /// Writes a file under another name in the same folder, and renames it when it is complete: a reader
-/// sees the old file or the new one, never half of one. When `fill` fails, nothing is left behind.
+/// sees the old file or the new one, never half of one. When `fill` fails, nothing is left behind. A device
+/// such as `/dev/null` or a pipe is not replaced: the complete content is copied into it.
 ///
 /// # Errors
 /// Those of the file system, and `InvalidInput` for a path without a file name.
@@ -24,13 +31,23 @@ pub fn write_with<E: From<io::Error>>(
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let mut builder = tempfile::Builder::new();
+    let special = place::is_special(path);
+    let temporary = std::env::temp_dir();
+    let folder = if special { temporary.as_path() } else { folder };
     let prefix = format!(".{}.", name.to_string_lossy());
-    builder.prefix(&prefix).suffix(".part");
-    #[cfg(unix)]
-    builder.permissions(readable());
-    let mut file = builder.tempfile_in(folder)?;
+    let make = || {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&prefix).suffix(".part");
+        #[cfg(unix)]
+        builder.permissions(readable());
+        builder.tempfile_in(folder)
+    };
+    let (mut file, _unfinished) = Unfinished::make(make, |made| made.path().to_owned())?;
     fill(&mut file)?;
+    if special {
+        io::copy(&mut file.reopen()?, &mut fs::File::options().write(true).open(path)?)?;
+        return Ok(());
+    }
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
@@ -100,6 +117,13 @@ mod tests {
         fs::write(&plain, b"x").unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode(&whole), mode(&plain));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_device_is_written_to_and_stays_a_device() {
+        write(Path::new("/dev/null"), b"x").unwrap();
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
     }
 
     #[test]

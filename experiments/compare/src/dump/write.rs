@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
+use files::Unfinished;
 use ndarray::{ArrayD, IxDyn};
 use ndarray_npy::{NpzWriter, WritableElement};
 use spec::{Data, Model, ModuleId, Tensor};
@@ -49,6 +50,7 @@ pub struct Writer {
     naming: Naming,
     partial: PathBuf,
     target: PathBuf,
+    _unfinished: Unfinished,
 }
 
 impl Writer {
@@ -64,10 +66,11 @@ impl Writer {
         let mut partial = target.as_os_str().to_owned();
         partial.push(".part");
         let partial = PathBuf::from(partial);
-        let file = File::create(&partial)
-            .with_context(|| format!("{}: cannot be written", target.display()))?;
+        let made = Unfinished::make(|| File::create(&partial), |_| partial.clone());
+        let (file, _unfinished) =
+            made.with_context(|| format!("{}: cannot be written", target.display()))?;
         let npz = NpzWriter::new_compressed(BufWriter::new(file));
-        Ok(Writer { npz, naming, partial, target: target.to_owned() })
+        Ok(Writer { npz, naming, partial, target: target.to_owned(), _unfinished })
     }
 
     /// Adds the output of a module. Does nothing if the naming has no name for the module.

@@ -57,7 +57,7 @@ impl NamedEngine {
                     at = some.end;
                 }
                 Err(EngineError::OutOfMemory { fits, .. }) if (1..some.len()).contains(&fits) => {
-                    eprintln!(
+                    announce!(
                         "{}: continuing with {fits} views at a time, since more do not fit in memory",
                         self.name
                     );

@@ -97,7 +97,7 @@ impl Videos {
 
     fn report_missing(&self, allowed: bool) -> Result<()> {
         let (here, gone) = (self.wanted.len(), self.missing.len());
-        eprintln!(
+        announce!(
             "{}: {here} of {} videos are in {}",
             files::printable(&self.list),
             here + gone,
@@ -119,7 +119,7 @@ impl Videos {
                 if gone > 3 { ", …" } else { "" },
             );
         }
-        eprintln!("{gone} are missing: {first}{}", if gone > 3 { ", …" } else { "" });
+        announce!("{gone} are missing: {first}{}", if gone > 3 { ", …" } else { "" });
         Ok(())
     }
 }
@@ -158,9 +158,7 @@ fn embedded(ffmpeg: &Ffmpeg, args: &VideoArgs) -> Result<Listed> {
 pub fn provide(ffmpeg: &Ffmpeg, folder: &Path, part: Part, most: usize) -> Result<Vec<Entry>> {
     let bar = progress::bar(&format!("encoding {}", part.name()), part.videos() as u64);
     let most = if most == 0 { part.videos() } else { most };
-    let lines = progress::Lines::new("made");
     let made = |done, of| {
-        lines.at(done, of);
         bar.set_length(of as u64);
         bar.set_position(done as u64);
     };
@@ -190,7 +188,7 @@ fn listed(dataset: Dataset, args: &VideoArgs, classes: usize) -> Result<Listed> 
     };
     let List { entries, remarks } = list::read(&list, &folder, classes)?;
     for remark in remarks {
-        eprintln!("{}: {remark}", files::printable(&list.display().to_string()));
+        announce!("{}: {remark}", files::printable(&list.display().to_string()));
     }
     Ok((list.display().to_string(), folder, entries))
 }

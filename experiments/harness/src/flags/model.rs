@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use checkpoint::Inferred;
 use clap::Args;
 use spec::config::FrameSize;
 use spec::{Config, ConfigError};
@@ -54,6 +55,32 @@ impl ModelArgs {
         self.over(Config::default())
     }
 
+    /// These flags completed by what a checkpoint says, and in words what was taken from it. A flag that was
+    /// given stays, and what `base` has anyway is not worth a word.
+    pub fn completed(&self, found: &Inferred, base: &Config) -> (Self, Vec<String>) {
+        let (mut full, mut taken) = (self.clone(), vec![]);
+        let mut frames = self.frames.unwrap_or_default();
+        let pos_dim = found.pos_dim.map(PosDim);
+        take(&mut full.depth, found.depth, base.depth, &mut taken, |n| format!("depth {n}"));
+        take(&mut full.width, found.width, base.width, &mut taken, |n| format!("width {n}"));
+        take(&mut frames.number, found.frames, base.frames, &mut taken, |n| format!("{n} frames"));
+        take(&mut full.classes, found.classes, base.classes, &mut taken, |n| {
+            format!("{n} classes")
+        });
+        take(&mut full.pos_dim, pos_dim, PosDim(base.pos_dim), &mut taken, |n| {
+            format!("pos_dim {n}")
+        });
+        full.frames = (frames != FramesFlag::default()).then_some(frames);
+        (full, taken)
+    }
+
+    /// Whether nothing is left to be inferred.
+    pub fn are_complete(&self) -> bool {
+        let frames = self.frames.is_some_and(|flag| flag.number.is_some());
+        let others = self.depth.is_some() && self.width.is_some() && self.classes.is_some();
+        frames && others && self.pos_dim.is_some()
+    }
+
     /// Which frames a video is taken to have.
     pub fn counting(&self) -> Counting {
         self.frames.and_then(|flag| flag.counting).unwrap_or(Counting::Decord)
@@ -75,6 +102,20 @@ impl ModelArgs {
             semantics,
         };
         config.validate().map(|()| config)
+    }
+}
+
+/// Sets a flag that was not given to a value that was found, unless it is the default.
+fn take<T: Copy + PartialEq>(
+    flag: &mut Option<T>,
+    found: Option<T>,
+    default: T,
+    taken: &mut Vec<String>,
+    in_words: impl Fn(T) -> String,
+) {
+    if let (None, Some(value)) = (&flag, found.filter(|value| *value != default)) {
+        taken.push(in_words(value));
+        *flag = Some(value);
     }
 }
 

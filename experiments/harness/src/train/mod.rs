@@ -115,6 +115,9 @@ impl Videos {
             let bar = progress::bar(&format!("decoding {}", part.name()), entries.len() as u64);
             let protocol = Dataset::Mini.protocol(Mode::Val);
             let clips = entries.par_iter().map(|entry| {
+                if stop::asked() {
+                    return Err(video::VideoError::Stopped);
+                }
                 let path = folder.join(&entry.path);
                 let views = views::load(ffmpeg, &path, &protocol, Limits::default())?;
                 bar.inc(1);
@@ -180,7 +183,7 @@ pub fn train(
         if !point.loss.is_finite() {
             bail!("the loss is {} in epoch {}; try a smaller --rate", point.loss, point.epoch);
         }
-        eprintln!(
+        announce!(
             "epoch {:3} of {}: loss {:.3}, train {:.1} %, val {:.1} %, {:.1} s",
             point.epoch,
             settings.epochs,

@@ -6,6 +6,7 @@ mod damage;
 mod fixtures;
 mod formats;
 mod hostile;
+mod infer;
 mod mistakes;
 mod mutations;
 mod people;

@@ -10,6 +10,7 @@ use checkpoint::Weights;
 use record::Record;
 use record::{AblateRecord, Ablation, Paired, Rate, Variant};
 use spec::{Config, Model, Precision, relative_l2};
+use video::VideoError;
 use video::dataset::Dataset;
 
 use super::args::AblateArgs;
@@ -23,7 +24,7 @@ use crate::flags::{EngineName, InputSource};
 use crate::machine::{Sides, Started};
 use crate::outcome::Outcome;
 use crate::publish;
-use crate::{input, stop};
+use crate::{input, models, stop};
 use compare::{Comparison, Side};
 
 /// The name of the variant with all parts, which the others are compared with.
@@ -35,11 +36,12 @@ const PARTS: [&str; 5] =
 /// Evaluates every variant on the same videos.
 pub fn run(args: &AblateArgs) -> Result<Outcome> {
     let started = Started::now();
-    stop::listen();
+    stop::gently("no variant is complete, and the same command starts again");
     let device = engines::open_device(&args.on)?;
-    let mut model_args = args.model.clone();
-    let asked = std::mem::take(&mut model_args.set);
-    let base = model_args.over(config_of(args.dataset, args.videos.protocol))?;
+    let base = config_of(args.dataset, args.videos.protocol);
+    let mut flags = models::completed_for_data(&args.model, args.weights.as_ref(), &base);
+    let asked = std::mem::take(&mut flags.set);
+    let base = flags.over(base)?;
     let variants = variants(&base, &asked)?;
     let videos = Videos::open(args.dataset, &args.videos, &base, args.model.counting(), None)?;
     if videos.wanted.iter().any(|&place| videos.entries[place].label.is_none()) {
@@ -76,8 +78,7 @@ pub fn run(args: &AblateArgs) -> Result<Outcome> {
         run: started.finish(&base, sides),
     };
     let text = table(&record);
-    publish::publish(&Record::Ablate(Box::new(record)), &folder, &args.report)?;
-    publish::print_result(&text, &args.report);
+    publish::answer(&Record::Ablate(Box::new(record)), &text, &folder, &args.report)?;
     Ok(Outcome::Passed)
 }
 
@@ -155,6 +156,7 @@ impl Study<'_> {
 
     #[cfg(feature = "libtorch")]
     fn retrained(&self, seeds: u64, folder: &Path) -> Result<Vec<Variant>> {
+        use crate::command_line::CommandLine;
         use crate::flags::MINI_FOLDER;
         use crate::train;
         if self.args.dataset != Dataset::Mini {
@@ -162,6 +164,8 @@ impl Study<'_> {
         }
         let data = self.args.videos.data.clone().unwrap_or_else(|| MINI_FOLDER.into());
         let clips = train::Videos::load(&self.videos.ffmpeg, &data, self.args.train_videos)?;
+        let again = CommandLine::this().with("--out", &folder.display().to_string()).in_words();
+        stop::gently(format!("the finished epochs are kept, and this goes on: {again}"));
         let mut rows: Vec<Variant> = Vec::new();
         let mut base: Vec<Answers> = Vec::new();
         for (name, config) in self.variants {
@@ -176,14 +180,11 @@ impl Study<'_> {
                     seed,
                     videos: self.args.train_videos,
                 };
-                eprintln!("training {name}, seed {seed}");
+                announce!("training {name}, seed {seed}");
                 let place = folder.join(format!("{name}-{seed}").replace([' ', '='], "_"));
                 let trained = train::train(&settings, &clips, self.device, &place, true)?;
                 if !trained.finished {
-                    bail!(
-                        "stopped; the same command with --out {} continues from here",
-                        folder.display()
-                    );
+                    return Err(VideoError::Stopped.into());
                 }
                 networks.push((config.clone(), trained.weights));
             }
@@ -212,13 +213,13 @@ impl Study<'_> {
         let Ran { whole, .. } =
             pipeline::run(videos, &videos.wanted, &mut engines, batch, classes, &mut |one| {
                 match &one.video.error {
-                    Some(why) => eprintln!("{}: {why}", files::printable(&one.video.path)),
+                    Some(why) => announce!("{}: {why}", files::printable(&one.video.path)),
                     None => seen.push((one.video, one.logits)),
                 }
                 Ok(())
             })?;
         if !whole {
-            bail!("stopped before the end; nothing was written");
+            return Err(VideoError::Stopped.into());
         }
         if seen.is_empty() {
             bail!("none of the videos could be decoded; check --data");

@@ -7,7 +7,9 @@ use checkpoint::Source;
 use clap::{Args, ValueEnum};
 use spec::Precision;
 
+use super::baseline;
 use crate::flags::{DeviceName, EngineName, ModelArgs, OutputArgs, positive};
+use crate::outputs::Outputs;
 
 /// A contestant by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -92,8 +94,8 @@ impl fmt::Display for ContestantName {
 #[derive(Debug, Clone, Args)]
 #[command(
     after_help = "Ctrl-C ends the bench after the current turn: the settings measured so far are \
-    kept in the record and the report, and the exit code is 1. A second Ctrl-C ends the bench at \
-    once: the record of those settings stays, and the exit code is 130."
+    kept in the record and the report. A second Ctrl-C ends the bench at once: the record of those \
+    settings stays. The exit code is 130."
 )]
 pub struct BenchArgs {
     /// Contestants: cpu, scalar, torch, torch-compile, onnxruntime and openvino; on a GPU cuda, torch,
@@ -159,6 +161,14 @@ pub struct BenchArgs {
 }
 
 impl BenchArgs {
+    /// The places that the command will write to.
+    pub fn outputs(&self) -> Outputs {
+        let baselines = self.save_baseline.as_ref().map(|_| baseline::FOLDER.into());
+        Outputs::default()
+            .report_in(&self.report, self.out.as_ref())
+            .folder("--save-baseline", baselines.as_ref())
+    }
+
     /// These arguments with the default contestants for the device, if none were named.
     pub fn fill(&self) -> Self {
         let mut args = self.clone();

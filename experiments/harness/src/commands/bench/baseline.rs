@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::stats;
 
+/// The folder of the baselines.
+pub const FOLDER: &str = "runs/baselines";
 /// A contestant that is slower by at most this factor is not a regression.
 const MIN_SLOWDOWN: f64 = 1.03;
 /// Significance level: a smaller p-value makes a slowdown a regression.
@@ -33,7 +35,7 @@ fn path(name: &str) -> Result<PathBuf> {
     if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
         bail!("`{name}` is not a valid name for a baseline; use letters, digits, ., - and _");
     }
-    Ok(PathBuf::from("runs/baselines").join(format!("{name}.json")))
+    Ok(PathBuf::from(FOLDER).join(format!("{name}.json")))
 }
 
 /// The model with a batch of one clip, because each setting has its own batch.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use checkpoint::{OutFormat, formula};
 use record::Record;
 use record::{BenchRecord, Setting, Verdict};
-use spec::{Ignore, Precision, Tensor};
+use spec::{Config, Ignore, Precision, Tensor};
 
 use super::args::BenchArgs;
 use super::baseline::{self, Compared, Kept};
@@ -24,17 +24,19 @@ use crate::stop;
 /// Runs `harness bench`.
 pub fn run(args: &BenchArgs) -> Result<Outcome> {
     let started = Started::now();
-    let args = &args.fill();
-    refuse(args)?;
+    let mut args = args.fill();
+    refuse(&args)?;
+    args.model = models::completed(&args.model, &args.weights, &Config::default());
+    let args = &args;
     let config = args.model.config()?;
     let open = |name: &String| {
         let weights = args.weights.to_string();
         Kept::open(name, &machine::machine(), &machine::model(&config, 1), &weights)
     };
     let kept = args.baseline.as_ref().map(open).transpose()?;
-    stop::listen();
+    stop::gently("no setting was measured, and the same command starts again");
     let folder = args.out.clone().unwrap_or_else(|| started.folder("bench"));
-    let temporary = tempfile::tempdir().context("a temporary folder cannot be created")?;
+    let temporary = files::Folder::new().context("a temporary folder cannot be created")?;
     let bench = Bench::new(args, temporary.path())?;
     let cases = bench.cases();
     let record = |settings: &[Setting], regressions: Vec<String>| BenchRecord {
@@ -56,11 +58,14 @@ pub fn run(args: &BenchArgs) -> Result<Outcome> {
         // Finished settings are written at once, so that a crash does not lose them.
         let so_far = Record::Bench(Box::new(record(&settings, vec![])));
         record::write_record(&so_far, &folder.join("record.json"))?;
+        stop::gently(format!(
+            "{} of {} settings are kept in {}, and the same command measures all of them again",
+            settings.len(),
+            cases.len(),
+            folder.display()
+        ));
     }
     let whole = settings.len() == cases.len();
-    if !whole {
-        eprintln!("interrupted: {} of {} settings are kept", settings.len(), cases.len());
-    }
     // A bench that was interrupted cannot be compared with a baseline, and cannot become one.
     let compared = kept.filter(|_| whole).map(|kept| kept.compare(&settings));
     let record = record(&settings, regressions(compared, args)?);
@@ -69,7 +74,7 @@ pub fn run(args: &BenchArgs) -> Result<Outcome> {
     }
     let passed = record.verdict == Verdict::Pass;
     publish::publish(&Record::Bench(Box::new(record)), &folder, &args.report)?;
-    Ok(if passed { Outcome::Passed } else { Outcome::Failed })
+    Ok(if stop::interrupted() && !whole { Outcome::Stopped } else { Outcome::of(passed) })
 }
 
 /// Fails for arguments with which no bench can run.

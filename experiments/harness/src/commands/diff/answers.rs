@@ -4,11 +4,12 @@ use record::{ArrayState, DiffRecord, LayerVerdict, Verdict};
 
 use super::args::DiffArgs;
 use super::plan::Plan;
+use crate::command_line::CommandLine;
 
 /// Fills in `explanation` and `next`.
 pub(super) fn complete(diff: &mut DiffRecord, plan: &Plan, args: &DiffArgs) {
     diff.explanation = explanation(diff);
-    let command = CommandLine(diff.run.command.clone());
+    let command = CommandLine::new(diff.run.command.clone());
     diff.next = next(diff, plan, args, command).map(|command| command.in_words());
 }
 
@@ -78,7 +79,7 @@ fn after_divergence(
     match (&args.answers.repro, layer) {
         (Some(folder), Some(_)) => {
             let check = folder.join("check.py").display().to_string();
-            CommandLine(vec!["python3".to_owned(), check])
+            CommandLine::new(vec!["python3".to_owned(), check])
         }
         (None, Some(_)) => command.with("--repro", "repro"),
         _ if only_edge => {
@@ -127,70 +128,5 @@ fn after_pass(
             Some(command.without("--input").with("--clips", "8"))
         }
         None => None,
-    }
-}
-
-/// The words of a command.
-struct CommandLine(Vec<String>);
-
-impl CommandLine {
-    /// The command without a flag and its value.
-    fn without(self, flag: &str) -> Self {
-        let mut words = vec![];
-        let mut rest = self.0.into_iter().peekable();
-        while let Some(word) = rest.next() {
-            if word == flag {
-                rest.next_if(|value| !value.starts_with("--"));
-            } else if !word.starts_with(&format!("{flag}=")) {
-                words.push(word);
-            }
-        }
-        CommandLine(words)
-    }
-
-    /// The command with this value of a flag.
-    fn with(self, flag: &str, value: &str) -> Self {
-        let mut command = self.without(flag);
-        command.0.extend([flag.to_owned(), value.to_owned()]);
-        command
-    }
-
-    /// The command for a shell.
-    fn in_words(&self) -> String {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-        let quoted = self.0.iter().map(|word| match !word.is_empty() && word.chars().all(plain) {
-            true => word.clone(),
-            false => format!("'{}'", word.replace('\'', "'\\''")),
-        });
-        quoted.collect::<Vec<_>>().join(" ")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn line(text: &str) -> CommandLine {
-        CommandLine(text.split(' ').map(str::to_owned).collect())
-    }
-
-    #[test]
-    fn flags_are_replaced_and_added() {
-        let command = "harness diff --size 64 --suggest-map --map=a";
-        assert_eq!(
-            line(command).with("--size", "57x65").in_words(),
-            "harness diff --suggest-map --map=a --size 57x65"
-        );
-        assert_eq!(
-            line(command).without("--map").in_words(),
-            "harness diff --size 64 --suggest-map"
-        );
-        assert_eq!(line(command).without("--suggest-map").0.len(), 5);
-    }
-
-    #[test]
-    fn words_are_quoted_for_a_shell() {
-        let command = CommandLine(vec!["a b".to_owned(), "it's".to_owned(), String::new()]);
-        assert_eq!(command.in_words(), "'a b' 'it'\\''s' ''");
     }
 }

@@ -8,6 +8,7 @@ use super::names::NameArgs;
 use crate::flags::{
     AnswerArgs, DataArgs, EngineName, LiveArgs, ModelArgs, OnnxArgs, OutputArgs, Participant,
 };
+use crate::outputs::Outputs;
 
 /// The arguments of `harness diff`.
 #[derive(Debug, Args)]
@@ -61,6 +62,18 @@ pub struct DiffArgs {
 }
 
 impl DiffArgs {
+    /// The places that the command will write to.
+    pub fn outputs(&self) -> Outputs {
+        let map = self.names.suggest_map.as_ref().and_then(Option::as_ref);
+        Outputs::default()
+            .report(&self.out)
+            .file("--junit", self.answers.junit.as_ref())
+            .folder("--repro", self.answers.repro.as_ref())
+            .file("--suggest-map", map)
+            .file("--model-explorer", self.onnx.model_explorer.as_ref())
+            .file("--annotated-onnx", self.onnx.annotated_onnx.as_ref())
+    }
+
     /// The candidate that was asked for, or the default for the device.
     pub fn candidate(&self) -> Participant {
         let gpu = self.data.on.device.is_gpu();

@@ -74,7 +74,7 @@ impl NameArgs {
         let text = found.text(&file_name(dump), model);
         files::write(&path, text.as_bytes())
             .with_context(|| format!("{}: the map cannot be written", path.display()))?;
-        eprintln!("map {}", path.display());
+        announce!("map {}", path.display());
         let remarks = remarks(&found);
         Ok(Names { map: found.map(), remarks, open: found.count(How::Open), written: Some(path) })
     }

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use checkpoint::{Source, Weights};
 use spec::{Config, Engine, Model, Precision, Tensor};
-use tempfile::TempDir;
 
 use super::args::DiffArgs;
 use super::names::{NameArgs, Names};
@@ -315,7 +314,7 @@ impl Plan {
         let change = self.inject.as_ref().map(|text| faults::parse(&model, text)).transpose()?;
         if let Some(change) = &change {
             change.apply(&mut model, &mut weights);
-            eprintln!("injected at {}: {}", model.module(change.site).name, change.what);
+            announce!("injected at {}: {}", model.module(change.site).name, change.what);
         }
         let Participant::Engine(name) = self.candidate else {
             bail!("{} is a dump, which cannot be run; name an engine", self.candidate);
@@ -345,10 +344,10 @@ impl Plan {
     /// What an ONNX file computes, as a dump to compare with.
     fn recording(&self, path: &Path, clip: &Tensor) -> Result<Dump> {
         let mut file = OnnxFile::start(&self.onnx(path), clip)?;
-        let folder = tempfile::tempdir().context("a temporary folder cannot be created")?;
+        let folder = files::Folder::new().context("a temporary folder cannot be created")?;
         let at = folder.path().join("reference.npz");
         onnx::record(&mut file, &self.model, clip, &at)?;
-        file.notes().iter().for_each(|note| eprintln!("{note}"));
+        file.notes().iter().for_each(|note| announce!("{note}"));
         Dump::open(&at, &self.model, clip.shape[0])
     }
 
@@ -370,8 +369,8 @@ impl Plan {
     }
 
     /// A temporary folder and the dump in it of a live model, if names are to be proposed for its modules.
-    fn captured(&self, name: &LiveName, args: &NameArgs) -> Result<(TempDir, PathBuf)> {
-        let folder = tempfile::tempdir().context("a temporary folder cannot be created")?;
+    fn captured(&self, name: &LiveName, args: &NameArgs) -> Result<(files::Folder, PathBuf)> {
+        let folder = files::Folder::new().context("a temporary folder cannot be created")?;
         let path = folder.path().join(format!("{}.npz", name.function));
         if args.suggest_map.is_some() {
             let (clip, _) = self.clip(None, self.batch)?;

@@ -24,7 +24,7 @@ pub(super) fn write(
     let first = diff.layers.iter().find(|layer| layer.verdict == LayerVerdict::Diverged);
     let module = first.and_then(|layer| comparison.model.find(&layer.name));
     let Some(id) = module.map(|module| module.id) else {
-        eprintln!(
+        announce!(
             "--repro {}: no layer has too much own error here, so nothing was written",
             folder.display()
         );
@@ -40,7 +40,7 @@ pub(super) fn write(
     let check = folder.join("check.py");
     files::write(&check, made.check.as_bytes())
         .with_context(|| format!("{}: cannot be written", check.display()))?;
-    eprintln!("reproduction {}", check.display());
+    announce!("reproduction {}", check.display());
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 //! second, small comparison), `remarks` (what a reader must know to interpret the verdict).
 
 use anyhow::{Result, bail};
-use record::{Clips, Record, Stage, Verdict};
+use record::{Clips, DiffRecord, Record, Stage, Verdict};
 
 use super::args::DiffArgs;
 use super::plan::{Plan, named};
@@ -47,28 +47,33 @@ pub fn run(args: &DiffArgs) -> Result<Outcome> {
         diff.remarks.extend(clips::remarks(&found));
         diff.clips = Some(found);
     }
-    if let Some(folder) = &args.answers.repro {
-        repro::write(folder, &plan, &mut comparison, &measured, &diff)?;
-    }
+    let reproduced = match &args.answers.repro {
+        Some(at) => repro::write(at, &plan, &mut comparison, &measured, &diff),
+        None => Ok(()),
+    };
     quantised::add(&plan, &comparison.input, &mut diff)?;
     edge::add(&plan, &mut diff)?;
     if plan.candidate == plan.reference && plan.candidate.dump().is_none() {
         let name = named(&plan.candidate);
-        eprintln!(
+        announce!(
             "note: {name} is compared with itself, so a mistake that it makes cannot be detected"
         );
     }
     answers::complete(&mut diff, &plan, args);
-    if let Some(path) = &args.answers.junit {
-        reports::write_junit(&diff, path)?;
-        eprintln!("junit {}", path.display());
-    }
-    viewers::write(args, &plan, &diff)?;
+    let written = reproduced.and_then(|()| write(args, &plan, &diff));
     let (text, verdict) = (table(&diff), diff.verdict);
-    let record = Record::Diff(Box::new(diff));
-    publish::publish(&record, &folder, &args.out)?;
-    publish::print_result(&text, &args.out);
+    publish::answer(&Record::Diff(Box::new(diff)), &text, &folder, &args.out)?;
+    written?;
     Ok(Outcome::of(verdict == Verdict::Pass))
+}
+
+/// Writes the results in other forms.
+fn write(args: &DiffArgs, plan: &Plan, diff: &DiffRecord) -> Result<()> {
+    if let Some(path) = &args.answers.junit {
+        reports::write_junit(diff, path)?;
+        announce!("junit {}", path.display());
+    }
+    viewers::write(args, plan, diff)
 }
 
 /// Runs the comparison, with one input or with all those of `--clips`.
@@ -107,7 +112,7 @@ fn steps(plan: &Plan, comparison: &Comparison) -> Result<Vec<Stage>> {
         }
         _ => {
             let shown = path.display();
-            eprintln!(
+            announce!(
                 "{shown}: the dump holds the steps before the network; --input VIDEO compares them"
             );
             Ok(vec![])

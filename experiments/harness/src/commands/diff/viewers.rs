@@ -56,6 +56,6 @@ fn judged(layer: &Layer) -> Judged {
 
 fn put(path: &Path, bytes: &[u8]) -> Result<()> {
     files::write(path, bytes).with_context(|| format!("{}: cannot be written", path.display()))?;
-    eprintln!("viewer {}", path.display());
+    announce!("viewer {}", path.display());
     Ok(())
 }

@@ -46,7 +46,7 @@ pub fn run(args: &DumpArgs) -> Result<Outcome> {
         Ok(_) | Err(EngineError::Stopped) => writer.finish()?,
         Err(error) => return Err(error.into()),
     }
-    eprintln!("{} was written by {}", args.out.display(), engine.describe());
+    announce!("{} was written by {}", args.out.display(), engine.describe());
     Ok(Outcome::Passed)
 }
 
@@ -62,7 +62,7 @@ fn planted(
     let (mut changed, mut weights) = (model.clone(), weights.clone());
     for change in &changes {
         change.apply(&mut changed, &mut weights);
-        eprintln!("injected at {}: {}", model.module(change.site).name, change.what);
+        announce!("injected at {}: {}", model.module(change.site).name, change.what);
     }
     let mut engine = engines::load(args.engine, changed, &weights, args.precision, device)?;
     for change in changes {

@@ -16,8 +16,8 @@ use crate::flags::{DeviceArgs, EngineName, ModelArgs, OutputArgs, ShardFlag, Vid
     41 MB for 16:9). For each core one video is decoded (one frame in full size, and at most 96 MiB of \
     resized ones) and two wait. ffmpeg takes its own memory; frames beyond 1080p are decoded by as \
     many processes at a time as 256 MiB for each core allow, and by one at least.\n\n\
-    Exit code 75: SIGINT (Ctrl-C), SIGTERM, SIGHUP or SIGUSR1 stopped the run after the \
-    video at hand. The same command goes on from there, also after `kill -9`. scripts/cluster has \
+    Exit code 75: SIGTERM, SIGHUP or SIGUSR1 stopped the run after the video at hand; 130: Ctrl-C \
+    did. The same command goes on from there, also after `kill -9`. scripts/cluster has \
     examples for Slurm, HyperQueue and Ray."
 )]
 pub struct EvalArgs {

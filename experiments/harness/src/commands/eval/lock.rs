@@ -143,7 +143,7 @@ fn take_over(path: &Path, owner: &Owner, patience: Duration) -> Result<Option<Fi
         }
     };
     let before = found.map_or("an unknown process".to_owned(), |found| found.to_string());
-    eprintln!("taking over {}: {} {why}", path.display(), files::printable(&before));
+    announce!("taking over {}: {} {why}", path.display(), files::printable(&before));
     let unwritable = || format!("{}: cannot be written", path.display());
     let content = serde_json::to_vec(owner)?;
     let written =
@@ -163,7 +163,7 @@ fn watch(file: &File, path: &Path, found: Option<&Owner>, patience: Duration) ->
     let state = || File::open(path).and_then(|f| f.metadata()).and_then(|m| m.modified()).ok();
     let (start, before) = (Instant::now(), state());
     let by = found.map_or("an unknown process".to_owned(), Owner::to_string);
-    eprintln!(
+    announce!(
         "{}: waiting up to {} s for a sign of life of {}",
         path.display(),
         patience.as_secs(),

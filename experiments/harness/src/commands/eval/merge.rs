@@ -51,7 +51,7 @@ pub fn merge(args: &EvalArgs) -> Result<Merged> {
     rows.retain(|&index, _| index < listed as u64);
     let gone: Vec<usize> = (0..listed).filter(|&at| !rows.contains_key(&(at as u64))).collect();
     let missing = names(args, &header, &gone);
-    eprintln!(
+    announce!(
         "{} runs have {} of {listed} videos of {}, with {}, weights {}",
         args.merge.len(),
         rows.len(),
@@ -65,13 +65,13 @@ pub fn merge(args: &EvalArgs) -> Result<Merged> {
 fn report_state(folder: &Path, journal: &journal::Journal) {
     if !journal.damaged.is_empty() {
         let (count, first) = (journal.damaged.len(), journal.damaged[0]);
-        eprintln!(
+        announce!(
             "{}: {count} damaged lines were left out (the first is line {first})",
             folder.join(JOURNAL_FILE).display()
         );
     }
     if folder.join(LOCK_FILE).exists() {
-        eprintln!("{}: this run is not over, or was killed", folder.display());
+        announce!("{}: this run is not over, or was killed", folder.display());
     }
 }
 

@@ -40,7 +40,7 @@ pub fn left(videos: &Videos, journal: &Journal, retry_errors: bool, folder: &Pat
     });
     let wanted: Vec<usize> = wanted.collect();
     if let Some(first) = journal.damaged.first() {
-        eprintln!(
+        announce!(
             "{}: {} damaged (the first is line {first}); a video that no other line has is evaluated \
              again",
             folder.join(JOURNAL_FILE).display(),
@@ -53,10 +53,10 @@ pub fn left(videos: &Videos, journal: &Journal, retry_errors: bool, folder: &Pat
     if !journal.videos.is_empty() {
         let repeated: usize = again.values().sum();
         let done = journal.videos.len() - repeated;
-        eprintln!("{done} videos are done, and {} are left", wanted.len());
+        announce!("{done} videos are done, and {} are left", wanted.len());
     }
     for (why, count) in again {
-        eprintln!("{count} of these failed before and are tried again {}", why.in_words());
+        announce!("{count} of these failed before and are tried again {}", why.in_words());
     }
     wanted
 }

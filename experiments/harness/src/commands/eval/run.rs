@@ -19,14 +19,14 @@ use super::merge::{Merged, merge};
 use super::summary::{Found, record};
 use super::table::table;
 use super::{resume, sheet};
+use crate::command_line::CommandLine;
 use crate::eval::network::{config_of, model_and_weights, weights_in_words};
 use crate::eval::pipeline::{self, NamedEngine, Ran};
 use crate::eval::source::Videos;
 use crate::flags::{EngineName, Shard};
 use crate::machine::Started;
 use crate::outcome::Outcome;
-use crate::progress::Lines;
-use crate::{engines, publish, stop};
+use crate::{engines, models, publish, stop};
 
 /// The number of disagreements whose frames the report shows.
 const PICTURES: usize = 8;
@@ -46,9 +46,11 @@ fn join(args: &EvalArgs, started: &Started) -> Result<Outcome> {
 }
 
 fn evaluate(args: &EvalArgs, started: &Started) -> Result<Outcome> {
-    stop::listen();
+    stop::gently("no video was evaluated, and the same command starts again");
     let device = engines::open_device(&args.on)?;
-    let config = args.model.over(config_of(args.dataset, args.videos.protocol))?;
+    let base = config_of(args.dataset, args.videos.protocol);
+    let flags = models::completed_for_data(&args.model, args.weights.as_ref(), &base);
+    let config = flags.over(base)?;
     let (model, weights) = model_and_weights(args.dataset, &config, args.weights.as_ref())?;
     let folder = args.out.clone().unwrap_or_else(|| started.folder("eval"));
     let shard = shard(args)?;
@@ -68,6 +70,8 @@ fn evaluate(args: &EvalArgs, started: &Started) -> Result<Outcome> {
     }
     let header = header(args, &videos, shard, &config, &engines, &weights);
     let _lock = Lock::acquire(&folder, PATIENCE)?;
+    let again = CommandLine::this().with("--out", &folder.display().to_string()).in_words();
+    stop::gently(format!("the finished videos are kept, and this goes on: {again}"));
     let (rows, Ran { whole, speed }) = rows(args, &videos, &folder, &header, &mut engines, &_lock)?;
     let missing = videos.missing.iter().filter(|&&at| !rows.contains_key(&(at as u64)));
     let found = Found {
@@ -87,8 +91,7 @@ fn evaluate(args: &EvalArgs, started: &Started) -> Result<Outcome> {
 /// Writes the record and the report, and prints the table.
 fn publish_all(args: &EvalArgs, record: EvalRecord, folder: &Path) -> Result<Outcome> {
     let (text, passed) = (table(&record), record.verdict == Verdict::Pass);
-    publish::publish(&Record::Eval(Box::new(record)), folder, &args.report)?;
-    publish::print_result(&text, &args.report);
+    publish::answer(&Record::Eval(Box::new(record)), &text, folder, &args.report)?;
     Ok(Outcome::of(passed))
 }
 
@@ -97,7 +100,7 @@ fn shard(args: &EvalArgs) -> Result<Option<Shard>> {
     let (shard, from) =
         flag.resolve(|name| std::env::var(name).ok()).map_err(|why| anyhow!(why))?;
     if let Some(from) = from {
-        eprintln!("shard {shard}, from {from}");
+        announce!("shard {shard}, from {from}");
     }
     Ok(Some(shard))
 }
@@ -178,14 +181,11 @@ fn rows(
     let (mut writer, journal) = Writer::open(folder, header)?;
     let left = resume::left(videos, &journal, args.retry_errors, folder);
     let mut rows = journal.videos;
-    let (lines, mut count) = (Lines::new("evaluated"), 0);
     let classes = header.model.classes;
     let ran = pipeline::run(videos, &left, engines, header.batch, classes, &mut |done| {
         lock.check()?;
         writer.append(&done.video)?;
         rows.insert(done.video.index, done.video);
-        count += 1;
-        lines.at(count, left.len());
         Ok(())
     })?;
     Ok((rows, ran))

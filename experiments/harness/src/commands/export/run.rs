@@ -4,9 +4,10 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use checkpoint::{Source, Weights};
-use spec::Model;
+use spec::{Config, Model};
 
 use super::args::{ExportCommand, OnnxArgs};
+use crate::models;
 use crate::outcome::Outcome;
 use onnx::Plan;
 
@@ -14,14 +15,15 @@ use onnx::Plan;
 pub fn run(command: &ExportCommand) -> Result<Outcome> {
     let ExportCommand::Onnx(args) = command;
     refuse_place(&args.out, &args.weights)?;
-    let model = Model::new(args.model.config()?)?;
+    let flags = models::completed(&args.model, &args.weights, &Config::default());
+    let model = Model::new(flags.config()?)?;
     // Planning fails for what cannot be exported, before the weights are made or read.
     let plan = Plan::new(&model, args.options())?;
     let weights = Weights::load(&args.weights, model.parameters())?;
     let plan = if weights.has_head() { plan } else { backbone(args, model)? };
     let bytes = plan.fill(&weights)?;
     crate::disk::write(&args.out, &bytes)?;
-    eprintln!("{} ({:.1} MB)", args.out.display(), bytes.len() as f64 / 1e6);
+    announce!("{} ({:.1} MB)", args.out.display(), bytes.len() as f64 / 1e6);
     Ok(Outcome::Passed)
 }
 
@@ -35,22 +37,16 @@ fn backbone(args: &OnnxArgs, model: Model) -> Result<Plan> {
         );
     }
     let plan = Plan::new(&Model::backbone(model.config)?, args.options())?;
-    eprintln!(
+    announce!(
         "{weights}: a backbone without a classifier (there is no fc.weight); the output is \
          `features`, not `logits`"
     );
     Ok(plan)
 }
 
-/// Fails if `out` is a folder or the file of the weights.
+/// Fails if `out` is the file of the weights.
 fn refuse_place(out: &Path, weights: &Source) -> Result<()> {
     let place = out.display();
-    if out.is_dir() || out.as_os_str().as_encoded_bytes().ends_with(b"/") {
-        bail!("--out {place}: this is a folder; name a file in it, such as squeezetime.onnx");
-    }
-    if out.file_name().is_none() {
-        bail!("--out `{place}`: this does not name a file; name one, such as squeezetime.onnx");
-    }
     if let Source::File { path: file, .. } = weights
         && let (Ok(out), Ok(file)) = (out.canonicalize(), file.canonicalize())
         && out == file

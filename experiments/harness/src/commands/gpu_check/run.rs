@@ -31,7 +31,8 @@ pub fn run(args: &GpuCheckArgs) -> Result<Outcome> {
     let all = if args.rehearse { steps::rehearsal() } else { steps::on_gpu(device) };
     let steps = steps::chosen(args, &all)?;
     let folder = args.out.clone().unwrap_or_else(|| started.folder("gpu-check"));
-    stop::listen();
+    let kept = format!("the steps so far are kept in {}", folder.display());
+    stop::gently(format!("{kept}, and the same command runs all of them again"));
     let check = Check::new(args, device, folder.clone())?;
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("{}: cannot be created", folder.display()))?;
@@ -47,6 +48,9 @@ pub fn run(args: &GpuCheckArgs) -> Result<Outcome> {
     let verdict = record.verdict;
     let out = OutputArgs { json: None, html: None };
     publish::publish(&Record::Gpu(Box::new(record)), &folder, &out)?;
+    if stop::interrupted() {
+        return Ok(Outcome::Stopped);
+    }
     Ok(if verdict == Verdict::Pass { Outcome::Passed } else { Outcome::Failed })
 }
 
@@ -83,7 +87,7 @@ struct Log<'a> {
     folder: &'a Path,
     /// The number of steps of the whole check.
     all: usize,
-    bar: indicatif::ProgressBar,
+    bar: crate::progress::Bar,
     done: Vec<GpuStep>,
 }
 

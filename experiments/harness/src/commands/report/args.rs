@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::outputs::Outputs;
+
 /// The arguments of `harness report`.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
@@ -18,4 +20,21 @@ pub struct ReportArgs {
     /// Folder for the reports; by default each is written next to its record.
     #[arg(long)]
     pub out: Option<PathBuf>,
+}
+
+impl ReportArgs {
+    /// The places that the command will write to.
+    pub fn outputs(&self) -> Outputs {
+        if self.out.is_some() {
+            return Outputs::default().folder("--out", self.out.as_ref());
+        }
+        let folder = |run: &PathBuf| match run.is_dir() {
+            true => Some(run.clone()),
+            false => run.parent().filter(|folder| folder.is_dir()).map(PathBuf::from),
+        };
+        let folders = self.runs.iter().filter_map(folder);
+        folders.fold(Outputs::default(), |all, folder| {
+            all.folder("the folder of a run", Some(&folder))
+        })
+    }
 }

@@ -1,5 +1,6 @@
 //! `harness report`: makes reports again from records.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -58,7 +59,12 @@ pub fn run(args: &ReportArgs) -> Result<Outcome> {
 /// files of a folder.
 fn records(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let (mut found, mut others) = (vec![], vec![]);
+    let mut seen = BTreeSet::new();
     for path in given {
+        // `runs/*` names the last run twice, also as runs/latest.
+        if !path.canonicalize().is_ok_and(|place| seen.insert(place)) && path.exists() {
+            continue;
+        }
         let json = path.extension().is_some_and(|extension| extension == "json");
         if path.is_file() && !json {
             others.push(path.display());
@@ -78,7 +84,7 @@ fn records(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
     if let ([], [first, ..]) = (found.as_slice(), others.as_slice()) {
         bail!("{first}: this is no record; name a {RECORD} or its folder");
     }
-    others.iter().for_each(|path| eprintln!("{path}: this is no record and is left out"));
+    others.iter().for_each(|path| announce!("{path}: this is no record and is left out"));
     Ok(found)
 }
 
@@ -88,7 +94,8 @@ fn runs_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut runs = vec![];
     for entry in std::fs::read_dir(folder).with_context(unreadable)? {
         let path = entry.with_context(unreadable)?.path();
-        if path.join(RECORD).exists() {
+        // runs/latest is one of the other folders.
+        if path.join(RECORD).exists() && !path.is_symlink() {
             runs.push(path);
         }
     }

@@ -1,12 +1,18 @@
 //! The command line of `harness selftest`.
 
+use checkpoint::Inferred;
 use clap::Args;
+use spec::Config;
 use spec::config::FrameSize;
 
 use crate::flags::{DataArgs, EngineName, OutputArgs};
 
+/// The network in which mistakes are planted by default.
+const DEPTH: usize = 50;
+const WIDTH: f64 = 0.125;
+
 /// The arguments of `harness selftest`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct SelftestArgs {
     /// Number of random places for each mistake; at each it is planted in an engine and in two kinds of
     /// dumps.
@@ -42,13 +48,32 @@ pub struct SelftestArgs {
     /// Weights, input and device.
     #[command(flatten)]
     pub data: DataArgs,
-    /// Depth of the model.
-    #[arg(long, default_value_t = 50)]
-    pub depth: usize,
-    /// Width of the model.
-    #[arg(long, default_value_t = 0.125)]
-    pub width: f64,
+    /// Depth of the model [default: 50, or that of the checkpoint].
+    #[arg(long)]
+    pub depth: Option<usize>,
+    /// Width of the model [default: 0.125, or that of the checkpoint].
+    #[arg(long)]
+    pub width: Option<f64>,
     /// Frame size; it should be one at which the positional embedding is resized.
     #[arg(long, default_value = "72x88")]
     pub size: FrameSize,
+    /// What the checkpoint says about the model.
+    #[arg(skip)]
+    pub found: Inferred,
+}
+
+impl SelftestArgs {
+    /// The configuration of the network at this frame size.
+    pub fn config(&self, size: (usize, usize)) -> Config {
+        let (base, found) = (Config::default(), &self.found);
+        Config {
+            depth: self.depth.or(found.depth).unwrap_or(DEPTH),
+            width: self.width.or(found.width).unwrap_or(WIDTH),
+            frames: found.frames.unwrap_or(base.frames),
+            classes: found.classes.unwrap_or(base.classes),
+            pos_dim: found.pos_dim.unwrap_or(base.pos_dim),
+            size,
+            ..base
+        }
+    }
 }

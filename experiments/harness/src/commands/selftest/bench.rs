@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 use checkpoint::Weights;
 use record::{Place, Verdict};
-use spec::{Config, Engine, Flow, Model, ModuleId, Precision, Tap, Tensor};
-use tempfile::TempDir;
+use spec::{Engine, Flow, Model, ModuleId, Precision, Tap, Tensor};
 
 use super::args::SelftestArgs;
 use crate::engines::{self, Device};
@@ -54,8 +53,7 @@ pub struct Planted {
 
 /// The model for a frame size, in pixels (height, width).
 pub fn model(args: &SelftestArgs, size: (usize, usize)) -> Result<Model> {
-    let config = Config { depth: args.depth, width: args.width, size, ..Config::default() };
-    Ok(Model::new(config)?)
+    Ok(Model::new(args.config(size))?)
 }
 
 /// A comparison whose candidate is exchanged for every mistake.
@@ -64,7 +62,7 @@ pub struct TestBench<'a> {
     device: Device,
     weights: Weights,
     clip: Tensor,
-    folder: TempDir,
+    folder: files::Folder,
     /// Name of the candidate, from the engine without a mistake.
     described: String,
     /// The comparison with the current candidate.
@@ -89,7 +87,7 @@ impl<'a> TestBench<'a> {
             Precision::F32,
             |precision| load(args.reference, precision),
         )?;
-        let folder = TempDir::new().context("a temporary folder cannot be created")?;
+        let folder = files::Folder::new().context("a temporary folder cannot be created")?;
         let mut bench = TestBench { args, device, weights, clip, folder, described, comparison };
         for setting in SETTINGS {
             bench.check_healthy(setting)?;

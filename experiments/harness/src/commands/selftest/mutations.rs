@@ -162,7 +162,7 @@ struct Lab {
     clip: Tensor,
     truth: EngineName,
     device: Device,
-    folder: tempfile::TempDir,
+    folder: files::Folder,
 }
 
 impl Lab {
@@ -172,7 +172,7 @@ impl Lab {
         let model = Model::new(config)?;
         let weights = Weights::load(&Source::Formula(0), model.parameters())?;
         let clip = input::load(&InputSource::Formula(0), &model, 1)?;
-        let folder = tempfile::tempdir().context("a temporary folder cannot be created")?;
+        let folder = files::Folder::new().context("a temporary folder cannot be created")?;
         Ok(Lab { model, weights, clip, truth, device, folder })
     }
 

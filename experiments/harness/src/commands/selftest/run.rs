@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
+use checkpoint::Inferred;
 use record::{Record, SelftestRecord};
-use spec::Model;
+use spec::{Config, Model};
 
 use super::args::SelftestArgs;
 use super::bench::{SETTINGS, TestBench};
@@ -42,6 +43,7 @@ pub fn run(args: &SelftestArgs) -> Result<Outcome> {
     if let Some(count) = args.null {
         return super::null::run(args, count);
     }
+    let args = &with_found(args);
     let device = engines::open_device(&args.data.on)?;
     let mut benches = TestBenches { args, device, by_size: BTreeMap::new() };
     let plan = plan(&args.only)?;
@@ -79,6 +81,22 @@ pub fn run(args: &SelftestArgs) -> Result<Outcome> {
     let record = Record::Selftest(Box::new(SelftestRecord { faults, mutations, confusion, run }));
     publish::publish(&record, &started.folder("selftest"), &args.out)?;
     Ok(if passed { Outcome::Passed } else { Outcome::Failed })
+}
+
+/// The arguments completed by what the checkpoint says about the model.
+fn with_found(args: &SelftestArgs) -> SelftestArgs {
+    // A file that cannot be read is refused when it is loaded.
+    let found = checkpoint::infer(&args.data.weights).unwrap_or_default();
+    let full = SelftestArgs { found, ..args.clone() };
+    if found != Inferred::default() {
+        let Config { depth, width, frames, classes, pos_dim: [a, b, c, d], .. } =
+            full.config((1, 1));
+        announce!(
+            "inferred from the checkpoint, but for flags: depth {depth}, width {width}, {frames} frames, \
+             {classes} classes, pos_dim {a},{b},{c},{d}"
+        );
+    }
+    full
 }
 
 /// A row of the matrix.

@@ -7,6 +7,7 @@ use record::TrainRecord;
 use video::dataset::Dataset;
 
 use super::args::TrainArgs;
+use crate::command_line::CommandLine;
 use crate::machine::{Sides, Started};
 use crate::models;
 use crate::outcome::Outcome;
@@ -20,7 +21,7 @@ pub fn run(args: &TrainArgs) -> Result<Outcome> {
         bail!("the harness cannot train on `{}`; use mini", args.dataset);
     }
     let started = Started::now();
-    stop::listen();
+    stop::gently("no epoch has ended, and the same command starts again");
     let device = engines::open_device(&args.on)?;
     let ffmpeg = input::find_ffmpeg()?;
     let settings = Settings {
@@ -34,6 +35,9 @@ pub fn run(args: &TrainArgs) -> Result<Outcome> {
     };
     let folder = args.out.clone().unwrap_or_else(|| started.folder("train"));
     let videos = Videos::load(&ffmpeg, &args.data, settings.videos)?;
+    let again = CommandLine::this().with("--out", &folder.display().to_string());
+    let again = again.with_switch("--resume").in_words();
+    stop::gently(format!("the finished epochs are kept, and this goes on: {again}"));
     let trained = train(&settings, &videos, device, &folder, args.resume)?;
     let model_file = folder.join("model.safetensors");
     checkpoint::write(&trained.weights, &model_file, OutFormat::Safetensors)?;
@@ -55,8 +59,8 @@ pub fn run(args: &TrainArgs) -> Result<Outcome> {
         finished: trained.finished,
         run: started.finish(&settings.config, sides),
     };
-    publish::publish(&Record::Train(Box::new(record)), &folder, &args.report)?;
-    eprintln!("model {}", model_file.display());
+    let published = publish::publish(&Record::Train(Box::new(record)), &folder, &args.report);
+    announce!("model {}", model_file.display());
     if let Some(epoch) = last {
         let line = format!(
             "validation accuracy {:.1} % ({} of {}), 95 % interval {:.1} to {:.1} %",
@@ -68,5 +72,6 @@ pub fn run(args: &TrainArgs) -> Result<Outcome> {
         );
         publish::print_result(&line, &args.report);
     }
-    Ok(if trained.finished { Outcome::Passed } else { Outcome::Failed })
+    published?;
+    Ok(if trained.finished { Outcome::Passed } else { Outcome::Stopped })
 }

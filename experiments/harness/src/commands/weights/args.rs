@@ -30,3 +30,13 @@ pub enum WeightsCommand {
         model: Box<ModelArgs>,
     },
 }
+
+impl WeightsCommand {
+    /// The file that the command will write.
+    pub fn out(&self) -> Option<&PathBuf> {
+        match self {
+            WeightsCommand::Inspect { .. } => None,
+            WeightsCommand::Convert { out, .. } => Some(out),
+        }
+    }
+}

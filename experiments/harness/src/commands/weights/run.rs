@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use checkpoint::{Inspection, OtherSet, OutFormat, Source, TensorInfo};
-use spec::{Model, ParamSpec};
+use spec::{Config, Model, ParamSpec};
 
 use super::args::WeightsCommand;
 use crate::flags::ModelArgs;
@@ -20,14 +20,17 @@ pub fn run(command: &WeightsCommand) -> Result<Outcome> {
     }
 }
 
-fn parameters(model: &ModelArgs) -> Result<Vec<ParamSpec>> {
+fn parameters(model: &ModelArgs, source: &Source) -> Result<Vec<ParamSpec>> {
+    let model = models::completed(model, source, &Config::default());
     Ok(Model::new(model.config()?)?.parameters().to_vec())
 }
 
 /// Lists the tensors; fails with exit code 1 if the model cannot be loaded from them.
 fn inspect(file: &Path, model: &ModelArgs) -> Result<Outcome> {
     let (path, key) = set(file)?;
-    let found = checkpoint::inspect_set(&path, key.as_deref(), &parameters(model)?)?;
+    let source = Source::File { path: path.clone(), key: key.clone() };
+    let parameters = parameters(model, &source)?;
+    let found = checkpoint::inspect_set(&path, key.as_deref(), &parameters)?;
     publish::print(&listing(&found));
     Ok(if found.is_loadable() { Outcome::Passed } else { Outcome::Failed })
 }
@@ -113,7 +116,7 @@ fn convert(file: &Source, out: &Path, model: &ModelArgs) -> Result<Outcome> {
     let format = OutFormat::by_ending(out).with_context(|| {
         format!("--out {}: the ending is not .safetensors, .npz or .pth", out.display())
     })?;
-    let weights = models::load_weights(file, &parameters(model)?)?;
+    let weights = models::load_weights(file, &parameters(model, file)?)?;
     checkpoint::write(&weights, out, format)?;
     publish::print(&format!("{} tensors in {}", weights.names().count(), out.display()));
     Ok(Outcome::Passed)

@@ -76,7 +76,7 @@ impl Live {
     /// expected, or if none of its modules is known.
     pub fn start(recipe: &Recipe<'_>, clip: &Tensor) -> Result<Live> {
         let Recipe { name, model, .. } = recipe;
-        let folder = tempfile::tempdir().context("a temporary folder cannot be created")?;
+        let folder = files::Folder::new().context("a temporary folder cannot be created")?;
         let (mut worker, made) = recipe.make(folder.path())?;
         let path = folder.path().join("state.npz");
         // Parameters of modules with names of their own are known after the modules are.
@@ -180,7 +180,7 @@ impl Live {
 ///
 /// If Python, the program or the function fails.
 pub fn capture(recipe: &Recipe<'_>, clip: &Tensor, path: &Path) -> Result<()> {
-    let folder = tempfile::tempdir().context("a temporary folder cannot be created")?;
+    let folder = files::Folder::new().context("a temporary folder cannot be created")?;
     let (mut worker, _) = recipe.make(folder.path())?;
     let ask = json!({"kind": "capture", "layout": recipe.args.layout, "path": path});
     worker.ask(&ask, &[clip]).map(drop)

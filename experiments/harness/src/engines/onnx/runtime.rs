@@ -6,7 +6,6 @@ use anyhow::{Context, Result};
 use onnx::cut::Typed;
 use serde_json::{Value, json};
 use spec::Tensor;
-use tempfile::TempDir;
 
 use super::Recipe;
 use crate::engines::worker::{Message, Program, Worker, find_python, printable};
@@ -20,7 +19,7 @@ const MAX_BYTES: usize = 8 << 30;
 /// A runtime for ONNX files.
 pub(super) struct Runtime {
     worker: Worker,
-    folder: TempDir,
+    folder: files::Folder,
     /// Whether the runtime may replace operators by faster ones.
     pub(super) optimise: bool,
     /// Name and version.
@@ -48,7 +47,7 @@ impl Runtime {
             "device": recipe.device,
         });
         let called = printable(worker.ask(&start, &[])?.text("called"));
-        let folder = tempfile::tempdir().context("a temporary folder cannot be created")?;
+        let folder = files::Folder::new().context("a temporary folder cannot be created")?;
         Ok(Runtime { worker, folder, optimise: true, called })
     }
 

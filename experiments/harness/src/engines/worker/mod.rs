@@ -30,7 +30,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use spec::Tensor;
-use tempfile::TempDir;
 
 pub use self::message::{Message, printable};
 pub use self::python::find_python;
@@ -72,7 +71,7 @@ pub struct Worker {
     listener: Option<JoinHandle<()>>,
     patience: Duration,
     /// Holds the program's files.
-    _folder: TempDir,
+    _folder: files::Folder,
 }
 
 impl Worker {
@@ -84,9 +83,7 @@ impl Worker {
     /// If its files cannot be written or the interpreter cannot be started.
     pub fn start(program: Program<'_>) -> Result<Self> {
         let Program { name, python, files, arguments, environment, patience, max_bytes } = program;
-        let folder = tempfile::Builder::new()
-            .prefix("harness-worker-")
-            .tempdir()
+        let folder = files::Folder::new()
             .context("the temporary folder for a Python program cannot be created")?;
         for (file, text) in files.iter().chain([&CHANNEL]) {
             let path = folder.path().join(file);

@@ -180,7 +180,7 @@ impl Host {
         inputs.extend(files.iter().flat_map(|(name, text)| [name.as_bytes(), text.as_bytes()]));
         cache::cached(variant.name(), "so", &inputs, || {
             let broken = |error| failed(format!("cannot run the compilation of a kernel: {error}"));
-            let folder = tempfile::tempdir().map_err(broken)?;
+            let folder = files::Folder::new().map_err(broken)?;
             for (name, text) in &files {
                 std::fs::write(folder.path().join(name), text).map_err(broken)?;
             }

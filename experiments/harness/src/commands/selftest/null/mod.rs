@@ -33,7 +33,7 @@ use compare::{Comparison, Measured, Side};
 pub fn run(args: &SelftestArgs, count: usize) -> Result<Outcome> {
     let started = Started::now();
     let device = engines::open_device(&args.data.on)?;
-    stop::listen();
+    stop::gently("the record holds the comparisons so far, and the same command makes all again");
     let bar = progress::bar("comparing", count as u64);
     let (mut tally, mut alarms) = (Tally::default(), 0);
     for number in args.first_draw.. {
@@ -51,7 +51,7 @@ pub fn run(args: &SelftestArgs, count: usize) -> Result<Outcome> {
             let case = bench.compare(&candidate, args.seed, &mut tally)?;
             if case.alarm {
                 alarms += 1;
-                bar.suspend(|| eprintln!("ALARM {}", in_words(&case)));
+                bar.suspend(|| announce!("ALARM {}", in_words(&case)));
             }
             tally.case(case);
             bar.inc(1);
@@ -62,7 +62,7 @@ pub fn run(args: &SelftestArgs, count: usize) -> Result<Outcome> {
     publish::print_result(&table(&record), &args.out);
     let passed = alarms == 0;
     publish::publish(&Record::Null(Box::new(record)), &started.folder("null"), &args.out)?;
-    Ok(if passed { Outcome::Passed } else { Outcome::Failed })
+    Ok(if stop::interrupted() { Outcome::Stopped } else { Outcome::of(passed) })
 }
 
 /// A draw with its comparisons, one for each precision, whose truth and comparison run are kept.

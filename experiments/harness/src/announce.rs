@@ -1,0 +1,29 @@
+//! Notes on stderr: what was done, assumed or left out. `--quiet` silences them, and progress. Errors and
+//! answers are not notes.
+
+use std::fmt::Arguments;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Silences notes and progress from now on.
+pub fn silence() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+/// Whether notes and progress are silenced.
+pub fn is_silent() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
+/// Prints a note; see [`announce!`].
+pub fn note(text: Arguments) {
+    if !is_silent() {
+        eprintln!("{text}");
+    }
+}
+
+/// Prints a note as a line on stderr, unless `--quiet` was given.
+macro_rules! announce {
+    ($($text:tt)*) => { $crate::announce::note(format_args!($($text)*)) };
+}

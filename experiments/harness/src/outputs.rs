@@ -1,0 +1,106 @@
+//! The places that a command will write to, which are tried before it begins its work.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use crate::flags::OutputArgs;
+use crate::latest::RUNS;
+
+/// The places that a command will write to.
+#[derive(Default)]
+pub struct Outputs(Vec<Place>);
+
+struct Place {
+    /// The flag that names it, or what it is.
+    flag: &'static str,
+    path: PathBuf,
+    folder: bool,
+}
+
+impl Outputs {
+    /// Adds a file, if the flag was given.
+    pub fn file(self, flag: &'static str, path: Option<&PathBuf>) -> Self {
+        self.with(flag, path, false)
+    }
+
+    /// Adds a folder, if the flag was given.
+    pub fn folder(self, flag: &'static str, path: Option<&PathBuf>) -> Self {
+        self.with(flag, path, true)
+    }
+
+    /// Adds the folder of a run: that of the flag `--out`, or else one in `runs`.
+    pub fn run(self, out: Option<&PathBuf>) -> Self {
+        match out {
+            Some(_) => self.folder("--out", out),
+            None => self.folder("the default folder", Some(&PathBuf::from(RUNS))),
+        }
+    }
+
+    /// Adds record and report, which are in `runs` by default.
+    pub fn report(self, out: &OutputArgs) -> Self {
+        let json = out.json.as_ref().filter(|_| !out.record_on_stdout());
+        let to_runs = out.json.is_none() || out.html.is_none();
+        let both = self.file("--json", json).file("--html", out.html.as_ref());
+        if to_runs { both.run(None) } else { both }
+    }
+
+    /// Adds record and report of a command whose flag `--out` names the folder of the run.
+    pub fn report_in(self, out: &OutputArgs, folder: Option<&PathBuf>) -> Self {
+        let json = out.json.as_ref().filter(|_| !out.record_on_stdout());
+        self.file("--json", json).file("--html", out.html.as_ref()).run(folder)
+    }
+
+    fn with(mut self, flag: &'static str, path: Option<&PathBuf>, folder: bool) -> Self {
+        self.0.extend(path.map(|path| Place { flag, path: path.clone(), folder }));
+        self
+    }
+
+    /// Fails if one of the places cannot be written, or if two files are the same. Leaves no trace.
+    pub fn check(&self) -> Result<()> {
+        for (at, Place { flag, path, folder }) in self.0.iter().enumerate() {
+            let shown = path.display();
+            if path == Path::new("-") {
+                bail!("{flag} -: only --json writes to stdout; name a file");
+            }
+            let tried = match folder {
+                true => files::check_folder(path),
+                false => files::check_file(path),
+            };
+            if let Err(why) = tried {
+                bail!("{flag} {shown}: {why}");
+            }
+            let same = |other: &&Place| !other.folder && !folder && other.path == *path;
+            if let Some(other) = self.0[..at].iter().find(same)
+                && path != Path::new("/dev/null")
+            {
+                bail!("{flag} {shown}: {} names the same file; name another one", other.flag);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_place_is_tried() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let refused = |outputs: Outputs| outputs.check().unwrap_err().to_string();
+        let good =
+            || Outputs::default().file("--a", Some(&at("a"))).folder("--b", Some(&at("b/c")));
+        good().check().unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        let why = refused(good().file("--c", Some(&at("a"))));
+        assert!(why.starts_with("--c ") && why.contains("--a names the same file"), "{why}");
+        let why = refused(good().file("--html", Some(&"-".into())));
+        assert!(why.contains("only --json writes to stdout"), "{why}");
+        let why = refused(good().folder("--out", Some(&"/proc/none/folder".into())));
+        assert!(why.starts_with("--out /proc/none/folder: it cannot be written"), "{why}");
+        let out = OutputArgs { json: Some("-".into()), html: Some(at("a")) };
+        Outputs::default().report(&out).check().unwrap();
+    }
+}
