@@ -295,7 +295,7 @@ fn heat_view(diff: &DiffRecord) -> Option<HeatView> {
             ErrorKind::Introduced => layer.introduced,
             ErrorKind::Inherited => layer.inherited,
         }
-        .is_some_and(|errors| !(errors.ratio <= diff.bound) || errors.nan > 0)
+        .is_some_and(|errors| !summary::within(errors.ratio, diff.bound) || errors.nan > 0)
     };
     let shown = diff.layers.iter().find(|layer| layer.name == map.layer);
     Some(HeatView {

@@ -176,7 +176,7 @@ fn text(words: &str) -> Value {
 }
 
 /// Whether a ratio passes; NaN never does.
-fn within(ratio: f64, bound: f64) -> bool {
+pub(super) fn within(ratio: f64, bound: f64) -> bool {
     ratio <= bound
 }
 
