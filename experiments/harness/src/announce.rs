@@ -16,7 +16,7 @@ pub fn is_silent() -> bool {
     QUIET.load(Ordering::Relaxed)
 }
 
-/// Prints a note; see [`announce!`].
+/// Prints a note, for the macro `announce`.
 pub fn note(text: Arguments) {
     if !is_silent() {
         eprintln!("{text}");
