@@ -36,8 +36,17 @@ pub(super) struct Section {
     pub notes: Vec<String>,
     /// Tables behind a line that opens them.
     pub folded: Vec<Table>,
-    /// Pictures as data URIs, with their captions.
-    pub pictures: Vec<(String, String)>,
+    pub pictures: Vec<Picture>,
+}
+
+/// A picture with its caption.
+#[derive(Serialize)]
+pub(super) struct Picture {
+    /// The picture as a data URI.
+    pub uri: String,
+    /// Text for screen readers, which the caption does not repeat.
+    pub text: String,
+    pub caption: String,
 }
 
 /// A table of texts.
