@@ -62,8 +62,7 @@ pub(super) struct Table {
 
 impl Table {
     pub fn new(label: &str, head: &[&str], rows: Vec<Vec<String>>) -> Self {
-        let number = |cell: &String| cell.is_empty() || cell.starts_with(|c| STARTS.contains(c));
-        let numeric = |at| rows.iter().all(|row: &Vec<String>| row.get(at).is_none_or(number));
+        let numeric = |at| rows.iter().all(|row: &Vec<String>| row.get(at).is_none_or(is_number));
         Table {
             label: label.to_owned(),
             head: head.iter().map(|cell| (*cell).to_owned()).collect(),
@@ -71,6 +70,14 @@ impl Table {
             rows,
         }
     }
+}
+
+/// Whether a cell is a number, perhaps with a unit or an interval, and not a sentence that begins with one.
+fn is_number(cell: &String) -> bool {
+    let long = |word: &str| word.chars().filter(|c| c.is_alphabetic()).count() > 3;
+    let words = cell.split_whitespace().filter(|word| long(word)).count();
+    let markup = cell.starts_with('<') && !cell.starts_with("< ");
+    cell.is_empty() || (cell.starts_with(|c| STARTS.contains(c)) && words < 2 && !markup)
 }
 
 /// The characters with which a number begins; the dash stands for a missing one.

@@ -115,7 +115,7 @@ pub fn eval() -> EvalRecord {
         }),
         macs: Some(406_000_000),
         videos: vec![
-            video(0, vec![answer([1, 0], true), answer([0, 1], false)], None),
+            video(0, vec![answer([0, 1], false), answer([1, 0], true)], None),
             video(1, vec![], Some(HOSTILE.to_owned())),
         ],
         run: run("eval"),

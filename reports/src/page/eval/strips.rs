@@ -44,7 +44,7 @@ fn notes(eval: &EvalRecord) -> Vec<String> {
     let bytes: usize = strips.shown.iter().map(|strip| strip.picture.len()).sum();
     if bytes > 0 {
         notes.push(format!(
-            "The {} on this page take {} KiB.",
+            "{} on this page, with {} KiB.",
             count(strips.shown.len() - gone, "strip"),
             bytes.div_ceil(1024)
         ));
