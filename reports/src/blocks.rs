@@ -18,15 +18,15 @@ pub(crate) struct Block<'a> {
     pub layers: Vec<&'a Layer>,
     /// Positions of its first and its last layer in the order of execution.
     pub depths: (usize, usize),
-    /// The worst budget ratio of an introduced error; `None` if no layer was measured.
+    /// The worst error ratio of an own error; `None` if no layer was measured.
     pub ratio: Option<f64>,
-    /// The worst budget ratio of an inherited error; `None` if no layer was measured.
+    /// The worst error ratio of an accumulated error; `None` if no layer was measured.
     pub inherited: Option<f64>,
     /// The worst verdict of a layer in the block, by the order of [`VERDICTS`].
     pub verdict: LayerVerdict,
 }
 
-/// Verdicts from the worst to the best, with the verdict that a block shows. A covered layer counts
+/// Verdicts from the worst to the best, with the verdict that a block shows. A layer that was checked through the next one counts
 /// as passed.
 const VERDICTS: [(LayerVerdict, LayerVerdict); 5] = [
     (LayerVerdict::Diverged, LayerVerdict::Diverged),
@@ -59,7 +59,7 @@ impl<'a> Block<'a> {
         self.name.split_once('.').map_or(self.name, |(stage, _)| stage)
     }
 
-    /// The band of the worst introduced ratio.
+    /// The band of the worst own error.
     pub fn band(&self, bound: f64) -> RatioBand {
         RatioBand::of(self.ratio, bound)
     }

@@ -6,7 +6,7 @@ use record::{ArrayState, DiffRecord, Errors, Layer, LayerVerdict, Verdict};
 use crate::error::{ReportError, Result};
 
 /// The JUnit XML of a comparison: a suite for the verdict, one for each block with a test for each
-/// layer, and one for the arrays that were refused. Layers that only inherit an error, and those that
+/// layer, and one for the arrays that were refused. Layers with only an accumulated error, and those that
 /// were not compared, are skipped; the test `verdict` fails for them.
 ///
 /// # Errors
@@ -71,9 +71,9 @@ fn layer_case(record: &DiffRecord, layer: &Layer) -> TestCase {
             let errors = layer.introduced.as_ref().or(layer.inherited.as_ref());
             failure("diverged", Some(&in_words(errors, record.bound)))
         }
-        LayerVerdict::Inherited => {
-            skipped("only inherits the error of an earlier layer".to_owned())
-        }
+        LayerVerdict::Inherited => skipped(
+            "only the accumulated error is too large: an earlier layer is the cause".to_owned(),
+        ),
         LayerVerdict::NotCompared => skipped("was not compared".to_owned()),
     };
     case(record, &layer.name, status)
@@ -82,7 +82,7 @@ fn layer_case(record: &DiffRecord, layer: &Layer) -> TestCase {
 fn in_words(errors: Option<&Errors>, bound: f64) -> String {
     match errors {
         Some(errors) => format!(
-            "budget ratio {:.3e}, which passes up to {bound}; relative L2 error {:.1e}, {} NaN",
+            "error ratio {:.3e}, which passes up to {bound}; relative L2 error {:.1e}, {} NaN",
             errors.ratio, errors.rel_l2, errors.nan
         ),
         None => "diverged".to_owned(),

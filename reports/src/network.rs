@@ -1,11 +1,11 @@
-//! Draws the network as its blocks, each coloured by its worst budget ratio.
+//! Draws the network as its blocks, each coloured by its worst error ratio.
 
 use std::fmt::Write;
 
 use record::LayerVerdict;
 
 use crate::blocks::Block;
-use crate::format::{count, escape, short, words};
+use crate::format::{count, escape, short};
 use crate::ratio_band::RatioBand;
 
 /// Sizes and positions of the drawing for one width of the window, in units of the SVG's view box.
@@ -46,7 +46,7 @@ const LAYOUTS: [Layout; 2] = [
     },
 ];
 
-/// Height of the strip at the bottom of a tile that shows the inherited error.
+/// Height of the strip at the bottom of a tile that shows the accumulated error.
 const STRIP: usize = 9;
 
 /// Draws the network in every layout, as SVG elements one after the other.
@@ -176,9 +176,9 @@ fn mark(verdict: LayerVerdict) -> &'static str {
 fn title(block: &Block<'_>) -> String {
     let ratio = |ratio: Option<f64>| ratio.map_or_else(|| "not measured".to_owned(), short);
     format!(
-        "{}: {}; worst ratio introduced {}, inherited {}; {}",
+        "{}: {}; worst own error / allowed {}, accumulated {}; {}",
         block.name,
-        words(block.verdict.as_str()),
+        block.verdict.words(),
         ratio(block.ratio),
         ratio(block.inherited),
         count(block.layers.len(), "layer"),

@@ -65,10 +65,10 @@ pub(crate) struct DepthPlot {
     bounded: bool,
 }
 
-/// Budget ratios by depth, which decide the verdict.
+/// Error ratios by depth, which decide the verdict.
 pub(crate) const RATIO: DepthPlot = DepthPlot {
     name: "ratio",
-    description: "Budget ratio of every layer by depth on a logarithmic axis, with the bound",
+    description: "Error / allowed of every layer by depth on a logarithmic axis, with the bound",
     series: &[
         Series {
             role: Role::Inherited,
@@ -85,11 +85,11 @@ pub(crate) const RATIO: DepthPlot = DepthPlot {
     bounded: true,
 };
 
-/// Relative L2 errors by depth, with the error of the yardstick.
+/// Relative L2 errors by depth, with the error of the comparison run.
 pub(crate) const REL_L2: DepthPlot = DepthPlot {
     name: "rel-l2",
     description: "Relative L2 error of every layer by depth on a logarithmic axis, \
-                  with the error of the yardstick",
+                  with the error of the comparison run",
     series: &[
         Series {
             role: Role::Muted,
@@ -126,7 +126,7 @@ pub(crate) struct Data<'a> {
     pub layers: &'a [Layer],
     /// The named parts of the network along the axis.
     pub spans: &'a [Span<'a>],
-    /// Budget ratios of at most this pass.
+    /// Error ratios of at most this pass.
     pub bound: f64,
 }
 

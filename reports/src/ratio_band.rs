@@ -1,14 +1,14 @@
-//! Bands of budget ratios: how near a ratio is to the bound, coarse enough to be shown as a colour.
+//! Bands of error ratios: how near a ratio is to the bound, coarse enough to be shown as a colour.
 
 use crate::format::short;
 
-/// The band that a budget ratio falls into. Each band has a class in the style sheet.
+/// The band that an error ratio falls into. Each band has a class in the style sheet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum RatioBand {
     /// No ratio was measured.
     Unknown,
     /// At most a quarter of the bound. At the usual bound of 4 the candidate is as exact as the
-    /// yardstick.
+    /// comparison run.
     Calm,
     /// At most half the bound.
     Fair,

@@ -20,11 +20,11 @@ fn a_test_for_each_layer_and_one_for_the_verdict() {
 #[test]
 fn a_divergence_fails_its_layer_and_the_verdict_only() {
     let mut record = diverged();
-    record.explanation = Some("First introduced at <somewhere>.".to_owned());
+    record.explanation = Some("First goes wrong at <somewhere>.".to_owned());
     let text = xml(&record);
     assert_eq!(text.matches("<failure ").count(), 2);
-    assert!(text.contains("First introduced at &lt;somewhere&gt;."), "{text}");
-    assert!(text.contains("budget ratio 7.300e3") && text.contains("only inherits"));
+    assert!(text.contains("First goes wrong at &lt;somewhere&gt;."), "{text}");
+    assert!(text.contains("error ratio 7.300e3") && text.contains("only the accumulated error"));
 }
 
 #[test]

@@ -104,7 +104,7 @@ def main():
         print(f"check_onnx: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}", file=sys.stderr)
         return 2
     print("\n".join(map(line, rows)))
-    print("ratio: the budget ratio of `harness diff`; 4 or less passes")
+    print("ratio: error / allowed, as in `harness diff`; 4 or less passes")
     return 0 if good else 1
 
 

@@ -12,7 +12,7 @@ CI = Path(__file__).resolve().parents[1] / "ci"
 RECORD = {
     "verdict": "diverged",
     "first_divergent": "layer1.0.bn1",
-    "explanation": "First introduced at layer1.0: bn1.\nTwo lines.",
+    "explanation": "First goes wrong at layer1.0: bn1.\nTwo lines.",
     "next": "harness diff --repro repro",
 }
 

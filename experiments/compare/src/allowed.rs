@@ -1,9 +1,9 @@
 //! How large the error of a correct implementation may be: the derivations behind n and a of the
-//! budget ratio.
+//! error ratio.
 //!
 //! Of the bound of 4, a factor of 2 is for the difference between two orders or algorithms of a sum,
 //! and a factor of 2 for the scatter of both errors. Where the difference or the scatter that is
-//! derived here is more than 2, the budget grows by the excess. The errors of two correct
+//! derived here is more than 2, the allowed error grows by the excess. The errors of two correct
 //! implementations differ for four reasons:
 //!
 //! 1. **The order of a sum.** A sum of K terms that is rounded after each addition has an error of
@@ -14,7 +14,7 @@
 //!    algorithm is granted the factor, whatever the candidate is.
 //! 3. **The largest of many errors.** The largest of M independent normal errors has an expected size
 //!    of at most sqrt(2 ln 2M) standard deviations ([`expected_largest`]).
-//! 4. **Few values.** The errors of the candidate and of the yardstick are both random draws. Where few
+//! 4. **Few values.** The errors of the candidate and of the comparison run are both random draws. Where few
 //!    values carry them, their ratio is spread like the root of an F distribution ([`scatter`]).
 
 use spec::{Model, Precision};
@@ -22,10 +22,10 @@ use spec::{Model, Precision};
 use super::winograd::{self, Amplification};
 
 /// The rounding errors that a module is allowed, in units of eps relative to its output: the n of the
-/// budget ratio.
+/// error ratio.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Allowance {
-    /// For plain sums, which is how the yardstick computes.
+    /// For plain sums, which is how the comparison run computes.
     pub direct: f64,
     /// For the worst of the allowed algorithms, as root mean square over the outputs.
     pub l2: f64,

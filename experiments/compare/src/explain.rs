@@ -29,7 +29,7 @@ use survey::{Best, survey};
 /// How many changed engines run side by side. Each of them holds the weights in float64.
 const ENGINES_AT_ONCE: usize = 3;
 
-/// Of several mistakes that fit, those are named whose budget ratio is at most the first number (a
+/// Of several mistakes that fit, those are named whose error ratio is at most the first number (a
 /// ratio of 1 is what rounding explains) or at most the second number times the smallest ratio.
 const AS_GOOD: (f64, f64) = (1.0, 1.5);
 
@@ -251,7 +251,7 @@ pub(crate) fn walk(
     Ok(())
 }
 
-/// The budget ratio of the candidate at the module `at` against each changed truth, by index of the
+/// The error ratio of the candidate at the module `at` against each changed truth, by index of the
 /// trial, for those changes that alter the module by more than its budget; and an observation if the
 /// candidate is a multiple of the truth.
 fn screen(
@@ -295,7 +295,7 @@ fn value(
     Some(if seen.after_relu { faults::relu(made) } else { made })
 }
 
-/// The budget ratio of the candidate at the module `at` against each changed engine, all fed alike.
+/// The error ratio of the candidate at the module `at` against each changed engine, all fed alike.
 fn engine_ratios(
     comparison: &mut Comparison,
     changed: &mut [Edited],
@@ -317,7 +317,7 @@ fn engine_ratios(
     Ok(found)
 }
 
-/// The budget ratio of a candidate against a changed truth.
+/// The error ratio of a candidate against a changed truth.
 ///
 /// If the change rounds to the number format `rounds`, a value half-way between two numbers may be
 /// rounded either way. A difference of one step of the format is then ignored, provided that few values
@@ -357,7 +357,7 @@ fn snapped(made: &Tensor, candidate: &Tensor, format: Precision) -> Option<Tenso
 }
 
 /// An observation that needs no mistake: the candidate is the truth times a factor, or times a factor
-/// plus an offset. With the budget ratio that remains; None if neither fits.
+/// plus an offset. With the error ratio that remains; None if neither fits.
 fn affine(
     truth: &Tensor,
     candidate: &Tensor,

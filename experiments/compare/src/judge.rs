@@ -12,7 +12,7 @@ use super::measure::within;
 pub struct Findings {
     /// The verdict on the run.
     pub verdict: Verdict,
-    /// The first layer with too much introduced error, or else the first one with too much inherited
+    /// The first layer with too much own error, or else the first one with too much accumulated
     /// error; None if there is neither.
     pub culprit: Option<ModuleId>,
     /// Every selected layer with its verdict, in order of execution.
@@ -145,9 +145,9 @@ fn layer_kind(kind: Kind) -> LayerKind {
     }
 }
 
-/// The culprit in words: `first introduced at layer4.0.conv2.spatial_conv (ctl14): pos_embed`.
+/// The culprit in words: `first goes wrong at layer4.0.conv2.spatial_conv (ctl14): pos_embed`.
 ///
-/// `introduced` is false if no single layer introduces too much error. Modules directly before the
+/// `introduced` is false if no single layer has too much own error. Modules directly before the
 /// culprit that were not compared are as suspect as the culprit, so the whole span is named.
 pub fn culprit(model: &Model, id: ModuleId, introduced: bool, measured: &[Measured]) -> Culprit {
     let name = &model.module(id).name;
@@ -169,14 +169,14 @@ pub fn culprit(model: &Model, id: ModuleId, introduced: bool, measured: &[Measur
         None => "the clip".to_owned(),
     });
     let text = match (introduced, &after) {
-        (true, None) => format!("first introduced at {place}"),
+        (true, None) => format!("first goes wrong at {place}"),
         (true, Some(after)) => format!(
-            "first introduced between {after} and {place}; not compared between them: {}",
+            "first goes wrong between {after} and {place}; not compared between them: {}",
             some_of(model, &unseen)
         ),
         (false, _) => format!(
-            "no single layer introduces too much error; the inherited error first exceeds the bound \
-             at {place}"
+            "no single layer has too much own error; the accumulated error first exceeds the \
+             bound at {place}"
         ),
     };
     Culprit {
@@ -338,7 +338,7 @@ mod tests {
         let found = judged(&m, &measured, false);
         assert_eq!((found.verdict, found.culprit), (Verdict::Diverged, Some(ModuleId(bad))));
         let text = culprit(&m, ModuleId(bad), true, &[]).text;
-        let expected = "first introduced at layer1.0.conv2.spatial_conv (ctl2): glo_conv.3";
+        let expected = "first goes wrong at layer1.0.conv2.spatial_conv (ctl2): glo_conv.3";
         assert_eq!(text, expected);
     }
 
@@ -349,7 +349,7 @@ mod tests {
         let bad = at(&m, "layer1.0.conv1.param_conv.0");
         measured[bad - 1] = Measured::default();
         let found = culprit(&m, ModuleId(bad), true, &measured);
-        let expected = "first introduced between bn1 and layer1.0.conv1 (ctl1): param_conv.0; \
+        let expected = "first goes wrong between bn1 and layer1.0.conv1 (ctl1): param_conv.0; \
                         not compared between them: maxpool";
         assert_eq!(found.text, expected);
         assert_eq!(found.unseen, ["maxpool"]);
@@ -358,7 +358,7 @@ mod tests {
         measured[at(&m, "fc")] = good();
         let found = culprit(&m, m.output(), true, &measured);
         assert!(
-            found.text.starts_with("first introduced between the clip and fc"),
+            found.text.starts_with("first goes wrong between the clip and fc"),
             "{}",
             found.text
         );
@@ -368,8 +368,8 @@ mod tests {
     fn culprits_outside_a_ctl_are_named_too() {
         let m = model();
         let text = |name: &str| culprit(&m, m.find(name).unwrap().id, true, &[]).text;
-        assert_eq!(text("conv1"), "first introduced at conv1");
-        assert_eq!(text("layer1.0.bn1"), "first introduced at layer1.0: bn1");
-        assert_eq!(text("layer1.0.conv2"), "first introduced at layer1.0 (ctl2): conv2");
+        assert_eq!(text("conv1"), "first goes wrong at conv1");
+        assert_eq!(text("layer1.0.bn1"), "first goes wrong at layer1.0: bn1");
+        assert_eq!(text("layer1.0.conv2"), "first goes wrong at layer1.0 (ctl2): conv2");
     }
 }

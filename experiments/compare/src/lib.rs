@@ -2,12 +2,12 @@
 //!
 //! There are two passes, and in each of them all engines run side by side, module by module:
 //!
-//! - In the *free* pass every network runs through. The error of a layer is what it inherited and
+//! - In the *free* pass every network runs through. The error of a layer is what has accumulated and
 //!   what it added.
 //! - In the *forced* pass every engine is fed the same values after each module: the reference's, or
-//!   the dump's own, since a dump cannot be fed. The error of a layer is what it introduces.
+//!   the dump's own, since a dump cannot be fed. The error of a layer is its own.
 //!
-//! Reading order: `allowed` (which error rounding explains), `measure` (from two tensors to a budget
+//! Reading order: `allowed` (which error rounding explains), `measure` (from two tensors to an error
 //! ratio), `lockstep` (how the engines are run side by side), this file (the passes), `judge` (from
 //! errors to verdicts and the culprit), `readings` (what the arrays of a dump show), `explain` (the
 //! search for the mistake behind a divergence).
@@ -115,7 +115,7 @@ pub struct Measured {
     pub budget: Option<Budget>,
     /// The later module at which this one was compared, because its array shows that module.
     pub shown_at: Option<ModuleId>,
-    /// Budget ratios `[introduced, inherited]`, each as `[relative L2, largest error]`.
+    /// Error ratios `[own, accumulated]`, each as `[relative L2, largest error]`.
     pub ratios: [Option<[f64; 2]>; 2],
     /// A remark for the report.
     pub note: Option<String>,
@@ -149,7 +149,7 @@ impl Measurements {
 
 impl Measurements {
     /// Keeps for each module the worse of these measurements and those with another input: its
-    /// introduced error with the budget, and its inherited error.
+    /// own error with the allowed error, and its accumulated error.
     pub fn keep_worse(&mut self, other: Measurements) {
         let worse = |a: &Option<Errors>, b: &Option<Errors>| match (a, b) {
             (_, None) => false,
@@ -191,7 +191,7 @@ impl Comparison {
         precision: Precision,
         load: impl Fn(Precision) -> Result<Box<dyn Engine>>,
     ) -> Result<Self> {
-        // Nothing is more precise than the truth, so a float64 candidate has the float32 yardstick,
+        // Nothing is more precise than the truth, so a float64 candidate has a float32 comparison run,
         // whose error is then scaled.
         let yardstick = if precision == Precision::F64 { Precision::F32 } else { precision };
         let (truth, yardstick) = (load(Precision::F64)?, load(yardstick)?);
@@ -230,7 +230,7 @@ impl Comparison {
         let mut worst = WorstMap::default();
         self.pass(ErrorKind::Inherited, &mut found, &mut worst, progress)?;
         if !self.both_recorded() {
-            // A map of the introduced error tells more than one of the inherited error.
+            // A map of the own error tells more than one of the accumulated error.
             worst = WorstMap::default();
             self.pass(ErrorKind::Introduced, &mut found, &mut worst, progress)?;
         }
@@ -300,7 +300,7 @@ impl Comparison {
             }
             Side::Dump(dump) => (vec![], Some(&*dump)),
         };
-        // Truth and yardstick come last, because a dump has no runner.
+        // Truth and comparison run come last, because a dump has no runner.
         runners.push(Runner { engine: self.truth.as_mut(), input: &self.input });
         runners.push(Runner { engine: self.yardstick.as_mut(), input: &self.input });
         let (model, precision) = (&self.model, self.precision);
@@ -379,7 +379,7 @@ impl Comparison {
                 (true, _) => Flow::Stop,
                 (_, false) => Flow::Continue,
                 // A module that the candidate does not show is judged as part of the next one that
-                // it shows. Nothing is replaced here, so that the yardstick's error there contains
+                // it shows. Nothing is replaced here, so that the comparison run's error there contains
                 // this module's, too.
                 (_, true) if !shown => Flow::Continue,
                 (_, true) => {

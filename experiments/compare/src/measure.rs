@@ -1,9 +1,9 @@
-//! From two tensors to a budget ratio: how far they are apart, divided by how far they may be.
+//! From two tensors to an error ratio: how far they are apart, divided by how far they may be.
 //!
 //! The rule (see the README, "When two layers agree"), where e is the distance from the truth:
 //!
 //! ```text
-//! budget ratio = e(candidate) / max(a * e(yardstick), n * eps)
+//! error ratio = e(candidate) / max(a * e(comparison run), n * eps)
 //! ```
 //!
 //! A layer passes if this ratio is at most [`BOUND`] both for the relative L2 error and for the largest
@@ -29,16 +29,16 @@ use spec::{Kind, Precision, Tensor};
 pub use super::allowed::roundings;
 use super::allowed::{self, Allowance};
 
-/// The largest budget ratio that passes.
+/// The largest error ratio that passes.
 pub const BOUND: f64 = 4.0;
 
-/// Whether a budget ratio passes. NaN does not.
+/// Whether an error ratio passes. NaN does not.
 pub fn passes(ratio: f64) -> bool {
     // `ratio <= BOUND` is false for NaN.
     ratio <= BOUND
 }
 
-/// Whether a layer passes: its budget ratio is within the bound and no value is NaN.
+/// Whether a layer passes: its error ratio is within the bound and no value is NaN.
 pub fn within(errors: &Errors) -> bool {
     passes(errors.ratio) && errors.nan == 0
 }
@@ -171,19 +171,19 @@ fn smallest_normal(precision: Precision) -> f64 {
     }
 }
 
-/// The error that rounding explains at one layer: the denominator of the budget ratio.
+/// The error that rounding explains at one layer: the denominator of the error ratio.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
-    /// The distance of the yardstick from the truth.
+    /// The distance of the comparison run from the truth.
     pub yardstick: Distance,
-    /// Factor on the yardstick's error: 1, or eps(f64) / eps(f32) if the candidate computes in
-    /// float64, for which a float32 yardstick is used.
+    /// Factor on the comparison run's error: 1, or eps(f64) / eps(f32) if the candidate computes in
+    /// float64, for which a float32 comparison run is used.
     pub scale: f64,
     /// n, the roundings in units of eps that the layer is allowed.
     pub roundings: Allowance,
     /// The candidate's precision, which sets eps.
     pub precision: Precision,
-    /// How many values carry the yardstick's error: `[of the relative L2, of the largest error]`.
+    /// How many values carry the comparison run's error: `[of the relative L2, of the largest error]`.
     pub carriers: [f64; 2],
     /// The absolute errors that earlier modules pass on, `[root mean square, largest]`. At least these
     /// are granted; see [`CarriedError`].
@@ -191,7 +191,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// The budget of a layer, from the truth and the yardstick's value there. Both tensors must hold
+    /// The allowed error of a layer, from the truth and the comparison run's value there. Both tensors must hold
     /// the same number of values.
     pub fn new(
         precision: Precision,
@@ -200,7 +200,7 @@ impl Budget {
         yardstick: &Tensor,
     ) -> Self {
         // A float64 candidate is compared with a float64 truth, whose own error cannot be observed.
-        // Rounding errors scale with eps, so the float32 yardstick tells how large it is.
+        // Rounding errors scale with eps, so the float32 comparison run tells how large it is.
         let scale = match precision {
             Precision::F64 => Precision::F64.epsilon() / Precision::F32.epsilon(),
             _ => 1.0,
@@ -210,13 +210,13 @@ impl Budget {
         Budget { yardstick: own, scale, roundings, precision, carriers, carried: [0.0; 2] }
     }
 
-    /// The budget ratio of a candidate: the larger one of [`Budget::ratios`], NaN if either is NaN.
+    /// The error ratio of a candidate: the larger one of [`Budget::ratios`], NaN if either is NaN.
     pub fn ratio(&self, candidate: &Distance) -> f64 {
         let [l2, largest] = self.ratios(candidate);
         max(l2, largest)
     }
 
-    /// The budget ratios of the relative L2 error and of the largest error.
+    /// The error ratios of the relative L2 error and of the largest error.
     pub fn ratios(&self, candidate: &Distance) -> [f64; 2] {
         let [l2, largest] = self.granted();
         [over(candidate.rms_error, l2), over(candidate.max_abs, largest)]
@@ -226,7 +226,7 @@ impl Budget {
     /// nothing can be relative to a truth that is zero everywhere.
     pub fn granted(&self) -> [f64; 2] {
         let (own, n, eps) = (&self.yardstick, &self.roundings, self.precision.epsilon());
-        // A yardstick whose error is NaN or infinite grants nothing beyond the floor of n * eps.
+        // A comparison run whose error is NaN or infinite grants nothing beyond the floor of n * eps.
         let granted = |error: f64, algorithm: f64, carriers: f64, floor: f64| {
             let error = error * self.scale * (algorithm / n.direct) * allowed::scatter(carriers);
             if error.is_finite() { error.max(floor) } else { floor }
@@ -263,7 +263,7 @@ impl Budget {
 
 /// The absolute error that modules pass on in the free pass, as `[root mean square, largest]`.
 ///
-/// max(x, 0) and a mean make values smaller, but not the error that they inherited, which is only
+/// max(x, 0) and a mean make values smaller, but not the error that has accumulated, which is only
 /// known not to grow: |max(a, 0) - max(b, 0)| <= |a - b|. Where a ReLU leaves almost nothing of a map,
 /// the relative error is unbounded, and where it leaves nothing there is no relative error at all.
 /// Therefore a ReLU, a block (which ends in a ReLU), a pooled map, and a convolution of these (whose
@@ -341,7 +341,7 @@ mod tests {
         );
     }
 
-    /// A budget whose yardstick has this relative error.
+    /// A budget whose comparison run has this relative error.
     fn budget(truth: &[f64], yardstick: f64) -> Budget {
         let exact = at(truth, truth);
         let error = yardstick * exact.rms;
@@ -379,7 +379,7 @@ mod tests {
 
     #[test]
     fn a_yardstick_that_broke_down_grants_nothing() {
-        // Every error would be within an infinite budget, so it must not count.
+        // Every error would be within an infinite allowed error, so it must not count.
         let off = at(&[1.0, 2.0], &[1.0, 2.5]);
         assert!(!passes(budget(&[1.0, 2.0], f64::NAN).ratio(&off)));
         assert!(!passes(budget(&[1.0, 2.0], f64::INFINITY).ratio(&off)));

@@ -1,5 +1,5 @@
 //! Makes a half-precision engine from a float32 engine by rounding the weights and every module's
-//! output. It is the yardstick for half-precision dumps if the harness is built without libtorch.
+//! output. It is the comparison run for half-precision dumps if the harness is built without libtorch.
 
 use checkpoint::Weights;
 use spec::{Data, Engine, EngineError, Flow, ModuleId, Precision, Tap, Tensor};

@@ -64,7 +64,7 @@ pub struct Sides {
     pub candidate: String,
     /// Name of the reference; empty where there is none.
     pub reference: String,
-    /// Name of the yardstick; empty where there is none.
+    /// Name of the comparison run; empty where there is none.
     pub yardstick: String,
     /// Source of the weights.
     pub weights: String,

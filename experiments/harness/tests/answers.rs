@@ -65,7 +65,7 @@ fn junit_has_a_test_for_each_layer() {
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(text.starts_with("<?xml") && text.contains("<testsuite name=\"layer2.0\""));
     assert!(text.contains("type=\"diverged\""), "{text}");
-    assert!(text.contains("First introduced at layer2.0"));
+    assert!(text.contains("First goes wrong at layer2.0"));
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn the_flax_port_diverges_at_the_embedding_of_a_one_pixel_map_only() {
     assert_eq!(record["first_divergent"], "layer4.0.conv1.spatial_conv.pos_embed");
     assert_eq!(
         record["culprit"]["text"],
-        "first introduced at layer4.0.conv1.spatial_conv (ctl13): pos_embed"
+        "first goes wrong at layer4.0.conv1.spatial_conv (ctl13): pos_embed"
     );
     let explanation = record["culprit"]["explanation"].as_str().unwrap();
     assert!(

@@ -20,7 +20,7 @@ fn winograd_over_short_sums_does_not_diverge() {
     let layers = record["layers"].as_array().unwrap();
     let name = "layer1.1.conv1.spatial_conv.glo_conv.1";
     let layer = layers.iter().find(|layer| layer["name"] == name).unwrap();
-    // 0.9 with libtorch as the yardstick, 1.2 with the scalar engine.
+    // 0.9 with libtorch as the comparison run, 1.2 with the scalar engine.
     assert!(layer["introduced"]["ratio"].as_f64().unwrap() < 2.0, "{layer}");
 }
 

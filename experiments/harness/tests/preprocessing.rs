@@ -67,8 +67,8 @@ fn a_wrong_resize_is_named_and_the_crop_after_it_is_not() {
     });
     let Some((code, said)) = run else { return };
     assert_eq!(code, 1, "{said}");
-    assert!(said.contains("first introduced before the network, at video.resized"), "{said}");
-    assert!(said.contains("video.view         inherited"), "{said}");
+    assert!(said.contains("first goes wrong before the network, at video.resized"), "{said}");
+    assert!(said.contains("video.view         accumulated"), "{said}");
 }
 
 #[test]

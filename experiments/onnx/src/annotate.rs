@@ -16,7 +16,7 @@ use spec::Model;
 /// What is known about one module.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judged {
-    /// The budget ratio of the introduced error, if the module was compared.
+    /// The error ratio of the module's own error, if the module was compared.
     pub ratio: Option<f64>,
     /// The verdict in a word.
     pub verdict: String,
@@ -111,7 +111,7 @@ pub fn annotated(
 fn note(node: &mut Vec<u8>, module: &str, result: Option<&Judged>) {
     const METADATA: u32 = 9;
     let Some(result) = result else { return };
-    let ratio = result.ratio.map_or(String::new(), |ratio| format!(", budget ratio {ratio:.2}"));
+    let ratio = result.ratio.map_or(String::new(), |ratio| format!(", error ratio {ratio:.2}"));
     let entry = StringStringEntryProto {
         key: format!("harness {module}"),
         value: format!("{}{ratio}", result.verdict),

@@ -230,7 +230,7 @@ fn every_observed_activation_is_right_and_can_be_replaced() {
             let Some(mut cuda) = case.cuda(precision, multiprocessors, Schedule::default()) else {
                 return;
             };
-            // Each module is fed the truth, so that its error is the one that it introduces.
+            // Each module is fed the truth, so that its error is its own.
             let mut keep = Keep { replace: truth.seen.clone(), ..Keep::default() };
             cuda.forward(&case.input, &mut keep).unwrap();
             let order = names(&keep);
@@ -239,7 +239,7 @@ fn every_observed_activation_is_right_and_can_be_replaced() {
             for (id, value) in &keep.seen {
                 let (_, want) = truth.seen.iter().find(|(at, _)| at == id).unwrap();
                 let error = relative(value, want);
-                // In float32 a sum of K terms may be off by sqrt(K) eps, as in the budget of the
+                // In float32 a sum of K terms may be off by sqrt(K) eps, as in the allowed error of the
                 // harness, and by 4 eps at least. In other precisions the rounding of inputs and
                 // weights dominates.
                 let module = case.model.module(*id);

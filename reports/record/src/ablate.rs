@@ -69,9 +69,9 @@ pub struct Variant {
 /// A comparison of a variant with the unchanged network on the same videos.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Paired {
-    /// Number of videos that only the unchanged network classifies correctly.
+    /// Only full right: number of videos that only the unchanged network classifies correctly.
     pub lost: u64,
-    /// Number of videos that only the variant classifies correctly.
+    /// Only variant right: number of videos that only the variant classifies correctly.
     pub won: u64,
     /// Two-sided p value of the exact McNemar test.
     #[serde(with = "float")]
@@ -80,7 +80,7 @@ pub struct Paired {
     /// `lost` and `won` for each class.
     #[serde(default)]
     pub by_class: Vec<(u64, u64)>,
-    /// Mean over videos of the relative L2 distance between the logits.
+    /// Logit change: mean over videos of the relative L2 distance between the logits.
     #[serde(with = "float")]
     #[schemars(with = "float::Number")]
     pub drift: f64,

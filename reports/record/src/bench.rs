@@ -109,7 +109,8 @@ pub struct BenchEntry {
     pub error: f64,
     /// Whether the error is small enough for the precision.
     pub right: bool,
-    /// Name of the fastest peer, and the ratio of the medians with both ends of its 95 % interval.
+    /// Name of the fastest other runtime, and the ratio of the medians to its median with both ends of
+    /// the 95 % interval.
     #[serde(default, with = "float::named")]
     #[schemars(with = "Option<(String, [float::Number; 3])>")]
     pub to_peer: Option<(String, [f64; 3])>,

@@ -23,17 +23,17 @@ pub struct ClipResult {
     pub verdict: Verdict,
     /// Full name of the first divergent module with this input.
     pub first_divergent: Option<String>,
-    /// Largest introduced budget ratio of a module.
+    /// Largest error ratio of a module's own error.
     #[serde(with = "float")]
     #[schemars(with = "float::Number")]
     pub worst: f64,
     /// Full name of the module with this ratio.
     pub worst_layer: Option<String>,
-    /// Inherited error of the logits; `None` if they were not compared.
+    /// Accumulated error of the logits; `None` if they were not compared.
     pub logits: Option<Errors>,
 }
 
-/// The introduced budget ratios of one module over all inputs.
+/// The error ratios of one module's own error over all inputs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OverClips {
     /// Full name of the module.

@@ -12,7 +12,7 @@ pub struct DiffRecord {
     pub verdict: Verdict,
     /// Full name of the first module in order of execution that diverged.
     pub first_divergent: Option<String>,
-    /// The result in sentences: where the first error was introduced and the mistake that explains it,
+    /// The result in sentences: where it first goes wrong and the mistake that explains it,
     /// or what was not compared. `None` if everything passed.
     #[serde(default)]
     pub explanation: Option<String>,
@@ -22,9 +22,9 @@ pub struct DiffRecord {
     pub next: Option<String>,
     /// The first divergent module, with possible explanations.
     pub culprit: Option<Culprit>,
-    /// Inherited error of the logits; `None` if they were not compared.
+    /// Accumulated error of the logits; `None` if they were not compared.
     pub logits: Option<Errors>,
-    /// Largest budget ratio that passes.
+    /// Largest error ratio that passes.
     #[serde(with = "float")]
     #[schemars(with = "float::Number")]
     pub bound: f64,
@@ -52,7 +52,7 @@ pub struct DiffRecord {
     /// The steps before the network; empty unless the input is a video and the dump holds them.
     #[serde(default)]
     pub preprocessing: Vec<Stage>,
-    /// The error of the worst layer over space.
+    /// The error of the first diverged layer over space, or of the worst one if none diverged.
     #[serde(default)]
     pub heatmap: Option<Heatmap>,
     /// Command, machine, versions and configuration of the run.
@@ -151,7 +151,7 @@ pub struct Edge {
     pub verdict: Verdict,
     /// Number of modules that were compared.
     pub compared: u64,
-    /// Largest budget ratio of an introduced error.
+    /// Largest error ratio of an own error.
     #[serde(with = "float")]
     #[schemars(with = "float::Number")]
     pub worst: f64,
@@ -175,7 +175,7 @@ pub struct Edge {
 pub struct Stage {
     /// Name of the array in the dump, such as `video.resized`.
     pub name: String,
-    /// The verdict. Bytes must be equal; `Inherited` means that an earlier step is the wrong one.
+    /// The verdict. Bytes must be equal; `inherited` means that an earlier step is the wrong one.
     pub verdict: LayerVerdict,
     /// The difference of the values, in words.
     pub detail: String,
@@ -190,7 +190,7 @@ pub struct Culprit {
     pub alias: Option<String>,
     /// Full name of the container that the module belongs to.
     pub composite: Option<String>,
-    /// Where the error was first introduced, without a full stop.
+    /// Where the candidate first goes wrong, without a full stop.
     pub text: String,
     /// The last compared module before this one; set if modules in between were not compared.
     #[serde(default)]
@@ -210,7 +210,7 @@ pub struct Culprit {
 pub struct Hypothesis {
     /// The mistake in words, such as `eps 1e-3 instead of 1e-5`.
     pub what: String,
-    /// Budget ratio that remains if the reference makes the same mistake.
+    /// Remaining error / allowed: the error ratio if the reference makes the same mistake.
     #[serde(with = "float")]
     #[schemars(with = "float::Number")]
     pub ratio: f64,
@@ -223,7 +223,7 @@ pub struct Hypothesis {
 pub struct Heatmap {
     /// Full name of the module.
     pub layer: String,
-    /// Whether the map shows the introduced or the inherited error.
+    /// Whether the map shows the own or the accumulated error.
     pub what: ErrorKind,
     /// Rows of the map.
     pub height: usize,
@@ -240,9 +240,9 @@ pub struct Heatmap {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
-    /// The error of a layer that was fed the reference's input.
+    /// Own error: that of a layer that was fed the reference's input.
     Introduced,
-    /// The error of a layer when the whole network runs through.
+    /// Accumulated error: that of a layer when the whole network runs through.
     Inherited,
 }
 
@@ -252,6 +252,14 @@ impl ErrorKind {
         match self {
             ErrorKind::Introduced => "introduced",
             ErrorKind::Inherited => "inherited",
+        }
+    }
+
+    /// The error in words: `own` or `accumulated`.
+    pub fn words(self) -> &'static str {
+        match self {
+            ErrorKind::Introduced => "own",
+            ErrorKind::Inherited => "accumulated",
         }
     }
 }

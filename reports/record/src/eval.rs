@@ -88,7 +88,7 @@ pub struct Manifest {
     /// Whether damaged videos were allowed.
     #[serde(default)]
     pub damage_allowed: bool,
-    /// Paths of videos that were decoded with a warning of the decoder, with the warning.
+    /// Paths of videos that were decoded with ffmpeg warnings, with the warning.
     #[serde(default)]
     pub warned: Vec<(String, String)>,
     /// Videos on which decord 0.6.0 takes other frames than those that were evaluated.

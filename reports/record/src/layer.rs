@@ -22,17 +22,17 @@ pub struct Layer {
     pub params: u64,
     /// Multiply-accumulates for one clip.
     pub macs: u64,
-    /// The factor on `eps` in the budget: the number of roundings that it allows for.
+    /// The factor on `eps` in the allowed error: the number of roundings that it allows for.
     #[serde(with = "float")]
     #[schemars(with = "float::Number")]
     pub n: f64,
-    /// Introduced error: the module was fed the reference's input. `None` if it was not measured.
+    /// Own error: the module was fed the reference's input. `None` if it was not measured.
     pub introduced: Option<Errors>,
-    /// Inherited error: the whole network ran through. `None` if it was not measured.
+    /// Accumulated error: the whole network ran through. `None` if it was not measured.
     pub inherited: Option<Errors>,
     /// The verdict on the module.
     pub verdict: LayerVerdict,
-    /// Full name of the layer that covers this one, for [`LayerVerdict::Covered`].
+    /// Full name of the layer through which this one was checked, for [`LayerVerdict::Covered`].
     #[serde(default)]
     pub covered_by: Option<String>,
     /// A remark for the reader.
@@ -93,11 +93,12 @@ impl LayerKind {
 pub enum LayerVerdict {
     /// The layer was compared and is within the bound.
     Pass,
-    /// The introduced error of the layer is above the bound.
+    /// The own error of the layer is above the bound.
     Diverged,
-    /// Only the inherited error is above the bound: an earlier layer is the cause.
+    /// Only the accumulated error is above the bound: an earlier layer is the cause.
     Inherited,
-    /// The layer was not compared itself; [`Layer::covered_by`], which depends on it, was.
+    /// Checked through the next module: the layer was not compared itself, but [`Layer::covered_by`],
+    /// which depends on it, was.
     Covered,
     /// Neither the layer nor one that depends on it directly was compared.
     NotCompared,
@@ -112,6 +113,17 @@ impl LayerVerdict {
             LayerVerdict::Inherited => "inherited",
             LayerVerdict::Covered => "covered",
             LayerVerdict::NotCompared => "not_compared",
+        }
+    }
+
+    /// The verdict in words, such as `not compared`.
+    pub fn words(self) -> &'static str {
+        match self {
+            LayerVerdict::Pass => "pass",
+            LayerVerdict::Diverged => "diverged",
+            LayerVerdict::Inherited => "accumulated",
+            LayerVerdict::Covered => "through next",
+            LayerVerdict::NotCompared => "not compared",
         }
     }
 }
@@ -137,12 +149,12 @@ pub struct Errors {
     #[serde(with = "float")]
     #[schemars(with = "float::Number")]
     pub cosine: f64,
-    /// Budget ratio: the candidate's error divided by `max(a * e_ref, n * eps)`, the larger of the ratios
-    /// by relative L2 and by largest error.
+    /// Error ratio (error / allowed): the candidate's error divided by the allowed error
+    /// `max(a * e_ref, n * eps)`, the larger of the ratios by relative L2 and by largest error.
     #[serde(with = "float")]
     #[schemars(with = "float::Number")]
     pub ratio: f64,
-    /// Relative L2 error of the yardstick.
+    /// Relative L2 error of the comparison run.
     #[serde(with = "float")]
     #[schemars(with = "float::Number")]
     pub e_ref: f64,

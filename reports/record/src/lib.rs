@@ -42,7 +42,7 @@ pub use eval::{
 };
 pub use gpu::{GpuRecord, GpuStep, KernelSource};
 pub use layer::{Errors, Layer, LayerKind, LayerVerdict};
-pub use null::{Bar, NullCase, NullGroup, NullRecord, Quantiles, Tail};
+pub use null::{Bar, NullCase, NullGroup, NullRecord, Quantiles, Tail, measure_words};
 pub use run::{Git, Machine, Model, Run};
 pub use schema::schema;
 pub use selftest::{Confusion, Fault, Mutation, Place, SelftestRecord};
@@ -122,7 +122,7 @@ kinds! {
     "bench" => Bench(BenchRecord),
     /// `harness gpu-check`: the steps that need a GPU, and the kernels that they checked.
     "gpu" => Gpu(GpuRecord),
-    /// `harness selftest --null`: budget ratios and false alarms of correct engines.
+    /// `harness selftest --null`: error ratios and false alarms of correct engines.
     "null" => Null(NullRecord),
 }
 
@@ -137,7 +137,7 @@ impl Record {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Every module was compared or is covered by a compared one, and all are within the bound.
+    /// Every module was compared or checked through a compared one, and all are within the bound.
     Pass,
     /// At least one module is above the bound.
     Diverged,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Body, Run, Verdict, float};
+use crate::{Body, ErrorKind, Run, Verdict, float};
 
 /// The outcome of `harness selftest --null`: correct engines on random networks, compared as by
 /// `harness diff`. Every divergence is a false alarm.
@@ -11,7 +11,7 @@ use crate::{Body, Run, Verdict, float};
 pub struct NullRecord {
     /// `Diverged` if there was a false alarm.
     pub verdict: Verdict,
-    /// Largest budget ratio that passes.
+    /// Largest error ratio that passes.
     #[serde(with = "float")]
     #[schemars(with = "float::Number")]
     pub bound: f64,
@@ -21,7 +21,7 @@ pub struct NullRecord {
     pub draws: u64,
     /// Number of comparisons that diverged.
     pub alarms: u64,
-    /// Number of budget ratios that were measured.
+    /// Number of error ratios that were measured.
     pub measurements: u64,
     /// The tail fitted to the largest ratio of each comparison; `None` if there were too few.
     #[serde(default)]
@@ -99,12 +99,12 @@ pub struct NullGroup {
     pub layer: String,
     /// Number of layers that were measured.
     pub count: u64,
-    /// Ratios by introduced relative L2, introduced largest error, inherited relative L2 and inherited
+    /// Ratios by relative L2 and largest own error, and by relative L2 and largest accumulated
     /// largest error.
     pub ratios: [Quantiles; 4],
 }
 
-/// Quantiles of a set of budget ratios.
+/// Quantiles of a set of error ratios.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Quantiles {
     /// Median.
@@ -134,7 +134,7 @@ pub struct NullCase {
     pub ratio: f64,
     /// Full name of the module with this ratio.
     pub module: String,
-    /// Which error it is, such as `introduced, largest`.
+    /// Which error it is: `introduced` (own) or `inherited` (accumulated), `L2` or `largest`.
     pub measure: String,
     /// The engine with its instruction set.
     pub engine: String,
@@ -144,4 +144,11 @@ pub struct NullCase {
     pub alarm: bool,
     /// The command that repeats the comparison.
     pub command: String,
+}
+
+/// A measure of [`NullCase::measure`] in words: `own, L2` for `introduced, L2`.
+pub fn measure_words(measure: &str) -> String {
+    let words = |kind: ErrorKind| (kind.as_str(), kind.words());
+    let kinds = [ErrorKind::Introduced, ErrorKind::Inherited].map(words);
+    kinds.iter().fold(measure.to_owned(), |text, (name, word)| text.replace(name, word))
 }

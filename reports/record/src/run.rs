@@ -32,7 +32,7 @@ pub struct Run {
     pub candidate: String,
     /// The reference, such as `libtorch f64 on cpu`.
     pub reference: String,
-    /// The yardstick, whose error sets the budget, such as `libtorch f32 on cpu`.
+    /// The comparison run, whose error sets the allowed error, such as `libtorch f32 on cpu`.
     pub yardstick: String,
     /// The weights: a file or a formula such as `formula:0`.
     pub weights: String,

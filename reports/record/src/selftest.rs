@@ -41,7 +41,7 @@ pub struct Mutation {
     pub refused: u64,
     /// Number of files that diverged or were compared incompletely.
     pub noticed: u64,
-    /// Number of files without an array whose module is covered by the next one.
+    /// Number of files without an array whose module is checked through the next one.
     pub covered: u64,
     /// The arrays whose change was not noticed.
     pub passed: Vec<String>,
@@ -124,7 +124,7 @@ pub struct Place {
     /// The mistake that was named, in words.
     #[serde(default)]
     pub explanation: Option<String>,
-    /// Largest budget ratio in the run.
+    /// Largest error ratio in the run.
     #[serde(with = "float")]
     #[schemars(with = "float::Number")]
     pub ratio: f64,

@@ -170,8 +170,8 @@
         readout.hidden = false;
         readout.replaceChildren(
           part("path", row.dataset.name),
-          part("c-introduced", `introduced ${cellOf(row, a)}`),
-          part("c-inherited", `inherited ${cellOf(row, b)}`),
+          part("c-introduced", `own ${cellOf(row, a)}`),
+          part("c-inherited", `accumulated ${cellOf(row, b)}`),
         );
       });
       figure.addEventListener("pointerleave", () => {

@@ -193,15 +193,15 @@ fn layers(a: &Record, b: &Record) -> Option<Section> {
         (same.verdict != layer.verdict).then(|| {
             vec![
                 layer.name.clone(),
-                crate::format::words(layer.verdict.as_str()),
-                crate::format::words(same.verdict.as_str()),
+                layer.verdict.words().to_owned(),
+                same.verdict.words().to_owned(),
                 ratio(layer),
                 ratio(same),
             ]
         })
     };
     let rows: Vec<Vec<String>> = a.layers.iter().filter_map(|layer| of(layer, b)).collect();
-    let head = ["Layer", "Verdict before", "Verdict after", "Ratio before", "Ratio after"];
+    let head = ["Layer", "Verdict before", "Verdict after", "Own error / allowed before", "After"];
     Some(Section::new("Layers with another verdict", "").table(&head, rows))
 }
 

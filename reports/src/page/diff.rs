@@ -42,6 +42,8 @@ pub(super) struct View {
     ledger: Vec<ArrayView>,
     ledger_counts: Vec<StateCount>,
     bound: String,
+    /// What a layer is fed for its own error.
+    fed: &'static str,
     provenance: Provenance,
 }
 
@@ -50,6 +52,7 @@ pub(super) struct View {
 struct StageView {
     name: String,
     verdict: &'static str,
+    words: &'static str,
     detail: String,
 }
 
@@ -150,9 +153,9 @@ impl Page for DiffRecord {
             value.map(|value| Measure { name, value, interval: None, by_ratio: true })
         };
         let found = [
-            of("worst budget ratio, introduced", worst(|layer| layer.introduced)),
-            of("worst budget ratio, inherited", worst(|layer| layer.inherited)),
-            of("budget ratio of the logits", self.logits.map(|errors| errors.ratio)),
+            of("worst own error / allowed", worst(|layer| layer.introduced)),
+            of("worst accumulated error / allowed", worst(|layer| layer.inherited)),
+            of("error / allowed of the logits", self.logits.map(|errors| errors.ratio)),
         ];
         found.into_iter().flatten().collect()
     }
@@ -173,6 +176,7 @@ fn view(diff: &DiffRecord) -> Result<View> {
     let stage = |stage: &record::Stage| StageView {
         name: stage.name.clone(),
         verdict: stage.verdict.as_str(),
+        words: stage.verdict.words(),
         detail: stage.detail.clone(),
     };
     Ok(View {
@@ -200,6 +204,7 @@ fn view(diff: &DiffRecord) -> Result<View> {
         ledger: diff.ledger.iter().map(array).collect(),
         ledger_counts: states(&diff.ledger),
         bound: format!("{}", diff.bound),
+        fed: fed(diff),
         provenance: provenance::of(&diff.run),
     })
 }
@@ -281,17 +286,25 @@ fn heat_view(diff: &DiffRecord) -> Option<HeatView> {
     };
     Some(HeatView {
         layer: map.layer.clone(),
-        what: map.what.as_str(),
+        what: map.what.words(),
         meaning,
         svg: markup(std::mem::take(&mut drawing.svg)),
         drawing,
     })
 }
 
+/// What a layer is fed for its own error. A dump cannot be fed, so the reference is fed its values.
+fn fed(diff: &DiffRecord) -> &'static str {
+    match diff.run.candidate.starts_with("npz:") {
+        true => "the reference is fed the dump’s own input of the layer",
+        false => "the layer is fed the reference’s input",
+    }
+}
+
 fn verdicts(layers: &[Layer]) -> Vec<VerdictCount> {
     let counted = VERDICTS.iter().map(|verdict| VerdictCount {
         name: verdict.as_str(),
-        label: format::words(verdict.as_str()),
+        label: verdict.words().to_owned(),
         count: layers.iter().filter(|layer| layer.verdict == *verdict).count(),
     });
     counted.filter(|verdict| verdict.count > 0).collect()

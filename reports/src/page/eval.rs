@@ -251,7 +251,7 @@ fn manifest(eval: &EvalRecord) -> Vec<Section> {
         fact("Missing", manifest.missing.len().to_string()),
         fact("Undecodable", manifest.undecodable.len().to_string()),
         fact("Damaged", manifest.damaged.len().to_string()),
-        fact("Decoded with a warning", manifest.warned.len().to_string()),
+        fact("With ffmpeg warnings", manifest.warned.len().to_string()),
         fact("Other frames in decord", manifest.decord.len().to_string()),
         fact("Decoder", manifest.decoder.clone()),
         fact("Protocol", eval.protocol.clone()),

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::blocks::Block;
 use crate::format::{self, cosine, count, metric, short, words, wrapping};
 use crate::ratio_band::RatioBand;
-use record::{Errors, Layer};
+use record::{ErrorKind, Errors, Layer};
 
 /// One column of the sortable table.
 #[derive(Serialize)]
@@ -26,10 +26,10 @@ const COLUMNS: [(&str, &str, &str, bool, bool); 11] = [
     ("depth", "#", "order of execution", true, false),
     ("name", "Layer", "module path", false, false),
     ("verdict", "Verdict", "verdict on the layer", false, false),
-    ("ratio", "Ratio", "budget ratio of the introduced error", true, true),
-    ("rel_l2", "rel L2", "relative L2 of the introduced error", true, true),
-    ("inherited", "Ratio", "budget ratio of the inherited error", true, true),
-    ("inherited_rel_l2", "rel L2", "relative L2 of the inherited error", true, true),
+    ("ratio", "/ allowed", "own error divided by the allowed error", true, true),
+    ("rel_l2", "rel L2", "relative L2 of the own error", true, true),
+    ("inherited", "/ allowed", "accumulated error divided by the allowed error", true, true),
+    ("inherited_rel_l2", "rel L2", "relative L2 of the accumulated error", true, true),
     ("kind", "Kind", "what the module computes", false, false),
     ("shape", "Output", "shape of the output", false, false),
     ("params", "Params", "number of parameters", true, true),
@@ -64,7 +64,7 @@ pub(super) struct LayerView {
 pub(super) struct BlockView {
     name: String,
     anchor: String,
-    /// The band of the worst introduced ratio, as a class of the style sheet.
+    /// The band of the worst own error, as a class of the style sheet.
     band: &'static str,
     verdict: &'static str,
     verdict_words: String,
@@ -85,10 +85,12 @@ struct DetailView {
     errors: Vec<DetailErrors>,
 }
 
-/// The introduced or the inherited error of a layer in the details; no cells if it was not measured.
+/// The own or the accumulated error of a layer in the details; no cells if it was not measured.
 #[derive(Serialize)]
 struct DetailErrors {
+    /// The name in JSON, which is also a class of the style sheet.
     what: &'static str,
+    words: &'static str,
     cells: Option<[String; 9]>,
 }
 
@@ -110,12 +112,12 @@ pub(super) fn layer_view((depth, layer): (usize, &Layer)) -> LayerView {
         errors: errors(layer),
         counts: [layer.params, layer.macs].map(|value| Counted { text: metric(value), value }),
         verdict: layer.verdict.as_str(),
-        verdict_words: words(layer.verdict.as_str()),
+        verdict_words: layer.verdict.words().to_owned(),
         remark: remark(layer),
     }
 }
 
-/// Budget ratio and relative L2 of the introduced error, then of the inherited error.
+/// Error ratio and relative L2 of the own error, then of the accumulated error.
 fn errors(layer: &Layer) -> [String; 4] {
     let shown = |errors: Option<Errors>, read: fn(Errors) -> f64| {
         errors.map_or_else(|| "–".to_owned(), |errors| short(read(errors)))
@@ -128,9 +130,9 @@ fn errors(layer: &Layer) -> [String; 4] {
     ]
 }
 
-/// Remarks on a layer: the layer that covers it, its note, its numbers of NaN and infinite values.
+/// Remarks on a layer: the layer through which it was checked, its note, its numbers of NaN and infinite values.
 fn remark(layer: &Layer) -> String {
-    let covered = layer.covered_by.as_ref().map(|by| format!("covered by {by}"));
+    let covered = layer.covered_by.as_ref().map(|by| format!("checked through {by}"));
     let broken = layer.introduced.or(layer.inherited).and_then(broken);
     let parts: Vec<String> = [covered, layer.note.clone(), broken].into_iter().flatten().collect();
     parts.join("; ")
@@ -148,7 +150,7 @@ pub(super) fn block_view(block: &Block<'_>, bound: f64) -> BlockView {
         anchor: block.anchor.clone(),
         band: RatioBand::of(block.ratio, bound).class(),
         verdict: block.verdict.as_str(),
-        verdict_words: words(block.verdict.as_str()),
+        verdict_words: block.verdict.words().to_owned(),
         ratio: block.ratio.map_or_else(|| "–".to_owned(), short),
         layers: count(block.layers.len(), "layer"),
         rows: block.layers.iter().map(|layer| detail(layer)).collect(),
@@ -160,14 +162,18 @@ fn detail(layer: &Layer) -> DetailView {
         path: Value::from_safe_string(wrapping(&layer.name)),
         alias: layer.alias.clone(),
         verdict: layer.verdict.as_str(),
-        verdict_words: words(layer.verdict.as_str()),
+        verdict_words: layer.verdict.words().to_owned(),
         n: short(layer.n),
         remark: remark(layer),
         errors: vec![
-            DetailErrors { what: "introduced", cells: layer.introduced.map(error_cells) },
-            DetailErrors { what: "inherited", cells: layer.inherited.map(error_cells) },
+            detail_errors(ErrorKind::Introduced, layer.introduced),
+            detail_errors(ErrorKind::Inherited, layer.inherited),
         ],
     }
+}
+
+fn detail_errors(kind: ErrorKind, errors: Option<Errors>) -> DetailErrors {
+    DetailErrors { what: kind.as_str(), words: kind.words(), cells: errors.map(error_cells) }
 }
 
 fn error_cells(e: Errors) -> [String; 9] {

@@ -6,7 +6,7 @@ use crate::chart::{Axis, Chart, Look, Point, Series};
 use crate::error::Result;
 use crate::format::short;
 use crate::table::{Column, column};
-use record::{NullCase, NullGroup, NullRecord, Quantiles, Tail};
+use record::{NullCase, NullGroup, NullRecord, Quantiles, Tail, measure_words};
 
 /// The largest number of points in the histogram.
 const MAX_BARS: usize = 60;
@@ -67,8 +67,8 @@ fn view(null: &NullRecord) -> View {
         .table(&["Tail", "Value"], tail_rows(null)),
         Section::new(
             "Ratios by engine and kind of layer",
-            "Median, 99.9 % quantile and maximum of the budget ratios, by relative L2 and by largest \
-             error, introduced and inherited.",
+            "Median, 99.9 % quantile and maximum of the error ratios, by relative L2 and by largest \
+             error, own and accumulated.",
         )
         .table(
             &[
@@ -76,10 +76,10 @@ fn view(null: &NullRecord) -> View {
                 "Precision",
                 "Layer",
                 "Count",
-                "Introduced, L2",
-                "Introduced, largest",
-                "Inherited, L2",
-                "Inherited, largest",
+                "Own, L2",
+                "Own, largest",
+                "Accumulated, L2",
+                "Accumulated, largest",
             ],
             null.groups.iter().map(group_row).collect(),
         ),
@@ -95,7 +95,7 @@ fn view(null: &NullRecord) -> View {
         mark,
         word,
         sentence: format!(
-            "{} false alarms in {} comparisons of correct engines on {} random networks; {} budget \
+            "{} false alarms in {} comparisons of correct engines on {} random networks; {} error \
              ratios were measured, and {} or less passes",
             null.alarms,
             null.comparisons,
@@ -128,7 +128,7 @@ fn histogram(null: &NullRecord) -> Chart {
     Chart {
         name: "null",
         description: format!("comparisons by their largest ratio; the bound is {}", null.bound),
-        x: Axis::linear("largest budget ratio"),
+        x: Axis::linear("largest error ratio"),
         y: Axis::log("comparisons (logarithmic)"),
         series,
     }
@@ -173,6 +173,7 @@ fn group_row(group: &NullGroup) -> Vec<String> {
 }
 
 fn case_row(case: &NullCase) -> Vec<String> {
-    let texts = [&case.measure, &case.module, &case.engine, &case.precision, &case.command];
+    let measure = measure_words(&case.measure);
+    let texts = [&measure, &case.module, &case.engine, &case.precision, &case.command];
     std::iter::once(short(case.ratio)).chain(texts.map(Clone::clone)).collect()
 }

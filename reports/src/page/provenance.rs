@@ -26,7 +26,7 @@ pub(super) fn of(run: &Run) -> Provenance {
     let mut facts = vec![
         fact("Candidate", run.candidate.clone()),
         fact("Reference", run.reference.clone()),
-        fact("Yardstick", run.yardstick.clone()),
+        fact("Comparison run", run.yardstick.clone()),
         fact("Weights", run.weights.clone()),
         fact("Input", run.input.clone()),
         fact("Model", model(&run.model)),

@@ -97,8 +97,8 @@ fn sentence(diff: &DiffRecord, counts: &Counts) -> String {
             None => "the candidate is above the bound".to_owned(),
         },
         (Verdict::Pass, _) => format!(
-            "every layer is within {} times its budget, which the error of {} sets",
-            diff.bound, diff.run.yardstick
+            "every layer passes: no own error is more than {} times the allowed rounding error",
+            diff.bound
         ),
         (Verdict::Incomplete, _) => format!(
             "no compared layer is above the bound, but {} not compared",
@@ -139,17 +139,17 @@ fn compared(counts: &Counts) -> Fact {
     Fact {
         label: "Layers compared",
         value: format!("{} of {total}", counts.compared),
-        remark: text(&format!("{diverged}{} covered by another, {missing}", counts.covered)),
+        remark: text(&format!("{diverged}{} checked through the next, {missing}", counts.covered)),
         bad: counts.diverged > 0 || counts.missing > 0,
     }
 }
 
-/// The layer with the largest introduced ratio, where NaN counts as larger than any number.
+/// The layer with the largest error ratio of its own error, where NaN counts as larger than any number.
 fn worst_layer(diff: &DiffRecord) -> Fact {
     let measured = diff.layers.iter().filter_map(|l| Some((l, l.introduced?.ratio)));
     let larger = |a: f64, b: f64| !a.is_nan() && (b.is_nan() || b > a);
     let worst = measured.reduce(|a, b| if larger(a.1, b.1) { b } else { a });
-    let label = "Worst introduced budget ratio";
+    let label = "Worst own error / allowed";
     match worst {
         Some((layer, ratio)) => Fact {
             label,
@@ -186,7 +186,8 @@ fn logits(diff: &DiffRecord) -> Fact {
             label,
             value: short(errors.rel_l2),
             remark: text(&format!(
-                "the yardstick’s own: {}; budget ratio {}",
+                "{} has {}; error / allowed {}",
+                diff.run.yardstick,
                 short(errors.e_ref),
                 short(errors.ratio)
             )),

@@ -152,7 +152,7 @@ impl<'root, 'svg> Canvas<'root, 'svg> {
     }
 
     /// Draws the line of a series. The line is interrupted at NaN and infinity, which lie in the strip,
-    /// and at layers that were not compared, whose values are unknown. A covered layer has no value of
+    /// and at layers that were not compared, whose values are unknown. A layer checked through the next one has no value of
     /// its own, and the line passes over it.
     fn series_line(&self, series: &Series, layers: &[Layer]) -> DrawResult<()> {
         let spot = |layer: &Layer| (series.read)(layer).map(|value| self.axis.spot(value));
@@ -173,7 +173,7 @@ impl<'root, 'svg> Canvas<'root, 'svg> {
     }
 
     /// Draws one mark: a dot or a ring for a value, a triangle or a cross for NaN and infinity. The dots
-    /// of introduced errors above the bound are larger and have the colour of the bound.
+    /// of own errors above the bound are larger and have the colour of the bound.
     fn mark(&self, series: &Series, over: bool, (x, spot): (f64, Spot)) -> DrawResult<()> {
         let at = (x, spot.height());
         let filled = series.look == Look::Dots;

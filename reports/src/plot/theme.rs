@@ -15,9 +15,9 @@ pub(crate) enum Role {
     Muted = 2,
     /// Grid lines.
     Grid = 3,
-    /// Introduced errors; the first series of a chart.
+    /// Own errors; the first series of a chart.
     Introduced = 4,
-    /// Inherited errors; the second series of a chart.
+    /// Accumulated errors; the second series of a chart.
     Inherited = 5,
     /// The bound, and values above it.
     Bad = 6,

@@ -52,7 +52,7 @@ pub fn noise(seed: usize) -> f64 {
     x - x.floor()
 }
 
-/// Finite errors with the given budget ratio.
+/// Finite errors with the given error ratio.
 pub fn errors(ratio: f64, e_ref: f64) -> Errors {
     Errors {
         rel_l2: ratio * e_ref,
@@ -204,7 +204,7 @@ pub fn passing() -> DiffRecord {
 
 const FAULTY: &str = "layer4.0.conv2.spatial_conv.pos_embed";
 
-/// One layer is wrong, and all later layers inherit its error.
+/// One layer is wrong, and its error is in the accumulated error of all later layers.
 pub fn diverged() -> DiffRecord {
     let mut record = passing();
     record.layers = network();
@@ -235,7 +235,7 @@ fn culprit() -> Culprit {
         name: FAULTY.into(),
         alias: Some("ctl14".into()),
         composite: Some("layer4.0.conv2.spatial_conv".into()),
-        text: "first introduced at layer4.0.conv2.spatial_conv (ctl14): pos_embed".into(),
+        text: "first goes wrong at layer4.0.conv2.spatial_conv (ctl14): pos_embed".into(),
         after: None,
         unseen: vec![],
         explanation: Some("The embedding looks resized with align_corners off.".into()),
@@ -262,7 +262,7 @@ pub fn heatmap(height: usize, width: usize) -> Heatmap {
     }
 }
 
-/// Some layers are covered by others, some were not compared, some names have no module.
+/// Some layers are checked through others, some were not compared, some names have no module.
 pub fn incomplete() -> DiffRecord {
     let mut record = passing();
     record.layers = network();

@@ -139,4 +139,4 @@ def test_the_fixture_makes_a_test_of_a_port(pytester):
     )
     result = pytester.runpytest_subprocess()
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*first introduced at layer1.0: bn1*"])
+    result.stdout.fnmatch_lines(["*first goes wrong at layer1.0: bn1*"])

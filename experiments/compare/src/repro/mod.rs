@@ -31,7 +31,7 @@ pub struct Reproduction {
 ///
 /// # Errors
 ///
-/// If the module's introduced error was not measured, or if an engine fails.
+/// If the module's own error was not measured, or if an engine fails.
 pub fn reproduce(
     comparison: &mut Comparison,
     weights: &Weights,
@@ -41,9 +41,7 @@ pub fn reproduce(
     let model = comparison.model.clone();
     let name = &model.module(at).name;
     let Some(budget) = measured.layers[at.0].budget else {
-        bail!(
-            "--repro: the introduced error of {name} was not measured, so there is nothing to show"
-        );
+        bail!("--repro: the own error of {name} was not measured, so there is nothing to show");
     };
     let graph = ModelGraph::new(&model);
     let shows = comparison.shown(measured);

@@ -97,7 +97,7 @@ pub fn load(
     }
 }
 
-/// Loads an engine as the truth or the yardstick of a comparison. Unlike [`load`] it gives `scalar` the
+/// Loads an engine as the truth or the comparison run of a comparison. Unlike [`load`] it gives `scalar` the
 /// half formats, too, by rounding the weights and the output of every module.
 pub fn load_reference(
     name: EngineName,

@@ -12,10 +12,10 @@ pub struct OnnxArgs {
     /// $HARNESS_PEERS.
     #[arg(long, value_parser = ["onnxruntime", "openvino"], default_value = "onnxruntime")]
     pub runtime: String,
-    /// Write the budget ratios as node data of Model Explorer, to be shown on the graph of the file.
+    /// Write the error ratios as node data of Model Explorer, to be shown on the graph of the file.
     #[arg(long, value_name = "FILE")]
     pub model_explorer: Option<PathBuf>,
-    /// Write a copy of the file with budget ratios and verdicts as metadata of its nodes, for Netron.
+    /// Write a copy of the file with error ratios and verdicts as metadata of its nodes, for Netron.
     #[arg(long, value_name = "FILE")]
     pub annotated_onnx: Option<PathBuf>,
 }

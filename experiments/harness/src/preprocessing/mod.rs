@@ -239,7 +239,7 @@ pub fn culprit(stages: &[Stage]) -> Option<Culprit> {
         name: stage.name.clone(),
         alias: None,
         composite: None,
-        text: format!("first introduced before the network, at {}: {}", stage.name, stage.detail),
+        text: format!("first goes wrong before the network, at {}: {}", stage.name, stage.detail),
         after: None,
         unseen: vec![],
         explanation: None,

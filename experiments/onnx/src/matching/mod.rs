@@ -90,7 +90,7 @@ fn refuse_quantised(net: &Net, anchors: &[anchors::Anchor]) -> Result<()> {
     let weight = anchors.iter().find(|anchor| anchor.quantised).map(|anchor| anchor.node);
     if let Some(id) = node.map(|(id, _)| id).or(weight) {
         bail!(
-            "the file is quantised ({} computes in integers), and quantised networks have no budget yet; \
+            "the file is quantised ({} computes in integers), and no allowed error is derived for quantised networks yet; \
              compare the float file that it was made from, and measure the quantised one with harness eval",
             net.called(id)
         );

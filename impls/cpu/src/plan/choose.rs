@@ -24,7 +24,7 @@ pub struct Layer {
 /// How 3x3 convolutions are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Convolution {
-    /// With the algorithm that is expected to be the fastest within the error budget of the
+    /// With the algorithm that is expected to be the fastest within the allowed error of the
     /// precision.
     #[default]
     Auto,
@@ -66,8 +66,8 @@ impl Layer {
     }
 
     /// The algorithm for this layer: a Winograd tile, or None for a direct convolution. With
-    /// [`Convolution::Auto`], it is the cheapest one. All are within the error budget of `harness
-    /// diff` in both precisions: in bfloat16, the budget ratio of F(4x4) is 2.4 and that of F(2x2)
+    /// [`Convolution::Auto`], it is the cheapest one. All are within the allowed error of `harness
+    /// diff` in both precisions: in bfloat16, the error ratio of F(4x4) is 2.4 and that of F(2x2)
     /// 0.9; 4 or less passes.
     pub fn choose(&self, requested: Convolution) -> Option<Tile> {
         match requested {

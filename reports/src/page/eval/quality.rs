@@ -75,7 +75,7 @@ pub(super) fn classes(eval: &EvalRecord, score: &Score) -> Option<Section> {
         name: "classes",
         description: format!("accuracy of {} by class", score.engine),
         axis: Axis::percent("accuracy in %, with 95 % intervals"),
-        reference: Some((100.0 * score.mean_class, "mean over classes".to_owned())),
+        reference: Some((100.0 * score.mean_class, "mean per-class accuracy".to_owned())),
         rows: all.iter().take(shown).map(row).collect(),
         ..Rows::default()
     };

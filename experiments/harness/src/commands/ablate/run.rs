@@ -286,7 +286,7 @@ impl Study<'_> {
         let worst = ratios
             .fold(0.0, |a: f64, b| if b.is_nan() || a.is_nan() { f64::NAN } else { a.max(b) });
         Ok(format!(
-            "scalar against libtorch: {}, {} modules, worst budget ratio {worst:.2}",
+            "scalar against libtorch: {}, {} modules, worst error ratio {worst:.2}",
             found.verdict.as_str(),
             found.layers.len()
         ))

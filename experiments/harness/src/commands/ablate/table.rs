@@ -10,9 +10,10 @@ pub fn table(record: &AblateRecord) -> String {
     };
     let mut lines = vec![
         format!("{what}; {} videos of {}", record.videos, record.dataset),
+        format!("{:47} {:>15} {:>9} {:>7}", "", "only right with", "", "logit"),
         format!(
-            "{:20} {:>9} {:>16} {:>6} {:>6} {:>9} {:>7} {:>8}",
-            "variant", "accuracy", "95 % interval", "lost", "won", "p", "drift", "MMACs"
+            "{:20} {:>9} {:>16} {:>7} {:>7} {:>9} {:>7} {:>8}",
+            "variant", "accuracy", "95 % interval", "full", "variant", "p", "change", "MMACs"
         ),
     ];
     lines.extend(record.variants.iter().map(|variant| {
@@ -23,7 +24,7 @@ pub fn table(record: &AblateRecord) -> String {
         let paired = variant.paired.as_ref();
         let of = |text: &dyn Fn(&Paired) -> String| paired.map_or("–".to_owned(), text);
         format!(
-            "{:20} {:>7.1} % {interval:>16} {:>6} {:>6} {:>9} {:>7} {:>8.1}",
+            "{:20} {:>7.1} % {interval:>16} {:>7} {:>7} {:>9} {:>7} {:>8.1}",
             console::truncate_str(&variant.name, 20, "…"),
             100.0 * variant.mean,
             of(&|p| p.lost.to_string()),

@@ -356,7 +356,7 @@ impl Given<'_> {
     }
 }
 
-/// Sets each entry's ratio to the fastest peer of the setting whose output is right.
+/// Sets each entry's ratio to the time of the fastest peer of the setting whose output is right.
 pub fn compare(setting: &mut Setting) {
     let is_peer =
         |name: &str| ContestantName::from_str(name, false).is_ok_and(ContestantName::is_peer);

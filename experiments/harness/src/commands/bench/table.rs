@@ -19,7 +19,14 @@ pub fn table(setting: &Setting) -> String {
         ),
         format!(
             "  {:13} {:>7} {:>16} {:>7} {:>6} {:>5} {:>5}  {}",
-            "ms", "median", "95 %", "p99", "load s", "MiB", "error", "to the fastest peer"
+            "ms",
+            "median",
+            "95 %",
+            "p99",
+            "load s",
+            "MiB",
+            "error",
+            "x fastest other runtime's time"
         ),
     ];
     lines.extend(setting.entries.iter().map(line));

@@ -66,7 +66,7 @@ fn next(
     }
 }
 
-/// The smallest reproduction, if one layer introduces the error; else the comparison that tells more.
+/// The smallest reproduction, if one layer has too much own error; else the comparison that tells more.
 fn after_divergence(
     diff: &DiffRecord,
     plan: &Plan,

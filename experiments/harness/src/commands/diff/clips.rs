@@ -261,7 +261,7 @@ pub(super) fn remarks(clips: &Clips) -> Vec<String> {
     let layer = worst.worst_layer.as_deref().unwrap_or("no layer");
     let always = clips.modules.iter().map(|module| module.low).fold(1.0, f64::min);
     let mut remarks = vec![format!(
-        "{} inputs: {} without a divergence; the worst ratio is {:.3} at {layer} with {}",
+        "{} inputs: {} without a divergence; the worst error / allowed is {:.3} at {layer} with {}",
         clips.inputs.len(),
         clips.inputs.len() - failed.len(),
         worst.worst,

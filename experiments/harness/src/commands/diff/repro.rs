@@ -12,7 +12,7 @@ use super::plan::Plan;
 use compare::repro::reproduce;
 use compare::{Comparison, Measurements};
 
-/// Writes the reproduction of the first layer that introduces too much error. Without such a layer it
+/// Writes the reproduction of the first layer with too much own error. Without such a layer it
 /// says so on stderr and writes nothing.
 pub(super) fn write(
     folder: &Path,
@@ -25,7 +25,7 @@ pub(super) fn write(
     let module = first.and_then(|layer| comparison.model.find(&layer.name));
     let Some(id) = module.map(|module| module.id) else {
         eprintln!(
-            "--repro {}: no layer introduces too much error here, so nothing was written",
+            "--repro {}: no layer has too much own error here, so nothing was written",
             folder.display()
         );
         return Ok(());

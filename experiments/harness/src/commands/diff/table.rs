@@ -1,25 +1,34 @@
 //! The tables on the terminal, at most 100 columns wide. The table of `diff` has one line per block, and
 //! shows the layers of the blocks that diverge.
 
+#[cfg(test)]
+mod tests;
+
 use console::style;
-use record::{ArrayState, DiffRecord, Edge, Errors, Layer, LayerVerdict, NotExercised, Verdict};
+use files::printable;
+use record::{
+    ArrayState, DiffRecord, Edge, Errors, Layer, LayerVerdict, NotExercised, Stage, Verdict,
+};
 
 const WIDTH: usize = 100;
-const NAME: usize = 37;
-const SHAPE: usize = 17;
-const NUMBERS: usize = 15;
+const NAME: usize = 31;
+const SHAPE: usize = 14;
+const NUMBERS: usize = 16;
+const COUNT: usize = 6;
 
 /// The table of a comparison and its verdict.
 pub fn table(record: &DiffRecord) -> String {
-    let mut lines = vec![header()];
+    let mut lines = header();
     // A short list is shown whole: the user has asked for these layers.
     let whole = record.layers.len() <= 40;
     for block in blocks(&record.layers) {
-        if block.len() > 1 {
+        // The whole path of a layer may be too long for a line.
+        let grouped = block.len() > 1 || block[0].name.len() > NAME;
+        if grouped {
             lines.push(block_line(block));
         }
         let shown = |layer: &&Layer| whole || block.len() == 1 || is_diverged(layer);
-        lines.extend(block.iter().filter(shown).map(|layer| layer_line(layer, block.len() > 1)));
+        lines.extend(block.iter().filter(shown).map(|layer| layer_line(layer, grouped)));
         if !whole && block.len() > 1 {
             lines.extend(missing_line(block));
         }
@@ -29,12 +38,17 @@ pub fn table(record: &DiffRecord) -> String {
     lines.join("\n")
 }
 
-fn header() -> String {
-    let line = format!(
-        "{:NAME$} {:SHAPE$} {:>NUMBERS$} {:>NUMBERS$} {}",
-        "layer", "output", "introduced", "inherited", "verdict"
-    );
-    style(line).bold().to_string()
+/// Two lines: the two errors, and below them their two numbers.
+fn header() -> Vec<String> {
+    let numbers = format!("{:>7} {:>8}", "rel L2", "/allowed");
+    let lines = [
+        format!("{:NAME$} {:SHAPE$} {:>NUMBERS$} {:>NUMBERS$}", "", "", "own error", "accumulated"),
+        format!(
+            "{:NAME$} {:SHAPE$} {numbers:>NUMBERS$} {numbers:>NUMBERS$} {:COUNT$} {}",
+            "layer", "output", "layers", "verdict"
+        ),
+    ];
+    lines.map(|line| style(line).bold().to_string()).to_vec()
 }
 
 /// Splits the layers into blocks, which are runs of layers with the same `block`.
@@ -68,12 +82,18 @@ fn shape(layer: &Layer) -> String {
 
 fn numbers(errors: Option<&Errors>) -> String {
     match errors {
-        Some(e) => format!("{:>8.1e} {:>6}", e.rel_l2, ratio(e.ratio)),
+        Some(e) => format!("{:>7} {:>8}", scientific(e.rel_l2), ratio(e.ratio)),
         None => "-".to_owned(),
     }
 }
 
-/// A budget ratio in at most six characters.
+/// An error in at most seven characters.
+fn scientific(error: f64) -> String {
+    let text = format!("{error:.1e}");
+    if text.len() > 7 { format!("{error:.0e}") } else { text }
+}
+
+/// An error ratio in at most eight characters.
 fn ratio(ratio: f64) -> String {
     match ratio {
         r if r.is_nan() => "NaN".to_owned(),
@@ -96,13 +116,12 @@ fn block_line(block: &[Layer]) -> String {
     let last = &block[block.len() - 1];
     let aliases: Vec<&str> = block.iter().filter_map(|l| l.alias.as_deref()).collect();
     let count = |wanted: LayerVerdict| block.iter().filter(|l| l.verdict == wanted).count();
-    let counts = [
-        (count(LayerVerdict::Diverged), "diverged"),
-        (count(LayerVerdict::NotCompared), "not compared"),
-        (count(LayerVerdict::Inherited), "inherited"),
-        (count(LayerVerdict::Pass) + count(LayerVerdict::Covered), "pass"),
-    ];
-    let (number, word) = counts.into_iter().find(|(n, _)| *n > 0).unwrap_or((0, "pass"));
+    let urgent = [LayerVerdict::Diverged, LayerVerdict::NotCompared, LayerVerdict::Inherited];
+    let urgent = urgent.into_iter().find(|verdict| count(*verdict) > 0);
+    let (verdict, number) = match urgent {
+        Some(verdict) => (verdict, count(verdict)),
+        None => (LayerVerdict::Pass, block.len()),
+    };
     let alias = match aliases.is_empty() {
         true => String::new(),
         false => format!(" ({})", aliases.join(", ")),
@@ -112,7 +131,8 @@ fn block_line(block: &[Layer]) -> String {
         &shape(last),
         worst(block, |l| l.introduced.as_ref()),
         worst(block, |l| l.inherited.as_ref()),
-        paint(word, &format!("{number} {word}")),
+        &number.to_string(),
+        verdict,
     )
 }
 
@@ -121,29 +141,46 @@ fn layer_line(layer: &Layer, indented: bool) -> String {
         true => format!("  {}", bare(layer)),
         false => layer.name.clone(),
     };
-    let word = layer.verdict.as_str().replace('_', " ");
-    let (introduced, inherited) = (layer.introduced.as_ref(), layer.inherited.as_ref());
-    line(&name, &shape(layer), introduced, inherited, paint(&word, &word))
+    let (own, accumulated) = (layer.introduced.as_ref(), layer.inherited.as_ref());
+    line(&name, &shape(layer), own, accumulated, "", layer.verdict)
 }
 
 fn line(
     name: &str,
     shape: &str,
-    introduced: Option<&Errors>,
-    inherited: Option<&Errors>,
-    verdict: String,
+    own: Option<&Errors>,
+    accumulated: Option<&Errors>,
+    count: &str,
+    verdict: LayerVerdict,
 ) -> String {
-    let (introduced, inherited) = (numbers(introduced), numbers(inherited));
+    let (own, accumulated, verdict) = (numbers(own), numbers(accumulated), paint(verdict));
     let name = console::truncate_str(name, NAME, "…");
-    format!("{name:NAME$} {shape:SHAPE$} {introduced:>NUMBERS$} {inherited:>NUMBERS$} {verdict}")
+    let shape = console::truncate_str(shape, SHAPE, "…");
+    format!(
+        "{name:NAME$} {shape:SHAPE$} {own:>NUMBERS$} {accumulated:>NUMBERS$} {count:>COUNT$} {verdict}"
+    )
 }
 
-fn paint(word: &str, text: &str) -> String {
-    match word {
-        "pass" | "covered" => style(text).green(),
-        "diverged" => style(text).red().bold(),
-        _ => style(text).yellow(),
+fn paint(verdict: LayerVerdict) -> String {
+    let text = style(verdict.words());
+    match verdict {
+        LayerVerdict::Pass | LayerVerdict::Covered => text.green(),
+        LayerVerdict::Diverged => text.red().bold(),
+        LayerVerdict::Inherited | LayerVerdict::NotCompared => text.yellow(),
     }
+    .to_string()
+}
+
+/// The verdict on a comparison, in capitals where it is the verdict on the run.
+fn painted(verdict: Verdict, capitals: bool) -> String {
+    let word = verdict.as_str();
+    let text = style(if capitals { word.to_uppercase() } else { word.to_owned() });
+    match verdict {
+        Verdict::Pass => text.green(),
+        Verdict::Diverged => text.red(),
+        Verdict::Incomplete => text.yellow(),
+    }
+    .bold()
     .to_string()
 }
 
@@ -154,7 +191,7 @@ fn verdict(record: &DiffRecord) -> Vec<String> {
     let compared = record.layers.len() - missing - covered;
     let mut counts = format!("{compared} layers compared");
     if covered > 0 {
-        counts += &format!(", {covered} compared through the next layer");
+        counts += &format!(", {covered} checked through the next layer");
     }
     if missing > 0 {
         counts += &format!(", {missing} not compared");
@@ -168,21 +205,12 @@ fn verdict(record: &DiffRecord) -> Vec<String> {
         let noun = if untested == 1 { "mistake" } else { "mistakes" };
         counts += &format!("; {untested} known {noun} not exercised");
     }
-    let word = record.verdict.as_str();
-    let mark = match record.verdict {
-        Verdict::Pass => style(word.to_uppercase()).green().bold(),
-        Verdict::Diverged => style(word.to_uppercase()).red().bold(),
-        Verdict::Incomplete => style(word.to_uppercase()).yellow().bold(),
-    };
-    let bound = record.bound;
-    let mut lines = vec![
-        format!("errors: relative L2, then the budget ratio, which passes up to {bound}"),
-        format!("{mark}  {counts}"),
-    ];
-    for stage in record.preprocessing.iter().rev() {
-        let word = stage.verdict.as_str();
-        lines.insert(0, format!("{:18} {} ({})", stage.name, paint(word, word), stage.detail));
-    }
+    let mut lines: Vec<String> = record.preprocessing.iter().flat_map(stage_lines).collect();
+    lines.push(format!(
+        "rel L2: relative L2 error; /allowed: error / allowed rounding error, passes up to {}",
+        record.bound
+    ));
+    lines.extend(wrapped(&format!("{}  {counts}", painted(record.verdict, true))));
     if let Some(culprit) = &record.culprit {
         lines.extend(wrapped(&culprit.text).iter().map(|line| style(line).bold().to_string()));
         lines.extend(culprit.explanation.iter().flat_map(|text| wrapped(text)));
@@ -207,27 +235,32 @@ fn verdict(record: &DiffRecord) -> Vec<String> {
     sentences.extend(listed("not exercised", untested.into_iter().map(untried)));
     sentences.extend(record.remarks.iter().cloned());
     sentences.extend(listed("not matched in the dump", record.unmatched.iter().cloned()));
-    lines.extend(sentences.iter().flat_map(|sentence| wrapped(sentence)));
+    lines.extend(sentences.iter().flat_map(|sentence| wrapped(&printable(sentence))));
     lines
+}
+
+/// A step before the network, with its difference in words.
+fn stage_lines(stage: &Stage) -> Vec<String> {
+    let (name, detail) = (printable(&stage.name), printable(&stage.detail));
+    wrapped(&format!("{name:18} {} ({detail})", paint(stage.verdict)))
 }
 
 /// Breaks a sentence into lines of at most [`WIDTH`] columns.
 fn wrapped(sentence: &str) -> Vec<String> {
-    let options = textwrap::Options::new(WIDTH).subsequent_indent("  ").break_words(false);
+    let options = textwrap::Options::new(WIDTH).subsequent_indent("  ");
     textwrap::wrap(sentence, options).into_iter().map(String::from).collect()
 }
 
 /// A sentence on the second, small comparison.
 fn edge_line(edge: &Edge) -> String {
     let [height, width] = edge.size;
-    let word = edge.verdict.as_str();
     let place = match &edge.first_divergent {
         Some(name) => format!(", first at {name}"),
         None => String::new(),
     };
     format!(
-        "second comparison at {height}x{width}: {} ({} layers, worst ratio {}{place})",
-        paint(word, word),
+        "second comparison at {height}x{width}: {} ({} layers, worst error / allowed {}{place})",
+        painted(edge.verdict, false),
         edge.compared,
         ratio(edge.worst)
     )

@@ -50,9 +50,8 @@ pub(super) fn write(args: &DiffArgs, plan: &Plan, diff: &DiffRecord) -> Result<(
 }
 
 fn judged(layer: &Layer) -> Judged {
-    let word = serde_json::to_value(layer.verdict).ok();
-    let word = word.as_ref().and_then(|word| word.as_str()).unwrap_or_default();
-    Judged { ratio: layer.introduced.map(|errors| errors.ratio), verdict: word.to_owned() }
+    let verdict = layer.verdict.words().to_owned();
+    Judged { ratio: layer.introduced.map(|errors| errors.ratio), verdict }
 }
 
 fn put(path: &Path, bytes: &[u8]) -> Result<()> {

@@ -13,7 +13,7 @@ use crate::eval::score::score;
 use crate::flags::DeviceName;
 use crate::machine::{Sides, Started};
 
-/// The largest margin between two scores that counts as a tie. The float32 budget at the end of a deep
+/// The largest margin between two scores that counts as a tie. The error that float32 allows at the end of a deep
 /// network is about 4e-5 (relative L2), logits are of order 1, and a score, which is at most 1, changes by at
 /// most half as much as its logit.
 const TIE: f64 = 1e-4;

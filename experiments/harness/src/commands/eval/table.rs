@@ -12,8 +12,13 @@ pub fn table(record: &EvalRecord) -> String {
     let mut lines = vec![
         format!("{} videos of {}", record.manifest.evaluated, printable(&record.manifest.list)),
         format!(
-            "{:24} {:>24} {:>8} {:>11} {:>12} {:>12}",
-            "engine", "top-1 (95 % interval)", "top-5", "mean class", "calibration", "time a view"
+            "{:24} {:>24} {:>8} {:>14} {:>12} {:>12}",
+            "engine",
+            "top-1 (95 % interval)",
+            "top-5",
+            "mean per-class",
+            "calibration",
+            "time a view"
         ),
     ];
     lines.extend(record.engines.iter().map(row));
@@ -60,7 +65,7 @@ fn row(score: &Score) -> String {
     };
     let name = console::truncate_str(&score.engine, 24, "…");
     format!(
-        "{name:24} {:>24} {:>8} {:>11} {:>12} {time:>12}",
+        "{name:24} {:>24} {:>8} {:>14} {:>12} {time:>12}",
         percent(score.top1.share(), 1) + &interval,
         percent(score.top5.share(), 1),
         percent(score.mean_class, 1),
@@ -109,7 +114,7 @@ fn manifest(record: &EvalRecord) -> Vec<String> {
         (&missing, "missing"),
         (&manifest.undecodable, "undecodable"),
         (&manifest.damaged, if manifest.damage_allowed { "damaged (allowed)" } else { "damaged" }),
-        (&manifest.warned, "decoded with a warning"),
+        (&manifest.warned, "with ffmpeg warnings"),
         (&decord, "of which decord takes other frames"),
     ] {
         if files.is_empty() {

@@ -21,7 +21,7 @@ pub struct SelftestArgs {
     #[arg(long, default_value_t = super::mutations::DEFAULT)]
     pub mutations: usize,
     /// Plant nothing, but make this many comparisons of correct engines on random networks, to measure
-    /// how often there is a false alarm and how the budget ratios are distributed.
+    /// how often there is a false alarm and how the error ratios are distributed.
     #[arg(long, value_name = "N")]
     pub null: Option<usize>,
     /// With --null: number of the first random network, to repeat a comparison.

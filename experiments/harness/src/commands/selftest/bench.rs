@@ -113,7 +113,7 @@ impl<'a> TestBench<'a> {
         Ok(())
     }
 
-    /// Those of the changes that alter a value by more than its budget.
+    /// Those of the changes that alter a value by more than the allowed error.
     pub fn that_matter(&mut self, changes: Vec<Change>) -> Result<Vec<Change>> {
         self.candidate(None, Setting::Engine)?;
         let matters = matter(&mut self.comparison, &self.weights, &changes)?;

@@ -244,7 +244,7 @@ enum Fate {
     Refused,
     /// The comparison diverged, or not everything was compared.
     Noticed,
-    /// The comparison passed, and the missing array was covered by the next module.
+    /// The comparison passed, and the missing array was checked through the next module.
     Covered,
     /// The comparison passed.
     Passed,
@@ -321,12 +321,12 @@ fn write(path: &Path, arrays: &Arrays) -> Result<()> {
 /// The table of the counts, 100 columns wide at most.
 pub fn table(mutations: &[Mutation]) -> String {
     let mut text = format!(
-        "{:12} {:30} {:>6} {:>8} {:>8} {:>8} {:>7}",
-        "file", "one array of it", "made", "refused", "noticed", "covered", "passed"
+        "{:12} {:30} {:>6} {:>8} {:>8} {:>16} {:>7}",
+        "file", "one array of it", "made", "refused", "noticed", "through the next", "passed"
     );
     for m in mutations {
         text += &format!(
-            "\n{:12} {:30} {:>6} {:>8} {:>8} {:>8} {:>7}",
+            "\n{:12} {:30} {:>6} {:>8} {:>8} {:>16} {:>7}",
             m.file,
             m.what,
             m.made,

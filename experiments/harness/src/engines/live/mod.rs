@@ -1,7 +1,7 @@
 //! A live PyTorch or Flax model as an engine (`python:FILE:FUNCTION`).
 //!
 //! Python runs the model (`live.py`; `torch_side.py` and `flax_side.py` observe the modules). Each output
-//! goes to the tap, and what the tap answers replaces it, so that introduced errors are real. The model
+//! goes to the tap, and what the tap answers replaces it, so that own errors are real. The model
 //! may run its modules in any order: `feeder.py` shows them in the order of [`Model::modules`].
 //!
 //! Reading order: this file (making the model, and a forward pass), `probe` (which module of the port is

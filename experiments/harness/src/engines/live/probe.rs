@@ -76,7 +76,7 @@ pub fn probe(
     check(recipe, batch, &answer, &found, &misfits)?;
     notes.extend(misfits.first().map(|first| {
         format!(
-            "{first}, and so do {} others: they are judged through the next module",
+            "{first}, and so do {} others: they are checked through the next module",
             misfits.len() - 1
         )
     }));
@@ -214,7 +214,7 @@ fn unseen(modules: &[Seen], meanings: &[Meaning]) -> Vec<String> {
         let first = &found.first()?.name;
         let count = found.len();
         Some(format!(
-            "{count} known modules {what} (first: {first}): they are judged through the next one"
+            "{count} known modules {what} (first: {first}): they are checked through the next one"
         ))
     });
     said.collect()

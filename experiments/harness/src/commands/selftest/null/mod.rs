@@ -2,7 +2,7 @@
 //!
 //! Networks, weights, clips and engines are drawn at random. Every candidate is correct and is compared as
 //! `harness diff` compares it. The rate of false alarms is counted, and also predicted from the tail of the
-//! budget ratios.
+//! error ratios.
 
 mod draw;
 mod tail;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use checkpoint::Weights;
-use record::{NullCase, NullGroup, NullRecord, Quantiles, Record, Verdict};
+use record::{NullCase, NullGroup, NullRecord, Quantiles, Record, Verdict, measure_words};
 use spec::{Config, Engine, Kind, Model, Precision, Tensor};
 
 use self::draw::{Candidate, Draw};
@@ -28,7 +28,7 @@ use crate::{progress, stop};
 use compare::measure::BOUND;
 use compare::{Comparison, Measured, Side};
 
-/// Makes `count` comparisons, or fewer if the user stops the run; prints the distribution of the budget
+/// Makes `count` comparisons, or fewer if the user stops the run; prints the distribution of the error
 /// ratios, and writes the record and the report.
 pub fn run(args: &SelftestArgs, count: usize) -> Result<Outcome> {
     let started = Started::now();
@@ -65,7 +65,7 @@ pub fn run(args: &SelftestArgs, count: usize) -> Result<Outcome> {
     Ok(if passed { Outcome::Passed } else { Outcome::Failed })
 }
 
-/// A draw with its comparisons, one for each precision, whose truth and yardstick are kept.
+/// A draw with its comparisons, one for each precision, whose truth and comparison run are kept.
 struct TestBench<'a> {
     draw: &'a Draw,
     reference: EngineName,
@@ -110,7 +110,7 @@ impl<'a> TestBench<'a> {
         let input = precision.round(self.clip.clone());
         let engine = self.candidate(drawn)?;
         let (candidate, key) = (Side::Engine(engine), precision.to_string());
-        // Reuses the truth and the yardstick of the last comparison in this precision.
+        // Reuses the truth and the comparison run of the last comparison in this precision.
         let comparison = match self.comparisons.remove(&key) {
             Some(before) => Comparison { candidate, ..before },
             None => {
@@ -162,7 +162,7 @@ fn conv(module: &spec::Module) -> &'static str {
     }
 }
 
-/// The four budget ratios of a module, in the order of [`MEASURES`]; NaN for what was not measured.
+/// The four error ratios of a module, in the order of [`MEASURES`]; NaN for what was not measured.
 fn ratios(layer: &Measured) -> Ratios {
     let [[a, b], [c, d]] = layer.ratios.map(|both| both.unwrap_or([f64::NAN; 2]));
     [a, b, c, d]
@@ -203,7 +203,7 @@ fn table(record: &NullRecord) -> String {
         "layers",
         "99.9 % quantile and largest ratio in the worst kind of layer:",
         "",
-        MEASURES.map(|measure| format!("{measure:>21}")).concat()
+        MEASURES.map(|measure| format!("{:>21}", measure_words(measure))).concat()
     );
     let mut engines: BTreeMap<(&str, &str), Vec<&NullGroup>> = BTreeMap::new();
     for group in &record.groups {
@@ -240,6 +240,11 @@ fn table(record: &NullRecord) -> String {
 fn in_words(case: &NullCase) -> String {
     format!(
         "{:.2} {} at {} ({} {}): {}",
-        case.ratio, case.measure, case.module, case.engine, case.precision, case.command
+        case.ratio,
+        measure_words(&case.measure),
+        case.module,
+        case.engine,
+        case.precision,
+        case.command
     )
 }

@@ -65,7 +65,7 @@ impl Pareto {
 }
 
 /// The tail of the largest ratios of comparisons, and the rate of ratios above `bound` with its interval.
-/// The comparisons in a group are those of one draw, which share the network and the yardstick; therefore
+/// The comparisons in a group are those of one draw, which share the network and the comparison run; therefore
 /// whole groups are resampled. `None` if there are too few comparisons.
 pub fn fit(groups: &[Vec<f64>], bound: f64, seed: u64) -> Option<Tail> {
     let all: Vec<&Vec<f64>> = groups.iter().filter(|group| !group.is_empty()).collect();

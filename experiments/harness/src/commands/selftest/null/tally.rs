@@ -1,4 +1,4 @@
-//! Collects the budget ratios of many comparisons of correct engines.
+//! Collects the error ratios of many comparisons of correct engines.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use record::{Bar, NullCase, NullGroup, Quantiles};
 
 /// The number of worst comparisons that are listed.
 const WORST: usize = 10;
-/// The width of a bar of the histogram, as a budget ratio.
+/// The width of a bar of the histogram, as an error ratio.
 const WIDTH: f64 = 0.1;
 
-/// The four budget ratios of a module, in the order of [`MEASURES`]: those of its introduced and inherited
+/// The four error ratios of a module, in the order of [`MEASURES`]: those of its own and accumulated
 /// error, each as relative L2 and as largest error.
 pub type Ratios = [f64; 4];
 
