@@ -211,7 +211,7 @@ impl Chart {
         let wanted: Vec<(String, (f64, f64), bool)> = points.iter().filter_map(wish).collect();
         let wishes: Vec<Wish<'_>> =
             wanted.iter().map(|(name, mark, _)| Wish { name, mark: *mark }).collect();
-        let frame = [plane.left, plane.top - 14.0, plane.right + 14.0, plane.bottom + 9.0];
+        let frame = [plane.left, plane.top - 14.0, plane.right + 14.0, plane.bottom - 1.0];
         let places = labels::place(&wishes, &marks, frame);
         for ((name, _, first), place) in wanted.iter().zip(places) {
             if let Some((at, anchor)) = place {

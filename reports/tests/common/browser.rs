@@ -4,6 +4,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -28,6 +30,8 @@ pub struct Tab {
     to: File,
     from: BufReader<File>,
     next: u64,
+    /// Set when the browser is no longer needed.
+    over: Arc<AtomicBool>,
     session: Option<String>,
     folder: tempfile::TempDir,
 }
@@ -52,13 +56,17 @@ impl Tab {
             .expect("the browser starts");
         // A browser that hangs is killed, which ends the reading of its answers.
         let process = child.id().to_string();
+        let over = Arc::new(AtomicBool::new(false));
+        let ended = over.clone();
         std::thread::spawn(move || {
             std::thread::sleep(TIME_LIMIT);
-            let _ = Command::new("kill").args(["-9", &process]).status();
+            if !ended.load(Ordering::SeqCst) {
+                let _ = Command::new("kill").args(["-9", &process]).status();
+            }
         });
         let to = OpenOptions::new().write(true).open(to).expect("the browser reads");
         let from = BufReader::new(File::open(from).expect("the browser writes"));
-        let mut tab = Tab { child, to, from, next: 0, session: None, folder };
+        let mut tab = Tab { child, to, from, next: 0, over, session: None, folder };
         let target = tab.call("Target.createTarget", json!({"url": "about:blank"}));
         let target = json!({"targetId": target["targetId"], "flatten": true});
         let session = tab.call("Target.attachToTarget", target);
@@ -129,6 +137,7 @@ impl Tab {
 
 impl Drop for Tab {
     fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
