@@ -38,8 +38,8 @@ const LAYOUTS: [Layout; 2] = [
     Layout {
         class: "narrow",
         width: 344,
-        per_row: 3,
-        tile: (106, 64),
+        per_row: 2,
+        tile: (166, 64),
         gap: (12, 16),
         left: 1,
         heading: 24,
@@ -93,7 +93,7 @@ fn heading(layout: &Layout, stage: &[Block<'_>], top: usize) -> String {
     let blocks = count(stage.len(), "block");
     if layout.heading > 0 {
         return format!(
-            "<text x=\"0\" y=\"{y}\"><tspan class=\"stage\">{name}</tspan>\
+            "<text class=\"heading\" x=\"0\" y=\"{y}\"><tspan class=\"stage\">{name}</tspan>\
              <tspan class=\"shape\" dx=\"8\">{shape}</tspan></text>",
             y = top + layout.heading - 9,
         );
@@ -212,5 +212,22 @@ mod tests {
         let svg = draw(&[], 4.0);
         assert!(!svg.contains("<a "), "{svg}");
         assert_eq!(svg.matches("<svg").count(), LAYOUTS.len());
+    }
+
+    #[test]
+    fn the_texts_of_a_tile_do_not_touch_in_any_layout() {
+        // The widths of a letter at 12, 11, 20 and 17 pixels, in wide fonts.
+        let (name, alias, ratio, mark) = (7.0, 6.3, 12.5, 17.0);
+        for layout in &LAYOUTS {
+            let room = (layout.tile.0 - 20) as f64 - 4.0;
+            for (block, aliases) in [("layer3.2", "ctl10 +1"), ("layer3.35", "ctl43")] {
+                let used = name * block.len() as f64 + alias * aliases.len() as f64;
+                assert!(used <= room, "{}: {block} {aliases}", layout.class);
+            }
+            for value in [8.74e5, 2.12e5, 0.001_23, f64::MAX, f64::NAN, f64::INFINITY] {
+                let used = ratio * short_ratio(value).len() as f64 + mark;
+                assert!(used <= room, "{}: {}", layout.class, short_ratio(value));
+            }
+        }
     }
 }

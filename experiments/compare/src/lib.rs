@@ -183,7 +183,7 @@ impl Measurements {
 impl Comparison {
     /// Compares a candidate with the truth in all modules. `input` is the clip [N, 3, T, H, W], and
     /// `load` loads the reference in a precision: once as the truth, in float64, and once as the
-    /// yardstick.
+    /// comparison run.
     pub fn new(
         model: Model,
         candidate: Side,

@@ -119,6 +119,11 @@ fn a_pytorch_hook_dump_passes() {
     let dump = format!("npz:{}", golden("dumps/torch_r18_w0125_t16_64.npz"));
     let flags = ["--candidate", &dump, "--input", "formula:0"];
     let record = h.diff(&[&SMALL[..], &flags].concat()).passes();
+    let file = &record["files"][0];
+    let bytes = std::fs::read(golden("dumps/torch_r18_w0125_t16_64.npz")).unwrap();
+    assert_eq!(file["role"], "candidate");
+    assert_eq!(file["bytes"], bytes.len());
+    assert_eq!(file["sha256"], files::sha256(&bytes).as_str());
     assert_eq!(record["unmatched"].as_array().unwrap().len(), 0, "{}", record["unmatched"]);
 }
 

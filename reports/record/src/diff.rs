@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Body, Clips, Errors, Layer, LayerVerdict, Run, Verdict, float};
+use crate::{Body, Clips, Errors, Layer, LayerVerdict, Run, SourceFile, Verdict, float};
 
 /// The outcome of `harness diff`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -55,6 +55,10 @@ pub struct DiffRecord {
     /// The error of the first diverged layer over space, or of the worst one if none diverged.
     #[serde(default)]
     pub heatmap: Option<Heatmap>,
+    /// The files that were compared or read, with their sha256: weights, candidate, reference and input,
+    /// as far as they are files.
+    #[serde(default)]
+    pub files: Vec<SourceFile>,
     /// Command, machine, versions and configuration of the run.
     pub run: Run,
 }

@@ -17,6 +17,7 @@ mod clips;
 mod diff;
 pub mod error;
 mod eval;
+mod files;
 pub mod float;
 mod gpu;
 mod layer;
@@ -40,6 +41,7 @@ pub use eval::{
     Answer, Bin, Damage, DecordFile, DecordRemark, Disagreement, EvalRecord, FileState, Manifest,
     Part, Published, Score, Speed, Video,
 };
+pub use files::SourceFile;
 pub use gpu::{GpuRecord, GpuStep, KernelSource};
 pub use layer::{Errors, Layer, LayerKind, LayerVerdict};
 pub use null::{Bar, NullCase, NullGroup, NullRecord, Quantiles, Tail, measure_words};

@@ -17,7 +17,8 @@ use crate::ratio_band::{RatioBand, worse};
 use crate::table::Column;
 use crate::{format, heatmap, network};
 use record::{
-    ArrayState, DiffRecord, Edge, ErrorKind, Errors, Layer, LayerVerdict, LedgerEntry, NotExercised,
+    ArrayState, DiffRecord, Edge, ErrorKind, Errors, Layer, LayerVerdict, LedgerEntry,
+    NotExercised, SourceFile,
 };
 
 /// The values of the template `diff.html`, formatted.
@@ -108,9 +109,10 @@ struct Plots {
 
 #[derive(Serialize)]
 struct HeatView {
+    title: &'static str,
     layer: String,
     what: &'static str,
-    meaning: &'static str,
+    meaning: String,
     svg: Value,
     drawing: heatmap::Drawing,
 }
@@ -205,7 +207,7 @@ fn view(diff: &DiffRecord) -> Result<View> {
         ledger_counts: states(&diff.ledger),
         bound: format!("{}", diff.bound),
         fed: fed(diff),
-        provenance: provenance::of(&diff.run),
+        provenance: provenance::of(&diff.run).with(diff.files.iter().map(hash)),
     })
 }
 
@@ -281,16 +283,35 @@ fn heat_view(diff: &DiffRecord) -> Option<HeatView> {
     let map = diff.heatmap.as_ref()?;
     let mut drawing = heatmap::draw(map)?;
     let meaning = match map.what {
-        ErrorKind::Introduced => "The layer was fed the reference’s input",
-        ErrorKind::Inherited => "The network ran through",
+        ErrorKind::Introduced => fed(diff),
+        ErrorKind::Inherited => "the network runs through",
     };
+    // The map is that of the first layer above the bound, or else of the one nearest to it.
+    let above = |layer: &Layer| {
+        match map.what {
+            ErrorKind::Introduced => layer.introduced,
+            ErrorKind::Inherited => layer.inherited,
+        }
+        .is_some_and(|errors| !(errors.ratio <= diff.bound) || errors.nan > 0)
+    };
+    let shown = diff.layers.iter().find(|layer| layer.name == map.layer);
     Some(HeatView {
+        title: match shown.is_some_and(above) {
+            true => "The first layer above the bound, over space",
+            false => "The layer nearest to the bound, over space",
+        },
         layer: map.layer.clone(),
         what: map.what.words(),
-        meaning,
+        meaning: capitalized(meaning),
         svg: markup(std::mem::take(&mut drawing.svg)),
         drawing,
     })
+}
+
+/// A file on which the comparison depends.
+fn hash(file: &SourceFile) -> (String, String) {
+    let text = format!("{}, {} bytes, sha256 {}", file.path, file.bytes, file.sha256);
+    (format!("File: {}", file.role), text)
 }
 
 /// What a layer is fed for its own error. A dump cannot be fed, so the reference is fed its values.
@@ -299,6 +320,11 @@ fn fed(diff: &DiffRecord) -> &'static str {
         true => "the reference is fed the dump’s own input of the layer",
         false => "the layer is fed the reference’s input",
     }
+}
+
+fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 fn verdicts(layers: &[Layer]) -> Vec<VerdictCount> {

@@ -14,6 +14,12 @@ pub(super) struct Provenance {
 }
 
 impl Provenance {
+    /// The same with more names and values after the first ones, which say what took part.
+    pub fn with(mut self, more: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.facts.extend(more);
+        self
+    }
+
     /// Names and values.
     pub fn facts(self) -> Vec<(String, String)> {
         self.facts

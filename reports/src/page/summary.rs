@@ -15,7 +15,10 @@ pub(super) struct Summary {
     sentence: String,
     first_divergent: Option<String>,
     explanation: Option<String>,
-    hypotheses: Vec<HypothesisView>,
+    /// The known mistakes that explain the divergence.
+    fitting: Vec<HypothesisView>,
+    /// Those that were tried and do not.
+    failing: Vec<HypothesisView>,
     facts: Vec<Fact>,
     candidate: String,
     reference: String,
@@ -52,6 +55,8 @@ struct Counts {
 pub(super) fn of(diff: &DiffRecord) -> Summary {
     let counts = Counts::of(&diff.layers);
     let (mark, word) = heading(diff.verdict);
+    let tried = diff.culprit.as_ref().map(hypotheses).unwrap_or_default();
+    let (fitting, failing) = tried.into_iter().partition(|hypothesis| hypothesis.fits);
     Summary {
         verdict: diff.verdict.as_str(),
         mark,
@@ -59,7 +64,8 @@ pub(super) fn of(diff: &DiffRecord) -> Summary {
         sentence: sentence(diff, &counts),
         first_divergent: diff.first_divergent.clone(),
         explanation: diff.culprit.as_ref().and_then(|culprit| culprit.explanation.clone()),
-        hypotheses: diff.culprit.as_ref().map(hypotheses).unwrap_or_default(),
+        fitting,
+        failing,
         facts: facts(diff, &counts),
         candidate: diff.run.candidate.clone(),
         reference: diff.run.reference.clone(),

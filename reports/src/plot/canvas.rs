@@ -119,17 +119,17 @@ impl<'root, 'svg> Canvas<'root, 'svg> {
         Ok(self.plane.draw(&Rectangle::new(corners, tint))?)
     }
 
-    /// Draws the bound as a line with a label.
+    /// Draws the bound as a line with a label at its left end, where errors are rarely above it.
     pub fn bound(&self, bound: f64) -> DrawResult<()> {
         let y = bound.log10();
         self.horizontal_line(y, stroke(Role::Bad, 2))?;
-        let (x, y) = self.pixel(self.ends.1, y);
+        let (x, y) = self.pixel(self.ends.0, y);
         let words = format!("bound {bound}");
         self.text(
             Role::Bad,
-            (x - 6 * SCALE, y - 4 * SCALE),
+            (x + 6 * SCALE, y - 4 * SCALE),
             &words,
-            Pos::new(HPos::Right, VPos::Bottom),
+            Pos::new(HPos::Left, VPos::Bottom),
         )
     }
 

@@ -176,6 +176,11 @@ fn network() -> Vec<Layer> {
 }
 
 /// Depth 50 and additional layers up to 450, all within the bound.
+fn file(path: &str) -> SourceFile {
+    let sha256 = "0123456789abcdef".repeat(4);
+    SourceFile { role: "weights".into(), path: path.into(), bytes: 115_698_432, sha256 }
+}
+
 pub fn passing() -> DiffRecord {
     let mut layers = network();
     for extra in layers.len()..450 {
@@ -198,6 +203,7 @@ pub fn passing() -> DiffRecord {
         clips: None,
         preprocessing: vec![],
         heatmap: None,
+        files: vec![file("checkpoint.pth")],
         run: run("diff"),
     }
 }
@@ -327,6 +333,7 @@ pub fn hostile() -> DiffRecord {
     let text = || HOSTILE.to_owned();
     record.first_divergent = Some(text());
     record.unmatched = vec![text()];
+    record.files = vec![file(HOSTILE)];
     if let Some(culprit) = &mut record.culprit {
         (culprit.text, culprit.explanation) = (text(), Some(text()));
         culprit.hypotheses[0].what = text();

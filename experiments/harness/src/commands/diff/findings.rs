@@ -56,6 +56,7 @@ pub(super) fn findings(
         clips: None,
         preprocessing: steps,
         heatmap: measured.heatmap.clone(),
+        files: vec![],
         run,
     };
     diff.remarks = remarks::remarks(plan, comparison, measured, &diff);

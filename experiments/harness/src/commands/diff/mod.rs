@@ -1,7 +1,7 @@
 //! `harness diff`: compares a candidate with a reference, layer by layer, and writes a report.
 //!
-//! Reading order: `args`, `names` (of a dump's arrays), `plan` (model, weights and both sides), `run`, `findings` (verdict and
-//! culprit), `edge` (the second, small comparison), `clips` (several inputs), `repro` (the smallest
+//! Reading order: `args`, `names` (of a dump's arrays), `plan` (model, weights and both sides), `run`,
+//! `findings` (verdict and culprit), `sources` (the hashes of the files), `edge` (the second, small comparison), `clips` (several inputs), `repro` (the smallest
 //! reproduction), `remarks` (the sentences below the verdict), `answers` (what programs read).
 
 mod answers;
@@ -14,6 +14,7 @@ mod plan;
 mod remarks;
 mod repro;
 mod run;
+mod sources;
 mod table;
 mod viewers;
 

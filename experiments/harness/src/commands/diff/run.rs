@@ -9,7 +9,7 @@ use record::{Clips, Record, Stage, Verdict};
 use super::args::DiffArgs;
 use super::plan::{Plan, named};
 use super::table::table;
-use super::{answers, clips, edge, findings, repro, viewers};
+use super::{answers, clips, edge, findings, repro, sources, viewers};
 use crate::flags::{InputSource, Participant};
 use crate::machine::Started;
 use crate::outcome::Outcome;
@@ -25,6 +25,7 @@ pub fn run(args: &DiffArgs) -> Result<Outcome> {
     let folder = started.folder("diff");
     let plan = Plan::new(args)?.with_names(&args.names, &folder)?;
     let (mut comparison, mut sides) = plan.comparison()?;
+    let files = sources::hashes(args)?;
     if let Some(source) = &args.clips.clips {
         sides.input = clips::in_words(&source.inputs()?);
     }
@@ -41,6 +42,7 @@ pub fn run(args: &DiffArgs) -> Result<Outcome> {
     let steps = steps(&plan, &comparison)?;
     let run = started.finish(&comparison.model.config, sides);
     let mut diff = findings::findings(&plan, &mut comparison, &measured, steps, run)?;
+    diff.files = files;
     if let Some(found) = over_clips {
         diff.remarks.extend(clips::remarks(&found));
         diff.clips = Some(found);
