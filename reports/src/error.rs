@@ -29,6 +29,16 @@ pub enum ReportError {
         /// Kind of the second record.
         second: &'static str,
     },
+    /// The times of a bench were to be shown with the accuracy of another network.
+    #[error(
+        "the bench measured another network ({bench}) than the one that was evaluated ({eval}); give a bench with the same flags"
+    )]
+    Networks {
+        /// The network of the bench.
+        bench: String,
+        /// The network of the evaluation.
+        eval: String,
+    },
     /// A plot could not be drawn.
     #[error(
         "cannot draw the plot {plot}: {reason}; this is a bug in the harness, please report it with the record"

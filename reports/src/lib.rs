@@ -28,11 +28,11 @@ mod table;
 
 use std::path::Path;
 
-use record::{DiffRecord, Record};
+use record::{BenchRecord, DiffRecord, Record};
 
 pub use error::{ReportError, Result};
 pub use junit::junit;
-pub use page::{IndexEntry, compare, render, render_index};
+pub use page::{IndexEntry, compare, has_published, render, render_index, render_with_bench};
 pub use table::{table_name, to_table, write_parquet};
 
 /// Writes the page of a record to `html` and, if `parquet` is given, the table of the record there.
@@ -42,6 +42,22 @@ pub use table::{table_name, to_table, write_parquet};
 /// If a plot, the table or the page cannot be made, or if a file cannot be written.
 pub fn write_report(record: &Record, html: &Path, parquet: Option<&Path>) -> Result<()> {
     write_atomically(html, render(record)?.as_bytes())?;
+    parquet.map_or(Ok(()), |path| write_parquet(record, path))
+}
+
+/// Writes the page of a record like [`write_report`], with the times of a bench in the plots of published
+/// methods if the page has them (see [`has_published`]).
+///
+/// # Errors
+///
+/// As [`write_report`], and if the bench measured another network.
+pub fn write_report_with_bench(
+    record: &Record,
+    bench: &BenchRecord,
+    html: &Path,
+    parquet: Option<&Path>,
+) -> Result<()> {
+    write_atomically(html, render_with_bench(record, bench)?.as_bytes())?;
     parquet.map_or(Ok(()), |path| write_parquet(record, path))
 }
 

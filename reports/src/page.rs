@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::error::{ReportError, Result};
 use crate::table::Column;
-use record::Record;
+use record::{BenchRecord, Record, Run};
 
 mod ablate;
 mod bench;
@@ -43,17 +43,19 @@ const TEMPLATES: [(&str, &str); 10] = [
 ];
 
 /// The parts of the style sheet, in the order in which they are concatenated.
-const STYLE: [&str; 3] = [
+const STYLE: [&str; 4] = [
     include_str!("assets/base.css"),
     include_str!("assets/report.css"),
     include_str!("assets/study.css"),
+    include_str!("assets/print.css"),
 ];
 
 /// The scripts of every page. They look for tables and figures, and do nothing without them.
-const SCRIPT: [&str; 3] = [
+const SCRIPT: [&str; 4] = [
     include_str!("assets/page.js"),
     include_str!("assets/figures.js"),
     include_str!("assets/index.js"),
+    include_str!("assets/print.js"),
 ];
 
 /// What the reports show of a record: its page, its line in the list of reports and its table.
@@ -102,6 +104,38 @@ pub(crate) fn of(record: &Record) -> &dyn Page {
 /// If a plot or the page cannot be made, which is a bug in this crate.
 pub fn render(record: &Record) -> Result<String> {
     of(record).render()
+}
+
+/// Whether the page of a record has plots of published methods, into which the times of a bench can be put.
+pub fn has_published(record: &Record) -> bool {
+    matches!(record, Record::Eval(eval) if eval::has_published(eval))
+}
+
+/// Renders the page of a record like [`render`], with the times of a bench in the plots of published methods
+/// if the page has them.
+///
+/// # Errors
+///
+/// If the bench measured another network than the one that was evaluated. If a plot or the page cannot be
+/// made, which is a bug in this crate.
+pub fn render_with_bench(record: &Record, bench: &BenchRecord) -> Result<String> {
+    match record {
+        Record::Eval(eval) if eval::has_published(eval) => {
+            let of = |run: &Run| {
+                let mut model = run.model.clone();
+                model.more.remove("batch_size");
+                model
+            };
+            match of(&eval.run) == of(&bench.run) {
+                true => eval::render_with_bench(eval, bench),
+                false => Err(ReportError::Networks {
+                    bench: provenance::model(&of(&bench.run)),
+                    eval: provenance::model(&of(&eval.run)),
+                }),
+            }
+        }
+        other => render(other),
+    }
 }
 
 /// Renders a page that lists several reports with their verdicts and links to them.

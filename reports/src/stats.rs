@@ -4,8 +4,19 @@
 //! in Medicine 24 (2005). Correction for several comparisons: Holm, Scandinavian Journal of Statistics 6
 //! (1979). Two tests answer two questions (Dror et al., ACL 2018): McNemar's test on the videos, would the
 //! same networks differ on other videos; the paired t test over seeds, would other trainings differ.
+//!
+//! The smallest difference that a run could have seen, its minimum detectable effect, is the true difference
+//! that its test calls significant with probability [`POWER`] (80 %) at the level 0.05 divided by the number
+//! of comparisons, which is Holm's level for the first of them:
+//!
+//! - McNemar's test: Connor, Biometrics 43 (1987). Of n pairs a share psi is right with one network only. A
+//!   difference d is detected with probability Phi((d sqrt(n) - z(1 - level / 2) sqrt(psi)) / sqrt(psi - d^2)).
+//!   psi is the share that was observed, or d if that is larger, since d cannot exceed it.
+//! - Paired t test over n seeds: (t(1 - level / 2) + t(0.8)) s / sqrt(n), with Student's t at n - 1 degrees of
+//!   freedom and the standard deviation s of the differences that was observed (Bloom, Evaluation Review 19,
+//!   1995). With few seeds s itself is uncertain, and so is this number.
 
-use statrs::distribution::{ContinuousCDF, StudentsT};
+use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
 /// The 97.5 % quantile of the standard normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
@@ -56,6 +67,31 @@ pub(crate) fn holm(values: &[f64]) -> Vec<f64> {
 /// of them change in the same direction.
 pub(crate) fn least_changed(level: f64) -> u64 {
     (1..1000).find(|n| 2.0 * 0.5f64.powi(*n) <= level).unwrap_or(1000) as u64
+}
+
+/// The smallest true difference of two networks' accuracies on `of` pairs of answers that McNemar's test
+/// detects at `level` with probability [`POWER`], if as many pairs differ as the `changed` ones. `None` if
+/// there is no such difference, because there are too few pairs.
+pub(crate) fn least_paired(changed: f64, of: f64, level: f64) -> Option<f64> {
+    let normal = Normal::standard();
+    let z = normal.inverse_cdf(1.0 - level / 2.0);
+    let power = |difference: f64| {
+        let differ = (changed / of).max(difference);
+        let scatter = (differ - difference.powi(2)).sqrt();
+        let distance = difference * of.sqrt() - z * differ.sqrt();
+        // Without scatter the outcome is certain.
+        if scatter > 0.0 { normal.cdf(distance / scatter) } else { f64::from(distance > 0.0) }
+    };
+    let known = of >= 1.0 && of.is_finite() && (0.0..=of).contains(&changed) && level > 0.0;
+    if !known || power(1.0) < POWER {
+        return None;
+    }
+    let (mut low, mut high) = (0.0, 1.0);
+    for _ in 0..60 {
+        let middle = 0.5 * (low + high);
+        if power(middle) < POWER { low = middle } else { high = middle }
+    }
+    Some(high)
 }
 
 /// The outcome of a paired t test.
@@ -130,6 +166,22 @@ mod tests {
     fn six_changes_in_one_direction_are_significant() {
         assert_eq!(least_changed(0.05), 6);
         assert_eq!(least_changed(0.01), 8);
+    }
+
+    /// With the difference that was found, the formula gives the number of pairs again.
+    #[test]
+    fn the_smallest_difference_of_pairs_solves_the_formula_and_needs_eight_changes() {
+        let least = least_paired(150.0, 500.0, 0.05).expect("a difference");
+        let (psi, d) = (0.3f64, least);
+        let n = (1.959_964 * psi.sqrt() + 0.841_621 * (psi - d * d).sqrt()).powi(2) / (d * d);
+        assert!((n - 500.0).abs() < 0.1, "{n} pairs for {d}");
+        // If all changes have one direction, about 7.8 must be expected to see 6 in 80 % of the runs.
+        let least = 400.0 * least_paired(0.0, 400.0, 0.05).expect("a difference");
+        assert!((7.0..8.5).contains(&least), "{least}");
+        assert!(least_paired(4.0, 400.0, 0.01) > least_paired(4.0, 400.0, 0.05));
+        for (changed, of) in [(0.0, 0.0), (0.0, 2.0), (9.0, 4.0), (f64::NAN, 9.0)] {
+            assert_eq!(least_paired(changed, of, 0.05), None, "{changed} of {of}");
+        }
     }
 
     #[test]

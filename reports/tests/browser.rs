@@ -13,18 +13,8 @@ use record::DiffRecord;
 use record::Record;
 use reports::render;
 
-/// The program names of the browser.
-const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
-
 /// Longest time for one page.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
-
-fn browser() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    let places = BROWSERS.iter().flat_map(|name| folders.iter().map(move |f| f.join(name)));
-    places.into_iter().find(|place| place.is_file())
-}
 
 /// A browser, and a temporary folder for its profile and the pages.
 struct Session {
@@ -34,7 +24,7 @@ struct Session {
 
 impl Session {
     fn start() -> Option<Session> {
-        let Some(browser) = browser() else {
+        let Some(browser) = common::browser::find() else {
             skip::skip!(Chromium, "no browser that could open the pages");
             return None;
         };

@@ -31,7 +31,9 @@ fn every_record_makes_a_page_that_loads_nothing() {
         for href in attribute_values(&html, "href") {
             assert!(href.starts_with('#'), "{name} links to {href}");
         }
-        let loaded = attribute_values(&html, "src");
+        let mut loaded = attribute_values(&html, "src");
+        // The slashes of base64 are escaped.
+        loaded.retain(|source| !source.starts_with("data:image&#x2f;jpeg;base64,"));
         assert!(loaded.is_empty(), "{name} loads {loaded:?}");
     }
 }
@@ -178,7 +180,7 @@ fn a_gpu_is_named_or_said_to_be_unknown() {
     assert!(head(&html).contains("a GPU that the record does not name"), "{}", head(&html));
     assert!(html.contains("785\u{a0}TFLOP&#x2f;s") && html.contains("steps of cuda"));
     let mut bench = common::bench::bench();
-    bench.run.versions.insert("gpu".to_owned(), "NVIDIA H100".to_owned());
+    bench.run.machine.gpu = Some("NVIDIA H100".to_owned());
     let html = render(&Record::Bench(Box::new(bench))).expect("a page");
     assert!(head(&html).contains("computed on NVIDIA H100"), "{}", head(&html));
 }
@@ -300,4 +302,46 @@ fn text_of(html: &str) -> String {
     let pieces =
         html.split('<').filter_map(|piece| piece.split_once('>')).map(|(_, text)| text.trim());
     pieces.filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n").replace("&#x2f;", "/")
+}
+
+#[test]
+fn strips_are_shown_and_what_is_missing_is_said() {
+    let html = page("eval");
+    assert_eq!(html.matches("<img src=\"data:image&#x2f;jpeg").count(), 1, "one of two is there");
+    assert!(html.contains("1 of 2 pictures are not next to the record, in the folder frames."));
+    assert!(html.contains("1 strip on this page, with 2 KiB."), "the size is stated");
+    let mut eval = common::study::eval();
+    eval.strips = None;
+    let html = render(&Record::Eval(Box::new(eval))).expect("a page");
+    assert!(!html.contains("<img") && !html.contains("The worst mistakes"), "an old record");
+}
+
+#[test]
+fn a_bench_over_published_methods_has_the_network_of_the_evaluation() {
+    let (eval, mut bench) = (Record::Eval(Box::new(common::study::eval())), common::bench::bench());
+    let html = reports::render_with_bench(&eval, &bench).expect("a page");
+    assert!(html.contains("another machine: Xeon, 2 cores") && html.contains("bf16 t2"));
+    assert!(html.contains("different machines"), "the axis says so");
+    assert!(!page("eval").contains("different machines"));
+    bench.run.model.depth = 18;
+    let error = reports::render_with_bench(&eval, &bench).expect_err("another network");
+    assert!(error.to_string().contains("give a bench with the same flags"), "{error}");
+    for name in ["bench-hostile", "bench-empty"] {
+        let all = all();
+        let Some((_, Record::Bench(bench))) = all.iter().find(|(n, _)| *n == name) else {
+            panic!("a bench")
+        };
+        let html = reports::render_with_bench(&eval, bench).expect("a page");
+        assert!(!html.contains(HOSTILE), "{name}");
+    }
+}
+
+#[test]
+fn every_test_of_an_ablation_says_what_it_could_have_seen() {
+    for name in ["mini-knock-out", "mini-retrained"] {
+        let html = render(&published(name)).expect("a page");
+        let tests = if name == "mini-retrained" { 2 } else { 1 };
+        assert_eq!(html.matches(">Smallest detectable, points</th>").count(), tests, "{name}");
+        assert!(html.contains("This run would have seen a true difference of"), "{name}");
+    }
 }

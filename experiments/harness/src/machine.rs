@@ -1,6 +1,6 @@
 //! Where and how a run was made, for its record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
@@ -9,6 +9,8 @@ use record::{Git, Machine, Model as ModelRecord, Run};
 use spec::Config;
 
 use crate::command_line::CommandLine;
+use crate::engines;
+use crate::flags::DeviceName;
 use crate::latest::RUNS;
 
 /// The start of a run.
@@ -43,8 +45,8 @@ impl Started {
         Run {
             command: CommandLine::this().into_words(),
             git: git(),
-            machine: machine(),
-            versions: crate::engines::versions(),
+            machine: Machine { gpu: engines::gpu::name(sides.device), ..machine() },
+            versions: engines::versions(),
             started: self.at.clone(),
             seconds: self.seconds(),
             seeds: sides.seeds,
@@ -74,6 +76,8 @@ pub struct Sides {
     pub seeds: BTreeMap<String, u64>,
     /// Number of clips in the batch.
     pub batch: usize,
+    /// The device of the engines `cuda` and `torch`.
+    pub device: DeviceName,
 }
 
 /// The record's entry about the model.
@@ -122,10 +126,37 @@ pub fn machine() -> Machine {
     let kib = field("/proc/meminfo", "MemTotal")
         .and_then(|text| text.split_whitespace().next()?.parse::<f64>().ok());
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    // x86 calls them flags, Arm features.
+    let flags = field("/proc/cpuinfo", "flags").or_else(|| field("/proc/cpuinfo", "Features"));
     Machine {
         cpu: field("/proc/cpuinfo", "model name").unwrap_or_else(|| std::env::consts::ARCH.into()),
+        extensions: extensions(&flags.unwrap_or_default()),
+        gpu: None,
         cores,
         memory_gib: (kib.unwrap_or(0.0) / (1024.0 * 1024.0) * 10.0).round() / 10.0,
         os: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+    }
+}
+
+/// The vector and matrix extensions among the flags of a processor, in alphabetical order. The other flags
+/// do not change what a kernel computes, or how fast.
+fn extensions(flags: &str) -> Vec<String> {
+    const KINDS: [&str; 9] = ["avx", "fma", "f16c", "amx", "asimd", "neon", "sve", "bf16", "i8mm"];
+    let counts = |flag: &&str| KINDS.iter().any(|kind| flag.starts_with(kind));
+    let found: BTreeSet<&str> = flags.split_whitespace().filter(counts).collect();
+    found.into_iter().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extensions_are_those_that_kernels_use() {
+        let flags = "fpu sse2 smep sha_ni fma avx avx2 avx512f amx_tile amx_bf16 smap avx2";
+        let wanted = ["amx_bf16", "amx_tile", "avx", "avx2", "avx512f", "fma"];
+        assert_eq!(extensions(flags), wanted);
+        assert_eq!(extensions("fp asimd evtstrm bf16"), ["asimd", "bf16"]);
+        assert!(extensions("").is_empty());
     }
 }

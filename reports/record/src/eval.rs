@@ -1,10 +1,12 @@
 //! The record of an evaluation: accuracy of the engines, and their answer for each video.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::strips::Strips;
 use crate::{Body, Rate, Run, Verdict, float};
 
 /// The outcome of `harness eval`.
@@ -31,6 +33,9 @@ pub struct EvalRecord {
     /// Videos on which engines disagree, ties included.
     #[serde(default)]
     pub disagreements: Vec<Disagreement>,
+    /// Strips of frames of the worst mistakes and of disagreements; `None` in old records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strips: Option<Strips>,
     /// Largest margin that is a tie.
     #[serde(with = "float")]
     #[schemars(with = "float::Number")]
@@ -52,6 +57,12 @@ pub struct EvalRecord {
 impl Body for EvalRecord {
     fn run(&self) -> &Run {
         &self.run
+    }
+
+    fn read_beside(&mut self, folder: &Path) {
+        if let Some(strips) = &mut self.strips {
+            strips.read(folder);
+        }
     }
 }
 
@@ -221,7 +232,7 @@ pub struct Disagreement {
     pub margin: f64,
     /// Whether the margin is so small that rounding explains the disagreement.
     pub tie: bool,
-    /// Some frames of the views as one JPEG image, a data URI.
+    /// Some frames of the views as one JPEG image, a data URI. Only in records before [`Strips`] was added.
     #[serde(default)]
     pub frames: Option<String>,
 }

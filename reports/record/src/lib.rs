@@ -6,6 +6,8 @@
 //!
 //! To add a kind of record, write its type with a [`Body`] in a module and add a line to the list below.
 
+use std::path::Path;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +27,7 @@ mod run;
 mod schema;
 mod selftest;
 mod store;
+mod strips;
 mod train;
 
 pub use ablate::{AblateRecord, Ablation, Paired, Variant};
@@ -48,6 +51,7 @@ pub use run::{Git, Machine, Model, Run};
 pub use schema::schema;
 pub use selftest::{Confusion, Fault, Mutation, Place, SelftestRecord};
 pub use store::{parse_record, read_record, to_json, write_record};
+pub use strips::{Strip, StripReason, Strips};
 pub use train::{Epoch, TrainRecord};
 
 /// The schema version of records that this crate writes and reads.
@@ -69,6 +73,9 @@ pub trait Body {
     fn check(&self) -> std::result::Result<(), String> {
         Ok(())
     }
+
+    /// Reads what belongs to the record and lies in files next to it. What is missing stays empty.
+    fn read_beside(&mut self, _folder: &Path) {}
 }
 
 /// Makes [`Record`] and everything that depends on the kind from one list: the value of `kind` in JSON,
@@ -91,6 +98,10 @@ macro_rules! kinds {
 
             fn body(&self) -> &dyn Body {
                 match self { $(Record::$Variant(body) => body.as_ref(),)* }
+            }
+
+            fn body_mut(&mut self) -> &mut dyn Body {
+                match self { $(Record::$Variant(body) => body.as_mut(),)* }
             }
         }
 

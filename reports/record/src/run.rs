@@ -56,6 +56,12 @@ pub struct Git {
 pub struct Machine {
     /// Name of the processor.
     pub cpu: String,
+    /// The vector and matrix extensions of the processor, such as `avx2`; empty in old records.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extensions: Vec<String>,
+    /// Name of the GPU that computed; `None` if none did, and in old records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<String>,
     /// Number of logical cores.
     pub cores: u64,
     /// Memory in GiB.

@@ -29,7 +29,8 @@ struct Header {
     kind: Option<serde_json::Value>,
 }
 
-/// Reads a record from a file, or from `record.json` in the directory of a run.
+/// Reads a record from a file, or from `record.json` in the directory of a run, and the pictures that lie
+/// next to it.
 ///
 /// # Errors
 ///
@@ -37,7 +38,9 @@ struct Header {
 pub fn read_record(path: &Path) -> Result<Record> {
     let file = record_path(path);
     let text = read_text(&file).map_err(|source| RecordError::read(&file, source))?;
-    parse_record(&text, &file)
+    let mut record = parse_record(&text, &file)?;
+    record.body_mut().read_beside(file.parent().unwrap_or(Path::new("")));
+    Ok(record)
 }
 
 /// Reads a text file of limited size: a record has a few megabytes, and the path may be a device.

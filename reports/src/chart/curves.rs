@@ -4,7 +4,7 @@ use minijinja::value::Value;
 
 use super::labels::{self, Wish};
 use super::scale::{Axis, Scale};
-use super::svg::{Anchor, MARKS, Svg};
+use super::svg::{Anchor, MARKS, Svg, cut};
 use super::{Cell, Figure, Window, colour};
 use crate::format::short;
 
@@ -165,7 +165,8 @@ impl Chart {
             svg.text((x, plane.bottom + 19.0), Anchor::Middle, "--muted", &label);
         }
         svg.text((4.0, 16.0), Anchor::Start, "--muted", &self.y.label);
-        svg.text((plane.right, plane.bottom + 40.0), Anchor::End, "--muted", &self.x.label);
+        let label = cut(&self.x.label, plane.right);
+        svg.text((plane.right, plane.bottom + 40.0), Anchor::End, "--muted", &label);
     }
 
     fn draw_series(&self, svg: &mut Svg, plane: &Plane, at: usize, series: &Series) {
@@ -210,7 +211,7 @@ impl Chart {
         let wanted: Vec<(String, (f64, f64), bool)> = points.iter().filter_map(wish).collect();
         let wishes: Vec<Wish<'_>> =
             wanted.iter().map(|(name, mark, _)| Wish { name, mark: *mark }).collect();
-        let frame = [plane.left, plane.top - 14.0, plane.right + 14.0, plane.bottom + 9.0];
+        let frame = [plane.left, plane.top - 14.0, plane.right + 14.0, plane.bottom - 1.0];
         let places = labels::place(&wishes, &marks, frame);
         for ((name, _, first), place) in wanted.iter().zip(places) {
             if let Some((at, anchor)) = place {

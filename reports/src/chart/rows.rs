@@ -131,7 +131,8 @@ impl Rows {
             svg.text((x, bottom + 17.0), Anchor::Middle, "--muted", &label);
         }
         svg.line((left, bottom), (right, bottom), "--muted", 1.0);
-        svg.text((right, bottom + 36.0), Anchor::End, "--muted", &self.axis.label);
+        let label = cut(&self.axis.label, right);
+        svg.text((right, bottom + 36.0), Anchor::End, "--muted", &label);
         let reference = self.reference.as_ref();
         if let Some((x, name)) = reference.and_then(|(value, name)| Some((scale.at(*value)?, name)))
         {

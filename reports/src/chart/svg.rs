@@ -118,17 +118,30 @@ impl Svg {
     }
 }
 
-/// A generous estimate of the width of a text in pixels.
+/// The width of a text in pixels, as wide fonts (DejaVu Sans, Verdana) have it.
 pub(super) fn width_of(words: &str) -> f64 {
-    6.9 * words.chars().count() as f64
+    words.chars().map(width).sum()
+}
+
+fn width(letter: char) -> f64 {
+    match letter {
+        'A'..='Z' | 'm' | 'w' | '%' | '…' => 8.8,
+        '0'..='9' | '+' | '−' | '×' => 7.7,
+        'f' | 'i' | 'j' | 'l' | 'r' | 't' | ' ' | '.' | ',' | ':' | '-' | '(' | ')' => 4.6,
+        _ => 7.3,
+    }
 }
 
 /// A text cut to a width, with an ellipsis where something is missing.
-pub(super) fn cut(words: &str, width: f64) -> String {
-    let room = (width / 6.9).floor().max(1.0) as usize;
-    if words.chars().count() <= room {
+pub(super) fn cut(words: &str, room: f64) -> String {
+    if width_of(words) <= room {
         return words.to_owned();
     }
-    let kept: String = words.chars().take(room.saturating_sub(1)).collect();
+    let mut left = room - width('…');
+    let fits = |letter: &char| {
+        left -= width(*letter);
+        left >= 0.0
+    };
+    let kept: String = words.chars().take_while(fits).collect();
     format!("{}…", kept.trim_end())
 }

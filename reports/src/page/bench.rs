@@ -5,6 +5,8 @@ mod kinds;
 mod plots;
 mod setting;
 
+pub(super) use headline::device;
+
 use super::study::View;
 use super::{Headline, Measure, Page, provenance};
 use crate::error::Result;
@@ -44,7 +46,7 @@ impl Page for BenchRecord {
     }
 
     fn measures(&self) -> Vec<Measure> {
-        let machine = &self.run.machine.cpu;
+        let machine = self.run.machine.gpu.as_ref().unwrap_or(&self.run.machine.cpu);
         let all = self.settings.iter().flat_map(|s| s.entries.iter().map(move |e| (s, e)));
         let measure = |(s, e): (&Setting, &BenchEntry)| Measure {
             name: format!("ms of {}: {}, {machine}", e.name, title(s)),
@@ -106,7 +108,7 @@ fn title(setting: &Setting) -> String {
 
 /// Whether a contestant is an engine of this repository and not another runtime. The engine `torch` runs
 /// on libtorch and so stands for PyTorch.
-fn is_ours(name: &str) -> bool {
+pub(super) fn is_ours(name: &str) -> bool {
     ["cpu", "cuda", "scalar"].contains(&name)
 }
 

@@ -2,6 +2,7 @@
 
 mod published;
 mod quality;
+mod strips;
 mod table;
 
 use super::study::{Section, View, class, percent, with_interval};
@@ -9,14 +10,14 @@ use super::{Headline, Measure, Page, provenance};
 use crate::error::Result;
 use crate::format::{count, short};
 use crate::table::Column;
-use record::{Disagreement, EvalRecord, Rate, Score, Verdict};
+use record::{BenchRecord, Disagreement, EvalRecord, Rate, Score, Verdict};
 
 /// The largest number of rows in a table of files; the record lists all files.
 const MAX_ROWS: usize = 200;
 
 impl Page for EvalRecord {
     fn render(&self) -> Result<String> {
-        super::fill("study.html", &view(self))
+        super::fill("study.html", &view(self, None))
     }
 
     fn headline(&self) -> Headline {
@@ -50,17 +51,28 @@ impl Page for EvalRecord {
     }
 }
 
+/// Whether the page has plots of published methods.
+pub(super) fn has_published(eval: &EvalRecord) -> bool {
+    eval.dataset == published::DATASET && !eval.engines.is_empty()
+}
+
+/// Renders the page with the times of a bench in the plots of published methods.
+pub(super) fn render_with_bench(eval: &EvalRecord, bench: &BenchRecord) -> Result<String> {
+    super::fill("study.html", &view(eval, Some(bench)))
+}
+
 /// Builds the view.
-fn view(eval: &EvalRecord) -> View {
+fn view(eval: &EvalRecord, bench: Option<&BenchRecord>) -> View {
     let mut sections = vec![accuracies(eval)];
     if let Some(score) = eval.engines.first() {
-        if eval.dataset == "k400" {
-            sections.push(published::section(eval, score));
+        if eval.dataset == published::DATASET {
+            sections.push(published::section(eval, score, bench));
         }
         sections.extend(quality::classes(eval, score));
         sections.extend(quality::confusion(eval, score));
         sections.push(quality::calibration(score));
     }
+    sections.extend(strips::mistakes(eval));
     sections.extend(agreement(eval));
     sections.extend(manifest(eval));
     View {
@@ -129,7 +141,9 @@ fn sentence(eval: &EvalRecord) -> String {
         }
         None => String::new(),
     };
-    format!("{evaluated}, 95 % interval in brackets; {agreement}{published}")
+    let gpu = &eval.run.machine.gpu;
+    let device = gpu.as_ref().map_or(String::new(), |name| format!("; computed on {name}"));
+    format!("{evaluated}, 95 % interval in brackets; {agreement}{published}{device}")
 }
 
 /// What makes the accuracy differ from that of the data set: missing files, shards, other orders.
@@ -204,15 +218,10 @@ fn agreement(eval: &EvalRecord) -> Option<Section> {
     if eval.engines.len() < 2 {
         return None;
     }
-    let named = |d: &Disagreement| {
-        let names =
-            d.named.iter().map(|(e, c)| format!("{e}: {}", class(&eval.classes, *c as usize)));
-        names.collect::<Vec<_>>().join("; ")
-    };
     let row = |d: &Disagreement| {
         let label = d.label.map_or("–".to_owned(), |at| class(&eval.classes, at as usize));
         let tie = if d.tie { "tie" } else { "disagreement" };
-        vec![d.path.clone(), label, named(d), short(d.margin), tie.to_owned()]
+        vec![d.path.clone(), label, named(eval, d), short(d.margin), tie.to_owned()]
     };
     let lead = format!(
         "Engines that compute the same network name the same class for every video: a test that needs \
@@ -222,14 +231,14 @@ fn agreement(eval: &EvalRecord) -> Option<Section> {
     let rows: Vec<_> = eval.disagreements.iter().take(MAX_ROWS).map(row).collect();
     let head = ["Video", "Class", "Named", "Margin", "Outcome"];
     let mut section = Section::new("Agreement", &lead).table(&head, rows);
-    // A record may come from a stranger, so only embedded images are shown: nothing is loaded.
-    let inside = |uri: &&String| uri.starts_with("data:image/jpeg;base64,");
-    let shown = eval.disagreements.iter().filter_map(|d| {
-        let frames = d.frames.as_ref().filter(inside)?;
-        Some((frames.clone(), format!("{} — {}", d.path, named(d))))
-    });
-    section.pictures = shown.collect();
+    section.pictures = strips::disagreements(eval);
     Some(section)
+}
+
+/// The class that each engine names.
+fn named(eval: &EvalRecord, d: &Disagreement) -> String {
+    let names = d.named.iter().map(|(e, c)| format!("{e}: {}", class(&eval.classes, *c as usize)));
+    names.collect::<Vec<_>>().join("; ")
 }
 
 fn manifest(eval: &EvalRecord) -> Vec<Section> {

@@ -38,6 +38,8 @@ pub(super) fn of(run: &Run) -> Provenance {
         fact("Model", model(&run.model)),
         fact("Started", format!("{}, took {} s", run.started, short(run.seconds))),
         fact("Machine", machine(run)),
+        fact("GPU", run.machine.gpu.clone().unwrap_or_default()),
+        fact("CPU extensions", run.machine.extensions.join(", ")),
         fact("Revision", run.git.as_ref().map_or_else(|| "not in a checkout".to_owned(), revision)),
     ];
     facts.retain(|(_, value)| !value.is_empty());
@@ -66,7 +68,8 @@ fn machine(run: &Run) -> String {
     )
 }
 
-fn model(model: &Model) -> String {
+/// The configuration of a network in words.
+pub(super) fn model(model: &Model) -> String {
     let pos_dim: Vec<String> = model.pos_dim.iter().map(u64::to_string).collect();
     let mut text = format!(
         "depth {}, width {}, {} frames, {} × {}, {} classes, pos_dim {}",

@@ -36,8 +36,17 @@ pub(super) struct Section {
     pub notes: Vec<String>,
     /// Tables behind a line that opens them.
     pub folded: Vec<Table>,
-    /// Pictures as data URIs, with their captions.
-    pub pictures: Vec<(String, String)>,
+    pub pictures: Vec<Picture>,
+}
+
+/// A picture with its caption.
+#[derive(Serialize)]
+pub(super) struct Picture {
+    /// The picture as a data URI.
+    pub uri: String,
+    /// Text for screen readers, which the caption does not repeat.
+    pub text: String,
+    pub caption: String,
 }
 
 /// A table of texts.
@@ -53,8 +62,7 @@ pub(super) struct Table {
 
 impl Table {
     pub fn new(label: &str, head: &[&str], rows: Vec<Vec<String>>) -> Self {
-        let number = |cell: &String| cell.is_empty() || cell.starts_with(|c| STARTS.contains(c));
-        let numeric = |at| rows.iter().all(|row: &Vec<String>| row.get(at).is_none_or(number));
+        let numeric = |at| rows.iter().all(|row: &Vec<String>| row.get(at).is_none_or(is_number));
         Table {
             label: label.to_owned(),
             head: head.iter().map(|cell| (*cell).to_owned()).collect(),
@@ -62,6 +70,14 @@ impl Table {
             rows,
         }
     }
+}
+
+/// Whether a cell is a number, perhaps with a unit or an interval, and not a sentence that begins with one.
+fn is_number(cell: &String) -> bool {
+    let long = |word: &str| word.chars().filter(|c| c.is_alphabetic()).count() > 3;
+    let words = cell.split_whitespace().filter(|word| long(word)).count();
+    let markup = cell.starts_with('<') && !cell.starts_with("< ");
+    cell.is_empty() || (cell.starts_with(|c| STARTS.contains(c)) && words < 2 && !markup)
 }
 
 /// The characters with which a number begins; the dash stands for a missing one.

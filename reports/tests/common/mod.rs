@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use record::*;
 
 pub mod bench;
+pub mod browser;
 pub mod gpu;
+pub mod look;
 pub mod null;
 pub mod study;
 
@@ -102,7 +104,14 @@ pub fn run(kind: &str) -> Run {
     Run {
         command: ["harness", kind, "--weights", "formula:0"].map(String::from).to_vec(),
         git: Some(Git { revision: "be56d14c0ffee".into(), dirty: true }),
-        machine: Machine { cpu: "Xeon".into(), cores: 2, memory_gib: 23.4, os: "Debian 12".into() },
+        machine: Machine {
+            cpu: "Xeon".into(),
+            extensions: ["avx2", "fma"].map(String::from).to_vec(),
+            gpu: None,
+            cores: 2,
+            memory_gib: 23.4,
+            os: "Debian 12".into(),
+        },
         versions: BTreeMap::from([
             ("harness".into(), "0.1.0".into()),
             ("libtorch".into(), "2.11.0".into()),

@@ -4,6 +4,9 @@ use record::*;
 
 use super::{HOSTILE, run};
 
+/// A picture of four frames.
+const JPEG: &[u8] = include_bytes!("strip.jpg");
+
 fn rate(hits: u64, of: u64) -> Rate {
     Rate { hits, of, low: 0.8, high: 0.9 }
 }
@@ -79,6 +82,23 @@ pub fn eval() -> EvalRecord {
             tie: false,
             frames: Some("https://example.org/picture.jpg".to_owned()),
         }],
+        strips: Some(Strips {
+            shown: vec![
+                Strip {
+                    index: 0,
+                    why: StripReason::Mistake,
+                    file: Strip::file_of(0),
+                    picture: JPEG.into(),
+                },
+                Strip {
+                    index: 1,
+                    why: StripReason::Mistake,
+                    file: HOSTILE.to_owned(),
+                    picture: vec![],
+                },
+            ],
+            note: Some(HOSTILE.to_owned()),
+        }),
         tie: 1e-4,
         published: Some(Published { source: "the paper".to_owned(), top1: 71.64, top5: None }),
         speed: Some(Speed {
@@ -95,7 +115,7 @@ pub fn eval() -> EvalRecord {
         }),
         macs: Some(406_000_000),
         videos: vec![
-            video(0, vec![answer([1, 0], true), answer([0, 1], false)], None),
+            video(0, vec![answer([0, 1], false), answer([1, 0], true)], None),
             video(1, vec![], Some(HOSTILE.to_owned())),
         ],
         run: run("eval"),

@@ -22,6 +22,15 @@ pub fn check(device: DeviceName) -> Result<()> {
     }
 }
 
+/// The name of the GPU that computes; `None` for the CPU. The emulated one is called that.
+pub fn name(device: DeviceName) -> Option<String> {
+    match device {
+        DeviceName::Cpu => None,
+        DeviceName::Cuda(number) => cuda::device::gpu::name(number.unwrap_or(0)).ok(),
+        DeviceName::Emulated => Some("emulated by the CPU".to_owned()),
+    }
+}
+
 /// Loads the engine.
 pub fn load(
     model: Arc<Model>,

@@ -16,6 +16,11 @@ pub fn check(device: DeviceName) -> Result<()> {
     Ok(())
 }
 
+/// No GPU computes in this build.
+pub fn name(_: DeviceName) -> Option<String> {
+    None
+}
+
 /// Fails, because the engine was not built.
 pub fn load(_: Arc<Model>, _: &Weights, _: Precision, _: DeviceName) -> Result<Box<dyn Engine>> {
     bail!("this harness was built without CUDA; use the engine cpu, or build with the feature cuda")

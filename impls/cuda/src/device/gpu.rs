@@ -81,6 +81,13 @@ pub fn find(ordinal: usize) -> Result<(), EngineError> {
     }
 }
 
+/// The name of a GPU, such as `NVIDIA H100 80GB HBM3`, without opening it. Fails as [`find`] does.
+pub fn name(ordinal: usize) -> Result<String, EngineError> {
+    find(ordinal)?;
+    let device = result::device::get(ordinal as i32).map_err(driver_error)?;
+    result::device::get_name(device).map_err(driver_error)
+}
+
 impl Gpu {
     /// Opens the GPU with the number `ordinal`. Fails as [`find`] does, for a GPU older than sm_75,
     /// and if NVRTC is missing.

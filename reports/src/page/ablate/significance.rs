@@ -3,7 +3,9 @@
 
 use super::words::{answers, change, differences, signed, variant};
 use crate::page::study::{Section, percent};
-use crate::stats::{LEVEL, POWER, TTest, holm, least_changed, paired_interval, paired_t};
+use crate::stats::{
+    LEVEL, POWER, TTest, holm, least_changed, least_paired, paired_interval, paired_t,
+};
 use record::{AblateRecord, Ablation, Paired, Variant};
 
 /// The variants that were compared with the unchanged network.
@@ -16,6 +18,11 @@ pub(super) fn videos(ablate: &AblateRecord) -> Option<Section> {
     let all = compared(ablate);
     let corrected = holm(&all.iter().map(|(_, paired)| paired.p).collect::<Vec<_>>());
     let (first, _) = all.first()?;
+    let level = LEVEL / all.len() as f64;
+    let smallest = |v: &Variant, paired: &Paired| {
+        let changed = (paired.lost + paired.won) as f64;
+        least_paired(changed, answers(v), level).map(|share| 100.0 * share)
+    };
     let pooled = first.accuracy.len() > 1;
     let row = |((v, paired), corrected): (&(&Variant, &Paired), &f64)| {
         let (low, high) = paired_interval(paired.lost, paired.won, answers(v));
@@ -27,11 +34,19 @@ pub(super) fn videos(ablate: &AblateRecord) -> Option<Section> {
             paired.won.to_string(),
             p_value(paired.p),
             p_value(*corrected),
+            smallest(v, paired).map_or("–".to_owned(), |points| format!("{points:.1}")),
         ]
     };
     let sentence = |((v, paired), corrected): (&(&Variant, &Paired), &f64)| {
+        let seen = match smallest(v, paired) {
+            Some(points) => format!(
+                " This run would have seen a true difference of {points:.1} points in {:.0} % of such samples.",
+                100.0 * POWER
+            ),
+            None => " There are too few videos to see any difference.".to_owned(),
+        };
         if paired.lost + paired.won == 0 {
-            return format!("{}, no answer changed.", variant(&v.name));
+            return format!("{}, no answer changed.{seen}", variant(&v.name));
         }
         let outcome = match *corrected {
             p if p < LEVEL => "more than chance explains",
@@ -39,7 +54,7 @@ pub(super) fn videos(ablate: &AblateRecord) -> Option<Section> {
             _ => "no more than chance explains",
         };
         format!(
-            "{}, {} of {} answers became wrong and {} right: {outcome} (p {} after correction).",
+            "{}, {} of {} answers became wrong and {} right: {outcome} (p {} after correction).{seen}",
             variant(&v.name),
             paired.lost,
             answers(v),
@@ -48,7 +63,7 @@ pub(super) fn videos(ablate: &AblateRecord) -> Option<Section> {
         )
     };
     let rows = all.iter().zip(&corrected).map(row).collect();
-    let least = least_changed(LEVEL / all.len() as f64);
+    let least = least_changed(level);
     let mut notes: Vec<String> = all.iter().zip(&corrected).map(sentence).collect();
     notes.push(format!(
         "The smallest difference that this test could have called significant is {least} of {} answers, {}, \
@@ -73,6 +88,7 @@ pub(super) fn videos(ablate: &AblateRecord) -> Option<Section> {
         "Now right",
         "p",
         "p, corrected",
+        "Smallest detectable, points",
     ];
     Some(Section::new("These networks, other videos", lead).table(&head, rows).notes(notes))
 }
@@ -135,13 +151,19 @@ pub(super) fn seeds(ablate: &AblateRecord) -> Section {
         "Each seed",
         "p",
         "p, corrected",
-        "Smallest detectable",
+        "Smallest detectable, points",
     ];
     Section::new(TITLE, lead)
         .table(&head, rows.collect())
         .notes(notes)
-        .notes(["p is corrected for the number of comparisons by Holm's method, in both tests."
-            .to_owned()])
+        .notes([
+            "p is corrected for the number of comparisons by Holm's method, in both tests. The smallest \
+             detectable difference is the true one that a test calls significant in 80 % of studies of this \
+             size, at the level 0.05 divided by the number of comparisons: by Connor's formula (1987) for \
+             McNemar's test, and (t(1 − level/2) + t(0.8)) · s/√n for the t test, where s is the observed \
+             scatter of the differences."
+                .to_owned(),
+        ])
 }
 
 /// A p value with two digits.

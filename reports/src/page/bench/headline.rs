@@ -80,7 +80,7 @@ fn without_peer(bench: &BenchRecord) -> String {
 /// The sentence under the headline: how it was measured, and on which device.
 pub(super) fn sentence(bench: &BenchRecord) -> String {
     format!(
-        "{} in {} of {}, {}\u{a0}GMAC for a clip; {}",
+        "{} in {} of {}, {}\u{a0}GMAC for a clip; computed on {}",
         count(bench.settings.len(), "setting"),
         count(bench.rounds as usize, "interleaved round"),
         count(bench.runs as usize, "run"),
@@ -89,19 +89,17 @@ pub(super) fn sentence(bench: &BenchRecord) -> String {
     )
 }
 
-/// The device that computed. A record names its host, and a GPU only if a version does.
-fn device(bench: &BenchRecord) -> String {
-    let run = &bench.run;
-    let named = |key: &str| run.versions.get(key).filter(|name| !name.is_empty());
-    let gpu = ["gpu", "GPU", "device"].into_iter().find_map(named);
+/// The device that computed. Records before the field `gpu` was added do not name a GPU.
+pub(in crate::page) fn device(bench: &BenchRecord) -> String {
+    let machine = &bench.run.machine;
     let entries = || bench.settings.iter().flat_map(|s| &s.entries);
-    match gpu {
-        Some(name) => format!("computed on {name}"),
+    match &machine.gpu {
+        Some(name) => name.clone(),
         None if entries().any(|e| e.name == "cuda") => format!(
-            "computed on a GPU that the record does not name; its host has {} cores of {}",
-            run.machine.cores, run.machine.cpu
+            "a GPU that the record does not name; its host has {} cores of {}",
+            machine.cores, machine.cpu
         ),
-        None => format!("computed on {}, {} cores", run.machine.cpu, run.machine.cores),
+        None => format!("{}, {} cores", machine.cpu, machine.cores),
     }
 }
 

@@ -65,6 +65,7 @@ pub fn run(args: &AblateArgs) -> Result<Outcome> {
         input: videos.list.clone(),
         seeds: [("videos".to_owned(), video::mini::SEED)].into(),
         batch: 1,
+        device: args.on.device,
     };
     let record = AblateRecord {
         question,

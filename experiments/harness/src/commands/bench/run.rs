@@ -220,6 +220,7 @@ impl<'a> Bench<'a> {
             input: "formula:0".to_owned(),
             seeds: [("input".to_owned(), 0)].into(),
             batch: self.args.batch.iter().copied().max().unwrap_or(1),
+            device: self.args.device,
         }
     }
 }

@@ -211,6 +211,7 @@ impl Plan {
             input: clip_from,
             seeds: self.seeds(),
             batch: comparison.input.shape[0],
+            device: self.python.1,
         };
         Ok((comparison, sides))
     }

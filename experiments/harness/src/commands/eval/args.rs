@@ -52,6 +52,10 @@ pub struct EvalArgs {
     /// (a signal, the time limit, the disk), or whose file has changed.
     #[arg(long, requires = "out")]
     pub retry_errors: bool,
+    /// Leave out the strips of frames of the worst mistakes and of disagreements, for which up to 16 videos
+    /// are decoded again at the end; at most 32 KiB each, in the folder `frames` of the run.
+    #[arg(long)]
+    pub no_strips: bool,
     /// Device, threads and instruction set.
     #[command(flatten)]
     pub on: DeviceArgs,

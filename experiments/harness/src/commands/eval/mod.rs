@@ -1,8 +1,8 @@
 //! `harness eval`: measures the accuracy of engines on videos, and whether they agree.
 //!
 //! `journal` keeps the finished videos, so that a run can go on (`resume`) and the runs of several machines
-//! can be merged (`merge`); `lock` admits one writer (`owner`). `summary` makes the record, and `sheet` the pictures of
-//! disagreements.
+//! can be merged (`merge`); `lock` admits one writer (`owner`). `summary` makes the record, and `strips` the pictures of
+//! mistakes and disagreements.
 
 mod args;
 mod journal;
@@ -11,7 +11,7 @@ mod merge;
 mod owner;
 mod resume;
 mod run;
-mod sheet;
+mod strips;
 mod summary;
 mod table;
 

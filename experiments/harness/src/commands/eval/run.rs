@@ -18,18 +18,15 @@ use super::lock::{Lock, PATIENCE};
 use super::merge::{Merged, merge};
 use super::summary::{Found, record};
 use super::table::table;
-use super::{resume, sheet};
+use super::{resume, strips};
 use crate::command_line::CommandLine;
 use crate::eval::network::{config_of, model_and_weights, weights_in_words};
 use crate::eval::pipeline::{self, NamedEngine, Ran};
 use crate::eval::source::Videos;
-use crate::flags::{EngineName, Shard};
+use crate::flags::{DeviceName, EngineName, Shard};
 use crate::machine::Started;
 use crate::outcome::Outcome;
 use crate::{engines, models, publish, stop};
-
-/// The number of disagreements whose frames the report shows.
-const PICTURES: usize = 8;
 
 /// Evaluates the engines, or merges runs.
 pub fn run(args: &EvalArgs) -> Result<Outcome> {
@@ -40,8 +37,11 @@ pub fn run(args: &EvalArgs) -> Result<Outcome> {
 fn join(args: &EvalArgs, started: &Started) -> Result<Outcome> {
     let Merged { header, rows, listed, missing } = merge(args)?;
     let allow_damaged = args.videos.allow_damaged;
-    let found = Found { rows, listed, missing, interrupted: false, allow_damaged, speed: None };
-    let record = record(args.dataset, &header, found, started);
+    let device = DeviceName::Cpu;
+    let found =
+        Found { rows, listed, missing, interrupted: false, allow_damaged, speed: None, device };
+    let mut record = record(args.dataset, &header, found, started);
+    record.strips = Some(strips::none("the runs were merged without their videos"));
     publish_all(args, record, &args.out.clone().unwrap_or_else(|| started.folder("eval")))
 }
 
@@ -81,9 +81,14 @@ fn evaluate(args: &EvalArgs, started: &Started) -> Result<Outcome> {
         rows: rows.into_values().collect(),
         allow_damaged: args.videos.allow_damaged,
         speed,
+        device: args.on.device,
     };
     let mut record = record(args.dataset, &header, found, started);
-    pictures(&videos, &mut record);
+    record.strips = Some(match (args.no_strips, whole) {
+        (true, _) => strips::none("--no-strips left them out"),
+        (_, false) => strips::none("the run was stopped before its end"),
+        (false, true) => strips::write(&videos, &record, &folder)?,
+    });
     let outcome = publish_all(args, record, &folder)?;
     Ok(if whole { outcome } else { Outcome::Stopped })
 }
@@ -189,16 +194,4 @@ fn rows(
         Ok(())
     })?;
     Ok((rows, ran))
-}
-
-/// Adds strips of frames to the largest disagreements.
-fn pictures(videos: &Videos, record: &mut EvalRecord) {
-    let places: BTreeMap<String, usize> =
-        record.videos.iter().map(|video| (video.path.clone(), video.index as usize)).collect();
-    for disagreement in record.disagreements.iter_mut().filter(|d| !d.tie).take(PICTURES) {
-        let Some(&place) = places.get(&disagreement.path) else { continue };
-        let path = videos.file(place);
-        let views = video::views::load(&videos.ffmpeg, &path, &videos.protocol, videos.limits);
-        disagreement.frames = views.ok().and_then(|views| sheet::strip(&videos.ffmpeg, &views));
-    }
 }

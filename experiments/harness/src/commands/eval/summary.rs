@@ -10,6 +10,7 @@ use video::dataset::Dataset;
 
 use super::journal::Header;
 use crate::eval::score::score;
+use crate::flags::DeviceName;
 use crate::machine::{Sides, Started};
 
 /// The largest margin between two scores that counts as a tie. The error that float32 allows at the end of a deep
@@ -31,11 +32,13 @@ pub struct Found {
     pub allow_damaged: bool,
     /// How fast the run was.
     pub speed: Option<Speed>,
+    /// The device that computed; the CPU for runs that were merged, whose machines are not known.
+    pub device: DeviceName,
 }
 
 /// The record of an evaluation.
 pub fn record(dataset: Dataset, header: &Header, found: Found, started: &Started) -> EvalRecord {
-    let Found { rows, listed, missing, interrupted, allow_damaged, speed } = found;
+    let Found { rows, listed, missing, interrupted, allow_damaged, speed, device } = found;
     let with = |of: fn(&Video) -> Option<&String>| -> Vec<(String, String)> {
         rows.iter().filter_map(|video| Some((video.path.clone(), of(video)?.clone()))).collect()
     };
@@ -75,12 +78,13 @@ pub fn record(dataset: Dataset, header: &Header, found: Found, started: &Started
         manifest,
         engines: (0..header.engines.len()).map(named).collect(),
         disagreements,
+        strips: None,
         tie: TIE,
         published,
         speed,
         macs: Model::new(header.model.clone()).ok().map(|model| model.macs()),
         videos: rows,
-        run: started.finish(&header.model, sides(dataset, header)),
+        run: started.finish(&header.model, sides(dataset, header, device)),
     }
 }
 
@@ -107,7 +111,7 @@ fn verdict(manifest: &Manifest, disagreements: &[Disagreement]) -> Verdict {
     }
 }
 
-fn sides(dataset: Dataset, header: &Header) -> Sides {
+fn sides(dataset: Dataset, header: &Header, device: DeviceName) -> Sides {
     let mut seeds = BTreeMap::new();
     if dataset == Dataset::Mini {
         seeds.insert("videos".to_owned(), video::mini::SEED);
@@ -121,6 +125,7 @@ fn sides(dataset: Dataset, header: &Header) -> Sides {
         input: header.list.clone(),
         seeds,
         batch: header.batch,
+        device,
     }
 }
 

@@ -254,6 +254,7 @@ impl<'a> Check<'a> {
             input: "formula:0".to_owned(),
             seeds: std::collections::BTreeMap::new(),
             batch: 2,
+            device: if self.args.rehearse { DeviceName::Emulated } else { self.args.device },
         }
     }
 }

@@ -17,6 +17,14 @@ pub struct ReportArgs {
     /// ratios, times and accuracy.
     #[arg(long)]
     pub compare: bool,
+    /// Put the times of this bench into the plots of published methods, which reports of evaluations on k400
+    /// have. They are marked as those of another machine.
+    #[arg(long, value_name = "BENCH")]
+    pub published: Option<PathBuf>,
+    /// Also print each report as PDF, next to it, with Chromium or Chrome, which must be on PATH (or
+    /// HARNESS_CHROMIUM is its path).
+    #[arg(long)]
+    pub pdf: bool,
     /// Folder for the reports; by default each is written next to its record.
     #[arg(long)]
     pub out: Option<PathBuf>,

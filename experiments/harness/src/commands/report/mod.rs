@@ -1,6 +1,7 @@
 //! `harness report`: makes reports again from their records.
 
 mod args;
+mod pdf;
 mod run;
 
 pub use args::ReportArgs;

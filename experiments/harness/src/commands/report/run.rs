@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use record::Record;
+use record::{BenchRecord, Record};
 
 use super::args::ReportArgs;
+use super::pdf::Printer;
 use crate::outcome::Outcome;
 use crate::publish;
 
@@ -20,16 +21,32 @@ pub fn run(args: &ReportArgs) -> Result<Outcome> {
     if args.compare && runs.len() != 2 {
         bail!("--compare compares two runs, and {} were given", runs.len());
     }
+    let bench = args.published.as_deref().map(bench).transpose()?;
+    let printer = args.pdf.then(Printer::find).transpose()?;
+    let read = |run: &PathBuf| Ok(with_current_kernels(record::read_record(run)?));
+    let records = runs.iter().map(read).collect::<Result<Vec<Record>>>()?;
+    if bench.is_some() && !records.iter().any(reports::has_published) {
+        bail!(
+            "--published: none of the records is an evaluation on k400, and only their reports have plots of \
+             published methods; name such a record, too"
+        );
+    }
     let mut entries = vec![];
-    for (at, run) in runs.iter().enumerate() {
-        let record = with_current_kernels(record::read_record(run)?);
+    for (at, (run, record)) in runs.iter().zip(records).enumerate() {
         let html = place(run, args.out.as_deref(), at);
         if let Some(folder) = html.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder)
                 .with_context(|| format!("{}: cannot be created", folder.display()))?;
         }
-        reports::write_report(&record, &html, Some(&html.with_extension("parquet")))?;
+        let parquet = html.with_extension("parquet");
+        match &bench {
+            Some(bench) => {
+                reports::write_report_with_bench(&record, bench, &html, Some(&parquet))?;
+            }
+            None => reports::write_report(&record, &html, Some(&parquet))?,
+        }
         publish::print(&html.display().to_string());
+        print_pdf(printer.as_ref(), &html)?;
         entries.push((record, html));
     }
     let folder = args.out.clone().unwrap_or_default();
@@ -38,6 +55,7 @@ pub fn run(args: &ReportArgs) -> Result<Outcome> {
         let name = |path: &Path| path.display().to_string();
         reports::write_comparison((&name(a), before), (&name(b), after), &page)?;
         publish::print(&page.display().to_string());
+        print_pdf(printer.as_ref(), &page)?;
     }
     if entries.len() > 1 {
         let index = folder.join("index.html");
@@ -52,6 +70,27 @@ pub fn run(args: &ReportArgs) -> Result<Outcome> {
         publish::print(&index.display().to_string());
     }
     Ok(Outcome::Passed)
+}
+
+/// Prints a page as PDF next to it.
+fn print_pdf(printer: Option<&Printer>, html: &Path) -> Result<()> {
+    let Some(printer) = printer else { return Ok(()) };
+    let pdf = html.with_extension("pdf");
+    printer.print(html, &pdf)?;
+    publish::print(&pdf.display().to_string());
+    Ok(())
+}
+
+/// The record of the bench whose times go into the plots of published methods.
+fn bench(path: &Path) -> Result<Box<BenchRecord>> {
+    match record::read_record(path)? {
+        Record::Bench(bench) => Ok(bench),
+        other => bail!(
+            "--published {}: this is a record of harness {}; give one of harness bench",
+            path.display(),
+            other.kind()
+        ),
+    }
 }
 
 /// The records that the arguments stand for: files and folders of runs as they are, and the runs in other

@@ -196,6 +196,7 @@ impl<'a> TestBench<'a> {
             input: args.data.input.as_ref().map_or("formula:0".into(), ToString::to_string),
             seeds: BTreeMap::from([("places".to_owned(), args.seed)]),
             batch: 1,
+            device: args.data.on.device,
         }
     }
 }

@@ -51,6 +51,7 @@ pub fn run(args: &TrainArgs) -> Result<Outcome> {
         seeds: [("training".to_owned(), args.seed), ("videos".to_owned(), video::mini::SEED)]
             .into(),
         batch: args.batch,
+        device: args.on.device,
     };
     let record = TrainRecord {
         dataset: args.dataset.to_string(),

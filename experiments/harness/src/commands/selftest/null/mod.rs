@@ -177,6 +177,7 @@ fn record(args: &SelftestArgs, tally: &Tally, alarms: u64, started: &Started) ->
         input: "drawn at random".to_owned(),
         seeds: BTreeMap::from([("draws".to_owned(), args.seed)]),
         batch: 1,
+        device: args.data.on.device,
     };
     NullRecord {
         verdict: if alarms == 0 { Verdict::Pass } else { Verdict::Diverged },
