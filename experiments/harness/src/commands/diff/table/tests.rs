@@ -54,7 +54,14 @@ fn layers() -> Vec<Layer> {
 
 fn record(layers: Vec<Layer>) -> DiffRecord {
     let long = "a/very/long/path/".repeat(12);
-    let machine = Machine { cpu: String::new(), cores: 1, memory_gib: 1.0, os: String::new() };
+    let machine = Machine {
+        cpu: String::new(),
+        extensions: vec![],
+        gpu: None,
+        cores: 1,
+        memory_gib: 1.0,
+        os: String::new(),
+    };
     let git = Some(Git { revision: String::new(), dirty: false });
     let mistake =
         |_| NotExercised { what: long.clone(), try_size: Some("57x65".into()), at_edge: false };
