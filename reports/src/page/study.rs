@@ -62,7 +62,8 @@ pub(super) struct Table {
 
 impl Table {
     pub fn new(label: &str, head: &[&str], rows: Vec<Vec<String>>) -> Self {
-        let numeric = |at| rows.iter().all(|row: &Vec<String>| row.get(at).is_none_or(is_number));
+        let number = |cell: Option<&String>| cell.is_none_or(|cell| is_number(cell));
+        let numeric = |at: usize| rows.iter().all(|row| number(row.get(at)));
         Table {
             label: label.to_owned(),
             head: head.iter().map(|cell| (*cell).to_owned()).collect(),
@@ -73,7 +74,7 @@ impl Table {
 }
 
 /// Whether a cell is a number, perhaps with a unit or an interval, and not a sentence that begins with one.
-fn is_number(cell: &String) -> bool {
+fn is_number(cell: &str) -> bool {
     let long = |word: &str| word.chars().filter(|c| c.is_alphabetic()).count() > 3;
     let words = cell.split_whitespace().filter(|word| long(word)).count();
     let markup = cell.starts_with('<') && !cell.starts_with("< ");

@@ -9,12 +9,15 @@ const SIDE: usize = 8;
 /// The largest difference of a channel of a mean colour that is not seen, of 255.
 const SEEN: f64 = 8.0;
 
+/// A colour: red, green, blue.
+type Rgb = [u8; 3];
+
 /// Pixels as RGB.
 #[derive(Clone, PartialEq)]
 pub struct Look {
     pub width: usize,
     pub height: usize,
-    pub pixels: Vec<[u8; 3]>,
+    pub pixels: Vec<Rgb>,
 }
 
 impl Look {
@@ -34,17 +37,17 @@ impl Look {
     /// The same picture in its most frequent colours, as a PNG file with a palette.
     pub fn packed(&self) -> Vec<u8> {
         let palette = self.palette();
-        let nearest = |pixel: &[u8; 3]| {
-            let away = |colour: &[u8; 3]| -> i32 {
+        let nearest = |pixel: &Rgb| {
+            let away = |colour: &Rgb| -> i32 {
                 let channels = pixel.iter().zip(colour);
                 channels.map(|(a, b)| (i32::from(*a) - i32::from(*b)).pow(2)).sum()
             };
             (0..palette.len()).min_by_key(|at| away(&palette[*at])).unwrap_or(0) as u8
         };
-        let mut known: HashMap<[u8; 3], u8> = HashMap::new();
+        let mut known: HashMap<Rgb, u8> = HashMap::new();
         let mut packed = vec![];
         for row in self.pixels.chunks(self.width) {
-            let of = |pixel: &[u8; 3]| *known.entry(*pixel).or_insert_with(|| nearest(pixel));
+            let of = |pixel: &Rgb| *known.entry(*pixel).or_insert_with(|| nearest(pixel));
             let indexes: Vec<u8> = row.iter().map(of).collect();
             packed.extend(indexes.chunks(2).map(|two| two[0] << 4 | two.get(1).unwrap_or(&0)));
         }
@@ -63,8 +66,8 @@ impl Look {
     }
 
     /// The most frequent colours, counted in steps of 16, so that the shades of text count together.
-    fn palette(&self) -> Vec<[u8; 3]> {
-        let mut counts: HashMap<[u8; 3], (usize, HashMap<[u8; 3], usize>)> = HashMap::new();
+    fn palette(&self) -> Vec<Rgb> {
+        let mut counts: HashMap<Rgb, (usize, HashMap<Rgb, usize>)> = HashMap::new();
         for pixel in &self.pixels {
             let group = counts.entry(pixel.map(|channel| channel / 16)).or_default();
             group.0 += 1;
@@ -72,7 +75,7 @@ impl Look {
         }
         let mut groups: Vec<_> = counts.into_iter().collect();
         groups.sort_by_key(|(key, (count, _))| (std::cmp::Reverse(*count), *key));
-        let most = |exact: &HashMap<[u8; 3], usize>| {
+        let most = |exact: &HashMap<Rgb, usize>| {
             exact
                 .iter()
                 .max_by_key(|(colour, count)| (**count, **colour))
