@@ -117,8 +117,7 @@ fn every_mistake_changes_a_place_and_expressions_compute_what_an_engine_does() {
             assert_eq!(change.word, fault.word);
             let at = *reach(&graph, change, &|_| true).first().unwrap();
             assert_eq!(at, change.site, "{}", fault.word);
-            let trial =
-                Trial::new(&graph, &bench.weights, change.clone(), &|_| true);
+            let trial = Trial::new(&graph, &bench.weights, change.clone(), &|_| true);
             let clip = Arc::new(Map::of(&bench.clip));
             let expected = trial.value(at, truth, &clip).unwrap();
             let change_is_seen = apart(&truth[&at], &expected) > 1e-6;
