@@ -8,7 +8,7 @@
 //!   the dump's own, since a dump cannot be fed. The error of a layer is its own.
 //!
 //! Reading order: `allowed` (which error rounding explains), `measure` (from two tensors to an error
-//! ratio), `lockstep` (how the engines are run side by side), this file (the passes), `judge` (from
+//! ratio), `lockstep` (how the engines are run side by side), `pass` (what happens at each module), `judge` (from
 //! errors to verdicts and the culprit), `readings` (what the arrays of a dump show), `explain` (the
 //! search for the mistake behind a divergence).
 //!
@@ -54,6 +54,7 @@ pub mod faults;
 pub mod judge;
 pub mod lockstep;
 pub mod measure;
+mod pass;
 pub mod quantised;
 pub mod readings;
 pub mod repro;
@@ -65,14 +66,14 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use record::{ErrorKind, Errors, Heatmap};
-use spec::{Engine, Flow, Kind, Model, ModuleId, Precision, Selection, Tensor};
+use spec::{Engine, Model, ModuleId, Precision, Selection, Tensor};
 
 use crate::dump::chain::{Cause, Reading};
-use crate::dump::{Dump, Fate, Offered};
+use crate::dump::{Dump, Fate};
 use crate::faults::AFTER_RELU;
-use allowed::Allowance;
 use lockstep::Runner;
-use measure::{Budget, CarriedError, Distance};
+use measure::Budget;
+use pass::{Pass, Setting, WorstMap};
 
 pub use explain::{Explanation, explain, matter};
 pub use judge::Findings;
@@ -307,263 +308,21 @@ impl Comparison {
         // Truth and comparison run come last, because a dump has no runner.
         runners.push(Runner { engine: self.truth.as_mut(), input: &self.input });
         runners.push(Runner { engine: self.yardstick.as_mut(), input: &self.input });
-        let (model, precision) = (&self.model, self.precision);
-        let roundings = measure::roundings(model, precision, forced);
-        let driver = recorded.or(self.reference.as_ref());
-        let operands = recorded.map(Dump::operands).unwrap_or_default();
-        let mut kept: BTreeMap<ModuleId, Tensor> = BTreeMap::new();
-        let mut deferred = DeferredRoundings::default();
-        let mut carried = CarriedError::default();
-        let step = |id: ModuleId, mut values: Vec<Option<Tensor>>| {
-            let yardstick = values.pop().flatten();
-            let Some(truth) = values.pop().flatten() else { return Flow::Continue };
-            let selected = self.selection.contains(id);
-            let offered = match recorded {
-                Some(dump) if selected => dump.offered(id),
-                Some(_) => vec![],
-                None => values.pop().flatten().map(Offered::engine).into_iter().collect(),
-            };
-            let target = match &self.reference {
-                Some(dump) => Target::recorded(dump, id),
-                None => Some(Target::of(truth.clone())),
-            };
-            let has = recorded.map_or(!offered.is_empty(), |dump| dump.has(id));
-            let shown = has && target.is_some();
-            if let (false, Some(target), Some(yardstick), true) =
-                (offered.is_empty(), target, yardstick.as_ref(), selected)
-            {
-                let granted = roundings[id.0].hypot(deferred.take(model, id));
-                let mut budget = Budget::new(precision, granted, &truth, yardstick);
-                if !forced {
-                    carried.carry(model.module(id).kind, &mut budget);
-                }
-                if let Some(dump) = &self.reference {
-                    judge_reference(dump, id, &target.value, &budget, &mut found.reference_fates);
-                }
-                let mut earlier: Vec<(usize, Tensor)> = vec![];
-                for offered in offered {
-                    let same = earlier.iter().find(|(_, value)| same_bits(value, &offered.value));
-                    if let Some((other, _)) = same {
-                        found.fates.insert(offered.array, Fate::same(id, *other));
-                        continue;
-                    }
-                    let array = offered.array;
-                    earlier.push((array, offered.value.clone()));
-                    let sum = offered.sum.and_then(|(a, b)| added(kept.get(&a)?, kept.get(&b)?));
-                    let target = sum.map(Target::of).as_ref().unwrap_or(&target).clone();
-                    let compared = Compared::new(precision, &target, offered);
-                    let errors = budget.errors(&compared.distance);
-                    worst.offer(&model.module(id).name, kind, &errors, &compared);
-                    let layer = &mut found.layers[id.0];
-                    if kind == ErrorKind::Introduced {
-                        layer.budget = Some(budget);
-                    }
-                    let peak = budget.yardstick.peak * budget.yardstick.rms;
-                    layer.largest = Some(layer.largest.map_or(peak, |known| known.max(peak)));
-                    layer.keep(kind, errors);
-                    layer.ratios[usize::from(!forced)] = Some(budget.ratios(&compared.distance));
-                    if recorded.is_some() {
-                        let within = measure::within(&errors);
-                        found.fates.entry(array).or_insert(Fate::compared(id)).judge(within);
-                    }
-                }
-            } else if forced {
-                deferred.add(model, id, roundings[id.0]);
-            } else if let (Some(dump), Some(yardstick), true) =
-                (&self.reference, yardstick.as_ref(), selected)
-            {
-                // Without a candidate's value the reference's array is compared with the truth.
-                let budget = Budget::new(precision, roundings[id.0], &truth, yardstick);
-                judge_reference(dump, id, &truth, &budget, &mut found.reference_fates);
-            }
+        let setting = Setting {
+            model: &self.model,
+            precision: self.precision,
+            selection: &self.selection,
+            recorded,
+            reference: self.reference.as_ref(),
+            kind,
+            last,
+        };
+        let mut pass = Pass::new(setting, found, worst);
+        let step = |id: ModuleId, values: Vec<Option<Tensor>>| {
+            let flow = pass.step(id, values);
             progress();
-            if operands.contains(&id) {
-                let fed = driver.filter(|_| forced && shown).and_then(|dump| dump.get(id));
-                kept.insert(id, fed.unwrap_or_else(|| truth.clone()));
-            }
-            match (id == last, forced) {
-                (true, _) => Flow::Stop,
-                (_, false) => Flow::Continue,
-                // A module that the candidate does not show is judged as part of the next one that
-                // it shows. Nothing is replaced here, so that the comparison run's error there contains
-                // this module's, too.
-                (_, true) if !shown => Flow::Continue,
-                (_, true) => {
-                    let value = driver.and_then(|dump| dump.get(id)).unwrap_or(truth);
-                    Flow::Replace(precision.round(value))
-                }
-            }
+            flow
         };
         Ok(lockstep::run(runners, &wanted, step)?)
-    }
-}
-
-/// Roundings of modules that a dump lacks or an engine has fused. Their error shows at the module
-/// that reads them, so that module is granted them in addition to its own.
-#[derive(Default)]
-struct DeferredRoundings {
-    /// For the next module that is compared.
-    next: Allowance,
-    /// For a later member of the same container: convolutions whose output is not read by the next
-    /// module but by the container, as that of a CTL's temporal convolution is.
-    parent: Vec<(ModuleId, Allowance)>,
-}
-
-impl DeferredRoundings {
-    fn add(&mut self, model: &Model, id: ModuleId, roundings: Allowance) {
-        let follows = model.modules().get(id.0 + 1).map(|next| next.kind);
-        if model.module(id).kind == Kind::Conv && follows == Some(Kind::Conv) {
-            self.parent.push((id, roundings));
-        } else {
-            self.next = self.next.hypot(roundings);
-        }
-    }
-
-    fn take(&mut self, model: &Model, id: ModuleId) -> Allowance {
-        let parent = format!("{}.", model.module(id).name);
-        let mut granted = std::mem::take(&mut self.next);
-        self.parent.retain(|(child, roundings)| {
-            let read = model.module(*child).name.starts_with(&parent);
-            if read {
-                granted = granted.hypot(*roundings);
-            }
-            !read
-        });
-        granted
-    }
-}
-
-/// What a candidate's value is compared with.
-#[derive(Clone)]
-struct Target {
-    value: Tensor,
-    /// Whether a ReLU was applied to it, as an in-place ReLU does to a tensor that a hook kept.
-    after_relu: bool,
-}
-
-impl Target {
-    fn of(value: Tensor) -> Self {
-        Target { value, after_relu: false }
-    }
-
-    /// The first array that the reference has of a module; None if it has none.
-    fn recorded(dump: &Dump, id: ModuleId) -> Option<Self> {
-        let first = dump.offered(id).into_iter().next()?;
-        let value = match first.sum {
-            Some(_) => crate::faults::relu(first.value),
-            None => first.value,
-        };
-        Some(Target { value, after_relu: first.after_relu })
-    }
-}
-
-/// Judges every array that the reference has of a module. `against` is its first array where the
-/// candidate is compared with that one, and the truth otherwise.
-fn judge_reference(
-    dump: &Dump,
-    id: ModuleId,
-    against: &Tensor,
-    budget: &Budget,
-    fates: &mut BTreeMap<usize, Fate>,
-) {
-    let mut earlier: Vec<(usize, Tensor)> = vec![];
-    for Offered { array, value, after_relu, sum } in dump.offered(id) {
-        if let Some((other, _)) = earlier.iter().find(|(_, seen)| same_bits(seen, &value)) {
-            fates.insert(array, Fate::same(id, *other));
-            continue;
-        }
-        let rectified = after_relu || sum.is_some();
-        let of = |tensor: &Tensor| match rectified {
-            true => crate::faults::relu(tensor.clone()),
-            false => tensor.clone(),
-        };
-        let distance = measure::distance(&of(against), &of(&value), budget.precision);
-        let mut fate = Fate::compared(id);
-        fate.judge(measure::within(&budget.errors(&distance)));
-        fates.insert(array, fate);
-        earlier.push((array, value));
-    }
-}
-
-/// The elementwise sum of two tensors; None if their shapes differ.
-fn added(a: &Tensor, b: &Tensor) -> Option<Tensor> {
-    let sum = a.iter().zip(b.iter()).map(|(x, y)| x + y).collect();
-    (a.shape == b.shape).then(|| Tensor::f64(a.shape.clone(), sum))
-}
-
-/// Whether two tensors hold the same bits after conversion to float64.
-fn same_bits(a: &Tensor, b: &Tensor) -> bool {
-    a.shape == b.shape && a.iter().zip(b.iter()).all(|(x, y)| x.to_bits() == y.to_bits())
-}
-
-/// A candidate's value and its target, after the same ReLUs, with their distance.
-struct Compared {
-    distance: Distance,
-    target: Tensor,
-    candidate: Tensor,
-}
-
-impl Compared {
-    fn new(precision: Precision, target: &Target, offered: Offered) -> Self {
-        // Where one side was recorded after a ReLU, that ReLU is applied to the other side, too.
-        let relu = |value: Tensor, already: bool, other: bool| match (already, other) {
-            (false, true) => crate::faults::relu(value),
-            _ => value,
-        };
-        let candidate = relu(offered.value, offered.after_relu, target.after_relu);
-        let target = relu(target.value.clone(), target.after_relu, offered.after_relu);
-        let distance = measure::distance(&target, &candidate, precision);
-        Compared { distance, target, candidate }
-    }
-}
-
-impl Measured {
-    /// Keeps the worst error where several arrays show one module.
-    fn keep(&mut self, kind: ErrorKind, errors: Errors) {
-        let slot = match kind {
-            ErrorKind::Introduced => &mut self.introduced,
-            ErrorKind::Inherited => &mut self.inherited,
-        };
-        let worse =
-            |old: &Errors| errors.nan > 0 || errors.ratio.is_nan() || errors.ratio > old.ratio;
-        if slot.as_ref().is_none_or(worse) {
-            *slot = Some(errors);
-        }
-    }
-}
-
-/// Keeps the error map of the first layer that fails, or of the worst one if none fails.
-#[derive(Default)]
-struct WorstMap {
-    ratio: f64,
-    failed: bool,
-    map: Option<Heatmap>,
-}
-
-impl WorstMap {
-    fn offer(&mut self, name: &str, what: ErrorKind, errors: &Errors, compared: &Compared) {
-        let fails = !measure::passes(errors.ratio);
-        if self.failed || !(fails || errors.ratio > self.ratio) {
-            return;
-        }
-        if let Some((height, width, values)) =
-            measure::heatmap(&compared.target, &compared.candidate)
-        {
-            self.map = Some(Heatmap { layer: name.to_owned(), what, height, width, values });
-            (self.ratio, self.failed) = (errors.ratio, fails);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tensors_are_added_where_their_shapes_agree() {
-        let tensor = |shape: &[usize], values: &[f64]| Tensor::f64(shape.to_vec(), values.to_vec());
-        let sum = added(&tensor(&[2], &[1.0, -3.0]), &tensor(&[2], &[2.0, 5.0]));
-        assert_eq!(sum, Some(tensor(&[2], &[3.0, 2.0])));
-        assert_eq!(added(&tensor(&[2], &[1.0, 1.0]), &tensor(&[1, 2], &[1.0, 1.0])), None);
     }
 }

@@ -10,9 +10,10 @@ use checkpoint::Weights;
 use spec::{ModuleId, Tensor};
 
 use super::super::measure::{self, Budget, passes};
-use super::super::{Comparison, DeferredRoundings};
 use super::{ratio, value, walk};
+use crate::Comparison;
 use crate::faults::{Fault, Map, ModelGraph, Trial, Values, everywhere};
+use crate::pass::DeferredRoundings;
 
 /// A kind of mistake: the `word` and the `variant` of a [`Change`](crate::faults::Change).
 pub type Kind = (&'static str, &'static str);

@@ -97,7 +97,13 @@ impl<'a> Follow<'a> {
     fn body_input(&self, block: &Block) -> Option<ValueId> {
         match &block.body {
             Body::Bottleneck { reduce, .. } => self.input(reduce.conv.id),
-            Body::Basic { ctl1, .. } => self.input(ctl1.spatial_conv.short_conv.id),
+            Body::Basic { ctl1, .. } => {
+                let short = self.input(ctl1.spatial_conv.short_conv.id);
+                let pooled = self.input(ctl1.gate.conv1.id).map(|value| self.before_pooling(value));
+                // If they read different values, one is computed from the other: the short branch of a port
+                // may read what was gated.
+                short.into_iter().chain(pooled).min()
+            }
         }
     }
 

@@ -51,7 +51,7 @@ pub fn write(videos: &Videos, record: &EvalRecord, folder: &Path) -> Result<Stri
         format!("The frames of {count} of {of} videos could not be read again, such as {first}.")
     });
     if let Some(note) = &note {
-        eprintln!("strips: {note}");
+        announce!("strips: {note}");
     }
     Ok(Strips { shown, note })
 }
