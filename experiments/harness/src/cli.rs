@@ -28,7 +28,8 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
     /// Print no progress and no notes on stderr; errors and results stay.
-    #[arg(long, global = true)]
+    // The order is stated, because a global flag would stand elsewhere in a build with fewer flags.
+    #[arg(long, global = true, display_order = 998)]
     pub quiet: bool,
 }
 
