@@ -71,7 +71,7 @@ pub(crate) fn least_changed(level: f64) -> u64 {
 
 /// The smallest true difference of two networks' accuracies on `of` pairs of answers that McNemar's test
 /// detects at `level` with probability [`POWER`], if as many pairs differ as the `changed` ones. `None` if
-/// there is no such difference, because there are too few pairs.
+/// the pairs are too few to detect any difference.
 pub(crate) fn least_paired(changed: f64, of: f64, level: f64) -> Option<f64> {
     let normal = Normal::standard();
     let z = normal.inverse_cdf(1.0 - level / 2.0);

@@ -211,7 +211,11 @@ fn reports_are_made_again_from_records_alone() {
     let (runs, readme, out) = (h.path("runs"), h.path("runs/README.md"), h.path("out"));
     let run = h.run(&["report", &runs, &readme, "--compare", "--out", &out]).code(0);
     assert_eq!(run.stdout.lines().count(), 4, "{}", run.stdout);
-    assert!(run.stderr.contains("README.md: this is no record and is left out"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("README.md: this is not a record, so it is left out"),
+        "{}",
+        run.stderr
+    );
     for page in ["index.html", "comparison.html"] {
         assert!(Path::new(&h.path(&format!("out/{page}"))).exists(), "{page}");
     }

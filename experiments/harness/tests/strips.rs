@@ -65,7 +65,7 @@ fn strips_of_the_worst_mistakes_lie_next_to_the_record_and_are_in_its_page() {
         fs::read_to_string(page).unwrap().contains("8 of 8 pictures are not next to the record")
     );
 
-    // A video that is gone cannot be shown, which is said and is no failure of its own.
+    // A video that is gone cannot be shown. The run says so and does not fail.
     let worst = record["videos"][strips[0]["index"].as_u64().unwrap() as usize]["path"].clone();
     fs::remove_file(Path::new(&data).join(worst.as_str().unwrap())).unwrap();
     let run = eval(&["--allow-missing"]);

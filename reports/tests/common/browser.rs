@@ -30,7 +30,7 @@ pub struct Tab {
     to: File,
     from: BufReader<File>,
     next: u64,
-    /// Set when the browser is no longer needed.
+    /// Whether the browser may be closed.
     over: Arc<AtomicBool>,
     session: Option<String>,
     folder: tempfile::TempDir,

@@ -25,8 +25,8 @@ impl Numbers {
         Numbers { values: constant.values.clone(), steps: constant.steps.clone() }
     }
 
-    /// How far the value at this index may be from the number that it was rounded from; 0 for a number that
-    /// is no integer with a scale.
+    /// How far the value at this index may be from the number that it was rounded from; 0 for a value that is
+    /// not an integer with a scale.
     pub fn half_step(&self, at: usize) -> f64 {
         // The scale that the exporter divided by is rounded itself.
         const SLACK: f64 = 1.001;

@@ -3,7 +3,7 @@
 //! Where a number of the file is within half a step of the checkpoint's (times the factor of a folded batch
 //! normalisation), it is what rounding makes of it, and the reference computes with it. Any other number of
 //! the file is a mistake, and the reference keeps the checkpoint's. So the reference is the quantised
-//! network, and the rounding of weights is no error of the file.
+//! network, and the rounding of weights does not count as an error of the file.
 
 use anyhow::Result;
 use checkpoint::{Param, Weights};
@@ -124,10 +124,12 @@ impl Requantised {
         if values.len() == file.len() {
             quantised = values.len();
             for (at, value) in values.iter_mut().enumerate() {
-                let exact = factor(at) * *value + shift(at);
-                let rounding = 8.0 * f64::from(f32::EPSILON) * exact.abs();
+                let (scaled, shift) = (factor(at) * *value, shift(at));
+                let exact = scaled + shift;
+                // The exporter has folded in float32, where both terms are rounded.
+                let rounding = 8.0 * f64::from(f32::EPSILON) * (scaled.abs() + shift.abs());
                 match (file[at] - exact).abs() <= file.half_step(at) + rounding {
-                    true if factor(at) != 0.0 => *value = (file[at] - shift(at)) / factor(at),
+                    true if factor(at) != 0.0 => *value = (file[at] - shift) / factor(at),
                     true => {}
                     false => beyond += 1,
                 }

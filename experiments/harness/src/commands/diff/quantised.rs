@@ -15,7 +15,7 @@ pub(super) fn add(plan: &Plan, clip: &Tensor, diff: &mut DiffRecord) -> Result<(
     };
     let found = onnx::judged(&plan.onnx(path), clip, made)?;
     diff.remarks.extend(remarks(&found));
-    if diff.verdict == Verdict::Pass
+    if diff.verdict != Verdict::Diverged
         && let Some(culprit) = culprit(&found)
     {
         diff.verdict = Verdict::Diverged;

@@ -121,9 +121,9 @@ fn records(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
         }
     }
     if let ([], [first, ..]) = (found.as_slice(), others.as_slice()) {
-        bail!("{first}: this is no record; name a {RECORD} or its folder");
+        bail!("{first}: this is not a record; name a {RECORD} or its folder");
     }
-    others.iter().for_each(|path| announce!("{path}: this is no record and is left out"));
+    others.iter().for_each(|path| announce!("{path}: this is not a record, so it is left out"));
     Ok(found)
 }
 
