@@ -230,3 +230,26 @@ fn a_file_of_another_training_or_size_is_refused_in_one_sentence() {
     let wider = refused(exported(&wide, &weights(&wide, 0)));
     assert!(wider.contains("check --depth, --width, --frames and --classes"), "{wider}");
 }
+
+#[test]
+fn a_short_branch_that_reads_what_was_gated_is_not_taken_for_the_block_before() {
+    let model = model();
+    let weights = weights(&model, 0);
+    let bytes = Plan::new(&model, Options::PLAIN).unwrap().fill(&weights).unwrap();
+    let right = ModelProto::decode(bytes.as_slice()).unwrap();
+    let mut wrong = right.clone();
+    let (conv, gated) = ("layer2.1.conv1.spatial_conv.short_conv", "layer2.1.conv1.gated");
+    let nodes = &mut wrong.graph.as_mut().unwrap().node;
+    let short = nodes.iter().position(|node| node.name == conv).unwrap();
+    nodes[short].input[0] = gated.to_owned();
+    // The gate is computed after the short branch reads it.
+    let short = nodes.remove(short);
+    let gate = nodes.iter().position(|node| node.output[0] == gated).unwrap();
+    nodes.insert(gate + 1, short);
+    let shown = |file: ModelProto| {
+        let net = Net::new(file).unwrap();
+        let found = matched(&net, &model, &weights).unwrap();
+        net.name(found.points[&model.find("layer2.0").unwrap().id]).to_owned()
+    };
+    assert_eq!(shown(wrong), shown(right));
+}

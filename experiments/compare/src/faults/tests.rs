@@ -205,3 +205,12 @@ fn a_missing_value_is_named() {
     let scope = Scope { weights: &bench.weights, values: &|_| None, own: &own };
     assert_eq!(conv.evaluate(&scope), Err(Missing::Module(bench.model.input)));
 }
+
+#[test]
+fn a_relu6_is_exercised_only_by_values_that_it_cuts_off() {
+    let named = |largest: f64| {
+        let unseen = not_exercised(&model((57, 65)), &|_| true, &|_| largest);
+        unseen.iter().any(|mistake| mistake.word == "relu6")
+    };
+    assert!(named(6.0) && !named(6.1) && !named(f64::INFINITY));
+}
