@@ -4,7 +4,7 @@
 //! Of the bound of 4, a factor of 2 is for the difference between two orders or algorithms of a sum,
 //! and a factor of 2 for the scatter of both errors. Where the difference or the scatter that is
 //! derived here is more than 2, the allowed error grows by the excess. The errors of two correct
-//! implementations differ for four reasons:
+//! implementations differ for five reasons:
 //!
 //! 1. **The order of a sum.** A sum of K terms that is rounded after each addition has an error of
 //!    n = sqrt(K) / 4 roundings ([`sum_roundings`]).
@@ -16,8 +16,10 @@
 //!    of at most sqrt(2 ln 2M) standard deviations ([`expected_largest`]).
 //! 4. **Few values.** The errors of the candidate and of the comparison run are both random draws. Where few
 //!    values carry them, their ratio is spread like the root of an F distribution ([`scatter`]).
+//! 5. **Coordinates.** A resize computes where it reads, and programs write that formula in different ways
+//!    ([`coordinate_roundings`]).
 
-use spec::{Model, Precision};
+use spec::{Model, ModuleId, Precision};
 
 use super::winograd::{self, Amplification};
 
@@ -84,6 +86,30 @@ const TYPICAL: f64 = ROUNDING * 3.0 / (8.0 * std::f64::consts::LN_2);
 /// The factor of the bound that is meant for different orders and algorithms of a sum.
 const ORDERS: f64 = 2.0;
 
+/// Operations whose rounding changes a coordinate of a resize. `jax.image.scale_and_translate`, the longest
+/// formula known, computes (i + 0.5) / scale - translation / scale - 0.5 with a rounded scale and translation.
+const COORDINATE_OPERATIONS: f64 = 6.0;
+
+/// The error of a bilinear resize from `side` x `side` values, in units of eps relative to its output.
+///
+/// Coordinates go up to `side` and are rounded to float32 after each operation, which gives each of them an error
+/// of sqrt([`COORDINATE_OPERATIONS`] / 12) * side eps. The output changes by this times the difference of
+/// neighbours, which is sqrt(2) times the rms for independent values, along either of two axes: a factor of 2
+/// together. Engines of formats with fewer bits compute coordinates in float32.
+fn coordinate_roundings(side: usize, precision: Precision) -> f64 {
+    match is_coarse(precision) {
+        true => 0.0,
+        false => 2.0 * side as f64 * (COORDINATE_OPERATIONS * ROUNDING).sqrt(),
+    }
+}
+
+/// The allowances of the resized embeddings, by module.
+fn resizes(model: &Model, precision: Precision) -> Vec<(ModuleId, f64)> {
+    let embeddings = model.ctls().map(|ctl| &ctl.spatial_conv.pos_embed);
+    let resized = embeddings.filter(|embedding| (embedding.dim, embedding.dim) != embedding.size);
+    resized.map(|e| (e.id, coordinate_roundings(e.dim, precision))).collect()
+}
+
 /// The allowance of every module of a model, in order of execution.
 ///
 /// In the forced pass (`forced`) a module is responsible for its own sums only. In the free pass the
@@ -111,8 +137,16 @@ pub fn roundings(model: &Model, precision: Precision, forced: bool) -> Vec<Allow
             granted.largest = granted.largest.max(s * algorithm.l2.max(algorithm.largest * fewer));
         }
     }
+    // What embeddings contribute to later modules is small, since maps are added to them.
+    let resized = |mut granted: Vec<Allowance>| {
+        for (id, n) in resizes(model, precision) {
+            let coordinates = Allowance { direct: n, l2: n, largest: n, sums: true };
+            granted[id.0] = granted[id.0].hypot(coordinates);
+        }
+        granted.into_iter().map(Allowance::at_least_one).collect()
+    };
     if forced {
-        return each.into_iter().map(Allowance::at_least_one).collect();
+        return resized(each);
     }
     let output = ROUNDING.sqrt();
     let output = Allowance { direct: output, l2: output, largest: output, sums: true };
@@ -120,7 +154,7 @@ pub fn roundings(model: &Model, precision: Precision, forced: bool) -> Vec<Allow
         *sum = sum.hypot(granted).hypot(output);
         Some(*sum)
     });
-    together.map(Allowance::at_least_one).collect()
+    resized(together.collect())
 }
 
 /// The relative error of one of Winograd's planes, in eps.
@@ -191,10 +225,60 @@ mod tests {
         assert_eq!(relu, Allowance { direct: 1.0, l2: 1.0, largest: 1.0, sums: false });
     }
 
+    /// The weights of the neighbours of output `i`, with coordinates in float32 as jax.image.scale_and_translate
+    /// computes them, and in float64 as aligned corners define them: the index of the lower one, and its distance.
+    fn coordinates(i: usize, from: usize, to: usize) -> [(usize, f64); 2] {
+        let at = |x: f64| (x.floor().min(from as f64 - 1.0) as usize, x);
+        let scale = (to - 1) as f32 / (from - 1) as f32;
+        let (inverse, translation) = (1.0 / scale, (1.0 - scale) / 2.0);
+        let x = (i as f32 + 0.5) * inverse - translation * inverse - 0.5;
+        let exact = i as f64 * (from - 1) as f64 / (to - 1) as f64;
+        [at(f64::from(x.max(0.0))), at(exact)]
+    }
+
+    #[test]
+    fn rounded_coordinates_of_a_resize_are_within_its_allowance() {
+        let mut largest = 0.0f64;
+        for (from, to) in [(7, 3), (7, 4), (14, 5), (56, 57), (56, 13), (7, 57), (28, 36)] {
+            let values = formula::uniform("resize", from * from, 0);
+            let value =
+                |y: usize, x: usize| f64::from(values[y.min(from - 1) * from + x.min(from - 1)]);
+            let (mut error, mut truth) = (0.0, 0.0);
+            for (i, j) in (0..to * to).map(|at| (at / to, at % to)) {
+                let [rounded, exact] = [0, 1].map(|which| {
+                    let ((y, v), (x, h)) =
+                        (coordinates(i, from, to)[which], coordinates(j, from, to)[which]);
+                    let (v, h) = (v - y as f64, h - x as f64);
+                    let row = |y: usize| value(y, x) * (1.0 - h) + value(y, x + 1) * h;
+                    row(y) * (1.0 - v) + row(y + 1) * v
+                });
+                error += (rounded - exact).powi(2);
+                truth += exact.powi(2);
+            }
+            let found = (error / truth).sqrt() / f64::from(f32::EPSILON);
+            let granted = coordinate_roundings(from, Precision::F32);
+            assert!(found < 2.0 * granted, "{from} to {to}: {found} of {granted}");
+            println!("{from} to {to}: {found} of {granted}");
+            largest = largest.max(found / granted);
+        }
+        assert!(largest > 0.1, "the allowance is much larger than these errors: {largest}");
+        assert_eq!(coordinate_roundings(7, Precision::Bf16), 0.0);
+        let model = model();
+        let n = |name: &str| {
+            let id = model.find(&format!("{name}.spatial_conv.pos_embed")).unwrap().id.0;
+            roundings(&model, Precision::F32, true)[id].direct
+        };
+        assert!((n("layer3.0.conv1") - coordinate_roundings(7, Precision::F32)).abs() < 1.0);
+    }
+
     #[test]
     fn allowances_of_the_free_pass_only_grow() {
         for precision in [Precision::F32, Precision::Bf16, Precision::F64] {
-            let through = roundings(&model(), precision, false);
+            let mut through = roundings(&model(), precision, false);
+            // An embedding is allowed more than what it passes on.
+            for (id, _) in resizes(&model(), precision) {
+                through[id.0] = through[id.0 - 1];
+            }
             assert!(through.windows(2).all(|w| w[0].l2 <= w[1].l2 && w[0].largest <= w[1].largest));
             assert!(through.iter().all(|g| g.direct <= g.l2 && g.l2 <= g.largest));
         }

@@ -7,7 +7,7 @@ use onnx::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 use onnx::read::Net;
 use onnx::{Options, Plan};
 use prost::Message;
-use spec::{Config, Kind, Model};
+use spec::{Config, Kind, Model, Module};
 
 fn model() -> Model {
     let config =
@@ -80,6 +80,26 @@ fn every_module_is_found_without_names() {
     assert_eq!(hidden(&model, &found), Vec::<String>::new());
     let summary = &found.remarks[0];
     assert!(summary.ends_with("modules shown") && found.remarks.len() == 1, "{:?}", found.remarks);
+}
+
+#[test]
+fn each_module_of_our_own_file_is_the_value_with_its_name() {
+    let model = model();
+    let weights = weights(&model, 0);
+    let bytes = Plan::new(&model, Options::PLAIN).unwrap().fill(&weights).unwrap();
+    let net = Net::new(ModelProto::decode(bytes.as_slice()).unwrap()).unwrap();
+    let found = matched(&net, &model, &weights).unwrap();
+    let mut checked = 0;
+    // The clip is seen as channels, and the mean over all pixels flattened.
+    let named =
+        |m: &&Module| m.kind != Kind::Input && m.id != model.avgpool && net.find(&m.name).is_some();
+    for module in model.modules().iter().filter(named) {
+        let value = found.points[&module.id];
+        assert_eq!(net.name(value), module.name);
+        checked += 1;
+    }
+    // The others are ReLUs, whose names in the file are those of their inputs, the clip and the logits.
+    assert!(checked * 10 > model.modules().len() * 8, "{checked} of {}", model.modules().len());
 }
 
 /// Folds every normalisation that directly follows a convolution into it, in float32, as exporters do.

@@ -158,6 +158,35 @@ fn a_quantiser_works_as_a_relu_only_where_values_may_be_negative() {
     assert!(none.is_empty() && unchanged.nodes().all(|(_, node)| node.op_type != "Identity"));
 }
 
+/// Puts a quantiser of uint8 with zero point 0 and this step behind the first sum with an embedding.
+fn quantise_embedded(file: &mut ModelProto, step: f32) {
+    let graph = file.graph.as_mut().unwrap();
+    let at = graph.node.iter().position(|node| node.name.ends_with("pos_embed.add")).unwrap();
+    let given = std::mem::replace(&mut graph.node[at].output[0], "embedded".to_owned());
+    graph.initializer.push(scale("embedded step", &[step]));
+    let pair = [
+        node("QuantizeLinear", ["embedded", "embedded step", "zero"], "embedded integers"),
+        node("DequantizeLinear", ["embedded integers", "embedded step", "zero"], &given),
+    ];
+    graph.node.splice(at + 1..at + 1, pair);
+}
+
+#[test]
+fn negative_values_that_rounding_brings_to_zero_are_not_cut_off() {
+    let model = model();
+    let weights = Weights::formula(model.parameters(), 0);
+    let embedding = weights.get("layer1.0.conv1.spatial_conv.pos_embed").unwrap();
+    let least = embedding.data.iter().fold(0.0f32, |m, v| m.min(*v));
+    assert!(least < 0.0);
+    let relus = |step: f32| {
+        let mut file = quantised(&model, &weights);
+        quantise_embedded(&mut file, step);
+        let (net, _) = without_quantisers(Net::new(file).unwrap()).unwrap();
+        net.nodes().filter(|(_, node)| node.op_type == "Relu").count()
+    };
+    assert_eq!(relus(-1.9 * least), relus(-2.1 * least) + 1);
+}
+
 #[test]
 fn a_quantiser_rounds_to_its_integers_and_reports_what_it_cuts_off() {
     let model = model();

@@ -225,6 +225,12 @@ pub trait Engine: Send {
         vec![]
     }
 
+    /// The first module whose output has another shape than the model's, with that shape. Such modules are not
+    /// shown to a tap.
+    fn misshapen(&self) -> Option<(ModuleId, &[usize])> {
+        None
+    }
+
     /// The engine as one that can be timed step by step; `None` for an engine without such times.
     fn as_profile(&mut self) -> Option<&mut dyn Profile> {
         None

@@ -28,6 +28,7 @@ pub(super) const EXAMPLES: [(&str, &[&str]); 17] = [
         &[
             "harness eval mini                                     # needs no data and no weights",
             "harness eval k400 --data videos --list val.txt --weights model.pth --out run",
+            "harness eval mini --engine cpu,cpu:bf16,onnx:model.onnx",
             "harness eval k400 --merge part1 part2 --data videos --list val.txt",
         ],
     ),
@@ -71,7 +72,10 @@ pub(super) const EXAMPLES: [(&str, &[&str]); 17] = [
     ("export", &["harness export onnx --weights model.pth --out model.onnx"]),
     (
         "export onnx",
-        &["harness export onnx --weights model.pth --out model.onnx --opset 17 --softmax"],
+        &[
+            "harness export onnx --weights model.pth --out model.onnx --opset 17 --softmax",
+            "harness export onnx --weights model.pth --out int8.onnx --precision int8 --calibrate videos",
+        ],
     ),
     (
         "report",

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use spec::Precision;
+
 use super::LiveName;
 
 /// An engine of this harness.
@@ -63,7 +65,8 @@ impl FromStr for EngineName {
                 "`{text}` is a dump, which cannot be run; name an engine: scalar, cpu, cuda or torch"
             ),
             Some(("onnx", _)) => format!(
-                "`{text}` is an ONNX file, which only diff takes; name an engine: scalar, cpu, cuda or torch"
+                "`{text}` is an ONNX file, which only diff and eval take; name an engine: scalar, cpu, cuda or \
+                 torch"
             ),
             Some(("python", _)) => format!(
                 "`{text}` is a live model, which only diff --candidate takes; name an engine: scalar, cpu, \
@@ -72,6 +75,35 @@ impl FromStr for EngineName {
             _ => format!("`{text}` is not an engine; use scalar, cpu, cuda or torch"),
         };
         EngineName::by_name(text).ok_or_else(unknown)
+    }
+}
+
+/// What `eval` evaluates: an engine, with a precision if it is named (`cpu:bf16`), or an ONNX file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EvalEngine {
+    /// An engine of this harness and its precision.
+    Own(EngineName, Precision),
+    /// An ONNX file, which a runtime runs.
+    Onnx(PathBuf),
+}
+
+impl From<EngineName> for EvalEngine {
+    fn from(name: EngineName) -> Self {
+        EvalEngine::Own(name, Precision::F32)
+    }
+}
+
+impl FromStr for EvalEngine {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("onnx", file)) if !file.is_empty() => Ok(EvalEngine::Onnx(file.into())),
+            Some((name, precision)) if EngineName::by_name(name).is_some() => {
+                Ok(EvalEngine::Own(name.parse()?, precision.parse()?))
+            }
+            _ => text.parse::<EngineName>().map(EvalEngine::from),
+        }
     }
 }
 

@@ -42,13 +42,24 @@ impl FromStr for LiveName {
     }
 }
 
+/// The Python that runs a model or a runtime.
+#[derive(Debug, Clone, Args)]
+pub struct PythonArgs {
+    /// The Python that runs it [default: $HARNESS_PYTHON, or that of $VIRTUAL_ENV, or python3].
+    #[arg(long, value_name = "PATH")]
+    pub python: Option<PathBuf>,
+    /// Seconds without a message after which the program is ended.
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds)]
+    pub patience: Duration,
+}
+
 /// The flags for a live model, which Python runs.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Live model (--candidate python:FILE:FUNCTION)")]
 pub struct LiveArgs {
-    /// The Python that runs it [default: $HARNESS_PYTHON, or that of $VIRTUAL_ENV, or python3].
-    #[arg(long, value_name = "PATH")]
-    pub python: Option<PathBuf>,
+    /// The Python that runs it.
+    #[command(flatten)]
+    pub run: PythonArgs,
     /// Arguments of FUNCTION as a JSON object. Arguments named depth, width, frames, size, classes, pos_dim,
     /// seed, device or weights are given without this.
     #[arg(long, value_name = "JSON", value_parser = object, default_value = "{}")]
@@ -57,9 +68,6 @@ pub struct LiveArgs {
     /// frames of each colour as channels) [default: ncthw, or the only other one that it takes].
     #[arg(long, value_parser = ["ncthw", "nthwc", "ntchw", "nchw", "nhwc"])]
     pub layout: Option<String>,
-    /// Seconds without a message after which the program is ended.
-    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds)]
-    pub patience: Duration,
 }
 
 fn object(text: &str) -> Result<Map<String, Value>, String> {

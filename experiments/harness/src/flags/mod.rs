@@ -3,6 +3,7 @@
 //! Scripts rely on commands, flags and values, so they must not change (see `README.md` of this crate).
 
 mod answers;
+mod clips;
 mod data;
 mod device;
 mod engine;
@@ -17,12 +18,13 @@ use std::path::PathBuf;
 use clap::Args;
 
 pub use self::answers::AnswerArgs;
+pub use self::clips::ClipSource;
 pub use self::data::{DataArgs, InputSource};
 pub use self::device::{DeviceArgs, DeviceName};
-pub use self::engine::{EngineName, Participant};
-pub use self::live::{LiveArgs, LiveName};
+pub use self::engine::{EngineName, EvalEngine, Participant};
+pub use self::live::{LiveArgs, LiveName, PythonArgs};
 pub use self::model::ModelArgs;
-pub use self::onnx::OnnxArgs;
+pub use self::onnx::{OnnxArgs, RuntimeArgs};
 pub use self::shard::{Shard, ShardFlag};
 pub use self::video::{MINI_FOLDER, VideoArgs};
 

@@ -312,16 +312,15 @@ impl<'a> Follow<'a> {
         }
     }
 
-    /// The map before the pooling and flattening that give this value.
+    /// The map before the pooling over all pixels and the flattening that give this value.
     fn before_pooling(&self, mut value: ValueId) -> ValueId {
-        const POOLING: [&str; 14] = [
-            "GlobalAveragePool",
-            "GlobalMaxPool",
-            "AveragePool",
-            "MaxPool",
-            "ReduceMean",
-            "ReduceMax",
-            "ReduceSum",
+        // The mean over rows and columns may be two operations.
+        const OVER_ALL: [&str; 5] =
+            ["GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax", "ReduceSum"];
+        // With a window as large as the map, these pool over all pixels, too. Behind such a pooling they do not:
+        // there they are the stem's.
+        const WINDOWED: [&str; 2] = ["AveragePool", "MaxPool"];
+        const SAME: [&str; 8] = [
             "Flatten",
             "Reshape",
             "Squeeze",
@@ -329,14 +328,30 @@ impl<'a> Follow<'a> {
             "Transpose",
             "Identity",
             "Cast",
+            "Expand",
         ];
+        let mut pooled = false;
         while let Some(node) = self.net.producer(value)
-            && POOLING.contains(&self.net.node(node).op_type.as_str())
             && let [input] = self.net.data_inputs(node)[..]
         {
+            let op = self.net.node(node).op_type.as_str();
+            let pools = OVER_ALL.contains(&op) || (WINDOWED.contains(&op) && !pooled);
+            if !pools && !SAME.contains(&op) && !self.scales(node) {
+                break;
+            }
+            pooled |= pools;
             value = input;
         }
         value
+    }
+}
+
+impl Follow<'_> {
+    /// Whether a node multiplies or divides by one number: a sum over pixels becomes their mean.
+    fn scales(&self, node: NodeId) -> bool {
+        let number = (0..2).filter_map(|position| self.net.operand(node, position));
+        let mut sizes = number.map(|constant| constant.values.len());
+        matches!(self.net.node(node).op_type.as_str(), "Mul" | "Div") && sizes.any(|size| size == 1)
     }
 }
 

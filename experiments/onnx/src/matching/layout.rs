@@ -117,6 +117,11 @@ pub fn as_module(value: Tensor, axes: Option<Axes>, wanted: &[usize]) -> Option<
             .or_else(|| permuted_to(&value, [0, 2, 3, 1]))
             .or_else(|| flat(&value));
     }
+    if value.shape.len() == 3 && wanted.len() == 4 {
+        // An embedding without the axis of the batch.
+        let shape = [&[1], &value.shape[..]].concat();
+        return as_module(Tensor { shape, data: value.data }, axes, wanted);
+    }
     // The clip [N, 3, T, H, W] is seen as [N, 3 T, H, W].
     let joined = |a: &[usize]| a.len() == 5;
     if joined(wanted) && value.shape.len() == 4 {
@@ -146,6 +151,10 @@ pub fn as_file(value: &Tensor, axes: Option<Axes>, shape: &[usize]) -> Option<Te
             },
         })
     };
+    if source.len() == 4 && shape.len() == 3 {
+        let whole = as_file(value, axes, &[&[1], shape].concat())?;
+        return Some(Tensor { shape: shape.to_vec(), data: whole.data });
+    }
     if source.len() == 4 && shape.len() == 4 {
         let known = axes.and_then(ordered);
         return known.or_else(|| ordered(NCHW)).or_else(|| ordered([0, 2, 3, 1]));
@@ -222,6 +231,13 @@ pub(super) fn axes(net: &Net, anchors: &[Anchor]) -> HashMap<ValueId, Axes> {
         if let (Some(output), Some(order)) = (net.out(id), order) {
             found.insert(output, order);
         }
+        // A constant that is added to a map has its order.
+        if let ("Add" | "Sum", Some(order)) = (op, own) {
+            let constants = net.inputs(id).filter(|value| !net.is_data(*value));
+            for value in constants {
+                found.entry(value).or_insert(order);
+            }
+        }
     }
     for anchor in anchors {
         if net.node(anchor.node).op_type == "Conv" {
@@ -261,6 +277,22 @@ mod tests {
         assert_ne!(nhwc.data, map.data);
         assert_eq!(as_module(nhwc.clone(), Some([0, 2, 3, 1]), &[1, 6, 4, 5]).unwrap(), map);
         assert_eq!(as_module(nhwc, None, &[1, 6, 4, 5]).unwrap(), map);
-        assert!(as_module(map, None, &[1, 6, 4, 4]).is_none());
+        assert!(as_module(map.clone(), None, &[1, 6, 4, 4]).is_none());
+        // Without the axis of the batch, as embeddings are stored in Flax.
+        for axes in [Some([0, 2, 3, 1]), None] {
+            let stored = as_file(
+                &map,
+                axes.or(Some(NCHW)),
+                &[[4, 5, 6], [6, 4, 5]][usize::from(axes.is_none())],
+            );
+            let stored = stored.unwrap();
+            assert_eq!(stored.shape.len(), 3);
+            assert_eq!(as_module(stored, axes, &[1, 6, 4, 5]).unwrap(), map);
+        }
+        // The shape does not tell, but the graph does.
+        let cube = Tensor::f32(vec![1, 3, 3, 3], (0..27).map(|v| v as f32).collect());
+        let stored = as_file(&cube, Some([0, 2, 3, 1]), &[3, 3, 3]).unwrap();
+        assert_ne!(stored.data, cube.data);
+        assert_eq!(as_module(stored, Some([0, 2, 3, 1]), &[1, 3, 3, 3]).unwrap(), cube);
     }
 }

@@ -107,7 +107,26 @@ pub(super) fn remarks(
         };
         found.extend(said.map(|said| format!("{node}, which stands at {name}, {said}")));
     }
+    if let Some(moved) = moved(&found, anchors.len()) {
+        found.insert(0, moved);
+    }
     found
+}
+
+const OTHER_BIAS: &str = "has another bias";
+const SOME_VECTORS: &str = "has some, but not all, of its vectors";
+
+/// A sentence for a file in which constants stand at other nodes than in the network.
+fn moved(sentences: &[String], nodes: usize) -> Option<String> {
+    let moved = |s: &&String| s.ends_with(OTHER_BIAS) || s.ends_with(SOME_VECTORS);
+    let count = sentences.iter().filter(moved).count();
+    (4 * count > nodes).then(|| {
+        format!(
+            "{count} nodes have other constants for their channels; if the logits agree, the exporter has moved \
+             constants from node to node, as tf2onnx does with normalisations that are written as operators, and \
+             layers cannot be compared one by one: use another exporter, such as jax2onnx"
+        )
+    })
 }
 
 /// What is wrong with a normalisation that has some of the module's vectors.
@@ -121,7 +140,7 @@ fn partly(model: &Model, weights: &Weights, anchor: &Anchor, name: &str) -> &'st
     let whole = parts.len() == leaves.len() && model.find(name).is_some();
     match whole && leaves.iter().zip(parts).all(same) {
         true => "has another eps",
-        false => "has some, but not all, of its vectors",
+        false => SOME_VECTORS,
     }
 }
 
@@ -148,7 +167,7 @@ fn bias(
     let slack = 64.0 * anchor.format.epsilon();
     if likeness == Likeness::Same {
         let expected = if place.bias && place.kind != Kind::BatchNorm { own } else { return None };
-        return (!close(found, &expected, slack)).then(|| "has another bias".to_owned());
+        return (!close(found, &expected, slack)).then(|| OTHER_BIAS.to_owned());
     }
     let norm = &model.module(place.norm?).name;
     let part = |leaf: &str| get(format!("{norm}.{leaf}"));

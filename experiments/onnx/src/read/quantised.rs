@@ -2,7 +2,7 @@
 //! back. Such a file is judged in two steps: the network in it, computed without its quantisers, and each
 //! quantiser by itself.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use anyhow::{Result, bail};
 
@@ -79,6 +79,11 @@ impl Quantiser {
         self.range.1 - self.range.0 + 1.0
     }
 
+    /// Half the distance of two of its values, the smallest one over its channels.
+    fn half_step(&self) -> f64 {
+        0.5 * self.to.scale.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
     /// Whether the values that it can represent begin at zero, so that it works as a ReLU. Exporters leave
     /// out the ReLU before such a quantiser.
     pub fn rectifies(&self) -> bool {
@@ -86,8 +91,8 @@ impl Quantiser {
     }
 }
 
-/// The graph with a ReLU in place of each quantiser whose values begin at zero, where they may be negative, and
-/// with nothing in place of every other one; and the quantisers. Weights keep their rounding. A file without quantisers is unchanged.
+/// The graph with a ReLU in place of each quantiser whose values begin at zero, where they may be lower than
+/// rounding brings to zero, and with nothing in place of every other one; and the quantisers. Weights keep their rounding. A file without quantisers is unchanged.
 ///
 /// # Errors
 ///
@@ -96,21 +101,24 @@ pub fn without_quantisers(net: Net) -> Result<(Net, Vec<Quantiser>)> {
     refuse_integers(&net)?;
     let mut quantisers = vec![];
     let mut changes: Vec<(NodeId, &str)> = vec![];
-    let mut positive = Positive::default();
+    let mut bounds = Bounds::default();
     for (id, node) in net.nodes() {
         let data = net.out(id).is_some_and(|out| net.is_data(out));
         match node.op_type.as_str() {
             "QuantizeLinear" if data => {
                 let quantiser = quantiser(&net, id)?;
-                let cuts = quantiser.rectifies() && !positive.values.contains(&quantiser.value);
+                let cuts =
+                    quantiser.rectifies() && bounds.of(quantiser.value) < -quantiser.half_step();
                 changes.push((id, if cuts { "Relu" } else { "Identity" }));
-                positive.values.extend(net.out(id).filter(|_| quantiser.rectifies()));
+                bounds
+                    .0
+                    .extend(net.out(id).filter(|_| quantiser.rectifies()).map(|out| (out, 0.0)));
                 quantisers.push(quantiser);
             }
             "DequantizeLinear" if data => changes.push((id, "Identity")),
             _ => {}
         }
-        positive.pass(&net, id, node);
+        bounds.pass(&net, id, node);
     }
     if changes.is_empty() {
         return Ok((net, quantisers));
@@ -130,17 +138,26 @@ pub fn without_quantisers(net: Net) -> Result<(Net, Vec<Quantiser>)> {
     Ok((Net::new(file)?, quantisers))
 }
 
-/// The values that cannot be negative.
+/// Lower bounds of values, none above zero.
 #[derive(Default)]
-struct Positive {
-    values: HashSet<ValueId>,
-}
+struct Bounds(HashMap<ValueId, f64>);
 
-impl Positive {
-    /// Adds the output of a node, if its operator gives no negative values, or none from such values.
+impl Bounds {
+    fn of(&self, value: ValueId) -> f64 {
+        self.0.get(&value).copied().unwrap_or(f64::NEG_INFINITY)
+    }
+
+    /// Adds the bound of the output of a node, if it has one.
     fn pass(&mut self, net: &Net, id: NodeId, node: &NodeProto) {
-        const ALWAYS: [&str; 5] = ["Relu", "Sigmoid", "HardSigmoid", "Softmax", "Abs"];
-        const KEPT: [&str; 15] = [
+        let bound = self.after(net, id, node);
+        if bound > f64::NEG_INFINITY {
+            self.0.extend(net.out(id).map(|out| (out, bound)));
+        }
+    }
+
+    fn after(&self, net: &Net, id: NodeId, node: &NodeProto) -> f64 {
+        const POSITIVE: [&str; 5] = ["Relu", "Sigmoid", "HardSigmoid", "Softmax", "Abs"];
+        const KEPT: [&str; 14] = [
             "AveragePool",
             "Cast",
             "DequantizeLinear",
@@ -149,7 +166,6 @@ impl Positive {
             "GlobalMaxPool",
             "Identity",
             "MaxPool",
-            "Mul",
             "ReduceMax",
             "ReduceMean",
             "Reshape",
@@ -157,13 +173,21 @@ impl Positive {
             "Transpose",
             "Unsqueeze",
         ];
-        let op = node.op_type.as_str();
         let inputs = net.data_inputs(id);
-        let all = !inputs.is_empty() && inputs.iter().all(|value| self.values.contains(value));
-        // A product with a constant may change the sign.
-        let kept = KEPT.contains(&op) && all && (op != "Mul" || inputs.len() == 2);
-        if ALWAYS.contains(&op) || kept {
-            self.values.extend(net.out(id));
+        let mut bounds = inputs.iter().map(|value| self.of(*value));
+        match node.op_type.as_str() {
+            op if POSITIVE.contains(&op) => 0.0,
+            op if KEPT.contains(&op) => bounds.fold(0.0, f64::min),
+            // A product with a constant may change the sign.
+            "Mul" if inputs.len() == 2 && bounds.all(|bound| bound == 0.0) => 0.0,
+            // A sum with a constant, such as a positional embedding.
+            "Add" => {
+                let least = |values: &[f64]| values.iter().copied().fold(0.0, f64::min);
+                let constants = (0..2).filter_map(|position| net.operand(id, position));
+                let terms: Vec<f64> = bounds.chain(constants.map(|c| least(&c.values))).collect();
+                if terms.len() == 2 { terms.iter().sum() } else { f64::NEG_INFINITY }
+            }
+            _ => f64::NEG_INFINITY,
         }
     }
 }

@@ -4,6 +4,7 @@ use record::{ArrayState, DiffRecord, LayerVerdict, Verdict};
 
 use super::args::DiffArgs;
 use super::plan::Plan;
+use super::quantised::NOT_JUDGED;
 use crate::command_line::CommandLine;
 
 /// Fills in `explanation` and `next`.
@@ -45,6 +46,7 @@ fn incomplete(diff: &DiffRecord) -> String {
             parts.push(format!("{} {words}", arrays(state)));
         }
     }
+    parts.extend(diff.remarks.iter().find(|text| text.starts_with(NOT_JUDGED)).cloned());
     format!("Not everything was compared: {}.", parts.join("; "))
 }
 
@@ -86,9 +88,22 @@ fn after_divergence(
             let [height, width] = diff.edge.as_ref().map_or([0, 0], |edge| edge.size);
             command.with("--size", &format!("{height}x{width}")).without("--input")
         }
-        _ if diff.culprit.is_some() && plan.recorded() => command,
+        _ if layer.is_none() && integer_kernels_differ(diff) => {
+            command.with("--runtime", "openvino")
+        }
+        // The same command, once the dump is recorded or the file is quantised again.
+        _ if diff.culprit.is_some() && (plan.recorded() || diff.quantisation.is_some()) => command,
         _ => command.with("--clips", "8").without("--input"),
     }
+}
+
+/// Whether every quantiser passes and the runtime computes something else than the file states.
+fn integer_kernels_differ(diff: &DiffRecord) -> bool {
+    diff.quantisation.as_ref().is_some_and(|found| {
+        let pass = |q: &record::Quantiser| q.verdict != LayerVerdict::Diverged;
+        let differ = |k: &record::IntegerKernels| k.verdict == LayerVerdict::Diverged;
+        found.quantisers.iter().all(pass) && found.kernels.as_ref().is_some_and(differ)
+    })
 }
 
 fn after_incomplete(

@@ -1,21 +1,15 @@
 //! Several inputs: the flag `--clips`. Every layer is judged with each of them, and the worst counts.
 
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
-
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use record::{ClipResult, Clips, OverClips, Verdict};
 use spec::ModuleId;
 
 use super::plan::Plan;
-use crate::flags::InputSource;
+use crate::flags::{ClipSource, InputSource};
 use crate::{input, progress};
 use compare::measure::passes;
 use compare::{Comparison, Measurements};
-
-/// More inputs than this are refused: the record holds a ratio for each layer and input.
-const MOST: usize = 1000;
 
 /// The flag for several inputs.
 #[derive(Debug, Clone, Default, Args)]
@@ -24,61 +18,6 @@ pub struct ClipArgs {
     /// formula:N-1, or a folder of videos. Dumps cannot be run, so both sides must be engines.
     #[arg(long, value_name = "N|DIR", conflicts_with = "input")]
     pub clips: Option<ClipSource>,
-}
-
-/// Where several inputs come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ClipSource {
-    /// This many formula inputs.
-    Seeds(usize),
-    /// The videos in a folder.
-    Folder(PathBuf),
-}
-
-impl FromStr for ClipSource {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse::<usize>() {
-            Ok(count) if (1..=MOST).contains(&count) => Ok(ClipSource::Seeds(count)),
-            Ok(_) => Err(format!("`{text}` is not a number of inputs from 1 to {MOST}")),
-            Err(_) => Ok(ClipSource::Folder(text.into())),
-        }
-    }
-}
-
-impl ClipSource {
-    /// The inputs, in order.
-    pub(super) fn inputs(&self) -> Result<Vec<InputSource>> {
-        match self {
-            ClipSource::Seeds(count) => Ok((0..*count as u64).map(InputSource::Formula).collect()),
-            ClipSource::Folder(folder) => videos(folder),
-        }
-    }
-}
-
-/// The files of a folder, by name; hidden ones are left out.
-fn videos(folder: &Path) -> Result<Vec<InputSource>> {
-    let shown = folder.display();
-    let entries = std::fs::read_dir(folder).with_context(|| {
-        format!("--clips {shown}: expected a number of clips or a readable folder of videos")
-    })?;
-    let mut paths = vec![];
-    for entry in entries {
-        let path = entry.with_context(|| format!("--clips {shown}: cannot be read"))?.path();
-        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        if path.is_file() && !hidden {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    if paths.is_empty() || paths.len() > MOST {
-        bail!(
-            "--clips {shown}: the folder holds {} files, expected 1 to {MOST} videos",
-            paths.len()
-        );
-    }
-    Ok(paths.into_iter().map(InputSource::File).collect())
 }
 
 /// The result over all inputs.

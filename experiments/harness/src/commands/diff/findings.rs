@@ -24,7 +24,10 @@ pub(super) fn findings(
 ) -> Result<DiffRecord> {
     let found = comparison.judge(measured);
     let culprit = match found.culprit {
-        Some(id) => Some(culprit(comparison, plan, measured, id)?),
+        Some(id) => {
+            let culprit = culprit(comparison, plan, measured, id)?;
+            Some(of_shape(comparison, culprit))
+        }
         None => None,
     };
     let before = preprocessing::culprit(&steps);
@@ -82,6 +85,28 @@ fn of_reference(comparison: &Comparison, measured: &Measurements) -> Option<Culp
         dump.arrays[*array].name, culprit.name
     );
     Some(culprit)
+}
+
+/// The culprit, or what is not compared directly before it because its shape is another one.
+fn of_shape(comparison: &Comparison, culprit: Culprit) -> Culprit {
+    let Side::Engine(engine) = &comparison.candidate else { return culprit };
+    let Some((id, shape)) = engine.misshapen() else { return culprit };
+    let module = comparison.model.module(id);
+    if culprit.explanation.is_some() || !culprit.unseen.contains(&module.name) {
+        return culprit;
+    }
+    let wanted = module.batch_shape(comparison.input.shape[0]);
+    let words = in_words(&comparison.model, id, true, &[]);
+    Culprit {
+        text: format!("{}, whose output has the shape {shape:?} instead of {wanted:?}", words.text),
+        explanation: Some(
+            "The padding, the stride or the order of the axes is another one.".to_owned(),
+        ),
+        after: culprit.after,
+        unseen: culprit.unseen,
+        hypotheses: culprit.hypotheses,
+        ..words
+    }
 }
 
 /// The ledgers of the dumps on both sides, the candidate's first.

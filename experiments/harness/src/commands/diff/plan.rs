@@ -333,8 +333,8 @@ impl Plan {
         let (runtime, threads) = &self.onnx;
         onnx::Recipe {
             path,
-            runtime,
-            python: &self.python.0,
+            runtime: &runtime.run,
+            python: &self.python.0.run,
             model: &self.model,
             weights: &self.weights,
             threads: *threads,

@@ -1,6 +1,6 @@
 //! Adds to a comparison of a quantised ONNX file what its quantisers cost.
 
-use anyhow::Result;
+use anyhow::Error;
 use record::{Culprit, DiffRecord, LayerVerdict, Quantisation, Quantiser, Verdict};
 use spec::Tensor;
 
@@ -8,12 +8,19 @@ use super::plan::Plan;
 use crate::engines::onnx;
 use crate::flags::Participant;
 
-/// Judges the quantisers, if the candidate has any, and adds the result to the record.
-pub(super) fn add(plan: &Plan, clip: &Tensor, diff: &mut DiffRecord) -> Result<()> {
+/// How the remark begins that says why the quantisers have no verdict.
+pub(super) const NOT_JUDGED: &str = "the quantisers were not judged";
+
+/// Judges the quantisers, if the candidate has any, and adds the result to the record. If the runtime cannot
+/// run the quantised file, the comparison of the layers stands, and a pass becomes incomplete.
+pub(super) fn add(plan: &Plan, clip: &Tensor, diff: &mut DiffRecord) {
     let (Participant::Onnx(path), Some(made)) = (&plan.candidate, &plan.requantised) else {
-        return Ok(());
+        return;
     };
-    let found = onnx::judged(&plan.onnx(path), clip, made)?;
+    let found = match onnx::judged(&plan.onnx(path), clip, made) {
+        Ok(found) => found,
+        Err(error) => return not_judged(diff, &error),
+    };
     diff.remarks.extend(remarks(&found));
     if diff.verdict != Verdict::Diverged
         && let Some(culprit) = culprit(&found)
@@ -23,7 +30,13 @@ pub(super) fn add(plan: &Plan, clip: &Tensor, diff: &mut DiffRecord) -> Result<(
         diff.culprit = Some(culprit);
     }
     diff.quantisation = Some(found);
-    Ok(())
+}
+
+fn not_judged(diff: &mut DiffRecord, error: &Error) {
+    diff.remarks.push(format!("{NOT_JUDGED}: {error:#}"));
+    if diff.verdict == Verdict::Pass {
+        diff.verdict = Verdict::Incomplete;
+    }
 }
 
 /// The first quantiser that is not fit for its values, or else the runtime's integer kernels.

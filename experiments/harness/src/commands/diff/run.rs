@@ -27,7 +27,7 @@ pub fn run(args: &DiffArgs) -> Result<Outcome> {
     let (mut comparison, mut sides) = plan.comparison()?;
     let files = sources::hashes(args)?;
     if let Some(source) = &args.clips.clips {
-        sides.input = clips::in_words(&source.inputs()?);
+        sides.input = clips::in_words(&source.inputs("--clips")?);
     }
     let (measured, over_clips) = measure(args, &plan, &mut comparison)?;
     let input = comparison.model.input;
@@ -51,7 +51,7 @@ pub fn run(args: &DiffArgs) -> Result<Outcome> {
         Some(at) => repro::write(at, &plan, &mut comparison, &measured, &diff),
         None => Ok(()),
     };
-    quantised::add(&plan, &comparison.input, &mut diff)?;
+    quantised::add(&plan, &comparison.input, &mut diff);
     edge::add(&plan, &mut diff)?;
     if plan.candidate == plan.reference && plan.candidate.dump().is_none() {
         let name = named(&plan.candidate);
@@ -83,7 +83,7 @@ fn measure(
     comparison: &mut Comparison,
 ) -> Result<(Measurements, Option<Clips>)> {
     if let Some(source) = &args.clips.clips {
-        let found = clips::measure(comparison, plan, &source.inputs()?)?;
+        let found = clips::measure(comparison, plan, &source.inputs("--clips")?)?;
         return Ok((found.worst, Some(found.clips)));
     }
     let bar = progress::bar("comparing", comparison.steps());

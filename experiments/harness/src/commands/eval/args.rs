@@ -6,7 +6,9 @@ use checkpoint::Source;
 use clap::Args;
 use video::dataset::Dataset;
 
-use crate::flags::{DeviceArgs, EngineName, ModelArgs, OutputArgs, ShardFlag, VideoArgs};
+use crate::flags::{
+    DeviceArgs, EvalEngine, ModelArgs, OutputArgs, PythonArgs, RuntimeArgs, ShardFlag, VideoArgs,
+};
 
 /// The arguments of `harness eval`.
 #[derive(Debug, Args)]
@@ -26,10 +28,11 @@ pub struct EvalArgs {
     /// Which videos, and how.
     #[command(flatten)]
     pub videos: VideoArgs,
-    /// Engines, separated by commas: torch, scalar, cpu, cuda. The default is torch; for mini it is torch
-    /// and scalar; on a GPU it is cuda and torch.
+    /// Engines, separated by commas: torch, scalar, cpu, cuda, also in another precision than f32, such as
+    /// cpu:bf16; and onnx:FILE, run as --runtime says. The default is torch; for mini it is torch and
+    /// scalar; on a GPU it is cuda and torch.
     #[arg(long, value_delimiter = ',')]
-    pub engine: Vec<EngineName>,
+    pub engine: Vec<EvalEngine>,
     /// Weights: a checkpoint, or formula:SEED. Only mini has a default, the built-in model.
     #[arg(long)]
     pub weights: Option<Source>,
@@ -62,6 +65,12 @@ pub struct EvalArgs {
     /// Paths of record and report.
     #[command(flatten)]
     pub report: OutputArgs,
+    /// The runtime of an ONNX file.
+    #[command(flatten, next_help_heading = "ONNX file (--engine onnx:FILE)")]
+    pub runtime: RuntimeArgs,
+    /// The Python that the runtime is in.
+    #[command(flatten, next_help_heading = "ONNX file (--engine onnx:FILE)")]
+    pub python: PythonArgs,
     /// The model; the defaults are those of the data set. `--batch-size` counts views.
     #[command(flatten)]
     pub model: ModelArgs,

@@ -8,7 +8,7 @@ use checkpoint::Weights;
 use record::Record;
 use record::{EvalRecord, Verdict, Video};
 use sha2::{Digest, Sha256};
-use spec::{Config, Precision};
+use spec::{Config, Engine, Model};
 use video::dataset::Dataset;
 use video::list::Entry;
 
@@ -20,10 +20,11 @@ use super::summary::{Found, record};
 use super::table::table;
 use super::{resume, strips};
 use crate::command_line::CommandLine;
+use crate::engines::{Device, onnx};
 use crate::eval::network::{config_of, model_and_weights, weights_in_words};
 use crate::eval::pipeline::{self, NamedEngine, Ran};
 use crate::eval::source::Videos;
-use crate::flags::{DeviceName, EngineName, Shard};
+use crate::flags::{DeviceName, EngineName, EvalEngine, Shard};
 use crate::machine::Started;
 use crate::outcome::Outcome;
 use crate::{engines, models, publish, stop};
@@ -64,9 +65,8 @@ fn evaluate(args: &EvalArgs, started: &Started) -> Result<Outcome> {
         );
     }
     let mut engines = Vec::new();
-    for name in chosen {
-        let engine = engines::load(name, model.clone(), &weights, Precision::F32, device)?;
-        engines.push(NamedEngine::new(engine.describe(), engine).mixing(name.mixes_clips()));
+    for engine in &chosen {
+        engines.push(loaded(engine, args, &model, &weights, device)?);
     }
     let header = header(args, &videos, shard, &config, &engines, &weights);
     let _lock = Lock::acquire(&folder, PATIENCE)?;
@@ -110,10 +110,49 @@ fn shard(args: &EvalArgs) -> Result<Option<Shard>> {
     Ok(Some(shard))
 }
 
-fn chosen_engines(args: &EvalArgs) -> Vec<EngineName> {
+fn loaded(
+    engine: &EvalEngine,
+    args: &EvalArgs,
+    model: &Model,
+    weights: &Weights,
+    device: Device,
+) -> Result<NamedEngine> {
+    let (engine, mixes): (Box<dyn Engine>, bool) = match engine {
+        EvalEngine::Own(name, precision) => {
+            let engine = engines::load(*name, model.clone(), weights, *precision, device)?;
+            (engine, name.mixes_clips())
+        }
+        // A runtime may choose its algorithms by the size of the batch.
+        EvalEngine::Onnx(path) => (Box::new(onnx_file(path, args, model, weights)?), false),
+    };
+    Ok(NamedEngine::new(engine.describe(), engine).mixing(mixes))
+}
+
+fn onnx_file(
+    path: &Path,
+    args: &EvalArgs,
+    model: &Model,
+    weights: &Weights,
+) -> Result<onnx::Whole> {
+    onnx::Whole::start(&onnx::Recipe {
+        path,
+        runtime: &args.runtime,
+        python: &args.python,
+        model,
+        weights,
+        threads: args.on.threads,
+        device: args.on.device.to_string(),
+    })
+}
+
+fn chosen_engines(args: &EvalArgs) -> Vec<EvalEngine> {
     if !args.engine.is_empty() {
         return args.engine.clone();
     }
+    default_engines(args).into_iter().map(EvalEngine::from).collect()
+}
+
+fn default_engines(args: &EvalArgs) -> Vec<EngineName> {
     let reference = EngineName::REFERENCE;
     if args.on.device.is_gpu() {
         return vec![EngineName::Cuda, reference];

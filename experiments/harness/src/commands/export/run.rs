@@ -6,7 +6,8 @@ use anyhow::{Result, bail};
 use checkpoint::{Source, Weights};
 use spec::{Config, Model};
 
-use super::args::{ExportCommand, OnnxArgs};
+use super::args::{ExportCommand, Format, OnnxArgs};
+use super::int8;
 use crate::models;
 use crate::outcome::Outcome;
 use onnx::Plan;
@@ -20,15 +21,19 @@ pub fn run(command: &ExportCommand) -> Result<Outcome> {
     // Planning fails for what cannot be exported, before the weights are made or read.
     let plan = Plan::new(&model, args.options())?;
     let weights = Weights::load(&args.weights, model.parameters())?;
-    let plan = if weights.has_head() { plan } else { backbone(args, model)? };
-    let bytes = plan.fill(&weights)?;
+    let plan = if weights.has_head() { plan } else { backbone(args, &model)? };
+    let float = plan.fill(&weights)?;
+    let bytes = match args.precision {
+        Format::Float(_) => float,
+        Format::Int8 => int8::quantised(args, &model, &float)?,
+    };
     crate::disk::write(&args.out, &bytes)?;
     announce!("{} ({:.1} MB)", args.out.display(), bytes.len() as f64 / 1e6);
     Ok(Outcome::Passed)
 }
 
 /// Plans the file for a checkpoint without a classifier.
-fn backbone(args: &OnnxArgs, model: Model) -> Result<Plan> {
+fn backbone(args: &OnnxArgs, model: &Model) -> Result<Plan> {
     let weights = &args.weights;
     if args.softmax {
         bail!(
@@ -36,7 +41,7 @@ fn backbone(args: &OnnxArgs, model: Model) -> Result<Plan> {
              fc.weight); leave out --softmax to export its features"
         );
     }
-    let plan = Plan::new(&Model::backbone(model.config)?, args.options())?;
+    let plan = Plan::new(&Model::backbone(model.config.clone())?, args.options())?;
     announce!(
         "{weights}: a backbone without a classifier (there is no fc.weight); the output is \
          `features`, not `logits`"

@@ -191,11 +191,11 @@ impl Recipe<'_> {
     fn make(&self, folder: &Path) -> Result<(Worker, Message)> {
         let mut worker = Worker::start(Program {
             name: printable(&self.name.to_string()),
-            python: find_python(self.args.python.as_deref())?,
+            python: find_python(self.args.run.python.as_deref())?,
             files: &FILES,
             arguments: vec![self.name.file.clone().into_os_string()],
             environment: vec![],
-            patience: self.args.patience,
+            patience: self.args.run.patience,
             max_bytes: MAX_BYTES,
         })?;
         let made = self.called(&mut worker, folder.join("formula.pth"))?;

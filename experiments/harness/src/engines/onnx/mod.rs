@@ -5,12 +5,14 @@
 //! alone: the part of the graph between the values that were shown and its own (`onnx::cut`).
 //!
 //! Reading order: this file (reading a file, and a forward pass), `runtime` (runs a file in Python),
-//! `probe` (what the file shows, and whether observing changes its result).
+//! `probe` (what the file shows, and whether observing changes its result), `whole` (a file that is only run
+//! for its logits).
 
 mod probe;
 mod quantised;
 mod record;
 mod runtime;
+mod whole;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -26,16 +28,17 @@ use spec::{Engine, EngineError, Flow, Model, ModuleId, Precision, Tap, Tensor};
 pub use self::quantised::{Requantised, judged};
 pub use self::record::record;
 use self::runtime::Runtime;
-use crate::flags::{LiveArgs, OnnxArgs};
+pub use self::whole::Whole;
+use crate::flags::{PythonArgs, RuntimeArgs};
 
 /// What an ONNX file is compared with, and how it is run.
 pub struct Recipe<'a> {
     /// The file.
     pub path: &'a Path,
     /// The runtime.
-    pub runtime: &'a OnnxArgs,
+    pub runtime: &'a RuntimeArgs,
     /// The Python that runs it.
-    pub python: &'a LiveArgs,
+    pub python: &'a PythonArgs,
     /// The model that it should be.
     pub model: &'a Model,
     /// The weights that it should have.
@@ -57,6 +60,8 @@ pub struct OnnxFile {
     matched: Matched,
     /// The modules that it shows, in order of execution.
     shown: Vec<(ModuleId, ValueId)>,
+    /// The modules that were left out because their value has another shape.
+    misshapen: Vec<(ModuleId, ValueId, Vec<usize>)>,
     /// The type of every value that is shown.
     types: HashMap<ValueId, Typed>,
     notes: Vec<String>,
@@ -89,6 +94,7 @@ impl OnnxFile {
             path: std::path::absolute(recipe.path)?,
             model: Arc::new(recipe.model.clone()),
             shown: vec![],
+            misshapen: vec![],
             types: HashMap::new(),
             notes: vec![],
             quantised: !quantisers.is_empty(),
@@ -99,19 +105,13 @@ impl OnnxFile {
         Ok(file)
     }
 
-    /// The index of the network's output among the outputs of the file.
-    fn output_index(&self) -> usize {
-        let name = self.net.name(self.net.output);
-        self.net.graph().output.iter().position(|info| info.name == name).unwrap_or(0)
-    }
-
     /// The output of the file as it is, without additional outputs.
     fn bare(&mut self, clip: &Tensor) -> Result<(Tensor, Typed)> {
         if self.quantised {
             let mut values = self.whole(clip, &[self.net.output])?;
             return values.pop().context("the runtime returned nothing");
         }
-        let at = self.output_index();
+        let at = output_index(&self.net);
         let input = self.net.name(self.net.input).to_owned();
         let mut answers = self.runtime.run(&self.path, &[input], &[clip])?;
         if at >= answers.len() {
@@ -171,6 +171,12 @@ impl OnnxFile {
     }
 }
 
+/// The index of the network's output among the outputs of the file.
+fn output_index(net: &Net) -> usize {
+    let name = net.name(net.output);
+    net.graph().output.iter().position(|info| info.name == name).unwrap_or(0)
+}
+
 /// The state of a forward pass.
 struct Pass {
     clip: Tensor,
@@ -226,6 +232,10 @@ impl Engine for OnnxFile {
 
     fn notes(&self) -> Vec<String> {
         self.notes.clone()
+    }
+
+    fn misshapen(&self) -> Option<(ModuleId, &[usize])> {
+        self.misshapen.first().map(|(id, _, shape)| (*id, &shape[..]))
     }
 
     fn forward(&mut self, input: &Tensor, tap: &mut dyn Tap) -> Result<Tensor, EngineError> {

@@ -42,6 +42,8 @@ impl OnnxFile {
             }
         }
         self.keep_constants(batch);
+        let left_out = self.left_out(batch);
+        self.matched.remarks.extend(left_out);
         self.notes = vec![format!("{}: {}", self.called(), self.matched.remarks.join("; "))];
         self.notes.extend(self.observed(&bare, logits.as_ref()));
         if self.shown.iter().all(|(id, _)| self.model.module(*id).kind == Kind::Input) {
@@ -83,15 +85,25 @@ impl OnnxFile {
                 continue;
             }
             self.shown.retain(|(other, _)| *other != id);
-            let module = self.model.module(id);
-            self.matched.remarks.push(format!(
-                "`{}`, which stands at {}, has the shape {:?} instead of {:?}, so it is not compared",
-                printable(self.net.name(value)),
-                module.name,
-                tensor.shape,
-                module.batch_shape(batch)
-            ));
+            self.misshapen.push((id, value, tensor.shape.clone()));
         }
+    }
+
+    /// The sentence on the modules that were left out.
+    fn left_out(&mut self, batch: usize) -> Option<String> {
+        self.misshapen.sort_by_key(|(id, ..)| *id);
+        let (id, value, shape) = self.misshapen.first()?;
+        let module = self.model.module(*id);
+        let name = printable(self.net.name(*value));
+        let first = format!(
+            "`{name}`, which stands at {}, has the shape {shape:?} instead of {:?}",
+            module.name,
+            module.batch_shape(batch)
+        );
+        Some(match self.misshapen.len() - 1 {
+            0 => format!("{first}, so it is not compared"),
+            more => format!("{first}, and {more} more have other shapes, so they are not compared"),
+        })
     }
 
     /// The same for values that do not depend on the clip.

@@ -22,13 +22,15 @@ class OnnxRuntime:
         self.providers = ["CUDAExecutionProvider"] * on_gpu + ["CPUExecutionProvider"]
         self.called = f"ONNX Runtime {onnxruntime.__version__} on {'a GPU' if on_gpu else 'the CPU'}"
 
-    def run(self, path, names, arrays, optimise):
+    def load(self, path, optimise):
         options = self.lib.SessionOptions()
         if not optimise:
             options.graph_optimization_level = self.lib.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
-        session = self.lib.InferenceSession(path, options, providers=self.providers)
+        return self.lib.InferenceSession(path, options, providers=self.providers)
+
+    def run(self, session, names, arrays):
         types = {wanted.name: wanted.type for wanted in session.get_inputs()}
         lacking = sorted(set(types) - set(names))
         if lacking:
@@ -48,7 +50,7 @@ class OpenVino:
         self.device = "CPU" if device == "cpu" else "GPU"
         self.called = f"OpenVINO {openvino.__version__.split('-')[0]} on {self.device}"
 
-    def run(self, path, names, arrays, _optimise):
+    def load(self, path, _optimise):
         model = self.core.read_model(path)
         settings = {"INFERENCE_PRECISION_HINT": "f32"}
         if self.device == "CPU":
@@ -56,7 +58,9 @@ class OpenVino:
             settings["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
         if self.threads:
             settings["INFERENCE_NUM_THREADS"] = self.threads
-        compiled = self.core.compile_model(model, self.device, settings)
+        return self.core.compile_model(model, self.device, settings)
+
+    def run(self, compiled, names, arrays):
         wanted = {name: port for port in compiled.inputs for name in port.get_names()}
         feeds = {
             wanted[name]: array.astype(wanted[name].get_element_type().to_dtype(), copy=False)
@@ -101,7 +105,10 @@ def main():
             state["runtime"] = RUNTIMES[head["runtime"]](head["threads"], head["device"])
             return {"called": state["runtime"].called}
         try:
-            outputs = state["runtime"].run(head["model"], head["inputs"], arrays, head["optimise"])
+            loaded = state.get("kept") or state["runtime"].load(head["model"], head["optimise"])
+            if head.get("keep"):
+                state["kept"] = loaded
+            outputs = state["runtime"].run(loaded, head["inputs"], arrays)
         except Failure:
             raise
         except Exception as error:  # whatever the library raises is one sentence

@@ -1,6 +1,6 @@
 //! Runs ONNX files in a Python process.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use onnx::cut::Typed;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use spec::Tensor;
 
 use super::Recipe;
-use crate::engines::worker::{Message, Program, Worker, find_python, printable};
+use crate::engines::worker::{Message, Program, Worker, find_peers, printable};
 
 /// The Python program.
 const FILES: [(&str, &str); 1] = [("harness_runtime.py", include_str!("runtime.py"))];
@@ -28,12 +28,9 @@ pub(super) struct Runtime {
 
 impl Runtime {
     pub(super) fn start(recipe: &Recipe<'_>) -> Result<Self> {
-        let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-        let peers = named("HARNESS_PEERS").map(PathBuf::from);
-        let asked = recipe.python.python.clone().or(peers);
         let mut worker = Worker::start(Program {
             name: format!("onnx:{}", printable(&recipe.path.display().to_string())),
-            python: find_python(asked.as_deref())?,
+            python: find_peers(recipe.python.python.as_deref())?,
             files: &FILES,
             arguments: vec![],
             environment: vec![],
@@ -59,7 +56,24 @@ impl Runtime {
         inputs: &[&Tensor],
     ) -> Result<Vec<(Tensor, Typed)>> {
         let ask = json!({"kind": "run", "model": path, "inputs": names, "optimise": self.optimise});
-        let Message { head, tensors } = self.worker.ask(&ask, inputs)?;
+        self.answer(&ask, inputs)
+    }
+
+    /// Runs a file with one input, and keeps its network loaded for the next call.
+    pub(super) fn run_kept(
+        &mut self,
+        path: &Path,
+        name: &str,
+        input: &Tensor,
+    ) -> Result<Vec<(Tensor, Typed)>> {
+        let ask = json!({
+            "kind": "run", "model": path, "inputs": [name], "optimise": true, "keep": true,
+        });
+        self.answer(&ask, &[input])
+    }
+
+    fn answer(&mut self, ask: &Value, inputs: &[&Tensor]) -> Result<Vec<(Tensor, Typed)>> {
+        let Message { head, tensors } = self.worker.ask(ask, inputs)?;
         let types = head["types"].as_array().cloned().unwrap_or_default();
         let typed = |(at, tensor): (usize, Tensor)| {
             let element = types.get(at).and_then(Value::as_str).unwrap_or("nothing");

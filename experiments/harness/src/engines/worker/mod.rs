@@ -32,7 +32,7 @@ use serde_json::Value;
 use spec::Tensor;
 
 pub use self::message::{Message, printable};
-pub use self::python::find_python;
+pub use self::python::{find_peers, find_python};
 
 /// The Python side of the protocol, which programs import as `harness_channel`.
 const CHANNEL: (&str, &str) = ("harness_channel.py", include_str!("channel.py"));

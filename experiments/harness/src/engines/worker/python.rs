@@ -36,6 +36,17 @@ pub fn find_python(asked: Option<&Path>) -> Result<PathBuf> {
     }
 }
 
+/// The Python that has ONNX Runtime and OpenVINO: the one that was asked for, or else that of `$HARNESS_PEERS`, or
+/// else as [`find_python`].
+///
+/// # Errors
+///
+/// As [`find_python`].
+pub fn find_peers(asked: Option<&Path>) -> Result<PathBuf> {
+    let peers = std::env::var_os("HARNESS_PEERS").filter(|value| !value.is_empty());
+    find_python(asked.map(Path::to_owned).or(peers.map(PathBuf::from)).as_deref())
+}
+
 /// The file with this name in the first folder of PATH that has it.
 fn on_path(name: &Path) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;

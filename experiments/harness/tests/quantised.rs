@@ -1,0 +1,136 @@
+//! `export onnx --precision int8` with ONNX Runtime, what `diff` and `eval` say of such a file, and `eval` of ONNX
+//! files and of other precisions.
+
+mod common;
+
+use std::path::Path;
+
+use common::{Harness, Run, ffmpeg, json_of};
+use prost::Message;
+
+/// The built-in model.
+const MINI: [&str; 4] = [
+    "--weights",
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../mini/model.safetensors"),
+    "--size",
+    "64",
+];
+
+/// Whether there is a Python with ONNX Runtime. If not, the test is reported as skipped.
+fn has_onnxruntime() -> bool {
+    let found = std::env::var_os("HARNESS_PEERS").is_some();
+    if !found {
+        skip::skip!(Onnxruntime, "HARNESS_PEERS names no Python that has ONNX Runtime");
+    }
+    found
+}
+
+fn export(h: &Harness, out: &str, more: &[&str]) -> Run {
+    let shape = ["--depth", "10", "--width", "0.25", "--classes", "10", "--pos-dim", "16,8,4,2"];
+    h.run(&[&["export", "onnx", "--out", out], &MINI[..], &shape, more].concat())
+}
+
+/// Evaluates engines on ten videos of `mini`.
+fn eval(h: &Harness, engines: &str) -> Run {
+    let data = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mini").display().to_string();
+    let out = h.path("run");
+    let fixed = ["eval", "mini", "--part", "val", "--limit", "10", "--no-strips"];
+    h.run(&[&fixed[..], &["--data", &data, "--out", &out, "--engine", engines]].concat())
+}
+
+#[test]
+fn a_file_in_int8_passes_diff_and_keeps_its_accuracy() {
+    if !has_onnxruntime() || ffmpeg().is_none() {
+        return;
+    }
+    let h = Harness::new();
+    let (float, int8) = (h.path("float.onnx"), h.path("int8.onnx"));
+    export(&h, &float, &["--softmax"]).code(0);
+    // The calibration takes the videos of this folder, which `eval` makes.
+    let run = eval(&h, "scalar").code(0);
+    assert!(run.stdout.contains("PASS"), "{}", run.stdout);
+    let videos = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mini/val").display().to_string();
+    let run = export(&h, &int8, &["--precision", "int8", "--calibrate", &videos]).code(0);
+    assert!(run.stderr.contains("calibrated on clips of"), "{}", run.stderr);
+    let bytes = std::fs::read(&int8).unwrap();
+    let file = onnx::proto::ModelProto::decode(bytes.as_slice()).unwrap();
+    let said = |key: &str| {
+        let found = file.metadata_props.iter().find(|entry| entry.key == key);
+        found.unwrap_or_else(|| panic!("{key} is missing")).value.clone()
+    };
+    assert_eq!(said("precision"), "int8");
+    assert!(said("quantised").starts_with("ONNX Runtime") && !said("quantised").contains('/'));
+    assert!(said("weights").contains("model.safetensors sha256:"), "{}", said("weights"));
+
+    let video =
+        std::fs::read_dir(Path::new(&videos).join("appear")).unwrap().next().unwrap().unwrap();
+    let video = video.path().display().to_string();
+    let candidate = format!("onnx:{int8}");
+    let flags = ["--candidate", &candidate, "--input", &video];
+    let record = h.diff(&[&flags[..], &MINI].concat()).passes();
+    assert_eq!(record["quantisation"]["weights_beyond"], 0);
+    assert!(record["quantisation"]["weights"].as_u64().unwrap() > 600_000);
+
+    std::fs::remove_dir_all(h.path("run")).unwrap();
+    let engines = format!("scalar,cpu:bf16,onnx:{float},onnx:{int8}");
+    let run = eval(&h, &engines).code(0);
+    let record = json_of(&h.path("run/record.json"));
+    let named: Vec<&str> = record["engines"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| e["engine"].as_str().unwrap())
+        .collect();
+    assert!(named[1].starts_with("cpu bf16"), "{named:?}");
+    assert!(named[2].starts_with("float.onnx f32 in ONNX Runtime"), "{named:?}");
+    assert!(named[3].starts_with("int8.onnx quantised in ONNX Runtime"), "{named:?}");
+    // The file with a softmax gives the same scores, since the mean over views is one of probabilities.
+    for video in record["videos"].as_array().unwrap() {
+        let score = |engine: usize| video["says"][engine]["of_label"].as_f64().unwrap();
+        assert!((score(0) - score(2)).abs() < 1e-5, "{video}");
+        assert!((score(0) - score(3)).abs() < 0.2, "{video}");
+    }
+    assert!(run.stderr.contains("103 of 103 modules with weights matched"), "{}", run.stderr);
+    assert!(!run.stderr.contains("other weights"), "{}", run.stderr);
+}
+
+#[test]
+fn what_cannot_be_quantised_or_evaluated_is_refused_in_a_sentence() {
+    let h = Harness::new();
+    let out = h.path("int8.onnx");
+    let int8 = ["--precision", "int8"];
+    export(&h, &out, &[&int8[..], &["--preprocess"]].concat()).refuses(&["--preprocess", "int8"]);
+    export(&h, &out, &[&int8[..], &["--calibrate", "nowhere"]].concat())
+        .refuses(&["--calibrate nowhere", "folder of videos"]);
+    export(&h, &out, &[&int8[..], &["--python", "/nowhere/python"]].concat())
+        .refuses(&["/nowhere/python"]);
+    let run = export(&h, &out, &["--precision", "int4"]).code(2);
+    assert!(run.stderr.contains("int4") && run.stderr.contains("bf16 or int8"), "{}", run.stderr);
+    assert!(!Path::new(&out).exists());
+    if ffmpeg().is_none() {
+        return;
+    }
+    std::fs::write(h.path("text.onnx"), "not a network").unwrap();
+    for engine in ["scalar:f16", "scalar:f33", "onnx:nowhere.onnx", "onnx:text.onnx"] {
+        let run = eval(&h, engine).code(2);
+        let (_, word) = engine.split_once(':').unwrap();
+        assert!(run.stderr.contains(word) && !run.stderr.contains("panicked"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn a_file_with_other_weights_or_of_another_size_is_refused() {
+    if !has_onnxruntime() || ffmpeg().is_none() {
+        return;
+    }
+    let h = Harness::new();
+    let other = h.path("other.onnx");
+    let shape = ["--depth", "10", "--width", "0.25", "--classes", "10", "--pos-dim", "16,8,4,2"];
+    let export = ["export", "onnx", "--weights", "formula:3", "--out", &other];
+    h.run(&[&export[..], &shape, &["--size", "64"]].concat()).code(0);
+    let run = eval(&h, &format!("onnx:{other}")).code(2);
+    assert!(run.stderr.contains("have weights of the checkpoint"), "{}", run.stderr);
+    h.run(&["export", "onnx", "--out", &other, MINI[0], MINI[1], "--size", "96"]).code(0);
+    let run = eval(&h, &format!("onnx:{other}")).code(2);
+    assert!(run.stderr.contains("other.onnx") && run.stderr.contains("64"), "{}", run.stderr);
+}
