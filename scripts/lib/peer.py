@@ -1,6 +1,6 @@
-"""A peer in `harness bench`: ONNX Runtime, OpenVINO or PyTorch in a separate process.
+"""A peer in `harness bench`: ONNX Runtime, OpenVINO, MNN, tract or PyTorch in a separate process.
 
-    python peer.py onnxruntime|openvino --model FILE.onnx --input FILE.npy --threads N --precision f32|bf16
+    python peer.py onnxruntime|openvino|mnn|tract --model FILE.onnx --input FILE.npy --threads N --precision f32|bf16
     python peer.py torch-graph|torch-compile --weights FILE.safetensors --config JSON --device cpu|cuda --input FILE.npy
         --threads N --precision …
 
@@ -11,6 +11,7 @@ documents them.
 import argparse
 import json
 import os
+import subprocess
 import sys
 import time
 
@@ -140,6 +141,76 @@ class OpenVino:
                 key = (entry.node_name, entry.node_type)
                 sums[key] = sums.get(key, 0.0) + entry.real_time.total_seconds() * 1e3
         return [{"name": k[0], "kind": k[1], "ms": v / n} for k, v in sums.items() if v > 0]
+
+
+class Mnn:
+    """MNN, made for phones, from the ONNX file by its own converter, whose time belongs to loading."""
+
+    name = "mnn"
+
+    def __init__(self):
+        import MNN.expr
+        import MNN.nn
+
+        self.expr, self.nn = MNN.expr, MNN.nn
+        self.version = MNN.version()
+
+    def load(self, args):
+        if args.precision != "f32":
+            raise Refused(f"MNN computes this model on x86 in f32, not in {args.precision}")
+        path = os.path.join(os.path.dirname(args.input), f"mnn-{os.getpid()}.mnn")
+        converter = "import sys; from MNN.tools.mnnconvert import main; sys.exit(main())"
+        flags = ["-f", "ONNX", "--modelFile", args.model, "--MNNModel", path, "--bizCode", "bench"]
+        made = subprocess.run([sys.executable, "-c", converter, *flags], capture_output=True, text=True)
+        if not os.path.exists(path):
+            last = (made.stdout + made.stderr).strip().splitlines()[-1:]
+            raise Refused(f"MNN does not convert this file: {''.join(last)[:200]}")
+        # "high" is float32; "normal" and "low" may use 16 bits.
+        settings = ({"backend": "CPU", "precision": "high", "numThread": args.threads},)
+        manager = self.nn.create_runtime_manager(settings)
+        self.network = self.nn.load_module_from_file(path, ["input"], ["logits"], runtime_manager=manager)
+        os.unlink(path)
+        self.staged = self.expr.const(self.clip, list(self.clip.shape), self.expr.NCHW)
+
+    def run(self):
+        self.logits = self.network.forward([self.staged])[0].read()
+
+    def output(self):
+        import numpy
+
+        return numpy.array(self.logits, dtype=numpy.float32).reshape(self.clip.shape[0], -1)
+
+    def profile(self, n):
+        raise Refused("MNN's Python package has no times of layers")
+
+
+class Tract:
+    """tract, an inference library in Rust. Its Python package computes on one thread."""
+
+    name = "tract"
+
+    def __init__(self):
+        import tract
+
+        self.lib = tract
+        self.version = tract.version()
+
+    def load(self, args):
+        if args.precision != "f32" or args.threads != 1:
+            raise Refused("tract computes this model in f32 on one thread only")
+        model = self.lib.onnx().load(args.model)
+        model.set_input_fact(0, ",".join(str(extent) for extent in self.clip.shape) + ",f32")
+        self.runnable = model.into_model().into_runnable()
+        self.staged = self.lib.Tensor.from_numpy(self.clip)
+
+    def run(self):
+        self.logits = self.runnable.run([self.staged])[0]
+
+    def output(self):
+        return self.logits.to_numpy()
+
+    def profile(self, n):
+        raise Refused("tract's Python package has no times of layers")
 
 
 def safetensors(path):
@@ -281,7 +352,7 @@ class TorchCompile(TorchPort):
         raise Refused("a compiled network is not profiled")
 
 
-PEERS = {peer.name: peer for peer in (OnnxRuntime, OpenVino, TorchGraph, TorchCompile)}
+PEERS = {peer.name: peer for peer in (OnnxRuntime, OpenVino, Mnn, Tract, TorchGraph, TorchCompile)}
 
 
 def main():

@@ -102,6 +102,46 @@ fn each_module_of_our_own_file_is_the_value_with_its_name() {
     assert!(checked * 10 > model.modules().len() * 8, "{checked} of {}", model.modules().len());
 }
 
+/// Writes every mean as a sum over the pixels and a division, as jax2onnx does.
+fn sum_and_divide(graph: &mut GraphProto) {
+    let mut count =
+        TensorProto { data_type: element::FLOAT, name: "count".to_owned(), ..Default::default() };
+    set(&mut count, &[9.0]);
+    graph.initializer.push(count);
+    for mut node in std::mem::take(&mut graph.node) {
+        if node.op_type != "GlobalAveragePool" {
+            graph.node.push(node);
+            continue;
+        }
+        let sum = format!("{} sum", node.output[0]);
+        let mean = std::mem::replace(&mut node.output[0], sum.clone());
+        node.op_type = "ReduceSum".to_owned();
+        let divide = NodeProto {
+            op_type: "Div".to_owned(),
+            input: vec![sum, "count".to_owned()],
+            output: vec![mean],
+            ..Default::default()
+        };
+        graph.node.extend([node, divide]);
+    }
+}
+
+#[test]
+fn a_mean_may_be_a_sum_and_a_division() {
+    let model = model();
+    let weights = weights(&model, 0);
+    let bytes = Plan::new(&model, Options::PLAIN).unwrap().fill(&weights).unwrap();
+    let mut file = ModelProto::decode(bytes.as_slice()).unwrap();
+    sum_and_divide(file.graph.as_mut().unwrap());
+    let net = Net::new(file).unwrap();
+    let found = matched(&net, &model, &weights).unwrap();
+    let blocks = model.blocks.iter().map(|block| block.id);
+    for id in blocks.chain([model.maxpool]) {
+        assert_eq!(net.name(found.points[&id]), model.module(id).name);
+    }
+    assert_eq!(hidden(&model, &found), Vec::<String>::new());
+}
+
 /// Folds every normalisation that directly follows a convolution into it, in float32, as exporters do.
 fn fold(graph: &mut GraphProto) {
     let nodes = std::mem::take(&mut graph.node);

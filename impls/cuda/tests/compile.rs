@@ -5,15 +5,26 @@ use cuda::device::nvrtc::Nvrtc;
 use cuda::kernels::Variant;
 use spec::Precision;
 
-/// Architectures, with the precisions that they support.
-const TARGETS: [(&str, &[Precision]); 3] = [
-    ("sm_75", &[Precision::F32, Precision::F16]),
-    ("sm_80", &[Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F16]),
-    ("sm_90a", &[Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F16]),
-];
+const WITHOUT_BF16: &[Precision] = &[Precision::F32, Precision::F16];
+const ALL: &[Precision] = &[Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F16];
 
 #[test]
-fn every_kernel_compiles_for_real_gpus_without_spilling() {
+fn every_kernel_compiles_for_sm_75_without_spilling() {
+    compile_all("sm_75", WITHOUT_BF16);
+}
+
+#[test]
+fn every_kernel_compiles_for_sm_80_without_spilling() {
+    compile_all("sm_80", ALL);
+}
+
+#[test]
+fn every_kernel_compiles_for_sm_90a_without_spilling() {
+    compile_all("sm_90a", ALL);
+}
+
+/// Compiles every kernel for an architecture, in the precisions that it supports.
+fn compile_all(architecture: &str, precisions: &[Precision]) {
     let nvrtc = match Nvrtc::load() {
         Ok(nvrtc) => nvrtc,
         Err(error) => {
@@ -22,21 +33,18 @@ fn every_kernel_compiles_for_real_gpus_without_spilling() {
         }
     };
     let mut spilled = vec![];
-    for (architecture, precisions) in TARGETS {
-        // On sm_75 a block can have 64 KiB of shared memory at most.
-        let fits = |v: &Variant| architecture != "sm_75" || v.shared_bytes() <= 64 << 10;
-        for variant in precisions.iter().flat_map(|&precision| Variant::all(precision)).filter(fits)
-        {
-            let what = format!("{architecture} {}", variant.describe());
-            let compiled = nvrtc.compile(&variant, architecture);
-            let compiled = compiled.unwrap_or_else(|error| panic!("{what}: {error}"));
-            assert!(!compiled.code.is_empty(), "{what}");
-            let resources = compiled.resources();
-            let resources = resources.unwrap_or_else(|| panic!("{what}: {}", compiled.log));
-            println!("{what}: {} registers", resources.registers);
-            if resources.spilled > 0 {
-                spilled.push(format!("{what}: {resources:?}"));
-            }
+    // On sm_75 a block can have 64 KiB of shared memory at most.
+    let fits = |v: &Variant| architecture != "sm_75" || v.shared_bytes() <= 64 << 10;
+    for variant in precisions.iter().flat_map(|&precision| Variant::all(precision)).filter(fits) {
+        let what = format!("{architecture} {}", variant.describe());
+        let compiled = nvrtc.compile(&variant, architecture);
+        let compiled = compiled.unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(!compiled.code.is_empty(), "{what}");
+        let resources = compiled.resources();
+        let resources = resources.unwrap_or_else(|| panic!("{what}: {}", compiled.log));
+        println!("{what}: {} registers", resources.registers);
+        if resources.spilled > 0 {
+            spilled.push(format!("{what}: {resources:?}"));
         }
     }
     assert!(spilled.is_empty(), "{spilled:#?}");

@@ -30,15 +30,21 @@ pub enum ContestantName {
     Onnxruntime,
     /// OpenVINO.
     Openvino,
+    /// MNN.
+    Mnn,
+    /// tract.
+    Tract,
 }
 
 /// The default contestants on a CPU.
-const ON_CPU: [ContestantName; 5] = [
+const ON_CPU: [ContestantName; 7] = [
     ContestantName::Cpu,
     ContestantName::Torch,
     ContestantName::TorchCompile,
     ContestantName::Onnxruntime,
     ContestantName::Openvino,
+    ContestantName::Mnn,
+    ContestantName::Tract,
 ];
 /// The default contestants on a GPU.
 const ON_GPU: [ContestantName; 4] = [
@@ -60,6 +66,8 @@ impl ContestantName {
             ContestantName::TorchCompile => "torch-compile",
             ContestantName::Onnxruntime => "onnxruntime",
             ContestantName::Openvino => "openvino",
+            ContestantName::Mnn => "mnn",
+            ContestantName::Tract => "tract",
         }
     }
 
@@ -75,7 +83,21 @@ impl ContestantName {
 
     /// Whether the contestant reads the network as ONNX.
     pub fn needs_onnx(self) -> bool {
-        matches!(self, ContestantName::Onnxruntime | ContestantName::Openvino)
+        matches!(
+            self,
+            ContestantName::Onnxruntime
+                | ContestantName::Openvino
+                | ContestantName::Mnn
+                | ContestantName::Tract
+        )
+    }
+
+    /// The variable that names the Python of a contestant that reads ONNX.
+    pub fn environment(self) -> &'static str {
+        match self {
+            ContestantName::Mnn | ContestantName::Tract => "HARNESS_SMALL_PEERS",
+            _ => "HARNESS_PEERS",
+        }
     }
 
     /// Whether the contestant runs only on a GPU.
@@ -98,8 +120,8 @@ impl fmt::Display for ContestantName {
     settings stays. The exit code is 130."
 )]
 pub struct BenchArgs {
-    /// Contestants: cpu, scalar, torch, torch-compile, onnxruntime and openvino; on a GPU cuda, torch,
-    /// torch-graph and torch-compile [default: all but scalar]. Here cpu and cuda are our engines; torch is
+    /// Contestants: cpu, scalar, torch, torch-compile, onnxruntime, openvino, mnn and tract; on a GPU cuda,
+    /// torch, torch-graph and torch-compile [default: all but scalar]. Here cpu and cuda are our engines; torch is
     /// eager libtorch; torch-graph is PyTorch channels-last, with cuDNN tuned, in a CUDA graph;
     /// torch-compile is torch.compile with frozen weights (max-autotune; on a GPU reduce-overhead), which
     /// takes a minute or more to load. All start from the same float32 clip on the device.

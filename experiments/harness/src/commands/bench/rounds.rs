@@ -63,10 +63,10 @@ pub struct Given<'a> {
     pub warm: Cell<bool>,
 }
 
-/// The Python and the script of the peers that read ONNX, which `scripts/bench` sets.
-pub fn peers() -> Option<(PathBuf, PathBuf)> {
+/// The Python and the script of a peer that reads ONNX, which `scripts/bench` sets.
+pub fn peer(engine: ContestantName) -> Option<(PathBuf, PathBuf)> {
     let path = |name| std::env::var_os(name).map(PathBuf::from);
-    Some((path("HARNESS_PEERS")?, path("HARNESS_PEER_SCRIPT")?))
+    Some((path(engine.environment())?, path("HARNESS_PEER_SCRIPT")?))
 }
 
 /// The Python that has PyTorch: `HARNESS_TORCH_PYTHON`, or python3.
@@ -78,7 +78,7 @@ fn torch_python() -> PathBuf {
 fn not_set_up(engine: ContestantName) -> Option<&'static str> {
     let script = std::env::var_os("HARNESS_PEER_SCRIPT").is_some();
     let ready = match engine {
-        _ if engine.needs_onnx() => peers().is_some(),
+        _ if engine.needs_onnx() => peer(engine).is_some(),
         // On a GPU python3 has PyTorch; on the processor `scripts/bench` provides a small one.
         ContestantName::TorchCompile => script,
         _ => true,
@@ -142,7 +142,7 @@ impl Given<'_> {
             return Ok(command);
         }
         if engine.is_peer() {
-            let (python, script) = peers()
+            let (python, script) = peer(engine)
                 .context("the other runtimes are not set up; start the bench with scripts/bench")?;
             let onnx = self.onnx.as_ref().context("the ONNX file was not written")?;
             let mut command = Command::new(python);

@@ -132,15 +132,18 @@ impl<'a> Bench<'a> {
         let (model, weights) = models::load_model(&args.model, &args.weights)?;
         let converted = folder.join("weights.safetensors");
         checkpoint::write(&weights, &converted, OutFormat::Safetensors)?;
-        let onnx =
-            if args.engines.iter().any(|engine| engine.needs_onnx()) && rounds::peers().is_some() {
-                let bytes = onnx::Plan::new(&model, onnx::Options::PLAIN)?.fill(&weights)?;
-                let path = folder.join("model.onnx");
-                crate::disk::write(&path, &bytes)?;
-                Some(path)
-            } else {
-                None
-            };
+        let onnx = if args
+            .engines
+            .iter()
+            .any(|engine| engine.needs_onnx() && rounds::peer(*engine).is_some())
+        {
+            let bytes = onnx::Plan::new(&model, onnx::Options::PLAIN)?.fill(&weights)?;
+            let path = folder.join("model.onnx");
+            crate::disk::write(&path, &bytes)?;
+            Some(path)
+        } else {
+            None
+        };
         let (config, macs) = (model.config.clone(), model.macs());
         let given = Given {
             args,
