@@ -16,6 +16,9 @@ import sys
 import time
 
 
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of red, green and blue, for values from 0 to 255
+
+
 class Refused(Exception):
     """A request that the peer does not support; the message is one sentence."""
 
@@ -32,7 +35,31 @@ def status(field):
     return 0
 
 
-class OnnxRuntime:
+def frames_of(clip):
+    """The bytes [N, T, H, W, 3] from which a clip [N, 3, T, H, W] was normalised."""
+    import numpy
+
+    values = clip.transpose(0, 2, 3, 4, 1) * numpy.float32(STD) + numpy.float32(MEAN)
+    return numpy.ascontiguousarray(numpy.rint(values).astype(numpy.uint8))
+
+
+class Runtime:
+    """A runtime that takes the clip as a numpy array."""
+
+    frames = None
+
+    def run_bytes(self):
+        """Runs the network on frames in bytes."""
+        import numpy
+
+        if self.frames is None:
+            self.frames = frames_of(self.clip)
+        values = (self.frames.astype(numpy.float32) - numpy.float32(MEAN)) / numpy.float32(STD)
+        self.stage(numpy.ascontiguousarray(values.transpose(0, 4, 1, 2, 3)))
+        self.run()
+
+
+class OnnxRuntime(Runtime):
     name = "onnxruntime"
 
     def __init__(self):
@@ -61,9 +88,13 @@ class OnnxRuntime:
     def bind(self, session):
         """Binds the clip and the output, so that no run copies them."""
         bound = session.io_binding()
-        bound.bind_ortvalue_input(session.get_inputs()[0].name, self.lib.OrtValue.ortvalue_from_numpy(self.clip))
+        self.staged = self.lib.OrtValue.ortvalue_from_numpy(self.clip)
+        bound.bind_ortvalue_input(session.get_inputs()[0].name, self.staged)
         bound.bind_output(session.get_outputs()[0].name, "cpu")
         return bound
+
+    def stage(self, clip):
+        self.staged.update_inplace(clip)
 
     def run(self):
         self.session.run_with_iobinding(self.bound)
@@ -90,7 +121,7 @@ class OnnxRuntime:
         return [{"name": k[0], "kind": k[1], "ms": sum(v[1:]) / 1e3 / n} for k, v in times.items()]
 
 
-class OpenVino:
+class OpenVino(Runtime):
     name = "openvino"
 
     def __init__(self):
@@ -124,6 +155,9 @@ class OpenVino:
             raise Refused(f"OpenVINO computes in {used} on this processor, not in {self.args.precision}")
         return compiled
 
+    def stage(self, clip):
+        self.clip[:] = clip
+
     def run(self):
         # share_outputs avoids a copy of the outputs.
         self.request.infer(share_outputs=True)
@@ -143,7 +177,7 @@ class OpenVino:
         return [{"name": k[0], "kind": k[1], "ms": v / n} for k, v in sums.items() if v > 0]
 
 
-class Mnn:
+class Mnn(Runtime):
     """MNN, made for phones, from the ONNX file by its own converter, whose time belongs to loading."""
 
     name = "mnn"
@@ -170,7 +204,10 @@ class Mnn:
         manager = self.nn.create_runtime_manager(settings)
         self.network = self.nn.load_module_from_file(path, ["input"], ["logits"], runtime_manager=manager)
         os.unlink(path)
-        self.staged = self.expr.const(self.clip, list(self.clip.shape), self.expr.NCHW)
+        self.stage(self.clip)
+
+    def stage(self, clip):
+        self.staged = self.expr.const(clip, list(clip.shape), self.expr.NCHW)
 
     def run(self):
         self.logits = self.network.forward([self.staged])[0].read()
@@ -184,7 +221,7 @@ class Mnn:
         raise Refused("MNN's Python package has no times of layers")
 
 
-class Tract:
+class Tract(Runtime):
     """tract, an inference library in Rust. Its Python package computes on one thread."""
 
     name = "tract"
@@ -201,7 +238,10 @@ class Tract:
         model = self.lib.onnx().load(args.model)
         model.set_input_fact(0, ",".join(str(extent) for extent in self.clip.shape) + ",f32")
         self.runnable = model.into_model().into_runnable()
-        self.staged = self.lib.Tensor.from_numpy(self.clip)
+        self.stage(self.clip)
+
+    def stage(self, clip):
+        self.staged = self.lib.Tensor.from_numpy(clip)
 
     def run(self):
         self.logits = self.runnable.run([self.staged])[0]
@@ -234,6 +274,8 @@ class TorchPort:
 
     Its conversion to the precision and to channels-last is timed: our engine converts the same clip.
     """
+
+    frames = None
 
     def __init__(self):
         import torch
@@ -272,6 +314,17 @@ class TorchPort:
         if missing or unknown:
             raise Refused(f"the weights do not fit the PyTorch port: {(missing + unknown)[:3]}")
         return model.eval().requires_grad_(False)
+
+    def run_bytes(self):
+        """Copies frames in bytes to the device and normalises them there."""
+        torch = self.torch
+        if self.frames is None:
+            self.frames = torch.from_numpy(frames_of(self.clip))
+            self.mean, self.std = (torch.tensor(values, device=self.staged.device) for values in (MEAN, STD))
+        with torch.inference_mode():
+            values = (self.frames.to(self.staged.device).float() - self.mean) / self.std
+            self.staged.copy_(values.permute(0, 4, 1, 2, 3))
+        self.run()
 
     def output(self):
         return self.logits.float().cpu().numpy()
@@ -393,10 +446,11 @@ def main():
         answer(ready=True, name=peer.name, version=peer.version, load_s=load_s, first_s=first_s)
         for line in sys.stdin:
             command = json.loads(line)
-            if command["cmd"] == "run":
+            if command["cmd"] in ("run", "bytes"):
+                run = peer.run if command["cmd"] == "run" else peer.run_bytes
                 seconds = []
                 for _ in range(command["n"]):
-                    _, took = timed(peer.run)
+                    _, took = timed(run)
                     seconds.append(took)
                 answer(seconds=seconds)
             elif command["cmd"] == "output":

@@ -73,6 +73,10 @@ for line in sys.stdin:
             os.kill(os.getppid(), signal.SIGINT)
             time.sleep(1)
         say(seconds=[0.001] * ask["n"])
+    elif ask["cmd"] == "bytes" and how == "slow bytes":
+        say(seconds=[0.5] * ask["n"])
+    elif ask["cmd"] == "bytes":
+        say(error="only clips", unsupported=True)
     elif ask["cmd"] == "output":
         head = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 7), }"
         head = head.ljust(117) + "\n"
@@ -135,6 +139,26 @@ fn our_engines_are_correct_and_the_table_fits_100_columns() {
         assert!(entries.iter().all(|entry| entry["right"] == true), "{setting}");
         assert!(entries.iter().all(|entry| entry["rounds_s"].as_array().unwrap().len() == 3));
     }
+}
+
+#[test]
+fn the_time_from_bytes_is_measured_and_the_output_from_them_is_checked() {
+    let bench = Bench::new();
+    let flags = ["--engines", "cpu,scalar,onnxruntime", "--from-bytes", "--batch", "2"];
+    let (code, out, err) = bench.run("slow bytes", &flags);
+    assert_eq!(code, 1, "the output of this peer is wrong: {out}{err}");
+    assert!(out.contains("bytes") && !out.contains("p99"), "{out}");
+    let entries = bench.record()["settings"][0]["entries"].as_array().unwrap().clone();
+    for entry in &entries[..2] {
+        assert_eq!(entry["right"], true, "{entry}");
+        assert!(entry["from_bytes_s"].as_f64().unwrap() > 0.0, "{entry}");
+    }
+    assert_eq!(entries[2]["from_bytes_s"], 0.5);
+
+    let (code, out, err) = bench.run("", &["--engines", "cpu,onnxruntime", "--from-bytes"]);
+    assert_eq!(code, 1, "{out}{err}");
+    let entries = bench.record()["settings"][0]["entries"].as_array().unwrap().clone();
+    assert_eq!(entries[1]["from_bytes_s"], Value::Null, "a peer that takes clips only stays");
 }
 
 #[test]

@@ -101,6 +101,10 @@ pub struct BenchEntry {
     #[serde(with = "float")]
     #[schemars(with = "float::Number")]
     pub first_s: f64,
+    /// Median from frames as bytes in the host's memory [N, T, H, W, 3] to the logits there, with normalisation
+    /// and copies, which is what `eval` pays for a batch after decoding.
+    #[serde(default)]
+    pub from_bytes_s: Option<f64>,
     /// Peak growth of the resident memory by loading and running, in bytes.
     pub peak_bytes: u64,
     /// Relative L2 error of a timed output against float64.

@@ -40,6 +40,7 @@ impl Page for BenchRecord {
             column("p99_s", &rows, |(_, e)| e.p99_s),
             column("load_s", &rows, |(_, e)| e.load_s),
             column("first_s", &rows, |(_, e)| e.first_s),
+            column("from_bytes_s", &rows, |(_, e)| e.from_bytes_s),
             column("error", &rows, |(_, e)| e.error),
             column("peak_bytes", &rows, |(_, e)| e.peak_bytes),
         ]

@@ -28,6 +28,7 @@ fn entry(name: &str, seconds: f64, error: f64) -> BenchEntry {
         p99_s: 1.4 * seconds,
         load_s: 0.3,
         first_s: 2.0 * seconds,
+        from_bytes_s: Some(0.05),
         peak_bytes: 300 << 20,
         error,
         right: true,

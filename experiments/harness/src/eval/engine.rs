@@ -69,8 +69,13 @@ impl NamedEngine {
         Ok(logits)
     }
 
-    /// Runs a batch of views, which is normalised by the engine if it can, or else here.
-    fn run(&mut self, shape: [usize; 4], rgb: &[u8]) -> Result<Tensor, EngineError> {
+    /// Runs a batch of views [N, T, H, W, 3], which is normalised by the engine if it can, or else here. `shape` is
+    /// N, T, H and W.
+    ///
+    /// # Errors
+    ///
+    /// Those of the engine.
+    pub fn run(&mut self, shape: [usize; 4], rgb: &[u8]) -> Result<Tensor, EngineError> {
         let (mean, std) = (normalize::MEAN, normalize::STD);
         if let Some(output) = self.engine.forward_frames(&Frames { shape, rgb, mean, std }) {
             return output;

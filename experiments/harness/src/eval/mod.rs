@@ -2,7 +2,7 @@
 //! them through engines (`engine`), and `score` and `stats` compute the accuracy, `speed` the speed. The
 //! commands `eval`, `ablate` and `train` share this module.
 
-mod engine;
+pub mod engine;
 pub mod network;
 pub mod pipeline;
 pub mod score;

@@ -27,13 +27,7 @@ pub struct Net {
     pub input: ValueId,
     /// The value that the network returns.
     pub output: ValueId,
-    names: Vec<String>,
-    ids: HashMap<String, ValueId>,
-    producers: Vec<Option<NodeId>>,
-    consumers: Vec<Vec<NodeId>>,
-    /// Whether a value depends on the clip.
-    data: Vec<bool>,
-    constants: HashMap<ValueId, Constant>,
+    values: Values,
 }
 
 impl Net {
@@ -45,19 +39,19 @@ impl Net {
     /// damaged, or if the network does not have exactly one input.
     pub fn new(file: ModelProto) -> Result<Self> {
         let graph = file.graph.as_ref().context("the file holds no graph")?;
-        let mut walk = Walk::default();
+        let mut values = Values::default();
         for tensor in &graph.initializer {
-            let id = walk.define(&tensor.name, None)?;
+            let id = values.define(&tensor.name, None)?;
             if is_readable(tensor.data_type) {
-                walk.constants.insert(id, constant(tensor)?);
+                values.constants.insert(id, constant(tensor)?);
             }
         }
         let mut inputs = vec![];
         for info in &graph.input {
             // Old files list the initializers among the inputs.
-            if !walk.ids.contains_key(&info.name) {
-                let id = walk.define(&info.name, None)?;
-                walk.data[id.0] = true;
+            if !values.ids.contains_key(&info.name) {
+                let id = values.define(&info.name, None)?;
+                values.data[id.0] = true;
                 inputs.push(id);
             }
         }
@@ -69,11 +63,10 @@ impl Net {
             );
         };
         for (at, node) in graph.node.iter().enumerate() {
-            walk.node(graph, NodeId(at), node)?;
+            values.node(graph, NodeId(at), node)?;
         }
-        let output = output(graph, &walk)?;
-        let Walk { names, ids, producers, consumers, data, constants } = walk;
-        Ok(Net { file, input, output, names, ids, producers, consumers, data, constants })
+        let output = output(graph, &values)?;
+        Ok(Net { file, input, output, values })
     }
 
     /// The graph.
@@ -107,27 +100,27 @@ impl Net {
 
     /// The name of a value.
     pub fn name(&self, id: ValueId) -> &str {
-        &self.names[id.0]
+        &self.values.names[id.0]
     }
 
     /// The value of this name.
     pub fn find(&self, name: &str) -> Option<ValueId> {
-        self.ids.get(name).copied()
+        self.values.ids.get(name).copied()
     }
 
     /// The node that computes a value; None for an input or an initializer.
     pub fn producer(&self, id: ValueId) -> Option<NodeId> {
-        self.producers[id.0]
+        self.values.producers[id.0]
     }
 
     /// The nodes that read a value.
     pub fn consumers(&self, id: ValueId) -> &[NodeId] {
-        &self.consumers[id.0]
+        &self.values.consumers[id.0]
     }
 
     /// Whether a value depends on the clip.
     pub fn is_data(&self, id: ValueId) -> bool {
-        self.data[id.0]
+        self.values.data[id.0]
     }
 
     /// The values that a node reads, without those that are left out.
@@ -158,12 +151,12 @@ impl Net {
 
     /// The value of a constant; None if it depends on the clip or could not be computed here.
     pub fn constant(&self, id: ValueId) -> Option<&Constant> {
-        self.constants.get(&id)
+        self.values.constants.get(&id)
     }
 
     /// The initializer of this value; None if a node computes it.
     pub fn initializer(&self, id: ValueId) -> Option<&TensorProto> {
-        self.graph().initializer.iter().find(|tensor| tensor.name == self.names[id.0])
+        self.graph().initializer.iter().find(|tensor| tensor.name == self.values.names[id.0])
     }
 
     /// The extents of the input that the file states; None for one that is not fixed.
@@ -198,14 +191,14 @@ pub fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributePro
 
 /// The value that the network returns: the first output that has two dimensions, or else the first one
 /// that depends on the clip.
-fn output(graph: &GraphProto, walk: &Walk) -> Result<ValueId> {
+fn output(graph: &GraphProto, values: &Values) -> Result<ValueId> {
     let mut found = None;
     for info in &graph.output {
-        let Some(&id) = walk.ids.get(&info.name) else {
+        let Some(&id) = values.ids.get(&info.name) else {
             bail!("the output `{}` is computed by no node", printable(&info.name));
         };
         let flat = extents(info).is_some_and(|extents| extents.len() == 2);
-        if walk.data[id.0] && (found.is_none() || flat) {
+        if values.data[id.0] && (found.is_none() || flat) {
             found = Some(id);
             if flat {
                 break;
@@ -215,18 +208,19 @@ fn output(graph: &GraphProto, walk: &Walk) -> Result<ValueId> {
     found.context("none of the outputs of the file depends on its input")
 }
 
-/// The state while values are numbered.
+/// What is known of the values, by their numbers.
 #[derive(Default)]
-struct Walk {
+struct Values {
     names: Vec<String>,
     ids: HashMap<String, ValueId>,
     producers: Vec<Option<NodeId>>,
     consumers: Vec<Vec<NodeId>>,
+    /// Whether a value depends on the clip.
     data: Vec<bool>,
     constants: HashMap<ValueId, Constant>,
 }
 
-impl Walk {
+impl Values {
     fn define(&mut self, name: &str, producer: Option<NodeId>) -> Result<ValueId> {
         let id = ValueId(self.names.len());
         if self.ids.insert(name.to_owned(), id).is_some() {

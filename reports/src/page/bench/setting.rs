@@ -28,7 +28,16 @@ pub(super) fn section(bench: &BenchRecord, setting: &Setting) -> Section {
         .figure(times(setting).draw())
         .table(&head, entries().map(|e| row(bench, setting, e)).collect())
         .notes(left_out(setting));
-    let detail = ["Contestant", "Version", "p90 ms", "First ms", "Load", "Memory", "Rounds, ms"];
+    let detail = [
+        "Contestant",
+        "Version",
+        "p90 ms",
+        "First ms",
+        "From bytes, ms",
+        "Load",
+        "Memory",
+        "Rounds, ms",
+    ];
     section =
         section.fold("Versions, memory and first run", &detail, entries().map(details).collect());
     section
@@ -125,6 +134,7 @@ fn details(e: &BenchEntry) -> Vec<String> {
         e.version.clone(),
         ms_number(e.p90_s),
         ms_number(e.first_s),
+        e.from_bytes_s.map_or("–".to_owned(), ms_number),
         format!("{}\u{a0}s", number(e.load_s, 2)),
         format!("{:.0}\u{a0}MiB", e.peak_bytes as f64 / f64::from(1 << 20)),
         rounds.join(", "),

@@ -149,6 +149,10 @@ pub struct BenchArgs {
     /// Number of timed runs in a turn; an untimed one precedes them.
     #[arg(long, default_value_t = 3, value_parser = positive)]
     pub runs: usize,
+    /// Measure also the time from the host's bytes: in each turn two more runs (one of them timed), from frames
+    /// [N, T, H, W, 3] to logits, with normalisation and copies, which is what `eval` pays for a batch.
+    #[arg(long)]
+    pub from_bytes: bool,
     /// Number of seconds that a contestant may take to load or for one turn; one that takes longer is
     /// ended and left out.
     #[arg(long, value_name = "SECONDS", default_value_t = 600,

@@ -4,6 +4,8 @@
 //! `{"ready":true,"name","version","load_s","first_s"}`. Then these commands and answers follow:
 //!
 //! - `{"cmd":"run","n"}`: `{"seconds":[…]}`
+//! - `{"cmd":"bytes","n"}`: `{"seconds":[…]}`, from the clip as bytes [N, T, H, W, 3], which are the numbers that
+//!   the clip was normalised from
 //! - `{"cmd":"output","path"}`: `{"written"}`; the last output is written as float32 .npy
 //! - `{"cmd":"memory"}`: `{"peak_bytes"}`, what loading and running added to the resident memory
 //! - `{"cmd":"profile","n"}`: `{"layers":[{"name","kind","ms","gflop","mb"}]}`
@@ -164,6 +166,19 @@ impl Contestant {
             bail!("{}: expected the times of {n} runs, got {}", self.name, seconds.len());
         }
         Ok(seconds)
+    }
+
+    /// The same from bytes in the host's memory; `None` if the contestant does not support that.
+    pub fn run_bytes(&mut self, n: usize) -> Result<Option<Vec<f64>>> {
+        let _ =
+            writeln!(self.to, "{}", json!({"cmd": "bytes", "n": n})).and_then(|()| self.to.flush());
+        let answer = self.answer()?;
+        match answer.error {
+            Some(_) if answer.unsupported => Ok(None),
+            Some(error) => bail!("{error}"),
+            None if answer.seconds.len() == n => Ok(Some(answer.seconds)),
+            None => bail!("{}: expected {n} times, got {}", self.name, answer.seconds.len()),
+        }
     }
 
     /// Writes the last output as a float32 npy file.

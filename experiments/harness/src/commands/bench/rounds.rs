@@ -96,20 +96,35 @@ pub fn largest_error(precision: Precision) -> f64 {
     }
 }
 
-/// A contestant with its times so far: `rounds_s[round][run]` in seconds.
+/// A contestant with its times so far, in seconds: `rounds_s[round][run]`.
 struct Runner {
     contestant: Contestant,
-    rounds_s: Vec<Vec<f64>>,
+    times: Times,
     failed: Option<anyhow::Error>,
 }
 
+/// The times of a contestant.
+#[derive(Default)]
+struct Times {
+    rounds_s: Vec<Vec<f64>>,
+    /// Times from bytes, one for each round.
+    bytes_s: Vec<f64>,
+}
+
 impl Runner {
-    fn turn(&mut self, runs: usize) {
-        // The first run of a turn warms up caches and threads and is not counted.
-        match self.contestant.run(1 + runs) {
-            Ok(seconds) => self.rounds_s.push(seconds[1..].to_vec()),
-            Err(error) => self.failed = Some(error),
+    fn turn(&mut self, args: &BenchArgs) {
+        self.failed = self.timed(args).err();
+    }
+
+    fn timed(&mut self, args: &BenchArgs) -> Result<()> {
+        // The first run warms up caches and threads and is not counted.
+        let seconds = self.contestant.run(1 + args.runs)?;
+        self.times.rounds_s.push(seconds[1..].to_vec());
+        if args.from_bytes {
+            let seconds = self.contestant.run_bytes(2)?;
+            self.times.bytes_s.extend(seconds.map(|seconds| seconds[1]));
         }
+        Ok(())
     }
 }
 
@@ -207,16 +222,16 @@ impl Given<'_> {
                 let runner = &mut runners[(round + turn) % count];
                 if runner.failed.is_none() {
                     notify(Event::Turn(round + 1, runner.contestant.name));
-                    runner.turn(self.args.runs);
+                    runner.turn(self.args);
                 }
             }
         }
         let (peak_gflops, peak_gbs) = self.peaks(case, &mut runners);
         let mut entries = vec![];
-        for Runner { mut contestant, rounds_s, failed } in runners {
+        for Runner { mut contestant, times, failed } in runners {
             let entry = match failed {
                 Some(error) => Err(error),
-                None => self.entry(&mut contestant, rounds_s, case, reference),
+                None => self.entry(&mut contestant, times, case, reference),
             };
             match entry {
                 Ok(entry) => entries.push(entry),
@@ -259,20 +274,20 @@ impl Given<'_> {
         out: &mut LeftOut,
         go_on: &dyn Fn() -> bool,
     ) -> Option<Vec<Runner>> {
-        let (mut names, mut times) = (vec![], vec![]);
-        for Runner { contestant, rounds_s, failed } in runners {
+        let (mut names, mut kept) = (vec![], vec![]);
+        for Runner { contestant, times, failed } in runners {
             match failed {
                 Some(error) => out.failed(contestant.name, &error),
                 None => {
                     names.push(contestant.name);
-                    times.push(rounds_s);
+                    kept.push(times);
                 }
             }
         }
         let mut again = self.start(&names, case, input, notify, out, go_on)?;
         for runner in &mut again {
             let at = names.iter().position(|name| *name == runner.contestant.name);
-            runner.rounds_s = at.map(|at| std::mem::take(&mut times[at])).unwrap_or_default();
+            runner.times = at.map(|at| std::mem::take(&mut kept[at])).unwrap_or_default();
         }
         Some(again)
     }
@@ -302,7 +317,7 @@ impl Given<'_> {
             });
             match started {
                 Ok(Start::Ready(contestant)) => {
-                    runners.push(Runner { contestant, rounds_s: vec![], failed: None });
+                    runners.push(Runner { contestant, times: Times::default(), failed: None });
                 }
                 Ok(Start::Unsupported(why)) => out.list.push((engine.to_string(), why)),
                 Err(error) => out.failed(engine, &error),
@@ -314,16 +329,18 @@ impl Given<'_> {
     fn entry(
         &self,
         contestant: &mut Contestant,
-        rounds_s: Vec<Vec<f64>>,
+        Times { rounds_s, bytes_s }: Times,
         case: Case,
         reference: &Tensor,
     ) -> Result<BenchEntry> {
-        let path = self.folder.join(format!("{}.npy", contestant.name));
-        contestant.output(&path)?;
-        let output: ndarray::ArrayD<f32> = ndarray_npy::read_npy(&path)
-            .with_context(|| format!("{}: its output cannot be read", contestant.name))?;
-        let output: Vec<f64> = output.iter().map(|&v| f64::from(v)).collect();
-        let error = relative_l2(&output, &reference.to_f64());
+        // After a turn the last output is that from bytes, if these were timed.
+        let mut error = self.error(contestant, reference)?;
+        if !bytes_s.is_empty() {
+            contestant.run(1)?;
+            let from_clip = self.error(contestant, reference)?;
+            // Unlike `f64::max`, this keeps NaN.
+            error = if error > from_clip || error.is_nan() { error } else { from_clip };
+        }
         let peak_bytes = contestant.memory()?;
         // A contestant without a profile is missing only from that table.
         let layers: Vec<LayerTime> = match self.args.no_profile {
@@ -345,6 +362,8 @@ impl Given<'_> {
             p99_s: stats::quantile(&sorted, 0.99),
             load_s: contestant.load_s,
             first_s: contestant.first_s,
+            from_bytes_s: (!bytes_s.is_empty())
+                .then(|| stats::quantile(&stats::sorted(&bytes_s), 0.5)),
             peak_bytes,
             error,
             // The comparison is false for NaN, which is wrong.
@@ -353,6 +372,18 @@ impl Given<'_> {
             rounds_s,
             layers,
         })
+    }
+}
+
+impl Given<'_> {
+    /// The relative L2 error of the last output.
+    fn error(&self, contestant: &mut Contestant, reference: &Tensor) -> Result<f64> {
+        let path = self.folder.join(format!("{}.npy", contestant.name));
+        contestant.output(&path)?;
+        let output: ndarray::ArrayD<f32> = ndarray_npy::read_npy(&path)
+            .with_context(|| format!("{}: its output cannot be read", contestant.name))?;
+        let output: Vec<f64> = output.iter().map(|&v| f64::from(v)).collect();
+        Ok(relative_l2(&output, &reference.to_f64()))
     }
 }
 

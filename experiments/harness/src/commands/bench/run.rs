@@ -8,6 +8,7 @@ use checkpoint::{OutFormat, formula};
 use record::Record;
 use record::{BenchRecord, Setting, Verdict};
 use spec::{Config, Ignore, Precision, Tensor};
+use video::normalize;
 
 use super::args::BenchArgs;
 use super::baseline::{self, Compared, Kept};
@@ -178,7 +179,10 @@ impl<'a> Bench<'a> {
 
     fn setting(&self, case: Case, go_on: &dyn Fn() -> bool) -> Result<Option<Setting>> {
         let shape = self.model.input_shape(case.batch);
-        let clip = Tensor::f32(shape.clone(), formula::input(shape.iter().product(), 0));
+        let clip = Tensor::f32(
+            shape.clone(),
+            of_bytes(&formula::input(shape.iter().product(), 0), &shape),
+        );
         let reference = self.reference(&clip)?;
         let input = self.given.folder.join("input.npy");
         ndarray_npy::write_npy(&input, &ndarray::ArrayD::from_shape_vec(shape, clip.to_f32())?)?;
@@ -220,12 +224,24 @@ impl<'a> Bench<'a> {
             reference: format!("{} f64", EngineName::REFERENCE),
             yardstick: "none: times are compared".to_owned(),
             weights: self.args.weights.to_string(),
-            input: "formula:0".to_owned(),
+            input: "formula:0, rounded to bytes".to_owned(),
             seeds: [("input".to_owned(), 0)].into(),
             batch: self.args.batch.iter().copied().max().unwrap_or(1),
             device: self.args.device,
         }
     }
+}
+
+/// The nearest clip [N, 3, T, H, W] that normalised bytes give, so that contestants can also begin with bytes.
+fn of_bytes(clip: &[f32], shape: &[usize]) -> Vec<f32> {
+    let plane: usize = shape[2..].iter().product();
+    let near = |(at, value): (usize, &f32)| {
+        let colour = at / plane % 3;
+        let (mean, std) = (normalize::MEAN[colour], normalize::STD[colour]);
+        let byte = (value * std + mean).round().clamp(0.0, 255.0);
+        (byte - mean) / std
+    };
+    clip.iter().enumerate().map(near).collect()
 }
 
 /// The flags that describe the model, for the processes of our engines.

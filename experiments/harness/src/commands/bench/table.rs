@@ -22,21 +22,26 @@ pub fn table(setting: &Setting) -> String {
             "ms",
             "median",
             "95 %",
-            "p99",
+            if from_bytes(setting) { "bytes" } else { "p99" },
             "load s",
             "MiB",
             "error",
             "x fastest other runtime's time"
         ),
     ];
-    lines.extend(setting.entries.iter().map(line));
+    lines.extend(setting.entries.iter().map(|entry| line(entry, from_bytes(setting))));
     for (name, why) in &setting.left_out {
         lines.push(format!("  {name:13} left out: {why}"));
     }
     lines.iter().map(|line| cut(line.trim_end())).collect::<Vec<_>>().join("\n")
 }
 
-fn line(entry: &BenchEntry) -> String {
+/// Whether the time from bytes was measured, which is shown in the place of the 99th percentile.
+fn from_bytes(setting: &Setting) -> bool {
+    setting.entries.iter().any(|entry| entry.from_bytes_s.is_some())
+}
+
+fn line(entry: &BenchEntry, from_bytes: bool) -> String {
     let ratio = entry.to_peer.as_ref().map_or(String::new(), |(name, [point, low, high])| {
         format!("{point:.2} ({} to {}) {}", number(*low, 2), number(*high, 2), short(name))
     });
@@ -47,7 +52,7 @@ fn line(entry: &BenchEntry) -> String {
         entry.name,
         ms(entry.p50_s),
         format!("{} to {}", ms(entry.p50_low_s), ms(entry.p50_high_s)),
-        ms(entry.p99_s),
+        ms(if from_bytes { entry.from_bytes_s.unwrap_or(f64::NAN) } else { entry.p99_s }),
         entry.load_s,
         entry.peak_bytes as f64 / f64::from(1 << 20),
         entry.error,
