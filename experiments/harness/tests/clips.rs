@@ -74,7 +74,7 @@ fn what_cannot_be_run_on_other_inputs_is_refused() {
     let empty = h.path("empty");
     std::fs::create_dir(&empty).unwrap();
     h.diff(&["--clips", "2", "--candidate", "npz:a.npz"]).refuses(&["--clips", "is a dump"]);
-    h.diff(&["--clips", &empty]).refuses(&["holds 0 files"]);
+    h.diff(&["--clips", &empty]).refuses(&["holds no videos"]);
     h.diff(&["--clips", "nowhere"]).refuses(&["expected a number of clips or a readable folder"]);
     let run = h.diff(&["--clips", "0"]).code(2);
     assert!(run.stderr.contains("from 1 to 1000"), "{}", run.stderr);
