@@ -1,6 +1,8 @@
 //! Files whose names say nothing, as exporters, simplifiers and people make them: each module must be found.
 //! The files are our own exports, changed.
 
+mod moving;
+
 use checkpoint::Weights;
 use onnx::matching::{Matched, matched};
 use onnx::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, element};
@@ -312,4 +314,76 @@ fn a_short_branch_that_reads_what_was_gated_is_not_taken_for_the_block_before() 
         net.name(found.points[&model.find("layer2.0").unwrap().id]).to_owned()
     };
     assert_eq!(shown(wrong), shown(right));
+}
+
+/// Our export with the names of modules and moved constants.
+fn with_moved_constants(model: &Model, weights: &Weights) -> ModelProto {
+    let bytes = Plan::new(model, Options::PLAIN).unwrap().fill(weights).unwrap();
+    let mut file = ModelProto::decode(bytes.as_slice()).unwrap();
+    moving::move_constants(&mut file);
+    file
+}
+
+/// The modules whose values in the file have an offset.
+fn off(model: &Model, found: &Matched) -> Vec<String> {
+    let points = found.points.iter();
+    let points = points.filter(|(_, value)| found.offsets.contains_key(value));
+    points.map(|(id, _)| model.module(*id).name.clone()).collect()
+}
+
+#[test]
+fn constants_that_were_moved_are_offsets_and_no_mistakes() {
+    let model = model();
+    let weights = weights(&model, 0);
+    let net = Net::new(with_moved_constants(&model, &weights)).unwrap();
+    let found = matched(&net, &model, &weights).unwrap();
+    assert_eq!(hidden(&model, &found), Vec::<String>::new());
+    assert_eq!(found.remarks.len(), 2, "{:?}", found.remarks);
+    assert!(found.remarks[1].contains("nodes have constants that other nodes make up for"));
+    let off = off(&model, &found);
+    // Convolutions before a normalisation, CTLs before one, and both summands of a block with a shortcut.
+    for module in model.modules() {
+        let name = &module.name;
+        let parts: Vec<&str> = name.split('.').collect();
+        let sums = matches!(parts[..], [_, "0", "bn2"] | [_, "0", "shortcut_conv", "1"])
+            && !name.starts_with("layer1");
+        let before_norm = module.kind == Kind::Ctl
+            || (module.kind == Kind::Conv
+                && !name.ends_with("temporal_conv")
+                && !name.ends_with("short_conv")
+                && !name.ends_with("param_conv.4")
+                && !name.ends_with("glo_conv.6"));
+        assert_eq!(off.contains(name), sums || before_norm, "{name}");
+    }
+    for (value, offset) in &found.offsets {
+        assert!(offset.iter().any(|v| *v != 0.0), "{}", net.name(*value));
+    }
+}
+
+#[test]
+fn a_mistake_among_moved_constants_is_not_taken_off() {
+    let model = model();
+    let weights = weights(&model, 0);
+    let right =
+        matched(&Net::new(with_moved_constants(&model, &weights)).unwrap(), &model, &weights);
+    let right = off(&model, &right.unwrap());
+    // The wrong constant, and the modules whose values are shown as they are.
+    let cases = [
+        ("layer2.0.conv1.spatial_conv.glo_conv.1.bias", vec![]),
+        ("layer2.0.conv1.spatial_conv.glo_conv.1.running_var", vec![]),
+        (
+            "layer2.0.conv1.spatial_conv.glo_conv.0.bias",
+            vec!["layer2.0.conv1.spatial_conv.glo_conv.0"],
+        ),
+        ("layer2.1.bn1.weight", vec![]),
+    ];
+    for (name, shown) in cases {
+        let mut file = with_moved_constants(&model, &weights);
+        moving::change(file.graph.as_mut().unwrap(), name, |_, v| 1.5 * v + 0.01);
+        let found = matched(&Net::new(file).unwrap(), &model, &weights).unwrap();
+        let off = off(&model, &found);
+        let gone: Vec<&String> = right.iter().filter(|name| !off.contains(name)).collect();
+        assert_eq!(gone, shown.iter().collect::<Vec<_>>(), "{name}");
+        assert!(found.remarks.iter().any(|r| r.starts_with("weights: ")), "{:?}", found.remarks);
+    }
 }

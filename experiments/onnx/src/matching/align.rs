@@ -55,6 +55,10 @@ fn evidence(anchors: &[Anchor], places: &[Place], model: &Model, weights: &Weigh
                     if place.kind == Kind::BatchNorm && scale.len() == place.shape[0] =>
                 {
                     let Some(ours) = norms.get(&p) else { continue };
+                    // The mean of a normalisation may be subtracted elsewhere, which is not the normalisation.
+                    if is_shift(anchor) && ours.scale().iter().any(|s| *s != 1.0) {
+                        continue;
+                    }
                     weigh::norms(scale, shift, parts, ours, anchor.format)
                 }
                 _ => continue,
@@ -67,7 +71,7 @@ fn evidence(anchors: &[Anchor], places: &[Place], model: &Model, weights: &Weigh
     found.into_iter().flatten().collect()
 }
 
-fn norm(place: &Place, model: &Model, weights: &Weights) -> Option<Norm> {
+pub(super) fn norm(place: &Place, model: &Model, weights: &Weights) -> Option<Norm> {
     let name = &model.module(place.id).name;
     let part = |leaf: &str| Some(weights.get(&format!("{name}.{leaf}"))?.to_f64());
     let parts = [part("weight")?, part("bias")?, part("running_mean")?, part("running_var")?];

@@ -2,12 +2,14 @@
 //!
 //! Reading order: `anchors` (the nodes with weights), `weigh` (whose weights they are), `places` and
 //! `align` (which module each node is, with its neighbours where weights do not tell), `follow` (modules
-//! without weights), `report` (what is said about the file).
+//! without weights), `moved` (constants that
+//! stand at other nodes than in the network), `report` (what is said about the file).
 
 mod align;
 mod anchors;
 mod follow;
 mod layout;
+mod moved;
 mod places;
 mod reorder;
 mod report;
@@ -23,6 +25,7 @@ use spec::{Model, ModuleId, Precision};
 use crate::read::{Net, ValueId};
 
 pub use layout::{Axes, Clip, as_file, as_module, fixed_batch};
+pub use moved::Offsets;
 pub use requantised::{Requantised, requantised};
 
 /// The modules of a file.
@@ -37,6 +40,8 @@ pub struct Matched {
     pub clip: Clip,
     /// The order of the axes of each value of four dimensions, where the graph tells.
     pub axes: HashMap<ValueId, Axes>,
+    /// What values of the file have more than those of their modules, because constants were moved.
+    pub offsets: Offsets,
     /// What was found out about the file, one sentence each.
     pub remarks: Vec<String>,
 }
@@ -79,7 +84,9 @@ fn found_in(net: &Net, model: &Model, weights: &Weights, ground: &Ground) -> Res
     follow.all();
     let (points, folded) = (follow.points, follow.folded);
     let mut remarks = vec![summary(model, places, aligned, &points, folded.len())];
-    let strange = report::remarks(net, model, weights, anchors, places, aligned);
+    let moved = moved::moved(net, model, weights, anchors, places, aligned);
+    remarks.extend(report::moved(net, anchors, &moved));
+    let strange = report::remarks(net, model, weights, ground, &moved);
     remarks.extend(report::shortened(strange));
     remarks.extend(report::left_over(net, anchors, aligned));
     let clip = layout::clip(net, model)?;
@@ -89,6 +96,7 @@ fn found_in(net: &Net, model: &Model, weights: &Weights, ground: &Ground) -> Res
         points,
         nodes,
         clip,
+        offsets: moved.offsets,
         remarks,
     })
 }

@@ -5,8 +5,10 @@ use anyhow::{Result, bail};
 use checkpoint::Weights;
 use spec::{Kind, Model, relative_l2};
 
+use super::Ground;
 use super::align::Alignment;
 use super::anchors::{Anchor, Content, Numbers};
+use super::moved::Moved;
 use super::places::Place;
 use super::weigh::{Likeness, factor};
 use crate::read::{Net, printable};
@@ -83,12 +85,12 @@ pub(super) fn remarks(
     net: &Net,
     model: &Model,
     weights: &Weights,
-    anchors: &[Anchor],
-    places: &[Place],
-    aligned: &Alignment,
+    ground: &Ground,
+    moved: &Moved,
 ) -> Vec<String> {
+    let Ground { anchors, places, aligned } = ground;
     let mut found = vec![];
-    for (a, anchor) in anchors.iter().enumerate() {
+    for (a, anchor) in anchors.iter().enumerate().filter(|(a, _)| !moved.settled.contains(a)) {
         let Some(p) = aligned.places[a] else { continue };
         let Some(likeness) = aligned.evidence.get(&(a, p)) else { continue };
         let name = &model.module(places[p].id).name;
@@ -107,26 +109,21 @@ pub(super) fn remarks(
         };
         found.extend(said.map(|said| format!("{node}, which stands at {name}, {said}")));
     }
-    if let Some(moved) = moved(&found, anchors.len()) {
-        found.insert(0, moved);
-    }
     found
 }
 
 const OTHER_BIAS: &str = "has another bias";
 const SOME_VECTORS: &str = "has some, but not all, of its vectors";
 
-/// A sentence for a file in which constants stand at other nodes than in the network.
-fn moved(sentences: &[String], nodes: usize) -> Option<String> {
-    let moved = |s: &&String| s.ends_with(OTHER_BIAS) || s.ends_with(SOME_VECTORS);
-    let count = sentences.iter().filter(moved).count();
-    (4 * count > nodes).then(|| {
-        format!(
-            "{count} nodes have other constants for their channels; if the logits agree, the exporter has moved \
-             constants from node to node, as tf2onnx does with normalisations that are written as operators, and \
-             layers cannot be compared one by one: use another exporter, such as jax2onnx"
-        )
-    })
+/// The sentence on constants that stand at other nodes than in the network; None if there are none.
+pub(super) fn moved(net: &Net, anchors: &[Anchor], moved: &Moved) -> Option<String> {
+    let first = moved.settled.first()?;
+    Some(format!(
+        "{} nodes have constants that other nodes make up for, as tf2onnx writes normalisations, so values between \
+         them are compared without these; the first is {}",
+        moved.settled.len(),
+        net.called(anchors[*first].node)
+    ))
 }
 
 /// What is wrong with a normalisation that has some of the module's vectors.

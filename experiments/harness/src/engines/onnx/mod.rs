@@ -167,7 +167,17 @@ impl OnnxFile {
     /// A value of the file in the shape and order of its module.
     fn of_module(&self, id: ModuleId, value: ValueId, own: Tensor, batch: usize) -> Option<Tensor> {
         let wanted = self.model.module(id).batch_shape(batch);
-        matching::as_module(own, self.matched.axes.get(&value).copied(), &wanted)
+        let shown = matching::as_module(own, self.matched.axes.get(&value).copied(), &wanted)?;
+        Some(self.offset(value, shown, -1.0))
+    }
+
+    /// A module's value with `sign` times what the file's value has more, because constants were moved.
+    fn offset(&self, value: ValueId, own: Tensor, sign: f64) -> Tensor {
+        let Some(offset) = self.matched.offsets.get(&value) else { return own };
+        let pixels: usize = own.shape.iter().skip(2).product();
+        let channel = |at: usize| at / pixels.max(1) % offset.len();
+        let moved = own.iter().enumerate().map(|(at, v)| (v + sign * offset[channel(at)]) as f32);
+        Tensor::f32(own.shape.clone(), moved.collect())
     }
 }
 
@@ -258,8 +268,9 @@ impl Engine for OnnxFile {
                 Flow::Continue => {}
                 Flow::Replace(other) => {
                     let axes = self.matched.axes.get(&value).copied();
-                    let fed = matching::as_file(&other, axes, &shape)
-                        .ok_or_else(|| self.shape_error(id, other.shape.clone(), batch))?;
+                    let wrong = self.shape_error(id, other.shape.clone(), batch);
+                    let fed = matching::as_file(&self.offset(value, other, 1.0), axes, &shape)
+                        .ok_or(wrong)?;
                     pass.known.insert(value, fed);
                     pass.forced = true;
                     pass.ahead.clear();
