@@ -32,7 +32,9 @@ use record::{BenchRecord, DiffRecord, Record};
 
 pub use error::{ReportError, Result};
 pub use junit::junit;
-pub use page::{IndexEntry, compare, has_published, render, render_index, render_with_bench};
+pub use page::{
+    IndexEntry, ablation_in_words, compare, has_published, render, render_index, render_with_bench,
+};
 pub use table::{table_name, to_table, write_parquet};
 
 /// Writes the page of a record to `html` and, if `parquet` is given, the table of the record there.

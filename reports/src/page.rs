@@ -24,6 +24,7 @@ mod study;
 mod summary;
 mod train;
 
+pub use ablate::in_words as ablation_in_words;
 use compare::Measure;
 use index::Headline;
 pub use index::IndexEntry;

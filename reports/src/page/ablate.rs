@@ -7,7 +7,7 @@ use super::study::{Section, View, class, percent, with_interval};
 use super::{Headline, Measure, Page, provenance};
 use crate::chart::{Axis, Dot, Row, Rows};
 use crate::error::Result;
-use crate::format::{count, metric, short};
+use crate::format::{capitalized, count, metric, short};
 use crate::table::{Column, column};
 use record::{AblateRecord, Ablation, Rate, Variant, Verdict};
 
@@ -49,9 +49,14 @@ impl Page for AblateRecord {
     }
 }
 
+/// The result in words, for a terminal: the headline, what it leaves open, and what was not tested.
+pub fn in_words(ablate: &AblateRecord) -> [String; 3] {
+    words::in_words(ablate)
+}
+
 /// Builds the view.
 fn view(ablate: &AblateRecord) -> View {
-    let mut sections = vec![accuracies(ablate)];
+    let mut sections = vec![accuracies(ablate), not_tested(ablate)];
     sections.extend(significance::videos(ablate));
     sections.push(significance::seeds(ablate));
     sections.extend(flips(ablate));
@@ -67,6 +72,12 @@ fn view(ablate: &AblateRecord) -> View {
         sections,
         provenance: provenance::of(&ablate.run),
     }
+}
+
+/// What the run does not tell.
+fn not_tested(ablate: &AblateRecord) -> Section {
+    let items = words::not_tested(ablate).join("; ");
+    Section::new("What was not tested", &format!("{}.", capitalized(&items)))
 }
 
 /// The question of the ablation in a word.
@@ -147,6 +158,7 @@ fn accuracies(ablate: &AblateRecord) -> Section {
     Section::new("Accuracy with and without the part", lead)
         .figure(figure.draw())
         .table(&head, variants.iter().map(cells).collect())
+        .notes(words::parts(ablate))
         .notes([
             "Logit change: relative L2 distance from the logits of the unchanged network, averaged over \
              videos. At 0 the change does nothing in this network."

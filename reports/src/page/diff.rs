@@ -305,7 +305,7 @@ fn heat_view(diff: &DiffRecord) -> Option<HeatView> {
         },
         layer: map.layer.clone(),
         what: map.what.words(),
-        meaning: capitalized(meaning),
+        meaning: format::capitalized(meaning),
         svg: markup(std::mem::take(&mut drawing.svg)),
         drawing,
     })
@@ -323,11 +323,6 @@ fn fed(diff: &DiffRecord) -> &'static str {
         true => "the reference is fed the dump’s own input of the layer",
         false => "the layer is fed the reference’s input",
     }
-}
-
-fn capitalized(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 fn verdicts(layers: &[Layer]) -> Vec<VerdictCount> {

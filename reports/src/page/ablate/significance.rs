@@ -13,6 +13,13 @@ fn compared(ablate: &AblateRecord) -> Vec<(&Variant, &Paired)> {
     ablate.variants.iter().filter_map(|v| Some((v, v.paired.as_ref()?))).collect()
 }
 
+/// The p value of McNemar's test for a variant, corrected for the number of comparisons.
+pub(super) fn corrected(ablate: &AblateRecord, variant: &Variant) -> Option<f64> {
+    let all = compared(ablate);
+    let corrected = holm(&all.iter().map(|(_, paired)| paired.p).collect::<Vec<_>>());
+    all.iter().position(|(v, _)| v.name == variant.name).map(|at| corrected[at])
+}
+
 /// McNemar's test: these networks, other videos. `None` without a comparison.
 pub(super) fn videos(ablate: &AblateRecord) -> Option<Section> {
     let all = compared(ablate);
@@ -167,7 +174,7 @@ pub(super) fn seeds(ablate: &AblateRecord) -> Section {
 }
 
 /// A p value with two digits.
-fn p_value(p: f64) -> String {
+pub(super) fn p_value(p: f64) -> String {
     match p {
         p if p.is_nan() => "–".to_owned(),
         p if p < 1e-4 => "< 0.0001".to_owned(),

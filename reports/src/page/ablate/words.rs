@@ -1,19 +1,35 @@
 //! The result of an ablation in words.
 
+use super::significance::{corrected, p_value};
 use crate::page::study::{list, percent};
-use crate::stats::{paired_interval, paired_t};
+use crate::stats::{LEVEL, paired_interval, paired_t};
 use record::{AblateRecord, Ablation, Variant};
 
-/// What a setting takes away, in words.
-const PARTS: [(&str, &str); 3] =
-    [("tfc=off", "TFC"), ("ioi=off", "IOI"), ("pos_embed=off", "the positional embedding")];
+/// What a setting takes away: its name in a sentence, and what it is.
+const PARTS: [(&str, &str, &str); 3] = [
+    (
+        "tfc=off",
+        "TFC",
+        "TFC (temporal focus convolution) is the gate that weighs the channels of a block by what the clip shows.",
+    ),
+    (
+        "ioi=off",
+        "IOI",
+        "IOI (inter-temporal object interaction) is the branch of a block that sees where things are; the positional \
+         embedding is inside it and goes with it.",
+    ),
+    (
+        "pos_embed=off",
+        "the positional embedding",
+        "The positional embedding is learnt numbers, one for each pixel and channel, which are added inside IOI.",
+    ),
+];
 
 /// A variant as the beginning of a sentence: `Without IOI`, `With pos_embed=flax`.
 pub(super) fn variant(name: &str) -> String {
-    let part =
-        |set: &str| PARTS.iter().find(|(setting, _)| *setting == set).map(|(_, words)| *words);
+    let part = |set: &str| PARTS.iter().find(|(setting, ..)| *setting == set);
     let parts: Option<Vec<String>> =
-        name.split(',').map(|set| part(set.trim()).map(str::to_owned)).collect();
+        name.split('+').map(|set| part(set).map(|(_, words, _)| (*words).to_owned())).collect();
     match parts {
         Some(parts) => format!("Without {}", list(&parts)),
         None => format!("With {name}"),
@@ -117,20 +133,87 @@ pub(super) fn sentence(ablate: &AblateRecord) -> String {
 }
 
 /// What the interval of the largest change leaves open.
-fn doubt(ablate: &AblateRecord) -> &'static str {
-    let interval = largest(ablate).and_then(|variant| change(ablate, variant).1);
+fn doubt(ablate: &AblateRecord) -> String {
+    let most = largest(ablate);
+    let interval = most.and_then(|variant| change(ablate, variant).1);
     let open = interval.is_none_or(|(low, high)| low <= 0.0 && high >= 0.0);
     match (open, ablate.question) {
         (false, Ablation::KnockOut) => {
-            ". This is about the one trained network, not about other trainings"
+            ". This is about the one trained network, not about other trainings".to_owned()
         }
-        (false, Ablation::Retrained) => "",
-        (true, Ablation::KnockOut) => ". Even the largest change may be chance",
+        (false, Ablation::Retrained) => String::new(),
+        (true, Ablation::KnockOut) => ". Even the largest change may be chance".to_owned(),
         (true, Ablation::Retrained) => {
-            ". The interval is over the trainings and includes no change: that these networks differ is \
-             tested below, that other trainings would is not shown"
+            let p = most.and_then(|variant| corrected(ablate, variant));
+            let these = match p {
+                Some(p) if p < LEVEL => {
+                    format!(
+                        ". On other videos, too, these networks would differ (p {})",
+                        p_value(p)
+                    )
+                }
+                Some(p) => format!(". It may be chance on these videos ({})", p_is(p)),
+                None => String::new(),
+            };
+            format!(
+                "{these}. That networks of other trainings would differ is not shown: the interval is over the \
+                 trainings, and includes no change"
+            )
         }
     }
+}
+
+/// A p value in a sentence, which no line break divides.
+fn p_is(p: f64) -> String {
+    format!("p {}", p_value(p)).replace(' ', "\u{a0}")
+}
+
+/// Whether a variant of the ablation has this setting.
+fn has(ablate: &AblateRecord, setting: &str) -> bool {
+    ablate.variants.iter().any(|variant| variant.name.split('+').any(|set| set == setting))
+}
+
+/// What the parts are that were taken out, one sentence each.
+pub(super) fn parts(ablate: &AblateRecord) -> Vec<String> {
+    let tested = PARTS.iter().filter(|(setting, ..)| has(ablate, setting));
+    tested.map(|(_, _, what)| (*what).to_owned()).collect()
+}
+
+/// What the run does not tell.
+pub(super) fn not_tested(ablate: &AblateRecord) -> Vec<String> {
+    let model = &ablate.run.model;
+    let videos = match ablate.dataset.as_str() {
+        "mini" => {
+            "real video (mini is drawn, and only motion tells its classes: on Kinetics, other parts may matter)"
+                .to_owned()
+        }
+        other => format!("other videos than those of {other}"),
+    };
+    let network = format!(
+        "another network than this one (depth {}, width {}, {} frames of {} × {})",
+        model.depth, model.width, model.frames, model.size[0], model.size[1]
+    );
+    let training = match ablate.question {
+        Ablation::KnockOut => "networks trained without the part, which may learn to do without it",
+        Ablation::Retrained => {
+            "other ways to train (each variant had the recipe of the unchanged network)"
+        }
+    };
+    let together = ablate.variants.iter().all(|variant| !variant.name.contains('+'));
+    let together = together.then(|| "several parts at once".to_owned());
+    let left: Vec<String> = PARTS
+        .iter()
+        .filter(|(setting, ..)| !has(ablate, setting))
+        .map(|(_, words, _)| (*words).to_owned())
+        .collect();
+    let left = (!left.is_empty()).then(|| format!("the network without {}", list(&left)));
+    [videos, network, training.to_owned()].into_iter().chain(together).chain(left).collect()
+}
+
+/// The result in words: the headline, what it leaves open, and what was not tested.
+pub(super) fn in_words(ablate: &AblateRecord) -> [String; 3] {
+    let not_tested = format!("Not tested: {}.", not_tested(ablate).join("; "));
+    [word(ablate), format!("{}.", sentence(ablate)), not_tested]
 }
 
 #[cfg(test)]
@@ -140,7 +223,7 @@ mod tests {
     #[test]
     fn variants_and_changes_read_as_words() {
         assert_eq!(variant("ioi=off"), "Without IOI");
-        assert_eq!(variant("tfc=off,ioi=off"), "Without TFC and IOI");
+        assert_eq!(variant("tfc=off+ioi=off"), "Without TFC and IOI");
         assert_eq!(variant("pos_embed=flax"), "With pos_embed=flax");
         assert_eq!(points(-3.33, None), "3.3 points fewer");
         assert_eq!(points(0.01, None), "the same accuracy");

@@ -2,6 +2,9 @@
 
 use record::{AblateRecord, Ablation, Paired};
 
+/// The width of a terminal that everything fits into, in columns.
+const WIDTH: usize = 100;
+
 /// The table of an ablation.
 pub fn table(record: &AblateRecord) -> String {
     let what = match record.question {
@@ -44,5 +47,34 @@ pub fn table(record: &AblateRecord) -> String {
             .iter()
             .filter_map(|variant| Some(format!("{}: {}", variant.name, variant.checked.as_ref()?))),
     );
+    for sentence in reports::ablation_in_words(record) {
+        let options = textwrap::Options::new(WIDTH).subsequent_indent("  ");
+        let wrapped = textwrap::wrap(&sentence, options);
+        lines.extend(wrapped.iter().map(|line| line.replace('\u{a0}', " ")));
+    }
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_shows_the_tables_of_the_published_runs() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+        let readme =
+            std::fs::read_to_string(format!("{root}/experiments/video/README.md")).unwrap();
+        for name in ["mini-retrained", "mini-knock-out"] {
+            let folder = std::path::PathBuf::from(format!("{root}/reports/runs/{name}"));
+            let Ok(record::Record::Ablate(record)) = record::read_record(&folder) else {
+                panic!("{name} is not the record of an ablation");
+            };
+            let shown = table(&record);
+            assert!(
+                shown.lines().all(|line| console::measure_text_width(line) <= WIDTH),
+                "{shown}"
+            );
+            assert!(readme.contains(&shown), "{name} prints:\n{shown}");
+        }
+    }
 }
