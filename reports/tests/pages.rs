@@ -133,8 +133,8 @@ fn the_result_stands_first_and_in_words() {
         ),
         ("mini-eval", "98.8 % top-1 (97.1 to 99.5) on mini"),
         ("mini-train", "99.5 % (97.2 to 99.9) on the validation part after 60 epochs"),
-        ("mini-retrained", "Without IOI: 3.3 points fewer"),
-        ("mini-knock-out", "Without IOI: 88.8 points fewer"),
+        ("mini-retrained", "Without IOI, accuracy 3.3 points lower"),
+        ("mini-knock-out", "Without IOI, accuracy 88.8 points lower"),
     ];
     for (name, words) in cases {
         let html = render(&published(name)).expect("a page");
@@ -154,7 +154,8 @@ fn an_ablation_keeps_its_two_tests_apart() {
         "the answers are not independent",
         "Other trainings",
         "this number of trainings cannot tell it from chance",
-        "Smallest detectable",
+        "Found in 80 % of such runs",
+        "What was not tested",
     ] {
         assert!(html.contains(words), "{words}");
     }
@@ -340,7 +341,11 @@ fn every_test_of_an_ablation_says_what_it_could_have_seen() {
     for name in ["mini-knock-out", "mini-retrained"] {
         let html = render(&published(name)).expect("a page");
         let tests = if name == "mini-retrained" { 2 } else { 1 };
-        assert_eq!(html.matches(">Smallest detectable, points</th>").count(), tests, "{name}");
-        assert!(html.contains("This run would have seen a true difference of"), "{name}");
+        assert_eq!(
+            html.matches(">Found in 80 % of such runs, points</th>").count(),
+            tests,
+            "{name}"
+        );
+        assert!(html.contains("this test would find a true difference of"), "{name}");
     }
 }

@@ -138,6 +138,14 @@ fn our_engines_are_correct_and_the_table_fits_100_columns() {
         assert_eq!(entries.len(), 2, "{setting}");
         assert!(entries.iter().all(|entry| entry["right"] == true), "{setting}");
         assert!(entries.iter().all(|entry| entry["rounds_s"].as_array().unwrap().len() == 3));
+        for entry in entries {
+            let processes = entry["processes"].as_array().unwrap();
+            let rounds = processes.iter().map(|process| process["rounds"].as_u64().unwrap());
+            assert_eq!(rounds.sum::<u64>(), 3, "{entry}");
+            if cfg!(target_os = "linux") {
+                assert!(processes.iter().all(|p| p["page_faults"].is_u64()), "{entry}");
+            }
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! The two limits of the roofline model, measured on this machine: the rate of multiply-adds
-//! without memory accesses, and the memory bandwidth without multiply-adds.
+//! without memory accesses, and the memory bandwidth without multiply-adds. And the time in which a
+//! value gets from one core to another.
 
 #![allow(unsafe_code, reason = "calls a kernel")]
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use spec::Precision;
@@ -17,6 +19,57 @@ const BYTES: usize = 256 << 20;
 
 /// Minimum duration of one measurement of multiply-adds.
 const LONG_ENOUGH: Duration = Duration::from_millis(100);
+
+/// Number of times that a value goes there and back in a measurement of [`handover`].
+const EXCHANGES: usize = 100;
+
+/// The longest measurement of [`handover`], for machines whose cores do something else.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// The time in seconds in which a thread sees what another one wrote, the best of several measurements. Cores with a
+/// common cache need some tens of nanoseconds, others several times as long; a virtual machine may be moved from the one
+/// kind to the other while it runs. None if there is only one core.
+pub fn handover() -> Option<f64> {
+    const ROUNDS: usize = 20;
+    const QUIT: usize = usize::MAX;
+    if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
+        return None;
+    }
+    // Odd numbers are questions, and the next even number is the answer.
+    let value = AtomicUsize::new(0);
+    let answer = || {
+        for question in (1..).step_by(2) {
+            loop {
+                match value.load(Ordering::Acquire) {
+                    QUIT => return,
+                    now if now == question => break,
+                    _ => std::hint::spin_loop(),
+                }
+            }
+            value.store(question + 1, Ordering::Release);
+        }
+    };
+    let ask = |question: usize| {
+        value.store(question, Ordering::Release);
+        while value.load(Ordering::Acquire) != question + 1 {
+            std::hint::spin_loop();
+        }
+    };
+    std::thread::scope(|scope| {
+        std::thread::Builder::new().spawn_scoped(scope, answer).ok()?;
+        let (begin, mut best) = (Instant::now(), f64::INFINITY);
+        for round in 0..ROUNDS {
+            let start = Instant::now();
+            (0..EXCHANGES).for_each(|at| ask(2 * (round * EXCHANGES + at) + 1));
+            best = best.min(start.elapsed().as_secs_f64() / (2 * EXCHANGES) as f64);
+            if begin.elapsed() > PATIENCE {
+                break;
+            }
+        }
+        value.store(QUIT, Ordering::Release);
+        Some(best)
+    })
+}
 
 /// Peak floating-point operations per second with `threads` threads, the best of three
 /// measurements; a multiply-add counts as two operations. Without `isa`, the best instruction set
@@ -81,4 +134,16 @@ pub fn bandwidth(threads: usize) -> f64 {
     }
     std::hint::black_box(sums);
     best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_gets_to_another_core_in_less_than_a_millisecond() {
+        if let Some(seconds) = handover() {
+            assert!(seconds > 1e-9 && seconds < 1e-3, "{seconds}");
+        }
+    }
 }

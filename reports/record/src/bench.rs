@@ -120,9 +120,91 @@ pub struct BenchEntry {
     pub to_peer: Option<(String, [f64; 3])>,
     /// Times of all forward passes, by round.
     pub rounds_s: Vec<Vec<f64>>,
+    /// The processes that ran these rounds, one after the other.
+    #[serde(default)]
+    pub processes: Vec<BenchProcess>,
     /// The contestant's profile, one entry for each step.
     #[serde(default)]
     pub layers: Vec<LayerTime>,
+}
+
+/// One process of a contestant. Processes of the same program can differ in speed throughout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BenchProcess {
+    /// Number of rounds that it ran.
+    pub rounds: u64,
+    /// Median of its forward passes.
+    #[serde(with = "float")]
+    #[schemars(with = "float::Number")]
+    pub p50_s: f64,
+    /// Median over its turns of the time in which a thread sees what another one wrote, measured between turns:
+    /// longer if the cores have no common cache. Absent with one thread, and on a GPU.
+    pub handover_s: Option<f64>,
+    /// Number of page faults during its turns; absent where the system does not tell.
+    pub page_faults: Option<u64>,
+    /// Share of its anonymous memory that is in huge pages, 0 to 1; absent where the system does not tell.
+    pub huge_pages: Option<f64>,
+}
+
+/// The slowest process of a contestant next to the median one.
+#[derive(Debug, Clone, Copy)]
+pub struct Spread<'a> {
+    /// The time of the slowest process divided by that of the median one.
+    pub ratio: f64,
+    /// The slowest process.
+    pub slowest: &'a BenchProcess,
+    /// The median process.
+    pub median: &'a BenchProcess,
+}
+
+impl BenchEntry {
+    /// The spread between processes; `None` with fewer than two.
+    pub fn spread(&self) -> Option<Spread<'_>> {
+        let mut sorted: Vec<&BenchProcess> = self.processes.iter().collect();
+        sorted.sort_by(|a, b| a.p50_s.total_cmp(&b.p50_s));
+        let slowest = *sorted.last().filter(|_| sorted.len() > 1)?;
+        let median = sorted[(sorted.len() - 1) / 2];
+        Some(Spread { ratio: slowest.p50_s / median.p50_s, slowest, median })
+    }
+}
+
+impl Spread<'_> {
+    /// What the measurements say about a process that is slow; `None` if it is not.
+    pub fn reason(&self) -> Option<String> {
+        const SLOW: f64 = 1.1;
+        const LONGER: f64 = 2.0;
+        const MORE_FAULTS: u64 = 1000;
+        const FEWER: f64 = 0.1;
+        let Spread { slowest, median, .. } = self;
+        let pair = |of: fn(&BenchProcess) -> Option<f64>| of(slowest).zip(of(median));
+        let mut found = vec![];
+        if let Some((slow, usual)) = pair(|p| p.handover_s)
+            && slow > LONGER * usual
+        {
+            found.push(format!(
+                "its cores had no common cache ({:.0} ns from core to core instead of {:.0})",
+                1e9 * slow,
+                1e9 * usual
+            ));
+        }
+        if let Some((slow, usual)) = slowest.page_faults.zip(median.page_faults)
+            && slow > usual + MORE_FAULTS
+        {
+            found.push(format!("{slow} page faults instead of {usual}"));
+        }
+        if let Some((slow, usual)) = pair(|p| p.huge_pages)
+            && slow < usual - FEWER
+        {
+            let [slow, usual] = [slow, usual].map(|share| 100.0 * share);
+            found.push(format!("{slow:.0} % of its memory in huge pages instead of {usual:.0} %"));
+        }
+        if found.is_empty() {
+            found.push(
+                "page faults, huge pages and the time from core to core tell no reason".to_owned(),
+            );
+        }
+        (self.ratio > SLOW).then(|| found.join(", "))
+    }
 }
 
 /// One step in the profile of a contestant.
@@ -142,4 +224,34 @@ pub struct LayerTime {
     /// Size of weights, inputs and outputs, 10^6 bytes.
     #[serde(default)]
     pub mb: Option<f64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(p50_s: f64, handover_s: f64, page_faults: u64) -> BenchProcess {
+        BenchProcess {
+            rounds: 1,
+            p50_s,
+            handover_s: Some(handover_s),
+            page_faults: Some(page_faults),
+            huge_pages: None,
+        }
+    }
+
+    #[test]
+    fn a_slow_process_has_a_reason_or_it_is_said_that_none_was_found() {
+        let usual = process(0.1, 32e-9, 3);
+        let reason = |slowest: &BenchProcess| {
+            let ratio = slowest.p50_s / usual.p50_s;
+            Spread { ratio, slowest, median: &usual }.reason()
+        };
+        assert_eq!(reason(&process(0.109, 155e-9, 3)), None);
+        let apart = reason(&process(0.13, 155e-9, 3)).unwrap();
+        assert_eq!(apart, "its cores had no common cache (155 ns from core to core instead of 32)");
+        let faults = reason(&process(0.13, 33e-9, 90_000)).unwrap();
+        assert_eq!(faults, "90000 page faults instead of 3");
+        assert!(reason(&process(0.13, 33e-9, 4)).unwrap().ends_with("tell no reason"));
+    }
 }

@@ -31,7 +31,7 @@ mod strips;
 mod train;
 
 pub use ablate::{AblateRecord, Ablation, Paired, Variant};
-pub use bench::{BenchEntry, BenchRecord, LayerTime, Setting};
+pub use bench::{BenchEntry, BenchProcess, BenchRecord, LayerTime, Setting, Spread};
 pub use clips::{ClipResult, Clips, OverClips};
 pub use diff::{
     ArrayState, Culprit, DiffRecord, Edge, ErrorKind, Heatmap, Hypothesis, LedgerEntry,

@@ -61,13 +61,15 @@ fn view(ablate: &AblateRecord) -> View {
     sections.push(significance::seeds(ablate));
     sections.extend(flips(ablate));
     sections.extend(agreement(&ablate.variants));
+    let open = words::is_open(ablate);
     View {
         title: words::word(ablate),
         kind: "ablate",
-        verdict: "pass",
-        mark: "✓",
+        verdict: if open { "incomplete" } else { "pass" },
+        mark: if open { "?" } else { "✓" },
         word: words::word(ablate),
-        sentence: words::sentence(ablate),
+        // The template ends it.
+        sentence: words::sentence(ablate).trim_end_matches('.').to_owned(),
         warnings: warnings(ablate),
         sections,
         provenance: provenance::of(&ablate.run),
@@ -108,9 +110,9 @@ fn accuracies(ablate: &AblateRecord) -> Section {
              are Wilson's 95 % intervals over the videos."
         }
         Ablation::Retrained => {
-            "Retrained: each variant was trained from scratch, with several seeds. It shows how much the \
-             part contributes. Dots are means, rings the single trainings, and lines Student's 95 % interval \
-             over the seeds."
+            "Retrained: each variant was trained from scratch, once for each seed. This estimates how much the \
+             part contributes. Filled marks are means, rings the single trainings (equal ones overlap), and \
+             lines Student's 95 % interval over trainings, cut at 100 %."
         }
     };
     let variants = &ablate.variants;
@@ -154,14 +156,21 @@ fn accuracies(ablate: &AblateRecord) -> Section {
             metric(variant.macs),
         ]
     };
-    let head = ["Variant", "Mean accuracy", "Each network (95 % interval)", "Logit change", "MACs"];
-    Section::new("Accuracy with and without the part", lead)
+    let head = [
+        "Variant",
+        "Mean accuracy",
+        "Each network (95 % interval over videos)",
+        "Logit change",
+        "MACs",
+    ];
+    Section::new("Accuracy with and without each part", lead)
         .figure(figure.draw())
         .table(&head, variants.iter().map(cells).collect())
         .notes(words::parts(ablate))
         .notes([
             "Logit change: relative L2 distance from the logits of the unchanged network, averaged over \
-             videos. At 0 the change does nothing in this network."
+             videos; two trainings of the same network differ, too. At 0 the change does nothing. MACs: \
+             multiply-adds for a clip."
                 .to_owned(),
         ])
 }

@@ -2,7 +2,7 @@
 //! differ on other videos, and would other trainings differ?
 
 use super::words::{answers, change, differences, signed, variant};
-use crate::page::study::{Section, percent};
+use crate::page::study::Section;
 use crate::stats::{
     LEVEL, POWER, TTest, holm, least_changed, least_paired, paired_interval, paired_t,
 };
@@ -47,7 +47,7 @@ pub(super) fn videos(ablate: &AblateRecord) -> Option<Section> {
     let sentence = |((v, paired), corrected): (&(&Variant, &Paired), &f64)| {
         let seen = match smallest(v, paired) {
             Some(points) => format!(
-                " This run would have seen a true difference of {points:.1} points in {:.0} % of such samples.",
+                " In {:.0} % of samples of as many videos, this test would find a true difference of {points:.1} points.",
                 100.0 * POWER
             ),
             None => " There are too few videos to see any difference.".to_owned(),
@@ -58,7 +58,7 @@ pub(super) fn videos(ablate: &AblateRecord) -> Option<Section> {
         let outcome = match *corrected {
             p if p < LEVEL => "more than chance explains",
             p if p.is_nan() => "the record holds no p value",
-            _ => "no more than chance explains",
+            _ => "so small a difference may be chance",
         };
         format!(
             "{}, {} of {} answers became wrong and {} right: {outcome} (p {} after correction).{seen}",
@@ -73,29 +73,30 @@ pub(super) fn videos(ablate: &AblateRecord) -> Option<Section> {
     let least = least_changed(level);
     let mut notes: Vec<String> = all.iter().zip(&corrected).map(sentence).collect();
     notes.push(format!(
-        "The smallest difference that this test could have called significant is {least} of {} answers, {}, \
-         all in one direction. A difference below that is not excluded.",
+        "The smallest difference that this test could have called significant is {least} of {} answers, {:.1} \
+         points, if all change in one direction. No difference inside an interval is excluded.",
         answers(first),
-        percent(least as f64 / answers(first))
+        100.0 * least as f64 / answers(first)
     ));
     if pooled {
         notes.push(
             "The answers of all trainings are pooled, and the same videos appear once for each: the answers \
-             are not independent, and p is too small. The next test does not have this fault."
+             are not independent, so that p is too small, and the intervals are too narrow. The next test does not \
+             have this fault."
                 .to_owned(),
         );
     }
     let lead = "McNemar's exact test on pairs of answers to the same video. Its question: would the same \
-                networks differ on other videos? It says nothing about other trainings.";
+                networks differ from the unchanged ones on other videos? It says nothing about other trainings.";
     let head = [
         "Variant",
         "Change, points",
-        "95 % interval",
+        "95 % interval, other videos",
         "Now wrong",
         "Now right",
         "p",
         "p, corrected",
-        "Smallest detectable, points",
+        "Found in 80 % of such runs, points",
     ];
     Some(Section::new("These networks, other videos", lead).table(&head, rows).notes(notes))
 }
@@ -150,23 +151,23 @@ pub(super) fn seeds(ablate: &AblateRecord) -> Section {
     let notes: Vec<String> =
         all.iter().copied().zip(&tests).zip(&corrected).map(sentence).collect();
     let lead = "Paired t test over seeds: each training is compared with that of the unchanged network with \
-                the same seed. Its question: would other trainings differ?";
+                the same seed. Its question: would other trainings with and without the part differ? Changes are \
+                computed before rounding.";
     let head = [
         "Variant",
         "Change, points",
-        "95 % interval",
+        "95 % interval, other trainings",
         "Each seed",
         "p",
         "p, corrected",
-        "Smallest detectable, points",
+        "Found in 80 % of such runs, points",
     ];
     Section::new(TITLE, lead)
         .table(&head, rows.collect())
         .notes(notes)
         .notes([
-            "p is corrected for the number of comparisons by Holm's method, in both tests. The smallest \
-             detectable difference is the true one that a test calls significant in 80 % of studies of this \
-             size, at the level 0.05 divided by the number of comparisons: by Connor's formula (1987) for \
+            "p is corrected for the number of comparisons by Holm's method, in both tests. The last column is the \
+             true difference that a test calls significant in 80 % of studies of this size, at the level 0.05 divided by the number of comparisons: by Connor's formula (1987) for \
              McNemar's test, and (t(1 − level/2) + t(0.8)) · s/√n for the t test, where s is the observed \
              scatter of the differences."
                 .to_owned(),
@@ -177,7 +178,7 @@ pub(super) fn seeds(ablate: &AblateRecord) -> Section {
 pub(super) fn p_value(p: f64) -> String {
     match p {
         p if p.is_nan() => "–".to_owned(),
-        p if p < 1e-4 => "< 0.0001".to_owned(),
+        p if p < 1e-4 => "<\u{a0}0.0001".to_owned(),
         p if p < 0.01 => format!("{p:.4}"),
         p => format!("{p:.2}"),
     }

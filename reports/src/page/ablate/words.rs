@@ -1,6 +1,7 @@
 //! The result of an ablation in words.
 
 use super::significance::{corrected, p_value};
+use crate::format::count;
 use crate::page::study::{list, percent};
 use crate::stats::{LEVEL, paired_interval, paired_t};
 use record::{AblateRecord, Ablation, Variant};
@@ -65,7 +66,7 @@ pub(super) fn differences(ablate: &AblateRecord, variant: &Variant) -> Vec<f64> 
     pairs.map(|(own, unchanged)| 100.0 * (own.share() - unchanged.share())).collect()
 }
 
-/// `3.3 points fewer (-8.7 to 2.1)`: the interval is that of the change.
+/// `accuracy 3.3 points lower (-8.7 to 2.1)`: the interval is that of the change.
 pub(super) fn points(change: f64, interval: Option<(f64, f64)>) -> String {
     let ends = interval.map_or(String::new(), |(low, high)| {
         format!(" (95 % interval of the change {} to {})", signed(low), signed(high))
@@ -73,8 +74,8 @@ pub(super) fn points(change: f64, interval: Option<(f64, f64)>) -> String {
     let words = match change {
         c if c.is_nan() => return "no comparison".to_owned(),
         c if c.abs() < 0.05 => "the same accuracy".to_owned(),
-        c if c < 0.0 => format!("{:.1} points fewer", -c),
-        c => format!("{c:.1} points more"),
+        c if c < 0.0 => format!("accuracy {:.1} points lower", -c),
+        c => format!("accuracy {c:.1} points higher"),
     };
     format!("{words}{ends}")
 }
@@ -101,16 +102,27 @@ pub(super) fn word(ablate: &AblateRecord) -> String {
     };
     let (change, interval) = change(ablate, most);
     let how = match ablate.question {
-        Ablation::KnockOut => " when it is switched off in the trained network",
-        Ablation::Retrained => " after retraining",
+        Ablation::KnockOut => " when it is switched off in the trained network".to_owned(),
+        Ablation::Retrained => format!(" in {}", trainings(most)),
     };
-    let how = if variant(&most.name).starts_with("Without") { how } else { "" };
-    format!("{}: {}{how}", variant(&most.name), points(change, interval))
+    let how = if variant(&most.name).starts_with("Without") { how } else { String::new() };
+    format!("{}, {}{how}", variant(&most.name), points(change, interval))
 }
 
-/// The sentence below: the unchanged network and the other variants.
+/// The trainings of a variant: `3 trainings`.
+pub(super) fn trainings(variant: &Variant) -> String {
+    count(variant.accuracy.len(), "training")
+}
+
+/// Whether the largest change may be none at all: its interval contains zero.
+pub(super) fn is_open(ablate: &AblateRecord) -> bool {
+    let interval = largest(ablate).and_then(|variant| change(ablate, variant).1);
+    interval.is_none_or(|(low, high)| low <= 0.0 && high >= 0.0)
+}
+
+/// The sentences below: the unchanged network, what is left open, and the other variants.
 pub(super) fn sentence(ablate: &AblateRecord) -> String {
-    let base = ablate.variants.first().map_or(f64::NAN, |variant| variant.mean);
+    let Some(base) = ablate.variants.first() else { return String::new() };
     let most = largest(ablate).map(|variant| variant.name.clone());
     let others: Vec<String> = ablate
         .variants
@@ -121,46 +133,58 @@ pub(super) fn sentence(ablate: &AblateRecord) -> String {
         .collect();
     let others = match others.is_empty() {
         true => String::new(),
-        false => format!("; the other changes in points: {}", list(&others)),
+        false => format!(" The other changes in points: {}.", list(&others)),
+    };
+    let mean = match ablate.question {
+        Ablation::Retrained => format!(", the mean of {}", trainings(base)),
+        Ablation::KnockOut => String::new(),
     };
     format!(
-        "Unchanged, the network has an accuracy of {} on {} videos of {}{others}{}",
-        percent(base),
+        "Unchanged, the network has an accuracy of {} on {} videos of {}{mean}.{}{others}",
+        percent(base.mean),
         ablate.videos,
         ablate.dataset,
         doubt(ablate)
     )
 }
 
-/// What the interval of the largest change leaves open.
+/// What the largest change leaves open.
 fn doubt(ablate: &AblateRecord) -> String {
-    let most = largest(ablate);
-    let interval = most.and_then(|variant| change(ablate, variant).1);
-    let open = interval.is_none_or(|(low, high)| low <= 0.0 && high >= 0.0);
-    match (open, ablate.question) {
+    let Some(most) = largest(ablate) else { return String::new() };
+    match (is_open(ablate), ablate.question) {
         (false, Ablation::KnockOut) => {
-            ". This is about the one trained network, not about other trainings".to_owned()
+            " This is about the one trained network, not about other trainings.".to_owned()
         }
         (false, Ablation::Retrained) => String::new(),
-        (true, Ablation::KnockOut) => ". Even the largest change may be chance".to_owned(),
+        (true, Ablation::KnockOut) => " Even the largest change may be chance.".to_owned(),
         (true, Ablation::Retrained) => {
-            let p = most.and_then(|variant| corrected(ablate, variant));
-            let these = match p {
-                Some(p) if p < LEVEL => {
+            let without = lower(&variant(&most.name));
+            let these = match corrected(ablate, most) {
+                Some(p) if p < LEVEL => format!(
+                    " The trained networks {without} would differ from the unchanged ones on other videos, too ({}, \
+                     which is too small, because each video counts once for each training).",
+                    p_is(p)
+                ),
+                Some(p) => {
                     format!(
-                        ". On other videos, too, these networks would differ (p {})",
-                        p_value(p)
+                        " On these videos, the difference of those {without} may be chance ({}).",
+                        p_is(p)
                     )
                 }
-                Some(p) => format!(". It may be chance on these videos ({})", p_is(p)),
                 None => String::new(),
             };
             format!(
-                "{these}. That networks of other trainings would differ is not shown: the interval is over the \
-                 trainings, and includes no change"
+                "{these} For trainings in general a difference is not shown: the interval over trainings contains \
+                 zero."
             )
         }
     }
+}
+
+/// A text with its first letter in lower case.
+fn lower(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
 /// A p value in a sentence, which no line break divides.
@@ -184,7 +208,8 @@ pub(super) fn not_tested(ablate: &AblateRecord) -> Vec<String> {
     let model = &ablate.run.model;
     let videos = match ablate.dataset.as_str() {
         "mini" => {
-            "real video (mini is drawn, and only motion tells its classes: on Kinetics, other parts may matter)"
+            "real video (mini is drawn by a program, and only motion tells its classes: on Kinetics, other parts may \
+             matter)"
                 .to_owned()
         }
         other => format!("other videos than those of {other}"),
@@ -200,20 +225,32 @@ pub(super) fn not_tested(ablate: &AblateRecord) -> Vec<String> {
         }
     };
     let together = ablate.variants.iter().all(|variant| !variant.name.contains('+'));
-    let together = together.then(|| "several parts at once".to_owned());
+    let together = together.then(|| match has(ablate, "ioi=off") {
+        true => "several parts at once (but the positional embedding goes with IOI)".to_owned(),
+        false => "several parts at once".to_owned(),
+    });
+    let base = ablate.variants.first().map_or(0, |base| base.macs);
+    let cheaper: Vec<&Variant> =
+        ablate.variants.iter().filter(|v| 10 * v.macs < 9 * base).collect();
+    let cost = cheaper.first().map(|v| {
+        let [from, to] = [base, v.macs].map(|macs| macs as f64 / 1e6);
+        let without = lower(&variant(&v.name));
+        format!("another use of the multiply-adds that are gone {without} ({from:.1} to {to:.1} million)")
+    });
     let left: Vec<String> = PARTS
         .iter()
         .filter(|(setting, ..)| !has(ablate, setting))
         .map(|(_, words, _)| (*words).to_owned())
         .collect();
     let left = (!left.is_empty()).then(|| format!("the network without {}", list(&left)));
-    [videos, network, training.to_owned()].into_iter().chain(together).chain(left).collect()
+    let always = [videos, network, training.to_owned()];
+    always.into_iter().chain(together).chain(left).chain(cost).collect()
 }
 
 /// The result in words: the headline, what it leaves open, and what was not tested.
 pub(super) fn in_words(ablate: &AblateRecord) -> [String; 3] {
     let not_tested = format!("Not tested: {}.", not_tested(ablate).join("; "));
-    [word(ablate), format!("{}.", sentence(ablate)), not_tested]
+    [format!("{}.", word(ablate)), sentence(ablate), not_tested]
 }
 
 #[cfg(test)]
@@ -225,7 +262,7 @@ mod tests {
         assert_eq!(variant("ioi=off"), "Without IOI");
         assert_eq!(variant("tfc=off+ioi=off"), "Without TFC and IOI");
         assert_eq!(variant("pos_embed=flax"), "With pos_embed=flax");
-        assert_eq!(points(-3.33, None), "3.3 points fewer");
+        assert_eq!(points(-3.33, None), "accuracy 3.3 points lower");
         assert_eq!(points(0.01, None), "the same accuracy");
         assert_eq!(
             (signed(-0.01), signed(2.0), signed(-2.0)),

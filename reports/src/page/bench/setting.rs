@@ -3,8 +3,8 @@
 use super::{is_ours, ms, ms_number, shown, speed, title};
 use crate::chart::{Axis, Dot, Row, Rows};
 use crate::format::short;
-use crate::page::study::Section;
-use record::{BenchEntry, BenchRecord, Setting};
+use crate::page::study::{Section, list};
+use record::{BenchEntry, BenchRecord, Setting, Spread};
 
 /// The section of a setting.
 pub(super) fn section(bench: &BenchRecord, setting: &Setting) -> Section {
@@ -27,6 +27,7 @@ pub(super) fn section(bench: &BenchRecord, setting: &Setting) -> Section {
     let mut section = Section::new(&title(setting), &lead)
         .figure(times(setting).draw())
         .table(&head, entries().map(|e| row(bench, setting, e)).collect())
+        .notes(spread(setting))
         .notes(left_out(setting));
     let detail = [
         "Contestant",
@@ -41,6 +42,22 @@ pub(super) fn section(bench: &BenchRecord, setting: &Setting) -> Section {
     section =
         section.fold("Versions, memory and first run", &detail, entries().map(details).collect());
     section
+}
+
+/// How much the processes of each contestant differ, and the reason where one is slow.
+fn spread(setting: &Setting) -> Vec<String> {
+    let found: Vec<_> = setting.entries.iter().filter_map(|e| Some((e, e.spread()?))).collect();
+    let Some(count) = found.iter().map(|(e, _)| e.processes.len()).max() else { return vec![] };
+    let ratio = |(e, spread): &(&BenchEntry, Spread)| format!("{:.2} ({})", spread.ratio, e.name);
+    let ratios: Vec<String> = found.iter().map(ratio).collect();
+    let first = format!(
+        "Time of the slowest of {count} processes divided by that of the median process: {}.",
+        list(&ratios)
+    );
+    let why = |(e, spread): &(&BenchEntry, Spread)| {
+        Some(format!("A slow process of {}: {}.", shown(&e.name), spread.reason()?))
+    };
+    std::iter::once(first).chain(found.iter().filter_map(why)).collect()
 }
 
 /// The contestants that did not run, with the reason.

@@ -11,12 +11,17 @@ pub fn table(record: &AblateRecord) -> String {
         Ablation::KnockOut => "knock-out: parts taken out of trained weights",
         Ablation::Retrained => "retrained without the part",
     };
+    let trainings = record.variants.iter().map(|v| v.accuracy.len()).max().unwrap_or(0);
+    let (over, each) = match record.question {
+        Ablation::KnockOut => ("95 %, videos", String::new()),
+        Ablation::Retrained => ("95 %, trainings", format!(", {trainings} trainings each")),
+    };
     let mut lines = vec![
-        format!("{what}; {} videos of {}", record.videos, record.dataset),
+        format!("{what}; {} videos of {}{each}", record.videos, record.dataset),
         format!("{:47} {:>15} {:>9} {:>7}", "", "only right with", "", "logit"),
         format!(
             "{:20} {:>9} {:>16} {:>7} {:>7} {:>9} {:>7} {:>8}",
-            "variant", "accuracy", "95 % interval", "full", "variant", "p", "change", "MMACs"
+            "variant", "accuracy", over, "full", "variant", "p, videos", "change", "MMACs"
         ),
     ];
     lines.extend(record.variants.iter().map(|variant| {

@@ -28,6 +28,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::args::ContestantName;
+use super::process;
 
 /// The result of starting a contestant.
 pub enum Start {
@@ -47,6 +48,8 @@ pub struct Contestant {
     pub load_s: f64,
     /// Time of the first run, in seconds.
     pub first_s: f64,
+    /// Number of page faults until it was ready.
+    loaded_faults: Option<u64>,
     child: Child,
     to: ChildStdin,
     from: Receiver<std::io::Result<String>>,
@@ -95,6 +98,7 @@ impl Contestant {
             version: String::new(),
             load_s: f64::NAN,
             first_s: f64::NAN,
+            loaded_faults: None,
             child,
             to,
             from: lines(from),
@@ -110,6 +114,7 @@ impl Contestant {
         }
         contestant.version = answer.version;
         (contestant.load_s, contestant.first_s) = (answer.load_s, answer.first_s);
+        contestant.loaded_faults = process::page_faults(contestant.child.id());
         Ok(Start::Ready(contestant))
     }
 
@@ -190,6 +195,13 @@ impl Contestant {
     /// The peak of the resident memory, in bytes, that loading and running added.
     pub fn memory(&mut self) -> Result<u64> {
         Ok(self.ask(json!({"cmd": "memory"}))?.peak_bytes)
+    }
+
+    /// Number of page faults since it was ready, and the share of its memory in huge pages.
+    pub fn pages(&self) -> (Option<u64>, Option<f64>) {
+        let id = self.child.id();
+        let faults = process::page_faults(id).zip(self.loaded_faults);
+        (faults.map(|(now, then)| now.saturating_sub(then)), process::huge_pages(id))
     }
 
     /// The measured peaks of the device: GFLOP/s and GB/s.

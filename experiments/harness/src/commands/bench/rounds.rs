@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use record::{BenchEntry, LayerTime, Setting};
+use record::{BenchEntry, BenchProcess, LayerTime, Setting};
 use spec::{Precision, Tensor, relative_l2};
 
 use super::args::{BenchArgs, ContestantName};
@@ -109,9 +109,29 @@ struct Times {
     rounds_s: Vec<Vec<f64>>,
     /// Times from bytes, one for each round.
     bytes_s: Vec<f64>,
+    /// The processes that have run so far.
+    processes: Vec<BenchProcess>,
+    /// Time from core to core around each turn of the process.
+    handovers_s: Vec<f64>,
 }
 
 impl Runner {
+    /// Adds the process to those that have run; it has run all rounds since the last one.
+    fn end(&mut self) {
+        let times = &mut self.times;
+        let before: u64 = times.processes.iter().map(|process| process.rounds).sum();
+        let rounds = &times.rounds_s[before as usize..];
+        let all: Vec<f64> = rounds.iter().flatten().copied().collect();
+        let (page_faults, huge_pages) = self.contestant.pages();
+        times.processes.push(BenchProcess {
+            rounds: rounds.len() as u64,
+            p50_s: stats::median(&all),
+            handover_s: median_of(&std::mem::take(&mut times.handovers_s)),
+            page_faults,
+            huge_pages,
+        });
+    }
+
     fn turn(&mut self, args: &BenchArgs) {
         self.failed = self.timed(args).err();
     }
@@ -126,6 +146,11 @@ impl Runner {
         }
         Ok(())
     }
+}
+
+/// The median; None without values.
+fn median_of(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| stats::median(values))
 }
 
 /// The contestants that were left out, each with the reason, and whether one of them failed.
@@ -222,13 +247,19 @@ impl Given<'_> {
                 let runner = &mut runners[(round + turn) % count];
                 if runner.failed.is_none() {
                     notify(Event::Turn(round + 1, runner.contestant.name));
+                    let before = self.handover(case);
                     runner.turn(self.args);
+                    // Threads of a contestant that still wait for work disturb a measurement, so the shorter one counts.
+                    let around = before.zip(self.handover(case)).map(|(a, b)| a.min(b));
+                    runner.times.handovers_s.extend(around);
                 }
             }
         }
         let (peak_gflops, peak_gbs) = self.peaks(case, &mut runners);
         let mut entries = vec![];
-        for Runner { mut contestant, times, failed } in runners {
+        for mut runner in runners {
+            runner.end();
+            let Runner { mut contestant, times, failed } = runner;
             let entry = match failed {
                 Some(error) => Err(error),
                 None => self.entry(&mut contestant, times, case, reference),
@@ -248,6 +279,12 @@ impl Given<'_> {
             peak_gflops,
             peak_gbs,
         }))
+    }
+
+    /// The time from core to core, if the setting uses several.
+    fn handover(&self, case: Case) -> Option<f64> {
+        let several = self.args.device == DeviceName::Cpu && case.threads != 1;
+        several.then(cpu::roofline::handover).flatten()
     }
 
     /// The measured peaks of the device: GFLOP/s and GB/s. Those of a GPU are what `torch-graph` reaches
@@ -275,7 +312,9 @@ impl Given<'_> {
         go_on: &dyn Fn() -> bool,
     ) -> Option<Vec<Runner>> {
         let (mut names, mut kept) = (vec![], vec![]);
-        for Runner { contestant, times, failed } in runners {
+        for mut runner in runners {
+            runner.end();
+            let Runner { contestant, times, failed } = runner;
             match failed {
                 Some(error) => out.failed(contestant.name, &error),
                 None => {
@@ -329,7 +368,7 @@ impl Given<'_> {
     fn entry(
         &self,
         contestant: &mut Contestant,
-        Times { rounds_s, bytes_s }: Times,
+        Times { rounds_s, bytes_s, processes, .. }: Times,
         case: Case,
         reference: &Tensor,
     ) -> Result<BenchEntry> {
@@ -370,6 +409,7 @@ impl Given<'_> {
             right: error <= largest_error(case.precision),
             to_peer: None,
             rounds_s,
+            processes,
             layers,
         })
     }

@@ -1,6 +1,6 @@
 //! The table of a setting on the terminal, at most 100 columns wide.
 
-use record::{BenchEntry, Setting};
+use record::{BenchEntry, Setting, Spread};
 
 /// The largest number of columns of a line.
 const WIDTH: usize = 100;
@@ -30,6 +30,7 @@ pub fn table(setting: &Setting) -> String {
         ),
     ];
     lines.extend(setting.entries.iter().map(|entry| line(entry, from_bytes(setting))));
+    lines.extend(processes(setting));
     for (name, why) in &setting.left_out {
         lines.push(format!("  {name:13} left out: {why}"));
     }
@@ -39,6 +40,24 @@ pub fn table(setting: &Setting) -> String {
 /// Whether the time from bytes was measured, which is shown in the place of the 99th percentile.
 fn from_bytes(setting: &Setting) -> bool {
     setting.entries.iter().any(|entry| entry.from_bytes_s.is_some())
+}
+
+/// How much the processes of each contestant differ, and what is known about those that are slow.
+fn processes(setting: &Setting) -> Vec<String> {
+    let found: Vec<_> =
+        setting.entries.iter().filter_map(|entry| Some((entry, entry.spread()?))).collect();
+    let Some(count) = found.iter().map(|(entry, _)| entry.processes.len()).max() else {
+        return vec![];
+    };
+    let ratio = |(entry, spread): &(&BenchEntry, Spread)| {
+        format!("{} {:.2}", short(&entry.name), spread.ratio)
+    };
+    let ratios: Vec<String> = found.iter().map(ratio).collect();
+    let head = format!("  slowest of {count} processes / their median: {}", ratios.join(", "));
+    let why = |(entry, spread): &(&BenchEntry, Spread)| {
+        Some(format!("  slow process of {}: {}", entry.name, spread.reason()?))
+    };
+    std::iter::once(head).chain(found.iter().filter_map(why)).collect()
 }
 
 fn line(entry: &BenchEntry, from_bytes: bool) -> String {
