@@ -146,6 +146,16 @@ pub struct BenchProcess {
     pub huge_pages: Option<f64>,
 }
 
+impl Setting {
+    /// The time from core to core while this setting was measured: the median over all processes, in seconds.
+    pub fn handover_s(&self) -> Option<f64> {
+        let processes = self.entries.iter().flat_map(|entry| &entry.processes);
+        let mut all: Vec<f64> = processes.filter_map(|process| process.handover_s).collect();
+        all.sort_by(f64::total_cmp);
+        all.get(all.len() / 2).copied()
+    }
+}
+
 /// The slowest process of a contestant next to the median one.
 #[derive(Debug, Clone, Copy)]
 pub struct Spread<'a> {

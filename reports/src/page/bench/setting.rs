@@ -10,9 +10,13 @@ use record::{BenchEntry, BenchRecord, Setting, Spread};
 pub(super) fn section(bench: &BenchRecord, setting: &Setting) -> Section {
     let lead = format!(
         "Medians with their 95 % intervals (thick); thin lines go from the fastest run to p95, and rings are \
-         the medians of the rounds. Measured peaks: {} and {} GB/s.",
+         the medians of the rounds. Measured peaks: {} and {} GB/s{}.",
         speed(setting.peak_gflops),
-        short(setting.peak_gbs)
+        short(setting.peak_gbs),
+        setting.handover_s().map_or(String::new(), |s| format!(
+            "; {:.0} ns until one core sees what another one wrote",
+            1e9 * s
+        ))
     );
     let head = [
         "Contestant",

@@ -9,13 +9,16 @@ const WIDTH: usize = 100;
 pub fn table(setting: &Setting) -> String {
     let mut lines = vec![
         format!(
-            "{}, batch {}, {} thread{}; peak {:.0} GFLOP/s, {:.1} GB/s",
+            "{}, batch {}, {} thread{}; peak {:.0} GFLOP/s, {:.1} GB/s{}",
             setting.precision,
             setting.batch,
             setting.threads,
             if setting.threads == 1 { "" } else { "s" },
             setting.peak_gflops,
-            setting.peak_gbs
+            setting.peak_gbs,
+            setting
+                .handover_s()
+                .map_or(String::new(), |s| format!(", core to core {:.0} ns", 1e9 * s))
         ),
         format!(
             "  {:13} {:>7} {:>16} {:>7} {:>6} {:>5} {:>5}  {}",
