@@ -21,7 +21,7 @@ const BYTES: usize = 256 << 20;
 const LONG_ENOUGH: Duration = Duration::from_millis(100);
 
 /// Number of times that a value goes there and back in a measurement of [`handover`].
-const EXCHANGES: usize = 100;
+const EXCHANGES: usize = 20;
 
 /// The longest measurement of [`handover`], for machines whose cores do something else.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -30,37 +30,48 @@ const PATIENCE: Duration = Duration::from_millis(20);
 /// common cache need some tens of nanoseconds, others several times as long; a virtual machine may be moved from the one
 /// kind to the other while it runs. None if there is only one core.
 pub fn handover() -> Option<f64> {
-    const ROUNDS: usize = 20;
+    const ROUNDS: usize = 100;
     const QUIT: usize = usize::MAX;
     if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
         return None;
     }
     // Odd numbers are questions, and the next even number is the answer.
     let value = AtomicUsize::new(0);
+    let seen = |wanted: usize| {
+        for turn in 1_usize.. {
+            let now = value.load(Ordering::Acquire);
+            if now == wanted || now == QUIT {
+                return now == wanted;
+            }
+            // Both threads may have to share a core on which they would wait for each other.
+            if turn.is_multiple_of(4096) {
+                std::thread::yield_now()
+            } else {
+                std::hint::spin_loop()
+            }
+        }
+        false
+    };
     let answer = || {
         for question in (1..).step_by(2) {
-            loop {
-                match value.load(Ordering::Acquire) {
-                    QUIT => return,
-                    now if now == question => break,
-                    _ => std::hint::spin_loop(),
-                }
+            if !seen(question) {
+                return;
             }
             value.store(question + 1, Ordering::Release);
         }
     };
     let ask = |question: usize| {
         value.store(question, Ordering::Release);
-        while value.load(Ordering::Acquire) != question + 1 {
-            std::hint::spin_loop();
-        }
+        seen(question + 1)
     };
     std::thread::scope(|scope| {
         std::thread::Builder::new().spawn_scoped(scope, answer).ok()?;
         let (begin, mut best) = (Instant::now(), f64::INFINITY);
         for round in 0..ROUNDS {
             let start = Instant::now();
-            (0..EXCHANGES).for_each(|at| ask(2 * (round * EXCHANGES + at) + 1));
+            for at in 0..EXCHANGES {
+                ask(2 * (round * EXCHANGES + at) + 1);
+            }
             best = best.min(start.elapsed().as_secs_f64() / (2 * EXCHANGES) as f64);
             if begin.elapsed() > PATIENCE {
                 break;
@@ -141,9 +152,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_gets_to_another_core_in_less_than_a_millisecond() {
-        if let Some(seconds) = handover() {
-            assert!(seconds > 1e-9 && seconds < 1e-3, "{seconds}");
-        }
+    fn a_value_gets_to_another_core_even_if_all_cores_are_busy() {
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| while !done.load(Ordering::Relaxed) {});
+            }
+            let start = Instant::now();
+            let found = handover();
+            let elapsed = start.elapsed();
+            done.store(true, Ordering::Relaxed);
+            assert!(found.is_none_or(|seconds| seconds > 1e-9 && seconds < 1.0), "{found:?}");
+            assert!(elapsed < Duration::from_secs(20), "{elapsed:?}");
+        });
     }
 }
