@@ -159,10 +159,11 @@ fn doubt(ablate: &AblateRecord) -> String {
         (true, Ablation::KnockOut) => " Even the largest change may be chance.".to_owned(),
         (true, Ablation::Retrained) => {
             let without = lower(&variant(&most.name));
+            let how = if change(ablate, most).0 < 0.0 { "worse" } else { "better" };
             let these = match corrected(ablate, most) {
                 Some(p) if p < LEVEL => format!(
-                    " The trained networks {without} would differ from the unchanged ones on other videos, too ({}, \
-                     which is too small, because each video counts once for each training).",
+                    " The trained networks {without} would probably be {how} than the unchanged ones on other videos, \
+                     too ({}, which overstates the evidence, because each video counts once for each training).",
                     p_is(p)
                 ),
                 Some(p) => {
