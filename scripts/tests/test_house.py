@@ -1,6 +1,8 @@
 """The house: which crate may depend on which, and which module of the harness may use which."""
 
 import re
+import shutil
+import subprocess
 import unittest
 from pathlib import Path
 
@@ -113,6 +115,19 @@ class Harness(unittest.TestCase):
             depth = len(path.relative_to(commands / command).parts)
             up = "super::" * (depth + 1 if path.name != "mod.rs" else depth)
             self.assertIsNone(re.search(rf"(?<!super::){up}\w", text), str(path))
+
+
+# What the top level holds, besides hidden files.
+FOLDERS = {"reference", "impls", "experiments", "reports", "scripts"}
+FILES = {"Cargo.toml", "Cargo.lock", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "deny.toml", "rustfmt.toml"}
+
+
+class TopLevel(unittest.TestCase):
+    @unittest.skipUnless(shutil.which("git") and (ROOT / ".git").exists(), "this is not a clone")
+    def test_it_holds_only_what_people_expect(self):
+        listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        found = {path.split("/")[0] for path in listed.splitlines() if not path.startswith(".")}
+        self.assertEqual(found, FOLDERS | FILES)
 
 
 class Documents(unittest.TestCase):

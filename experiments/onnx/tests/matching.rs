@@ -361,6 +361,23 @@ fn constants_that_were_moved_are_offsets_and_no_mistakes() {
 }
 
 #[test]
+fn a_mean_that_is_subtracted_twice_is_not_taken_off() {
+    let model = model();
+    let weights = weights(&model, 0);
+    let mut file = with_moved_constants(&model, &weights);
+    let graph = file.graph.as_mut().unwrap();
+    let mean = "layer2.0.conv1.spatial_conv.glo_conv.1.running_mean";
+    let own = weights.get(mean).unwrap().data.clone();
+    moving::change(graph, mean, |at, _| own[at]);
+    let found = matched(&Net::new(file).unwrap(), &model, &weights).unwrap();
+    let off = off(&model, &found);
+    assert!(off.contains(&"layer2.0.conv2.spatial_conv.glo_conv.0".to_owned()), "{off:?}");
+    assert!(!off.contains(&"layer2.0.conv1.spatial_conv.glo_conv.0".to_owned()), "{off:?}");
+    let said = "layer2.0.conv1.spatial_conv.glo_conv.0, has another bias";
+    assert!(found.remarks.iter().any(|r| r.ends_with(said)), "{:?}", found.remarks);
+}
+
+#[test]
 fn a_mistake_among_moved_constants_is_not_taken_off() {
     let model = model();
     let weights = weights(&model, 0);

@@ -111,8 +111,8 @@ fn accuracies(ablate: &AblateRecord) -> Section {
         }
         Ablation::Retrained => {
             "Retrained: each variant was trained from scratch, once for each seed. This estimates the effect \
-             of leaving the part out, with the computation that goes with it. Filled marks are means, rings the single trainings (equal ones overlap), and \
-             lines Student's 95 % interval over trainings, cut at 100 %."
+             of leaving the part out, with the computation that goes with it. Filled marks are means, rings the \
+             single trainings (equal ones overlap), and lines Student's 95 % interval over trainings, cut at 100 %."
         }
     };
     let variants = &ablate.variants;

@@ -118,8 +118,7 @@ fn role(
 /// A normalisation with another factor than the module's is wrong by itself, so it adds no offset.
 fn normalisation(scale: &[f64], shift: &[f64], ours: &Norm, anchor: &Anchor) -> Role {
     let mean = ours.parts[2].clone();
-    let largest = ours.scale().iter().fold(0.0f64, |m, s| m.max(s.abs()));
-    let slack = ROUNDINGS * anchor.format.epsilon() * largest;
+    let slack = ROUNDINGS * anchor.format.epsilon() * largest(&ours.scale());
     let same = scale.iter().zip(ours.scale()).all(|(here, own)| (here - own).abs() <= slack);
     let own = same.then(|| Own::of(shift, &ours.shift()));
     Role::Affine { scale: scale.to_vec(), own, mean }
@@ -160,8 +159,8 @@ struct Search<'a> {
     nodes: HashMap<NodeId, usize>,
     /// The anchors whose constants are not made up for.
     refuted: BTreeSet<usize>,
-    /// The anchors that subtract the mean of the normalisation behind them: whatever that computes, they do not
-    /// have to be made up for elsewhere.
+    /// The anchors that subtract the mean of the normalisation behind them, which is not the module's by itself:
+    /// whatever it computes, they do not have to be made up for elsewhere.
     confirmed: BTreeSet<usize>,
 }
 
@@ -220,8 +219,9 @@ impl Search<'_> {
 
     /// The offset behind an anchor.
     fn behind(&mut self, a: usize, given: Option<Offset>) -> Option<Offset> {
-        if let (Role::Affine { mean, .. }, Some(given)) = (&self.roles[a], &given)
+        if let (Role::Affine { mean, own, .. }, Some(given)) = (&self.roles[a], &given)
             && is_minus(&given.values, mean)
+            && own.as_ref().is_none_or(|own| self.added(a, own).is_some())
         {
             self.confirmed.extend(&given.sources);
         }

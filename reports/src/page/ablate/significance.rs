@@ -167,8 +167,8 @@ pub(super) fn seeds(ablate: &AblateRecord) -> Section {
         .notes(notes)
         .notes([
             "p is corrected for the number of comparisons by Holm's method, in both tests. The last column is the \
-             true difference that a test calls significant in 80 % of studies of this size, at the level 0.05 divided by the number of comparisons: by Connor's formula (1987) for \
-             McNemar's test, and (t(1 − level/2) + t(0.8)) · s/√n for the t test, where s is the observed \
+             true difference that a test calls significant in 80 % of studies of this size, at the level 0.05 \
+             divided by the number of comparisons: by Connor's formula (1987) for McNemar's test, and (t(1 − level/2) + t(0.8)) · s/√n for the t test, where s is the observed \
              scatter of the differences."
                 .to_owned(),
         ])

@@ -249,7 +249,8 @@ impl Given<'_> {
                     notify(Event::Turn(round + 1, runner.contestant.name));
                     let before = self.handover(case);
                     runner.turn(self.args);
-                    // Threads of a contestant that still wait for work disturb a measurement, so the shorter one counts.
+                    // Threads of a contestant that still wait for work disturb a measurement, so that the
+                    // shorter one counts.
                     let around = before.zip(self.handover(case)).map(|(a, b)| a.min(b));
                     runner.times.handovers_s.extend(around);
                 }
