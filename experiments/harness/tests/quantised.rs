@@ -95,6 +95,22 @@ fn a_file_in_int8_passes_diff_and_keeps_its_accuracy() {
 }
 
 #[test]
+fn a_file_whose_shortcuts_the_runtime_would_fuse_is_judged_as_a_whole() {
+    if !has_onnxruntime() {
+        return;
+    }
+    let h = Harness::new();
+    let int8 = h.path("int8.onnx");
+    // Blocks of depth 50 have a shortcut whose convolution ONNX Runtime fuses with the sum behind it.
+    let model = ["--depth", "50", "--width", "0.0625", "--classes", "3", "--size", "64"];
+    let export = ["export", "onnx", "--out", &int8, "--precision", "int8", "--calibrate", "2"];
+    h.run(&[&export[..], &model].concat()).code(0);
+    let candidate = format!("onnx:{int8}");
+    let record = h.diff(&[&["--candidate", &candidate], &model[..]].concat()).passes();
+    assert!(record["quantisation"]["quantisers"].as_array().unwrap().len() > 100);
+}
+
+#[test]
 fn what_cannot_be_quantised_or_evaluated_is_refused_in_a_sentence() {
     let h = Harness::new();
     let out = h.path("int8.onnx");
