@@ -192,7 +192,7 @@ impl Spread<'_> {
             && slow > LONGER * usual
         {
             found.push(format!(
-                "its cores had no common cache ({:.0} ns from core to core instead of {:.0})",
+                "its cores had no common cache ({:.0} ns from core to core, not {:.0})",
                 1e9 * slow,
                 1e9 * usual
             ));
@@ -259,7 +259,7 @@ mod tests {
         };
         assert_eq!(reason(&process(0.109, 155e-9, 3)), None);
         let apart = reason(&process(0.13, 155e-9, 3)).unwrap();
-        assert_eq!(apart, "its cores had no common cache (155 ns from core to core instead of 32)");
+        assert_eq!(apart, "its cores had no common cache (155 ns from core to core, not 32)");
         let faults = reason(&process(0.13, 33e-9, 90_000)).unwrap();
         assert_eq!(faults, "90000 page faults instead of 3");
         assert!(reason(&process(0.13, 33e-9, 4)).unwrap().ends_with("tell no reason"));
