@@ -69,13 +69,15 @@ class PublishRuns(unittest.TestCase):
     def test_it_says_how_long_it_takes_runs_all_and_replaces_the_records(self):
         result = self.run_script("--list")
         self.assertEqual((result.returncode, self.calls()), (0, []), result.stderr)
+        listed = [line.split()[0] for line in result.stderr.splitlines() if " about " in line and not line.startswith("in all")]
+        self.assertIn("bench-batch-1", listed)
         self.assertRegex(result.stderr, r"mini-retrained +about \d+ min\nin all about \d+ min")
         result = self.run_script()
         self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertEqual(len(self.calls()), 7)
+        self.assertEqual(len(self.calls()), len(listed))
         self.assertIn("ablate mini --retrain 3", self.calls()[-1])
         records = sorted((self.root / "reports/runs").glob("*/record.json"))
-        self.assertEqual(len(records), 7)
+        self.assertEqual([record.parent.name for record in records], sorted(listed))
         for record in records:
             self.assertFalse(json.loads(record.read_text())["run"]["git"]["dirty"])
         self.assertNotIn(str(self.root), "".join(self.calls()), "a path of this machine")
