@@ -9,7 +9,7 @@ use cpu::Isa;
 use cpu::element::{Bf16, Element};
 use cpu::isa::{HasKernels, Kernels};
 use cpu::kernels::epilogue::Epilogue;
-use cpu::kernels::gemm::{Gemm, Operand};
+use cpu::kernels::gemm::{Gemm, Operand, Rows};
 use cpu::kernels::import::Import;
 use cpu::kernels::spatial::{Band, Depthwise, Image, MaxPool, Mean};
 use cpu::kernels::winograd::{Input, Output, Tile};
@@ -55,7 +55,7 @@ fn products<E: HasKernels>(group: &mut Group<'_>, kernels: &Kernels<E>) {
     let gemm = Gemm {
         first: Operand::rows(a.as_ptr(), CHANNELS, packed.k, packed.data.as_ptr()),
         second: None,
-        rows: PIXELS,
+        rows: Rows::dense(PIXELS),
         pixel: 0,
         image_pixel: 0,
         stream: false,

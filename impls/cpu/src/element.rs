@@ -32,6 +32,8 @@ pub trait Element: Copy + Default + Send + Sync + 'static {
     unsafe fn load<S: Simd>(p: *const Self) -> S::V;
     /// Rounds LANES values to this format and stores them.
     unsafe fn store<S: Simd>(p: *mut Self, v: S::V);
+    /// Copies LANES elements, which may not overlap.
+    unsafe fn copy<S: Simd>(from: *const Self, to: *mut Self);
     /// Rounds to this format as [`Element::store`] does, and stays in f32.
     unsafe fn round<S: Simd>(v: S::V) -> S::V;
     /// Loads LANES * GROUP weights.
@@ -62,6 +64,11 @@ impl Element for f32 {
     unsafe fn store<S: Simd>(p: *mut f32, v: S::V) {
         // SAFETY: the caller has the instruction set, and `p` is valid for LANES elements.
         unsafe { S::store(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn copy<S: Simd>(from: *const f32, to: *mut f32) {
+        // SAFETY: the caller has the instruction set, and both are valid for LANES elements.
+        unsafe { S::store(to, S::load(from)) }
     }
     #[inline(always)]
     unsafe fn round<S: Simd>(v: S::V) -> S::V {
@@ -104,6 +111,11 @@ impl Element for Bf16 {
     unsafe fn store<S: Simd>(p: *mut Bf16, v: S::V) {
         // SAFETY: the caller has the instruction set, and `p` is valid for LANES elements.
         unsafe { S::store_bf16(p.cast(), v) }
+    }
+    #[inline(always)]
+    unsafe fn copy<S: Simd>(from: *const Bf16, to: *mut Bf16) {
+        // SAFETY: the caller has the instruction set, and both are valid for LANES elements.
+        unsafe { S::copy_bf16(from.cast(), to.cast()) }
     }
     #[inline(always)]
     unsafe fn round<S: Simd>(v: S::V) -> S::V {

@@ -20,6 +20,7 @@ use crate::pool::Pool;
 use crate::run::exec::{StopStages, TaskContext};
 use crate::run::layout::Layout;
 use crate::run::observe;
+use crate::simd::traffic::{self, Traffic};
 
 /// Options of the engine.
 #[derive(Debug, Clone, Copy, Default)]
@@ -202,11 +203,30 @@ impl<E: Format> Cpu<E> {
         self.plan.steps.iter().map(|step| (step.name.as_str(), step.kind, algorithm(&step.op)))
     }
 
+    /// The kind of work of each step, and its multiply-adds for one clip.
+    pub fn work(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.plan.steps.iter().map(|step| (step.kind, step.macs))
+    }
+
+    /// What each step reads and writes by the model of [`crate::simd::traffic`], with empty caches at
+    /// first. It counts only on one thread and with [`crate::Isa::AmxEmulated`].
+    pub fn traffic(&mut self, input: &Tensor) -> Result<Vec<Traffic>, EngineError> {
+        let mut counted = vec![Traffic::default(); self.plan.steps.len()];
+        traffic::start();
+        let mut after = |step: Option<usize>| {
+            if let Some(step) = step {
+                counted[step] = traffic::take();
+            }
+        };
+        self.run(input, &mut spec::Ignore, Some(&mut after))?;
+        Ok(counted)
+    }
+
     fn run(
         &mut self,
         input: &Tensor,
         tap: &mut dyn Tap,
-        mut seconds: Option<&mut [f64]>,
+        mut after: Option<&mut AfterStep<'_>>,
     ) -> Result<Tensor, EngineError> {
         let (clips, clip) = tap::input(&self.model, tap, input)?;
         let model = self.model.clone();
@@ -214,7 +234,7 @@ impl<E: Format> Cpu<E> {
         // A tap observes whole batches. Neither grouping changes the bits.
         let observed = model.modules().iter().any(|module| tap.wants(module.id));
         let threads = self.pool.threads();
-        if !observed && seconds.is_none() && threads > 1 && clips >= 2 * threads {
+        if !observed && after.is_none() && threads > 1 && clips >= 2 * threads {
             return Ok(Tensor::f32(shape, self.run_clip_per_thread(clips, &clip)));
         }
         let group = if observed { clips } else { clips_per_group(threads) };
@@ -225,7 +245,7 @@ impl<E: Format> Cpu<E> {
             // Groups are as equal as possible.
             let (first, last) = (at * clips / groups.max(1), (at + 1) * clips / groups.max(1));
             let part = &clip[first * each..last * each];
-            self.run_group(last - first, part, tap, seconds.as_deref_mut(), &mut output)?;
+            self.run_group(last - first, part, tap, after.as_deref_mut(), &mut output)?;
         }
         Ok(Tensor::f32(shape, output))
     }
@@ -271,7 +291,7 @@ impl<E: Format> Cpu<E> {
         clips: usize,
         clip: &[f32],
         tap: &mut dyn Tap,
-        mut seconds: Option<&mut [f64]>,
+        mut after: Option<&mut AfterStep<'_>>,
         output: &mut Vec<f32>,
     ) -> Result<(), EngineError> {
         let threads = self.pool.threads();
@@ -280,8 +300,13 @@ impl<E: Format> Cpu<E> {
             self.workspace.poison();
         }
         let mut context = self.workspace.context(&self.kernels, layout, clip);
+        let mut report = |step: Option<usize>| {
+            if let Some(after) = after.as_deref_mut() {
+                after(step);
+            }
+        };
+        report(None);
         for (at, step) in self.plan.steps.iter().enumerate() {
-            let start = seconds.as_ref().map(|_| Instant::now());
             let stops = step.op.epilogues().map(|spec| first_observed_stage(spec, tap));
             run_tasks(&context, &step.op, stops, &mut |work| self.pool.run(work));
             for (spec, end) in step.op.epilogues().into_iter().zip(stops) {
@@ -289,14 +314,15 @@ impl<E: Format> Cpu<E> {
                     observe_result(&self.model, &mut context, spec, end, tap)?;
                 }
             }
-            if let (Some(seconds), Some(start)) = (seconds.as_deref_mut(), start) {
-                seconds[at] += start.elapsed().as_secs_f64();
-            }
+            report(Some(at));
         }
         observe::append(&context, &self.plan.output, output);
         Ok(())
     }
 }
+
+/// Is called at the beginning of a group of clips with None, and after each step with its index.
+type AfterStep<'a> = dyn FnMut(Option<usize>) + 'a;
 
 /// The work of a phase; every thread calls it with its own number.
 type Work<'a> = dyn Fn(usize) + Sync + 'a;
@@ -437,7 +463,18 @@ impl<E: Format> Engine for Cpu<E> {
 impl<E: Format> Profile for Cpu<E> {
     fn profile(&mut self, input: &Tensor) -> Result<Vec<StepTime>, EngineError> {
         let mut seconds = vec![0.0; self.plan.steps.len()];
-        self.run(input, &mut spec::Ignore, Some(&mut seconds))?;
+        let mut last = Instant::now();
+        self.run(
+            input,
+            &mut spec::Ignore,
+            Some(&mut |step: Option<usize>| {
+                let now = Instant::now();
+                if let Some(step) = step {
+                    seconds[step] += (now - last).as_secs_f64();
+                }
+                last = now;
+            }),
+        )?;
         let clips = input.shape[0];
         let timed = self.plan.steps.iter().zip(seconds).map(|(step, seconds)| StepTime {
             name: step.name.clone(),

@@ -10,7 +10,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::element::{Bf16, Element};
-use crate::kernels::gemm::{self, Gemm, MicroKernel};
+use crate::kernels::gemm::{Gemm, ProductKernel};
 use crate::kernels::import::{self, Import};
 use crate::kernels::spatial::{self, Band, Depthwise, MaxPool, Mean, Resume};
 use crate::kernels::tiles::MatrixUnit;
@@ -134,10 +134,12 @@ impl DetectedIsa {
 pub struct Kernels<E> {
     /// f32 in a vector.
     pub lanes: usize,
-    /// See [`MicroKernel::K_PER_INSTRUCTION`].
+    /// See [`ProductKernel::K_PER_INSTRUCTION`].
     pub k_per_instruction: usize,
-    /// Rows of the largest tile: [`MicroKernel::ROWS`].
+    /// Rows of the largest tile: [`ProductKernel::ROWS`].
     pub tile_rows: usize,
+    /// See [`ProductKernel::PADDING`].
+    pub padding: [usize; 2],
     pub gemm: unsafe fn(&Gemm<E, E>),
     pub gemm_planes: unsafe fn(&Gemm<E, f32>),
     pub winograd_input: unsafe fn(&Input<E>, usize, usize, usize),
@@ -171,13 +173,13 @@ macro_rules! compile {
             unsafe fn gemm(g: &Gemm<E, E>) {
                 // SAFETY: the caller keeps the kernel's contract, and this function has the
                 // features of `S`.
-                unsafe { gemm::run::<S, E, E, M>(g) }
+                unsafe { <M as ProductKernel<S, E>>::run(g) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn gemm_planes(g: &Gemm<E, f32>) {
                 // SAFETY: the caller keeps the kernel's contract, and this function has the
                 // features of `S`.
-                unsafe { gemm::run::<S, E, f32, M>(g) }
+                unsafe { <M as ProductKernel<S, E>>::run(g) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn winograd_input(i: &Input<E>, row: usize, column: usize, index: usize) {
@@ -231,13 +233,14 @@ macro_rules! compile {
             unsafe fn peak(rounds: usize) -> f32 {
                 // SAFETY: the caller keeps the kernel's contract, and this function has the
                 // features of `S`.
-                unsafe { <M as MicroKernel<S, E>>::peak(rounds) }
+                unsafe { <M as ProductKernel<S, E>>::peak(rounds) }
             }
 
             pub const KERNELS: Kernels<E> = Kernels {
                 lanes: <S as Simd>::LANES,
-                k_per_instruction: <M as MicroKernel<S, E>>::K_PER_INSTRUCTION,
-                tile_rows: <M as MicroKernel<S, E>>::ROWS,
+                k_per_instruction: <M as ProductKernel<S, E>>::K_PER_INSTRUCTION,
+                tile_rows: <M as ProductKernel<S, E>>::ROWS,
+                padding: <M as ProductKernel<S, E>>::PADDING,
                 gemm,
                 gemm_planes,
                 winograd_input,
@@ -249,7 +252,7 @@ macro_rules! compile {
                 resume,
                 import,
                 peak,
-                peak_macs: <M as MicroKernel<S, E>>::PEAK_MACS,
+                peak_macs: <M as ProductKernel<S, E>>::PEAK_MACS,
             };
         }
     };

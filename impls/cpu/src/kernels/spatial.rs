@@ -63,9 +63,11 @@ pub unsafe fn band<S: Simd, E: Element>(b: &Band<E>) {
             for x in 0..width {
                 let (from, to) = (from.add(x * b.image.pitch), to.add(edge + x * b.channels));
                 for c in (0..b.channels).step_by(S::LANES) {
-                    let v = E::load::<S>(from.add(c));
-                    let gated = !b.gate.is_null();
-                    let v = if gated { S::mul(v, E::load::<S>(b.gate.add(c))) } else { v };
+                    if b.gate.is_null() {
+                        E::copy::<S>(from.add(c), to.add(c));
+                        continue;
+                    }
+                    let v = S::mul(E::load::<S>(from.add(c)), E::load::<S>(b.gate.add(c)));
                     E::store::<S>(to.add(c), v);
                 }
             }

@@ -1,18 +1,50 @@
-//! The micro-kernel for a matrix unit ([`crate::simd::amx`]): the sums of a tile of up to 32 pixels
-//! times two vectors of 16 outputs, in bfloat16 with f32 sums.
+//! Products with a matrix unit ([`crate::simd::amx`]), in bfloat16 with f32 sums.
 //!
 //! The register block uses all eight tile registers: 2 x 2 accumulators (tmm0 to tmm3), two tiles
-//! of pixels (tmm4 and tmm5) and two of weights (tmm6 and tmm7). So four loads serve four products,
-//! which is the best ratio that eight registers allow. The weights are packed as for vectors
-//! ([`crate::pack`]): a row of a weight tile holds one pair of channels for 16 outputs. If the
-//! number of channels is not a multiple of 32, narrower tiles are used, so nothing beyond the
-//! channels of a pixel is read.
+//! of pixels (tmm4 and tmm5) and two of weights (tmm6 and tmm7). So a step of 32 channels has four
+//! loads for four products, which is the best ratio that eight registers allow. The four products
+//! of full tiles take 64 cycles, in which the loads read 64 cache lines: more than the L2 cache
+//! gives. So the loops are nested such that the weights come from the L1 cache:
+//!
+//! ```text
+//! for each block of up to 4 tiles of 32 rows
+//!     for each panel of 32 outputs
+//!         for each stretch of up to DEPTH channels     its weights stay in the L1 cache
+//!             for each tile of the block
+//!                 sums += pixels * weights             the sums of the other tiles are in memory
+//! ```
+//!
+//! Pixels are read from the L2 cache, one tile for four products, and prefetched; so are the weights
+//! of the next stretch. All tiles of a block have the same shape, so that the unit is configured
+//! once: the last one begins early enough to end with the block, and rows that the tile before has
+//! are computed twice. Rows in gaps ([`super::gemm::Rows`]) are computed in vain, so that a tile goes on across
+//! the lines of a map.
+//!
+//! The weights are packed as for vectors ([`crate::pack`]): a row of a weight tile holds one pair of
+//! channels for 16 outputs. If the number of channels is not a multiple of 32, narrower tiles are
+//! used, so nothing beyond the channels of a pixel is read.
+//!
+//! `examples/traffic.rs` counts what a product reads from which cache.
 
-use super::gemm::{MicroKernel, Operand, OutputTile};
-use crate::element::Bf16;
+use std::mem::MaybeUninit;
+
+use super::gemm::{Gemm, Operand, PANEL, ProductKernel};
+use crate::element::{Bf16, Element};
 use crate::simd::Simd;
 use crate::simd::amx::{ROW, SIDE, Shapes, TILES, TileUnit};
 
+/// Rows of the largest tile: two tile registers.
+const ROWS: usize = 2 * SIDE;
+/// Tiles in a block of rows.
+const BLOCK: usize = 4;
+/// Elements in the sums of a tile, f32 [ROWS, PANEL * SIDE].
+const SUMS: usize = ROWS * PANEL * SIDE;
+/// Bytes from one row of the sums of a tile to the next.
+const SUM_PITCH: usize = PANEL * ROW;
+/// Largest number of channels whose weights are kept in the L1 cache for a block of rows.
+const DEPTH: usize = 256;
+/// How many steps ahead pixels are prefetched.
+const AHEAD: usize = 2;
 /// Pairs of channels in a full tile.
 const PAIRS: usize = ROW / 4;
 
@@ -47,74 +79,91 @@ impl Shape {
 /// pairs in a step). If possible all steps have the same size and the second range is empty,
 /// because another size requires that the unit is configured again.
 fn split_pairs(pairs: usize) -> [(usize, usize, usize); 2] {
-    let steps = pairs.div_ceil(PAIRS).max(1);
+    let steps = pairs.div_ceil(PAIRS);
     match pairs.is_multiple_of(steps) {
         true => [(0, steps, pairs / steps), (0, 0, 0)],
         false => [(0, steps - 1, PAIRS), ((steps - 1) * PAIRS, 1, pairs - (steps - 1) * PAIRS)],
     }
 }
 
-/// The memory for the sums of a tile, f32 [height, pitch].
+/// A stretch of the channels of an operand: `steps` steps of `pairs` pairs each, from pair `from` of
+/// a part on.
 #[derive(Clone, Copy)]
-struct SumBuffer {
-    start: *mut f32,
-    pitch: usize,
-    wide: bool,
+struct Stretch {
+    part: usize,
+    from: usize,
+    steps: usize,
+    pairs: usize,
 }
 
-impl<S: Simd, T: TileUnit> MicroKernel<S, Bf16> for MatrixUnit<T> {
-    const ROWS: usize = 2 * SIDE;
+/// The stretches of an operand, in order. An operand without channels has one, without steps.
+fn stretches<E>(operand: &Operand<E>) -> impl Iterator<Item = Stretch> {
+    let ranges = match operand.k {
+        0 => [(0, 0, 1), (0, 0, 0)],
+        k => split_pairs(k / 2),
+    };
+    (0..operand.parts).flat_map(move |part| {
+        let used = ranges.into_iter().filter(|(_, _, pairs)| *pairs > 0);
+        used.flat_map(move |(from, steps, pairs)| {
+            let count = (2 * steps * pairs).div_ceil(DEPTH).max(1);
+            (0..count).map(move |at| {
+                let first = steps * at / count;
+                let steps = steps * (at + 1) / count - first;
+                Stretch { part, from: from + first * pairs, steps, pairs }
+            })
+        })
+    })
+}
+
+/// The sums of all tiles of a block. A row of a tile register is one cache line.
+#[repr(align(64))]
+#[allow(dead_code, reason = "written and read by the unit, through a pointer")]
+struct BlockSums([f32; BLOCK * SUMS]);
+
+/// One tile of the output: rows of A and vectors of outputs.
+struct Tile {
+    row: usize,
+    height: usize,
+    vector: usize,
+    width: usize,
+    /// Number of tiles that share a stretch of weights.
+    sharing: usize,
+}
+
+impl<S: Simd, T: TileUnit> ProductKernel<S, Bf16> for MatrixUnit<T> {
+    const ROWS: usize = ROWS;
     /// A product of full tiles takes 16 cycles for 16 * 16 * 32 multiply-adds, that is 32 channels
-    /// of 16 outputs in one cycle. Half of that is assumed, because the tiles must also be loaded.
-    const K_PER_INSTRUCTION: usize = 16;
+    /// of 16 outputs in one cycle.
+    const K_PER_INSTRUCTION: usize = 2 * PAIRS;
+    /// A stretch of `DEPTH` channels is 512 bytes of each row. With a multiple of 1024 bytes between
+    /// rows, those of a tile would fill half of the sets.
+    const PADDING: [usize; 2] = [1024, 512];
     const PEAK_MACS: usize = 4 * SIDE * SIDE * 2 * PAIRS;
 
     #[inline(always)]
-    fn prepare() -> Self {
+    unsafe fn run<O: Element>(g: &Gemm<Bf16, O>) {
         const { assert!(S::LANES == SIDE, "a vector of outputs is a row of a tile") };
-        MatrixUnit { unit: T::new(), shape: None }
-    }
-
-    #[inline(always)]
-    unsafe fn compute(
-        &mut self,
-        first: &Operand<Bf16>,
-        second: Option<&Operand<Bf16>>,
-        tile: &OutputTile,
-        out: *mut f32,
-        pitch: usize,
-    ) {
-        let heights = match tile.height > SIDE {
-            true => [tile.height.div_ceil(2), tile.height / 2],
-            false => [tile.height, 0],
-        };
-        let out = SumBuffer { start: out, pitch, wide: tile.width == 2 };
-        // SAFETY: the caller guarantees the rows of A, the panel and the output; `split_pairs`
-        // covers each pair of a part exactly once.
-        unsafe {
-            self.begin(Shape { heights, pairs: split_pairs(first.k / 2)[0].2.max(1) });
-            for operand in std::iter::once(first).chain(second) {
-                for part in 0..operand.parts {
-                    for (from, steps, pairs) in split_pairs(operand.k / 2) {
-                        if steps * pairs > 0 {
-                            self.reshape(Shape { heights, pairs }, &out);
-                            self.multiply::<S>(operand, tile, part, (from, steps, pairs));
-                        }
-                    }
-                }
+        let mut matrix = MatrixUnit { unit: T::new(), shape: None };
+        let rows = g.rows.total();
+        let blocks = rows.div_ceil(BLOCK * ROWS);
+        for block in 0..blocks {
+            let (from, to) = (rows * block / blocks, rows * (block + 1) / blocks);
+            for vector in (g.vectors.0..g.vectors.1).step_by(PANEL) {
+                // SAFETY: the caller's contract; the rows are below `rows`, and the panel is one of
+                // those of `vectors`.
+                unsafe { matrix.panel::<S, O>(g, (from, to), vector) };
             }
-            self.store(&out);
         }
     }
 
     #[inline(always)]
     unsafe fn peak(rounds: usize) -> f32 {
-        let mut matrix = <Self as MicroKernel<S, Bf16>>::prepare();
+        let mut matrix = MatrixUnit { unit: T::new(), shape: None };
         let mut sums = [0.0_f32; SIDE * SIDE];
         // SAFETY: the caller has the unit; all tiles are full, so their shapes match, and `sums`
         // has the size of one.
         unsafe {
-            matrix.begin(Shape { heights: [SIDE; 2], pairs: PAIRS });
+            matrix.configure(Shape { heights: [SIDE; 2], pairs: PAIRS });
             for _ in 0..rounds {
                 matrix.unit.dot::<0, 4, 6>();
                 matrix.unit.dot::<1, 4, 7>();
@@ -149,110 +198,149 @@ impl<T: TileUnit> MatrixUnit<T> {
         self.shape.is_some_and(|shape| shape.heights[1] > 0)
     }
 
-    /// Sets all sums to zero, for tiles of this shape.
+    /// Configures the unit, unless it has this shape already. It leaves the sums undefined.
     #[inline(always)]
-    unsafe fn begin(&mut self, shape: Shape) {
-        // SAFETY: the caller has the unit; tiles 0 and 1 always have a shape, 2 and 3 when `tall`.
-        unsafe {
-            if self.shape != Some(shape) {
-                self.unit.configure(&shape.tiles());
-                self.shape = Some(shape);
-                return;
-            }
-            let tall = self.tall();
-            for_used_tiles!(
-                true,
-                tall,
-                self.unit.zero::<0>(),
-                self.unit.zero::<1>(),
-                self.unit.zero::<2>(),
-                self.unit.zero::<3>()
-            );
-        }
-    }
-
-    /// Changes the shape of the factors. As configuring clears all tiles, the sums are stored to
-    /// `out` and loaded again.
-    #[inline(always)]
-    unsafe fn reshape(&mut self, shape: Shape, out: &SumBuffer) {
-        if self.shape == Some(shape) {
-            return;
-        }
-        let (pitch, tall) = (out.pitch * 4, shape.heights[1] > 0);
-        // SAFETY: the caller guarantees that `out` holds the tile; only accumulators in use are
-        // moved, and they have the same shape before and after.
-        unsafe {
-            self.store(out);
-            self.unit.configure(&shape.tiles());
+    unsafe fn configure(&mut self, shape: Shape) {
+        if self.shape != Some(shape) {
+            // SAFETY: the caller has the unit.
+            unsafe { self.unit.configure(&shape.tiles()) };
             self.shape = Some(shape);
-            let at = |row, column| self.sum_address(out, row, column).cast_const();
-            let [a, b, c, d] = [at(0, 0), at(0, 1), at(1, 0), at(1, 1)];
-            for_used_tiles!(
-                out.wide,
-                tall,
-                self.unit.load::<0>(a, pitch),
-                self.unit.load::<1>(b, pitch),
-                self.unit.load::<2>(c, pitch),
-                self.unit.load::<3>(d, pitch)
-            );
         }
     }
 
-    /// The address of an accumulator in `out`; it may be out of bounds for one that is not in use.
-    fn sum_address(&self, out: &SumBuffer, row: usize, column: usize) -> *mut u8 {
+    /// Computes the rows `from..to` for the panel that begins at `vector`.
+    #[inline(always)]
+    unsafe fn panel<S: Simd, O: Element>(
+        &mut self,
+        g: &Gemm<Bf16, O>,
+        (from, to): (usize, usize),
+        vector: usize,
+    ) {
+        let tiles = (to - from).div_ceil(ROWS);
+        let height = (to - from).div_ceil(tiles);
+        let heights = if height > SIDE { [height.div_ceil(2), height / 2] } else { [height, 0] };
+        let width = PANEL.min(g.vectors.1 - vector);
+        let mut sums = MaybeUninit::<BlockSums>::uninit();
+        let sums = sums.as_mut_ptr().cast::<f32>();
+        let all = || {
+            let operands = std::iter::once(&g.first).chain(g.second.as_ref());
+            operands.flat_map(|operand| stretches(operand).map(move |stretch| (operand, stretch)))
+        };
+        let last = all().count() - 1;
+        for (at, (operand, stretch)) in all().enumerate() {
+            for index in 0..=tiles {
+                let tile = |index: usize| {
+                    let row = (from + index * height).min(to - height);
+                    Tile { row, height, vector, width, sharing: tiles }
+                };
+                // SAFETY: `sums` holds BLOCK tiles, of which there are at most that many. The rows
+                // end at `to`, for which the caller guarantees A. From the second stretch on, the
+                // sums were stored for the one before; a tile is finished after its last stretch.
+                unsafe {
+                    let sums_of = |index: usize| sums.add(index * SUMS);
+                    if index < tiles {
+                        self.configure(Shape { heights, pairs: stretch.pairs });
+                        self.begin(sums_of(index), at > 0, width == 2);
+                        self.multiply::<S>(operand, &tile(index), stretch, index);
+                    }
+                    // The unit computes this tile while vector instructions finish the one before.
+                    if at == last && index > 0 {
+                        let before = index - 1;
+                        let first = from + before * height;
+                        finish::<S, O>(g, &tile(before), first, sums_of(before));
+                    }
+                    if index < tiles {
+                        self.store(sums_of(index), width == 2);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The byte of the sums at which an accumulator lies.
+    fn sum_offset(&self, row: usize, column: usize) -> usize {
         let upper = self.shape.map_or(0, |shape| shape.heights[0]);
-        out.start.wrapping_add(row * upper * out.pitch + column * SIDE).cast()
+        row * upper * SUM_PITCH + column * ROW
+    }
+
+    /// Sets the sums to zero, or loads those that were stored.
+    #[inline(always)]
+    unsafe fn begin(&mut self, sums: *const f32, stored: bool, wide: bool) {
+        let (from, tall) = (sums.cast::<u8>(), self.tall());
+        let offsets = [[0, 0], [0, 1], [1, 0], [1, 1]].map(|[r, c]| self.sum_offset(r, c));
+        // SAFETY: the caller guarantees the sums of a tile; only accumulators with a shape are used,
+        // whose rows lie within it.
+        unsafe {
+            if stored {
+                for_used_tiles!(
+                    wide,
+                    tall,
+                    self.unit.load::<0>(from.add(offsets[0]), SUM_PITCH),
+                    self.unit.load::<1>(from.add(offsets[1]), SUM_PITCH),
+                    self.unit.load::<2>(from.add(offsets[2]), SUM_PITCH),
+                    self.unit.load::<3>(from.add(offsets[3]), SUM_PITCH)
+                );
+            } else {
+                for_used_tiles!(
+                    wide,
+                    tall,
+                    self.unit.zero::<0>(),
+                    self.unit.zero::<1>(),
+                    self.unit.zero::<2>(),
+                    self.unit.zero::<3>()
+                );
+            }
+        }
     }
 
     #[inline(always)]
-    unsafe fn store(&mut self, out: &SumBuffer) {
-        let (pitch, tall) = (out.pitch * 4, self.tall());
-        let at = |row, column| self.sum_address(out, row, column);
-        let [a, b, c, d] = [at(0, 0), at(0, 1), at(1, 0), at(1, 1)];
-        // SAFETY: the caller guarantees that `out` holds the tile; only accumulators in use are
-        // stored.
+    unsafe fn store(&mut self, sums: *mut f32, wide: bool) {
+        let (to, tall) = (sums.cast::<u8>(), self.tall());
+        let offsets = [[0, 0], [0, 1], [1, 0], [1, 1]].map(|[r, c]| self.sum_offset(r, c));
+        // SAFETY: the caller guarantees the sums of a tile; only accumulators with a shape are used,
+        // whose rows lie within it.
         unsafe {
             for_used_tiles!(
-                out.wide,
+                wide,
                 tall,
-                self.unit.store::<0>(a, pitch),
-                self.unit.store::<1>(b, pitch),
-                self.unit.store::<2>(c, pitch),
-                self.unit.store::<3>(d, pitch)
+                self.unit.store::<0>(to.add(offsets[0]), SUM_PITCH),
+                self.unit.store::<1>(to.add(offsets[1]), SUM_PITCH),
+                self.unit.store::<2>(to.add(offsets[2]), SUM_PITCH),
+                self.unit.store::<3>(to.add(offsets[3]), SUM_PITCH)
             );
         }
     }
 
-    /// Accumulates `steps` steps of `pairs` pairs each, beginning at pair `from` of a part.
+    /// Accumulates a stretch of channels for tile `index` of those that share its weights.
     #[inline(always)]
     unsafe fn multiply<S: Simd>(
         &mut self,
         operand: &Operand<Bf16>,
-        tile: &OutputTile,
-        part: usize,
-        (from, steps, pairs): (usize, usize, usize),
+        tile: &Tile,
+        stretch: Stretch,
+        index: usize,
     ) {
         let (wide, tall) = (tile.width == 2, self.tall());
         let upper = self.shape.map_or(0, |shape| shape.heights[0]);
-        // All in bytes: a row of pixels, a row of weights, the weights of a step and of a panel.
+        // All in bytes: a row of pixels, a row of weights, the weights of a step.
         let row = operand.pitch * 2;
         let weights = tile.width * ROW;
-        let (step, panel) = (pairs * weights, operand.channels() / 2 * weights);
-        let before = (part * operand.k / 2 + from) * weights;
-        // SAFETY: the caller guarantees the rows of A, the panel, and that the steps lie within
-        // their channels. Prefetches may be out of bounds.
+        let step = stretch.pairs * weights;
+        let before = (stretch.part * operand.k / 2 + stretch.from) * weights;
+        // SAFETY: the caller guarantees the rows of A and the panel, within whose channels the
+        // stretch lies. Prefetches may be out of bounds.
         unsafe {
-            let first = tile.row * operand.pitch + part * operand.part_pitch + 2 * from;
-            let mut a = operand.a.add(first).cast::<u8>();
+            let part = stretch.part * operand.part_pitch + 2 * stretch.from;
+            let mut a = operand.a.add(tile.row * operand.pitch + part).cast::<u8>();
             let lower = upper * row;
-            let start = operand.b.add(tile.vector * SIDE * operand.channels()).cast::<u8>();
-            let mut b = start.add(before);
-            // While the tiles of a panel are computed, the next panel is prefetched.
-            let share = if tile.stream { step / tile.tiles } else { 0 };
-            let mut next = start.wrapping_add(panel + (panel * tile.index + before) / tile.tiles);
-            for _ in 0..steps {
-                self.unit.load::<4>(a, row);
+            let panel = operand.b.add(tile.vector * SIDE * operand.channels()).cast::<u8>();
+            let mut b = panel.add(before);
+            // The weights of the next stretch follow in memory; each tile prefetches its share.
+            let share = step.div_ceil(tile.sharing);
+            let mut next = b.wrapping_add(stretch.steps * (step + index * share));
+            for _ in 0..stretch.steps {
                 self.unit.load::<6>(b, weights);
+                self.unit.load::<4>(a, row);
                 self.unit.dot::<0, 4, 6>();
                 if wide {
                     self.unit.load::<7>(b.add(ROW), weights);
@@ -265,11 +353,38 @@ impl<T: TileUnit> MatrixUnit<T> {
                 if wide && tall {
                     self.unit.dot::<3, 5, 7>();
                 }
-                for line in 0..share / ROW {
-                    S::prefetch(next.wrapping_add(line * ROW));
+                for line in 0..share.div_ceil(ROW) {
+                    S::prefetch_near(next.wrapping_add(line * ROW));
+                }
+                for pixel in 0..tile.height {
+                    S::prefetch_near(a.wrapping_add(pixel * row + AHEAD * 4 * stretch.pairs));
                 }
                 next = next.wrapping_add(share);
-                (a, b) = (a.wrapping_add(4 * pairs), b.wrapping_add(step));
+                (a, b) = (a.wrapping_add(4 * stretch.pairs), b.wrapping_add(step));
+            }
+        }
+    }
+}
+
+/// Applies the epilogue to the sums of a tile, from row `first` on, which is not before the tile.
+#[inline(always)]
+unsafe fn finish<S: Simd, O: Element>(
+    g: &Gemm<Bf16, O>,
+    tile: &Tile,
+    first: usize,
+    sums: *const f32,
+) {
+    for j in 0..tile.width {
+        let channel = (tile.vector + j) * S::LANES;
+        // SAFETY: the caller guarantees the epilogue's pointers for the pixels and outputs of the
+        // tile; `row` is one of its rows, so that the sums are within the tile.
+        unsafe {
+            let affine = g.epilogue.affine::<S>(channel);
+            for row in first..tile.row + tile.height {
+                let Some(pixel) = g.rows.pixel(row) else { continue };
+                let v = S::load(sums.add(((row - tile.row) * PANEL + j) * SIDE));
+                let (pixel, in_image) = (g.pixel + pixel, g.image_pixel + pixel);
+                g.epilogue.apply_with::<S>(v, affine, pixel, in_image, channel);
             }
         }
     }

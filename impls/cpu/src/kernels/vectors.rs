@@ -8,10 +8,14 @@
 //! 14 x 2 has 16 loads for 28 multiply-adds, so that the FMA units are the bottleneck and not the
 //! load ports.
 //!
+//! If the weights fit the L2 cache, the inner loop goes over the panels, so that the input of a tile
+//! is read once and its output is written at once. Otherwise the inner loop goes over the rows, so
+//! that each panel is read from memory once.
+//!
 //! Every output is one chain of multiply-adds over the channels in order, whatever the tile. So the
 //! results depend neither on the number of threads nor on the split into tiles.
 
-use super::gemm::{MicroKernel, Operand, OutputTile};
+use super::gemm::{Gemm, Operand, PANEL, ProductKernel, Rows};
 use super::peak;
 use crate::element::Element;
 use crate::simd::Simd;
@@ -19,41 +23,38 @@ use crate::simd::Simd;
 /// The vector unit of the instruction set, for both formats.
 pub struct VectorUnit;
 
-impl<S: Simd, E: Element> MicroKernel<S, E> for VectorUnit {
+/// Bytes of weights that stay in the L2 cache while the rows are computed.
+const RESIDENT: usize = 256 * 1024;
+
+/// Number of f32 in the largest tile over all instruction sets: LANES * ROWS * PANEL.
+const SPILL: usize = 16 * 14 * PANEL;
+
+impl<S: Simd, E: Element> ProductKernel<S, E> for VectorUnit {
     const ROWS: usize = S::ROWS;
     const K_PER_INSTRUCTION: usize = if S::DOT { E::GROUP } else { 1 };
+    /// At a time, a kernel reads one cache line of each row; all rows would otherwise lie in one or
+    /// two sets.
+    const PADDING: [usize; 2] = [2048, 64];
     const PEAK_MACS: usize = peak::work(S::LANES, E::GROUP);
 
+    /// Each line is a product of its own: a tile that went on across a gap would compute rows in
+    /// vain.
     #[inline(always)]
-    fn prepare() -> Self {
-        VectorUnit
-    }
-
-    #[inline(always)]
-    unsafe fn compute(
-        &mut self,
-        first: &Operand<E>,
-        second: Option<&Operand<E>>,
-        tile: &OutputTile,
-        out: *mut f32,
-        pitch: usize,
-    ) {
-        // For heights above `S::ROWS` the guard is a constant false, so they generate no code.
-        macro_rules! tiles {
-            ($width:literal: $($height:literal)*) => {
-                match tile.height {
-                    // SAFETY: the caller guarantees the rows `row..row + height` of A, the panel
-                    // and the output.
-                    $($height if S::ROWS >= $height => unsafe {
-                        compute_tile::<S, E, $height, $width>(first, second, tile, out, pitch)
-                    },)*
-                    _ => {}
-                }
-            };
-        }
-        match tile.width {
-            1 => tiles!(1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
-            _ => tiles!(2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+    unsafe fn run<O: Element>(g: &Gemm<E, O>) {
+        for line in 0..g.rows.lines {
+            let (row, pixel) = (line * (g.rows.width + g.rows.gap), line * g.rows.width);
+            // SAFETY: the caller guarantees the rows and pixels of every line.
+            unsafe {
+                let skip = |o: Operand<E>| Operand { a: o.a.add(row * o.pitch), ..o };
+                run_line::<S, E, O>(&Gemm {
+                    first: skip(g.first),
+                    second: g.second.map(skip),
+                    rows: Rows::dense(g.rows.width),
+                    pixel: g.pixel + pixel,
+                    image_pixel: g.image_pixel + pixel,
+                    ..*g
+                });
+            }
         }
     }
 
@@ -61,6 +62,118 @@ impl<S: Simd, E: Element> MicroKernel<S, E> for VectorUnit {
     unsafe fn peak(rounds: usize) -> f32 {
         // SAFETY: the caller has the instruction set; no caller's memory is used.
         unsafe { peak::run::<S, E>(rounds) }
+    }
+}
+
+/// Computes the rows of one line.
+#[inline(always)]
+unsafe fn run_line<S: Simd, E: Element, O: Element>(g: &Gemm<E, O>) {
+    let k = g.first.channels() + g.second.map_or(0, |second| second.channels());
+    let weights = k * (g.vectors.1 - g.vectors.0) * S::LANES * size_of::<E>();
+    let rows = g.rows.width;
+    let (tiles, panels) = (rows.div_ceil(S::ROWS), (g.vectors.1 - g.vectors.0).div_ceil(PANEL));
+    let stream = g.stream || weights > RESIDENT;
+    for at in 0..tiles * panels {
+        let (index, panel) = match stream {
+            true => (at % tiles, at / tiles),
+            false => (at / panels, at % panels),
+        };
+        let (row, height) = rows_of(rows, tiles, index);
+        let vector = g.vectors.0 + panel * PANEL;
+        let width = PANEL.min(g.vectors.1 - vector);
+        let tile = OutputTile { index, tiles, row, height, vector, width, stream };
+        // SAFETY: the caller's contract; `row + height <= rows` by `rows_of`, and `vector + width`
+        // is at most the end of `vectors`.
+        unsafe { run_tile::<S, E, O>(g, &tile) };
+    }
+}
+
+/// First row and height of a tile. Heights are as equal as possible: two tiles of 8 rows are faster
+/// than 14 and 2.
+#[inline(always)]
+fn rows_of(rows: usize, tiles: usize, index: usize) -> (usize, usize) {
+    let (height, taller) = (rows / tiles, rows % tiles);
+    (index * height + index.min(taller), height + usize::from(index < taller))
+}
+
+/// One tile of the output, and its position among the tiles of a product.
+struct OutputTile {
+    /// Index of this tile along the rows (`0..tiles`).
+    index: usize,
+    /// Number of tiles along the rows.
+    tiles: usize,
+    /// First row of the tile.
+    row: usize,
+    /// Number of rows, up to [`Simd::ROWS`].
+    height: usize,
+    /// First vector of outputs of the tile.
+    vector: usize,
+    /// Number of vectors of outputs, up to [`PANEL`].
+    width: usize,
+    /// Whether to prefetch the next panel: the weights do not stay in the cache.
+    stream: bool,
+}
+
+/// Computes one tile and applies the epilogue.
+#[inline(always)]
+unsafe fn run_tile<S: Simd, E: Element, O: Element>(g: &Gemm<E, O>, tile: &OutputTile) {
+    let pixel = g.pixel + tile.row;
+    let mut spill = std::mem::MaybeUninit::<[f32; SPILL]>::uninit();
+    let spill = spill.as_mut_ptr().cast::<f32>();
+    let second = g.second.as_ref();
+    // SAFETY: the tile lies within the rows and outputs for which the caller guarantees all
+    // pointers, and `spill` has SPILL elements, which covers the largest tile.
+    unsafe {
+        if g.epilogue.is_plain() && O::IS_F32 {
+            let at = pixel * g.epilogue.pitch + tile.vector * S::LANES;
+            let out = g.epilogue.out.add(at).cast::<f32>();
+            return compute::<S, E>(&g.first, second, tile, out, g.epilogue.pitch);
+        }
+        // For bfloat16, whose maps are half as large, prefetching was measured to cost more than it
+        // gains.
+        for i in 0..if O::IS_F32 { tile.height } else { 0 } {
+            let at = (pixel + i) * g.epilogue.pitch + tile.vector * S::LANES;
+            g.epilogue.prefetch::<S>(at, tile.width);
+        }
+        compute::<S, E>(&g.first, second, tile, spill, PANEL * S::LANES);
+        for j in 0..tile.width {
+            let channel = (tile.vector + j) * S::LANES;
+            let affine = g.epilogue.affine::<S>(channel);
+            for i in 0..tile.height {
+                let v = S::load(spill.add((i * PANEL + j) * S::LANES));
+                let image_pixel = g.image_pixel + tile.row + i;
+                g.epilogue.apply_with::<S>(v, affine, pixel + i, image_pixel, channel);
+            }
+        }
+    }
+}
+
+/// Computes the sums of a tile over both operands and stores them at `out` as f32 [height, pitch],
+/// with `width` vectors in each row.
+#[inline(always)]
+unsafe fn compute<S: Simd, E: Element>(
+    first: &Operand<E>,
+    second: Option<&Operand<E>>,
+    tile: &OutputTile,
+    out: *mut f32,
+    pitch: usize,
+) {
+    // For heights above `S::ROWS` the guard is a constant false, so they generate no code.
+    macro_rules! tiles {
+        ($width:literal: $($height:literal)*) => {
+            match tile.height {
+                // SAFETY: the caller guarantees the rows `row..row + height` of A, the panel and
+                // the output.
+                $($height if S::ROWS >= $height => unsafe {
+                    compute_tile::<S, E, $height, $width>(first, second, tile, out, pitch)
+                },)*
+                _ => {}
+            }
+        };
+    }
+    match tile.width {
+        1 => tiles!(1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+        _ => tiles!(2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
     }
 }
 

@@ -76,10 +76,9 @@ impl<E: HasKernels> Builder<'_, E> {
     /// A map in a new buffer.
     pub(super) fn map(&mut self, channels: usize, size: (usize, usize)) -> Map {
         let mut pitch = channels.next_multiple_of(self.lanes());
-        // The rows of a GEMM tile are pixels. With a pitch that is a multiple of 2 KiB, all rows of
-        // a tile would map to one or two sets of the L1 cache. A cache line more avoids that.
-        if (pitch * size_of::<E>()).is_multiple_of(2048) {
-            pitch += 64 / size_of::<E>();
+        let [multiple, more] = self.kernels.padding;
+        if (pitch * size_of::<E>()).is_multiple_of(multiple) {
+            pitch += more / size_of::<E>();
         }
         Map { buffer: self.buffer(), channels, pitch, size }
     }

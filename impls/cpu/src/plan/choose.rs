@@ -14,7 +14,7 @@ pub struct Layer {
     /// Number of f32 in a vector.
     pub lanes: usize,
     /// Input channels that are accumulated in the time of one vector instruction
-    /// ([`crate::kernels::gemm::MicroKernel::K_PER_INSTRUCTION`]): 2 with bfloat16 dot products,
+    /// ([`crate::kernels::gemm::ProductKernel::K_PER_INSTRUCTION`]): 2 with bfloat16 dot products,
     /// more with a matrix unit.
     pub k_per_instruction: usize,
     /// Size of a weight in bytes.

@@ -6,7 +6,7 @@ use lower::Stage;
 
 use crate::isa::{HasKernels, Kernels};
 use crate::kernels::epilogue::Epilogue;
-use crate::kernels::gemm::{Gemm, Operand};
+use crate::kernels::gemm::{Gemm, Operand, Rows};
 use crate::kernels::import::Import;
 use crate::kernels::spatial::{Band, Depthwise, Image, MaxPool, Mean, Resume};
 use crate::kernels::winograd::{Input, Output};
@@ -273,23 +273,22 @@ impl<E: HasKernels> TaskContext<'_, E> {
                 true => self.band(first, image, rows, thread),
                 false => direct(first),
             };
-            // The border of a band separates its lines, so each line is a product of its own.
-            let (count, line) = match first.kernel > 1 {
-                true => (spec.out.size.1, first.line()),
-                false => (rows.1 - rows.0, 0),
+            // In a band, the lines are separated by their borders.
+            let width = spec.out.size.1;
+            let count = match first.kernel > 1 {
+                true => Rows { lines: (rows.1 - rows.0) / width, width, gap: first.kernel - 1 },
+                false => Rows::dense(rows.1 - rows.0),
             };
-            for (at, from) in (rows.0..rows.1).step_by(count.max(1)).enumerate() {
-                (self.kernels.gemm)(&Gemm {
-                    first: Operand { a: whole.a.add(at * line), ..whole },
-                    second: second.map(direct),
-                    rows: count,
-                    pixel: image * spec.out.pixels() + from,
-                    image_pixel: from,
-                    stream: false,
-                    vectors,
-                    epilogue: self.epilogue(spec, stops[0]),
-                });
-            }
+            (self.kernels.gemm)(&Gemm {
+                first: whole,
+                second: second.map(direct),
+                rows: count,
+                pixel: image * spec.out.pixels() + rows.0,
+                image_pixel: rows.0,
+                stream: false,
+                vectors,
+                epilogue: self.epilogue(spec, stops[0]),
+            });
         }
     }
 
@@ -426,7 +425,7 @@ impl<E: HasKernels> TaskContext<'_, E> {
                 (self.kernels.gemm_planes)(&Gemm {
                     first: Operand::rows(a, pitch, matrix.k, b),
                     second: None,
-                    rows: t.last - t.first,
+                    rows: Rows::dense(t.last - t.first),
                     pixel: 0,
                     image_pixel: 0,
                     stream: true,

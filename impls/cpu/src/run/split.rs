@@ -41,7 +41,7 @@ impl GemmSplit {
     ) -> Self {
         let (images, rows) = if first.banded() { (clips, pixels) } else { (1, clips * pixels) };
         let block = match first.banded() {
-            true => first.from.size.1 * band_lines(first, tile_rows),
+            true => first.from.size.1 * band_lines(first, clips, threads, tile_rows),
             false => 4 * tile_rows,
         };
         let blocks = rows.div_ceil(block);
@@ -71,10 +71,18 @@ impl GemmSplit {
     }
 }
 
-/// Number of output lines for which a task makes a band.
-fn band_lines<E: Element>(operand: &OperandSpec<E>, tile_rows: usize) -> usize {
+/// Number of output lines for which a task makes a band: more of them if there are many for each
+/// thread, because every band copies `kernel - 1` lines that another one has, too.
+fn band_lines<E: Element>(
+    operand: &OperandSpec<E>,
+    clips: usize,
+    threads: usize,
+    tile_rows: usize,
+) -> usize {
+    let (height, width) = operand.from.size;
     let within = BAND / (operand.line() * size_of::<E>()).max(1);
-    let wanted = 4 * tile_rows / operand.from.size.1.max(1);
+    let lines = |tiles: usize| tiles * tile_rows / width.max(1);
+    let wanted = items_per_task(clips * height, threads).min(lines(16)).max(lines(4));
     wanted.min(within.saturating_sub(operand.kernel - 1)).max(1)
 }
 
@@ -117,7 +125,7 @@ pub fn scratch_bytes<E: Element>(
 ) -> usize {
     match op {
         Op::Gemm { first, .. } if first.banded() => {
-            let lines = band_lines(first, tile_rows) + first.kernel - 1;
+            let lines = band_lines(first, clips, threads, tile_rows) + first.kernel - 1;
             // One vector more, because the last copy may write beyond the band.
             (lines * first.line() + 16) * size_of::<E>()
         }

@@ -3,7 +3,7 @@
 //! instruction in plain Rust as Intel's manual specifies it, so that kernels can be tested on any
 //! machine.
 
-use super::bf16_value;
+use super::{bf16_value, traffic};
 
 /// Number of tile registers.
 pub const TILES: usize = 8;
@@ -218,6 +218,7 @@ impl TileUnit for Software {
         let (rows, bytes) = self.shape(T);
         self.tiles[T] = [[0; ROW]; SIDE];
         for (row, to) in self.tiles[T][..rows].iter_mut().enumerate() {
+            traffic::tile_row(from.wrapping_add(row * pitch), bytes);
             // SAFETY: the caller guarantees that each row is valid for `bytes` (trait contract).
             unsafe { from.add(row * pitch).copy_to_nonoverlapping(to.as_mut_ptr(), bytes) };
         }
@@ -226,6 +227,7 @@ impl TileUnit for Software {
     unsafe fn store<const T: usize>(&mut self, to: *mut u8, pitch: usize) {
         let (rows, bytes) = self.shape(T);
         for (row, from) in self.tiles[T][..rows].iter().enumerate() {
+            traffic::tile_row(to.wrapping_add(row * pitch), bytes);
             // SAFETY: the caller guarantees that each row is valid for `bytes` (trait contract).
             unsafe { to.add(row * pitch).copy_from_nonoverlapping(from.as_ptr(), bytes) };
         }
@@ -242,6 +244,7 @@ impl TileUnit for Software {
             a_rows == rows && b_bytes == bytes && b_rows * 4 == a_bytes,
             "the shapes of the factors do not match"
         );
+        traffic::product(rows);
         let columns = bytes / 4;
         for row in 0..rows {
             let mut sums = [[0.0_f32; SIDE]; 2];

@@ -67,6 +67,11 @@ impl Simd for Avx2 {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]
+    unsafe fn prefetch_near(p: *const u8) {
+        // SAFETY: the caller guarantees AVX2, and a prefetch of an invalid address does nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
     unsafe fn add(a: __m256, b: __m256) -> __m256 {
         // SAFETY: the caller guarantees AVX2 and FMA; only registers are used.
         unsafe { _mm256_add_ps(a, b) }

@@ -67,6 +67,11 @@ impl<const DOT: bool> Simd for Avx512<DOT> {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]
+    unsafe fn prefetch_near(p: *const u8) {
+        // SAFETY: the caller guarantees AVX-512, and a prefetch of an invalid address does nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
     unsafe fn add(a: __m512, b: __m512) -> __m512 {
         // SAFETY: the caller guarantees AVX-512; only registers are used.
         unsafe { _mm512_add_ps(a, b) }

@@ -14,6 +14,7 @@ pub mod avx512;
 #[cfg(target_arch = "aarch64")]
 pub mod neon;
 pub mod portable;
+pub mod traffic;
 
 /// The vector operations of one instruction set.
 ///
@@ -43,6 +44,8 @@ pub trait Simd: Copy + 'static {
     unsafe fn store(p: *mut f32, v: Self::V);
     /// Prefetches the cache line at `p` into the L2 cache; the address need not be valid.
     unsafe fn prefetch(p: *const u8);
+    /// Prefetches the cache line at `p` into the L1 cache; the address need not be valid.
+    unsafe fn prefetch_near(p: *const u8);
     /// a + b.
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     /// a - b.
@@ -70,6 +73,12 @@ pub trait Simd: Copy + 'static {
     unsafe fn load_bf16(p: *const u16) -> Self::V;
     /// Rounds to the nearest bfloat16, ties to even, and stores LANES of them; NaN stays NaN.
     unsafe fn store_bf16(p: *mut u16, v: Self::V);
+    /// Copies LANES bfloat16, which may not overlap.
+    #[inline(always)]
+    unsafe fn copy_bf16(from: *const u16, to: *mut u16) {
+        // SAFETY: the caller guarantees that both are valid for LANES values.
+        unsafe { from.copy_to_nonoverlapping(to, Self::LANES) }
+    }
     /// Rounds to bfloat16 as [`Simd::store_bf16`] does, and stays in f32.
     unsafe fn round_bf16(v: Self::V) -> Self::V;
     /// Loads [`Simd::LANES`] pairs of bfloat16.

@@ -67,6 +67,14 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
+    unsafe fn prefetch_near(p: *const u8) {
+        // SAFETY: a prefetch of an invalid address does nothing.
+        unsafe {
+            std::arch::asm!("prfm pldl1keep, [{}]", in(reg) p,
+                options(nostack, readonly, preserves_flags));
+        }
+    }
+    #[inline(always)]
     unsafe fn add(a: float32x4_t, b: float32x4_t) -> float32x4_t {
         // SAFETY: every 64-bit Arm processor has NEON; only registers are used.
         unsafe { vaddq_f32(a, b) }

@@ -1,18 +1,20 @@
 //! Tests of matrix products and their epilogues.
 
+use cpu::Isa;
 use cpu::element::Bf16;
 use cpu::isa::{HasKernels, Kernels};
 use cpu::kernels::epilogue::{Epilogue, sigmoid};
-use cpu::kernels::gemm::{Gemm, Operand};
+use cpu::kernels::gemm::{Gemm, Operand, Rows};
 use cpu::memory::Arena;
 use cpu::pack::{Packed, grouped};
 use cpu::simd::portable::Portable;
+use cpu::simd::traffic;
 use lower::{Activation, Stage};
 
 use crate::lab::{self, EDGES, Edge, Guarded};
 
 /// Rows, channels, outputs, and channels of a second product (0 for none).
-const SHAPES: [(usize, usize, usize, usize); 10] = [
+const SHAPES: [(usize, usize, usize, usize); 13] = [
     (1, 1, 1, 0),
     (1, 3, 5, 0),
     (7, 16, 16, 0),
@@ -23,6 +25,11 @@ const SHAPES: [(usize, usize, usize, usize); 10] = [
     (45, 70, 48, 33),
     (67, 66, 24, 0),
     (0, 4, 4, 0),
+    // Several tiles of rows, of which the last overlaps the one before, and several stretches of
+    // channels.
+    (99, 450, 40, 0),
+    (133, 200, 17, 390),
+    (257, 64, 32, 34),
 ];
 
 /// One product: its factors in guarded memory, and in float64.
@@ -139,7 +146,7 @@ fn check<E: HasKernels>(name: &str, kernels: &Kernels<E>) {
                     let gemm = Gemm {
                         first: first.operand(),
                         second: (more > 0).then(|| second.operand()),
-                        rows,
+                        rows: Rows::dense(rows),
                         pixel: 0,
                         image_pixel: 0,
                         stream: plain,
@@ -174,23 +181,31 @@ fn check<E: HasKernels>(name: &str, kernels: &Kernels<E>) {
     }
 }
 
-/// Width, channels, outputs of a line.
-const LINES: [(usize, usize, usize); 4] = [(1, 2, 3), (5, 16, 17), (19, 30, 33), (33, 36, 16)];
+/// Lines, their width, channels and outputs.
+const LINES: [(usize, usize, usize, usize); 7] = [
+    (1, 1, 2, 3),
+    (1, 5, 16, 17),
+    (1, 19, 30, 33),
+    (1, 33, 36, 16),
+    (3, 1, 2, 3),
+    (7, 14, 70, 33),
+    (2, 61, 20, 16),
+];
 
-/// Checks one line of a 3x3 convolution over a band of three lines: rows have three parts, and
-/// adjacent rows overlap.
+/// Checks a 3x3 convolution over a band: rows have three parts, adjacent rows overlap, and between
+/// two lines there are rows that are no pixels.
 fn parts<E: HasKernels>(name: &str, kernels: &Kernels<E>) {
     for edge in EDGES {
-        for (width, channels, outputs) in LINES {
+        for (lines, width, channels, outputs) in LINES {
             let (line, pitch) = ((width + 2) * channels, outputs.next_multiple_of(kernels.lanes));
-            let lines = lab::numbers::<E>(3 * line, 1);
+            let band = lab::numbers::<E>((lines + 2) * line, 1);
             let weights = lab::numbers::<E>(outputs * 9 * channels, 2);
-            let a = lab::stored::<E>(edge, &lines);
+            let a = lab::stored::<E>(edge, &band);
             let shape = [9 * channels, outputs];
             let packed = Packed::matrix(&mut Arena::default(), shape, kernels.lanes, |o, k| {
                 weights[o * 9 * channels + k]
             });
-            let out = lab::poisoned::<E>(edge, width * pitch);
+            let out = lab::poisoned::<E>(edge, lines * width * pitch);
             let gemm = Gemm {
                 first: Operand {
                     a: a.ptr(),
@@ -201,7 +216,7 @@ fn parts<E: HasKernels>(name: &str, kernels: &Kernels<E>) {
                     b: packed.data.as_ptr(),
                 },
                 second: None,
-                rows: width,
+                rows: Rows { lines, width, gap: 2 },
                 pixel: 0,
                 image_pixel: 0,
                 stream: false,
@@ -210,19 +225,21 @@ fn parts<E: HasKernels>(name: &str, kernels: &Kernels<E>) {
             };
             // SAFETY: the buffers have the sizes that `Gemm` asks for, between guard pages.
             unsafe { (kernels.gemm)(&gemm) };
-            let places = (0..width).flat_map(|x| (0..outputs).map(move |o| (x, o)));
+            let places = (0..lines * width).flat_map(|p| (0..outputs).map(move |o| (p, o)));
             let want: Vec<(f64, f64)> = places
-                .map(|(x, o)| {
+                .map(|(pixel, o)| {
+                    let (y, x) = (pixel / width, pixel % width);
                     let terms = (0..9 * channels).map(|k| {
                         let (part, within) = (k / (3 * channels), k % (3 * channels));
-                        lines[part * line + x * channels + within] * weights[o * 9 * channels + k]
+                        band[(y + part) * line + x * channels + within]
+                            * weights[o * 9 * channels + k]
                     });
                     let size: f64 = terms.clone().map(f64::abs).sum();
                     let sum: f64 = terms.sum();
                     (sum, lab::allowed::<E>(9 * channels, size, sum))
                 })
                 .collect();
-            let what = format!("{name} {edge:?} {width} {channels} {outputs}");
+            let what = format!("{name} {edge:?} {lines}x{width} {channels} {outputs}");
             lab::compare(&what, &out, &want, outputs, pitch);
         }
     }
@@ -251,7 +268,7 @@ fn special<E: HasKernels>(name: &str, kernels: &Kernels<E>) {
         let gemm = Gemm {
             first: product.operand(),
             second: None,
-            rows,
+            rows: Rows::dense(rows),
             pixel: 0,
             image_pixel: 0,
             stream: false,
@@ -299,7 +316,7 @@ fn resumed<E: HasKernels>(name: &str, kernels: &Kernels<E>) {
             let gemm = Gemm {
                 first: product.operand(),
                 second: None,
-                rows,
+                rows: Rows::dense(rows),
                 pixel: 0,
                 image_pixel: 0,
                 stream: false,
@@ -349,4 +366,37 @@ fn the_sigmoid_is_within_its_documented_error() {
 fn portable(x: f32) -> <Portable<4> as cpu::simd::Simd>::V {
     // SAFETY: `Portable` needs no instruction set, and only values are passed.
     unsafe { <Portable<4> as cpu::simd::Simd>::splat(x) }
+}
+
+/// The kernels of the matrix unit keep a stretch of weights in the L1 cache for a whole block of rows:
+/// by the simulated caches, the weights come from the L2 cache once, the pixels once for each panel,
+/// and the sums once for each further stretch.
+#[test]
+fn a_matrix_unit_reads_weights_once_for_a_block_of_rows() {
+    let (rows, k, outputs) = (128usize, 2304usize, 256usize);
+    let kernels = Bf16::kernels(Isa::AmxEmulated.detect().expect("any machine emulates it"));
+    let product = Product::<Bf16>::new(Edge::End, rows, k, outputs, kernels.lanes, 1);
+    let out = lab::poisoned::<Bf16>(Edge::End, rows * outputs);
+    let gemm = Gemm {
+        first: product.operand(),
+        second: None,
+        rows: Rows::dense(rows),
+        pixel: 0,
+        image_pixel: 0,
+        stream: false,
+        vectors: (0, product.packed.vectors),
+        epilogue: lab::plain_epilogue(&out, outputs),
+    };
+    traffic::start();
+    // SAFETY: the buffers have the sizes that `Gemm` asks for, between guard pages.
+    unsafe { (kernels.gemm)(&gemm) };
+    let counted = traffic::take();
+    let lines = |elements: usize| (elements * size_of::<Bf16>() / traffic::LINE) as u64;
+    let (panels, further) = (outputs as u64 / 32, k as u64 / 256 - 1);
+    let sums = panels * further * 2 * lines(rows * 32);
+    let want = panels * lines(rows * k) + lines(k * outputs) + sums;
+    let far = counted.tiles[1] + counted.tiles[2];
+    assert!((want..want + want / 20).contains(&far), "{far} lines, expected about {want}");
+    // The unit does nothing in vain: 16 x 16 x 32 multiply-adds in 16 cycles.
+    assert_eq!(counted.unit_cycles, (rows * k * outputs / 512) as u64);
 }

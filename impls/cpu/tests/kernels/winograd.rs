@@ -2,7 +2,7 @@
 
 use cpu::element::Bf16;
 use cpu::isa::{HasKernels, Kernels};
-use cpu::kernels::gemm::{Gemm, Operand};
+use cpu::kernels::gemm::{Gemm, Operand, Rows};
 use cpu::kernels::winograd::{Input, Output, P, Q, Tile};
 use cpu::memory::Arena;
 use cpu::pack::{Planes, ThirdTapChannels};
@@ -210,7 +210,7 @@ fn run<E: HasKernels>(
                 (kernels.gemm_planes)(&Gemm {
                     first: Operand::rows(a, pitch, matrix.k, b),
                     second: None,
-                    rows: tiles,
+                    rows: Rows::dense(tiles),
                     pixel: 0,
                     image_pixel: 0,
                     stream: true,
