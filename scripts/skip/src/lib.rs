@@ -44,11 +44,13 @@ pub enum Kind {
     Slurm,
     /// Python has no HyperQueue.
     Hyperqueue,
+    /// Valgrind is not installed.
+    Valgrind,
 }
 
 impl Kind {
     /// All kinds, in the order of `kinds.tsv`.
-    pub const ALL: [Kind; 14] = [
+    pub const ALL: [Kind; 15] = [
         Kind::Isa,
         Kind::Gpu,
         Kind::Feature,
@@ -63,6 +65,7 @@ impl Kind {
         Kind::Onnxruntime,
         Kind::Slurm,
         Kind::Hyperqueue,
+        Kind::Valgrind,
     ];
 
     /// The name in `kinds.tsv` and in the list, such as `gxx`.
@@ -82,6 +85,7 @@ impl Kind {
             Kind::Onnxruntime => "onnxruntime",
             Kind::Slurm => "slurm",
             Kind::Hyperqueue => "hyperqueue",
+            Kind::Valgrind => "valgrind",
         }
     }
 }

@@ -43,6 +43,7 @@ impl Simd for Avx2 {
     const LANES: usize = 8;
     const DOT: bool = false;
     const ROWS: usize = 6;
+    const PAIR_ROWS: usize = 4;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> __m256 {

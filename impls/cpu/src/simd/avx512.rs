@@ -43,6 +43,7 @@ impl<const DOT: bool> Simd for Avx512<DOT> {
     const LANES: usize = 16;
     const DOT: bool = DOT;
     const ROWS: usize = 14;
+    const PAIR_ROWS: usize = 12;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> __m512 {

@@ -35,6 +35,8 @@ pub trait Simd: Copy + 'static {
     /// Rows of the largest GEMM tile whose register block fits the registers: `2 * ROWS`
     /// accumulators, two vectors of weights and one broadcast input.
     const ROWS: usize;
+    /// The same for [`Simd::Pairs`] that take two registers each, where [`Simd::DOT`] is false.
+    const PAIR_ROWS: usize;
 
     /// Broadcasts `x` to all lanes.
     unsafe fn splat(x: f32) -> Self::V;

@@ -40,6 +40,7 @@ impl Simd for Neon {
     const LANES: usize = 4;
     const DOT: bool = false;
     const ROWS: usize = 14;
+    const PAIR_ROWS: usize = 12;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> float32x4_t {

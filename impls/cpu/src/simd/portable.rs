@@ -23,6 +23,7 @@ impl<const L: usize> Simd for Portable<L> {
     const LANES: usize = L;
     const DOT: bool = false;
     const ROWS: usize = 4;
+    const PAIR_ROWS: usize = 4;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self::V {
