@@ -47,15 +47,15 @@ impl<E: HasKernels> TaskContext<'_, E> {
     /// Number of phases of a step; a phase reads what all tasks of the previous one wrote.
     pub fn phases(&self, op: &Op<E>) -> usize {
         match op {
-            Op::Winograd(layer) if !self.in_blocks(layer) => 3,
+            Op::Winograd(layer) if self.blocks(layer).is_none() => 3,
             _ => 1,
         }
     }
 
-    /// Whether each thread takes blocks of tiles through the whole layer, see [`split::in_blocks`].
-    fn in_blocks(&self, layer: &Winograd<E>) -> bool {
+    /// See [`split::blocks`].
+    fn blocks(&self, layer: &Winograd<E>) -> Option<usize> {
         let layout = self.layout;
-        split::in_blocks(layer, layout.clips, layout.threads, self.kernels.tile_rows)
+        split::blocks(layer, layout.clips, layout.threads, self.kernels.tile_rows)
     }
 
     /// Number of tasks of a phase.
@@ -66,10 +66,10 @@ impl<E: HasKernels> TaskContext<'_, E> {
             Op::Gemm { first, epilogue, .. } => self.product(first, epilogue).tasks(),
             Op::Winograd(layer) => {
                 let tiles = split::tile_count(layer, clips);
-                match (self.in_blocks(layer), phase) {
-                    (true, _) => tiles.div_ceil(split::tiles_per_block(self.kernels.tile_rows)),
-                    (false, 1) => layer.tile.planes(),
-                    (false, _) => tiles.div_ceil(split::items_per_task(tiles, threads)),
+                match (self.blocks(layer), phase) {
+                    (Some(blocks), _) => blocks,
+                    (None, 1) => layer.tile.planes(),
+                    (None, _) => tiles.div_ceil(split::items_per_task(tiles, threads)),
                 }
             }
             Op::Depthwise { epilogue, .. } | Op::MaxPool { epilogue, .. } => {
@@ -107,9 +107,9 @@ impl<E: HasKernels> TaskContext<'_, E> {
                 Op::Gemm { first, second, epilogue } => {
                     self.gemm(first, second.as_ref(), epilogue, index, thread, stops);
                 }
-                Op::Winograd(layer) => match (self.in_blocks(layer), phase) {
-                    (true, _) => self.winograd_block(layer, index, thread, stops),
-                    (false, _) => self.winograd_phase(layer, phase, index, stops),
+                Op::Winograd(layer) => match self.blocks(layer) {
+                    Some(blocks) => self.winograd_block(layer, (index, blocks), thread, stops),
+                    None => self.winograd_phase(layer, phase, index, stops),
                 },
                 Op::Depthwise { from, weights, epilogue: spec } => {
                     let (image, row) = (index / spec.out.size.0, index % spec.out.size.0);
@@ -328,20 +328,20 @@ impl<E: HasKernels> TaskContext<'_, E> {
     unsafe fn winograd_block(
         &self,
         layer: &Winograd<E>,
-        index: usize,
+        (index, blocks): (usize, usize),
         thread: usize,
         stops: StopStages,
     ) {
-        let block = split::tiles_per_block(self.kernels.tile_rows);
         let all = split::tile_count(layer, self.layout.clips);
-        let (first, last) = (index * block, ((index + 1) * block).min(all));
-        let bytes = workspace_bytes(layer, block);
+        let (first, last) = split::tiles_of_block(all, blocks, index);
+        let capacity = all.div_ceil(blocks);
+        let bytes = workspace_bytes(layer, capacity);
         // SAFETY: `split::scratch_bytes` counts one block of tiles, and no other task uses the
         // scratch memory of this thread.
         unsafe {
             let start = self.scratch[thread];
             let workspace = [start, start.add(bytes[0]), start.add(bytes[0] + bytes[1])];
-            let tiles = TileWorkspace { first, last, workspace, capacity: block };
+            let tiles = TileWorkspace { first, last, workspace, capacity };
             self.winograd_inputs(layer, &tiles, tiles.first, tiles.last);
             for plane in 0..layer.tile.planes() {
                 self.winograd_plane(layer, &tiles, plane);

@@ -41,7 +41,7 @@ impl Layout {
                 touch(buffer, at, 0);
             }
             if let Op::Winograd(layer) = &step.op
-                && !split::in_blocks(layer, clips, threads, tile_rows)
+                && split::blocks(layer, clips, threads, tile_rows).is_none()
             {
                 let tiles = split::tile_count(layer, clips);
                 for (buffer, bytes) in layer.workspace.iter().zip(workspace_bytes(layer, tiles)) {

@@ -98,16 +98,30 @@ pub fn tile_grid<E>(layer: &Winograd<E>) -> (usize, usize) {
     (layer.from.size.0.div_ceil(side), layer.from.size.1.div_ceil(side))
 }
 
-/// Number of Winograd tiles that a thread takes through all phases of a layer at once: a multiple
-/// of the height of a GEMM tile, and few enough that they stay in the L2 cache.
-pub fn tiles_per_block(tile_rows: usize) -> usize {
+/// The largest number of Winograd tiles that a thread takes through all phases of a layer at once: a
+/// multiple of the height of a GEMM tile, and few enough that they stay in the L2 cache.
+fn largest_block(tile_rows: usize) -> usize {
     tile_rows * 12usize.div_ceil(tile_rows)
 }
 
-/// Whether a layer has enough tiles for each thread to take blocks of them through all phases.
-/// Otherwise, all threads work on each of the three phases together.
-pub fn in_blocks<E>(layer: &Winograd<E>, clips: usize, threads: usize, tile_rows: usize) -> bool {
-    tile_count(layer, clips).div_ceil(tiles_per_block(tile_rows)) >= TASKS * threads
+/// Number of blocks of tiles, each of which one thread takes through all phases of the layer: the same
+/// for every thread. None if there are fewer than two for each thread, or if they would have so few
+/// tiles that reading the weights takes longer than the products; then all threads work on each of the
+/// three phases together.
+pub fn blocks<E>(
+    layer: &Winograd<E>,
+    clips: usize,
+    threads: usize,
+    tile_rows: usize,
+) -> Option<usize> {
+    let (tiles, largest) = (tile_count(layer, clips), largest_block(tile_rows));
+    let blocks = tiles.div_ceil(largest).next_multiple_of(threads);
+    (blocks >= 2 * threads && 3 * tiles >= 2 * largest * blocks).then_some(blocks)
+}
+
+/// The tiles of a block, out of `tiles` in `blocks` blocks of equal size (half-open).
+pub fn tiles_of_block(tiles: usize, blocks: usize, index: usize) -> (usize, usize) {
+    (tiles * index / blocks, tiles * (index + 1) / blocks)
 }
 
 /// Number of items that each task of a phase takes, so that `items` items make a few tasks for each
@@ -129,9 +143,13 @@ pub fn scratch_bytes<E: Element>(
             // One vector more, because the last copy may write beyond the band.
             (lines * first.line() + 16) * size_of::<E>()
         }
-        Op::Winograd(layer) if in_blocks(layer, clips, threads, tile_rows) => {
-            workspace_bytes(layer, tiles_per_block(tile_rows)).iter().sum()
-        }
+        Op::Winograd(layer) => match blocks(layer, clips, threads, tile_rows) {
+            Some(blocks) => {
+                let capacity = tile_count(layer, clips).div_ceil(blocks);
+                workspace_bytes(layer, capacity).iter().sum()
+            }
+            None => 0,
+        },
         _ => 0,
     }
 }
