@@ -185,13 +185,37 @@ macro_rules! compile {
             unsafe fn winograd_input(i: &Input<E>, row: usize, column: usize, index: usize) {
                 // SAFETY: the caller keeps the kernel's contract, and this function has the
                 // features of `S`.
-                unsafe { winograd::input::<S, E>(i, row, column, index) }
+                unsafe {
+                    match i.tile.is_short(i.size, row, column) {
+                        [false, false] => winograd::input::<S, E>(i, row, column, index),
+                        _ => winograd_short_input(i, row, column, index),
+                    }
+                }
+            }
+            $(#[target_feature(enable = $features)])?
+            #[inline(never)]
+            unsafe fn winograd_short_input(i: &Input<E>, row: usize, column: usize, index: usize) {
+                // SAFETY: the caller keeps the kernel's contract, and this function has the
+                // features of `S`.
+                unsafe { winograd::short_input::<S, E>(i, row, column, index) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn winograd_output(o: &Output<E>, row: usize, column: usize, index: usize) {
                 // SAFETY: the caller keeps the kernel's contract, and this function has the
                 // features of `S`.
-                unsafe { winograd::output::<S, E>(o, row, column, index) }
+                unsafe {
+                    match o.tile.is_short(o.size, row, column) {
+                        [false, false] => winograd::output::<S, E>(o, row, column, index),
+                        _ => winograd_short_output(o, row, column, index),
+                    }
+                }
+            }
+            $(#[target_feature(enable = $features)])?
+            #[inline(never)]
+            unsafe fn winograd_short_output(o: &Output<E>, row: usize, column: usize, index: usize) {
+                // SAFETY: the caller keeps the kernel's contract, and this function has the
+                // features of `S`.
+                unsafe { winograd::short_output::<S, E>(o, row, column, index) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn band(b: &Band<E>) {

@@ -35,7 +35,7 @@ fn baseline() -> PathBuf {
 #[test]
 #[ignore = "is run by Callgrind, for the test below"]
 fn forward_passes_to_be_counted() {
-    let config = Config { width: 0.5, size: (64, 64), frames: 4, ..Config::default() };
+    let config = Config { width: 0.5, size: (56, 56), frames: 4, ..Config::default() };
     let model = Arc::new(Model::new(config).unwrap());
     let shape = model.input_shape(1);
     let input = Tensor::f32(shape.clone(), formula::input(shape.iter().product(), 0));

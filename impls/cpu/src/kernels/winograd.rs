@@ -13,6 +13,12 @@
 //! by the product of (p - q). The last point is infinity. Apart from 0, points come in pairs p and
 //! -p, whose even and odd parts are computed once.
 //!
+//! If one or two rows (with F(2x2), one row) of a map remain below the last whole tile, a short tile
+//! computes them: F(2, 3) in place of F(4, 3), or F(1, 3) in place of F(2, 3). Its points are some of
+//! those of the whole tile, so it shares the transformed weights of these planes and leaves the others
+//! out. The weights hold the norm of the whole tile's points, which the input transform of the short
+//! one makes up for: a point p has the factor p^2 - Q^2, and for F(1, 3), p + 1. Likewise for columns.
+//!
 //! A transform handles one tile and one vector of channels at a time: first along the columns, then
 //! along the rows, with lines of at most N = 6 vectors in registers. The N x N intermediate vectors
 //! do not fit the registers; they stay in the L1 cache.
@@ -52,6 +58,34 @@ impl Tile {
     /// Number of planes, N * N: the multiplications for each output tile, input and output channel.
     pub fn planes(self) -> usize {
         (self.side() + 2) * (self.side() + 2)
+    }
+
+    /// Whether a short tile uses a point, by its position among those of a whole tile.
+    pub fn short_tile_uses(self, point: usize) -> bool {
+        point <= self.short_side() || point == self.side() + 1
+    }
+
+    /// Output pixels of a short tile in one dimension.
+    pub fn short_side(self) -> usize {
+        match self {
+            Tile::F2 => ShortF2::M,
+            Tile::F4 => ShortF4::M,
+        }
+    }
+
+    /// Whether the tile at `row` and `column` of a map is short in rows and in columns.
+    pub fn is_short(self, size: (usize, usize), row: usize, column: usize) -> [bool; 2] {
+        let left = [size.0 - row * self.side(), size.1 - column * self.side()];
+        left.map(|pixels| pixels <= self.short_side())
+    }
+
+    /// Number of whole tiles and of short ones (0 or 1, the last) that cover `length` pixels.
+    pub fn cover(self, length: usize) -> [usize; 2] {
+        let (whole, rest) = (length / self.side(), length % self.side());
+        match (1..=self.short_side()).contains(&rest) {
+            true => [whole, 1],
+            false => [whole + usize::from(rest > 0), 0],
+        }
     }
 
     /// The finite points, in the order of the rows of B^T.
@@ -98,16 +132,34 @@ type Line<V> = [V; 6];
 
 /// The one-dimensional transforms, on lines of a tile: B^T x and A^T m.
 trait Transform1d {
+    /// Output pixels.
     const M: usize;
+    /// Output pixels of a whole tile.
+    const SIDE: usize;
+    /// Input pixels, and number of points.
+    const N: usize = Self::M + 2;
+
+    /// The position of a point among those of a whole tile: a short one has the first ones, and the
+    /// last one, infinity.
+    #[inline(always)]
+    fn position(at: usize) -> usize {
+        if at + 1 == Self::N { Self::SIDE + 1 } else { at }
+    }
+
     unsafe fn input<S: Simd>(x: Line<S::V>) -> Line<S::V>;
     unsafe fn output<S: Simd>(m: Line<S::V>) -> [S::V; 4];
 }
 
 struct F2;
 struct F4;
+/// F(1, 3) with the points 0, 1 and infinity of F(2, 3).
+struct ShortF2;
+/// F(2, 3) with the points 0, +-P and infinity of F(4, 3).
+struct ShortF4;
 
 impl Transform1d for F2 {
     const M: usize = 2;
+    const SIDE: usize = 2;
 
     #[inline(always)]
     unsafe fn input<S: Simd>(x: Line<S::V>) -> Line<S::V> {
@@ -131,6 +183,7 @@ impl Transform1d for F2 {
 
 impl Transform1d for F4 {
     const M: usize = 4;
+    const SIDE: usize = 4;
 
     #[inline(always)]
     unsafe fn input<S: Simd>(x: Line<S::V>) -> Line<S::V> {
@@ -168,6 +221,80 @@ impl Transform1d for F4 {
     }
 }
 
+impl Transform1d for ShortF2 {
+    const M: usize = 1;
+    const SIDE: usize = 2;
+
+    #[inline(always)]
+    unsafe fn input<S: Simd>(x: Line<S::V>) -> Line<S::V> {
+        // SAFETY: the caller has the instruction set; only registers are used.
+        unsafe {
+            let infinite = S::sub(x[2], x[1]);
+            [S::sub(x[1], x[0]), S::add(x[1], x[1]), infinite, infinite, infinite, infinite]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn output<S: Simd>(m: Line<S::V>) -> [S::V; 4] {
+        // SAFETY: the caller has the instruction set; only registers are used.
+        unsafe { [S::add(m[0], S::add(m[1], m[2])); 4] }
+    }
+}
+
+impl Transform1d for ShortF4 {
+    const M: usize = 2;
+    const SIDE: usize = 4;
+
+    #[inline(always)]
+    unsafe fn input<S: Simd>(x: Line<S::V>) -> Line<S::V> {
+        const P2: f32 = P * P;
+        const Q2: f32 = Q * Q;
+        // SAFETY: the caller has the instruction set; only registers are used.
+        unsafe {
+            let zero = S::fnma(x[2], S::splat(Q2), S::mul(x[0], S::splat(P2 * Q2)));
+            let infinite = S::fnma(x[1], S::splat(P2), x[3]);
+            let even = S::mul(x[2], S::splat(P2 - Q2));
+            let odd = S::splat(P * (P2 - Q2));
+            let p = [S::fma(x[1], odd, even), S::fnma(x[1], odd, even)];
+            [zero, p[0], p[1], infinite, infinite, infinite]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn output<S: Simd>(m: Line<S::V>) -> [S::V; 4] {
+        // SAFETY: the caller has the instruction set; only registers are used.
+        unsafe {
+            let first = S::add(m[0], S::add(m[1], m[2]));
+            let second = S::fma(S::sub(m[1], m[2]), S::splat(P), m[3]);
+            [first, second, second, second]
+        }
+    }
+}
+
+/// Calls a function with the transforms of a whole tile.
+macro_rules! for_whole_tile {
+    ($tile:expr, $function:ident<$($type:ident),*>($($argument:expr),*)) => {
+        match $tile {
+            Tile::F2 => $function::<$($type,)* F2, F2>($($argument),*),
+            Tile::F4 => $function::<$($type,)* F4, F4>($($argument),*),
+        }
+    };
+}
+
+/// Calls a function with the transforms of a tile that is short in rows, in columns or in both.
+macro_rules! for_short_tile {
+    ($tile:expr, $short:expr, $function:ident<$($type:ident),*>($($argument:expr),*)) => {
+        match ($tile, $short) {
+            (Tile::F2, [true, true]) => $function::<$($type,)* ShortF2, ShortF2>($($argument),*),
+            (Tile::F2, [true, _]) => $function::<$($type,)* ShortF2, F2>($($argument),*),
+            (Tile::F2, _) => $function::<$($type,)* F2, ShortF2>($($argument),*),
+            (Tile::F4, [true, true]) => $function::<$($type,)* ShortF4, ShortF4>($($argument),*),
+            (Tile::F4, [true, _]) => $function::<$($type,)* ShortF4, F4>($($argument),*),
+            (Tile::F4, _) => $function::<$($type,)* F4, ShortF4>($($argument),*),
+        }
+    };
+}
+
 /// The input transform of one image: its map, and the memory for the transformed tiles.
 #[derive(Clone, Copy)]
 pub struct Input<E> {
@@ -195,7 +322,7 @@ pub struct Input<E> {
     pub plane_pitch: usize,
 }
 
-/// Transforms the tile at `row` and `column`, counted in tiles, and stores it as tile `index`.
+/// Transforms the whole tile at `row` and `column`, counted in tiles, and stores it as tile `index`.
 ///
 /// # Safety
 /// The contract of [`Simd`]. The map, the zeros and the gate are valid for `vectors` vectors, and
@@ -203,26 +330,37 @@ pub struct Input<E> {
 #[inline(always)]
 pub unsafe fn input<S: Simd, E: Element>(i: &Input<E>, row: usize, column: usize, index: usize) {
     // SAFETY: the caller's contract is that of `input_tile`.
-    unsafe {
-        match i.tile {
-            Tile::F2 => input_tile::<S, E, F2>(i, row, column, index),
-            Tile::F4 => input_tile::<S, E, F4>(i, row, column, index),
-        }
-    }
+    unsafe { for_whole_tile!(i.tile, input_tile < S, E > (i, row, column, index)) }
 }
 
+/// Does the same for a short tile, which is a function of its own because it is called rarely.
+///
+/// # Safety
+/// That of [`input`].
 #[inline(always)]
-unsafe fn input_tile<S: Simd, E: Element, L: Transform1d>(
+pub unsafe fn short_input<S: Simd, E: Element>(
     i: &Input<E>,
     row: usize,
     column: usize,
     index: usize,
 ) {
-    let n = L::M + 2;
+    let short = i.tile.is_short(i.size, row, column);
+    // SAFETY: the caller's contract is that of `input_tile`.
+    unsafe { for_short_tile!(i.tile, short, input_tile < S, E > (i, row, column, index)) }
+}
+
+#[inline(always)]
+unsafe fn input_tile<S: Simd, E: Element, R: Transform1d, C: Transform1d>(
+    i: &Input<E>,
+    row: usize,
+    column: usize,
+    index: usize,
+) {
+    let (side, n) = (R::SIDE, R::SIDE + 2);
     let mut sources = [[i.zeros; 6]; 6];
-    for dy in 0..n {
-        for dx in 0..n {
-            let (y, x) = (row * L::M + dy, column * L::M + dx);
+    for dy in 0..R::N {
+        for dx in 0..C::N {
+            let (y, x) = (row * side + dy, column * side + dx);
             // (y, x) counts from the padding, which is one pixel wide.
             if (1..=i.size.0).contains(&y) && (1..=i.size.1).contains(&x) {
                 let pixel = (y - 1) * i.size.1 + x - 1;
@@ -238,28 +376,30 @@ unsafe fn input_tile<S: Simd, E: Element, L: Transform1d>(
             let c = vector * S::LANES;
             let zero = S::splat(0.0);
             let mut columns = [[zero; 6]; 6];
-            for dx in 0..n {
+            for dx in 0..C::N {
                 let mut line = [zero; 6];
-                for dy in 0..n {
+                for dy in 0..R::N {
                     let source = sources[dy][dx].add(c);
                     line[dy] = E::load::<S>(source);
                     // Prefetch the pixels that only the next tile reads: a hardware prefetcher
                     // cannot track this many streams. The address may lie beyond the map.
                     if dx >= 2 {
-                        S::prefetch(source.wrapping_add(L::M * i.pitch).cast());
+                        S::prefetch(source.wrapping_add(side * i.pitch).cast());
                     }
                 }
-                columns[dx] = L::input::<S>(line);
+                columns[dx] = R::input::<S>(line);
             }
             let at = index * i.tile_pitch + c;
-            for py in 0..n {
+            for py in 0..R::N {
+                let row = R::position(py);
                 let mut line = [zero; 6];
-                for dx in 0..n {
+                for dx in 0..C::N {
                     line[dx] = columns[dx][py];
                 }
-                let line = L::input::<S>(line);
-                for px in 0..n {
-                    let to = (py * n + px) * i.plane_pitch + at;
+                let line = C::input::<S>(line);
+                for px in 0..C::N {
+                    let column = C::position(px);
+                    let to = (row * n + column) * i.plane_pitch + at;
                     E::store::<S>(i.out.add(to), line[px]);
                     if !i.gate.is_null() {
                         let gate = E::load::<S>(i.gate.add(c));
@@ -292,8 +432,7 @@ pub struct Output<O> {
     pub epilogue: Epilogue<O>,
 }
 
-/// Transforms the products of tile `index` to the output tile at `row` and `column`, counted in
-/// tiles.
+/// Transforms the products of tile `index` to the whole tile at `row` and `column`, counted in tiles.
 ///
 /// # Safety
 /// The contract of [`Simd`]. The products are valid for tile `index` of every plane, and every
@@ -301,57 +440,70 @@ pub struct Output<O> {
 #[inline(always)]
 pub unsafe fn output<S: Simd, O: Element>(o: &Output<O>, row: usize, column: usize, index: usize) {
     // SAFETY: the caller's contract is that of `output_tile`.
-    unsafe {
-        match o.tile {
-            Tile::F2 => output_tile::<S, O, F2>(o, row, column, index),
-            Tile::F4 => output_tile::<S, O, F4>(o, row, column, index),
-        }
-    }
+    unsafe { for_whole_tile!(o.tile, output_tile < S, O > (o, row, column, index)) }
 }
 
+/// Does the same for a short tile.
+///
+/// # Safety
+/// That of [`output`].
 #[inline(always)]
-unsafe fn output_tile<S: Simd, O: Element, L: Transform1d>(
+pub unsafe fn short_output<S: Simd, O: Element>(
     o: &Output<O>,
     row: usize,
     column: usize,
     index: usize,
 ) {
-    let n = L::M + 2;
-    let (top, left) = (row * L::M, column * L::M);
-    let (height, width) = ((o.size.0 - top).min(L::M), (o.size.1 - left).min(L::M));
+    let short = o.tile.is_short(o.size, row, column);
+    // SAFETY: the caller's contract is that of `output_tile`.
+    unsafe { for_short_tile!(o.tile, short, output_tile < S, O > (o, row, column, index)) }
+}
+
+#[inline(always)]
+unsafe fn output_tile<S: Simd, O: Element, R: Transform1d, C: Transform1d>(
+    o: &Output<O>,
+    row: usize,
+    column: usize,
+    index: usize,
+) {
+    let (side, n) = (R::SIDE, R::SIDE + 2);
+    let (top, left) = (row * side, column * side);
+    let (height, width) = ((o.size.0 - top).min(R::M), (o.size.1 - left).min(C::M));
     // SAFETY: the caller guarantees the products of this tile. `height` and `width` are clipped to
-    // the map, so no pixel beyond it is stored. `spill` holds M * M <= 16 vectors.
+    // the map, so no pixel beyond it is stored. `spill` holds at most 16 vectors.
     unsafe {
         for vector in 0..o.vectors {
             let c = vector * S::LANES;
             let from = o.products.add(index * o.tile_pitch + c);
             let zero = S::splat(0.0);
             let mut columns = [[zero; 4]; 6];
-            for px in 0..n {
+            for px in 0..C::N {
+                let column = C::position(px);
                 let mut line = [zero; 6];
-                for py in 0..n {
-                    line[py] = S::load(from.add((py * n + px) * o.plane_pitch));
+                for py in 0..R::N {
+                    let row = R::position(py);
+                    line[py] = S::load(from.add((row * n + column) * o.plane_pitch));
                 }
-                columns[px] = L::output::<S>(line);
+                columns[px] = R::output::<S>(line);
             }
             // 16 is the largest LANES.
             let mut spill = std::mem::MaybeUninit::<[f32; 4 * 4 * 16]>::uninit();
             let spill = spill.as_mut_ptr().cast::<f32>();
-            for dy in 0..L::M {
+            for dy in 0..R::M {
                 let mut line = [zero; 6];
-                for px in 0..n {
+                for px in 0..C::N {
                     line[px] = columns[px][dy];
                 }
-                let line = L::output::<S>(line);
-                for dx in 0..L::M {
-                    S::store(spill.add((dy * L::M + dx) * S::LANES), line[dx]);
+                let line = C::output::<S>(line);
+                for dx in 0..C::M {
+                    S::store(spill.add((dy * C::M + dx) * S::LANES), line[dx]);
                 }
             }
             let affine = o.epilogue.affine::<S>(c);
             for dy in 0..height {
                 for dx in 0..width {
                     let image_pixel = (top + dy) * o.size.1 + left + dx;
-                    let v = S::load(spill.add((dy * L::M + dx) * S::LANES));
+                    let v = S::load(spill.add((dy * C::M + dx) * S::LANES));
                     o.epilogue.apply_with::<S>(v, affine, o.pixel + image_pixel, image_pixel, c);
                 }
             }

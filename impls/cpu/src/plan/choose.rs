@@ -41,28 +41,33 @@ pub enum Convolution {
 const BYTES_PER_CYCLE: f64 = 6.5;
 
 /// Instructions for the transforms, for each plane and each vector of an input or output tile:
-/// counted in the kernels, including loads and stores.
-const TRANSFORM: f64 = 6.0;
+/// counted in the kernels, including loads and stores; more in bfloat16, which is converted.
+const TRANSFORM: [f64; 2] = [6.0, 8.0];
 
 impl Layer {
-    /// Cycles for one clip: max(products, reading of the weights) + transforms.
+    /// Cycles for one clip: max(products, reading of the weights of `planes` matrices) + transforms.
+    /// `rows` are those of all products together.
     fn cycles(&self, planes: usize, rows: usize, transforms: f64) -> f64 {
         let vectors = self.outputs.div_ceil(self.lanes) as f64;
-        let products =
-            (planes * rows * self.channels) as f64 * vectors / self.k_per_instruction as f64;
+        let products = (rows * self.channels) as f64 * vectors / self.k_per_instruction as f64;
         let weights = planes * self.channels * self.outputs * self.bytes;
         products.max(weights as f64 / BYTES_PER_CYCLE) + transforms
     }
 
     fn direct(&self) -> f64 {
-        self.cycles(9, self.size.0 * self.size.1, 0.0)
+        self.cycles(9, 9 * self.size.0 * self.size.1, 0.0)
     }
 
     fn winograd(&self, tile: Tile) -> f64 {
-        let tiles = self.size.0.div_ceil(tile.side()) * self.size.1.div_ceil(tile.side());
+        // Lines of the transformed tiles of one row or column of tiles.
+        let lines = |length| {
+            let [whole, short] = tile.cover(length);
+            whole * (tile.side() + 2) + short * (tile.short_side() + 2)
+        };
+        let rows = lines(self.size.0) * lines(self.size.1);
         let vectors = (self.channels + self.outputs).div_ceil(self.lanes);
-        let transforms = (tiles * vectors * tile.planes()) as f64 * TRANSFORM;
-        self.cycles(tile.planes(), tiles, transforms)
+        let each = TRANSFORM[usize::from(self.bytes < 4)];
+        self.cycles(tile.planes(), rows, (rows * vectors) as f64 * each)
     }
 
     /// The algorithm for this layer: a Winograd tile, or None for a direct convolution. With

@@ -65,7 +65,7 @@ impl<E: HasKernels> TaskContext<'_, E> {
             Op::Import { out, .. } => clips * out.size.0,
             Op::Gemm { first, epilogue, .. } => self.product(first, epilogue).tasks(),
             Op::Winograd(layer) => {
-                let tiles = split::tile_count(layer, clips);
+                let tiles = split::tiles(layer, clips).count();
                 match (self.blocks(layer), phase) {
                     (Some(blocks), _) => blocks,
                     (None, 1) => layer.tile.planes(),
@@ -332,7 +332,7 @@ impl<E: HasKernels> TaskContext<'_, E> {
         thread: usize,
         stops: StopStages,
     ) {
-        let all = split::tile_count(layer, self.layout.clips);
+        let all = split::tiles(layer, self.layout.clips).count();
         let (first, last) = split::tiles_of_block(all, blocks, index);
         let capacity = all.div_ceil(blocks);
         let bytes = workspace_bytes(layer, capacity);
@@ -358,7 +358,7 @@ impl<E: HasKernels> TaskContext<'_, E> {
         index: usize,
         stops: StopStages,
     ) {
-        let all = split::tile_count(layer, self.layout.clips);
+        let all = split::tiles(layer, self.layout.clips).count();
         let workspace = layer.workspace.map(|buffer| self.bytes(buffer));
         let tiles = TileWorkspace { first: 0, last: all, workspace, capacity: all };
         let share = split::items_per_task(all, self.layout.threads);
@@ -380,9 +380,9 @@ impl<E: HasKernels> TaskContext<'_, E> {
         first: usize,
         last: usize,
     ) {
-        let (rows, columns) = split::tile_grid(layer);
+        let order = split::tiles(layer, self.layout.clips);
         for at in first..last {
-            let (image, tile) = (at / (rows * columns), at % (rows * columns));
+            let (image, row, column) = order.place(at);
             let from = self.image(&layer.from, image);
             let input = Input {
                 tile: layer.tile,
@@ -400,13 +400,20 @@ impl<E: HasKernels> TaskContext<'_, E> {
             let index = at - t.first;
             // SAFETY: the workspace holds `capacity` tiles, and `index` is below that.
             unsafe {
-                (self.kernels.winograd_input)(&input, tile / columns, tile % columns, index);
+                (self.kernels.winograd_input)(&input, row, column, index);
             }
         }
     }
 
     unsafe fn winograd_plane(&self, layer: &Winograd<E>, t: &TileWorkspace, plane: usize) {
         let (pitch, width) = (layer.from.pitch, padded_outputs(layer));
+        // The rows of the workspace whose tiles use this plane.
+        let (first, last) = split::tiles(layer, self.layout.clips).users(plane);
+        let (first, last) = (first.max(t.first), last.min(t.last));
+        if first >= last {
+            return;
+        }
+        let (from, rows) = (first - t.first, last - first);
         let gated = if layer.gate.is_some() { t.workspace[1] } else { t.workspace[0] };
         let branches = std::iter::once((&layer.main, t.workspace[0], 0)).chain(
             layer.second.as_ref().map(|branch| (branch, gated, layer.main.epilogue.out.pitch)),
@@ -418,14 +425,14 @@ impl<E: HasKernels> TaskContext<'_, E> {
             unsafe {
                 let out = t.workspace[2]
                     .cast::<f32>()
-                    .add(plane * plane_pitch(t.capacity, width) + channel);
-                let offset = plane * plane_pitch(t.capacity, pitch) + matrix.channel;
+                    .add(plane * plane_pitch(t.capacity, width) + from * width + channel);
+                let offset = plane * plane_pitch(t.capacity, pitch) + from * pitch + matrix.channel;
                 let a = tiles.cast::<E>().add(offset).cast_const();
                 let b = branch.weights.data.as_ptr().add(matrix.offset);
                 (self.kernels.gemm_planes)(&Gemm {
                     first: Operand::rows(a, pitch, matrix.k, b),
                     second: None,
-                    rows: Rows::dense(t.last - t.first),
+                    rows: Rows::dense(rows),
                     pixel: 0,
                     image_pixel: 0,
                     stream: true,
@@ -444,14 +451,14 @@ impl<E: HasKernels> TaskContext<'_, E> {
         last: usize,
         stops: StopStages,
     ) {
-        let (rows, columns) = split::tile_grid(layer);
+        let order = split::tiles(layer, self.layout.clips);
         let width = padded_outputs(layer);
         let branches = std::iter::once((&layer.main, 0))
             .chain(layer.second.as_ref().map(|branch| (branch, layer.main.epilogue.out.pitch)));
         for ((branch, channel), end) in branches.zip(stops) {
             let epilogue = self.epilogue(&branch.epilogue, end);
             for at in first..last {
-                let (image, tile) = (at / (rows * columns), at % (rows * columns));
+                let (image, row, column) = order.place(at);
                 // SAFETY: the products of these tiles were written before; the maps hold all
                 // images.
                 unsafe {
@@ -465,7 +472,6 @@ impl<E: HasKernels> TaskContext<'_, E> {
                         pixel: image * layer.from.pixels(),
                         epilogue,
                     };
-                    let (row, column) = (tile / columns, tile % columns);
                     (self.kernels.winograd_output)(&output, row, column, at - t.first);
                 }
             }

@@ -43,7 +43,7 @@ impl Layout {
             if let Op::Winograd(layer) = &step.op
                 && split::blocks(layer, clips, threads, tile_rows).is_none()
             {
-                let tiles = split::tile_count(layer, clips);
+                let tiles = split::tiles(layer, clips).count();
                 for (buffer, bytes) in layer.workspace.iter().zip(workspace_bytes(layer, tiles)) {
                     touch(*buffer, at, bytes);
                 }

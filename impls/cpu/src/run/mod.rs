@@ -1,7 +1,8 @@
 //! The execution of a plan: [`layout`] places the buffers for a batch, [`split`] cuts a step into
-//! tasks, [`exec`] turns a task into kernel calls, and [`observe`] hands results to a tap.
+//! tasks, [`tiles`] orders Winograd tiles, [`exec`] turns a task into kernel calls, and [`observe`] hands results to a tap.
 
 pub mod exec;
 pub mod layout;
 pub mod observe;
 pub mod split;
+pub mod tiles;

@@ -4,6 +4,7 @@ use crate::element::Element;
 use crate::kernels::gemm::PANEL;
 use crate::plan::{Op, OperandSpec, Winograd};
 use crate::run::layout::workspace_bytes;
+use crate::run::tiles::TileOrder;
 
 /// Number of tasks for each thread: several, so that all threads end at about the same time.
 const TASKS: usize = 4;
@@ -86,16 +87,9 @@ fn band_lines<E: Element>(
     wanted.min(within.saturating_sub(operand.kernel - 1)).max(1)
 }
 
-/// Number of Winograd tiles in a batch.
-pub fn tile_count<E>(layer: &Winograd<E>, clips: usize) -> usize {
-    let (rows, columns) = tile_grid(layer);
-    clips * rows * columns
-}
-
-/// Number of rows and columns of Winograd tiles in an image.
-pub fn tile_grid<E>(layer: &Winograd<E>) -> (usize, usize) {
-    let side = layer.tile.side();
-    (layer.from.size.0.div_ceil(side), layer.from.size.1.div_ceil(side))
+/// The Winograd tiles of a batch.
+pub fn tiles<E>(layer: &Winograd<E>, clips: usize) -> TileOrder {
+    TileOrder::new(layer.tile, layer.from.size, clips)
 }
 
 /// The largest number of Winograd tiles that a thread takes through all phases of a layer at once: a
@@ -114,7 +108,7 @@ pub fn blocks<E>(
     threads: usize,
     tile_rows: usize,
 ) -> Option<usize> {
-    let (tiles, largest) = (tile_count(layer, clips), largest_block(tile_rows));
+    let (tiles, largest) = (tiles(layer, clips).count(), largest_block(tile_rows));
     let blocks = tiles.div_ceil(largest).next_multiple_of(threads);
     (blocks >= 2 * threads && 3 * tiles >= 2 * largest * blocks).then_some(blocks)
 }
@@ -145,7 +139,7 @@ pub fn scratch_bytes<E: Element>(
         }
         Op::Winograd(layer) => match blocks(layer, clips, threads, tile_rows) {
             Some(blocks) => {
-                let capacity = tile_count(layer, clips).div_ceil(blocks);
+                let capacity = tiles(layer, clips).count().div_ceil(blocks);
                 workspace_bytes(layer, capacity).iter().sum()
             }
             None => 0,
