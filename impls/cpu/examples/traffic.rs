@@ -1,17 +1,19 @@
-//! A model of the matrix unit's products on one core of a Sapphire Rapids Xeon: for each kind of step of
-//! the default network in bfloat16, what the unit reads from which cache, and the time that no
-//! implementation with these reads can be below. It runs on any machine, in ten seconds:
+//! An estimate for the matrix unit on one core of a Sapphire Rapids Xeon: for each kind of step of the
+//! default network in bfloat16, what the unit and the vector instructions read from which cache, and
+//! the time that follows if everything overlaps. It runs on any machine, in ten seconds:
 //!
 //! ```text
 //! cargo run --release -p cpu --example traffic
 //! ```
 //!
-//! The caches are simulated ([`cpu::simd::traffic`]). The other constants, for one core:
+//! The caches are simulated ([`cpu::simd::traffic`]) and empty at first. The other constants, for one
+//! core:
 //!
 //! - 16 cycles of the unit for a product of full tiles, 2 vector operations and 2 lines from the L1
 //!   cache in a cycle, 48 bytes in a cycle from the L2 cache: Intel's optimization manual.
 //! - The clock is the measured peak of that machine (2,715 GFLOP/s) over 1,024 operations in a cycle:
-//!   2.65 GHz. Beyond the L2 cache 12 GB/s, which is an assumption.
+//!   2.65 GHz.
+//! - Beyond the L2 cache 12 GB/s, which is an assumption: the L3 cache is not simulated.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,9 +39,8 @@ struct Limits {
     near: f64,
     far: f64,
     memory: f64,
-    /// The sum over the steps of the largest limit of each: computing (the unit and then the vector
-    /// instructions), or one of the others.
-    bound: f64,
+    /// The sum over the steps of the largest limit of each.
+    estimate: f64,
 }
 
 impl Limits {
@@ -58,15 +59,13 @@ impl Limits {
         let sums =
             [&mut self.unit, &mut self.vectors, &mut self.near, &mut self.far, &mut self.memory];
         sums.into_iter().zip(limits).for_each(|(sum, limit)| *sum += limit);
-        // The epilogue waits for the sums of its tile.
-        let computing = limits[0] + limits[1];
-        self.bound += limits[2..].iter().copied().fold(computing, f64::max);
+        self.estimate += limits.into_iter().fold(0.0, f64::max);
     }
 
     fn print(&self, kind: &str) {
-        let limits = [self.unit, self.vectors, self.near, self.far, self.memory, self.bound];
+        let limits = [self.unit, self.vectors, self.near, self.far, self.memory, self.estimate];
         let ms = limits.map(|seconds| seconds * 1e3);
-        let rate = 2e-9 * self.macs as f64 / self.bound;
+        let rate = 2e-9 * self.macs as f64 / self.estimate;
         print!("{kind:20}");
         ms.iter().for_each(|ms| print!("{ms:9.3}"));
         println!("{rate:9.0}");
@@ -87,10 +86,8 @@ fn main() {
         kinds.entry(kind).or_default().add(macs, traffic);
         all.add(macs, traffic);
     }
-    println!(
-        "Limits in ms; `bound` sums the largest of each step, where unit and vector add up.\n"
-    );
-    println!("kind                     unit   vector       L1       L2   memory    bound  GFLOP/s");
+    println!("Limits in ms; the estimate sums the largest limit of each step.\n");
+    println!("kind                     unit   vector       L1       L2   memory estimate  GFLOP/s");
     kinds.iter().for_each(|(kind, limits)| limits.print(kind));
     all.print("all");
 }

@@ -215,11 +215,12 @@ impl<E: Format> Cpu<E> {
         traffic::start();
         let mut after = |step: Option<usize>| {
             if let Some(step) = step {
-                counted[step] = traffic::take();
+                counted[step] += traffic::take();
             }
         };
-        self.run(input, &mut spec::Ignore, Some(&mut after))?;
-        Ok(counted)
+        let result = self.run(input, &mut spec::Ignore, Some(&mut after));
+        traffic::stop();
+        result.map(|_| counted)
     }
 
     fn run(
@@ -321,7 +322,8 @@ impl<E: Format> Cpu<E> {
     }
 }
 
-/// Is called at the beginning of a group of clips with None, and after each step with its index.
+/// A function that is called with None at the beginning of a group of clips, and with the index of each
+/// step after it.
 type AfterStep<'a> = dyn FnMut(Option<usize>) + 'a;
 
 /// The work of a phase; every thread calls it with its own number.

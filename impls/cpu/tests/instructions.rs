@@ -1,13 +1,14 @@
-//! Counts the instructions of every kernel in a forward pass, by Callgrind, and compares them with those in
-//! `instructions.tsv`: so a kernel that became slower is seen on a machine that is too busy to measure time.
+//! Counts the instructions of every kernel in a forward pass, with Callgrind, and compares them with those
+//! in `instructions.tsv`. So a kernel that became slower is seen on a machine that is too busy to measure
+//! time.
 //!
 //! ```text
 //! HARNESS_WRITE_INSTRUCTIONS=1 cargo test --release -p cpu --test instructions
 //! ```
 //!
-//! writes the file again, after a change that is meant to cost instructions. The kernels are those for AVX2,
-//! because Callgrind knows no AVX-512; they are made from the same source. The compiler that made the
-//! file stands in its first line; another one gives other counts, so that more of them pass.
+//! writes the file again, after a change that is meant to take more or fewer of them. The kernels are those
+//! for AVX2, because Callgrind knows no AVX-512; they are made from the same source. The first line of the
+//! file names the compiler. Another compiler gives other counts, so the tolerance is larger then.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
 use std::collections::BTreeMap;
@@ -20,10 +21,10 @@ use checkpoint::{Weights, formula};
 use cpu::{Isa, Options};
 use spec::{Config, Ignore, Model, Precision, Tensor};
 
-/// How many times the instructions of the file a kernel may take, if it is compiled by the same compiler.
-const TOLERATED: f64 = 1.005;
-/// The same for another compiler.
-const TOLERATED_OTHERWISE: f64 = 1.05;
+/// By how much the instructions of a kernel may differ, with the compiler that the file names.
+const TOLERATED: f64 = 0.005;
+/// The same with another compiler.
+const TOLERATED_OTHERWISE: f64 = 0.25;
 
 /// The name of the test that is counted; this program calls itself with it.
 const COUNTED: &str = "forward_passes_to_be_counted";
@@ -49,9 +50,9 @@ fn forward_passes_to_be_counted() {
 
 /// The instructions of each kernel in what Callgrind wrote, without those of functions that it calls.
 ///
-/// The format: `fn=(ID) NAME` begins the costs of a function, `cfn=(ID) NAME` names one that is called (either
-/// without the name after the first time), each line of costs is a position and a number, and the line after
-/// `calls=` is the cost of a call, which does not count here.
+/// The format: `fn=(ID) NAME` begins the costs of a function, `cfn=(ID) NAME` names one that is called
+/// (either without the name after the first time), each line of costs is a position and a number, and
+/// the line after `calls=` is the cost of a call, which does not count here.
 fn by_kernel(profile: &str) -> BTreeMap<String, u64> {
     let (mut names, mut counts) = (BTreeMap::new(), BTreeMap::new());
     let (mut current, mut called) = (None, false);
@@ -112,7 +113,8 @@ fn compiler() -> String {
 }
 
 #[test]
-fn no_kernel_takes_more_instructions_than_before() {
+#[cfg_attr(debug_assertions, ignore = "the file is for --release")]
+fn kernels_take_as_many_instructions_as_before() {
     if Command::new("valgrind").arg("--version").output().is_err() {
         return skip::skip!(Valgrind, "instructions are not counted");
     }
@@ -138,19 +140,24 @@ fn no_kernel_takes_more_instructions_than_before() {
         .map(|(name, count)| (name.to_owned(), count.parse().unwrap()))
         .collect();
     let names: [Vec<&String>; 2] = [counts.keys().collect(), before.keys().collect()];
-    assert_eq!(names[0], names[1], "the kernels in tests/instructions.tsv are others");
-    let more: Vec<String> = counts
+    assert_eq!(
+        names[0], names[1],
+        "the kernels in tests/instructions.tsv differ from those that ran"
+    );
+    // Fewer are a reason to write the file again, too: either the next slow kernel would stay unseen, or a
+    // part of a kernel became a function of its own, which is not counted.
+    let others: Vec<String> = counts
         .iter()
         .map(|(name, &count)| (name, count as f64 / before[name] as f64))
         .inspect(|(name, ratio)| println!("{name:28} {ratio:.4} of the instructions before"))
-        .filter(|(_, ratio)| *ratio > tolerated)
+        .filter(|(_, ratio)| (ratio - 1.0).abs() > tolerated)
         .map(|(name, ratio)| format!("{name} {ratio:.3}"))
         .collect();
     assert!(
-        more.is_empty(),
-        "times as many instructions as before: {}. If that is meant, run\n\
+        others.is_empty(),
+        "instructions of kernels over those before: {}. If that is meant, run\n\
          HARNESS_WRITE_INSTRUCTIONS=1 cargo test --release -p cpu --test instructions",
-        more.join(", ")
+        others.join(", ")
     );
 }
 

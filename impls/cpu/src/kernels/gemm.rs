@@ -15,7 +15,7 @@ use crate::simd::Simd;
 pub const PANEL: usize = 2;
 
 /// The factors of one product: A [rows, pitch] and the packed weights B [parts * k, outputs]. A row
-/// of A is one stretch of `k` elements, or several of them (`parts`), such as the lines that a 3x3
+/// of A is `k` adjacent elements, or several such parts (`parts`), such as the lines that a 3x3
 /// convolution reads.
 #[derive(Clone, Copy)]
 pub struct Operand<E> {
@@ -94,8 +94,8 @@ pub struct Gemm<E, O> {
     /// The pixel of row 0, counted within its image. If the epilogue has an `addend`, all rows
     /// belong to that image.
     pub image_pixel: usize,
-    /// Whether to stream the weights, whatever their size: each panel is read once and the next one
-    /// is prefetched. Winograd layers do this because the weights of the next plane follow in
+    /// Whether vector kernels stream the weights, whatever their size: each panel is read once and the
+    /// next one is prefetched. Winograd layers do this because the weights of the next plane follow in
     /// memory.
     pub stream: bool,
     /// First vector of outputs, and the one after the last. Both are multiples of [`PANEL`], except

@@ -21,7 +21,7 @@ pub struct Image<E> {
 }
 
 /// Copies lines of a map into a band, which has a border of zeros and no padding between pixels. In
-/// a band, the inputs of a k x k convolution for one output pixel are k stretches of k * channels
+/// a band, the inputs of a k x k convolution for one output pixel are k parts of k * channels
 /// elements: implicit im2col.
 #[derive(Clone, Copy)]
 pub struct Band<E> {

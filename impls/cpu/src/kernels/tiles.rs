@@ -14,11 +14,11 @@
 //!                 sums += pixels * weights             the sums of the other tiles are in memory
 //! ```
 //!
-//! Pixels are read from the L2 cache, one tile for four products, and prefetched; so are the weights
-//! of the next stretch. All tiles of a block have the same shape, so that the unit is configured
-//! once: the last one begins early enough to end with the block, and rows that the tile before has
-//! are computed twice. Rows in gaps ([`super::gemm::Rows`]) are computed in vain, so that a tile goes on across
-//! the lines of a map.
+//! Pixels are read from the L2 cache, two tiles for four products, and prefetched; so are the
+//! weights of the next stretch. All tiles of a block have the same shape, so that the unit is
+//! configured once: the last one begins early enough to end with the block, and the rows that it
+//! shares with the tile before are computed twice. Rows in gaps ([`super::gemm::Rows`]) are
+//! computed in vain, so that a tile goes on across the lines of a map.
 //!
 //! The weights are packed as for vectors ([`crate::pack`]): a row of a weight tile holds one pair of
 //! channels for 16 outputs. If the number of channels is not a multiple of 32, narrower tiles are
@@ -133,10 +133,11 @@ struct Tile {
 impl<S: Simd, T: TileUnit> ProductKernel<S, Bf16> for MatrixUnit<T> {
     const ROWS: usize = ROWS;
     /// A product of full tiles takes 16 cycles for 16 * 16 * 32 multiply-adds, that is 32 channels
-    /// of 16 outputs in one cycle.
+    /// of 16 outputs in one cycle, which the model takes for the time of one instruction.
     const K_PER_INSTRUCTION: usize = 2 * PAIRS;
     /// A stretch of `DEPTH` channels is 512 bytes of each row. With a multiple of 1024 bytes between
-    /// rows, those of a tile would fill half of the sets.
+    /// rows, those of a tile would fill half of the sets. A band is not padded, so with 512 channels
+    /// its weights do not stay in the L1 cache.
     const PADDING: [usize; 2] = [1024, 512];
     const PEAK_MACS: usize = 4 * SIDE * SIDE * 2 * PAIRS;
 

@@ -1,13 +1,13 @@
-//! Products with vector instructions. A tile is up to [`Simd::ROWS`] pixels times two vectors of
-//! outputs.
+//! Products with vector instructions. A tile is up to [`Simd::ROWS`] pixels ([`Simd::PAIR_ROWS`] if a
+//! pair of bfloat16 takes two registers) times two vectors of outputs.
 //!
 //! Each step of the inner loop loads two vectors of weights, broadcasts one group of channels
 //! (GROUP) of each pixel and executes 2 * ROWS multiply-adds. The register block is as high as the
 //! registers allow: 2 * ROWS accumulators, two vectors of weights and one broadcast input. On
 //! AVX-512 and NEON, with 32 registers, it is 14 x 2; on AVX2, with 16 registers, 6 x 2. A step of
 //! 14 x 2 has 16 loads for 28 multiply-adds, so that the FMA units are the bottleneck and not the
-//! load ports. Where a pair of bfloat16 takes two registers, a tile has fewer rows
-//! ([`Simd::PAIR_ROWS`]): sums that are spilled to the stack made the engine take 1.6 to 1.8 times as long.
+//! load ports. With so many rows, pairs of bfloat16 in two registers would spill sums to the stack, with
+//! which the engine took 1.6 to 1.8 times as long.
 //!
 //! If the weights fit the L2 cache, the inner loop goes over the panels, so that the input of a tile
 //! is read once and its output is written at once. Otherwise the inner loop goes over the rows, so
@@ -111,7 +111,7 @@ struct OutputTile {
     tiles: usize,
     /// First row of the tile.
     row: usize,
-    /// Number of rows, up to [`Simd::ROWS`].
+    /// Number of rows, up to those of [`ProductKernel::ROWS`].
     height: usize,
     /// First vector of outputs of the tile.
     vector: usize,

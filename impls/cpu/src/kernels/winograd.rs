@@ -333,7 +333,8 @@ pub unsafe fn input<S: Simd, E: Element>(i: &Input<E>, row: usize, column: usize
     unsafe { for_whole_tile!(i.tile, input_tile < S, E > (i, row, column, index)) }
 }
 
-/// Does the same for a short tile, which is a function of its own because it is called rarely.
+/// Does the same for a short tile. It is called rarely, and apart from [`input`] so that the compiler
+/// translates that one as if there were no short tiles.
 ///
 /// # Safety
 /// That of [`input`].

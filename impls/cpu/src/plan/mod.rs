@@ -30,8 +30,8 @@ pub struct Map {
     pub buffer: BufferId,
     /// Number of channels, without padding.
     pub channels: usize,
-    /// Elements from one pixel to the next: a whole number of vectors, and perhaps a cache line
-    /// more.
+    /// Elements from one pixel to the next: a whole number of vectors, and perhaps some cache
+    /// lines more.
     pub pitch: usize,
     /// Height and width in pixels.
     pub size: (usize, usize),

@@ -420,8 +420,8 @@ impl<E: HasKernels> TaskContext<'_, E> {
         );
         for (branch, tiles, channel) in branches {
             let matrix = branch.weights.planes[plane];
-            // SAFETY: the workspace holds `capacity` tiles in each plane, at least `last - first`,
-            // and their products; the tiles were written before.
+            // SAFETY: the workspace holds `capacity` tiles in each plane and their products; `from + rows`
+            // is at most the number of tiles of this workspace. The tiles were written before.
             unsafe {
                 let out = t.workspace[2]
                     .cast::<f32>()

@@ -1,5 +1,6 @@
 //! The execution of a plan: [`layout`] places the buffers for a batch, [`split`] cuts a step into
-//! tasks, [`tiles`] orders Winograd tiles, [`exec`] turns a task into kernel calls, and [`observe`] hands results to a tap.
+//! tasks, [`tiles`] orders Winograd tiles, [`exec`] turns a task into kernel calls, and [`observe`]
+//! hands results to a tap.
 
 pub mod exec;
 pub mod layout;

@@ -238,6 +238,7 @@ impl TileUnit for Software {
     /// to C. A product of bfloat16 is exact in f32, so a product and an addition have the result of
     /// a fused multiply-add.
     unsafe fn dot<const C: usize, const A: usize, const B: usize>(&mut self) {
+        const { assert!(C != A && C != B && A != B, "the unit refuses a tile that is used twice") };
         let [(rows, bytes), (a_rows, a_bytes), (b_rows, b_bytes)] =
             [C, A, B].map(|t| self.shape(t));
         assert!(

@@ -78,7 +78,7 @@ pub trait Simd: Copy + 'static {
     /// Copies LANES bfloat16, which may not overlap.
     #[inline(always)]
     unsafe fn copy_bf16(from: *const u16, to: *mut u16) {
-        // SAFETY: the caller guarantees that both are valid for LANES values.
+        // SAFETY: the caller guarantees that both are valid for LANES values and do not overlap.
         unsafe { from.copy_to_nonoverlapping(to, Self::LANES) }
     }
     /// Rounds to bfloat16 as [`Simd::store_bf16`] does, and stays in f32.

@@ -154,7 +154,7 @@ impl<const L: usize> Simd for Portable<L> {
             traffic::touch(from.cast(), 2 * L);
             traffic::touch(to.cast(), 2 * L);
         }
-        // SAFETY: the caller guarantees that both are valid for LANES values.
+        // SAFETY: the caller guarantees that both are valid for LANES values and do not overlap.
         unsafe { from.copy_to_nonoverlapping(to, L) }
     }
     #[inline(always)]

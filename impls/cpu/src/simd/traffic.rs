@@ -2,16 +2,17 @@
 //! model of the memory of a processor that this machine need not have.
 //!
 //! The caches are those of one core of a Sapphire Rapids Xeon, with least recently used lines
-//! replaced: 48 KiB (12 ways) and 2 MiB (16 ways). Stores count as loads; prefetches, translations
-//! of addresses and lines that are written back do not count. Only accesses of the thread that called
-//! [`start`] are counted.
+//! replaced: 48 KiB (12 ways) and 2 MiB (16 ways); every access refreshes both. Stores count as loads.
+//! Not counted are prefetches, translations of addresses, lines that are written back, fills with zeros
+//! and accesses to single values. Only the thread that called [`start`] counts, until [`stop`].
 
 use std::cell::RefCell;
+use std::ops::AddAssign;
 
 /// Bytes in a cache line.
 pub const LINE: usize = 64;
 
-/// Vector operations that a division of 16 f32 takes the time of.
+/// Vector operations in the time of one division of 16 f32.
 pub const DIVISION: u64 = 32;
 
 /// What was counted since the last [`take`].
@@ -26,6 +27,17 @@ pub struct Traffic {
     pub tiles: [u64; 3],
     /// Lines that vector instructions loaded or stored, likewise.
     pub vectors: [u64; 3],
+}
+
+impl AddAssign for Traffic {
+    fn add_assign(&mut self, more: Traffic) {
+        self.unit_cycles += more.unit_cycles;
+        self.operations += more.operations;
+        for level in 0..3 {
+            self.tiles[level] += more.tiles[level];
+            self.vectors[level] += more.vectors[level];
+        }
+    }
 }
 
 /// A cache with least recently used replacement: for each set, its lines, the latest first.
@@ -97,6 +109,11 @@ pub fn take() -> Traffic {
     counted
 }
 
+/// Ends the counting of this thread.
+pub fn stop() {
+    MEMORY.set(None);
+}
+
 fn lines(from: *const u8, bytes: usize) -> std::ops::RangeInclusive<usize> {
     from.addr() / LINE..=(from.addr() + bytes.max(1) - 1) / LINE
 }
@@ -162,6 +179,9 @@ mod tests {
             (0..13).for_each(|line| touch(byte((1 << 40) + line * 4096), 4));
         }
         assert_eq!(take().vectors, [0, 13, 13]);
+        stop();
+        product(16);
+        assert_eq!(take(), Traffic::default());
     }
 
     #[test]

@@ -182,7 +182,7 @@ fn check<E: HasKernels>(name: &str, kernels: &Kernels<E>) {
 }
 
 /// Lines, their width, channels and outputs.
-const LINES: [(usize, usize, usize, usize); 7] = [
+const LINES: [(usize, usize, usize, usize); 8] = [
     (1, 1, 2, 3),
     (1, 5, 16, 17),
     (1, 19, 30, 33),
@@ -190,6 +190,8 @@ const LINES: [(usize, usize, usize, usize); 7] = [
     (3, 1, 2, 3),
     (7, 14, 70, 33),
     (2, 61, 20, 16),
+    // Two blocks of rows.
+    (12, 14, 6, 33),
 ];
 
 /// Checks a 3x3 convolution over a band: rows have three parts, adjacent rows overlap, and between
