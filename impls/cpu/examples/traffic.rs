@@ -82,9 +82,9 @@ fn main() {
     let traffic = engine.traffic(&input).expect("the forward pass succeeds");
     let mut kinds: BTreeMap<&str, Limits> = BTreeMap::new();
     let mut all = Limits::default();
-    for ((kind, macs), traffic) in engine.work().zip(&traffic) {
-        kinds.entry(kind).or_default().add(macs, traffic);
-        all.add(macs, traffic);
+    for (kind, macs, traffic) in traffic {
+        kinds.entry(kind).or_default().add(macs, &traffic);
+        all.add(macs, &traffic);
     }
     println!("Limits in ms; the estimate sums the largest limit of each step.\n");
     println!("kind                     unit   vector       L1       L2   memory estimate  GFLOP/s");

@@ -203,14 +203,13 @@ impl<E: Format> Cpu<E> {
         self.plan.steps.iter().map(|step| (step.name.as_str(), step.kind, algorithm(&step.op)))
     }
 
-    /// The kind of work of each step, and its multiply-adds for one clip.
-    pub fn work(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        self.plan.steps.iter().map(|step| (step.kind, step.macs))
-    }
-
-    /// What each step reads and writes by the model of [`crate::simd::traffic`], with empty caches at
-    /// first. It counts only on one thread and with [`crate::Isa::AmxEmulated`].
-    pub fn traffic(&mut self, input: &Tensor) -> Result<Vec<Traffic>, EngineError> {
+    /// For each step its kind of work, its multiply-adds for one clip, and what it reads and writes by
+    /// the model of [`crate::simd::traffic`], with empty caches at first. It counts only on one thread
+    /// and with [`crate::Isa::AmxEmulated`].
+    pub fn traffic(
+        &mut self,
+        input: &Tensor,
+    ) -> Result<Vec<(&'static str, u64, Traffic)>, EngineError> {
         let mut counted = vec![Traffic::default(); self.plan.steps.len()];
         traffic::start();
         let mut after = |step: Option<usize>| {
@@ -220,7 +219,9 @@ impl<E: Format> Cpu<E> {
         };
         let result = self.run(input, &mut spec::Ignore, Some(&mut after));
         traffic::stop();
-        result.map(|_| counted)
+        result?;
+        let steps = self.plan.steps.iter().zip(counted);
+        Ok(steps.map(|(step, traffic)| (step.kind, step.macs, traffic)).collect())
     }
 
     fn run(

@@ -187,7 +187,7 @@ macro_rules! compile {
                 // features of `S`.
                 unsafe {
                     match i.tile.is_short(i.size, row, column) {
-                        [false, false] => winograd::input::<S, E>(i, row, column, index),
+                        [false, false] => winograd::input::<S, E, false>(i, row, column, index),
                         _ => winograd_short_input(i, row, column, index),
                     }
                 }
@@ -197,7 +197,7 @@ macro_rules! compile {
             unsafe fn winograd_short_input(i: &Input<E>, row: usize, column: usize, index: usize) {
                 // SAFETY: the caller keeps the kernel's contract, and this function has the
                 // features of `S`.
-                unsafe { winograd::short_input::<S, E>(i, row, column, index) }
+                unsafe { winograd::input::<S, E, true>(i, row, column, index) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn winograd_output(o: &Output<E>, row: usize, column: usize, index: usize) {
@@ -205,7 +205,7 @@ macro_rules! compile {
                 // features of `S`.
                 unsafe {
                     match o.tile.is_short(o.size, row, column) {
-                        [false, false] => winograd::output::<S, E>(o, row, column, index),
+                        [false, false] => winograd::output::<S, E, false>(o, row, column, index),
                         _ => winograd_short_output(o, row, column, index),
                     }
                 }
@@ -215,7 +215,7 @@ macro_rules! compile {
             unsafe fn winograd_short_output(o: &Output<E>, row: usize, column: usize, index: usize) {
                 // SAFETY: the caller keeps the kernel's contract, and this function has the
                 // features of `S`.
-                unsafe { winograd::short_output::<S, E>(o, row, column, index) }
+                unsafe { winograd::output::<S, E, true>(o, row, column, index) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn band(b: &Band<E>) {

@@ -258,17 +258,17 @@ impl<T: TileUnit> MatrixUnit<T> {
         }
     }
 
-    /// The byte of the sums at which an accumulator lies.
-    fn sum_offset(&self, row: usize, column: usize) -> usize {
-        let upper = self.shape.map_or(0, |shape| shape.heights[0]);
-        row * upper * SUM_PITCH + column * ROW
+    /// The bytes of the sums at which the four accumulators lie.
+    fn sum_offsets(&self) -> [usize; 4] {
+        let lower = self.shape.map_or(0, |shape| shape.heights[0]) * SUM_PITCH;
+        [0, ROW, lower, lower + ROW]
     }
 
     /// Sets the sums to zero, or loads those that were stored.
     #[inline(always)]
     unsafe fn begin(&mut self, sums: *const f32, stored: bool, wide: bool) {
         let (from, tall) = (sums.cast::<u8>(), self.tall());
-        let offsets = [[0, 0], [0, 1], [1, 0], [1, 1]].map(|[r, c]| self.sum_offset(r, c));
+        let offsets = self.sum_offsets();
         // SAFETY: the caller guarantees the sums of a tile; only accumulators with a shape are used,
         // whose rows lie within it.
         unsafe {
@@ -294,10 +294,11 @@ impl<T: TileUnit> MatrixUnit<T> {
         }
     }
 
+    /// Stores the sums.
     #[inline(always)]
     unsafe fn store(&mut self, sums: *mut f32, wide: bool) {
         let (to, tall) = (sums.cast::<u8>(), self.tall());
-        let offsets = [[0, 0], [0, 1], [1, 0], [1, 1]].map(|[r, c]| self.sum_offset(r, c));
+        let offsets = self.sum_offsets();
         // SAFETY: the caller guarantees the sums of a tile; only accumulators with a shape are used,
         // whose rows lie within it.
         unsafe {

@@ -6,8 +6,8 @@
 //! registers allow: 2 * ROWS accumulators, two vectors of weights and one broadcast input. On
 //! AVX-512 and NEON, with 32 registers, it is 14 x 2; on AVX2, with 16 registers, 6 x 2. A step of
 //! 14 x 2 has 16 loads for 28 multiply-adds, so that the FMA units are the bottleneck and not the
-//! load ports. With so many rows, pairs of bfloat16 in two registers would spill sums to the stack, with
-//! which the engine took 1.6 to 1.8 times as long.
+//! load ports. If a pair of bfloat16 takes two registers, that many rows do not fit: the compiler
+//! would keep sums on the stack, and most of the time would go there.
 //!
 //! If the weights fit the L2 cache, the inner loop goes over the panels, so that the input of a tile
 //! is read once and its output is written at once. Otherwise the inner loop goes over the rows, so

@@ -271,19 +271,16 @@ impl Transform1d for ShortF4 {
     }
 }
 
-/// Calls a function with the transforms of a whole tile.
-macro_rules! for_whole_tile {
-    ($tile:expr, $function:ident<$($type:ident),*>($($argument:expr),*)) => {
+/// Calls a function with the transforms of a tile. Whole tiles and those that are short in rows, in
+/// columns or in both are apart, so that a caller compiles one kind only.
+macro_rules! for_tile {
+    (whole, $tile:expr, $function:ident, [$($type:ident),*], [$($argument:expr),*]) => {
         match $tile {
             Tile::F2 => $function::<$($type,)* F2, F2>($($argument),*),
             Tile::F4 => $function::<$($type,)* F4, F4>($($argument),*),
         }
     };
-}
-
-/// Calls a function with the transforms of a tile that is short in rows, in columns or in both.
-macro_rules! for_short_tile {
-    ($tile:expr, $short:expr, $function:ident<$($type:ident),*>($($argument:expr),*)) => {
+    ($short:expr, $tile:expr, $function:ident, [$($type:ident),*], [$($argument:expr),*]) => {
         match ($tile, $short) {
             (Tile::F2, [true, true]) => $function::<$($type,)* ShortF2, ShortF2>($($argument),*),
             (Tile::F2, [true, _]) => $function::<$($type,)* ShortF2, F2>($($argument),*),
@@ -322,24 +319,15 @@ pub struct Input<E> {
     pub plane_pitch: usize,
 }
 
-/// Transforms the whole tile at `row` and `column`, counted in tiles, and stores it as tile `index`.
+/// Transforms the tile at `row` and `column`, counted in tiles, and stores it as tile `index`. SHORT
+/// says whether it is a short tile: they are rare, and compiled apart, whole ones take fewer
+/// instructions.
 ///
 /// # Safety
 /// The contract of [`Simd`]. The map, the zeros and the gate are valid for `vectors` vectors, and
 /// the outputs for tile `index` of every plane.
 #[inline(always)]
-pub unsafe fn input<S: Simd, E: Element>(i: &Input<E>, row: usize, column: usize, index: usize) {
-    // SAFETY: the caller's contract is that of `input_tile`.
-    unsafe { for_whole_tile!(i.tile, input_tile < S, E > (i, row, column, index)) }
-}
-
-/// Does the same for a short tile. It is called rarely, and apart from [`input`] so that the compiler
-/// translates that one as if there were no short tiles.
-///
-/// # Safety
-/// That of [`input`].
-#[inline(always)]
-pub unsafe fn short_input<S: Simd, E: Element>(
+pub unsafe fn input<S: Simd, E: Element, const SHORT: bool>(
     i: &Input<E>,
     row: usize,
     column: usize,
@@ -347,7 +335,12 @@ pub unsafe fn short_input<S: Simd, E: Element>(
 ) {
     let short = i.tile.is_short(i.size, row, column);
     // SAFETY: the caller's contract is that of `input_tile`.
-    unsafe { for_short_tile!(i.tile, short, input_tile < S, E > (i, row, column, index)) }
+    unsafe {
+        match SHORT {
+            false => for_tile!(whole, i.tile, input_tile, [S, E], [i, row, column, index]),
+            true => for_tile!(short, i.tile, input_tile, [S, E], [i, row, column, index]),
+        }
+    }
 }
 
 #[inline(always)]
@@ -433,23 +426,14 @@ pub struct Output<O> {
     pub epilogue: Epilogue<O>,
 }
 
-/// Transforms the products of tile `index` to the whole tile at `row` and `column`, counted in tiles.
+/// Transforms the products of tile `index` to the tile at `row` and `column`, counted in tiles. SHORT
+/// is as for [`input`].
 ///
 /// # Safety
 /// The contract of [`Simd`]. The products are valid for tile `index` of every plane, and every
 /// pointer of the epilogue is null or valid for the pixels of the tile.
 #[inline(always)]
-pub unsafe fn output<S: Simd, O: Element>(o: &Output<O>, row: usize, column: usize, index: usize) {
-    // SAFETY: the caller's contract is that of `output_tile`.
-    unsafe { for_whole_tile!(o.tile, output_tile < S, O > (o, row, column, index)) }
-}
-
-/// Does the same for a short tile.
-///
-/// # Safety
-/// That of [`output`].
-#[inline(always)]
-pub unsafe fn short_output<S: Simd, O: Element>(
+pub unsafe fn output<S: Simd, O: Element, const SHORT: bool>(
     o: &Output<O>,
     row: usize,
     column: usize,
@@ -457,7 +441,12 @@ pub unsafe fn short_output<S: Simd, O: Element>(
 ) {
     let short = o.tile.is_short(o.size, row, column);
     // SAFETY: the caller's contract is that of `output_tile`.
-    unsafe { for_short_tile!(o.tile, short, output_tile < S, O > (o, row, column, index)) }
+    unsafe {
+        match SHORT {
+            false => for_tile!(whole, o.tile, output_tile, [S, O], [o, row, column, index]),
+            true => for_tile!(short, o.tile, output_tile, [S, O], [o, row, column, index]),
+        }
+    }
 }
 
 #[inline(always)]

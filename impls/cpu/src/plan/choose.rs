@@ -41,7 +41,7 @@ pub enum Convolution {
 const BYTES_PER_CYCLE: f64 = 6.5;
 
 /// Instructions for the transforms, for each plane and each vector of an input or output tile:
-/// counted in the kernels, including loads and stores; more in bfloat16, which is converted.
+/// counted in the kernels, including loads and stores. In f32, and in bfloat16 with its conversions.
 const TRANSFORM: [f64; 2] = [6.0, 8.0];
 
 impl Layer {

@@ -98,8 +98,8 @@ fn largest_block(tile_rows: usize) -> usize {
     tile_rows * 12usize.div_ceil(tile_rows)
 }
 
-/// Number of blocks of tiles, each of which one thread takes through all phases of the layer: the same
-/// for every thread. None if there are fewer than two for each thread, or if they would have so few
+/// Number of blocks of tiles, each of which one thread takes through all phases of the layer. Every
+/// thread gets the same number of them. None if there are fewer than two for each thread, or if they would have so few
 /// tiles that reading the weights takes longer than the products; then all threads work on each of the
 /// three phases together.
 pub fn blocks<E>(

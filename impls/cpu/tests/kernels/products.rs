@@ -62,6 +62,20 @@ impl<E: HasKernels> Product<E> {
         Operand::rows(self.a.ptr(), self.pitch, self.packed.k, b)
     }
 
+    /// The product of `rows` rows with all outputs.
+    fn gemm(&self, rows: usize, epilogue: Epilogue<E>) -> Gemm<E, E> {
+        Gemm {
+            first: self.operand(),
+            second: None,
+            rows: Rows::dense(rows),
+            pixel: 0,
+            image_pixel: 0,
+            stream: false,
+            vectors: (0, self.packed.vectors),
+            epilogue,
+        }
+    }
+
     /// The sum in float64, and the sum of the absolute values of its terms.
     fn sum(&self, row: usize, output: usize) -> (f64, f64) {
         let terms =
@@ -143,15 +157,11 @@ fn check<E: HasKernels>(name: &str, kernels: &Kernels<E>) {
                         true => lab::plain_epilogue(&out, pitch),
                         false => full.epilogue(&out, pitch, activation),
                     };
+                    let second_operand = (more > 0).then(|| second.operand());
                     let gemm = Gemm {
-                        first: first.operand(),
-                        second: (more > 0).then(|| second.operand()),
-                        rows: Rows::dense(rows),
-                        pixel: 0,
-                        image_pixel: 0,
+                        second: second_operand,
                         stream: plain,
-                        vectors: (0, first.packed.vectors),
-                        epilogue,
+                        ..first.gemm(rows, epilogue)
                     };
                     // SAFETY: the buffers have the sizes that `Gemm` asks for, between guard pages.
                     unsafe { (kernels.gemm)(&gemm) };
@@ -267,16 +277,7 @@ fn special<E: HasKernels>(name: &str, kernels: &Kernels<E>) {
         let product = Product::<E>::of(Edge::End, values, k, outputs, kernels.lanes, 1);
         let pitch = outputs.next_multiple_of(kernels.lanes);
         let out = lab::poisoned::<E>(Edge::End, rows * pitch);
-        let gemm = Gemm {
-            first: product.operand(),
-            second: None,
-            rows: Rows::dense(rows),
-            pixel: 0,
-            image_pixel: 0,
-            stream: false,
-            vectors: (0, product.packed.vectors),
-            epilogue: lab::plain_epilogue(&out, pitch),
-        };
+        let gemm = product.gemm(rows, lab::plain_epilogue(&out, pitch));
         // SAFETY: the buffers have the sizes that the kernel asks for, between guard pages.
         unsafe { (kernels.gemm)(&gemm) };
         let places = (0..rows).flat_map(|p| (0..outputs).map(move |o| (p, o)));
@@ -314,22 +315,12 @@ fn resumed<E: HasKernels>(name: &str, kernels: &Kernels<E>) {
                 true => Epilogue { to, activation, ..lab::plain_epilogue(&out, pitch) },
                 false => Epilogue { to, ..full.epilogue(&out, pitch, activation) },
             };
-            let vectors = (0, product.packed.vectors);
-            let gemm = Gemm {
-                first: product.operand(),
-                second: None,
-                rows: Rows::dense(rows),
-                pixel: 0,
-                image_pixel: 0,
-                stream: false,
-                vectors,
-                epilogue,
-            };
+            let gemm = product.gemm(rows, epilogue);
             // SAFETY: the buffers have the sizes that the kernel asks for, between guard pages.
             unsafe { (kernels.gemm)(&gemm) };
             let rest = Epilogue { from: to, to: Stage::End, ..epilogue };
             let resume =
-                Resume { epilogue: rest, pixels: (0, rows), image: rows, vectors: vectors.1 };
+                Resume { epilogue: rest, pixels: (0, rows), image: rows, vectors: gemm.vectors.1 };
             if to < Stage::End {
                 // SAFETY: the buffers have the sizes that the kernel asks for, between guard pages.
                 unsafe { (kernels.resume)(&resume) };
@@ -379,20 +370,12 @@ fn a_matrix_unit_reads_weights_once_for_a_block_of_rows() {
     let kernels = Bf16::kernels(Isa::AmxEmulated.detect().expect("any machine emulates it"));
     let product = Product::<Bf16>::new(Edge::End, rows, k, outputs, kernels.lanes, 1);
     let out = lab::poisoned::<Bf16>(Edge::End, rows * outputs);
-    let gemm = Gemm {
-        first: product.operand(),
-        second: None,
-        rows: Rows::dense(rows),
-        pixel: 0,
-        image_pixel: 0,
-        stream: false,
-        vectors: (0, product.packed.vectors),
-        epilogue: lab::plain_epilogue(&out, outputs),
-    };
+    let gemm = product.gemm(rows, lab::plain_epilogue(&out, outputs));
     traffic::start();
     // SAFETY: the buffers have the sizes that `Gemm` asks for, between guard pages.
     unsafe { (kernels.gemm)(&gemm) };
     let counted = traffic::take();
+    traffic::stop();
     let lines = |elements: usize| (elements * size_of::<Bf16>() / traffic::LINE) as u64;
     let (panels, further) = (outputs as u64 / 32, k as u64 / 256 - 1);
     let sums = panels * further * 2 * lines(rows * 32);
