@@ -12,11 +12,12 @@ use spec::{
 };
 
 use crate::device::{Device, Gpu, Launch, Memory, Recording, failed};
+use crate::kernels::tile::BandSupport;
 use crate::kernels::{File, Tile, Variant, is_half, normalize};
 use crate::plan::build::plan;
 use crate::plan::{Input, Op, Plan};
 use crate::run::bind::{Bound, UNOBSERVED};
-use crate::run::layout::{self, Action, Layout, LayoutOptions};
+use crate::run::layout::{self, Action, Layout, LayoutOptions, Way};
 use crate::run::observe;
 
 /// How many layouts are kept: a data set needs one for full batches and one for the rest, and an
@@ -72,7 +73,8 @@ impl Cuda {
         mut device: Box<dyn Device>,
     ) -> Result<Self, EngineError> {
         check(precision, device.capability())?;
-        let mut plan = plan(&model, weights.clone(), precision)?;
+        let in_bands = is_half(precision) && device.machine().bands != BandSupport::Off;
+        let mut plan = plan(&model, weights.clone(), precision, in_bands)?;
         let bytes = std::mem::take(&mut plan.constants);
         let constants = device.alloc(bytes.len())?;
         // SAFETY: `constants` was allocated with the length of `bytes`.
@@ -300,16 +302,23 @@ impl Cuda {
         let at = self.prepare(clips, false)?;
         let steps = &self.plan.steps;
         let actions = self.prepared[at].layout.actions.iter().map(|action| {
-            let how = match action {
-                Action::Step(_, Some(tiling)) => {
+            let (fused, way) = match action {
+                Action::Step(_, way) => ("", way.as_ref()),
+                Action::Fused(_, way) => ("fused block, ", Some(way)),
+            };
+            let how = match way {
+                None => "no tile".to_owned(),
+                Some(Way::Tiles(tiling)) => {
                     let Tile { pixels, outputs, .. } = tiling.tile;
                     format!("tile {pixels}x{outputs}, K split by {}", tiling.splits)
                 }
-                Action::Step(_, None) => "no tile".to_owned(),
-                Action::Fused(_, tile) => {
-                    format!("fused block, tile {}x{}", tile.pixels, tile.outputs)
+                Some(Way::Bands(division)) => {
+                    let (columns, outputs) =
+                        (division.tile.columns, 64 * division.tile.output_groups);
+                    format!("bands, {columns} columns x {outputs}, {} tiles", division.bands.tiles)
                 }
             };
+            let how = format!("{fused}{how}");
             let step = &steps[action.last()];
             (step.name.clone(), step.kind, how)
         });

@@ -14,11 +14,19 @@ use cudarc::nvrtc::Ptx;
 use spec::EngineError;
 
 use super::nvrtc::Nvrtc;
-use super::{Device, Kernel, Launch, Memory, Recording, cache, failed};
-use crate::kernels::{HEADERS, Machine, Variant};
+use super::{Device, Kernel, Launch, Memory, Recording, Tensor, cache, failed};
+use crate::kernels::bands::TensorMap;
+use crate::kernels::tile::BandSupport;
+use crate::kernels::{Machine, Variant};
 
 /// The oldest driver that is supported, that of CUDA 12.0, as `cuDriverGetVersion` numbers it.
 const OLDEST_DRIVER: i32 = 12_000;
+
+/// Below so many bytes a tensor map may need [`LAST_DRIVER_WITH_BIT`].
+const SMALL_TENSOR: u64 = 131_072;
+
+/// The last driver that sets a reserved bit of small tensor maps, that of CUDA 13.1.
+const LAST_DRIVER_WITH_BIT: i32 = 13_010;
 
 /// A GPU with its compiler and the kernels that it has loaded.
 pub struct Gpu {
@@ -29,6 +37,7 @@ pub struct Gpu {
     name: String,
     capability: (i32, i32),
     machine: Machine,
+    driver: i32,
     loaded: Vec<(CudaFunction, Variant)>,
     known: HashMap<Variant, Kernel>,
 }
@@ -43,6 +52,16 @@ fn refused(message: impl Into<String>) -> EngineError {
     EngineError::Device(message.into())
 }
 
+/// The version of CUDA that the driver supports, as `cuDriverGetVersion` numbers it. The library
+/// must be present.
+fn driver_version() -> Result<i32, EngineError> {
+    let mut version = 0;
+    // SAFETY: the function needs no context and writes one integer to the pointer, which is valid.
+    let code = unsafe { sys::cuDriverGetVersion(&mut version) };
+    code.result().map_err(driver_error)?;
+    Ok(version)
+}
+
 /// Checks, without opening it, that the GPU exists and that its driver is new enough. Fails with
 /// [`EngineError::Device`].
 pub fn find(ordinal: usize) -> Result<(), EngineError> {
@@ -53,11 +72,7 @@ pub fn find(ordinal: usize) -> Result<(), EngineError> {
              install one, or use --device cpu"
         )));
     }
-    let mut version = 0;
-    // SAFETY: the function needs no context and writes one integer to the pointer, which is valid;
-    // the library is present, as checked above.
-    let code = unsafe { sys::cuDriverGetVersion(&mut version) };
-    code.result().map_err(driver_error)?;
+    let version = driver_version()?;
     if version < OLDEST_DRIVER {
         return Err(refused(format!(
             "the NVIDIA driver supports CUDA {}.{}, and 12.0 or newer is needed; update the \
@@ -117,18 +132,26 @@ impl Gpu {
             shared_bytes: attribute(
                 CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
             )?,
+            bands: if capability == (9, 0) { BandSupport::chosen()? } else { BandSupport::Off },
         };
         let architecture = nvrtc.architecture(capability)?;
-        let (loaded, known) = (vec![], HashMap::new());
-        Ok(Gpu { context, stream, nvrtc, architecture, name, capability, machine, loaded, known })
+        Ok(Gpu {
+            context,
+            stream,
+            nvrtc,
+            architecture,
+            name,
+            capability,
+            machine,
+            driver: driver_version()?,
+            loaded: vec![],
+            known: HashMap::new(),
+        })
     }
 
     /// The version of CUDA that the driver supports, such as 13.0.
     pub fn driver_version(&self) -> Result<String, EngineError> {
-        let mut version = 0;
-        // SAFETY: the function writes one integer to the pointer, which is valid.
-        unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(driver_error)?;
-        Ok(format!("{}.{}", version / 1000, version % 1000 / 10))
+        Ok(format!("{}.{}", self.driver / 1000, self.driver % 1000 / 10))
     }
 
     /// The version of NVRTC, such as 13.0.
@@ -141,7 +164,8 @@ impl Gpu {
         let options = self.nvrtc.options(variant, &self.architecture).join(" ");
         let version = self.nvrtc.version();
         let mut inputs = vec![version.as_bytes(), options.as_bytes(), variant.source().as_bytes()];
-        inputs.extend(HEADERS.iter().map(|(_, text)| text.as_bytes()));
+        let headers = variant.headers();
+        inputs.extend(headers.iter().map(|(_, text)| text.as_bytes()));
         let make = || Ok(self.nvrtc.compile(variant, &self.architecture)?.code);
         let path = cache::cached(variant.name(), "cubin", &inputs, make)?;
         std::fs::read(&path).map_err(|error| {
@@ -273,6 +297,41 @@ impl Device for Gpu {
         self.loaded.push((function, variant.clone()));
         self.known.insert(variant.clone(), kernel);
         Ok(kernel)
+    }
+
+    fn tensor_map(&self, tensor: &Tensor) -> Result<TensorMap, EngineError> {
+        let Tensor { address, dims, strides, boxes } = tensor;
+        let (boxes, steps) = (boxes.map(|side| side as u32), [1u32; 4]);
+        let mut encoded = sys::CUtensorMap_st { opaque: [0; 16] };
+        // SAFETY: every pointer is to an array of the rank's length, or one shorter for the strides,
+        // and to a map that is writable and aligned by its type. The driver only encodes the
+        // address; it reads no memory there.
+        let code = unsafe {
+            sys::cuTensorMapEncodeTiled(
+                &mut encoded,
+                sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_UINT16,
+                4,
+                *address as *mut c_void,
+                dims.as_ptr(),
+                strides.as_ptr(),
+                boxes.as_ptr(),
+                steps.as_ptr(),
+                sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
+                sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+                sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+                sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+            )
+        };
+        code.result().map_err(|error| {
+            failed(format!("cannot describe {tensor:?} to the GPU: {}", driver_error(error)))
+        })?;
+        let mut words = encoded.opaque;
+        // CUTLASS does the same: drivers up to CUDA 13.1 set a bit for small tensors that Hopper
+        // reserves.
+        if strides[2] * dims[3] < SMALL_TENSOR && self.driver <= LAST_DRIVER_WITH_BIT {
+            words[1] &= !(1 << 21);
+        }
+        Ok(TensorMap { words })
     }
 
     unsafe fn launch(&mut self, launch: &Launch) -> Result<(), EngineError> {

@@ -12,6 +12,7 @@ use std::any::Any;
 
 use spec::EngineError;
 
+use crate::kernels::bands::TensorMap;
 use crate::kernels::{Machine, Variant};
 
 pub use gpu::Gpu;
@@ -39,6 +40,20 @@ pub struct Launch {
     pub grid: [u32; 3],
     /// The bytes of the kernel's one argument, the `Args` of its module.
     pub args: Vec<u8>,
+}
+
+/// A tensor of 16-bit values in device memory, of which kernels copy boxes (`hopper.cuh`). The
+/// fastest dimension comes first.
+#[derive(Debug, Clone, Copy)]
+pub struct Tensor {
+    /// Address of the first value, a multiple of 16.
+    pub address: u64,
+    /// Number of values along each dimension.
+    pub dims: [u64; 4],
+    /// Bytes between neighbours along the last three dimensions, multiples of 16.
+    pub strides: [u64; 3],
+    /// Values of a box along each dimension, 256 at most, and 64 along the first.
+    pub boxes: [u64; 4],
 }
 
 /// A sequence of launches that a device can repeat with little overhead.
@@ -84,6 +99,10 @@ pub trait Device: Send {
 
     /// Compiles and loads a kernel, unless it is loaded already.
     fn kernel(&mut self, variant: &Variant) -> Result<Kernel, EngineError>;
+
+    /// Encodes a tensor for kernels that copy boxes of it. Only devices whose
+    /// [`Machine::bands`] says so can.
+    fn tensor_map(&self, tensor: &Tensor) -> Result<TensorMap, EngineError>;
 
     /// Starts a kernel.
     ///

@@ -11,7 +11,7 @@ use libloading::{Library, Symbol};
 use spec::EngineError;
 
 use super::failed;
-use crate::kernels::{HEADERS, Variant};
+use crate::kernels::Variant;
 
 /// A kernel that NVRTC has compiled.
 pub struct Compiled {
@@ -159,7 +159,8 @@ impl Nvrtc {
         let options = self.options(variant, architecture);
         let text = |text: &str| CString::new(text).map_err(|error| failed(error.to_string()));
         let texts = |all: Vec<&str>| all.into_iter().map(text).collect::<Result<Vec<_>, _>>();
-        let (names, sources): (Vec<_>, Vec<_>) = HEADERS.into_iter().unzip();
+        let headers = variant.headers();
+        let (names, sources) = headers.iter().map(|(name, text)| (*name, text.as_ref())).unzip();
         let (names, sources) = (texts(names)?, texts(sources)?);
         let options = texts(options.iter().map(String::as_str).collect())?;
         let (source, name) = (text(variant.source())?, text(variant.file())?);

@@ -9,6 +9,10 @@ use lower::Stage;
 
 use super::fields::fields;
 
+/// The activation of the fused block in bands: a sigmoid that is rounded to half precision. The
+/// others are those of [`lower::Activation`]; `epilogue.cuh` has the same numbers.
+pub const SIGMOID_HALF: i32 = 3;
+
 /// out = activation(sum * scale + bias + residual) * factor + addend.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -34,7 +38,7 @@ pub struct Epilogue {
     pub pitch: i32,
     /// Pixels of one image.
     pub image_pixels: i32,
-    /// A [`lower::Activation`]; `epilogue.cuh` has the same numbers.
+    /// A [`lower::Activation`] or [`SIGMOID_HALF`].
     pub activation: i32,
     /// The [`Stage`] that the incoming value has passed already; `epilogue.cuh` has the same numbers.
     pub from_stage: i32,

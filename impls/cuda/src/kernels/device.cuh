@@ -1,6 +1,6 @@
-// The only file with inline PTX: the primitives that the kernels are written in. With EMULATE defined, the
-// same names are implemented on the host (device/host/emulate.hpp), so that every kernel runs where there is
-// no GPU.
+// The primitives that the kernels are written in; those of Hopper are in hopper.cuh. Only these two files hold
+// inline PTX. With EMULATE defined, the same names are implemented on the host (device/host/), so that every
+// kernel runs where there is no GPU.
 //
 // Definitions that the compiler is given (Variant::defines in mod.rs):
 //   PRECISION_F32, _TF32, _BF16 or _F16   how numbers are stored and multiplied; sums are always float32
@@ -9,6 +9,7 @@
 //   RESIDENT                              blocks for which the registers of a multiprocessor must suffice
 //   BM, BN, WARPS_M, WARPS_N, SLOTS       the tile, for kernels that include mainloop.cuh
 //   GATED                                 whether a source has a gate (mainloop.cuh)
+//   COLUMNS, OUTPUT_GROUPS, SUMS, ADDEND  for kernels that include bands.cuh
 #pragma once
 
 typedef unsigned char u8;
@@ -22,10 +23,12 @@ typedef long long i64;
 #define DEVICE static inline
 #define DEVICE_MEMBER inline
 #define UNROLL
+#define ONE_BY_ONE
 #else
 #define DEVICE static __device__ __forceinline__
 #define DEVICE_MEMBER __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
+#define ONE_BY_ONE _Pragma("unroll 1")
 
 // Defines a kernel with one argument, a struct in constant memory that Rust fills (the `.rs` file of the same
 // name).
@@ -38,6 +41,7 @@ DEVICE int thread_index() { return threadIdx.x; }
 DEVICE int block_x() { return blockIdx.x; }
 DEVICE int block_y() { return blockIdx.y; }
 DEVICE int block_z() { return blockIdx.z; }
+DEVICE int blocks_x() { return gridDim.x; }
 DEVICE void sync_threads() { __syncthreads(); }
 DEVICE float shuffle_xor(float v, int mask) { return __shfl_xor_sync(0xffffffffu, v, mask); }
 
@@ -50,7 +54,7 @@ DEVICE float exponential(float v) { return expf(v); }
 
 // Start of the block's dynamic shared memory, SHARED_BYTES long.
 DEVICE u8* shared_memory() {
-    extern __shared__ __align__(128) u8 memory[];
+    extern __shared__ __align__(1024) u8 memory[];
     return memory;
 }
 
@@ -146,6 +150,19 @@ DEVICE u16 round_16(float v) {
     bits = 0;
 #endif
     return bits;
+}
+
+// Two sigmoids in half precision, the low one first: 1/2 + 1/2 tanh(v / 2), where v / 2, tanh and the result are
+// rounded to half precision. The error is at most 5e-4 by the bound that NVIDIA gives for tanh.approx; a
+// rounding to bfloat16 is off by up to 2e-3.
+DEVICE u32 sigmoid_halves(float low, float high) {
+    u32 v;
+    asm volatile(
+        "{\n.reg .b32 half;\nmov.b32 half, 0x38003800;\ncvt.rn.f16x2.f32 %0, %1, %2;\nmul.rn.f16x2 %0, %0, half;\n"
+        "tanh.approx.f16x2 %0, %0;\nfma.rn.f16x2 %0, %0, half, half;\n}"
+        : "=r"(v)
+        : "f"(high), "f"(low));
+    return v;
 }
 
 DEVICE float widen_f16(u16 bits) {

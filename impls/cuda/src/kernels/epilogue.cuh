@@ -9,7 +9,8 @@
 #include "device.cuh"
 
 enum Stage { START, SUM, LINEAR, ACTIVATION, PRODUCT, END };
-enum Activation { IDENTITY, RELU, SIGMOID };
+// SIGMOID_HALF rounds as hopper_ctl.cu does.
+enum Activation { IDENTITY, RELU, SIGMOID, SIGMOID_HALF };
 
 // A null pointer leaves its part out.
 struct Epilogue {
@@ -33,6 +34,7 @@ DEVICE float sigmoid(float v) { return divide(1.0f, add(1.0f, exponential(-v)));
 // ReLU keeps NaN.
 DEVICE float activate(int activation, float v) {
     if (activation == RELU) return v < 0.0f ? 0.0f : v;
+    if (activation == SIGMOID_HALF) return widen_f16(static_cast<u16>(sigmoid_halves(v, v)));
     return activation == SIGMOID ? sigmoid(v) : v;
 }
 

@@ -3,27 +3,36 @@
 pub mod args;
 pub mod average_pool;
 pub mod average_tile_sums;
+pub mod bands;
 pub mod conv;
 pub mod ctl;
 pub mod dense;
 pub mod depthwise;
 pub mod fields;
+pub mod hopper_conv;
+pub mod hopper_ctl;
 pub mod import;
 pub mod maxpool;
 pub mod normalize;
+pub mod scale;
 pub mod split_k_reduce;
 pub mod tile;
 pub mod tile_sums;
 
+use std::borrow::Cow;
+
+use bands::{BandEnd, BandTile};
 use sha2::{Digest, Sha256};
 use spec::Precision;
 
 pub use tile::{Machine, Tile};
 
 /// Name and text of the files that the kernels include on a GPU.
-pub const HEADERS: [(&str, &str); 5] = [
+pub const HEADERS: [(&str, &str); 7] = [
+    ("bands.cuh", include_str!("bands.cuh")),
     ("device.cuh", include_str!("device.cuh")),
     ("epilogue.cuh", include_str!("epilogue.cuh")),
+    ("hopper.cuh", include_str!("hopper.cuh")),
     ("mainloop.cuh", include_str!("mainloop.cuh")),
     ("tile.cuh", include_str!("tile.cuh")),
     ("tile_sums.cuh", include_str!("tile_sums.cuh")),
@@ -44,12 +53,18 @@ pub enum File {
     Dense,
     /// Depthwise 2x2 convolution.
     Depthwise,
+    /// Convolution of stride 1 on sm_90a, or the sum of two.
+    HopperConv,
+    /// The end of a channel-time learning block on sm_90a.
+    HopperCtl,
     /// From the planes of the input to channels-last pixels.
     Import,
     /// ReLU and max-pool of the stem.
     MaxPool,
     /// From decoded frames to the network's input.
     Normalize,
+    /// A map multiplied by its gate.
+    Scale,
     /// Reduction of a split-K convolution, or the rest of an epilogue.
     SplitKReduce,
     /// First pass of a global average pool: sums over tiles of a map.
@@ -85,16 +100,19 @@ macro_rules! entry {
     };
 }
 
-const FILES: [Entry; 11] = [
+const FILES: [Entry; 14] = [
     entry!(AveragePool, average_pool),
     entry!(AverageTileSums, average_tile_sums),
     entry!(Conv, conv),
     entry!(Ctl, ctl),
     entry!(Dense, dense),
     entry!(Depthwise, depthwise),
+    entry!(HopperConv, hopper_conv),
+    entry!(HopperCtl, hopper_ctl),
     entry!(Import, import),
     entry!(MaxPool, maxpool),
     entry!(Normalize, normalize),
+    entry!(Scale, scale),
     entry!(SplitKReduce, split_k_reduce),
     entry!(TileSums, tile_sums),
 ];
@@ -122,23 +140,31 @@ pub struct Variant {
     precision: Precision,
     tile: Option<Tile>,
     gated: bool,
+    bands: Option<BandTile>,
 }
 
 impl Variant {
     /// A kernel that has no tile.
     pub fn new(file: File, precision: Precision) -> Self {
-        Variant { file, precision, tile: None, gated: false }
+        Variant { file, precision, tile: None, gated: false, bands: None }
     }
 
     /// A convolution or a CTL block.
     pub fn tiled(file: File, precision: Precision, tile: Tile, gated: bool) -> Self {
-        Variant { file, precision, tile: Some(tile), gated }
+        Variant { file, precision, tile: Some(tile), gated, bands: None }
     }
 
-    /// Every kernel that the engine can use in a precision.
+    /// A convolution or a CTL block on sm_90a.
+    pub fn in_bands(file: File, precision: Precision, tile: BandTile) -> Self {
+        Variant { bands: Some(tile), ..Variant::new(file, precision) }
+    }
+
+    /// Every kernel that the engine can use in a precision, except those in bands
+    /// ([`Variant::all_in_bands`]).
     pub fn all(precision: Precision) -> Vec<Variant> {
         let plain = FILES.iter().map(|entry| entry.file);
-        let plain = plain.filter(|file| !matches!(file, File::Conv | File::Ctl));
+        let tiled = [File::Conv, File::Ctl, File::HopperConv, File::HopperCtl];
+        let plain = plain.filter(|file| !tiled.contains(file));
         let mut all: Vec<Variant> = plain.map(|file| Variant::new(file, precision)).collect();
         let tiled = |file, tiles: &[Tile]| -> Vec<Variant> {
             let each = tiles.iter().flat_map(|tile| [(*tile, false), (*tile, true)]);
@@ -147,6 +173,24 @@ impl Variant {
         all.extend(tiled(File::Conv, &tile::TILES));
         all.extend(tiled(File::Ctl, &tile::CTL_TILES));
         all
+    }
+
+    /// Every kernel in bands that the engine can use in a precision on sm_90a.
+    pub fn all_in_bands(precision: Precision) -> Vec<Variant> {
+        let of = |file, end, groups: &'static [usize]| {
+            let tiles = bands::COLUMNS.iter().flat_map(move |&columns| {
+                groups.iter().map(move |&output_groups| BandTile { columns, output_groups, end })
+            });
+            tiles.map(move |tile| Variant::in_bands(file, precision, tile))
+        };
+        let all = of(File::HopperConv, BandEnd::Epilogue, &[1, 2])
+            .chain(of(File::HopperConv, BandEnd::Addend, &[1]))
+            .chain(of(File::HopperConv, BandEnd::Sums, &[1, 2]))
+            .chain(of(File::HopperCtl, BandEnd::Epilogue, &[1, 2]));
+        let registers = |v: &Variant| {
+            v.file != File::HopperCtl || v.bands.is_some_and(|t| t.columns <= bands::FUSED_COLUMNS)
+        };
+        all.filter(registers).collect()
     }
 
     fn entry(&self) -> &'static Entry {
@@ -169,6 +213,13 @@ impl Variant {
         self.entry().source
     }
 
+    /// Name and text of every file that the kernel may include on a GPU.
+    pub fn headers(&self) -> Vec<(&'static str, Cow<'static, str>)> {
+        let written = HEADERS.map(|(name, text)| (name, Cow::Borrowed(text)));
+        let products = self.bands.map(|tile| Cow::Owned(tile.products(self.precision)));
+        written.into_iter().chain(products.map(|text| ("products.cuh", text))).collect()
+    }
+
     /// Size of the kernel's one argument in bytes.
     pub fn args_bytes(&self) -> usize {
         self.entry().args_bytes
@@ -182,11 +233,17 @@ impl Variant {
 
     /// Threads in a block.
     pub fn threads(&self) -> u32 {
+        if self.bands.is_some() {
+            return bands::THREADS;
+        }
         self.tile.map_or(THREADS, |tile| tile.threads())
     }
 
     /// Bytes of dynamic shared memory of a block.
     pub fn shared_bytes(&self) -> u32 {
+        if self.bands.is_some() {
+            return bands::SHARED_BYTES as u32;
+        }
         match (self.tile, self.file) {
             (Some(tile), _) => tile.shared_bytes(),
             (None, File::AveragePool) => THREADS * average_pool::SHARED_PER_THREAD,
@@ -230,6 +287,14 @@ impl Variant {
                 format!("-DGATED={}", self.gated),
             ]);
         }
+        if let Some(tile) = self.bands {
+            defines.extend([
+                format!("-DCOLUMNS={}", tile.columns),
+                format!("-DOUTPUT_GROUPS={}", tile.output_groups),
+                format!("-DSUMS={}", tile.end == BandEnd::Sums),
+                format!("-DADDEND={}", tile.end == BandEnd::Addend),
+            ]);
+        }
         defines
     }
 
@@ -237,7 +302,10 @@ impl Variant {
     pub fn describe(&self) -> String {
         let tile = self.tile.map_or(String::new(), |t| format!(" {}x{}", t.pixels, t.outputs));
         let gated = if self.gated { " gated" } else { "" };
-        format!("{} {}{tile}{gated}", self.name(), self.precision)
+        let bands = self.bands.map_or(String::new(), |t| {
+            format!(" {} columns x {} {:?}", t.columns, 64 * t.output_groups, t.end)
+        });
+        format!("{} {}{tile}{gated}{bands}", self.name(), self.precision)
     }
 }
 

@@ -67,6 +67,34 @@ pub struct Machine {
     pub multiprocessors: usize,
     /// Bytes of shared memory that a block can have: 64 KiB on sm_75, 99 KiB or more from sm_80 on.
     pub shared_bytes: usize,
+    /// Whether convolutions of stride 1 in half precision run in bands (`bands.cuh`).
+    pub bands: BandSupport,
+}
+
+/// Whether a GPU runs convolutions in bands, and of what kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BandSupport {
+    /// No: it is not sm_90, or a user has switched it off.
+    Off,
+    /// Only 1x1 convolutions.
+    Flat,
+    /// All. Products then read a band from any of its rows on.
+    Shifted,
+}
+
+impl BandSupport {
+    /// What `$HARNESS_CUDA_BANDS` asks for: `shifted`, the default, `flat` or `off`.
+    pub fn chosen() -> Result<Self, spec::EngineError> {
+        let name = std::env::var("HARNESS_CUDA_BANDS").unwrap_or_else(|_| "shifted".to_owned());
+        match name.as_str() {
+            "shifted" => Ok(BandSupport::Shifted),
+            "flat" => Ok(BandSupport::Flat),
+            "off" => Ok(BandSupport::Off),
+            other => Err(spec::EngineError::Device(format!(
+                "HARNESS_CUDA_BANDS is `{other}`; it must be shifted, flat or off"
+            ))),
+        }
+    }
 }
 
 /// How a convolution is divided among blocks.
@@ -135,7 +163,8 @@ impl Product {
 mod tests {
     use super::*;
 
-    const H200: Machine = Machine { multiprocessors: 132, shared_bytes: 227 << 10 };
+    const H200: Machine =
+        Machine { multiprocessors: 132, shared_bytes: 227 << 10, bands: BandSupport::Off };
 
     #[test]
     fn large_products_take_large_tiles_and_small_ones_are_split() {
@@ -150,7 +179,7 @@ mod tests {
 
     #[test]
     fn tiles_fit_into_the_shared_memory_of_the_gpu() {
-        let t4 = Machine { multiprocessors: 40, shared_bytes: 64 << 10 };
+        let t4 = Machine { multiprocessors: 40, shared_bytes: 64 << 10, bands: BandSupport::Off };
         let large = Product { pixels: 64 * 56 * 56, outputs: 128, steps: 36 };
         assert_eq!(large.tiling(t4, true).tile, TILES[1]);
         let most = TILES.iter().map(Tile::shared_bytes).max();

@@ -11,16 +11,23 @@ use spec::{EngineError, Model, Precision};
 
 use super::constants::{Constant, Constants};
 use super::{Conv, CtlBlock, Embedding, Epilogue, Input, Map, Op, Plan, Step};
-use crate::kernels::vector;
+use crate::kernels::{bands, vector};
 
-/// Makes the plan of a network. A missing tensor is [`EngineError::MissingWeight`], one of another
+/// Makes the plan of a network. With `in_bands`, convolutions of stride 1 may run in bands
+/// (`bands.cuh`): their weights are stored in that order, too, and gated maps are copied. A missing tensor is [`EngineError::MissingWeight`], one of another
 /// shape is [`EngineError::Shape`].
-pub fn plan(model: &Model, weights: Weights, precision: Precision) -> Result<Plan, EngineError> {
+pub fn plan(
+    model: &Model,
+    weights: Weights,
+    precision: Precision,
+    in_bands: bool,
+) -> Result<Plan, EngineError> {
     let mut b = Builder {
         model,
         params: Params::new(model, weights)?,
         constants: Constants::new(precision),
         vector: vector(precision),
+        in_bands,
         steps: vec![],
         ctl_blocks: vec![],
         buffers: 0,
@@ -44,6 +51,7 @@ struct Builder<'a> {
     constants: Constants,
     /// Channels are padded to a multiple of this.
     vector: usize,
+    in_bands: bool,
     steps: Vec<Step>,
     ctl_blocks: Vec<CtlBlock>,
     buffers: usize,
@@ -118,9 +126,28 @@ impl Builder<'_> {
         gate: Option<Map>,
         scale: impl Fn(usize) -> f64,
     ) -> Input {
-        let weights = self.weights(layer, kernel, from.pitch, scale);
+        let weights = self.weights(layer, kernel, from.pitch, &scale);
+        let keeps_size = layer.stride == 1 && layer.padding == layer.kernel / 2;
+        let band_weights = (self.in_bands && keeps_size && gate.is_none())
+            .then(|| self.band_weights(layer, kernel, from.pitch, &scale));
         let Layer { kernel, stride, padding, .. } = *layer;
-        Input { from, weights, gate, kernel, stride, padding }
+        Input { from, weights, band_weights, gate, kernel, stride, padding }
+    }
+
+    /// Packs the weights of a convolution as [outputs, K] in the order of [`bands::positions`].
+    fn band_weights(
+        &mut self,
+        layer: &Layer,
+        kernel: &Kernel,
+        pitch: usize,
+        scale: impl Fn(usize) -> f64,
+    ) -> Constant {
+        let (inputs, scale) = (layer.in_channels, &scale);
+        self.constants.stored((0..layer.out_channels).flat_map(move |o| {
+            bands::positions(pitch, layer.kernel).map(move |(pixel, c)| {
+                if c < inputs { kernel.at(o, c, pixel) * scale(o) } else { 0.0 }
+            })
+        }))
     }
 
     fn conv(
@@ -293,21 +320,32 @@ impl Builder<'_> {
             true => Some(self.gate(&ctl.gate, x)?),
             false => None,
         };
+        let (gated, gate) = match gate {
+            Some(gate) if self.in_bands => (self.scale(x, gate), None),
+            gate => (x, gate),
+        };
         let spatial = match ctl.semantics.ioi {
-            true => Some(self.ioi(ctl, x, gate)?),
+            true => Some(self.ioi(ctl, x, gated, gate)?),
             false => None,
         };
         let kernel = self.params.kernel(&ctl.temporal_conv)?;
         let affine = self.params.affine(bn)?;
         let out = self.map(ctl.temporal_conv.out_channels, x.size);
         let epilogue = end(self.affine(out, &affine).tap_at(Stage::Sum, ctl.id));
-        let input = self.input(&ctl.temporal_conv, &kernel, x, gate);
+        let input = self.input(&ctl.temporal_conv, &kernel, gated, gate);
         let init = spatial.map(|(product, ..)| product);
         let temporal = self.conv(&ctl.temporal_conv, "tfc 1x1", input, init, epilogue);
         if let Some((_, short, glo_out)) = spatial {
             self.ctl_blocks.push(CtlBlock { short, glo_out, temporal });
         }
         Ok(out)
+    }
+
+    /// x * gate as a map of its own.
+    fn scale(&mut self, x: Map, gate: Map) -> Map {
+        let out = self.map(x.channels, x.size);
+        self.push(Op::Scale { from: x, gate, out }, "gate product", "gate", 0);
+        out
     }
 
     /// g = sigmoid(W2 ReLU(BN(W1 mean(x)))), [images, channels].
@@ -329,12 +367,13 @@ impl Builder<'_> {
     }
 
     /// short(x) * sigmoid(conv(ReLU(BN(conv7x7(ReLU(BN(conv(g * x))) + e))))) as a wide map, where
-    /// g is the gate and e the embedding. Also returns the index of the short and of the last
+    /// g is the gate and e the embedding; g * x is `gated`, unless there is a `gate` left to apply. Also returns the index of the short and of the last
     /// convolution.
     fn ioi(
         &mut self,
         ctl: &Ctl,
         x: Map,
+        gated: Map,
         gate: Option<Map>,
     ) -> Result<(Map, usize, usize), EngineError> {
         let ioi = &ctl.spatial_conv;
@@ -344,7 +383,7 @@ impl Builder<'_> {
         let input = self.input(&ioi.short_conv, &kernel, x, None);
         let first = self.conv(&ioi.short_conv, "short 3x3", input, None, epilogue);
 
-        let global = self.global(ioi, ctl, x, gate)?;
+        let global = self.global(ioi, ctl, gated, gate)?;
         let middle = self.middle(ioi, global)?;
 
         let kernel = self.params.kernel(&ioi.glo_out)?;

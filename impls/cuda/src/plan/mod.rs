@@ -101,6 +101,8 @@ pub struct Input {
     pub from: Map,
     /// Stored [outputs, kernel, kernel, pitch of `from`].
     pub weights: Constant,
+    /// The same weights as `bands.cuh` reads them, on a GPU that has it.
+    pub band_weights: Option<Constant>,
     /// A wide vector for each image that the map is multiplied by.
     pub gate: Option<Map>,
     /// Side of the kernel.
@@ -155,6 +157,15 @@ pub enum Op {
         /// What happens to the maxima.
         epilogue: Epilogue,
     },
+    /// A map multiplied by its gate.
+    Scale {
+        /// The input map.
+        from: Map,
+        /// A wide vector for each image.
+        gate: Map,
+        /// Where the result is stored.
+        out: Map,
+    },
     /// Global average pool.
     AveragePool {
         /// The input map.
@@ -179,7 +190,7 @@ impl Op {
     /// The epilogue, if the operation has one.
     pub fn epilogue(&self) -> Option<&Epilogue> {
         match self {
-            Op::Import { .. } | Op::AveragePool { .. } => None,
+            Op::Import { .. } | Op::AveragePool { .. } | Op::Scale { .. } => None,
             Op::Conv(conv) => Some(&conv.epilogue),
             Op::Depthwise { epilogue, .. }
             | Op::MaxPool { epilogue, .. }
@@ -190,7 +201,7 @@ impl Op {
     /// The map that it writes.
     pub fn out(&self) -> Map {
         match self {
-            Op::Import { out } | Op::AveragePool { out, .. } => *out,
+            Op::Import { out } | Op::AveragePool { out, .. } | Op::Scale { out, .. } => *out,
             other => other.epilogue().expect("every other operation has an epilogue").out,
         }
     }
@@ -199,6 +210,7 @@ impl Op {
     pub fn reads(&self) -> Vec<Map> {
         let mut reads = match self {
             Op::Import { .. } => vec![],
+            Op::Scale { from, gate, .. } => vec![*from, *gate],
             Op::Conv(conv) => {
                 let maps = conv.inputs.iter().flat_map(|input| [Some(input.from), input.gate]);
                 maps.chain([conv.init]).flatten().collect()

@@ -1,17 +1,18 @@
 //! Turns actions into launches, by filling in sizes and addresses.
 
 use bytemuck::Zeroable;
-use lower::Stage;
+use lower::{Activation, Stage};
 use spec::{EngineError, Precision};
 
-use super::layout::{Action, Layout, PoolTiles};
+use super::layout::{Action, Layout, PoolTiles, Way};
 use crate::device::{Device, Launch};
-use crate::kernels::args::{self, Extent, Source};
+use crate::kernels::args::{self, Extent, SIGMOID_HALF, Source};
+use crate::kernels::bands::{self, BandEnd, BandTile, Division, TensorMap};
 use crate::kernels::tile::{Tile, Tiling};
 use crate::kernels::tile_sums::TileSums;
 use crate::kernels::{
-    File, Variant, average_pool, average_tile_sums, conv, ctl, dense, depthwise, import, maxpool,
-    split_k_reduce, tile_sums,
+    File, Variant, average_pool, average_tile_sums, conv, ctl, dense, depthwise, hopper_conv,
+    hopper_ctl, import, maxpool, scale, split_k_reduce, tile_sums,
 };
 use crate::plan::constants::Constant;
 use crate::plan::{Conv, CtlBlock, Epilogue, Input, Map, Op, Plan};
@@ -85,9 +86,19 @@ impl Bound<'_> {
         observed: Observed,
     ) -> Result<Vec<Launch>, EngineError> {
         match &self.layout.actions[at] {
-            Action::Fused(block, tile) => Ok(vec![self.fused(device, block, *tile)?]),
-            Action::Step(index, tiling) => match (&self.plan.steps[*index].op, tiling) {
-                (Op::Conv(conv), Some(tiling)) => self.conv(device, conv, *tiling, at, observed),
+            Action::Fused(block, Way::Tiles(tiling)) => {
+                Ok(vec![self.fused(device, block, tiling.tile)?])
+            }
+            Action::Fused(block, Way::Bands(division)) => {
+                Ok(vec![self.fused_in_bands(device, block, division)?])
+            }
+            Action::Step(index, way) => match (&self.plan.steps[*index].op, way) {
+                (Op::Conv(conv), Some(Way::Tiles(tiling))) => {
+                    self.conv(device, conv, *tiling, at, observed)
+                }
+                (Op::Conv(conv), Some(Way::Bands(division))) => {
+                    self.conv_in_bands(device, conv, division, at, observed)
+                }
                 (Op::AveragePool { from, out, .. }, _) => self.average_pool(device, from, out, at),
                 (op, _) => Ok(vec![self.plain(device, op, observed)?]),
             },
@@ -139,17 +150,26 @@ impl Bound<'_> {
         }
     }
 
-    /// A launch that applies the rest of an epilogue to values, f32 [pixels, pitch]. `from` is the
-    /// stage that they have passed, and their address.
+    /// The epilogue of the action `at`.
+    fn epilogue_of(&self, at: usize, epilogue: &Epilogue, observed: Observed) -> args::Epilogue {
+        let half = matches!(self.layout.actions[at], Action::Step(_, Some(Way::Bands(_))))
+            && epilogue.activation == Activation::Sigmoid;
+        let all = self.epilogue(epilogue, observed);
+        let activation = if half { SIGMOID_HALF } else { all.activation };
+        args::Epilogue { activation, ..all }
+    }
+
+    /// A launch that applies the rest of the epilogue of the action `at` to values, f32 [pixels,
+    /// pitch]. `from` is the stage that they have passed, and their address.
     pub fn resume(
         &self,
         device: &mut dyn Device,
-        epilogue: &Epilogue,
+        (at, epilogue): (usize, &Epilogue),
         from: (Stage, u64),
         observed: Observed,
     ) -> Result<Launch, EngineError> {
-        let args =
-            args::Epilogue { from_stage: from.0 as i32, ..self.epilogue(epilogue, observed) };
+        let all = self.epilogue_of(at, epilogue, observed);
+        let args = args::Epilogue { from_stage: from.0 as i32, ..all };
         self.split_k_reduce(device, from.1, 1, &epilogue.out, args)
     }
 
@@ -187,11 +207,7 @@ impl Bound<'_> {
             1 => 0,
             _ => self.arena + self.layout.scratch(at) as u64,
         };
-        let next = self.layout.pool_tiles.get(at + 1).copied().flatten();
-        let tile_sums = match next.filter(|_| !self.layout.unfused) {
-            Some(tiles) => self.tile_sums(out, tiles, at + 1),
-            None => TileSums::zeroed(),
-        };
+        let tile_sums = self.sums_for_next(out, at);
         let args = conv::Args {
             sources,
             extent: self.extent(out),
@@ -209,6 +225,96 @@ impl Bound<'_> {
             launches.push(self.split_k_reduce(device, partial, tiling.splits, out, epilogue)?);
         }
         Ok(launches)
+    }
+
+    /// A convolution in bands. Where its stages may be observed, it leaves the epilogue to another
+    /// kernel.
+    fn conv_in_bands(
+        &self,
+        device: &mut dyn Device,
+        conv: &Conv,
+        division: &Division,
+        at: usize,
+        observed: Observed,
+    ) -> Result<Vec<Launch>, EngineError> {
+        let (out, unfused) = (&conv.epilogue.out, self.layout.unfused);
+        let mut sources = [bands::Source::zeroed(); 2];
+        for (source, input) in sources.iter_mut().zip(&conv.inputs) {
+            *source = self.band_source(device, input, out, division)?;
+        }
+        let epilogue = self.epilogue_of(at, &conv.epilogue, observed);
+        let sums = if unfused { self.arena + self.layout.scratch(at) as u64 } else { 0 };
+        let (out_map, residual) = self.results(device, &conv.epilogue, division)?;
+        let args = hopper_conv::Args {
+            sources,
+            out: out_map,
+            residual,
+            bands: division.bands,
+            source_count: int(conv.inputs.len()),
+            has_residual: i32::from(!unfused && conv.epilogue.residual.is_some()),
+            init: self.optional(conv.init.as_ref()),
+            sums,
+            tile_sums: self.sums_for_next(out, at),
+            epilogue,
+            unused: 0,
+        };
+        let grid = [division.blocks(device.machine().multiprocessors), 1, 1];
+        let end = match (unfused, &conv.epilogue.addend) {
+            (true, _) => BandEnd::Sums,
+            (false, Some(_)) => BandEnd::Addend,
+            (false, None) => BandEnd::Epilogue,
+        };
+        let variant = hopper_conv::variant(self.precision, BandTile { end, ..division.tile });
+        let mut launches = vec![launch(device, &variant, grid, &args)?];
+        if unfused {
+            launches.push(self.split_k_reduce(device, sums, 1, out, epilogue)?);
+        }
+        Ok(launches)
+    }
+
+    /// One input of a convolution in bands. A map without a frame is one row of pixels.
+    fn band_source(
+        &self,
+        device: &dyn Device,
+        input: &Input,
+        out: &Map,
+        division: &Division,
+    ) -> Result<bands::Source, EngineError> {
+        let Input { from, kernel, band_weights, .. } = input;
+        let steps = bands::steps(from.pitch, *kernel);
+        let weights = division.weights(self.constant(*band_weights), out.channels, steps);
+        Ok(bands::Source {
+            pixels: device.tensor_map(&division.tensor(self.at(from), from.pitch, false))?,
+            weights: device.tensor_map(&weights)?,
+            channels: int(from.pitch),
+            kernel: int(*kernel),
+            steps: int(steps),
+            unused: [0; 13],
+        })
+    }
+
+    /// The result of convolutions in bands and its residual, in boxes.
+    fn results(
+        &self,
+        device: &dyn Device,
+        epilogue: &Epilogue,
+        division: &Division,
+    ) -> Result<(TensorMap, TensorMap), EngineError> {
+        let Epilogue { out, residual, .. } = epilogue;
+        // A wide result is never stored in boxes.
+        let map = |map: &Map| device.tensor_map(&division.tensor(self.at(map), map.pitch, true));
+        let residual = residual.as_ref().map_or(Ok(TensorMap::zeroed()), map)?;
+        Ok((if out.wide { TensorMap::zeroed() } else { map(out)? }, residual))
+    }
+
+    /// Where the action `at` puts sums over tiles of its result, if the next action is an average
+    /// pool that reads them.
+    fn sums_for_next(&self, out: &Map, at: usize) -> TileSums {
+        let next = self.layout.pool_tiles.get(at + 1).copied().flatten();
+        match next.filter(|_| !self.layout.unfused) {
+            Some(tiles) => self.tile_sums(out, tiles, at + 1),
+            None => TileSums::zeroed(),
+        }
     }
 
     /// The sums over tiles of `map` that the average pool `at` reads.
@@ -257,10 +363,7 @@ impl Bound<'_> {
         block: &CtlBlock,
         tile: Tile,
     ) -> Result<Launch, EngineError> {
-        let conv = |index: usize| match &self.plan.steps[index].op {
-            Op::Conv(conv) => conv.as_ref(),
-            _ => unreachable!("the steps of a CTL block are convolutions"),
-        };
+        let conv = |index| self.conv_of(index);
         let (short, glo_out, temporal) =
             (conv(block.short), conv(block.glo_out), conv(block.temporal));
         let args = ctl::Args {
@@ -275,6 +378,46 @@ impl Bound<'_> {
         let gated = temporal.inputs[0].gate.is_some();
         let variant = ctl::variant(self.precision, tile, gated);
         launch(device, &variant, ctl::grid(&args, tile), &args)
+    }
+
+    fn fused_in_bands(
+        &self,
+        device: &mut dyn Device,
+        block: &CtlBlock,
+        division: &Division,
+    ) -> Result<Launch, EngineError> {
+        let conv = |index| self.conv_of(index);
+        let (short, glo_out, temporal) =
+            (conv(block.short), conv(block.glo_out), conv(block.temporal));
+        let out = &temporal.epilogue.out;
+        let mut sources = [bands::Source::zeroed(); 3];
+        for (source, conv) in sources.iter_mut().zip([glo_out, short, temporal]) {
+            *source = self.band_source(device, &conv.inputs[0], out, division)?;
+        }
+        let (out, residual) = self.results(device, &temporal.epilogue, division)?;
+        let args = hopper_ctl::Args {
+            sources,
+            out,
+            residual,
+            bands: division.bands,
+            has_residual: i32::from(temporal.epilogue.residual.is_some()),
+            unused_int: 0,
+            short_bias: self.constant(short.epilogue.bias),
+            glo_out_bias: self.constant(glo_out.epilogue.bias),
+            epilogue: self.epilogue(&temporal.epilogue, UNOBSERVED),
+            unused: [0; 3],
+        };
+        let grid = [division.blocks(device.machine().multiprocessors), 1, 1];
+        let variant = hopper_ctl::variant(self.precision, division.tile);
+        launch(device, &variant, grid, &args)
+    }
+
+    /// A step of a CTL block.
+    fn conv_of(&self, index: usize) -> &Conv {
+        match &self.plan.steps[index].op {
+            Op::Conv(conv) => conv,
+            _ => unreachable!("the steps of a CTL block are convolutions"),
+        }
     }
 
     /// An operation of one launch that depends on neither a tiling nor its neighbours.
@@ -297,6 +440,18 @@ impl Bound<'_> {
                     pitch: int(out.pitch),
                 };
                 launch(device, &variant(File::Import), import::grid(&args), &args)
+            }
+            Op::Scale { from, gate, out } => {
+                let args = scale::Args {
+                    x: self.at(from),
+                    gate: self.at(gate),
+                    out: self.at(out),
+                    images,
+                    image_pixels: int(out.pixels()),
+                    pitch: int(out.pitch),
+                    unused: 0,
+                };
+                launch(device, &variant(File::Scale), scale::grid(&args, precision), &args)
             }
             Op::Depthwise { from, weights, epilogue } => {
                 let args = depthwise::Args {

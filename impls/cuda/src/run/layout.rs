@@ -5,9 +5,10 @@ use lower::arena::{Buffer, place};
 use spec::{EngineError, Precision};
 
 use crate::device::failed;
-use crate::kernels::tile::{Machine, Product, Tile, Tiling};
+use crate::kernels::bands::{self, Division};
+use crate::kernels::tile::{BandSupport, Machine, Product, Tiling};
 use crate::kernels::{ctl, is_half, tile_sums, vector};
-use crate::plan::{CtlBlock, Map, Op, Plan};
+use crate::plan::{Conv, CtlBlock, Map, Op, Plan};
 
 /// Alignment of every buffer, in bytes.
 const ALIGN: usize = 256;
@@ -17,13 +18,32 @@ fn values_per_step(precision: Precision) -> usize {
     4 * vector(precision)
 }
 
+/// How a convolution is divided among blocks.
+#[derive(Debug, Clone, Copy)]
+pub enum Way {
+    /// In tiles of pixels and outputs (`mainloop.cuh`).
+    Tiles(Tiling),
+    /// In bands of pixels (`bands.cuh`).
+    Bands(Division),
+}
+
+impl Way {
+    /// Pixels of the tiles that the convolution can sum for an average pool; None where it cannot.
+    fn sum_pixels(&self) -> Option<usize> {
+        match self {
+            Way::Tiles(tiling) => (tiling.splits == 1).then_some(tiling.tile.pixels),
+            Way::Bands(division) => division.flat.then_some(bands::SUM_PIXELS),
+        }
+    }
+}
+
 /// What a batch runs at a time.
 #[derive(Debug, Clone, Copy)]
 pub enum Action {
-    /// One step, by its index in the plan; a convolution has a tiling.
-    Step(usize, Option<Tiling>),
+    /// One step, by its index in the plan; a convolution has a way to run.
+    Step(usize, Option<Way>),
     /// The end of a channel-time learning block in one kernel.
-    Fused(CtlBlock, Tile),
+    Fused(CtlBlock, Way),
 }
 
 impl Action {
@@ -120,7 +140,10 @@ impl Layout {
             Some(tiles) => {
                 Buffer { bytes: tile_sums_bytes(plan, action, tiles, clips), live: at - 1..at + 1 }
             }
-            None => Buffer { bytes: partial_bytes(plan, action, clips), live: at..at + 1 },
+            None => {
+                let bytes = partial_bytes(plan, action, clips, options.unfused);
+                Buffer { bytes, live: at..at + 1 }
+            }
         }));
         let (offsets, bytes) = place(&buffers, ALIGN);
         let (unfused, maps) = (options.unfused, plan.buffers);
@@ -167,36 +190,82 @@ fn check(plan: &Plan, clips: usize, precision: Precision) -> Result<(), EngineEr
 
 /// Fuses the CTL blocks for which a tile is worth it, unless every step must run by itself.
 fn actions(plan: &Plan, clips: usize, options: LayoutOptions) -> Vec<Action> {
-    let out = |index: usize| plan.steps[index].op.out();
-    let tiles: Vec<(CtlBlock, Option<Tile>)> = plan
+    let blocks: Vec<(CtlBlock, Way)> = plan
         .ctl_blocks
         .iter()
-        .map(|block| {
-            let map = out(block.temporal);
-            (*block, ctl::tile(clips * map.pixels(), map.channels, options.machine))
-        })
+        .filter_map(|block| Some((*block, fused_way(plan, block, clips, options)?)))
         .collect();
     let block_of = |index: usize| {
         let contains =
             |block: &CtlBlock| [block.short, block.glo_out, block.temporal].contains(&index);
-        tiles.iter().find(|(block, tile)| tile.is_some() && contains(block))
+        blocks.iter().find(|(block, _)| contains(block))
     };
     let mut actions = vec![];
     for (index, step) in plan.steps.iter().enumerate() {
         match block_of(index) {
-            Some((block, Some(tile))) if !options.unfused => {
+            Some((block, way)) if !options.unfused => {
                 if index == block.temporal {
-                    actions.push(Action::Fused(*block, *tile));
+                    actions.push(Action::Fused(*block, *way));
                 }
             }
-            fused => {
-                // The fused kernel does not split K, and its steps must give the same bits alone.
-                let may_split = fused.is_none();
-                actions.push(Action::Step(index, tiling(&step.op, clips, options, may_split)));
+            // The fused kernel does not split K, and its steps must give the same bits alone.
+            Some((_, way @ Way::Bands(_))) => actions.push(Action::Step(index, Some(*way))),
+            Some((_, Way::Tiles(_))) => {
+                let way = tiling(&step.op, clips, options, false).map(Way::Tiles);
+                actions.push(Action::Step(index, way));
             }
+            None => actions.push(Action::Step(index, way(&step.op, clips, options))),
         }
     }
     actions
+}
+
+/// How a CTL block runs as one kernel; None where three are expected to be faster.
+fn fused_way(plan: &Plan, block: &CtlBlock, clips: usize, options: LayoutOptions) -> Option<Way> {
+    let conv = |index: usize| match &plan.steps[index].op {
+        Op::Conv(conv) => conv.as_ref(),
+        _ => unreachable!("the steps of a CTL block are convolutions"),
+    };
+    let convs = [block.short, block.glo_out, block.temporal].map(conv);
+    let map = convs[2].epilogue.out;
+    division(&convs, clips, options).map(Way::Bands).or_else(|| {
+        let tile = ctl::tile(clips * map.pixels(), map.channels, options.machine)?;
+        Some(Way::Tiles(Tiling { tile, splits: 1 }))
+    })
+}
+
+/// How a convolution runs; None for other operations.
+fn way(op: &Op, clips: usize, options: LayoutOptions) -> Option<Way> {
+    let Op::Conv(conv) = op else { return None };
+    let tiles = || tiling(op, clips, options, true).map(Way::Tiles);
+    division(&[conv], clips, options).map(Way::Bands).or_else(tiles)
+}
+
+/// The division of convolutions that share their tiles into bands. None where they cannot run in
+/// bands, or where the tiles are so few that split K is expected to be faster.
+fn division(convs: &[&Conv], clips: usize, options: LayoutOptions) -> Option<Division> {
+    let LayoutOptions { precision, machine, .. } = options;
+    if machine.bands == BandSupport::Off || !is_half(precision) {
+        return None;
+    }
+    let out = convs.last()?.epilogue.out;
+    let inputs = || convs.iter().flat_map(|conv| &conv.inputs);
+    if inputs().any(|input| input.band_weights.is_none()) {
+        return None;
+    }
+    let product = bands::Product {
+        images: clips,
+        size: out.size,
+        outputs: out.channels,
+        halo: inputs().map(|input| input.kernel / 2).max()?,
+        steps: inputs().map(|input| bands::steps(input.from.pitch, input.kernel)).sum(),
+        most_columns: if convs.len() > 1 { bands::FUSED_COLUMNS } else { 256 },
+    };
+    if machine.bands == BandSupport::Flat && product.halo > 0 {
+        return None;
+    }
+    let division = product.division(machine)?;
+    (2 * division.bands.tiles as usize >= machine.multiprocessors).then_some(division)
 }
 
 /// The tiling of a convolution; None for other operations.
@@ -222,7 +291,7 @@ pub fn maps_of(plan: &Plan, action: &Action) -> (Vec<Map>, Map) {
 /// convolution that can sum its tiles: without split K, and not the end of a CTL block, which may
 /// be fused into a kernel that does not sum.
 fn pool_tiles(plan: &Plan, actions: &[Action], at: usize) -> Option<PoolTiles> {
-    let [Action::Step(before, Some(tiling)), Action::Step(index, _)] =
+    let [Action::Step(before, Some(way)), Action::Step(index, _)] =
         actions.get(at.checked_sub(1)?..=at)?
     else {
         return None;
@@ -230,9 +299,9 @@ fn pool_tiles(plan: &Plan, actions: &[Action], at: usize) -> Option<PoolTiles> {
     let Op::AveragePool { from, .. } = &plan.steps[*index].op else { return None };
     let ends_block = plan.ctl_blocks.iter().any(|block| block.temporal == *before);
     let makes = plan.steps[*before].op.out().buffer == from.buffer;
-    let tile_pixels = tiling.tile.pixels;
+    let tile_pixels = way.sum_pixels()?;
     let segments = tile_sums::segments(tile_pixels, from.pixels());
-    (makes && tiling.splits == 1 && !ends_block).then_some(PoolTiles { tile_pixels, segments })
+    (makes && !ends_block).then_some(PoolTiles { tile_pixels, segments })
 }
 
 /// Bytes of the sums f32 [tiles, segments, pitch] that an average pool reads.
@@ -243,12 +312,14 @@ fn tile_sums_bytes(plan: &Plan, action: &Action, tiles: &PoolTiles, clips: usize
     count * tiles.segments * from.pitch * size_of::<f32>()
 }
 
-/// Bytes of the partial sums f32 [splits, pixels, pitch] of a convolution; 0 where K is not split.
-fn partial_bytes(plan: &Plan, action: &Action, clips: usize) -> usize {
-    match action {
-        Action::Step(index, Some(tiling)) if tiling.splits > 1 => {
-            tiling.splits * clips * plan.steps[*index].op.out().image() * size_of::<f32>()
-        }
+/// Bytes of the partial sums f32 [splits, pixels, pitch] of a convolution; 0 where it applies its
+/// epilogue itself. In bands it does so unless an observer may want to see the stages.
+fn partial_bytes(plan: &Plan, action: &Action, clips: usize, unfused: bool) -> usize {
+    let Action::Step(index, Some(way)) = action else { return 0 };
+    let copies = match way {
+        Way::Tiles(tiling) if tiling.splits > 1 => tiling.splits,
+        Way::Bands(_) if unfused => 1,
         _ => 0,
-    }
+    };
+    copies * clips * plan.steps[*index].op.out().image() * size_of::<f32>()
 }

@@ -79,7 +79,7 @@ pub fn step(
         }
         other => match other.epilogue() {
             Some(epilogue) => {
-                ObservedEpilogue::new(bound, device, epilogue, tap)?.run(device, (model, tap), at)
+                ObservedEpilogue::new(bound, device, (at, epilogue), tap)?.run(device, (model, tap))
             }
             None => run(bound, device, at, UNOBSERVED),
         },
@@ -105,6 +105,8 @@ pub fn run(
 struct ObservedEpilogue<'a> {
     bound: &'a Bound<'a>,
     epilogue: &'a Epilogue,
+    /// The action that it belongs to.
+    at: usize,
     /// Owns the copies.
     memory: Vec<Memory>,
     /// Addresses of the copies.
@@ -115,7 +117,7 @@ impl<'a> ObservedEpilogue<'a> {
     fn new(
         bound: &'a Bound<'a>,
         device: &mut dyn Device,
-        epilogue: &'a Epilogue,
+        (at, epilogue): (usize, &'a Epilogue),
         tap: &dyn Tap,
     ) -> Result<Self, EngineError> {
         let (mut memory, mut observed) = (vec![], UNOBSERVED);
@@ -134,16 +136,15 @@ impl<'a> ObservedEpilogue<'a> {
         if epilogue.addend.as_ref().is_some_and(|(_, id)| tap.wants(*id)) {
             copy_after(Stage::Product)?;
         }
-        Ok(ObservedEpilogue { bound, epilogue, memory, observed })
+        Ok(ObservedEpilogue { bound, epilogue, at, memory, observed })
     }
 
     fn run(
         &self,
         device: &mut dyn Device,
         (model, tap): (&Model, &mut dyn Tap),
-        at: usize,
     ) -> Result<(), EngineError> {
-        run(self.bound, device, at, self.observed)?;
+        run(self.bound, device, self.at, self.observed)?;
         if self.memory.is_empty() {
             return Ok(());
         }
@@ -170,8 +171,12 @@ impl<'a> ObservedEpilogue<'a> {
     ) -> Result<(), EngineError> {
         let mut observed = self.observed;
         observed[..=slot(stage)].fill(0);
-        let launch =
-            bound.resume(device, self.epilogue, (stage, self.observed[slot(stage)]), observed)?;
+        let launch = bound.resume(
+            device,
+            (self.at, self.epilogue),
+            (stage, self.observed[slot(stage)]),
+            observed,
+        )?;
         // SAFETY: the addresses of the arena and the constants are valid as in `run`. The copies
         // are allocated in `new` with the size of the map, and `self.memory` keeps them.
         unsafe { device.launch(&launch) }

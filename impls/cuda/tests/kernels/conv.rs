@@ -25,7 +25,7 @@ pub struct Case {
     pub splits: usize,
 }
 
-const CASE: Case = Case {
+pub const CASE: Case = Case {
     images: 1,
     size: (1, 1),
     inputs: 1,
@@ -90,7 +90,13 @@ impl Values {
     }
 
     /// An output in float64 before the epilogue, and the sum of the magnitudes of its products.
-    fn sum(&self, case: &Case, precision: Precision, pixel: usize, output: usize) -> (f64, f64) {
+    pub fn sum(
+        &self,
+        case: &Case,
+        precision: Precision,
+        pixel: usize,
+        output: usize,
+    ) -> (f64, f64) {
         let (height, width) = case.out_size();
         let (image, in_image) = (pixel / (height * width), pixel % (height * width));
         let (mut sum, mut size) = (0.0, 0.0);
@@ -205,7 +211,7 @@ fn pooled_outputs(
     Ok(lab::download_stored(device, precision, &out))
 }
 
-fn expected_outputs(case: &Case, precision: Precision, values: &Values) -> Vec<(f64, f64)> {
+pub fn expected_outputs(case: &Case, precision: Precision, values: &Values) -> Vec<(f64, f64)> {
     let positions = (0..case.pixels()).flat_map(|p| (0..case.outputs).map(move |o| (p, o)));
     let terms = case.kernel * case.kernel * case.inputs;
     positions

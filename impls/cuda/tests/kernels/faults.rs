@@ -42,7 +42,7 @@ fn conv(edit: fn(&str, &str) -> String) -> Option<Noticed> {
 }
 
 /// Replaces `from`, which must occur in the text exactly once.
-fn replace(text: &str, from: &str, to: &str) -> String {
+pub fn replace(text: &str, from: &str, to: &str) -> String {
     assert_eq!(text.matches(from).count(), 1, "`{from}` must occur in the source exactly once");
     text.replace(from, to)
 }

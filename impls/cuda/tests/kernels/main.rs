@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code, reason = "launches kernels")]
 
+mod bands;
 mod conv;
 mod faults;
 mod lab;

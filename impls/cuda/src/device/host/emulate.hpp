@@ -10,7 +10,7 @@
 //   - bank conflicts of ldmatrix, which are counted.
 // It does not reproduce how tensor cores round.
 #pragma once
-#include "warp.hpp"
+#include "hopper.hpp"
 
 struct alignas(16) uint4 {
     u32 x, y, z, w;
@@ -32,6 +32,7 @@ static inline int thread_index() { return emulate::block->current; }
 static inline int block_x() { return emulate::block->index[0]; }
 static inline int block_y() { return emulate::block->index[1]; }
 static inline int block_z() { return emulate::block->index[2]; }
+static inline int blocks_x() { return emulate::block->launch.grid[0]; }
 
 static inline void sync_threads() {
     emulate::self().state = emulate::AT_BARRIER;
@@ -51,6 +52,20 @@ static inline float mul(float a, float b) { return a * b; }
 static inline float fma_(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 static inline float divide(float a, float b) { return a / b; }
 static inline float exponential(float v) { return std::exp(v); }
+
+// Two sigmoids, rounded to half precision at each step, as hopper.cuh describes.
+static inline u32 sigmoid_halves(float low, float high) {
+    u32 out = 0;
+    for (int i = 0; i < 2; i++) {
+        auto half = static_cast<_Float16>(static_cast<_Float16>(i ? high : low) * static_cast<_Float16>(0.5f));
+        auto tanh = static_cast<_Float16>(std::tanh(static_cast<float>(half)));
+        auto result = static_cast<_Float16>(static_cast<float>(tanh) * 0.5f + 0.5f);
+        u16 bits;
+        memcpy(&bits, &result, 2);
+        out |= static_cast<u32>(bits) << (16 * i);
+    }
+    return out;
+}
 
 static inline u8* shared_memory() { return emulate::block->shared; }
 

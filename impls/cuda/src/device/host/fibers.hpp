@@ -39,7 +39,15 @@ struct Copy {
     bool valid;
 };
 
-enum State { READY, AT_BARRIER, IN_WARP, DONE };
+// A box of a tensor on its way from shared memory (hopper.hpp).
+struct Tensor;
+struct BoxStore {
+    const Tensor* tensor;
+    const u8* from;
+    int at[4];
+};
+
+enum State { READY, AT_BARRIER, AT_NAMED, AT_PHASE, IN_WARP, DONE };
 
 // A thread of the block.
 struct Fiber {
@@ -54,6 +62,14 @@ struct Fiber {
     u32 matrices[4], a[4], b[2];
     float* d;
     int operation;
+    u64 key[2];
+    // For hopper.hpp: what this thread waits for, its stores under way, the chunks of 16 bytes of shared memory that
+    // it stored since its last fence, and the registers that it has.
+    void* barrier;
+    int parity, named, named_count;
+    std::vector<BoxStore> stores;
+    std::vector<size_t> stored;
+    int registers = 0;
 };
 
 // The state of the block that runs.
@@ -115,6 +131,13 @@ inline void switch_to_scheduler() {
     for (;;) switch_to_scheduler();
 }
 
+// Reports a fault that is no thread's.
+inline void fail_block(const char* what) {
+    snprintf(block->message, sizeof block->message, "%s (block %d %d %d)", what, block->index[0], block->index[1],
+             block->index[2]);
+    block->failed = true;
+}
+
 inline void fiber_main() {
     block->body();
     Fiber& self = block->fibers[block->current];
@@ -156,6 +179,15 @@ inline bool run_warp(int first, int last) {
     return any;
 }
 
+// The part of the scheduler that kernels for Hopper need (hopper.hpp). The first three return whether they changed
+// anything.
+inline bool wake_waiting();
+inline bool open_named();
+inline bool land_one();
+inline void reset_hopper();
+inline const char* check_end();
+inline void describe_waits(char* to, size_t size);
+
 // Runs all threads of a block. When all wait at the barrier, it opens; when nobody can run, that is a fault.
 inline void run_fibers() {
     int threads = block->launch.threads, warps = (threads + 31) / 32;
@@ -166,13 +198,20 @@ inline void run_fibers() {
             int warp = (start + (block->launch.order == 1 ? warps - 1 - i : i)) % warps;
             any |= run_warp(warp * 32, warp * 32 + 32 < threads ? warp * 32 + 32 : threads);
         }
-        if (any || block->failed) continue;
+        if (block->failed) continue;
+        // Under a random order boxes land, and threads wake, while others run.
+        if (any && block->launch.order >= 2 && next_random(2)) land_one();
+        if (any && block->launch.order >= 2) wake_waiting();
+        if (any || wake_waiting() || open_named() || land_one()) continue;
         int done = 0, waiting = 0;
         for (const Fiber& f : block->fibers) {
             done += f.state == DONE;
             waiting += f.state == AT_BARRIER;
         }
-        if (done == threads) return;
+        if (done == threads) {
+            if (const char* fault = check_end()) fail_block(fault);
+            return;
+        }
         const int* at = block->index;
         if (waiting && done) {
             snprintf(block->message, sizeof block->message,
@@ -182,9 +221,10 @@ inline void run_fibers() {
             return;
         }
         if (waiting != threads) {
-            snprintf(block->message, sizeof block->message,
-                     "deadlock: lanes of a warp wait for others that wait elsewhere (block %d %d %d)", at[0],
-                     at[1], at[2]);
+            int written = snprintf(block->message, sizeof block->message,
+                                   "deadlock: threads wait for others that wait elsewhere (block %d %d %d)", at[0],
+                                   at[1], at[2]);
+            describe_waits(block->message + written, sizeof block->message - static_cast<size_t>(written));
             block->failed = true;
             return;
         }
@@ -238,11 +278,15 @@ inline void install_signal_handlers() {
 inline void run_block(u8* stacks) {
     Block& b = *block;
     memset(b.shared, 0xff, static_cast<size_t>(b.launch.shared_bytes));
+    reset_hopper();
     for (int thread = 0; thread < b.launch.threads; thread++) {
         Fiber& f = b.fibers[thread];
         f.state = READY;
         f.groups.clear();
         f.open.clear();
+        f.stores.clear();
+        f.stored.clear();
+        f.registers = 0;
         // The stack as emulate_switch expects it: six registers and a return address, aligned as after a call.
         void** top = reinterpret_cast<void**>(stacks + (thread + 1) * STACK) - 1;
         *--top = reinterpret_cast<void*>(fiber_main);

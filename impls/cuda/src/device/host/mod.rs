@@ -12,16 +12,23 @@ use libloading::Library;
 use lower::{Activation, Stage};
 use spec::EngineError;
 
-use super::{Device, Kernel, Launch, Memory, Recording, cache, failed};
+use super::{Device, Kernel, Launch, Memory, Recording, Tensor, cache, failed};
+use crate::kernels::args::SIGMOID_HALF;
+use crate::kernels::bands::TensorMap;
 use crate::kernels::fields::{fields, offsets};
+use crate::kernels::tile::BandSupport;
 use crate::kernels::{HEADERS, Machine, Variant};
 
 /// Name and text of the files that turn a kernel into a program of the host.
-const SOURCES: [(&str, &str); 3] = [
+const SOURCES: [(&str, &str); 4] = [
     ("emulate.hpp", include_str!("emulate.hpp")),
     ("fibers.hpp", include_str!("fibers.hpp")),
+    ("hopper.hpp", include_str!("hopper.hpp")),
     ("warp.hpp", include_str!("warp.hpp")),
 ];
+
+/// Marks a tensor map of this device, as in `hopper.hpp`.
+const TENSOR_MAGIC: u64 = 0x7465_6e73_6f72_4d61;
 
 /// The order in which threads run, and when asynchronous copies arrive. A kernel whose result
 /// depends on it has a race.
@@ -71,6 +78,8 @@ pub struct Host {
     pub schedule: Schedule,
     /// The number of multiprocessors that it reports.
     pub multiprocessors: usize,
+    /// How it runs convolutions of stride 1 in half precision.
+    pub bands: BandSupport,
     /// The free memory in bytes that it reports.
     pub memory: usize,
     /// Bank conflicts of `ldmatrix` in all launches so far.
@@ -120,6 +129,7 @@ fn main_file(variant: &Variant) -> String {
     for activation in [Activation::Identity, Activation::Relu, Activation::Sigmoid] {
         same(format!("{activation:?}").to_uppercase(), activation as usize);
     }
+    same("SIGMOID_HALF".to_owned(), SIGMOID_HALF as usize);
     text
 }
 
@@ -144,6 +154,7 @@ impl Host {
         Ok(Host {
             schedule: Schedule::default(),
             multiprocessors,
+            bands: BandSupport::chosen()?,
             memory: usize::MAX,
             conflicts: 0,
             edit: None,
@@ -211,7 +222,8 @@ impl Device for Host {
     }
 
     fn machine(&self) -> Machine {
-        Machine { multiprocessors: self.multiprocessors, shared_bytes: 227 << 10 }
+        let Host { multiprocessors, bands, .. } = *self;
+        Machine { multiprocessors, shared_bytes: 227 << 10, bands }
     }
 
     fn capability(&self) -> (i32, i32) {
@@ -273,6 +285,22 @@ impl Device for Host {
         self.loaded.push(Loaded { entry, variant: variant.clone() });
         self.known.insert(variant.clone(), kernel);
         Ok(kernel)
+    }
+
+    /// The fields that `emulate::Tensor` in `hopper.hpp` reads.
+    fn tensor_map(&self, tensor: &Tensor) -> Result<TensorMap, EngineError> {
+        let Tensor { address, dims, strides, boxes } = tensor;
+        let aligned = address % 16 == 0 && strides.iter().all(|stride| stride % 16 == 0);
+        let fits = boxes.iter().all(|side| (1..=256).contains(side)) && boxes[0] * 2 <= 128;
+        if !aligned || !fits || dims.contains(&0) {
+            return Err(failed(format!("{tensor:?} cannot be described to a GPU")));
+        }
+        let mut words = [0; 16];
+        words[..2].copy_from_slice(&[TENSOR_MAGIC, *address]);
+        words[2..6].copy_from_slice(dims);
+        words[6..9].copy_from_slice(strides);
+        words[9..13].copy_from_slice(boxes);
+        Ok(TensorMap { words })
     }
 
     unsafe fn launch(&mut self, launch: &Launch) -> Result<(), EngineError> {

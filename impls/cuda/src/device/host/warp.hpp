@@ -41,7 +41,13 @@ inline float element(const u32* words, int at) {
 #endif
 }
 
-enum { MATRICES, MULTIPLY, SHUFFLE };
+enum {
+    MATRICES, MULTIPLY, SHUFFLE, STORE_TRANSPOSED, LOAD_TRANSPOSED, PRODUCT, PRODUCT_FENCE, PRODUCT_COMMIT,
+    PRODUCT_WAIT
+};
+
+// stmatrix and ldmatrix with .trans (hopper.hpp).
+inline void transpose_of(Fiber* warp, bool storing);
 
 // ldmatrix.x4; counts bank conflicts. The eight rows of a matrix are 16 bytes each, and the banks of shared
 // memory repeat every 128 bytes, so two rows conflict if their addresses are equal modulo 128.
@@ -118,6 +124,8 @@ inline void run_by_warp(int operation) {
         if (operation == MATRICES) load_matrices_of(warp);
         if (operation == MULTIPLY) multiply_of(warp);
         if (operation == SHUFFLE) shuffle_of(warp);
+        if (operation == STORE_TRANSPOSED || operation == LOAD_TRANSPOSED)
+            transpose_of(warp, operation == STORE_TRANSPOSED);
         for (int lane = 0; lane < 32; lane++) warp[lane].state = READY;
         if (block->launch.order < 2) return;
     }

@@ -1,0 +1,483 @@
+// What hopper.cuh needs on the host: barriers in shared memory that count bytes (mbarrier), copies of boxes
+// of a tensor (TMA), products of a warpgroup (wgmma), stmatrix, named barriers.
+//
+// The emulator finds
+//   - a box that lands in memory that a product or a store still reads, and a read before a wait: boxes land,
+//     and products read their operands, as early or as late as the schedule says;
+//   - accumulators that are read while a product is under way: they are NaN from its start to the wait;
+//   - a barrier that is never initialised, gets too many arrivals or other bytes than expected: its phase never
+//     ends, which is reported as a deadlock with the state of every barrier that somebody waits for;
+//   - data that the asynchronous proxy reads without a fence after it was stored by threads;
+//   - warps of a warpgroup that disagree on the operands of a product, and a product without a fence;
+//   - more registers than a multiprocessor has after setmaxnreg;
+//   - bank conflicts of stmatrix and ldmatrix, which are counted.
+#pragma once
+#include "warp.hpp"
+
+#include <algorithm>
+#include <deque>
+#include <map>
+
+struct alignas(64) TensorMap {
+    u64 words[16];
+};
+
+namespace emulate {
+
+// The fields of a TensorMap as `Host::tensor_map` in mod.rs writes them.
+struct Tensor {
+    u64 magic, base;
+    u64 dims[4], strides[3], box[4];  // dims and box in values of 16 bits, the fastest first; strides in bytes
+};
+static_assert(sizeof(Tensor) <= sizeof(TensorMap), "a tensor map has 128 bytes");
+constexpr u64 TENSOR_MAGIC = 0x7465'6e73'6f72'4d61;
+
+// A barrier in shared memory. Memory that was not initialised has another mark.
+struct Barrier {
+    u8 mark, phase, expected, pending;
+    int bytes;  // that are expected and have not landed
+};
+static_assert(sizeof(Barrier) == sizeof(u64), "a barrier has 8 bytes");
+constexpr u8 BARRIER_MARK = 0x5a;
+
+// A box on its way into shared memory.
+struct Box {
+    const Tensor* tensor;
+    u8* to;
+    int at[4];
+    Barrier* barrier;
+};
+
+// A product of a warpgroup: where its threads hold their accumulators, and how many each of them holds.
+struct Product {
+    u64 a, b;
+    bool accumulate;
+    int columns;
+    float* d[128];
+};
+
+struct Warpgroup {
+    std::vector<Product> open;
+    std::deque<std::vector<Product>> groups;
+    // The true accumulators of products under way, by the address of the first thread's; and how many
+    // products.
+    std::map<float*, std::pair<std::vector<float>, int>> held;
+    bool fenced = false;
+};
+
+// The part of a block's state that only kernels for Hopper use.
+struct HopperBlock {
+    std::vector<Box> boxes;
+    std::vector<Warpgroup> warpgroups;
+    std::vector<int> written;  // for each 16 bytes of shared memory: the thread that stored there, plus 1
+};
+
+inline HopperBlock& hopper() {
+    static thread_local HopperBlock state;
+    return state;
+}
+
+// Before a block starts.
+inline void reset_hopper() {
+    hopper().boxes.clear();
+    hopper().warpgroups.assign(static_cast<size_t>(block->launch.threads + 127) / 128, {});
+    hopper().written.assign(static_cast<size_t>(block->launch.shared_bytes) / 16 + 1, 0);
+}
+
+inline const Tensor* tensor_of(const TensorMap* map) {
+    auto* tensor = reinterpret_cast<const Tensor*>(map);
+    if (reinterpret_cast<uintptr_t>(map) % 64) fail("a tensor map is not aligned to 64 bytes");
+    if (tensor->magic != TENSOR_MAGIC) fail("a tensor map that this device did not make");
+    return tensor;
+}
+
+inline Barrier* barrier_of(u64* memory) {
+    auto* barrier = reinterpret_cast<Barrier*>(memory);
+    if (barrier->mark != BARRIER_MARK) fail("a barrier in shared memory that was never initialised");
+    return barrier;
+}
+
+inline void end_phase(Barrier* barrier) {
+    if (barrier->pending || barrier->bytes) return;
+    barrier->phase ^= 1;
+    barrier->pending = barrier->expected;
+}
+
+// The address in shared memory of a value in a box: rows of 128 bytes, whose chunks of 16 bytes are swizzled
+// by the address.
+inline u8* swizzled(const u8* start, size_t row, size_t byte) {
+    size_t at = static_cast<size_t>(start - block->shared) + row * 128 + byte;
+    at ^= (at >> 7 & 7) << 4;
+    if (at + 2 > static_cast<size_t>(block->launch.shared_bytes)) fail("an operand outside of shared memory");
+    return block->shared + at;
+}
+
+// Calls act(address in shared memory, address in the tensor or null where the box leaves it) for every value.
+template <class Act>
+inline void for_each_value(const Tensor* t, const u8* shared, const int (&at)[4], Act act) {
+    size_t row = 0;
+    for (u64 n = 0; n < t->box[3]; n++)
+        for (u64 y = 0; y < t->box[2]; y++)
+            for (u64 x = 0; x < t->box[1]; x++, row++) {
+                i64 outer[3] = {at[1] + static_cast<i64>(x), at[2] + static_cast<i64>(y),
+                                at[3] + static_cast<i64>(n)};
+                u64 offset = 0;
+                bool inside = true;
+                for (int i = 0; i < 3; i++) {
+                    inside = inside && outer[i] >= 0 && outer[i] < static_cast<i64>(t->dims[i + 1]);
+                    offset += static_cast<u64>(outer[i]) * t->strides[i];
+                }
+                for (u64 c = 0; c < t->box[0]; c++) {
+                    i64 channel = at[0] + static_cast<i64>(c);
+                    bool exists = inside && channel >= 0 && channel < static_cast<i64>(t->dims[0]);
+                    u64 address = t->base + offset + static_cast<u64>(channel) * 2;
+                    act(swizzled(shared, row, c * 2), exists ? reinterpret_cast<u8*>(address) : nullptr);
+                }
+            }
+}
+
+inline u64 box_bytes(const Tensor* t) { return t->box[0] * t->box[1] * t->box[2] * t->box[3] * 2; }
+
+inline void land(const Box& box) {
+    for_each_value(box.tensor, box.to, box.at, [](u8* to, const u8* from) {
+        if (from)
+            memcpy(to, from, 2);
+        else
+            memset(to, 0, 2);
+    });
+    box.barrier->bytes -= static_cast<int>(box_bytes(box.tensor));
+    end_phase(box.barrier);
+}
+
+inline void check_fenced(const u8* address) {
+    if (hopper().written[static_cast<size_t>(address - block->shared) / 16])
+        fail("the asynchronous proxy reads what threads stored, without fence.proxy.async between");
+}
+
+inline void perform(const BoxStore& store) {
+    for_each_value(store.tensor, store.from, store.at, [](u8* from, u8* to) {
+        check_fenced(from);
+        if (to) memcpy(to, from, 2);
+    });
+}
+
+// Value k of a row of an operand of a product, from its descriptor.
+inline float value_at(u64 descriptor, int row, int k) {
+    u64 stride = (descriptor >> 32 & 0x3fff) * 16;  // between groups of eight rows
+    if ((descriptor >> 16 & 0x3fff) != 1 || (stride != 1024 && stride != 0) || descriptor >> 62 != 1)
+        fail("wgmma: a descriptor that is not one of rows of 128 swizzled bytes");
+    const u8* start = block->shared + (descriptor & 0x3fff) * 16;
+    u16 bits;
+    const u8* from = swizzled(start, static_cast<size_t>(stride ? row : row % 8), static_cast<size_t>(k) * 2);
+    check_fenced(from);
+    memcpy(&bits, from, 2);
+    u32 word = bits;
+    return element(&word, 0);
+}
+
+// wgmma.m64nNk16: thread t of the warpgroup holds row t / 32 * 16 + t % 32 / 4 (+ 8) and columns
+// t % 4 * 2 (+ 1), in every 8 columns.
+inline void multiply_now(const Product& p, std::vector<float>& d) {
+    int count = p.columns / 2;
+    std::vector<float> a(64 * 16), b(static_cast<size_t>(p.columns) * 16);
+    for (int row = 0; row < 64; row++)
+        for (int k = 0; k < 16; k++) a[row * 16 + k] = value_at(p.a, row, k);
+    for (int column = 0; column < p.columns; column++)
+        for (int k = 0; k < 16; k++) b[column * 16 + k] = value_at(p.b, column, k);
+    for (int thread = 0; thread < 128; thread++) {
+        for (int i = 0; i < count; i++) {
+            int row = thread / 32 * 16 + thread % 32 / 4 + i / 2 % 2 * 8;
+            int column = i / 4 * 8 + thread % 4 * 2 + i % 2;
+            float& sum = d[static_cast<size_t>(thread) * count + i];
+            if (!p.accumulate) sum = 0.0f;
+            for (int k = 0; k < 16; k++) sum += a[row * 16 + k] * b[column * 16 + k];
+        }
+    }
+}
+
+inline Warpgroup& warpgroup() { return hopper().warpgroups[block->current / 128]; }
+
+// Runs `act` once for the whole warpgroup, by the last thread that arrives. `key` must be the same for all.
+template <class Act>
+inline void by_warpgroup(int operation, u64 key_a, u64 key_b, Act act) {
+    Fiber& f = self();
+    f.operation = operation;
+    f.key[0] = key_a;
+    f.key[1] = key_b;
+    f.state = IN_WARP;
+    int first = block->current / 128 * 128;
+    bool all = true;
+    for (int i = 0; i < 128; i++) {
+        Fiber& other = block->fibers[first + i];
+        bool here = first + i < block->launch.threads && other.state == IN_WARP && other.operation >= PRODUCT;
+        all = all && here;
+        if (here && (other.operation != operation || other.key[0] != key_a || other.key[1] != key_b))
+            fail("the threads of a warpgroup called different operations, or with different operands");
+    }
+    if (all) {
+        act(&block->fibers[first]);
+        for (int i = 0; i < 128; i++) block->fibers[first + i].state = READY;
+        if (block->launch.order < 2) return;
+    }
+    switch_to_scheduler();
+}
+
+inline void start_product(u64 a, u64 b, bool accumulate, int columns, float* d) {
+    self().d = d;
+    by_warpgroup(PRODUCT, a, b, [&](Fiber* threads) {
+        Warpgroup& group = warpgroup();
+        if (!group.fenced) fail("wgmma: no wgmma.fence since the accumulators could last be used");
+        Product p = {a, b, accumulate, columns, {}};
+        int count = columns / 2;
+        auto& held = group.held[threads[0].d];
+        bool under_way = held.second++ > 0;
+        if (!under_way) held.first.resize(static_cast<size_t>(128 * count));
+        for (int thread = 0; thread < 128; thread++) {
+            p.d[thread] = threads[thread].d;
+            for (int i = 0; i < count && !under_way; i++) {
+                held.first[static_cast<size_t>(thread * count + i)] = p.d[thread][i];
+                p.d[thread][i] = NAN;
+            }
+        }
+        if (block->launch.eager) multiply_now(p, held.first);
+        group.open.push_back(p);
+    });
+}
+
+inline void commit_products() {
+    by_warpgroup(PRODUCT_COMMIT, 0, 0, [](Fiber*) {
+        Warpgroup& group = warpgroup();
+        group.groups.push_back(std::move(group.open));
+        group.open.clear();
+    });
+}
+
+inline void wait_products(size_t left) {
+    by_warpgroup(PRODUCT_WAIT, left, 0, [&](Fiber*) {
+        Warpgroup& group = warpgroup();
+        if (!group.open.empty()) fail("wgmma: a wait for products that were not committed");
+        while (group.groups.size() > left) {
+            for (const Product& p : group.groups.front()) {
+                auto& held = group.held[p.d[0]];
+                if (!block->launch.eager) multiply_now(p, held.first);
+                if (--held.second > 0) continue;
+                int count = p.columns / 2;
+                for (int thread = 0; thread < 128; thread++)
+                    memcpy(p.d[thread], &held.first[static_cast<size_t>(thread * count)], sizeof(float) * count);
+                group.held.erase(p.d[0]);
+            }
+            group.groups.pop_front();
+        }
+        if (left == 0) group.fenced = false;
+    });
+}
+
+// stmatrix and ldmatrix with .trans: a thread holds two neighbouring columns of row lane / 4 of each matrix,
+// and a row of 16 bytes in shared memory holds a column of the matrix.
+inline void transpose_of(Fiber* warp, bool storing) {
+    for (int matrix = 0; matrix < 4; matrix++) {
+        u32 banks = 0;
+        for (int row = 0; row < 8; row++) {
+            auto* memory = static_cast<u8*>(const_cast<void*>(warp[matrix * 8 + row].row));
+            uintptr_t address = reinterpret_cast<uintptr_t>(memory);
+            if (address % 16) fail("ldmatrix or stmatrix: a row is not aligned to 16 bytes");
+            u32 bank = 1u << (address / 16 % 8);
+            block->conflicts += (banks & bank) != 0;
+            banks |= bank;
+            for (int i = 0; i < 8; i++) {
+                u32& word = warp[i * 4 + row / 2].matrices[matrix];
+                u16 half;
+                if (storing) {
+                    half = static_cast<u16>(word >> (row % 2 * 16));
+                    memcpy(memory + i * 2, &half, 2);
+                } else {
+                    memcpy(&half, memory + i * 2, 2);
+                    word = (word & ~(0xffffu << (row % 2 * 16))) | static_cast<u32>(half) << (row % 2 * 16);
+                }
+            }
+            if (!storing) continue;
+            size_t chunk = static_cast<size_t>(memory - block->shared) / 16;
+            hopper().written[chunk] = static_cast<int>(&warp[matrix * 8 + row] - block->fibers.data()) + 1;
+            warp[matrix * 8 + row].stored.push_back(chunk);
+        }
+    }
+}
+
+// Where it is the scheduler's turn: wakes threads whose barrier has reached the phase that they wait for.
+inline bool wake_waiting() {
+    bool any = false;
+    for (Fiber& f : block->fibers) {
+        if (f.state != AT_PHASE) continue;
+        if (static_cast<Barrier*>(f.barrier)->phase == f.parity) continue;
+        f.state = READY;
+        any = true;
+    }
+    return any;
+}
+
+// Opens a named barrier at which as many threads wait as it counts.
+inline bool open_named() {
+    for (int id = 1; id < 16; id++) {
+        int waiting = 0, count = 0;
+        for (const Fiber& f : block->fibers)
+            if (f.state == AT_NAMED && f.named == id) waiting++, count = f.named_count;
+        if (waiting == 0 || waiting < count) continue;
+        for (Fiber& f : block->fibers)
+            if (f.state == AT_NAMED && f.named == id) f.state = READY;
+        return true;
+    }
+    return false;
+}
+
+inline bool land_one() {
+    auto& boxes = hopper().boxes;
+    if (boxes.empty()) return false;
+    size_t which = block->launch.order < 2 ? 0 : next_random(static_cast<u32>(boxes.size()));
+    Box box = boxes[which];
+    boxes.erase(boxes.begin() + static_cast<long>(which));
+    land(box);
+    return true;
+}
+
+// One line on who waits for what, for a deadlock.
+inline void describe_waits(char* to, size_t size) {
+    for (const Fiber& f : block->fibers) {
+        if (f.state != AT_PHASE) continue;
+        auto* b = static_cast<Barrier*>(f.barrier);
+        int thread = static_cast<int>(&f - block->fibers.data());
+        int written = snprintf(to, size,
+                               "; thread %d waits for the barrier at %ld: %d arrivals and %d bytes are missing",
+                               thread, static_cast<long>(static_cast<u8*>(f.barrier) - block->shared), b->pending,
+                               b->bytes);
+        if (written < 0 || static_cast<size_t>(written) >= size) return;
+        to += written;
+        size -= static_cast<size_t>(written);
+    }
+}
+
+// What is checked when all threads of a block have ended.
+inline const char* check_end() {
+    int registers = 0;
+    for (const Fiber& f : block->fibers) {
+        registers += f.registers;
+        if (!f.stores.empty()) return "a thread ended before its stores had read shared memory";
+    }
+    if (!hopper().boxes.empty()) return "a block ended before a box had landed that it asked for";
+    return registers > 65536 ? "setmaxnreg: more registers than a multiprocessor has" : nullptr;
+}
+
+}  // namespace emulate
+
+static inline u32 shared_address(const void* p) {
+    return static_cast<u32>(static_cast<const u8*>(p) - emulate::block->shared);
+}
+
+static inline void barrier_init(u64* memory, int count) {
+    auto* b = reinterpret_cast<emulate::Barrier*>(memory);
+    *b = {emulate::BARRIER_MARK, 0, static_cast<u8>(count), static_cast<u8>(count), 0};
+}
+
+static inline void barrier_init_fence() {}
+
+static inline void barrier_arrive(u64* memory) {
+    emulate::Barrier* b = emulate::barrier_of(memory);
+    if (b->pending == 0) emulate::fail("a barrier in shared memory got more arrivals than it counts");
+    b->pending--;
+    emulate::end_phase(b);
+}
+
+static inline void barrier_expect(u64* memory, int bytes) {
+    emulate::barrier_of(memory)->bytes += bytes;
+    barrier_arrive(memory);
+}
+
+static inline void barrier_wait(u64* memory, int parity) {
+    emulate::Barrier* b = emulate::barrier_of(memory);
+    while (b->phase == parity) {
+        emulate::Fiber& f = emulate::self();
+        f.barrier = b;
+        f.parity = parity;
+        f.state = emulate::AT_PHASE;
+        emulate::switch_to_scheduler();
+    }
+}
+
+static inline void load_box(void* to, const TensorMap* map, int channel, int x, int y, int image, u64* barrier) {
+    if (shared_address(to) % 128) emulate::fail("a box is not aligned to 128 bytes in shared memory");
+    emulate::Box box = {emulate::tensor_of(map), static_cast<u8*>(to), {channel, x, y, image},
+                        emulate::barrier_of(barrier)};
+    emulate::hopper().boxes.push_back(box);
+    if (emulate::block->launch.eager) emulate::land_one();
+}
+
+static inline void store_box(const TensorMap* map, int channel, int x, int y, int image, const void* from) {
+    if (shared_address(from) % 128) emulate::fail("a box is not aligned to 128 bytes in shared memory");
+    emulate::BoxStore store = {emulate::tensor_of(map), static_cast<const u8*>(from), {channel, x, y, image}};
+    if (emulate::block->launch.eager) emulate::perform(store);
+    emulate::self().stores.push_back(store);
+}
+
+static inline void store_box_commit() {}
+
+static inline void store_box_wait() {
+    emulate::Fiber& f = emulate::self();
+    if (!emulate::block->launch.eager)
+        for (const emulate::BoxStore& store : f.stores) emulate::perform(store);
+    f.stores.clear();
+}
+
+static inline void fence_for_async() {
+    emulate::Fiber& f = emulate::self();
+    int me = emulate::block->current + 1;
+    for (size_t chunk : f.stored) {
+        int& writer = emulate::hopper().written[chunk];
+        if (writer == me) writer = 0;
+    }
+    f.stored.clear();
+}
+
+static inline void products_fence() {
+    emulate::by_warpgroup(emulate::PRODUCT_FENCE, 0, 0, [](emulate::Fiber*) { emulate::warpgroup().fenced = true; });
+}
+
+template <int WIDTH>
+static inline void start_product(float (&d)[WIDTH / 2], u64 a, u64 b, bool accumulate) {
+    emulate::start_product(a, b, accumulate, WIDTH, d);
+}
+
+static inline void commit_products() { emulate::commit_products(); }
+
+template <int LEFT, int COUNT>
+static inline void wait_products(float (&)[COUNT]) {
+    emulate::wait_products(LEFT);
+}
+
+static inline u8* opaque(u8* p) { return p; }
+
+template <int COUNT>
+static inline void give_registers() { emulate::self().registers = COUNT; }
+template <int COUNT>
+static inline void take_registers() { emulate::self().registers = COUNT; }
+
+template <int ID, int COUNT>
+static inline void named_barrier() {
+    emulate::Fiber& f = emulate::self();
+    f.named = ID;
+    f.named_count = COUNT;
+    f.state = emulate::AT_NAMED;
+    emulate::switch_to_scheduler();
+}
+
+static inline void store_transposed(void* row, const u32 (&r)[4]) {
+    emulate::Fiber& f = emulate::self();
+    f.row = row;
+    memcpy(f.matrices, r, sizeof r);
+    emulate::run_by_warp(emulate::STORE_TRANSPOSED);
+}
+
+static inline void load_transposed(u32 (&r)[4], const void* row) {
+    emulate::Fiber& f = emulate::self();
+    f.row = row;
+    emulate::run_by_warp(emulate::LOAD_TRANSPOSED);
+    memcpy(r, f.matrices, sizeof r);
+}

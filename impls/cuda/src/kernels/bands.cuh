@@ -1,0 +1,432 @@
+// The main loop of a convolution of stride 1 on sm_90a, as a product whose rows are outputs and whose columns
+// are pixels, and the end of its tiles.
+//
+// A band is a box of the input map in shared memory: 64 channels of some rows of pixels, with the frame of
+// zeros that the window needs. The operand of the window's pixel (ky, kx) is the same band from another row
+// on, so each pixel is loaded once for a whole window. The rows of a band follow each other without a gap, so
+// the product also has columns for the frame; they are computed and not stored.
+//
+// A block has two warpgroups that multiply, and a third whose first two warps load: one thread the bands, one
+// the weights. With OUTPUT_GROUPS = 2 the two share a band and have 64 outputs each; with 1 they share the
+// weights and have a part of the band each. A block works through tiles until none is left, and loads run
+// ahead over tiles.
+//
+// K runs over chunks of 64 channels, window pixels, and channels of the chunk, rounded up to 16, in steps of
+// 16. The weights are stored in this order, four steps in a row of shared memory.
+//
+// Shared memory: for each warpgroup COLUMNS + 8 rows of results, a table, the barriers, zeros, slots of
+// 64 * OUTPUT_GROUPS rows of
+// weights, and slots of bands.
+#pragma once
+#include "epilogue.cuh"
+#include "hopper.cuh"
+#include "tile_sums.cuh"
+
+constexpr int THREADS = 384;
+constexpr int CHUNK = 64;                              // channels of a band
+constexpr int STEP = 16;                               // values of K in a product
+constexpr int STEPS_PER_ROW = CHUNK / STEP;            // steps in a row of weights
+constexpr int WEIGHT_BYTES = 64 * OUTPUT_GROUPS * ROW_BYTES;
+constexpr int RESULT_BYTES = (COLUMNS + 8) * ROW_BYTES;  // eight rows more for what is not stored
+constexpr int MOST_SLOTS = 4;                          // of bands, and of weights
+constexpr int BARRIERS = 4 * MOST_SLOTS + 2;
+constexpr int PLACES_AT = 2 * RESULT_BYTES;             // behind the results: a pixel for each of COLUMNS + 8
+constexpr int BARRIERS_AT = PLACES_AT + 1280;
+constexpr int ZEROS_AT = PLACES_AT + 2048;
+constexpr int WEIGHTS_AT = ZEROS_AT + 1024;
+// Pixels of a tile of tile_sums.cuh.
+constexpr int SUM_PIXELS = 64;
+static_assert(BARRIERS_AT + BARRIERS * 8 <= ZEROS_AT, "the barriers must end before the zeros");
+static_assert(RESULT_BYTES % 1024 == 0, "the pattern of swizzled chunks has 1024 bytes");
+static_assert(COLUMNS % 8 == 0 && COLUMNS <= 256, "the columns that a product can have");
+
+// One input of a convolution.
+struct BandSource {
+    TensorMap pixels;   // [images, height, width, channels], boxes of a band
+    TensorMap weights;  // [outputs, K], boxes of a row of 64 values for 64 * OUTPUT_GROUPS outputs
+    int channels;       // with padding
+    int kernel;         // side of the window
+    int steps;          // of K
+    int unused[13];
+};
+
+// How the pixels of the result are divided into tiles. A map without a frame is one row of all pixels.
+struct Bands {
+    int tiles, output_tiles;   // all; those along the outputs, the fastest
+    int across, down;          // tiles along a row; along the height of an image
+    int tile_x, tile_y, tile_images;        // extent of a tile
+    int group_x, group_y, group_images;     // from the first warpgroup's part to the second's, where they differ
+    int group_row;             // the same, in rows of the band
+    int halo;                  // pixels of the frame
+    int pitch;                 // pixels in a row of the band
+    int image_rows;            // rows of pixels in the band for each image, with the frame
+    int rows, band_images;     // rows without the frame, and images, of a warpgroup's part
+    int result_pixels;         // pixels in the box of a warpgroup's results
+    int width, height, images; // of the result
+    int band_bytes;            // of a slot, a multiple of 1024
+    int band_slots, weight_slots;  // MOST_SLOTS at most
+    int unused;
+};
+
+// Where a tile begins.
+struct BandTile {
+    int x, y, image, output;
+
+    DEVICE_MEMBER BandTile(const Bands& b, int tile) {
+        int place = tile / b.output_tiles;
+        output = tile % b.output_tiles * 64 * OUTPUT_GROUPS;
+        x = place % b.across * b.tile_x;
+        y = place / b.across % b.down * b.tile_y;
+        image = place / b.across / b.down * b.tile_images;
+    }
+};
+
+// The barriers, each 8 bytes.
+struct Barriers {
+    u64* first = reinterpret_cast<u64*>(shared_memory() + BARRIERS_AT);
+
+    DEVICE_MEMBER u64* band_full(int slot) const { return first + slot; }
+    DEVICE_MEMBER u64* band_empty(int slot) const { return first + MOST_SLOTS + slot; }
+    DEVICE_MEMBER u64* weights_full(int slot) const { return first + 2 * MOST_SLOTS + slot; }
+    DEVICE_MEMBER u64* weights_empty(int slot) const { return first + 3 * MOST_SLOTS + slot; }
+    DEVICE_MEMBER u64* residual(int group) const { return first + 4 * MOST_SLOTS + group; }
+};
+
+// A position in a ring of slots, with the parity of the phase in which its slot is filled.
+struct Ring {
+    int slots, slot = 0, parity = 0;
+
+    DEVICE_MEMBER explicit Ring(int slots) : slots(slots) {}
+    DEVICE_MEMBER void advance() {
+        if (++slot == slots) {
+            slot = 0;
+            parity ^= 1;
+        }
+    }
+};
+
+// Where the slots lie.
+DEVICE u8* weights_slot(int slot) { return shared_memory() + WEIGHTS_AT + slot * WEIGHT_BYTES; }
+DEVICE u8* band_slot(const Bands& b, int slot) { return weights_slot(b.weight_slots) + slot * b.band_bytes; }
+
+// Steps of K in a window pixel of a chunk; the last chunk may have fewer.
+DEVICE int steps_of_chunk(const BandSource& source, int chunk) {
+    int left = source.channels - chunk * CHUNK;
+    return divide_up(left < CHUNK ? left : CHUNK, STEP);
+}
+
+// The first threads of warps 8 and 9: all loads of the block, in the order in which `accumulate` takes them.
+DEVICE void load_bands(const Barriers& barriers, const BandSource* sources, int count, const Bands& b) {
+    Ring ring(b.band_slots);
+    for (int tile = block_x(); tile < b.tiles; tile += blocks_x()) {
+        BandTile at(b, tile);
+        for (int i = 0; i < count; i++) {
+            const BandSource& source = sources[i];
+            for (int first = 0; first < source.channels; first += CHUNK) {
+                barrier_wait(barriers.band_empty(ring.slot), ring.parity ^ 1);
+                u64* full = barriers.band_full(ring.slot);
+                barrier_expect(full, b.pitch * b.image_rows * b.tile_images * ROW_BYTES);
+                load_box(band_slot(b, ring.slot), &source.pixels, first, at.x - b.halo, at.y - b.halo,
+                         at.image, full);
+                ring.advance();
+            }
+        }
+    }
+}
+
+DEVICE void load_weights(const Barriers& barriers, const BandSource* sources, int count, const Bands& b) {
+    Ring ring(b.weight_slots);
+    for (int tile = block_x(); tile < b.tiles; tile += blocks_x()) {
+        int output = BandTile(b, tile).output;
+        for (int i = 0; i < count; i++) {
+            for (int step = 0; step < sources[i].steps; step += STEPS_PER_ROW) {
+                barrier_wait(barriers.weights_empty(ring.slot), ring.parity ^ 1);
+                u64* full = barriers.weights_full(ring.slot);
+                barrier_expect(full, WEIGHT_BYTES);
+                load_box(weights_slot(ring.slot), &sources[i].weights, step * STEP, output, 0, 0, full);
+                ring.advance();
+            }
+        }
+    }
+}
+
+// What a thread of the first two warpgroups knows of its place, and its position in both rings.
+struct Worker {
+    Barriers barriers;
+    Ring band, weights;
+    int group = thread_index() / 128;
+    int lane = thread_index() % 32;
+    int warp = thread_index() / 32 % 4;  // in the warpgroup
+
+    DEVICE_MEMBER explicit Worker(const Bands& b) : band(b.band_slots), weights(b.weight_slots) {}
+
+    // The channel of accumulators 4j and 4j + 1, from the first of the tile on; that of 4j + 2 and 4j + 3 is
+    // 8 more.
+    DEVICE_MEMBER int output() const { return (OUTPUT_GROUPS == 2 ? group * 64 : 0) + warp * 16 + lane / 4; }
+    DEVICE_MEMBER u8* result() const { return shared_memory() + group * RESULT_BYTES; }
+    // Arrives at a barrier for the warp.
+    DEVICE_MEMBER void release(u64* barrier) const {
+        if (lane == 0) barrier_arrive(barrier);
+    }
+};
+
+// A step of K as an operand of a band.
+struct Position {
+    int chunk = 0, ky = 0, kx = 0, part = 0, parts;
+
+    DEVICE_MEMBER explicit Position(const BandSource& source) : parts(steps_of_chunk(source, 0)) {}
+
+    // Whether this step is the first that reads its band.
+    DEVICE_MEMBER bool begins() const { return part == 0 && ky == 0 && kx == 0; }
+
+    // Goes on, and returns whether that step was the last that read its band.
+    DEVICE_MEMBER bool advance(const BandSource& source) {
+        if (++part < parts) return false;
+        part = 0;
+        if (++kx == source.kernel) {
+            kx = 0;
+            if (++ky == source.kernel) {
+                ky = 0;
+                parts = steps_of_chunk(source, ++chunk);
+                return true;
+            }
+        }
+        return false;
+    }
+};
+
+// Adds the product of a source to the accumulators of a tile; without `add`, they start at zero. All threads
+// of both warpgroups must call it. On return the accumulators may be used.
+DEVICE void accumulate(float (&acc)[COLUMNS / 2], Worker& w, const BandSource& source, const Bands& b, bool add) {
+    Position at(source);
+    int frame = b.halo - source.kernel / 2;
+    u32 rows = shared_address(band_slot(b, 0)) + (OUTPUT_GROUPS == 1 ? w.group * b.group_row * ROW_BYTES : 0);
+    u32 weights = shared_address(weights_slot(0)) + (OUTPUT_GROUPS == 2 ? w.group * 64 * ROW_BYTES : 0);
+    u64 zeros = operand(shared_address(shared_memory()) + ZEROS_AT, 0);
+    // What the last group of products reads, and the bands that end with it; they are released when the next
+    // group has been started.
+    int read_weights = -1, read_bands = 0, first_read_band = w.band.slot;
+    auto release = [&] {
+        if (read_weights >= 0) w.release(w.barriers.weights_empty(read_weights));
+        for (; read_bands > 0; read_bands--) {
+            w.release(w.barriers.band_empty(first_read_band));
+            if (++first_read_band == b.band_slots) first_read_band = 0;
+        }
+    };
+    ONE_BY_ONE for (int step = 0; step < source.steps; step += STEPS_PER_ROW) {
+        barrier_wait(w.barriers.weights_full(w.weights.slot), w.weights.parity);
+        int bands = 0;
+        u64 of_weights = operand(weights + w.weights.slot * WEIGHT_BYTES), of_band[STEPS_PER_ROW];
+        UNROLL for (int i = 0; i < STEPS_PER_ROW; i++) {
+            // Steps beyond the last multiply zeros by zeros.
+            of_band[i] = zeros;
+            if (step + i >= source.steps) continue;
+            if (at.begins()) barrier_wait(w.barriers.band_full(w.band.slot), w.band.parity);
+            int row = (frame + at.ky) * b.pitch + frame + at.kx;
+            of_band[i] = operand(rows + w.band.slot * b.band_bytes + row * ROW_BYTES + at.part * STEP * 2);
+            if (at.advance(source)) {
+                w.band.advance();
+                bands++;
+            }
+        }
+        products_fence();
+        UNROLL for (int i = 0; i < STEPS_PER_ROW; i++)
+            start_product<COLUMNS>(acc, of_weights + i * (STEP * 2 / 16), of_band[i], add || i > 0);
+        commit_products();
+        wait_products<1>(acc);
+        add = true;
+        release();
+        read_weights = w.weights.slot;
+        read_bands = bands;
+        w.weights.advance();
+    }
+    wait_products<0>(acc);
+    release();
+}
+
+// A column of a warpgroup's part of a tile as a pixel. A table in shared memory holds them, because finding
+// one takes divisions.
+struct Place {
+    u32 packed;  // x, y, image, ten bits each; all ones for the frame
+
+    DEVICE_MEMBER explicit Place(int column) : packed(table()[column]) {}
+    DEVICE_MEMBER static u32* table() { return reinterpret_cast<u32*>(shared_memory() + PLACES_AT); }
+    DEVICE_MEMBER static void fill(const Bands& b, int column) {
+        int row = column / b.pitch, x = column % b.pitch, image = row / b.image_rows, y = row % b.image_rows;
+        bool exists = column < COLUMNS && x < b.tile_x && y < b.rows && image < b.band_images;
+        table()[column] = exists ? static_cast<u32>(x | y << 10 | image << 20) : ~0u;
+    }
+
+    DEVICE_MEMBER int x() const { return packed & 1023; }
+    DEVICE_MEMBER int y() const { return packed >> 10 & 1023; }
+    DEVICE_MEMBER int image() const { return packed >> 20 & 1023; }
+    DEVICE_MEMBER bool exists() const { return packed != ~0u; }
+
+    DEVICE_MEMBER bool inside(const Bands& b, const BandTile& part) const {
+        return exists() && part.x + x() < b.width && part.y + y() < b.height && part.image + image() < b.images;
+    }
+    DEVICE_MEMBER i64 in_image(const Bands& b, const BandTile& part) const {
+        return static_cast<i64>(part.y + y()) * b.width + part.x + x();
+    }
+    DEVICE_MEMBER i64 pixel(const Bands& b, const BandTile& part) const {
+        return static_cast<i64>(part.image + image()) * b.height * b.width + in_image(b, part);
+    }
+};
+
+// A warpgroup's part of a tile.
+DEVICE BandTile part_of(const Worker& w, const Bands& b, BandTile tile) {
+    if (OUTPUT_GROUPS == 2 || w.group == 0) return tile;
+    tile.x += b.group_x;
+    tile.y += b.group_y;
+    tile.image += b.group_images;
+    return tile;
+}
+
+// Calls act(accumulator, its place, its channel, which half it is of the thread's two channels) for every
+// accumulator whose pixel exists. `pitch` is that of the result.
+template <class Act>
+DEVICE void for_each_sum(float (&acc)[COLUMNS / 2], const Worker& w, const Bands& b, const BandTile& part, int pitch,
+                         Act act) {
+    UNROLL for (int i = 0; i < COLUMNS / 2; i++) {
+        int half = i / 2 % 2, channel = part.output + w.output() + half * 8;
+        Place place(i / 4 * 8 + w.lane % 4 * 2 + i % 2);
+        if (channel < pitch && place.inside(b, part)) act(acc[i], place, channel, half);
+    }
+}
+
+// Scale and bias of a thread's two channels, and the least value that the activation keeps. What an epilogue
+// does not have becomes an operation that changes no bit: a factor of 1, a term of -0, a least value of minus
+// infinity.
+struct Linear {
+    float scale[2], bias[2], least;
+
+    DEVICE_MEMBER Linear(const Epilogue& e, int channel) : least(e.activation == RELU ? 0.0f : -INFINITE) {
+        UNROLL for (int half = 0; half < 2; half++) {
+            int at = channel + half * 8;
+            scale[half] = e.scale && at < e.pitch ? e.scale[at] : 1.0f;
+            bias[half] = e.bias && at < e.pitch ? e.bias[at] : -0.0f;
+        }
+    }
+    DEVICE_MEMBER float apply(float v, int half) const { return fma_(v, scale[half], bias[half]); }
+    DEVICE_MEMBER float activate(float v) const { return v < least ? 0.0f : v; }
+};
+
+// Before a tile: asks for the residual, which lands where the results are put later. One thread of each
+// warpgroup does.
+DEVICE void ask_for_residual(const Worker& w, const Bands& b, const BandTile& part, const TensorMap* residual) {
+    if (thread_index() % 128) return;
+    store_box_wait();
+    barrier_expect(w.barriers.residual(w.group), b.result_pixels * ROW_BYTES);
+    load_box(w.result(), residual, part.output + (OUTPUT_GROUPS == 2 ? w.group * 64 : 0), part.x, part.y, part.image,
+             w.barriers.residual(w.group));
+}
+
+// The threads of a warpgroup meet.
+DEVICE void meet(const Worker& w) {
+    if (w.group == 0)
+        named_barrier<1, 128>();
+    else
+        named_barrier<2, 128>();
+}
+
+// The end of a tile: applies the epilogue, of which it supports scale, bias, residual, ReLU and addend, with
+// the same operations as apply_epilogue, and stores the result by way of shared memory. `residual` says that
+// the residual has been asked for; it lands where the result is put.
+DEVICE void finish(float (&acc)[COLUMNS / 2], const Worker& w, const Bands& b, const BandTile& part,
+                   const Epilogue& e, const TensorMap* out, bool residual, int residual_parity) {
+    int channel = part.output + w.output();
+    Linear linear(e, channel);
+    // Earlier stores have read this memory: a residual was asked for only then, and otherwise this waits.
+    if (residual) {
+        barrier_wait(w.barriers.residual(w.group), residual_parity);
+    } else {
+        if (thread_index() % 128 == 0) store_box_wait();
+        meet(w);
+    }
+    // The 16 bytes of a pixel that this lane's address stands for: matrix lane / 8 has channels of half lane
+    // / 8 % 2 and columns of group lane / 16.
+    int chunk = w.warp * 2 + w.lane / 8 % 2, column = w.lane / 16 * 8 + w.lane % 8;
+    // Without `opaque` the compiler computes all addresses before the loop over tiles, and has no registers
+    // for them.
+    u8* first = opaque(w.result()) + column * ROW_BYTES + (chunk ^ (column & 7)) * 16;
+    UNROLL for (int j = 0; j < COLUMNS / 8; j += 2) {
+        u8* address = first + j * 8 * ROW_BYTES;
+        if (b.band_images > 1) {
+            // Results have no frame between images.
+            Place place(j * 8 + column);
+            int row = (place.image() * b.rows + place.y()) * b.pitch + place.x();
+            if (!place.exists()) row = COLUMNS + w.lane % 8;
+            address = w.result() + row * ROW_BYTES + (chunk ^ (row & 7)) * 16;
+        }
+        u32 added[4], r[4];
+        UNROLL for (int m = 0; m < 4; m++) added[m] = MINUS_ZEROS;
+        if (residual) load_transposed(added, address);
+        UNROLL for (int m = 0; m < 4; m++) {
+            int half = m % 2, group = j + m / 2;
+            float v[2];
+            UNROLL for (int odd = 0; odd < 2; odd++) {
+                float sum = group < COLUMNS / 8 ? acc[group * 4 + half * 2 + odd] : 0.0f;
+                sum = add(linear.apply(sum, half), odd ? high_of(added[m]) : low_of(added[m]));
+                v[odd] = linear.activate(sum);
+                if (ADDEND) {
+                    Place place(group * 8 + w.lane % 4 * 2 + odd);
+                    if (channel + half * 8 < e.channels && place.inside(b, part))
+                        v[odd] = add(v[odd], e.addend[place.in_image(b, part) * e.pitch + channel + half * 8]);
+                }
+                // As in apply_epilogue: padded channels are zeros even where an input is NaN.
+                if (channel + half * 8 >= e.channels) v[odd] = 0.0f;
+            }
+            r[m] = pack_two(v[0], v[1]);
+        }
+        store_transposed(address, r);
+    }
+    fence_for_async();
+    meet(w);
+    if (thread_index() % 128 == 0) {
+        int output = part.output + (OUTPUT_GROUPS == 2 ? w.group * 64 : 0);
+        store_box(out, output, part.x, part.y, part.image, w.result());
+        store_box_commit();
+    }
+}
+
+// Sums the results of a tile of a map without a frame, for the average pool over it, in tiles of SUM_PIXELS.
+DEVICE void store_band_sums(const TileSums& to, const Worker& w, const Bands& b, const BandTile& part, int pitch) {
+    int thread = thread_index() % 128, in_group = thread % 64;
+    int channel = part.output + (OUTPUT_GROUPS == 2 ? w.group * 64 : 0) + in_group;
+    for (int tile = thread / 64; tile < COLUMNS / SUM_PIXELS; tile += 2) {
+        int first = part.x + tile * SUM_PIXELS, rows = b.width - first < SUM_PIXELS ? b.width - first : SUM_PIXELS;
+        if (rows <= 0 || channel >= pitch) continue;
+        sum_tile_channel(to, pitch, first / SUM_PIXELS, first, rows, channel, [&](int row) {
+            int at = tile * SUM_PIXELS + row, chunk = in_group / 8 ^ (at & 7);
+            const u8* from = w.result() + at * ROW_BYTES + chunk * 16 + in_group % 8 * 2;
+            return widen(*reinterpret_cast<const T*>(from));
+        });
+    }
+}
+
+// Before anything else: the table and the barriers. Every thread of the block must call it.
+DEVICE void start_block(const Barriers& barriers, const Bands& b) {
+    if (thread_index() < COLUMNS + 8) Place::fill(b, thread_index());
+    if (thread_index() < 256) reinterpret_cast<u32*>(shared_memory() + ZEROS_AT)[thread_index()] = 0;
+    fence_for_async();
+    if (thread_index() == 0) {
+        for (int slot = 0; slot < b.band_slots; slot++) {
+            barrier_init(barriers.band_full(slot), 1);
+            barrier_init(barriers.band_empty(slot), 8);
+        }
+        for (int slot = 0; slot < b.weight_slots; slot++) {
+            barrier_init(barriers.weights_full(slot), 1);
+            barrier_init(barriers.weights_empty(slot), 8);
+        }
+        for (int group = 0; group < 2; group++) barrier_init(barriers.residual(group), 1);
+        barrier_init_fence();
+    }
+    sync_threads();
+}
+
+// The third warpgroup. Its registers go to the two that multiply.
+DEVICE void load(const Barriers& barriers, const BandSource* sources, int count, const Bands& b) {
+    give_registers<32>();
+    if (thread_index() == 256) load_bands(barriers, sources, count, b);
+    if (thread_index() == 288) load_weights(barriers, sources, count, b);
+}

@@ -1,0 +1,387 @@
+//! Convolutions of stride 1 on sm_90a (`bands.cuh`): how their pixels are divided into tiles, and
+//! the arguments that describe it.
+
+use bytemuck::{Pod, Zeroable};
+use spec::Precision;
+
+use super::fields::fields;
+use super::tile::Machine;
+use crate::device::Tensor;
+
+/// Channels of a band, which are a row of 128 bytes in shared memory.
+pub const CHUNK: usize = 64;
+
+/// Values of K that a product takes at a time.
+pub const STEP: usize = 16;
+
+/// Pixels of the tiles that a convolution sums for an average pool.
+pub const SUM_PIXELS: usize = 64;
+
+/// Threads in a block: two warpgroups that multiply and one that loads.
+pub const THREADS: u32 = 384;
+
+const ROW_BYTES: usize = 2 * CHUNK;
+
+/// A tensor map as the driver encodes it.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub struct TensorMap {
+    /// Opaque to everybody but the device.
+    pub words: [u64; 16],
+}
+
+fields!(TensorMap { words });
+
+/// `BandSource` of the kernels: one input of a convolution.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct Source {
+    /// Stored [images, height, width, channels], in boxes of a band.
+    pub pixels: TensorMap,
+    /// Stored [outputs, K] in the order of [`positions`], in boxes of 64 values for the outputs of a
+    /// tile.
+    pub weights: TensorMap,
+    /// Channels with padding.
+    pub channels: i32,
+    /// Side of the window.
+    pub kernel: i32,
+    /// Steps of K, from [`steps`].
+    pub steps: i32,
+    /// Alignment.
+    pub unused: [i32; 13],
+}
+
+fields!(Source { pixels, weights, channels, kernel, steps, unused });
+
+/// `Bands` of the kernels, which documents the fields: how a map is divided into tiles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+#[allow(missing_docs, reason = "documented in bands.cuh")]
+pub struct Bands {
+    pub tiles: i32,
+    pub output_tiles: i32,
+    pub across: i32,
+    pub down: i32,
+    pub tile_x: i32,
+    pub tile_y: i32,
+    pub tile_images: i32,
+    pub group_x: i32,
+    pub group_y: i32,
+    pub group_images: i32,
+    pub group_row: i32,
+    pub halo: i32,
+    pub pitch: i32,
+    pub image_rows: i32,
+    pub rows: i32,
+    pub band_images: i32,
+    pub result_pixels: i32,
+    pub width: i32,
+    pub height: i32,
+    pub images: i32,
+    pub band_bytes: i32,
+    pub band_slots: i32,
+    pub weight_slots: i32,
+    pub unused: i32,
+}
+
+fields!(Bands {
+    tiles,
+    output_tiles,
+    across,
+    down,
+    tile_x,
+    tile_y,
+    tile_images,
+    group_x,
+    group_y,
+    group_images,
+    group_row,
+    halo,
+    pitch,
+    image_rows,
+    rows,
+    band_images,
+    result_pixels,
+    width,
+    height,
+    images,
+    band_bytes,
+    band_slots,
+    weight_slots,
+    unused
+});
+
+/// Bytes of shared memory of a block: all that one can have on sm_90.
+pub const SHARED_BYTES: usize = 227 << 10;
+
+/// Columns that a product can have here. There are few, so that few kernels are compiled.
+pub const COLUMNS: [usize; 10] = [64, 128, 176, 192, 208, 224, 232, 240, 248, 256];
+
+/// The most columns for which a fused block has registers.
+pub const FUSED_COLUMNS: usize = 240;
+
+/// What the compiler of a kernel must know of a division.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BandTile {
+    /// Columns of a product, one of [`COLUMNS`]: at least the pixels of a warpgroup's part, with the
+    /// frame between them.
+    pub columns: usize,
+    /// Warpgroups along the outputs, 1 or 2.
+    pub output_groups: usize,
+    /// What the kernel does with the sums.
+    pub end: BandEnd,
+}
+
+/// What a kernel does with the sums of a tile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BandEnd {
+    /// Applies an epilogue without addend.
+    Epilogue,
+    /// Applies an epilogue with an addend.
+    Addend,
+    /// Stores them, so that another kernel applies the epilogue.
+    Sums,
+}
+
+impl BandTile {
+    /// Bands and rows of weights for which shared memory has slots, as `bands.cuh` divides it; more
+    /// than four gain nothing. None where fewer fit than a load needs to run beside a product.
+    fn slots(&self, band_bytes: usize) -> Option<(usize, usize)> {
+        let rest = SHARED_BYTES - 2 * (self.columns + 8) * ROW_BYTES - 3072;
+        let weights = 64 * self.output_groups * ROW_BYTES;
+        let fits = |(bands, rows): &(usize, usize)| bands * band_bytes + rows * weights <= rest;
+        [(4, 4), (3, 4), (3, 3), (2, 4), (2, 3)].into_iter().find(fits)
+    }
+
+    /// The text of `products.cuh` for this tile: `start_product` with every register by name.
+    pub fn products(&self, precision: Precision) -> String {
+        let (columns, count) = (self.columns, self.columns / 2);
+        let list =
+            |item: &dyn Fn(usize) -> String| (0..count).map(item).collect::<Vec<_>>().join(", ");
+        let (names, registers) = (list(&|i| format!("%{i}")), list(&|i| format!("\"+f\"(d[{i}])")));
+        let (a, b, add) = (count, count + 1, count + 2);
+        format!(
+            "// Starts d += a * b for 64 rows of a and {columns} of b, over 16 values of K; without `add`, \
+             d = a * b.\n\
+             template <int>\n\
+             DEVICE void start_product(float (&d)[{count}], u64 a, u64 b, bool add) {{\n    \
+             asm volatile(\n        \
+             \"{{\\n.reg .pred p;\\nsetp.ne.b32 p, %{add}, 0;\\n\"\n        \
+             \"wgmma.mma_async.sync.aligned.m64n{columns}k16.f32.{precision}.{precision} \"\n        \
+             \"{{{names}}}, %{a}, %{b}, p, 1, 1, 0, 0;\\n}}\"\n        \
+             : {registers}\n        \
+             : \"l\"(a), \"l\"(b), \"r\"(static_cast<int>(add)));\n}}\n"
+        )
+    }
+}
+
+/// How a convolution is divided among blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Division {
+    /// What the kernel is compiled for.
+    pub tile: BandTile,
+    /// What it is told at run time.
+    pub bands: Bands,
+    /// Whether the map is taken as one row of all its pixels, because no window needs a frame.
+    pub flat: bool,
+}
+
+/// A convolution of stride 1 that keeps the size of the map, or several that share its tiles.
+#[derive(Debug, Clone, Copy)]
+pub struct Product {
+    /// Number of images.
+    pub images: usize,
+    /// Height and width.
+    pub size: (usize, usize),
+    /// Channels of the result.
+    pub outputs: usize,
+    /// Pixels of the frame that the largest window needs.
+    pub halo: usize,
+    /// Steps of K of all inputs.
+    pub steps: usize,
+    /// The most columns: 256, or for a fused block, which also holds a gate in registers,
+    /// [`FUSED_COLUMNS`].
+    pub most_columns: usize,
+}
+
+/// Steps of K for a window of side `kernel` over `channels` channels with padding.
+pub fn steps(channels: usize, kernel: usize) -> usize {
+    let chunk = |first: usize| (channels - first).min(CHUNK).div_ceil(STEP);
+    kernel * kernel * (0..channels).step_by(CHUNK).map(chunk).sum::<usize>()
+}
+
+/// Window pixel and channel of every place along K. Channels from `channels` on do not exist; their
+/// weights must be zeros.
+pub fn positions(channels: usize, kernel: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..channels).step_by(CHUNK).flat_map(move |first| {
+        let count = (channels - first).min(CHUNK).next_multiple_of(STEP);
+        (0..kernel * kernel)
+            .flat_map(move |pixel| (0..count).map(move |channel| (pixel, first + channel)))
+    })
+}
+
+/// A part of the map that a warpgroup computes: rows of pixels of some images, or, of a map without
+/// a frame, pixels in a row.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    pixels: usize,
+    rows: usize,
+    images: usize,
+}
+
+impl Product {
+    /// The division with the least estimated time. None where the map is too wide for a band.
+    pub fn division(&self, machine: Machine) -> Option<Division> {
+        let all = self.divisions().into_iter();
+        all.min_by_key(|division| self.cost(division, machine.multiprocessors))
+    }
+
+    /// Every division that fits into shared memory and registers.
+    pub fn divisions(&self) -> Vec<Division> {
+        let groups: &[usize] = if self.outputs > 64 { &[1, 2] } else { &[1] };
+        let of = |part: Part| groups.iter().filter_map(move |g| self.divide(part, *g));
+        self.parts().into_iter().flat_map(of).collect()
+    }
+
+    /// Pixels of a row of the band.
+    fn pitch(&self, part: Part) -> usize {
+        part.pixels + 2 * self.halo
+    }
+
+    /// The parts whose columns fit into a product.
+    fn parts(&self) -> Vec<Part> {
+        let (height, width) = self.size;
+        if self.halo == 0 {
+            return [256, 192, 128, 64].map(|pixels| Part { pixels, rows: 1, images: 1 }).to_vec();
+        }
+        let rows = (1..=height).map(|rows| Part { pixels: width, rows, images: 1 });
+        let images = (2..=self.images).map(|images| Part { pixels: width, rows: height, images });
+        let fits = |part: &Part| self.columns(*part).is_some();
+        rows.take_while(fits).chain(images.take_while(fits)).collect()
+    }
+
+    /// Columns of a product for a part: at least those from its first pixel to its last. None where
+    /// a product cannot have so many.
+    fn columns(&self, part: Part) -> Option<usize> {
+        let pitch = self.pitch(part);
+        let before = (part.images - 1) * (part.rows + 2 * self.halo) + part.rows - 1;
+        let wanted = before * pitch + part.pixels;
+        COLUMNS.into_iter().find(|columns| *columns >= wanted && *columns <= self.most_columns)
+    }
+
+    fn divide(&self, part: Part, output_groups: usize) -> Option<Division> {
+        let flat = self.halo == 0;
+        let (height, width) = self.size;
+        let (images, height, width) =
+            if flat { (1, 1, self.images * height * width) } else { (self.images, height, width) };
+        let pitch = self.pitch(part);
+        // A second warpgroup has more pixels, more images or more rows.
+        let two = 3 - output_groups;
+        let (along, many) = (if flat { two } else { 1 }, if part.images > 1 { two } else { 1 });
+        let high = two / along / many;
+        let (tile_x, tile_y, tile_images) =
+            (part.pixels * along, part.rows * high, part.images * many);
+        let image_rows = tile_y + 2 * self.halo;
+        let band_pitch = pitch * along;
+        if band_pitch > 256 || image_rows > 256 || tile_images > 256 {
+            return None;
+        }
+        let apart = |on: usize, by: usize| if on > 1 { by } else { 0 };
+        let group_row = match (along, high, many) {
+            (2, ..) => part.pixels,
+            (_, 2, _) => part.rows * pitch,
+            (_, _, 2) => part.images * image_rows * pitch,
+            _ => 0,
+        };
+        let band_bytes = (band_pitch * image_rows * tile_images * ROW_BYTES).next_multiple_of(1024);
+        let end = BandEnd::Epilogue;
+        let tile = BandTile { columns: self.columns(part)?, output_groups, end };
+        let (band_slots, weight_slots) = tile.slots(band_bytes)?;
+        let (across, down) =
+            (if flat { width.div_ceil(tile_x) } else { 1 }, height.div_ceil(tile_y));
+        let output_tiles = self.outputs.div_ceil(64 * output_groups);
+        let tiles = across * down * images.div_ceil(tile_images) * output_tiles;
+        let int = |value: usize| i32::try_from(value).ok();
+        let bands = Bands {
+            tiles: int(tiles)?,
+            output_tiles: int(output_tiles)?,
+            across: int(across)?,
+            down: int(down)?,
+            tile_x: int(tile_x)?,
+            tile_y: int(tile_y)?,
+            tile_images: int(tile_images)?,
+            group_x: int(apart(along, part.pixels))?,
+            group_y: int(apart(high, part.rows))?,
+            group_images: int(apart(many, part.images))?,
+            group_row: int(group_row)?,
+            halo: int(self.halo)?,
+            pitch: int(band_pitch)?,
+            image_rows: int(image_rows)?,
+            rows: int(part.rows)?,
+            band_images: int(part.images)?,
+            result_pixels: int(part.images * part.rows * if flat { part.pixels } else { pitch })?,
+            width: int(width)?,
+            height: int(height)?,
+            images: int(images)?,
+            band_bytes: int(band_bytes)?,
+            band_slots: int(band_slots)?,
+            weight_slots: int(weight_slots)?,
+            unused: 0,
+        };
+        Some(Division { tile, bands, flat })
+    }
+
+    /// Estimated time in cycles (`../shared/gpu/cuda.md`, which no GPU has confirmed): two
+    /// warpgroups share the tensor cores, which take half a cycle for each column and step;
+    /// shared memory is read 16 cycles for the weights and a quarter of a cycle for each column,
+    /// and a cycle for each row of 128 bytes that lands. The rest of a tile is estimated at 1500
+    /// cycles. Blocks run in full waves.
+    fn cost(&self, division: &Division, multiprocessors: usize) -> usize {
+        let Division { tile, bands, .. } = division;
+        let products = self.steps * tile.columns;
+        let window = (2 * self.halo + 1).pow(2);
+        let loaded = self.steps.div_ceil(4) * 64 * tile.output_groups
+            + self.steps.div_ceil(4 * window) * bands.band_bytes as usize / ROW_BYTES;
+        let memory = self.steps * 2 * (16 + tile.columns / 4) + loaded;
+        (bands.tiles as usize).div_ceil(multiprocessors) * (products.max(memory) + 1500)
+    }
+}
+
+impl Division {
+    /// Blocks, which work through the tiles.
+    pub fn blocks(&self, multiprocessors: usize) -> u32 {
+        (self.bands.tiles as u32).min(multiprocessors as u32)
+    }
+
+    /// A map of `pitch` channels as a tensor whose boxes are bands, or with `result`, a
+    /// warpgroup's part of the result.
+    pub fn tensor(&self, address: u64, pitch: usize, result: bool) -> Tensor {
+        let b = &self.bands;
+        let [width, height, images] = [b.width, b.height, b.images].map(|v| v as u64);
+        let row = pitch as u64 * 2;
+        let boxes = match (result, self.flat) {
+            (false, _) => [b.pitch, b.image_rows, b.tile_images],
+            (true, true) => [self.tile.columns as i32, 1, 1],
+            (true, false) => [b.pitch, b.rows, b.band_images],
+        };
+        let [x, y, n] = boxes.map(|side| side as u64);
+        Tensor {
+            address,
+            dims: [pitch as u64, width, height, images],
+            strides: [row, row * width, row * width * height],
+            boxes: [CHUNK as u64, x, y, n],
+        }
+    }
+
+    /// The weights [outputs, steps * 16] as a tensor whose boxes are 64 values for all outputs of a
+    /// tile.
+    pub fn weights(&self, address: u64, outputs: usize, steps: usize) -> Tensor {
+        let (row, outputs) = ((steps * STEP * 2) as u64, outputs as u64);
+        Tensor {
+            address,
+            dims: [(steps * STEP) as u64, outputs, 1, 1],
+            strides: [row, row * outputs, row * outputs],
+            boxes: [CHUNK as u64, 64 * self.tile.output_groups as u64, 1, 1],
+        }
+    }
+}

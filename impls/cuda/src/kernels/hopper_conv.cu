@@ -1,0 +1,65 @@
+// A convolution of stride 1, or the sum of two, on sm_90a (bands.cuh).
+//
+//   out[pixel, o] = epilogue(init[pixel, o] + sum over sources s and k of window(x_s)[pixel, k] * weights_s[o, k])
+//
+// Layout:  maps [images, height, width, pitch] and weights as tensor maps (BandSource); init and sums in float32
+// Grid:    as many blocks as work at a time; blocks of 384 threads work through all tiles
+// Shared:  as bands.cuh says
+// Variants: with SUMS the epilogue is left to split_k_reduce.cu, so that an observer can see its stages, and the sums
+// may start at `init`; with ADDEND the epilogue has an addend and no residual.
+#include "bands.cuh"
+
+struct HopperConvArgs {
+    BandSource sources[2];
+    TensorMap out;         // boxes of a warpgroup's part of a tile
+    TensorMap residual;    // the same
+    Bands bands;
+    int source_count;      // 1 or 2
+    int has_residual;
+    const float* init;     // [pixels, pitch], initial values of the sums, for SUMS; null: zeros
+    float* sums;           // [pixels, pitch], for SUMS
+    TileSums tile_sums;    // in tiles of SUM_PIXELS; only for a map without a frame
+    Epilogue epilogue;
+    u64 unused;
+};
+
+KERNEL(hopper_conv, HopperConvArgs, THREADS) {
+    Barriers barriers;
+    start_block(barriers, args.bands);
+    if (thread_index() >= 256) {
+        load(barriers, args.sources, args.source_count, args.bands);
+    } else {
+    take_registers<240>();
+    const Epilogue& e = args.epilogue;
+    const Bands& b = args.bands;
+    Worker w(b);
+    int parity = 0;
+    for (int tile = block_x(); tile < b.tiles; tile += blocks_x()) {
+        BandTile part = part_of(w, b, BandTile(b, tile));
+        if (!SUMS && args.has_residual) ask_for_residual(w, b, part, &args.residual);
+        float acc[COLUMNS / 2];
+        if (SUMS && args.init) {
+            UNROLL for (int i = 0; i < COLUMNS / 2; i++) acc[i] = 0.0f;
+            for_each_sum(acc, w, b, part, e.pitch, [&](float& v, const Place& place, int channel, int) {
+                v = args.init[place.pixel(b, part) * e.pitch + channel];
+            });
+        }
+        ONE_BY_ONE for (int i = 0; i < args.source_count; i++)
+            accumulate(acc, w, args.sources[i], b, i > 0 || (SUMS && args.init));
+        if (SUMS) {
+            for_each_sum(acc, w, b, part, e.pitch, [&](float v, const Place& place, int channel, int) {
+                args.sums[place.pixel(b, part) * e.pitch + channel] = v;
+            });
+            continue;
+        }
+        finish(acc, w, b, part, e, &args.out, args.has_residual, parity);
+        parity ^= 1;
+        if (args.tile_sums.sums) {
+            store_band_sums(args.tile_sums, w, b, part, e.pitch);
+            // The next residual may land here only when all have read.
+            meet(w);
+        }
+    }
+    store_box_wait();
+    }
+}

@@ -1,0 +1,58 @@
+//! Convolutions of stride 1 on sm_90a (`hopper_conv.cu`, `bands.cuh`).
+
+use bytemuck::{Pod, Zeroable};
+use spec::Precision;
+
+use super::args::Epilogue;
+use super::bands::{BandTile, Bands, Source, TensorMap};
+use super::fields::fields;
+use super::tile_sums::TileSums;
+use super::{File, Variant};
+
+/// `HopperConvArgs` of the kernel.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct Args {
+    /// The inputs, whose convolutions are added.
+    pub sources: [Source; 2],
+    /// Stored [pixels, pitch], in boxes of a warpgroup's part of a tile.
+    pub out: TensorMap,
+    /// The same for the residual; zeros where there is none.
+    pub residual: TensorMap,
+    /// The tiles.
+    pub bands: Bands,
+    /// How many of `sources` are used, 1 or 2.
+    pub source_count: i32,
+    /// Whether there is a residual.
+    pub has_residual: i32,
+    /// f32 [pixels, pitch]: initial values of the sums.
+    pub init: u64,
+    /// f32 [pixels, pitch]: the sums, where the epilogue is left to `split_k_reduce.cu`.
+    pub sums: u64,
+    /// For the average pool over the result, in tiles of [`super::bands::SUM_PIXELS`]; only for a
+    /// map without a frame.
+    pub tile_sums: TileSums,
+    /// What happens to the sums: scale, bias, residual, activation and addend are supported.
+    pub epilogue: Epilogue,
+    /// Alignment.
+    pub unused: u64,
+}
+
+fields!(Args {
+    sources,
+    out,
+    residual,
+    bands,
+    source_count,
+    has_residual,
+    init,
+    sums,
+    tile_sums,
+    epilogue,
+    unused
+});
+
+/// The kernel for a tile.
+pub fn variant(precision: Precision, tile: BandTile) -> Variant {
+    Variant::in_bands(File::HopperConv, precision, tile)
+}

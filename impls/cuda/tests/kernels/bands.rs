@@ -1,0 +1,598 @@
+//! Convolutions in bands (`bands.cuh`), which run on sm_90a: over edge shapes, in every kind of
+//! division, with every part of the epilogue, and with planted faults.
+
+use cuda::device::host::SCHEDULES;
+use cuda::device::{Device, Memory, Schedule};
+use cuda::kernels::args::Epilogue;
+use cuda::kernels::bands::{self, BandEnd, BandTile, Division, Product, Source, TensorMap};
+use cuda::kernels::tile_sums::{self, TileSums};
+use cuda::kernels::{File, Variant, hopper_conv, hopper_ctl, split_k_reduce};
+use lower::Activation;
+use spec::{EngineError, Precision};
+
+use crate::conv::{CASE, Case, Values};
+use crate::lab::{self, Lab};
+
+/// Maps of one pixel, odd sizes, several images in a band, several chunks of channels, and channels
+/// that fill no step of K, no chunk and no tile.
+const CASES: [Case; 8] = [
+    CASE,
+    Case { images: 3, size: (5, 7), inputs: 19, outputs: 70, ..CASE },
+    Case { images: 2, size: (11, 13), inputs: 130, outputs: 38, ..CASE },
+    Case { images: 1, size: (1, 1), inputs: 3, outputs: 5, kernel: 3, ..CASE },
+    Case { images: 5, size: (3, 4), inputs: 72, outputs: 132, kernel: 3, ..CASE },
+    Case { images: 2, size: (9, 6), inputs: 16, outputs: 40, kernel: 3, ..CASE },
+    Case { images: 1, size: (9, 8), inputs: 16, outputs: 16, kernel: 7, ..CASE },
+    Case { images: 2, size: (2, 30), inputs: 24, outputs: 8, kernel: 5, ..CASE },
+];
+
+/// A device that can run in bands. If there is none, reports the skip and returns None.
+fn open() -> Option<Lab> {
+    let mut lab = Lab::open()?;
+    if lab.device().capability() != (9, 0) {
+        skip::skip!(Isa, "the GPU has no instruction set for kernels in bands: sm_90a");
+        return None;
+    }
+    Some(lab)
+}
+
+fn product(case: &Case, inputs: &[(usize, usize)]) -> Product {
+    Product {
+        images: case.images,
+        size: case.size,
+        outputs: case.outputs,
+        halo: inputs.iter().map(|(_, kernel)| kernel / 2).max().unwrap_or(0),
+        steps: inputs.iter().map(|(channels, kernel)| bands::steps(*channels, *kernel)).sum(),
+        most_columns: 256,
+    }
+}
+
+/// For one and for two warpgroups along the outputs, the division with the fewest columns; then the
+/// last of all, which has the most images, rows or pixels.
+fn some_divisions(product: &Product) -> Vec<Division> {
+    let all = product.divisions();
+    let smallest = |groups: usize| {
+        let of = all.iter().filter(move |d| d.tile.output_groups == groups);
+        of.min_by_key(|division| division.tile.columns).copied()
+    };
+    let mut some: Vec<Division> = [smallest(1), smallest(2)].into_iter().flatten().collect();
+    some.extend(all.last());
+    some
+}
+
+/// An input on the device.
+struct Input {
+    pixels: Memory,
+    weights: Memory,
+    pitch: usize,
+    kernel: usize,
+    outputs: usize,
+}
+
+impl Input {
+    fn upload(device: &mut dyn Device, case: &Case, precision: Precision, values: &Values) -> Self {
+        let (pitch, window) = (lab::pitch(precision, case.inputs), case.kernel * case.kernel);
+        let pixels = lab::pad_channels(&values.x, case.inputs, pitch);
+        let pixels = lab::upload_stored(device, precision, &pixels);
+        let weight = |o: usize, (at, c): (usize, usize)| match c < case.inputs {
+            true => values.weights[(o * window + at) * case.inputs + c],
+            false => 0.0,
+        };
+        let weights: Vec<f64> = (0..case.outputs)
+            .flat_map(|o| bands::positions(pitch, case.kernel).map(move |at| weight(o, at)))
+            .collect();
+        let weights = lab::upload_stored(device, precision, &weights);
+        Input { pixels, weights, pitch, kernel: case.kernel, outputs: case.outputs }
+    }
+
+    fn source(&self, device: &dyn Device, division: &Division) -> Source {
+        let steps = bands::steps(self.pitch, self.kernel);
+        let pixels = division.tensor(self.pixels.address, self.pitch, false);
+        let weights = division.weights(self.weights.address, self.outputs, steps);
+        Source {
+            pixels: device.tensor_map(&pixels).unwrap(),
+            weights: device.tensor_map(&weights).unwrap(),
+            channels: self.pitch as i32,
+            kernel: self.kernel as i32,
+            steps: steps as i32,
+            unused: [0; 13],
+        }
+    }
+}
+
+/// What a run adds to a plain convolution.
+#[derive(Default)]
+struct Extra {
+    /// Address of the residual, or 0.
+    residual: u64,
+    tile_sums: Option<TileSums>,
+    /// Leaves the epilogue to another kernel.
+    sums: bool,
+    init: u64,
+}
+
+/// Runs a convolution of one or two inputs. Returns its outputs [pixels, pitch].
+fn outputs(
+    device: &mut dyn Device,
+    case: &Case,
+    precision: Precision,
+    division: Division,
+    (inputs, extra): (&[&Input], &Extra),
+    epilogue: impl FnOnce(Epilogue) -> Epilogue,
+) -> Result<Vec<f64>, EngineError> {
+    let pixels = case.images * case.size.0 * case.size.1;
+    let pitch = lab::pitch(precision, case.outputs);
+    let out = lab::allocate(device, precision, pixels * pitch);
+    let epilogue = epilogue(lab::epilogue_to(&out, case.outputs, pitch, case.size.0 * case.size.1));
+    let empty: Source = bytemuck::Zeroable::zeroed();
+    let mut sources = [empty; 2];
+    for (source, input) in sources.iter_mut().zip(inputs) {
+        *source = input.source(device, &division);
+    }
+    let map = |address| device.tensor_map(&division.tensor(address, pitch, true)).unwrap();
+    let none: TensorMap = bytemuck::Zeroable::zeroed();
+    let (out_map, residual) = (
+        map(out.address),
+        match extra.residual {
+            0 => none,
+            at => map(at),
+        },
+    );
+    let sums = device.alloc(pixels * pitch * 4)?;
+    let args = hopper_conv::Args {
+        sources,
+        out: out_map,
+        residual,
+        bands: division.bands,
+        source_count: inputs.len() as i32,
+        has_residual: i32::from(extra.residual != 0 && !extra.sums),
+        init: extra.init,
+        sums: sums.address,
+        tile_sums: extra.tile_sums.unwrap_or(bytemuck::Zeroable::zeroed()),
+        epilogue,
+        unused: 0,
+    };
+    let end = match (extra.sums, epilogue.addend) {
+        (true, _) => BandEnd::Sums,
+        (false, 0) => BandEnd::Epilogue,
+        (false, _) => BandEnd::Addend,
+    };
+    let variant = hopper_conv::variant(precision, BandTile { end, ..division.tile });
+    // Two blocks, so that each works through several tiles.
+    lab::run(device, &variant, [division.blocks(2), 1, 1], &args)?;
+    if extra.sums {
+        let (partial, pixels) = (sums.address, pixels as i32);
+        let args = split_k_reduce::Args { partial, splits: 1, pixels, epilogue };
+        let variant = Variant::new(File::SplitKReduce, precision);
+        lab::run(device, &variant, split_k_reduce::grid(&args, precision), &args)?;
+    }
+    Ok(lab::download_stored(device, precision, &out))
+}
+
+fn bits(values: &[f64]) -> Vec<u64> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+#[test]
+fn every_division_is_right_over_edge_shapes() {
+    let Some(mut lab) = open() else { return };
+    let plain = Extra::default();
+    for (at, case) in CASES.iter().enumerate() {
+        let precision = if at == 4 { Precision::F16 } else { Precision::Bf16 };
+        let values = Values::new(case, precision);
+        let want = crate::conv::expected_outputs(case, precision, &values);
+        let input = Input::upload(lab.device(), case, precision, &values);
+        let product = product(case, &[(input.pitch, case.kernel)]);
+        let divisions = some_divisions(&product);
+        assert!(!divisions.is_empty(), "{case:?}");
+        for division in divisions {
+            let inputs = (&[&input][..], &plain);
+            let before = lab.bank_conflicts();
+            let got = outputs(lab.device(), case, precision, division, inputs, |e| e);
+            let what = format!("{precision} {case:?} {division:?}");
+            let got = got.unwrap_or_else(|error| panic!("{what}: {error}"));
+            lab::compare(&what, &got, &want, case.outputs, lab::pitch(precision, case.outputs));
+            // Where several images share a tile, results jump over the frame between them.
+            if division.bands.band_images == 1 {
+                assert_eq!(lab.bank_conflicts(), before, "bank conflicts of stmatrix: {what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn two_inputs_a_residual_and_sums_of_tiles_have_the_bits_of_separate_steps() {
+    let Some(mut lab) = open() else { return };
+    let precision = Precision::Bf16;
+    let first = Case { images: 3, size: (7, 9), inputs: 24, outputs: 72, ..CASE };
+    let second = Case { inputs: 70, ..first };
+    let [a, b] = [first, second].map(|case| (case, Values::new(&case, precision)));
+    let [one, two] =
+        [&a, &b].map(|(case, values)| Input::upload(lab.device(), case, precision, values));
+    let (image, pitch) = (63, lab::pitch(precision, first.outputs));
+    let pixels = first.images * image;
+    let residual = lab::pseudo_random(pixels * first.outputs, 6);
+    let residual = lab::pad_channels(&residual, first.outputs, pitch);
+    let [scale, bias] = [4, 5].map(|seed| {
+        let values =
+            lab::pad_channels(&lab::pseudo_random(first.outputs, seed), first.outputs, pitch);
+        lab::upload_f32(lab.device(), &values)
+    });
+    let residual = lab::upload_stored(lab.device(), precision, &residual);
+    let epilogue = |e: Epilogue| Epilogue {
+        scale: scale.address,
+        bias: bias.address,
+        residual: residual.address,
+        activation: Activation::Relu as i32,
+        ..e
+    };
+    let product = product(&first, &[(one.pitch, 1), (two.pitch, 1)]);
+    for division in some_divisions(&product) {
+        let segments = tile_sums::segments(bands::SUM_PIXELS, image);
+        let count = pixels.div_ceil(bands::SUM_PIXELS) * segments * pitch;
+        let of_tiles = |device: &mut dyn Device| {
+            let memory = lab::allocate(device, Precision::F32, count);
+            let (image_pixels, segments) = (image as i32, segments as i32);
+            let tile_sums = TileSums { sums: memory.address, image_pixels, segments };
+            (memory, tile_sums)
+        };
+        let (by_conv, tile_sums) = of_tiles(lab.device());
+        let extra =
+            Extra { residual: residual.address, tile_sums: Some(tile_sums), ..Extra::default() };
+        let inputs = [&one, &two];
+        let got = outputs(lab.device(), &first, precision, division, (&inputs, &extra), epilogue)
+            .unwrap();
+        let alone = Extra { sums: true, ..Extra::default() };
+        let separate =
+            outputs(lab.device(), &first, precision, division, (&inputs, &alone), epilogue)
+                .unwrap();
+        assert_eq!(bits(&got), bits(&separate), "{division:?}");
+        assert!(got.contains(&0.0) && got.iter().any(|v| *v > 0.0));
+        // The sums of tiles are those of the kernel that sums a map from memory.
+        let map = lab::upload_stored(lab.device(), precision, &got);
+        let (from_memory, tile_sums) = of_tiles(lab.device());
+        let args = tile_sums::Args {
+            x: map.address,
+            tile_sums,
+            pixels: pixels as i32,
+            pitch: pitch as i32,
+            tile_pixels: bands::SUM_PIXELS as i32,
+            unused: 0,
+        };
+        let variant = Variant::new(File::TileSums, precision);
+        lab::run(lab.device(), &variant, tile_sums::grid(&args), &args).unwrap();
+        let [a, b] = [&by_conv, &from_memory].map(|memory| {
+            let sums = lab::download_f32(lab.device(), memory);
+            sums.into_iter().filter(|v| !v.is_nan()).collect::<Vec<_>>()
+        });
+        assert_eq!(a, b, "{division:?}");
+        assert!(!a.is_empty());
+    }
+}
+
+#[test]
+fn an_embedding_is_added_after_the_activation() {
+    let Some(mut lab) = open() else { return };
+    let (precision, case) = (Precision::Bf16, CASES[5]);
+    let values = Values::new(&case, precision);
+    let input = Input::upload(lab.device(), &case, precision, &values);
+    let (image, pitch) = (case.size.0 * case.size.1, lab::pitch(precision, case.outputs));
+    let addend = lab::pseudo_random(image * case.outputs, 8);
+    let addend = lab::pad_channels(&addend, case.outputs, pitch);
+    let addend = lab::upload_f32(lab.device(), &addend);
+    let epilogue =
+        |e: Epilogue| Epilogue { addend: addend.address, activation: Activation::Relu as i32, ..e };
+    let product = product(&case, &[(input.pitch, case.kernel)]);
+    for division in some_divisions(&product) {
+        let [fused, separate] = [false, true].map(|sums| {
+            let extra = Extra { sums, ..Extra::default() };
+            let inputs = (&[&input][..], &extra);
+            bits(&outputs(lab.device(), &case, precision, division, inputs, epilogue).unwrap())
+        });
+        assert_eq!(fused, separate, "{division:?}");
+    }
+}
+
+#[test]
+fn nan_and_infinity_reach_only_the_outputs_that_depend_on_them_in_bands() {
+    let Some(mut lab) = open() else { return };
+    let (precision, case) = (Precision::Bf16, CASES[4]);
+    for special in [f64::NAN, f64::INFINITY] {
+        let mut values = Values::new(&case, precision);
+        let middle = values.x.len() / 2;
+        values.x[middle] = special;
+        let want = crate::conv::expected_outputs(&case, precision, &values);
+        assert!(
+            want.iter().any(|(w, _)| !w.is_finite()) && want.iter().any(|(w, _)| w.is_finite())
+        );
+        let input = Input::upload(lab.device(), &case, precision, &values);
+        let product = product(&case, &[(input.pitch, case.kernel)]);
+        for division in some_divisions(&product) {
+            let inputs = (&[&input][..], &Extra::default());
+            let got = outputs(lab.device(), &case, precision, division, inputs, |e| e).unwrap();
+            let what = format!("{special} {division:?}");
+            lab::compare(&what, &got, &want, case.outputs, lab::pitch(precision, case.outputs));
+        }
+    }
+}
+
+/// The three inputs of a fused block, and its biases.
+struct Block {
+    cases: [Case; 3],
+    values: [Values; 3],
+    inputs: [Input; 3],
+    biases: [Memory; 2],
+    bias: [Vec<f64>; 2],
+}
+
+impl Block {
+    fn new(device: &mut dyn Device, precision: Precision, short: Case) -> Self {
+        let global = Case { inputs: 16, ..short };
+        let temporal = Case { kernel: 1, ..short };
+        let cases = [global, short, temporal];
+        let values = cases.map(|case| Values::new(&case, precision));
+        let inputs = [0, 1, 2].map(|i| Input::upload(device, &cases[i], precision, &values[i]));
+        let bias = [11, 12].map(|seed| lab::pseudo_random(short.outputs, seed));
+        let pitch = lab::pitch(precision, short.outputs);
+        let biases = bias
+            .each_ref()
+            .map(|b| lab::upload_f32(device, &lab::pad_channels(b, short.outputs, pitch)));
+        Block { cases, values, inputs, biases, bias }
+    }
+
+    fn division(&self, groups: usize) -> Option<Division> {
+        let inputs = [0, 1, 2].map(|i| (self.inputs[i].pitch, self.cases[i].kernel));
+        let product =
+            Product { most_columns: bands::FUSED_COLUMNS, ..product(&self.cases[1], &inputs) };
+        let all = product.divisions().into_iter();
+        all.filter(|d| d.tile.output_groups == groups).min_by_key(|d| d.tile.columns)
+    }
+
+    fn run(&self, device: &mut dyn Device, precision: Precision, division: Division) -> Vec<f64> {
+        let case = &self.cases[1];
+        let (pixels, pitch) =
+            (case.images * case.size.0 * case.size.1, lab::pitch(precision, case.outputs));
+        let out = lab::allocate(device, precision, pixels * pitch);
+        let args = hopper_ctl::Args {
+            sources: [0, 1, 2].map(|i| self.inputs[i].source(device, &division)),
+            out: device.tensor_map(&division.tensor(out.address, pitch, true)).unwrap(),
+            residual: bytemuck::Zeroable::zeroed(),
+            bands: division.bands,
+            has_residual: 0,
+            unused_int: 0,
+            short_bias: self.biases[0].address,
+            glo_out_bias: self.biases[1].address,
+            epilogue: lab::epilogue_to(&out, case.outputs, pitch, case.size.0 * case.size.1),
+            unused: [0; 3],
+        };
+        let variant = hopper_ctl::variant(precision, division.tile);
+        lab::run(device, &variant, [division.blocks(2), 1, 1], &args).unwrap();
+        lab::download_stored(device, precision, &out)
+    }
+}
+
+#[test]
+fn the_fused_block_in_bands_is_right_over_edge_shapes() {
+    let Some(mut lab) = open() else { return };
+    let shapes = [((1, 1), 1, 3, 5), ((5, 7), 4, 19, 38), ((4, 3), 3, 70, 72)];
+    for (size, images, inputs, outputs) in shapes {
+        let precision = if outputs == 38 { Precision::F16 } else { Precision::Bf16 };
+        let short = Case { images, size, inputs, outputs, kernel: 3, ..CASE };
+        let block = Block::new(lab.device(), precision, short);
+        let pixels = images * size.0 * size.1;
+        let want: Vec<(f64, f64)> = (0..pixels * outputs)
+            .map(|at| {
+                let (p, o) = (at / outputs, at % outputs);
+                let [g, s, t] =
+                    [0, 1, 2].map(|i| block.values[i].sum(&block.cases[i], precision, p, o));
+                let gate = 1.0 / (1.0 + (-(g.0 + block.bias[1][o])).exp());
+                let linear = s.0 + block.bias[0][o];
+                let value = linear * gate + t.0;
+                let size = (s.1 + 1.0) * (g.1 + 2.0) + t.1;
+                // The sigmoid is rounded to half precision at each step: 5e-4 for tanh and the
+                // result, and half a rounding of its argument, whose slope is a quarter at most.
+                let argument = (g.0 + block.bias[1][o]).abs();
+                let half = linear.abs() * (1e-3 + argument / 4.0 / 2048.0);
+                (value, lab::tolerance(precision, 9 * inputs, size, value) + half)
+            })
+            .collect();
+        for groups in [1, 2] {
+            let Some(division) = block.division(groups) else { continue };
+            let got = block.run(lab.device(), precision, division);
+            let what = format!("{precision} {size:?} {division:?}");
+            lab::compare(&what, &got, &want, outputs, lab::pitch(precision, outputs));
+        }
+    }
+}
+
+#[test]
+fn the_schedule_of_threads_and_loads_changes_no_bit() {
+    let Some(mut lab) = open() else { return };
+    let (precision, case) = (Precision::Bf16, Case { size: (6, 5), ..CASES[4] });
+    let block = Block::new(lab.device(), precision, case);
+    let division = block.division(2).unwrap();
+    let mut run = |schedule| {
+        lab.set_schedule(schedule);
+        bits(&block.run(lab.device(), precision, division))
+    };
+    let first = run(SCHEDULES[0]);
+    for schedule in &SCHEDULES[1..] {
+        assert_eq!(run(*schedule), first, "{schedule:?}");
+    }
+}
+
+/// What an edited convolution did over all schedules.
+#[derive(Debug, Default)]
+struct Noticed {
+    errors: Vec<String>,
+    differs: bool,
+    conflicts: u64,
+}
+
+/// From the name and the text of a source to the text that is compiled.
+type Edit = fn(&str, &str) -> String;
+
+/// Runs a convolution with a residual whose sources are edited, in many tiles for each block.
+fn edited(edit: Edit) -> Option<Noticed> {
+    let precision = Precision::Bf16;
+    let case = Case { images: 5, size: (6, 6), inputs: 72, outputs: 24, kernel: 3, ..CASE };
+    let values = Values::new(&case, precision);
+    let run = |host: &mut cuda::device::Host| {
+        let input = Input::upload(host, &case, precision, &values);
+        let product = product(&case, &[(input.pitch, case.kernel)]);
+        let division = some_divisions(&product)[0];
+        let residual = lab::pseudo_random(5 * 36 * 24, 9);
+        let residual = lab::upload_stored(host, precision, &residual);
+        let extra = Extra { residual: residual.address, ..Extra::default() };
+        outputs(host, &case, precision, division, (&[&input], &extra), |e| e)
+    };
+    let right = run(&mut lab::emulated()?).unwrap();
+    let mut host = lab::emulated()?.edited(edit);
+    let mut noticed = Noticed::default();
+    for schedule in SCHEDULES.into_iter().chain([Schedule { order: 5, eager: false }]) {
+        host.schedule = schedule;
+        match run(&mut host) {
+            Ok(got) => noticed.differs |= bits(&got) != bits(&right),
+            Err(error) => noticed.errors.push(error.to_string()),
+        }
+    }
+    noticed.conflicts = host.conflicts;
+    Some(noticed)
+}
+
+macro_rules! edit {
+    ($file:literal, $from:literal, $to:literal) => {
+        |name, text| {
+            if name == $file { crate::faults::replace(text, $from, $to) } else { text.to_owned() }
+        }
+    };
+}
+
+/// Each edit, and the part of the message by which it must be noticed; where that is empty, by a
+/// result that differs or by any message.
+const FAULTS: [(&str, Edit, &str); 14] = [
+    (
+        "a product that is read before the wait",
+        edit!("bands.cuh", "    wait_products<0>(acc);\n    release();", "    release();"),
+        "",
+    ),
+    (
+        "a slot that is given back before the product has read it",
+        edit!(
+            "bands.cuh",
+            "        wait_products<1>(acc);\n        add = true;\n        release();\n        read_weights = w.weights.slot;\n        read_bands = bands;",
+            "        add = true;\n        read_weights = w.weights.slot;\n        read_bands = bands;\n        release();\n        wait_products<1>(acc);"
+        ),
+        "",
+    ),
+    (
+        "a missing wait for weights",
+        edit!(
+            "bands.cuh",
+            "        barrier_wait(w.barriers.weights_full(w.weights.slot), w.weights.parity);\n",
+            ""
+        ),
+        "",
+    ),
+    (
+        "a wait for the wrong phase",
+        edit!(
+            "bands.cuh",
+            "barrier_wait(barriers.band_empty(ring.slot), ring.parity ^ 1);",
+            "barrier_wait(barriers.band_empty(ring.slot), ring.parity);"
+        ),
+        "deadlock",
+    ),
+    (
+        "fewer bytes than land",
+        edit!(
+            "bands.cuh",
+            "barrier_expect(full, WEIGHT_BYTES);",
+            "barrier_expect(full, WEIGHT_BYTES - 128);"
+        ),
+        "bytes are missing",
+    ),
+    (
+        "an arrival too many",
+        edit!(
+            "bands.cuh",
+            "        if (lane == 0) barrier_arrive(barrier);",
+            "        if (lane < 2) barrier_arrive(barrier);"
+        ),
+        "",
+    ),
+    (
+        "a barrier that is never initialised",
+        edit!("bands.cuh", "barrier_init(barriers.residual(group), 1);", ";"),
+        "never initialised",
+    ),
+    (
+        "results that are stored without a fence",
+        edit!(
+            "bands.cuh",
+            "    fence_for_async();\n    meet(w);\n    if (thread",
+            "    meet(w);\n    if (thread"
+        ),
+        "without fence.proxy.async",
+    ),
+    (
+        "results that are stored before all threads have put them there",
+        edit!(
+            "bands.cuh",
+            "    fence_for_async();\n    meet(w);\n    if (thread",
+            "    fence_for_async();\n    if (thread"
+        ),
+        "",
+    ),
+    (
+        "a residual that lands where a store still reads",
+        edit!(
+            "bands.cuh",
+            "    if (thread_index() % 128) return;\n    store_box_wait();",
+            "    if (thread_index() % 128) return;"
+        ),
+        "",
+    ),
+    (
+        "products without a fence",
+        edit!("bands.cuh", "        products_fence();\n", ""),
+        "no wgmma.fence",
+    ),
+    (
+        "a block that ends before its stores have read",
+        edit!("hopper_conv.cu", "    }\n    store_box_wait();\n", "    }\n"),
+        "before its stores had read",
+    ),
+    (
+        "a band that is shifted by one row too many",
+        edit!("bands.cuh", "(frame + at.ky) * b.pitch", "(frame + at.ky + 1) * b.pitch"),
+        "",
+    ),
+    (
+        "more registers than there are",
+        edit!("hopper_conv.cu", "take_registers<240>", "take_registers<256>"),
+        "more registers",
+    ),
+];
+
+#[test]
+fn every_planted_fault_of_bands_is_noticed() {
+    for (what, edit, message) in FAULTS {
+        let Some(noticed) = edited(edit) else { return };
+        let named = noticed.errors.iter().any(|error| error.contains(message));
+        let seen = if message.is_empty() { noticed.differs || named } else { named };
+        assert!(seen, "{what}: {noticed:?}");
+    }
+}
+
+#[test]
+fn a_lost_swizzle_of_results_shows_as_bank_conflicts() {
+    let Some(noticed) = edited(edit!(
+        "bands.cuh",
+        "column * ROW_BYTES + (chunk ^ (column & 7)) * 16;",
+        "column * ROW_BYTES + chunk * 16;"
+    )) else {
+        return;
+    };
+    assert!(noticed.conflicts > 0 && noticed.differs, "{noticed:?}");
+}
