@@ -26,6 +26,7 @@ struct ConvArgs {
 KERNEL(conv, ConvArgs, THREADS) {
     const Epilogue& e = args.epilogue;
     int first_pixel = block_x() * BM, first_output = block_y() * BN;
+    find_places(args.extent, first_pixel);
     Accumulators acc;
     UNROLL for (int mi = 0; mi < MI; mi++) {
         UNROLL for (int ni = 0; ni < NI; ni++) {
@@ -42,10 +43,10 @@ KERNEL(conv, ConvArgs, THREADS) {
     int share = divide_up(total, args.splits), first = block_z() * share;
     int last = first + share < total ? first + share : total;
     if (first < steps)
-        accumulate<GATED>(acc, args.sources[0], args.extent, first_pixel, first_output, first,
+        accumulate<GATED>(acc, args.sources[0], args.extent.outputs, first_output, first,
                           last < steps ? last : steps);
     if (last > steps)
-        accumulate<GATED>(acc, args.sources[1], args.extent, first_pixel, first_output,
+        accumulate<GATED>(acc, args.sources[1], args.extent.outputs, first_output,
                           first > steps ? first - steps : 0, last - steps);
     for_each_vector(acc, args.extent, e.pitch, first_pixel, first_output,
                     [&](const Values& v, int pixel, int channel) {

@@ -5,6 +5,9 @@
 #include "mainloop.cuh"
 #include "tile_sums.cuh"
 
+constexpr int OUT_PITCH = BN + 8;
+static_assert(PLACES_AT >= BM * OUT_PITCH * 4, "shared memory must hold the tile as floats, and the places");
+
 // Calls store(values, pixel, channel) for every VEC channels of every pixel of the tile that lie inside the
 // result, and leaves what it returns in shared memory, [BM, OUT_PITCH], for store_tile_sums.
 template <class Store>

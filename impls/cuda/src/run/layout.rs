@@ -5,16 +5,16 @@ use lower::arena::{Buffer, place};
 use spec::{EngineError, Precision};
 
 use crate::device::failed;
-use crate::kernels::tile::{Machine, Product, Tile, Tiling};
+use crate::kernels::tile::{Machine, Product, STEP_BYTES, Tile, Tiling};
 use crate::kernels::{ctl, is_half, tile_sums, vector};
 use crate::plan::{CtlBlock, Map, Op, Plan};
 
 /// Alignment of every buffer, in bytes.
 const ALIGN: usize = 256;
 
-/// Values in a step of K, which is 64 bytes.
+/// Values in a step of K.
 fn values_per_step(precision: Precision) -> usize {
-    4 * vector(precision)
+    STEP_BYTES / 16 * vector(precision)
 }
 
 /// What a batch runs at a time.

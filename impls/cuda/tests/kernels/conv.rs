@@ -37,7 +37,7 @@ const CASE: Case = Case {
 };
 
 /// Maps of one pixel, odd sizes, and channels that do not fill a vector, a step of K or a tile.
-pub const CASES: [Case; 9] = [
+pub const CASES: [Case; 14] = [
     CASE,
     Case { inputs: 3, outputs: 5, kernel: 3, gated: true, ..CASE },
     Case { images: 2, size: (5, 7), inputs: 19, outputs: 38, kernel: 3, ..CASE },
@@ -57,6 +57,24 @@ pub const CASES: [Case; 9] = [
     Case { size: (11, 12), inputs: 24, outputs: 132, kernel: 3, ..CASE },
     // More splits than steps of K: some blocks have nothing to add.
     Case { size: (2, 2), inputs: 8, outputs: 8, splits: 4, ..CASE },
+    // A step of K covers eight pixels of the window, and a part of the next row of pixels.
+    Case { images: 2, size: (6, 10), inputs: 3, outputs: 7, kernel: 7, ..CASE },
+    // A window pixel ends in the middle of a step, in every step elsewhere.
+    Case {
+        images: 2,
+        size: (8, 5),
+        inputs: 72,
+        outputs: 9,
+        kernel: 5,
+        stride: 2,
+        splits: 2,
+        ..CASE
+    },
+    // Even windows, and a stride that leaves pixels out.
+    Case { size: (10, 13), inputs: 40, outputs: 11, kernel: 4, stride: 3, ..CASE },
+    // Every row of a tile is of another image, with another gate.
+    Case { images: 40, inputs: 100, outputs: 16, kernel: 3, gated: true, ..CASE },
+    Case { images: 3, size: (5, 6), inputs: 64, outputs: 16, kernel: 3, gated: true, ..CASE },
 ];
 
 impl Case {
@@ -273,26 +291,42 @@ fn nan_and_infinity_reach_only_the_outputs_that_depend_on_them() {
     let Some(mut lab) = Lab::open() else { return };
     for precision in PRECISIONS {
         for special in [f64::NAN, f64::INFINITY] {
-            let case = CASES[2];
-            let mut values = Values::new(&case, precision);
-            let middle = values.x.len() / 2;
-            values.x[middle] = special;
-            let want = expected_outputs(&case, precision, &values);
-            assert!(
-                want.iter().any(|(w, _)| !w.is_finite()) && want.iter().any(|(w, _)| w.is_finite())
-            );
-            let uploaded = upload(lab.device(), &case, precision, &values);
-            let tiling = Tiling { tile: TILES[4], splits: 1 };
-            let got =
-                outputs(lab.device(), &case, precision, tiling, (uploaded.source, None), |e| e);
+            for case in [CASES[2], CASES[13]] {
+                let mut values = Values::new(&case, precision);
+                let middle = values.x.len() / 2;
+                values.x[middle] = special;
+                let want = expected_outputs(&case, precision, &values);
+                let finite = |(value, _): &(f64, f64)| value.is_finite();
+                assert!(want.iter().any(finite) && !want.iter().all(finite));
+                let uploaded = upload(lab.device(), &case, precision, &values);
+                let tiling = Tiling { tile: TILES[4], splits: 1 };
+                let sources = (uploaded.source, None);
+                let got = outputs(lab.device(), &case, precision, tiling, sources, |e| e).unwrap();
+                let pitch = lab::pitch(precision, case.outputs);
+                lab::compare(&format!("{precision} {special}"), &got, &want, case.outputs, pitch);
+            }
+        }
+    }
+}
+
+/// Of a map of one pixel, eight of nine window pixels are padding, and the product of an infinite
+/// gate with a zero would be NaN.
+#[test]
+fn an_infinite_gate_does_not_reach_the_padding() {
+    let Some(mut lab) = Lab::open() else { return };
+    for precision in PRECISIONS {
+        let case = Case { images: 40, gated: true, ..CASES[1] };
+        let mut values = Values::new(&case, precision);
+        values.gate[7 * case.inputs] = f64::INFINITY;
+        let want = expected_outputs(&case, precision, &values);
+        assert!(want.iter().any(|(value, _)| value.is_infinite()));
+        let uploaded = upload(lab.device(), &case, precision, &values);
+        for tile in [TILES[3], TILES[4]] {
+            let tiling = Tiling { tile, splits: 1 };
+            let sources = (uploaded.source, None);
+            let got = outputs(lab.device(), &case, precision, tiling, sources, |e| e).unwrap();
             let pitch = lab::pitch(precision, case.outputs);
-            lab::compare(
-                &format!("{precision} {special}"),
-                &got.unwrap(),
-                &want,
-                case.outputs,
-                pitch,
-            );
+            lab::compare(&format!("{precision} {tile:?}"), &got, &want, case.outputs, pitch);
         }
     }
 }
@@ -389,7 +423,9 @@ fn two_inputs_are_added_in_one_sum() {
         let second = Case { inputs: 70, ..first };
         let [a, b] = [first, second].map(|case| (case, Values::new(&case, precision)));
         let [pa, pb] = [&a, &b].map(|(case, v)| upload(lab.device(), case, precision, v));
-        for (tile, splits) in [(TILES[1], 1), (TILES[4], 2), (TILES[4], 3)] {
+        // The tile with two slots is that of sm_75.
+        let two_slots = TILES[1].within(64 << 10).unwrap();
+        for (tile, splits) in [(TILES[1], 1), (two_slots, 1), (TILES[4], 2), (TILES[4], 3)] {
             let tiling = Tiling { tile, splits };
             let sources = (pa.source, Some(pb.source));
             let got = outputs(lab.device(), &first, precision, tiling, sources, |e| e).unwrap();

@@ -54,11 +54,19 @@ static inline float exponential(float v) { return std::exp(v); }
 
 static inline u8* shared_memory() { return emulate::block->shared; }
 
+static inline const void* offset_16(const void* base, int offset) {
+    return static_cast<const u8*>(base) + static_cast<i64>(offset) * 16;
+}
+
 static inline void copy_async(void* to, const void* from, bool valid) {
     if (reinterpret_cast<uintptr_t>(to) % 16 || reinterpret_cast<uintptr_t>(from) % 16)
         emulate::fail("cp.async: an address is not aligned to 16 bytes");
     emulate::self().open.push_back({to, from, valid});
     if (emulate::block->launch.eager) emulate::complete({{to, from, valid}});
+}
+
+static inline void store_shared(void* to, const uint4& v, bool valid) {
+    if (valid) *static_cast<uint4*>(to) = v;
 }
 
 static inline void commit() {
@@ -118,3 +126,7 @@ static inline u16 round_16(float v) {
 }
 
 static inline float widen_f16(u16 bits) { return emulate::half_to_float(bits); }
+
+static inline u32 round_pair(float low, float high) {
+    return round_16(low) | static_cast<u32>(round_16(high)) << 16;
+}
