@@ -23,20 +23,26 @@ struct ConvArgs {
     Epilogue epilogue;
 };
 
-KERNEL(conv, ConvArgs, THREADS) {
-    const Epilogue& e = args.epilogue;
-    int first_pixel = block_x() * BM, first_output = block_y() * BN;
-    find_places(args.extent, first_pixel);
-    Accumulators acc;
+// Reads the initial values of the accumulators.
+DEVICE void load_initial(Accumulators& acc, const ConvArgs& args, int first_pixel, int first_output) {
     UNROLL for (int mi = 0; mi < MI; mi++) {
         UNROLL for (int ni = 0; ni < NI; ni++) {
             UNROLL for (int i = 0; i < 4; i++) {
                 int pixel = first_pixel + acc_row(mi, i), output = first_output + acc_column(ni, i);
-                bool has_init = args.init && block_z() == 0 && pixel < args.extent.pixels && output < e.pitch;
-                acc.v[mi][ni][i] = has_init ? args.init[static_cast<i64>(pixel) * e.pitch + output] : 0.0f;
+                if (pixel < args.extent.pixels && output < args.epilogue.pitch)
+                    acc.v[mi][ni][i] = args.init[static_cast<i64>(pixel) * args.epilogue.pitch + output];
             }
         }
     }
+}
+
+KERNEL(conv, ConvArgs, THREADS) {
+    const Epilogue& e = args.epilogue;
+    int first_pixel = block_x() * BM, first_output = block_y() * BN;
+    find_places(args.extent, first_pixel);
+    if (args.splits == 1) prefetch_residual(e, args.extent, first_pixel, first_output);
+    Accumulators acc = {};
+    if (args.init && block_z() == 0) load_initial(acc, args, first_pixel, first_output);
     // Steps of K are counted through both sources; this block takes first..last of them.
     int steps = steps_of(args.sources[0]);
     int total = steps + (args.source_count > 1 ? steps_of(args.sources[1]) : 0);
@@ -48,14 +54,17 @@ KERNEL(conv, ConvArgs, THREADS) {
     if (last > steps)
         accumulate<GATED>(acc, args.sources[1], args.extent.outputs, first_output,
                           first > steps ? first - steps : 0, last - steps);
-    for_each_vector(acc, args.extent, e.pitch, first_pixel, first_output,
-                    [&](const Values& v, int pixel, int channel) {
-                        if (args.splits > 1) {
-                            i64 row = static_cast<i64>(block_z()) * args.extent.pixels + pixel;
-                            store_wide(args.partial + row * e.pitch + channel, v);
-                            return v;
-                        }
-                        return apply_epilogue(e, v, pixel, channel);
-                    });
+    Part part(args.extent, e.pitch, first_pixel, first_output);
+    if (args.splits > 1) {
+        stage(acc);
+        sync_threads();
+        for_each_vector(part, [&](const Values& v, int pixel, int channel) {
+            i64 row = static_cast<i64>(block_z()) * args.extent.pixels + pixel;
+            store_wide(args.partial + row * e.pitch + channel, v);
+            return v;
+        });
+        return;
+    }
+    store_tile(e, acc, part, args.tile_sums.sums);
     if (args.tile_sums.sums) store_tile_sums(args.tile_sums, args.extent, e.pitch, first_pixel, first_output);
 }

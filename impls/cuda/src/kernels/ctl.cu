@@ -48,8 +48,6 @@ KERNEL(ctl, CtlArgs, THREADS) {
         }
     }
     accumulate<GATED>(acc, args.temporal, outputs, first_output, 0, steps_of(args.temporal));
-    for_each_vector(acc, args.extent, args.epilogue.pitch, first_pixel, first_output,
-                    [&](const Values& v, int pixel, int channel) {
-                        return apply_epilogue(args.epilogue, v, pixel, channel);
-                    });
+    Part part(args.extent, args.epilogue.pitch, first_pixel, first_output);
+    store_tile(args.epilogue, acc, part, false);
 }

@@ -64,6 +64,9 @@ DEVICE const void* offset_16(const void* base, int offset) {
     return at;
 }
 
+// Asks for 32 bytes of global memory in the L2 cache. It changes no result.
+DEVICE void prefetch(const void* from) { asm volatile("prefetch.global.L2 [%0];" ::"l"(from)); }
+
 // Starts a copy of 16 bytes into shared memory, or of zeros where `valid` is false. Both addresses must be
 // aligned to 16 bytes. This thread sees the bytes after `wait`, other threads after `wait` and a barrier.
 // Before sm_80 the copy is synchronous.
@@ -77,12 +80,18 @@ DEVICE void copy_async(void* to, const void* from, bool valid) {
 #endif
 }
 
-// Stores 16 bytes to shared memory if `valid`. What is stored is computed in any case, without a branch.
+// Stores 16 bytes to shared or global memory if `valid`. What is stored is computed in any case, without a
+// branch, so that the loads behind it need not wait for each other.
 DEVICE void store_shared(void* to, const uint4& v, bool valid) {
     asm volatile(
-        "{ .reg .pred p; setp.ne.u32 p, %5, 0; @p st.shared.v4.u32 [%0], {%1, %2, %3, %4}; }" ::"r"(
-            shared_address(to)),
-        "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "r"(valid ? 1 : 0)
+        "{ .reg .pred p; setp.ne.u32 p, %5, 0; @p st.shared.v4.u32 [%0], {%1, %2, %3, %4}; }"
+        ::"r"(shared_address(to)), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "r"(valid ? 1 : 0)
+        : "memory");
+}
+DEVICE void store_global(void* to, const uint4& v, bool valid) {
+    asm volatile(
+        "{ .reg .pred p; setp.ne.u32 p, %5, 0; @p st.global.v4.u32 [%0], {%1, %2, %3, %4}; }"
+        ::"l"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "r"(valid ? 1 : 0)
         : "memory");
 }
 

@@ -4,7 +4,7 @@
 use cuda::device::host::SCHEDULES;
 use cuda::device::{Device, Memory};
 use cuda::kernels::args::{Epilogue, Extent, Source};
-use cuda::kernels::tile::{CTL_TILES, TILES, Tiling};
+use cuda::kernels::tile::{CTL_TILES, TILES, Tile, Tiling};
 use cuda::kernels::tile_sums::{self, TileSums};
 use cuda::kernels::{File, Variant, average_tile_sums, conv, ctl, split_k_reduce};
 use lower::{Activation, Stage};
@@ -415,6 +415,71 @@ fn the_whole_epilogue_is_right_and_can_continue_after_every_stage() {
     }
 }
 
+/// Without an observer most epilogues are short, and a tile then stores its results in another way.
+#[test]
+fn an_observer_changes_no_bit_of_a_short_epilogue() {
+    let Some(mut lab) = Lab::open() else { return };
+    for precision in PRECISIONS {
+        let case = Case { images: 7, size: (5, 7), inputs: 5, outputs: 38, ..CASE };
+        let mut values = Values::new(&case, precision);
+        values.x[11] = f64::NAN;
+        values.x[100 * case.inputs..101 * case.inputs].fill(0.0);
+        let uploaded = upload(lab.device(), &case, precision, &values);
+        let (pixels, channels) = (case.pixels(), case.outputs);
+        let (pitch, image) = (lab::pitch(precision, channels), pixels / case.images);
+        let pad = |values: &[f64]| lab::pad_channels(values, channels, pitch);
+        let [scale, bias] = [4, 5]
+            .map(|seed| lab::upload_f32(lab.device(), &pad(&lab::pseudo_random(channels, seed))));
+        let residual = lab::pseudo_random(pixels * channels, 6);
+        let residual = lab::upload_stored(lab.device(), precision, &pad(&residual));
+        let sums = lab::allocate(lab.device(), Precision::F32, pixels * pitch);
+        // Address of scale, bias and residual, and the activation.
+        let (s, b, r) = (scale.address, bias.address, residual.address);
+        let relu = Activation::Relu;
+        let epilogues =
+            [(s, b, r, relu), (s, b, 0, relu), (0, b, r, Activation::Identity), (0, 0, 0, relu)];
+        for (tile, (scale, bias, residual, activation)) in
+            [TILES[0], TILES[1], TILES[5]].into_iter().flat_map(|t| epilogues.map(|e| (t, e)))
+        {
+            let tiling = Tiling { tile, splits: 1 };
+            let mut run = |observed| {
+                let tile_sums = tile_sums_of(lab.device(), tile, pixels, image, pitch);
+                let activation = activation as i32;
+                let sources = (uploaded.source, None, tile_sums.1);
+                let epilogue = |e| Epilogue {
+                    scale,
+                    bias,
+                    residual,
+                    activation,
+                    observed: [observed, 0, 0, 0, 0],
+                    ..e
+                };
+                let out = pooled_outputs(lab.device(), &case, precision, tiling, sources, epilogue);
+                let pooled = lab::download_f32(lab.device(), &tile_sums.0);
+                let bits = |v: Vec<f64>| v.into_iter().map(f64::to_bits).collect::<Vec<_>>();
+                (bits(out.unwrap()), bits(pooled))
+            };
+            let (short, long) = (run(0), run(sums.address));
+            assert!(short == long, "{precision} {tile:?} {scale} {bias} {residual} {activation:?}");
+        }
+    }
+}
+
+/// Memory for the sums of a tile's pixels, all NaN, and what a kernel needs to know of it.
+fn tile_sums_of(
+    device: &mut dyn Device,
+    tile: Tile,
+    pixels: usize,
+    image: usize,
+    pitch: usize,
+) -> (Memory, TileSums) {
+    let segments = tile_sums::segments(tile.pixels, image);
+    let count = pixels.div_ceil(tile.pixels) * segments * pitch;
+    let memory = lab::allocate(device, Precision::F32, count);
+    let sums = memory.address;
+    (memory, TileSums { sums, image_pixels: image as i32, segments: segments as i32 })
+}
+
 #[test]
 fn two_inputs_are_added_in_one_sum() {
     let Some(mut lab) = Lab::open() else { return };
@@ -516,14 +581,8 @@ fn means_have_the_same_bits_from_a_convolution_and_from_memory() {
             let image = pixels / images;
             for tile in [TILES[0], TILES[2], TILES[5]] {
                 let (tile_pixels, tiling) = (tile.pixels, Tiling { tile, splits: 1 });
-                let segments = tile_sums::segments(tile_pixels, image);
-                let count = pixels.div_ceil(tile_pixels) * segments * pitch;
-                let new_tile_sums = |device: &mut dyn Device| {
-                    let memory = lab::allocate(device, Precision::F32, count);
-                    let (image_pixels, segments) = (image as i32, segments as i32);
-                    let tile_sums = TileSums { sums: memory.address, image_pixels, segments };
-                    (memory, tile_sums)
-                };
+                let new_tile_sums =
+                    |device: &mut dyn Device| tile_sums_of(device, tile, pixels, image, pitch);
                 let mean = |device: &mut dyn Device, tile_sums: TileSums| {
                     let out = lab::allocate(device, Precision::F32, images * pitch);
                     let args = average_tile_sums::Args {

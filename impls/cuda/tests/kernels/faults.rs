@@ -179,9 +179,9 @@ fn access_outside_shared_memory_is_noticed() {
 #[test]
 fn misaligned_access_is_noticed() {
     let Some(noticed) = conv(edit!(
-        "epilogue.cuh",
-        "e.pitch + channel;\n    if (e.from_stage",
-        "e.pitch + channel + 1;\n    if (e.from_stage"
+        "tile.cuh",
+        "to = static_cast<uint4*>(e.out)",
+        "to = 8 + static_cast<u8*>(e.out)"
     )) else {
         return;
     };
@@ -192,8 +192,8 @@ fn misaligned_access_is_noticed() {
 fn a_barrier_that_some_threads_skip_is_noticed() {
     let Some(noticed) = conv(edit!(
         "tile.cuh",
-        "    sync_threads();\n    constexpr",
-        "    if (thread_index() < 40) sync_threads();\n    constexpr"
+        "sync_threads();\n        for (int first",
+        "if (thread_index() < 40) sync_threads();\n        for (int first"
     )) else {
         return;
     };
@@ -201,10 +201,30 @@ fn a_barrier_that_some_threads_skip_is_noticed() {
 }
 
 #[test]
-fn an_output_that_is_never_written_is_noticed() {
+fn a_tile_that_is_read_before_it_is_complete_is_noticed() {
     let Some(noticed) =
-        conv(edit!("tile.cuh", "pixel < extent.pixels &&", "pixel < extent.pixels - 1 &&"))
+        conv(edit!("tile.cuh", "sync_threads();\n        for (int first", "for (int first"))
     else {
+        return;
+    };
+    assert!(noticed.differs, "{noticed:?}");
+}
+
+#[test]
+fn padded_channels_that_keep_their_values_are_noticed() {
+    let Some(noticed) = conv(edit!("epilogue.cuh", "out.w & terms.live.w", "out.w")) else {
+        return;
+    };
+    assert!(noticed.differs, "{noticed:?}");
+}
+
+#[test]
+fn an_output_that_is_never_written_is_noticed() {
+    let Some(noticed) = conv(edit!(
+        "tile.cuh",
+        "extent.pixels - pixel + ROWS - 1",
+        "extent.pixels - pixel + ROWS - 2"
+    )) else {
         return;
     };
     assert!(noticed.differs, "{noticed:?}");

@@ -58,6 +58,9 @@ static inline const void* offset_16(const void* base, int offset) {
     return static_cast<const u8*>(base) + static_cast<i64>(offset) * 16;
 }
 
+// Reads, so that an address outside of a buffer is noticed.
+static inline void prefetch(const void* from) { (void)*static_cast<const volatile u8*>(from); }
+
 static inline void copy_async(void* to, const void* from, bool valid) {
     if (reinterpret_cast<uintptr_t>(to) % 16 || reinterpret_cast<uintptr_t>(from) % 16)
         emulate::fail("cp.async: an address is not aligned to 16 bytes");
@@ -68,6 +71,8 @@ static inline void copy_async(void* to, const void* from, bool valid) {
 static inline void store_shared(void* to, const uint4& v, bool valid) {
     if (valid) *static_cast<uint4*>(to) = v;
 }
+
+static inline void store_global(void* to, const uint4& v, bool valid) { store_shared(to, v, valid); }
 
 static inline void commit() {
     emulate::Fiber& f = emulate::self();
