@@ -4,10 +4,10 @@
 //   out[m, n] = epilogue(init[m, n] + sum over sources s and k of im2col(x_s)[m, k] * weights_s[n, k])
 //
 // Shapes:  M = pixels of the result over all images, N = outputs, K = kernel * kernel * pitch of each source
-// Layout:  x and weights as in Source (mainloop.cuh), the result as in Epilogue (epilogue.cuh)
+// Layout:  x and weights as in Source (loader.cuh), the result as in Epilogue (epilogue.cuh)
 // Grid:    (M / BM, pitch / BN, splits), rounded up; blocks of THREADS threads
-// Shared:  SLOTS slots of (BM + BN) rows of 64 bytes; the epilogue uses the same memory for BM rows of
-//          OUT_PITCH floats
+// Shared:  SLOTS slots of (BM + BN) rows of 128 bytes; the epilogue uses the same memory for BM rows of
+//          OUT_PITCH floats. Behind both, the places of the BM rows (loader.cuh)
 // Split K: with splits > 1, block z sums one part of K and stores it to `partial` without an epilogue;
 //          split_k_reduce.cu adds the parts and applies the epilogue
 #include "tile.cuh"

@@ -6,7 +6,7 @@
 // glo_out are 3x3 convolutions and temporal is a 1x1 convolution.
 //
 // Shapes:  M = pixels over all images, N = outputs; all three convolutions keep the size of the map
-// Layout:  x, m and weights as in Source (mainloop.cuh), the result as in Epilogue (epilogue.cuh)
+// Layout:  x, m and weights as in Source (loader.cuh), the result as in Epilogue (epilogue.cuh)
 // Grid:    (M / BM, pitch / BN), rounded up; blocks of THREADS threads
 // Shared:  as conv.cu
 // Registers hold two sets of accumulators: short and glo_out. After the sigmoid, the temporal convolution

@@ -7,8 +7,8 @@
 //   ARGS_BYTES                            size of the argument struct on the Rust side
 //   SHARED_BYTES                          dynamic shared memory of a block
 //   RESIDENT                              blocks for which the registers of a multiprocessor must suffice
-//   BM, BN, WARPS_M, WARPS_N, SLOTS       the tile, for kernels that include mainloop.cuh
-//   GATED                                 whether a source has a gate (mainloop.cuh)
+//   BM, BN, WARPS_M, WARPS_N, SLOTS       the tile, for kernels that include loader.cuh
+//   GATED                                 whether a source has a gate (loader.cuh)
 #pragma once
 
 typedef unsigned char u8;

@@ -77,8 +77,8 @@ DEVICE void for_each_vector(const Part& part, Store store) {
     }
 }
 
-// Stores rounds first..first + GROUP of a part, whose residual is in `held`. Nothing but the choice to sum the
-// results is a branch, so that the loads from shared memory are under way together.
+// Stores rounds first..first + GROUP of a part, whose residual is in `held`. Nothing but the choice to sum
+// the results is a branch, so that the loads from shared memory are under way together.
 template <bool RESIDUAL>
 DEVICE void store_group(const Epilogue& e, const Terms& terms, const Part& part, const uint4* held, int first,
                         bool summed) {

@@ -12,12 +12,18 @@ pub struct Tile {
     /// Steps of K that shared memory holds at a time, `SLOTS` in the kernels.
     pub slots: usize,
     /// Multiply-adds per cycle and multiprocessor, in percent of the best tile's. Smaller tiles
-    /// read more of shared memory for each of them. The values are estimates, not measurements.
+    /// read more of shared memory for each of them. The values are estimates from before warps of 64
+    /// outputs and steps of 128 bytes, not measurements.
     rate: usize,
 }
 
 /// Tiles of convolutions. Those with 16 outputs are for the middle of the global branch, which has
-/// 16 channels.
+/// 16 channels. A warp of the largest computes 64 x 64, for which it reads 64 bytes of shared memory
+/// for each 2048 products; 64 x 32 and 32 x 32 read 96 and 128.
+///
+/// Three slots of the largest are 96 KiB: two blocks share a multiprocessor with 227 KiB, and one is
+/// alone with 4 warps where there are 164 KiB (sm_80) or 100 KiB (sm_86, sm_89). Whether other tiles
+/// are faster there is not measured.
 pub const TILES: [Tile; 6] = [
     Tile { pixels: 128, outputs: 128, warps: (2, 2), slots: 3, rate: 100 },
     Tile { pixels: 128, outputs: 64, warps: (2, 2), slots: 3, rate: 80 },
