@@ -101,7 +101,8 @@ impl Cuda {
 
     /// Compiles every kernel that the engine may need, so that no later run has to.
     pub fn compile_all(&mut self) -> Result<(), EngineError> {
-        Variant::all(self.precision).iter().try_for_each(|v| self.device.kernel(v).map(drop))
+        let all = Variant::all(self.precision, self.device.machine().shared_bytes);
+        all.iter().try_for_each(|v| self.device.kernel(v).map(drop))
     }
 
     fn options(&self, unfused: bool) -> LayoutOptions {

@@ -33,9 +33,10 @@ fn compile_all(architecture: &str, precisions: &[Precision]) {
         }
     };
     let mut spilled = vec![];
-    // On sm_75 a block can have 64 KiB of shared memory at most.
-    let fits = |v: &Variant| architecture != "sm_75" || v.shared_bytes() <= 64 << 10;
-    for variant in precisions.iter().flat_map(|&precision| Variant::all(precision)).filter(fits) {
+    // The most shared memory that a block can have, on sm_86 where it is the least from sm_80 on.
+    let shared_bytes = if architecture == "sm_75" { 64 << 10 } else { 99 << 10 };
+    let all = |&precision: &Precision| Variant::all(precision, shared_bytes);
+    for variant in precisions.iter().flat_map(all) {
         let what = format!("{architecture} {}", variant.describe());
         let compiled = nvrtc.compile(&variant, architecture);
         let compiled = compiled.unwrap_or_else(|error| panic!("{what}: {error}"));

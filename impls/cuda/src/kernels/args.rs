@@ -1,5 +1,5 @@
 //! The argument structs that several kernels share, with the layout that `epilogue.cuh` and
-//! `mainloop.cuh` declare.
+//! `loader.cuh` declare.
 //!
 //! Pointers are device addresses; 0 leaves a part out. "f32" is always float32; "stored" is the
 //! storage format of the precision.
@@ -78,7 +78,7 @@ pub struct Source {
     pub width: i32,
     /// Channels with padding.
     pub pitch: i32,
-    /// Side of the kernel.
+    /// Side of the kernel, 12 at most.
     pub kernel: i32,
     /// Stride in both directions.
     pub stride: i32,

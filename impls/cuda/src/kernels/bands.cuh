@@ -376,7 +376,7 @@ DEVICE void finish(float (&acc)[COLUMNS / 2], const Worker& w, const Bands& b, c
                 // As in apply_epilogue: padded channels are zeros even where an input is NaN.
                 if (channel + half * 8 >= e.channels) v[odd] = 0.0f;
             }
-            r[m] = pack_two(v[0], v[1]);
+            r[m] = round_pair(v[0], v[1]);
         }
         store_transposed(address, r);
     }

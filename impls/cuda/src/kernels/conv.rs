@@ -1,4 +1,4 @@
-//! Convolutions as implicit GEMM (`conv.cu`, `mainloop.cuh`).
+//! Convolutions as implicit GEMM (`conv.cu`, `mainloop.cuh`, `loader.cuh`).
 
 use bytemuck::{Pod, Zeroable};
 use spec::Precision;

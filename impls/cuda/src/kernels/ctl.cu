@@ -6,7 +6,7 @@
 // glo_out are 3x3 convolutions and temporal is a 1x1 convolution.
 //
 // Shapes:  M = pixels over all images, N = outputs; all three convolutions keep the size of the map
-// Layout:  x, m and weights as in Source (mainloop.cuh), the result as in Epilogue (epilogue.cuh)
+// Layout:  x, m and weights as in Source (loader.cuh), the result as in Epilogue (epilogue.cuh)
 // Grid:    (M / BM, pitch / BN), rounded up; blocks of THREADS threads
 // Shared:  as conv.cu
 // Registers hold two sets of accumulators: short and glo_out. After the sigmoid, the temporal convolution
@@ -27,12 +27,11 @@ struct CtlArgs {
 };
 
 KERNEL(ctl, CtlArgs, THREADS) {
-    int first_pixel = block_x() * BM, first_output = block_y() * BN;
+    int first_pixel = block_x() * BM, first_output = block_y() * BN, outputs = args.extent.outputs;
+    find_places(args.extent, first_pixel);
     Accumulators acc = {}, global = {};
-    accumulate<false>(global, args.glo_out, args.extent, first_pixel, first_output, 0,
-                      steps_of(args.glo_out));
-    accumulate<false>(acc, args.short_conv, args.extent, first_pixel, first_output, 0,
-                      steps_of(args.short_conv));
+    accumulate<false>(global, args.glo_out, outputs, first_output, 0, steps_of(args.glo_out));
+    accumulate<false>(acc, args.short_conv, outputs, first_output, 0, steps_of(args.short_conv));
     UNROLL for (int ni = 0; ni < NI; ni++) {
         UNROLL for (int i = 0; i < 2; i++) {
             int output = first_output + acc_column(ni, i);
@@ -48,10 +47,7 @@ KERNEL(ctl, CtlArgs, THREADS) {
             }
         }
     }
-    accumulate<GATED>(acc, args.temporal, args.extent, first_pixel, first_output, 0,
-                      steps_of(args.temporal));
-    for_each_vector(acc, args.extent, args.epilogue.pitch, first_pixel, first_output,
-                    [&](const Values& v, int pixel, int channel) {
-                        return apply_epilogue(args.epilogue, v, pixel, channel);
-                    });
+    accumulate<GATED>(acc, args.temporal, outputs, first_output, 0, steps_of(args.temporal));
+    Part part(args.extent, args.epilogue.pitch, first_pixel, first_output);
+    store_tile(args.epilogue, acc, part, false);
 }

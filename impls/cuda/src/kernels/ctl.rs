@@ -38,7 +38,8 @@ pub fn variant(precision: Precision, tile: Tile, gated: bool) -> Variant {
 /// The largest tile that gives every multiprocessor a block. None where there is none: three
 /// separate convolutions, whose K can be split, are then expected to be faster.
 pub fn tile(pixels: usize, outputs: usize, machine: Machine) -> Option<Tile> {
-    CTL_TILES.into_iter().find(|tile| tile.blocks(pixels, outputs) >= machine.multiprocessors)
+    let mut tiles = CTL_TILES.into_iter().filter_map(|tile| tile.within(machine.shared_bytes));
+    tiles.find(|tile| tile.blocks(pixels, outputs) >= machine.multiprocessors)
 }
 
 /// The grid: tiles of pixels, tiles of outputs.

@@ -7,8 +7,8 @@
 //   ARGS_BYTES                            size of the argument struct on the Rust side
 //   SHARED_BYTES                          dynamic shared memory of a block
 //   RESIDENT                              blocks for which the registers of a multiprocessor must suffice
-//   BM, BN, WARPS_M, WARPS_N, SLOTS       the tile, for kernels that include mainloop.cuh
-//   GATED                                 whether a source has a gate (mainloop.cuh)
+//   BM, BN, WARPS_M, WARPS_N, SLOTS       the tile, for kernels that include loader.cuh
+//   GATED                                 whether a source has a gate (loader.cuh)
 //   COLUMNS, OUTPUT_GROUPS, SUMS, ADDEND  for kernels that include bands.cuh
 #pragma once
 
@@ -61,6 +61,16 @@ DEVICE u8* shared_memory() {
 // The 32-bit address in shared memory that PTX instructions take.
 DEVICE u32 shared_address(const void* p) { return static_cast<u32>(__cvta_generic_to_shared(p)); }
 
+// Address of 16 bytes, `offset` times 16 bytes from a base: one instruction and no registers for the sign.
+DEVICE const void* offset_16(const void* base, int offset) {
+    const void* at;
+    asm("mad.wide.s32 %0, %1, 16, %2;" : "=l"(at) : "r"(offset), "l"(base));
+    return at;
+}
+
+// Asks for 32 bytes of global memory in the L2 cache. It changes no result.
+DEVICE void prefetch(const void* from) { asm volatile("prefetch.global.L2 [%0];" ::"l"(from)); }
+
 // Starts a copy of 16 bytes into shared memory, or of zeros where `valid` is false. Both addresses must be
 // aligned to 16 bytes. This thread sees the bytes after `wait`, other threads after `wait` and a barrier.
 // Before sm_80 the copy is synchronous.
@@ -72,6 +82,21 @@ DEVICE void copy_async(void* to, const void* from, bool valid) {
 #else
     *static_cast<uint4*>(to) = valid ? *static_cast<const uint4*>(from) : make_uint4(0, 0, 0, 0);
 #endif
+}
+
+// Stores 16 bytes to shared or global memory if `valid`. What is stored is computed in any case, without a
+// branch, so that the loads behind it need not wait for each other.
+DEVICE void store_shared(void* to, const uint4& v, bool valid) {
+    asm volatile(
+        "{ .reg .pred p; setp.ne.u32 p, %5, 0; @p st.shared.v4.u32 [%0], {%1, %2, %3, %4}; }"
+        ::"r"(shared_address(to)), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "r"(valid ? 1 : 0)
+        : "memory");
+}
+DEVICE void store_global(void* to, const uint4& v, bool valid) {
+    asm volatile(
+        "{ .reg .pred p; setp.ne.u32 p, %5, 0; @p st.global.v4.u32 [%0], {%1, %2, %3, %4}; }"
+        ::"l"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "r"(valid ? 1 : 0)
+        : "memory");
 }
 
 // Ends a group of copies: those since the last commit.
@@ -165,6 +190,21 @@ DEVICE u32 sigmoid_halves(float low, float high) {
     return v;
 }
 
+// Rounds two values, the first into the lower half, as round_16 does.
+DEVICE u32 round_pair(float low, float high) {
+#if defined(PRECISION_F16) && __CUDA_ARCH__ >= 800
+    u32 both;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+    return both;
+#elif defined(PRECISION_BF16)
+    u32 both;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+    return both;
+#else
+    return round_16(low) | static_cast<u32>(round_16(high)) << 16;
+#endif
+}
+
 DEVICE float widen_f16(u16 bits) {
     float v;
     asm("cvt.f32.f16 %0, %1;" : "=f"(v) : "h"(bits));
@@ -172,13 +212,12 @@ DEVICE float widen_f16(u16 bits) {
 }
 #endif
 
-// T is the storage format; a vector of VEC values is 16 bytes, the unit of every access to maps. widen and
-// narrow convert to and from float32.
+// T is the storage format; a vector of VEC values is 16 bytes, the unit of every access to maps. widen
+// converts to float32.
 #if defined(PRECISION_F32) || defined(PRECISION_TF32)
 typedef float T;
 constexpr int VEC = 4;
 DEVICE float widen(T v) { return v; }
-DEVICE T narrow(float v) { return v; }
 #else
 typedef u16 T;
 constexpr int VEC = 8;
@@ -187,7 +226,6 @@ DEVICE float widen(T v) { return widen_f16(v); }
 #else
 DEVICE float widen(T v) { return float_of(static_cast<u32>(v) << 16); }
 #endif
-DEVICE T narrow(float v) { return round_16(v); }
 #endif
 
 // A vector in the storage format.
@@ -203,22 +241,36 @@ struct Values {
 DEVICE uint4 read_16(const void* from) { return *static_cast<const uint4*>(from); }
 
 DEVICE Values unpack(uint4 chunk) {
-    union {
-        uint4 chunk;
-        Stored stored;
-    } both = {chunk};
+    const u32 words[4] = {chunk.x, chunk.y, chunk.z, chunk.w};
     Values out;
-    UNROLL for (int i = 0; i < VEC; i++) out.v[i] = widen(both.stored.v[i]);
+    UNROLL for (int i = 0; i < 4; i++) {
+#if defined(PRECISION_F32) || defined(PRECISION_TF32)
+        out.v[i] = float_of(words[i]);
+#else
+        out.v[2 * i] = widen(static_cast<u16>(words[i]));
+#if defined(PRECISION_F16)
+        out.v[2 * i + 1] = widen(static_cast<u16>(words[i] >> 16));
+#else
+        // One instruction less than to shift down and up again.
+        out.v[2 * i + 1] = float_of(words[i] & 0xffff0000u);
+#endif
+#endif
+    }
     return out;
 }
 
 DEVICE uint4 pack(const Values& values) {
+    const float* v = values.v;
+#if defined(PRECISION_F32) || defined(PRECISION_TF32)
     union {
-        Stored stored;
+        float v[VEC];
         uint4 chunk;
-    } both;
-    UNROLL for (int i = 0; i < VEC; i++) both.stored.v[i] = narrow(values.v[i]);
+    } both = {{v[0], v[1], v[2], v[3]}};
     return both.chunk;
+#else
+    return uint4{round_pair(v[0], v[1]), round_pair(v[2], v[3]),  //
+                 round_pair(v[4], v[5]), round_pair(v[6], v[7])};
+#endif
 }
 
 // Reads and writes a vector in the storage format, 16 bytes.

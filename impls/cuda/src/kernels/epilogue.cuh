@@ -93,3 +93,49 @@ DEVICE Values apply_epilogue(const Epilogue& e, Values v, int pixel, int channel
     *reinterpret_cast<uint4*>(static_cast<T*>(e.out) + at) = stored;
     return unpack(stored);
 }
+
+// Whether an epilogue is no more than out = activation(sum * scale + bias + residual), in the storage
+// format, unobserved and without a sigmoid.
+DEVICE bool is_short(const Epilogue& e) {
+    bool observed = false;
+    UNROLL for (int i = 0; i < END; i++) observed = observed || e.observed[i];
+    return !(observed || e.factor || e.addend || e.wide || e.from_stage || e.activation == SIGMOID);
+}
+
+// What a short epilogue needs of VEC channels. Without scale and bias, 1 and -0 leave every bit of a sum as
+// it is. `live` has the bits of a stored vector that belong to channels with a meaning.
+struct Terms {
+    Values scale, bias;
+    uint4 live;
+};
+
+DEVICE Terms load_terms(const Epilogue& e, int channel) {
+    Terms terms;
+    UNROLL for (int i = 0; i < VEC; i++) {
+        terms.scale.v[i] = 1.0f;
+        terms.bias.v[i] = -0.0f;
+    }
+    if (e.scale) terms.scale = load_wide(e.scale + channel);
+    if (e.bias) terms.bias = load_wide(e.bias + channel);
+    u32 live[4] = {};
+    UNROLL for (int i = 0; i < VEC; i++) {
+        u32 bits = VEC == 4 ? ~0u : 0xffffu << i % 2 * 16;
+        if (channel + i < e.channels) live[i * 4 / VEC] |= bits;
+    }
+    terms.live = uint4{live[0], live[1], live[2], live[3]};
+    return terms;
+}
+
+// The result of a short epilogue for VEC channels, with the bits of apply_epilogue.
+template <bool RESIDUAL>
+DEVICE uint4 apply_short(const Epilogue& e, const Terms& terms, Values v, uint4 residual) {
+    Values added = unpack(residual);
+    float least = e.activation == RELU ? 0.0f : float_of(0xff800000u);
+    UNROLL for (int i = 0; i < VEC; i++) {
+        v.v[i] = fma_(v.v[i], terms.scale.v[i], terms.bias.v[i]);
+        if (RESIDUAL) v.v[i] = add(v.v[i], added.v[i]);
+        v.v[i] = v.v[i] < least ? least : v.v[i];
+    }
+    uint4 out = pack(v);
+    return uint4{out.x & terms.live.x, out.y & terms.live.y, out.z & terms.live.z, out.w & terms.live.w};
+}

@@ -135,10 +135,7 @@ DEVICE u64 operand(u32 address, u32 stride = 1024) {
     return static_cast<u64>((address & 0x3ffff) >> 4) | 1ull << 16 | static_cast<u64>(stride >> 4) << 32 | 1ull << 62;
 }
 
-// Two values in the storage format, the low one first.
-DEVICE u32 pack_two(float low, float high) {
-    return static_cast<u32>(narrow(low)) | static_cast<u32>(narrow(high)) << 16;
-}
+// The low and the high one of two values in the storage format.
 DEVICE float low_of(u32 two) { return widen(static_cast<T>(two)); }
 DEVICE float high_of(u32 two) { return widen(static_cast<T>(two >> 16)); }
 

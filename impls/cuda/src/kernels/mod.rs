@@ -28,11 +28,12 @@ use spec::Precision;
 pub use tile::{Machine, Tile};
 
 /// Name and text of the files that the kernels include on a GPU.
-pub const HEADERS: [(&str, &str); 7] = [
+pub const HEADERS: [(&str, &str); 8] = [
     ("bands.cuh", include_str!("bands.cuh")),
     ("device.cuh", include_str!("device.cuh")),
     ("epilogue.cuh", include_str!("epilogue.cuh")),
     ("hopper.cuh", include_str!("hopper.cuh")),
+    ("loader.cuh", include_str!("loader.cuh")),
     ("mainloop.cuh", include_str!("mainloop.cuh")),
     ("tile.cuh", include_str!("tile.cuh")),
     ("tile_sums.cuh", include_str!("tile_sums.cuh")),
@@ -159,15 +160,16 @@ impl Variant {
         Variant { bands: Some(tile), ..Variant::new(file, precision) }
     }
 
-    /// Every kernel that the engine can use in a precision, except those in bands
-    /// ([`Variant::all_in_bands`]).
-    pub fn all(precision: Precision) -> Vec<Variant> {
+    /// Every kernel that the engine can use in a precision, where a block can have `shared_bytes`
+    /// of shared memory, except those in bands ([`Variant::all_in_bands`]).
+    pub fn all(precision: Precision, shared_bytes: usize) -> Vec<Variant> {
         let plain = FILES.iter().map(|entry| entry.file);
         let tiled = [File::Conv, File::Ctl, File::HopperConv, File::HopperCtl];
         let plain = plain.filter(|file| !tiled.contains(file));
         let mut all: Vec<Variant> = plain.map(|file| Variant::new(file, precision)).collect();
         let tiled = |file, tiles: &[Tile]| -> Vec<Variant> {
-            let each = tiles.iter().flat_map(|tile| [(*tile, false), (*tile, true)]);
+            let tiles = tiles.iter().filter_map(|tile| tile.within(shared_bytes));
+            let each = tiles.flat_map(|tile| [(tile, false), (tile, true)]);
             each.map(|(tile, gated)| Variant::tiled(file, precision, tile, gated)).collect()
         };
         all.extend(tiled(File::Conv, &tile::TILES));
@@ -253,19 +255,15 @@ impl Variant {
     }
 
     /// Blocks for which the registers of a multiprocessor must suffice (`__launch_bounds__`), so
-    /// that one block computes while another waits. Only one for plain float32, for gated inputs in
-    /// tf32 and for the largest gated tile, which need more registers for their operands.
+    /// that one block computes while another waits. Of 128 threads, two can have 255 registers
+    /// each, and four 128. Plain float32 holds more operands in registers than tensor cores do.
     fn resident(&self) -> u32 {
         let Some(tile) = self.tile else { return 1 };
-        let two = match self.precision {
-            Precision::Bf16 | Precision::F16 => !self.gated || tile.outputs < 128,
-            Precision::Tf32 => !self.gated,
-            Precision::F32 | Precision::F64 => false,
-        };
-        match self.threads() {
-            64 => 6,
-            256 if two => 2,
-            _ => 1,
+        match (tile.pixels, tile.outputs) {
+            (32, _) => 6,
+            (128, 64..) => 2,
+            _ if is_half(self.precision) || self.precision == Precision::Tf32 => 4,
+            _ => 2,
         }
     }
 

@@ -1,34 +1,152 @@
 // The end of a tile: from accumulators in registers, by way of shared memory, to vectors of VEC channels that
 // are stored with 16-byte accesses.
+//
+// Most epilogues are short (epilogue.cuh): what they do is decided once for the tile and not once for each
+// vector, and the loads of their residual are under way while the tile passes through shared memory.
 #pragma once
 #include "epilogue.cuh"
 #include "mainloop.cuh"
 #include "tile_sums.cuh"
 
-// Calls store(values, pixel, channel) for every VEC channels of every pixel of the tile that lie inside the
-// result, and leaves what it returns in shared memory, [BM, OUT_PITCH], for store_tile_sums.
-template <class Store>
-DEVICE void for_each_vector(const Accumulators& acc, const Extent& extent, int pitch, int first_pixel,
-                            int first_output, Store store) {
+constexpr int OUT_PITCH = BN + 8;
+static_assert(PLACES_AT >= BM * OUT_PITCH * 4, "shared memory must hold the tile as floats, and the places");
+
+// Every thread has one column of vectors, in rows that are ROWS apart.
+constexpr int VECTORS = BN / VEC;
+constexpr int ROWS = THREADS / VECTORS;
+constexpr int ROUNDS = BM / ROWS;
+static_assert(THREADS % VECTORS == 0 && BM % ROWS == 0, "the rows of the tile must be divided evenly");
+
+// Rounds whose residual a thread loads at a time, and rounds that it stores at a time.
+constexpr int BATCH = ROUNDS < 16 ? ROUNDS : 16;
+constexpr int GROUP = ROUNDS < 4 ? ROUNDS : 4;
+
+// The part of the tile that a thread stores: VEC channels of `count` pixels that lie inside the result, in
+// ROUNDS at most.
+struct Part {
+    int row, column;     // in the tile, of the first pixel
+    int pixel, channel;  // in the result
+    int count;
+
+    DEVICE_MEMBER Part(const Extent& extent, int pitch, int first_pixel, int first_output) {
+        row = thread_index() / VECTORS;
+        column = thread_index() % VECTORS * VEC;
+        pixel = first_pixel + row;
+        channel = first_output + column;
+        count = channel < pitch ? (extent.pixels - pixel + ROWS - 1) / ROWS : 0;
+        if (count > ROUNDS) count = ROUNDS;
+    }
+
+    // Number of the vector of a round in a map like the result.
+    DEVICE_MEMBER int vector(const Epilogue& e, int round) const {
+        return (pixel + round * ROWS) * (e.pitch / VEC) + channel / VEC;
+    }
+
+    // Where the values of a round are in shared memory.
+    DEVICE_MEMBER float* values(int round) const {
+        float* shared = reinterpret_cast<float*>(shared_memory());
+        return shared + (row + round * ROWS) * OUT_PITCH + column;
+    }
+};
+
+struct alignas(8) Two {
+    float v[2];
+};
+
+// Writes the accumulators to shared memory, [BM, OUT_PITCH]. Other threads see them behind a barrier.
+DEVICE void stage(const Accumulators& acc) {
     float* shared = reinterpret_cast<float*>(shared_memory());
     UNROLL for (int mi = 0; mi < MI; mi++) {
-        UNROLL for (int ni = 0; ni < NI; ni++) {
-            UNROLL for (int i = 0; i < 4; i++)
-                shared[acc_row(mi, i) * OUT_PITCH + acc_column(ni, i)] = acc.v[mi][ni][i];
+        UNROLL for (int half = 0; half < 2; half++) {
+            float* row = shared + acc_row(mi, half * 2) * OUT_PITCH;
+            UNROLL for (int ni = 0; ni < NI; ni++) {
+                const float* v = acc.v[mi][ni] + half * 2;
+                *reinterpret_cast<Two*>(row + acc_column(ni, 0)) = Two{{v[0], v[1]}};
+            }
         }
-    }
-    sync_threads();
-    constexpr int VECTORS = BN / VEC;
-    for (int at = thread_index(); at < BM * VECTORS; at += THREADS) {
-        int row = at / VECTORS, column = at % VECTORS * VEC;
-        int pixel = first_pixel + row, channel = first_output + column;
-        float* values = shared + row * OUT_PITCH + column;
-        if (pixel < extent.pixels && channel < pitch)
-            store_wide(values, store(load_wide(values), pixel, channel));
     }
 }
 
-// Sums the values that for_each_vector has left in shared memory, for the average pool over the map.
+// Calls store(values, pixel, channel) for all vectors of a part, and leaves what it returns in shared
+// memory.
+template <class Store>
+DEVICE void for_each_vector(const Part& part, Store store) {
+    for (int round = 0; round < part.count; round++) {
+        float* values = part.values(round);
+        store_wide(values, store(load_wide(values), part.pixel + round * ROWS, part.channel));
+    }
+}
+
+// Stores rounds first..first + GROUP of a part, whose residual is in `held`. Nothing but the choice to sum
+// the results is a branch, so that the loads from shared memory are under way together.
+template <bool RESIDUAL>
+DEVICE void store_group(const Epilogue& e, const Terms& terms, const Part& part, const uint4* held, int first,
+                        bool summed) {
+    uint4 out[GROUP];
+    UNROLL for (int i = 0; i < GROUP; i++) {
+        out[i] = apply_short<RESIDUAL>(e, terms, load_wide(part.values(first + i)), held[RESIDUAL ? i : 0]);
+        void* to = static_cast<uint4*>(e.out) + part.vector(e, first + i);
+        store_global(to, out[i], first + i < part.count);
+    }
+    if (summed) {
+        UNROLL for (int i = 0; i < GROUP; i++) store_wide(part.values(first + i), unpack(out[i]));
+    }
+}
+
+// Applies a short epilogue to staged accumulators and stores the results, in shared memory, too, if they are
+// to be summed there. Contains the barrier behind `stage`.
+template <bool RESIDUAL>
+DEVICE void store_short(const Epilogue& e, const Part& part, bool summed) {
+    Terms terms = load_terms(e, part.channel < e.pitch ? part.channel : 0);
+    if constexpr (!RESIDUAL) {
+        uint4 none = {};
+        sync_threads();
+        for (int first = 0; first < ROUNDS; first += GROUP)
+            store_group<false>(e, terms, part, &none, first, summed);
+        return;
+    }
+    UNROLL for (int batch = 0; batch < ROUNDS; batch += BATCH) {
+        uint4 held[BATCH] = {};
+        const uint4* residual = reinterpret_cast<const uint4*>(e.residual);
+        UNROLL for (int i = 0; i < BATCH; i++) {
+            if (batch + i < part.count) held[i] = read_16(residual + part.vector(e, batch + i));
+        }
+        if (batch == 0) sync_threads();
+        UNROLL for (int first = 0; first < BATCH; first += GROUP)
+            store_group<true>(e, terms, part, held + first, batch + first, summed);
+    }
+}
+
+// Applies the epilogue to the accumulators and stores the results. If they are to be summed, they are then in
+// shared memory, for store_tile_sums.
+DEVICE void store_tile(const Epilogue& e, const Accumulators& acc, const Part& part, bool summed) {
+    stage(acc);
+    if (is_short(e)) {
+        if (e.residual)
+            store_short<true>(e, part, summed);
+        else
+            store_short<false>(e, part, summed);
+        return;
+    }
+    sync_threads();
+    for_each_vector(part, [&](const Values& v, int pixel, int channel) {
+        return apply_epilogue(e, v, pixel, channel);
+    });
+}
+
+// Brings the part of the residual that this tile adds into the L2 cache, so that its latency hides behind the
+// main loop. A sector of that cache is 32 bytes.
+DEVICE void prefetch_residual(const Epilogue& e, const Extent& extent, int first_pixel, int first_output) {
+    constexpr int SECTOR = 32 / sizeof(T), SECTORS = BN / SECTOR;
+    if (!e.residual) return;
+    for (int at = thread_index(); at < BM * SECTORS; at += THREADS) {
+        int pixel = first_pixel + at / SECTORS, channel = first_output + at % SECTORS * SECTOR;
+        if (pixel < extent.pixels && channel < e.pitch)
+            prefetch(e.residual + static_cast<i64>(pixel) * e.pitch + channel);
+    }
+}
+
+// Sums the values that store_tile has left in shared memory, for the average pool over the map.
 DEVICE void store_tile_sums(const TileSums& to, const Extent& extent, int pitch, int first_pixel,
                             int first_output) {
     const float* shared = reinterpret_cast<const float*>(shared_memory());

@@ -12,17 +12,23 @@ pub struct Tile {
     /// Steps of K that shared memory holds at a time, `SLOTS` in the kernels.
     pub slots: usize,
     /// Multiply-adds per cycle and multiprocessor, in percent of the best tile's. Smaller tiles
-    /// read more of shared memory for each of them. The values are estimates, not measurements.
+    /// read more of shared memory for each of them. The values are estimates from before warps of 64
+    /// outputs and steps of 128 bytes, not measurements.
     rate: usize,
 }
 
 /// Tiles of convolutions. Those with 16 outputs are for the middle of the global branch, which has
-/// 16 channels.
+/// 16 channels. A warp of the largest computes 64 x 64, for which it reads 64 bytes of shared memory
+/// for each 2048 products; 64 x 32 and 32 x 32 read 96 and 128.
+///
+/// Three slots of the largest are 96 KiB: two blocks share a multiprocessor with 227 KiB, and one is
+/// alone with 4 warps where there are 164 KiB (sm_80) or 100 KiB (sm_86, sm_89). Whether other tiles
+/// are faster there is not measured.
 pub const TILES: [Tile; 6] = [
-    Tile { pixels: 128, outputs: 128, warps: (2, 4), slots: 4, rate: 100 },
-    Tile { pixels: 128, outputs: 64, warps: (4, 2), slots: 4, rate: 80 },
-    Tile { pixels: 64, outputs: 64, warps: (2, 2), slots: 4, rate: 70 },
-    Tile { pixels: 128, outputs: 16, warps: (4, 1), slots: 4, rate: 35 },
+    Tile { pixels: 128, outputs: 128, warps: (2, 2), slots: 3, rate: 100 },
+    Tile { pixels: 128, outputs: 64, warps: (2, 2), slots: 3, rate: 80 },
+    Tile { pixels: 64, outputs: 64, warps: (2, 2), slots: 3, rate: 70 },
+    Tile { pixels: 128, outputs: 16, warps: (4, 1), slots: 3, rate: 35 },
     Tile { pixels: 32, outputs: 32, warps: (2, 1), slots: 4, rate: 40 },
     Tile { pixels: 32, outputs: 16, warps: (2, 1), slots: 4, rate: 25 },
 ];
@@ -30,15 +36,18 @@ pub const TILES: [Tile; 6] = [
 /// Tiles of the fused CTL block. Its two sets of accumulators leave no registers for a larger one.
 pub const CTL_TILES: [Tile; 2] = [TILES[1], TILES[2]];
 
-/// Bytes of one row of a slot in shared memory.
-const ROW_BYTES: usize = 64;
+/// Bytes of K in a step, which is one row of a slot in shared memory.
+pub const STEP_BYTES: usize = 128;
+
+/// Bytes in which a block keeps where a row of its tile lies (`Place` in `loader.cuh`).
+const PLACE_BYTES: usize = 16;
 
 /// The most blocks that share a sum.
 const MAX_SPLITS: usize = 16;
 
 /// The fewest steps of K that a split may leave to a block; with fewer, filling the pipeline
 /// dominates.
-const MIN_STEPS: usize = 8;
+const MIN_STEPS: usize = 4;
 
 impl Tile {
     /// Threads in a block.
@@ -47,11 +56,18 @@ impl Tile {
     }
 
     /// Bytes of shared memory of a block: the larger of the slots and, after the main loop, the
-    /// tile as f32 with rows padded by 8 values.
+    /// tile as f32 with rows padded by 8 values; and the places of the tile's rows.
     pub fn shared_bytes(&self) -> u32 {
-        let pipeline = self.slots * (self.pixels + self.outputs) * ROW_BYTES;
+        let pipeline = self.slots * (self.pixels + self.outputs) * STEP_BYTES;
         let sums = self.pixels * (self.outputs + 8) * size_of::<f32>();
-        pipeline.max(sums) as u32
+        (pipeline.max(sums) + self.pixels * PLACE_BYTES) as u32
+    }
+
+    /// The tile with as many slots, from two on, as shared memory holds; None if two are too many.
+    pub fn within(self, shared_bytes: usize) -> Option<Tile> {
+        let slots = (2..=self.slots).rev();
+        let mut tiles = slots.map(|slots| Tile { slots, ..self });
+        tiles.find(|tile| tile.shared_bytes() as usize <= shared_bytes)
     }
 
     /// Tiles that cover a product of this size.
@@ -113,45 +129,46 @@ pub struct Product {
     pub pixels: usize,
     /// Channels of the result, the columns.
     pub outputs: usize,
-    /// Length of the reduction, in steps of 64 bytes.
+    /// Length of the reduction, in steps of [`STEP_BYTES`].
     pub steps: usize,
 }
 
 impl Product {
     /// The tiling with the least estimated time, among those that fit into shared memory.
     pub fn tiling(&self, machine: Machine, may_split: bool) -> Tiling {
-        let fits = |tile: &Tile| tile.shared_bytes() as usize <= machine.shared_bytes;
         let most = if may_split { self.steps / MIN_STEPS } else { 1 };
         let splits =
             (0..).map(|power| 1 << power).take_while(|&s| s <= MAX_SPLITS.min(most.max(1)));
-        let tilings = splits.flat_map(|splits| TILES.map(|tile| Tiling { tile, splits }));
-        let tilings = tilings.filter(|tiling| fits(&tiling.tile));
+        let tiles = TILES.map(|tile| tile.within(machine.shared_bytes));
+        let tiles = tiles.iter().flatten();
+        let tilings =
+            splits.flat_map(|splits| tiles.clone().map(move |&tile| Tiling { tile, splits }));
         tilings
             .min_by_key(|tiling| self.cost(*tiling, machine.multiprocessors))
             .expect("the smallest tile fits on every GPU")
     }
 
     /// Estimated time of a tiling. The unit is the time in which one multiprocessor, with the best
-    /// tile, advances one output by one step of K: 32 multiply-adds in half precision, 16 in
+    /// tile, advances one output by one step of K: 64 multiply-adds in half precision, 32 in
     /// float32.
     ///
     /// The convolution takes full waves of blocks over the multiprocessors. Each block adds the
     /// steps that fill its pipeline, one for each slot.
     ///
-    /// The reduction of a split K costs `splits + 4` units for each output, divided among the
-    /// multiprocessors: one for every partial sum, of which 4 bytes are written and read again, and
-    /// four for the pass that reads the epilogue's operands and stores the result. These weights
-    /// are assumptions from before the engine ran on a GPU, neither derived nor fitted. They are
-    /// low for an H100: there, a unit is about 36 ps (64 operations at 30 % of 784 TFLOP/s on 132
-    /// multiprocessors), and 8 bytes of L2 traffic (6.5 TB/s, an estimate) take 160 ps, so a
-    /// partial sum costs four to five units. The second launch is not counted at all.
+    /// The reduction of a split K costs `(splits + 4) / 2` units for each output, divided among the
+    /// multiprocessors: half a unit for every partial sum, of which 4 bytes are written and read
+    /// again, and two for the pass that reads the epilogue's operands and stores the result. These
+    /// weights are assumptions from before the engine ran on a GPU, neither derived nor fitted.
+    /// They are low for an H100: there, a unit is about 72 ps (128 operations at 30 % of 784
+    /// TFLOP/s on 132 multiprocessors), and 8 bytes of L2 traffic (6.5 TB/s, an estimate) take 160
+    /// ps, so a partial sum costs two units or more. The second launch is not counted at all.
     fn cost(&self, tiling: Tiling, multiprocessors: usize) -> usize {
         let Tiling { tile, splits } = tiling;
         let steps = self.steps.div_ceil(splits) + tile.slots;
         let block = tile.pixels * tile.outputs * steps * 100 / tile.rate;
         let waves = (tile.blocks(self.pixels, self.outputs) * splits).div_ceil(multiprocessors);
         let reduction = if splits > 1 {
-            self.pixels * self.outputs * (splits + 4) / multiprocessors
+            self.pixels * self.outputs * (splits + 4) / 2 / multiprocessors
         } else {
             0
         };
@@ -168,20 +185,22 @@ mod tests {
 
     #[test]
     fn large_products_take_large_tiles_and_small_ones_are_split() {
-        let large = Product { pixels: 64 * 56 * 56, outputs: 128, steps: 36 };
+        let large = Product { pixels: 64 * 56 * 56, outputs: 128, steps: 18 };
         assert_eq!(large.tiling(H200, true), Tiling { tile: TILES[0], splits: 1 });
-        let small = Product { pixels: 49, outputs: 512, steps: 144 };
+        let small = Product { pixels: 49, outputs: 512, steps: 72 };
         assert!(small.tiling(H200, true).splits > 1);
         assert_eq!(small.tiling(H200, false).splits, 1);
-        let narrow = Product { pixels: 64 * 56 * 56, outputs: 16, steps: 18 };
+        let narrow = Product { pixels: 64 * 56 * 56, outputs: 16, steps: 9 };
         assert_eq!(narrow.tiling(H200, true).tile.outputs, 16);
     }
 
     #[test]
     fn tiles_fit_into_the_shared_memory_of_the_gpu() {
         let t4 = Machine { multiprocessors: 40, shared_bytes: 64 << 10, bands: BandSupport::Off };
-        let large = Product { pixels: 64 * 56 * 56, outputs: 128, steps: 36 };
-        assert_eq!(large.tiling(t4, true).tile, TILES[1]);
+        let large = Product { pixels: 64 * 56 * 56, outputs: 128, steps: 18 };
+        let tile = large.tiling(t4, true).tile;
+        assert_eq!(tile, Tile { slots: 2, ..TILES[1] });
+        assert!(tile.shared_bytes() <= 64 << 10);
         let most = TILES.iter().map(Tile::shared_bytes).max();
         assert!(most <= Some(99 * 1024), "{most:?}");
     }

@@ -6,16 +6,16 @@ use spec::{EngineError, Precision};
 
 use crate::device::failed;
 use crate::kernels::bands::{self, Division};
-use crate::kernels::tile::{BandSupport, Machine, Product, Tiling};
+use crate::kernels::tile::{BandSupport, Machine, Product, STEP_BYTES, Tiling};
 use crate::kernels::{ctl, is_half, tile_sums, vector};
 use crate::plan::{Conv, CtlBlock, Map, Op, Plan};
 
 /// Alignment of every buffer, in bytes.
 const ALIGN: usize = 256;
 
-/// Values in a step of K, which is 64 bytes.
+/// Values in a step of K.
 fn values_per_step(precision: Precision) -> usize {
-    4 * vector(precision)
+    STEP_BYTES / 16 * vector(precision)
 }
 
 /// How a convolution is divided among blocks.

@@ -4,7 +4,7 @@
 use cuda::device::host::SCHEDULES;
 use cuda::device::{Device, Memory};
 use cuda::kernels::args::{Epilogue, Extent, Source};
-use cuda::kernels::tile::{CTL_TILES, TILES, Tiling};
+use cuda::kernels::tile::{CTL_TILES, TILES, Tile, Tiling};
 use cuda::kernels::tile_sums::{self, TileSums};
 use cuda::kernels::{File, Variant, average_tile_sums, conv, ctl, split_k_reduce};
 use lower::{Activation, Stage};
@@ -37,7 +37,7 @@ pub const CASE: Case = Case {
 };
 
 /// Maps of one pixel, odd sizes, and channels that do not fill a vector, a step of K or a tile.
-pub const CASES: [Case; 9] = [
+pub const CASES: [Case; 14] = [
     CASE,
     Case { inputs: 3, outputs: 5, kernel: 3, gated: true, ..CASE },
     Case { images: 2, size: (5, 7), inputs: 19, outputs: 38, kernel: 3, ..CASE },
@@ -57,6 +57,24 @@ pub const CASES: [Case; 9] = [
     Case { size: (11, 12), inputs: 24, outputs: 132, kernel: 3, ..CASE },
     // More splits than steps of K: some blocks have nothing to add.
     Case { size: (2, 2), inputs: 8, outputs: 8, splits: 4, ..CASE },
+    // A step of K covers eight pixels of the window, and a part of the next row of pixels.
+    Case { images: 2, size: (6, 10), inputs: 3, outputs: 7, kernel: 7, ..CASE },
+    // A window pixel ends in the middle of a step, in every step elsewhere.
+    Case {
+        images: 2,
+        size: (8, 5),
+        inputs: 72,
+        outputs: 9,
+        kernel: 5,
+        stride: 2,
+        splits: 2,
+        ..CASE
+    },
+    // Even windows, and a stride that leaves pixels out.
+    Case { size: (10, 13), inputs: 40, outputs: 11, kernel: 4, stride: 3, ..CASE },
+    // Every row of a tile is of another image, with another gate.
+    Case { images: 40, inputs: 100, outputs: 16, kernel: 3, gated: true, ..CASE },
+    Case { images: 3, size: (5, 6), inputs: 64, outputs: 16, kernel: 3, gated: true, ..CASE },
 ];
 
 impl Case {
@@ -279,26 +297,42 @@ fn nan_and_infinity_reach_only_the_outputs_that_depend_on_them() {
     let Some(mut lab) = Lab::open() else { return };
     for precision in PRECISIONS {
         for special in [f64::NAN, f64::INFINITY] {
-            let case = CASES[2];
-            let mut values = Values::new(&case, precision);
-            let middle = values.x.len() / 2;
-            values.x[middle] = special;
-            let want = expected_outputs(&case, precision, &values);
-            assert!(
-                want.iter().any(|(w, _)| !w.is_finite()) && want.iter().any(|(w, _)| w.is_finite())
-            );
-            let uploaded = upload(lab.device(), &case, precision, &values);
-            let tiling = Tiling { tile: TILES[4], splits: 1 };
-            let got =
-                outputs(lab.device(), &case, precision, tiling, (uploaded.source, None), |e| e);
+            for case in [CASES[2], CASES[13]] {
+                let mut values = Values::new(&case, precision);
+                let middle = values.x.len() / 2;
+                values.x[middle] = special;
+                let want = expected_outputs(&case, precision, &values);
+                let finite = |(value, _): &(f64, f64)| value.is_finite();
+                assert!(want.iter().any(finite) && !want.iter().all(finite));
+                let uploaded = upload(lab.device(), &case, precision, &values);
+                let tiling = Tiling { tile: TILES[4], splits: 1 };
+                let sources = (uploaded.source, None);
+                let got = outputs(lab.device(), &case, precision, tiling, sources, |e| e).unwrap();
+                let pitch = lab::pitch(precision, case.outputs);
+                lab::compare(&format!("{precision} {special}"), &got, &want, case.outputs, pitch);
+            }
+        }
+    }
+}
+
+/// Of a map of one pixel, eight of nine window pixels are padding, and the product of an infinite
+/// gate with a zero would be NaN.
+#[test]
+fn an_infinite_gate_does_not_reach_the_padding() {
+    let Some(mut lab) = Lab::open() else { return };
+    for precision in PRECISIONS {
+        let case = Case { images: 40, gated: true, ..CASES[1] };
+        let mut values = Values::new(&case, precision);
+        values.gate[7 * case.inputs] = f64::INFINITY;
+        let want = expected_outputs(&case, precision, &values);
+        assert!(want.iter().any(|(value, _)| value.is_infinite()));
+        let uploaded = upload(lab.device(), &case, precision, &values);
+        for tile in [TILES[3], TILES[4]] {
+            let tiling = Tiling { tile, splits: 1 };
+            let sources = (uploaded.source, None);
+            let got = outputs(lab.device(), &case, precision, tiling, sources, |e| e).unwrap();
             let pitch = lab::pitch(precision, case.outputs);
-            lab::compare(
-                &format!("{precision} {special}"),
-                &got.unwrap(),
-                &want,
-                case.outputs,
-                pitch,
-            );
+            lab::compare(&format!("{precision} {tile:?}"), &got, &want, case.outputs, pitch);
         }
     }
 }
@@ -387,6 +421,71 @@ fn the_whole_epilogue_is_right_and_can_continue_after_every_stage() {
     }
 }
 
+/// Without an observer most epilogues are short, and a tile then stores its results in another way.
+#[test]
+fn an_observer_changes_no_bit_of_a_short_epilogue() {
+    let Some(mut lab) = Lab::open() else { return };
+    for precision in PRECISIONS {
+        let case = Case { images: 7, size: (5, 7), inputs: 5, outputs: 38, ..CASE };
+        let mut values = Values::new(&case, precision);
+        values.x[11] = f64::NAN;
+        values.x[100 * case.inputs..101 * case.inputs].fill(0.0);
+        let uploaded = upload(lab.device(), &case, precision, &values);
+        let (pixels, channels) = (case.pixels(), case.outputs);
+        let (pitch, image) = (lab::pitch(precision, channels), pixels / case.images);
+        let pad = |values: &[f64]| lab::pad_channels(values, channels, pitch);
+        let [scale, bias] = [4, 5]
+            .map(|seed| lab::upload_f32(lab.device(), &pad(&lab::pseudo_random(channels, seed))));
+        let residual = lab::pseudo_random(pixels * channels, 6);
+        let residual = lab::upload_stored(lab.device(), precision, &pad(&residual));
+        let sums = lab::allocate(lab.device(), Precision::F32, pixels * pitch);
+        // Address of scale, bias and residual, and the activation.
+        let (s, b, r) = (scale.address, bias.address, residual.address);
+        let relu = Activation::Relu;
+        let epilogues =
+            [(s, b, r, relu), (s, b, 0, relu), (0, b, r, Activation::Identity), (0, 0, 0, relu)];
+        for (tile, (scale, bias, residual, activation)) in
+            [TILES[0], TILES[1], TILES[5]].into_iter().flat_map(|t| epilogues.map(|e| (t, e)))
+        {
+            let tiling = Tiling { tile, splits: 1 };
+            let mut run = |observed| {
+                let tile_sums = tile_sums_of(lab.device(), tile, pixels, image, pitch);
+                let activation = activation as i32;
+                let sources = (uploaded.source, None, tile_sums.1);
+                let epilogue = |e| Epilogue {
+                    scale,
+                    bias,
+                    residual,
+                    activation,
+                    observed: [observed, 0, 0, 0, 0],
+                    ..e
+                };
+                let out = pooled_outputs(lab.device(), &case, precision, tiling, sources, epilogue);
+                let pooled = lab::download_f32(lab.device(), &tile_sums.0);
+                let bits = |v: Vec<f64>| v.into_iter().map(f64::to_bits).collect::<Vec<_>>();
+                (bits(out.unwrap()), bits(pooled))
+            };
+            let (short, long) = (run(0), run(sums.address));
+            assert!(short == long, "{precision} {tile:?} {scale} {bias} {residual} {activation:?}");
+        }
+    }
+}
+
+/// Memory for the sums of a tile's pixels, all NaN, and what a kernel needs to know of it.
+fn tile_sums_of(
+    device: &mut dyn Device,
+    tile: Tile,
+    pixels: usize,
+    image: usize,
+    pitch: usize,
+) -> (Memory, TileSums) {
+    let segments = tile_sums::segments(tile.pixels, image);
+    let count = pixels.div_ceil(tile.pixels) * segments * pitch;
+    let memory = lab::allocate(device, Precision::F32, count);
+    let sums = memory.address;
+    (memory, TileSums { sums, image_pixels: image as i32, segments: segments as i32 })
+}
+
 #[test]
 fn two_inputs_are_added_in_one_sum() {
     let Some(mut lab) = Lab::open() else { return };
@@ -395,7 +494,9 @@ fn two_inputs_are_added_in_one_sum() {
         let second = Case { inputs: 70, ..first };
         let [a, b] = [first, second].map(|case| (case, Values::new(&case, precision)));
         let [pa, pb] = [&a, &b].map(|(case, v)| upload(lab.device(), case, precision, v));
-        for (tile, splits) in [(TILES[1], 1), (TILES[4], 2), (TILES[4], 3)] {
+        // The tile with two slots is that of sm_75.
+        let two_slots = TILES[1].within(64 << 10).unwrap();
+        for (tile, splits) in [(TILES[1], 1), (two_slots, 1), (TILES[4], 2), (TILES[4], 3)] {
             let tiling = Tiling { tile, splits };
             let sources = (pa.source, Some(pb.source));
             let got = outputs(lab.device(), &first, precision, tiling, sources, |e| e).unwrap();
@@ -486,14 +587,8 @@ fn means_have_the_same_bits_from_a_convolution_and_from_memory() {
             let image = pixels / images;
             for tile in [TILES[0], TILES[2], TILES[5]] {
                 let (tile_pixels, tiling) = (tile.pixels, Tiling { tile, splits: 1 });
-                let segments = tile_sums::segments(tile_pixels, image);
-                let count = pixels.div_ceil(tile_pixels) * segments * pitch;
-                let new_tile_sums = |device: &mut dyn Device| {
-                    let memory = lab::allocate(device, Precision::F32, count);
-                    let (image_pixels, segments) = (image as i32, segments as i32);
-                    let tile_sums = TileSums { sums: memory.address, image_pixels, segments };
-                    (memory, tile_sums)
-                };
+                let new_tile_sums =
+                    |device: &mut dyn Device| tile_sums_of(device, tile, pixels, image, pitch);
                 let mean = |device: &mut dyn Device, tile_sums: TileSums| {
                     let out = lab::allocate(device, Precision::F32, images * pitch);
                     let args = average_tile_sums::Args {

@@ -6,7 +6,7 @@ use cuda::kernels::tile::{TILES, Tiling};
 use cuda::kernels::{File, Variant, average_pool};
 use spec::Precision;
 
-use crate::conv::{CASES, Values, outputs, upload};
+use crate::conv::{CASES, Case, Values, outputs, upload};
 use crate::lab;
 
 /// How an edited convolution differs from the right one, over all schedules.
@@ -20,8 +20,14 @@ struct Noticed {
 /// Runs a convolution whose sources are edited. If no GPU can be emulated, reports the skip and
 /// returns None.
 fn conv(edit: fn(&str, &str) -> String) -> Option<Noticed> {
-    let (case, precision) = (CASES[2], Precision::Bf16);
-    let values = Values::new(&case, precision);
+    conv_of(CASES[2], edit)
+}
+
+/// As [`conv`], with an infinite gate for the last image of a gated case.
+fn conv_of(case: Case, edit: fn(&str, &str) -> String) -> Option<Noticed> {
+    let precision = Precision::Bf16;
+    let mut values = Values::new(&case, precision);
+    *values.gate.last_mut().unwrap() = f64::INFINITY;
     let tiling = Tiling { tile: TILES[4], splits: 1 };
     let run = |host: &mut Host| {
         let uploaded = upload(host, &case, precision, &values);
@@ -90,7 +96,7 @@ fn a_wait_that_is_too_weak_is_noticed() {
 #[test]
 fn a_slot_that_is_written_too_early_is_noticed() {
     let Some(noticed) =
-        conv(edit!("mainloop.cuh", "(step - first + SLOTS - 1) % SLOTS", "(step - first) % SLOTS"))
+        conv(edit!("mainloop.cuh", "start_copies(slots + free)", "start_copies(slots + full)"))
     else {
         return;
     };
@@ -99,16 +105,59 @@ fn a_slot_that_is_written_too_early_is_noticed() {
 
 #[test]
 fn a_lost_swizzle_shows_as_bank_conflicts() {
-    let Some(noticed) = conv(edit!("mainloop.cuh", "(chunk ^ (row / 2 % 4))", "chunk")) else {
+    let Some(noticed) = conv(edit!("loader.cuh", "(vector ^ (row % 8))", "vector")) else {
         return;
     };
     assert!(noticed.conflicts > 0 && !noticed.differs, "{noticed:?}");
 }
 
 #[test]
+fn a_bit_of_the_padding_that_is_off_by_one_is_noticed() {
+    let edits: [fn(&str, &str) -> String; 2] = [
+        edit!("loader.cuh", "at < 0 ? -at : 0", "at < 0 ? -at - 1 : 0"),
+        edit!("loader.cuh", "end = size - at < kernel ?", "end = size - at > kernel ?"),
+    ];
+    for edit in edits {
+        let Some(noticed) = conv(edit) else { return };
+        assert!(noticed.differs || !noticed.errors.is_empty(), "{noticed:?}");
+    }
+}
+
+#[test]
+fn a_window_whose_next_row_or_pixel_comes_too_late_is_noticed() {
+    let edits: [fn(&str, &str) -> String; 2] = [
+        edit!("loader.cuh", "(source.width - source.kernel)", "(source.width - source.kernel + 1)"),
+        edit!("loader.cuh", "while (left <= 0)", "while (left < 0)"),
+    ];
+    for edit in edits {
+        let Some(noticed) = conv(edit) else { return };
+        assert!(noticed.differs || !noticed.errors.is_empty(), "{noticed:?}");
+    }
+}
+
+#[test]
+fn a_gate_that_is_lost_or_rounded_or_early_or_on_padding_is_noticed() {
+    let edits: [fn(&str, &str) -> String; 5] = [
+        edit!("loader.cuh", "pack(v), inside", "read_16(vector), inside"),
+        edit!(
+            "loader.cuh",
+            "mul(v.v[i], factor.v[i])",
+            "mul(v.v[i], widen(round_16(factor.v[i])))"
+        ),
+        edit!("loader.cuh", "pack(v), inside(pass, gated)", "pack(v), true"),
+        edit!("loader.cuh", "image[pass] * (source.pitch / 4)", "image[0] * (source.pitch / 4)"),
+        edit!("mainloop.cuh", "wait<SLOTS - 2>();\n        if (Gate", "if (Gate"),
+    ];
+    for edit in edits {
+        let Some(noticed) = conv_of(Case { images: 40, ..CASES[1] }, edit) else { return };
+        assert!(noticed.differs, "{noticed:?}");
+    }
+}
+
+#[test]
 fn reading_beyond_the_weights_is_noticed() {
     let Some(noticed) =
-        conv(edit!("mainloop.cuh", "output < outputs && k", "output < outputs + 9 && k"))
+        conv(edit!("loader.cuh", "output < outputs ? output : outputs - 1", "output"))
     else {
         return;
     };
@@ -119,8 +168,8 @@ fn reading_beyond_the_weights_is_noticed() {
 fn access_outside_shared_memory_is_noticed() {
     let Some(noticed) = conv(edit!(
         "mainloop.cuh",
-        "multiply(acc, shared + (step - first) % SLOTS * SLOT_BYTES)",
-        "multiply(acc, shared + ((step - first) % SLOTS + SLOTS) * SLOT_BYTES)"
+        "multiply(acc, slots + full)",
+        "multiply(acc, slots + full + SLOTS * SLOT_BYTES)"
     )) else {
         return;
     };
@@ -130,9 +179,9 @@ fn access_outside_shared_memory_is_noticed() {
 #[test]
 fn misaligned_access_is_noticed() {
     let Some(noticed) = conv(edit!(
-        "epilogue.cuh",
-        "e.pitch + channel;\n    if (e.from_stage",
-        "e.pitch + channel + 1;\n    if (e.from_stage"
+        "tile.cuh",
+        "to = static_cast<uint4*>(e.out)",
+        "to = 8 + static_cast<u8*>(e.out)"
     )) else {
         return;
     };
@@ -143,8 +192,8 @@ fn misaligned_access_is_noticed() {
 fn a_barrier_that_some_threads_skip_is_noticed() {
     let Some(noticed) = conv(edit!(
         "tile.cuh",
-        "    sync_threads();\n    constexpr",
-        "    if (thread_index() < 40) sync_threads();\n    constexpr"
+        "sync_threads();\n        for (int first",
+        "if (thread_index() < 40) sync_threads();\n        for (int first"
     )) else {
         return;
     };
@@ -152,10 +201,30 @@ fn a_barrier_that_some_threads_skip_is_noticed() {
 }
 
 #[test]
-fn an_output_that_is_never_written_is_noticed() {
+fn a_tile_that_is_read_before_it_is_complete_is_noticed() {
     let Some(noticed) =
-        conv(edit!("tile.cuh", "pixel < extent.pixels &&", "pixel < extent.pixels - 1 &&"))
+        conv(edit!("tile.cuh", "sync_threads();\n        for (int first", "for (int first"))
     else {
+        return;
+    };
+    assert!(noticed.differs, "{noticed:?}");
+}
+
+#[test]
+fn padded_channels_that_keep_their_values_are_noticed() {
+    let Some(noticed) = conv(edit!("epilogue.cuh", "out.w & terms.live.w", "out.w")) else {
+        return;
+    };
+    assert!(noticed.differs, "{noticed:?}");
+}
+
+#[test]
+fn an_output_that_is_never_written_is_noticed() {
+    let Some(noticed) = conv(edit!(
+        "tile.cuh",
+        "extent.pixels - pixel + ROWS - 1",
+        "extent.pixels - pixel + ROWS - 2"
+    )) else {
         return;
     };
     assert!(noticed.differs, "{noticed:?}");

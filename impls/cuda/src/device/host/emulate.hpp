@@ -69,12 +69,25 @@ static inline u32 sigmoid_halves(float low, float high) {
 
 static inline u8* shared_memory() { return emulate::block->shared; }
 
+static inline const void* offset_16(const void* base, int offset) {
+    return static_cast<const u8*>(base) + static_cast<i64>(offset) * 16;
+}
+
+// Reads, so that an address outside of a buffer is noticed.
+static inline void prefetch(const void* from) { (void)*static_cast<const volatile u8*>(from); }
+
 static inline void copy_async(void* to, const void* from, bool valid) {
     if (reinterpret_cast<uintptr_t>(to) % 16 || reinterpret_cast<uintptr_t>(from) % 16)
         emulate::fail("cp.async: an address is not aligned to 16 bytes");
     emulate::self().open.push_back({to, from, valid});
     if (emulate::block->launch.eager) emulate::complete({{to, from, valid}});
 }
+
+static inline void store_shared(void* to, const uint4& v, bool valid) {
+    if (valid) *static_cast<uint4*>(to) = v;
+}
+
+static inline void store_global(void* to, const uint4& v, bool valid) { store_shared(to, v, valid); }
 
 static inline void commit() {
     emulate::Fiber& f = emulate::self();
@@ -133,3 +146,7 @@ static inline u16 round_16(float v) {
 }
 
 static inline float widen_f16(u16 bits) { return emulate::half_to_float(bits); }
+
+static inline u32 round_pair(float low, float high) {
+    return round_16(low) | static_cast<u32>(round_16(high)) << 16;
+}
