@@ -275,7 +275,9 @@ impl Cuda {
                     let op = &bound.plan.steps[*index].op;
                     observe::step(&bound, device, (&model, tap), action, op)?;
                 }
-                Action::Fused(..) => observe::run(&bound, device, action, UNOBSERVED)?,
+                Action::Fused(..) | Action::Pooled(..) => {
+                    observe::run(&bound, device, action, UNOBSERVED)?
+                }
             }
             after(device)?;
         }
@@ -306,6 +308,7 @@ impl Cuda {
                     format!("tile {pixels}x{outputs}, K split by {}", tiling.splits)
                 }
                 Action::Step(_, None) => "no tile".to_owned(),
+                Action::Pooled(..) => "average pool and dense layer in one".to_owned(),
                 Action::Fused(_, tile) => {
                     format!("fused block, tile {}x{}", tile.pixels, tile.outputs)
                 }

@@ -22,10 +22,12 @@ typedef long long i64;
 #define DEVICE static inline
 #define DEVICE_MEMBER inline
 #define UNROLL
+#define ROLLED
 #else
 #define DEVICE static __device__ __forceinline__
 #define DEVICE_MEMBER __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
+#define ROLLED _Pragma("unroll 1")
 
 // Defines a kernel with one argument, a struct in constant memory that Rust fills (the `.rs` file of the same
 // name).
@@ -35,6 +37,8 @@ typedef long long i64;
         name(const __grid_constant__ Args args)
 
 DEVICE int thread_index() { return threadIdx.x; }
+// The number of the warp, so that the compiler knows it to be the same in all lanes.
+DEVICE int warp_index() { return __shfl_sync(0xffffffffu, threadIdx.x / 32, 0); }
 DEVICE int block_x() { return blockIdx.x; }
 DEVICE int block_y() { return blockIdx.y; }
 DEVICE int block_z() { return blockIdx.z; }

@@ -2,7 +2,6 @@
 
 pub mod args;
 pub mod average_pool;
-pub mod average_tile_sums;
 pub mod conv;
 pub mod ctl;
 pub mod dense;
@@ -34,13 +33,11 @@ pub const HEADERS: [(&str, &str); 5] = [
 pub enum File {
     /// Global average pool in one pass.
     AveragePool,
-    /// Second pass of a global average pool: from sums over tiles to means.
-    AverageTileSums,
     /// Convolution, or the sum of two.
     Conv,
     /// The end of a channel-time learning block.
     Ctl,
-    /// Dense layer.
+    /// Dense layer, with the second pass of a global average pool before it.
     Dense,
     /// Depthwise 2x2 convolution.
     Depthwise,
@@ -85,9 +82,8 @@ macro_rules! entry {
     };
 }
 
-const FILES: [Entry; 11] = [
+const FILES: [Entry; 10] = [
     entry!(AveragePool, average_pool),
-    entry!(AverageTileSums, average_tile_sums),
     entry!(Conv, conv),
     entry!(Ctl, ctl),
     entry!(Dense, dense),
@@ -190,7 +186,8 @@ impl Variant {
         match (self.tile, self.file) {
             (Some(tile), _) => tile.shared_bytes(),
             (None, File::AveragePool) => THREADS * average_pool::SHARED_PER_THREAD,
-            (None, File::AverageTileSums) => THREADS * average_tile_sums::SHARED_PER_THREAD,
+            (None, File::Dense) => dense::SHARED_BYTES,
+            (None, File::SplitKReduce) => THREADS * split_k_reduce::SHARED_PER_THREAD,
             (None, _) => 0,
         }
     }
@@ -199,7 +196,7 @@ impl Variant {
     /// that one block computes while another waits. Only one for plain float32, for gated inputs in
     /// tf32 and for the largest gated tile, which need more registers for their operands.
     fn resident(&self) -> u32 {
-        let Some(tile) = self.tile else { return 1 };
+        let Some(tile) = self.tile else { return if self.file == File::Dense { 2 } else { 1 } };
         let two = match self.precision {
             Precision::Bf16 | Precision::F16 => !self.gated || tile.outputs < 128,
             Precision::Tf32 => !self.gated,

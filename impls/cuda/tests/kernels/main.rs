@@ -7,6 +7,7 @@
 #![allow(unsafe_code, reason = "launches kernels")]
 
 mod conv;
+mod dense;
 mod faults;
 mod lab;
 mod maps;
