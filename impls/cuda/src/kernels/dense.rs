@@ -3,9 +3,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::blocks;
 use super::fields::fields;
 use super::tile_sums::TileSums;
-use super::{Machine, blocks};
 
 /// Bytes of dynamic shared memory: 1024 inputs of 8 images at a time, or 8192 of one.
 pub const SHARED_BYTES: u32 = 32 << 10;
@@ -82,10 +82,10 @@ fn groups((images, outputs): (usize, usize), args: &Args) -> [u32; 2] {
 
 /// The most images of a block with which a quarter of the multiprocessors still get a block: a block
 /// of many images reads the weights less often.
-pub fn block_images(args: &Args, machine: Machine) -> i32 {
+pub fn block_images(args: &Args, multiprocessors: usize) -> i32 {
     let enough = |size: &(usize, usize)| {
         let [outputs, images] = groups(*size, args);
-        4 * outputs as usize * images as usize >= machine.multiprocessors
+        4 * outputs as usize * images as usize >= multiprocessors
     };
     BLOCKS.iter().find(|size| enough(size)).map_or(1, |(images, _)| *images as i32)
 }

@@ -9,6 +9,7 @@ pub mod depthwise;
 pub mod fields;
 pub mod import;
 pub mod maxpool;
+pub mod measured;
 pub mod normalize;
 pub mod split_k_reduce;
 pub mod tile;

@@ -266,7 +266,7 @@ impl Bound<'_> {
         device: &mut dyn Device,
         args: dense::Args,
     ) -> Result<Launch, EngineError> {
-        let block_images = dense::block_images(&args, device.machine());
+        let block_images = dense::block_images(&args, device.machine().multiprocessors);
         let args = dense::Args { block_images, ..args };
         launch(device, &Variant::new(File::Dense, self.precision), dense::grid(&args), &args)
     }

@@ -6,14 +6,14 @@ use spec::{EngineError, Precision};
 
 use crate::device::failed;
 use crate::kernels::tile::{Machine, Product, Tile, Tiling};
-use crate::kernels::{ctl, is_half, split_k_reduce, tile_sums, vector};
+use crate::kernels::{ctl, is_half, measured, split_k_reduce, tile_sums, vector};
 use crate::plan::{CtlBlock, Map, Op, Plan};
 
 /// Alignment of every buffer, in bytes.
 const ALIGN: usize = 256;
 
 /// Values in a step of K, which is 64 bytes.
-fn values_per_step(precision: Precision) -> usize {
+pub(crate) fn values_per_step(precision: Precision) -> usize {
     4 * vector(precision)
 }
 
@@ -230,7 +230,7 @@ fn tiling(op: &Op, clips: usize, options: LayoutOptions, may_split: bool) -> Opt
     let values = values_per_step(options.precision);
     let steps = conv.inputs.iter().map(|input| input.k().div_ceil(values)).sum();
     let product = Product { pixels: clips * out.pixels(), outputs: out.channels, steps };
-    Some(product.tiling(options.machine, may_split))
+    Some(measured::tiling(product, options.machine, options.precision, may_split))
 }
 
 /// The maps that an action reads, and the one that it writes. The maps between its steps are not

@@ -6,7 +6,7 @@ use cuda::device::{Device, Memory};
 use cuda::kernels::dense::{self, Args, BLOCKS, OUTPUTS};
 use cuda::kernels::tile::{TILES, Tiling};
 use cuda::kernels::tile_sums::{self, TileSums};
-use cuda::kernels::{File, Machine, Variant, split_k_reduce};
+use cuda::kernels::{File, Variant, split_k_reduce};
 use lower::Activation;
 use spec::Precision;
 
@@ -157,10 +157,8 @@ fn values_of_a_dense_layer_are_observed_and_nan_stays_in_its_image() {
 
 #[test]
 fn a_block_has_many_images_only_if_the_blocks_fill_the_gpu() {
-    let machine = Machine { multiprocessors: 132, shared_bytes: 227 << 10 };
-    let images = |images, out_pitch| {
-        dense::block_images(&Args { images, out_pitch, ..Args::zeroed() }, machine)
-    };
+    let images =
+        |images, out_pitch| dense::block_images(&Args { images, out_pitch, ..Args::zeroed() }, 132);
     assert_eq!([images(1, 64), images(1, 512), images(8, 512), images(64, 64)], [1; 4]);
     assert_eq!([images(256, 64), images(64, 256), images(256, 512)], [8; 3]);
 }
