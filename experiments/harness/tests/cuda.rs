@@ -71,6 +71,7 @@ fn a_rehearsed_gpu_check_is_marked_as_incomplete() {
     assert_eq!(outcome("repeat"), "passed");
     assert_eq!(outcome("diff f32"), "passed");
     assert_eq!(outcome("kernels"), "left out", "no compiled tests were given");
+    sweep(&h);
     // The report marks a kernel whose source has changed since the check as stale.
     let path = h.path("check/record.json");
     let mut text = std::fs::read_to_string(&path).unwrap();
@@ -80,4 +81,26 @@ fn a_rehearsed_gpu_check_is_marked_as_incomplete() {
     h.run(&["report", &h.path("check")]).code(0);
     let page = std::fs::read_to_string(h.path("check/report.html")).unwrap();
     assert!(page.contains("stale") && page.contains("The GPU was emulated"));
+}
+
+/// `--sweep` times tilings, and writes those that are the fastest as the planner reads them.
+fn sweep(h: &Harness) {
+    let list = h.path("list");
+    let args =
+        ["gpu-check", "--rehearse", "--only", "sweep", "--out", &h.path("sweep"), "--sweep", &list];
+    std::fs::write(&list, "# tiny\n5 7 3 32x32 1\n40 16 1 32x16 1\n5 7 3 32x16 2\n").unwrap();
+    let run = h.run(&args).code(1);
+    assert!(run.stdout.contains("fastest"), "{}", run.stdout);
+    let times = json_of(&h.path("sweep/sweep.json"));
+    assert_eq!(times.as_array().unwrap().len(), 3);
+    let record = json_of(&h.path("sweep/record.json"));
+    assert_eq!(record["steps"][0]["name"], "sweep");
+    assert_eq!(record["steps"][0]["outcome"], "passed");
+    let rows = std::fs::read_to_string(h.path("sweep/tiles.tsv")).unwrap();
+    let rows: Vec<&str> = rows.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(rows.len(), 2, "one row for each product: {rows:?}");
+    assert!(rows[0].starts_with("132\t227\tbf16\t5\t7\t3\t"), "{rows:?}");
+    std::fs::write(&list, "5 7 3 32x31 1\n").unwrap();
+    let wrong = h.run(&args).code(2);
+    assert!(wrong.stderr.contains("line 1: there is no tile `32x31`"), "{}", wrong.stderr);
 }

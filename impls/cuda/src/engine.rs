@@ -15,10 +15,11 @@ use crate::device::{Device, Gpu, Launch, Memory, Recording, failed};
 use crate::kernels::tile::BandSupport;
 use crate::kernels::{File, Tile, Variant, is_half, normalize};
 use crate::plan::build::plan;
-use crate::plan::{Input, Op, Plan};
+use crate::plan::Plan;
 use crate::run::bind::{Bound, UNOBSERVED};
-use crate::run::layout::{self, Action, Layout, LayoutOptions, Way};
+use crate::run::layout::{Action, Layout, LayoutOptions, Way};
 use crate::run::observe;
+use crate::run::predict::{self, Prediction};
 
 /// How many layouts are kept: a data set needs one for full batches and one for the rest, and an
 /// observed batch needs its own.
@@ -278,7 +279,9 @@ impl Cuda {
                     let op = &bound.plan.steps[*index].op;
                     observe::step(&bound, device, (&model, tap), action, op)?;
                 }
-                Action::Fused(..) => observe::run(&bound, device, action, UNOBSERVED)?,
+                Action::Fused(..) | Action::Pooled(..) => {
+                    observe::run(&bound, device, action, UNOBSERVED)?
+                }
             }
             after(device)?;
         }
@@ -294,6 +297,25 @@ impl Cuda {
         Ok(Tensor::f32(shape, values))
     }
 
+    /// For each action of a batch of `clips` clips on a GPU like this one: its kind, in words whether
+    /// it runs in bands, in tiles or otherwise, and the predicted time on an H100.
+    pub fn predict(
+        &self,
+        clips: usize,
+    ) -> Result<Vec<(&'static str, &'static str, Prediction)>, EngineError> {
+        let layout = Layout::new(&self.plan, clips, self.options(false))?;
+        let predicted = layout.actions.iter().map(|action| {
+            let way = match action {
+                Action::Step(_, Some(Way::Bands(_))) | Action::Fused(_, Way::Bands(_)) => "bands",
+                Action::Step(_, Some(Way::Tiles(_))) | Action::Fused(_, Way::Tiles(_)) => "tiles",
+                Action::Step(_, None) | Action::Pooled(..) => "",
+            };
+            let kind = self.plan.steps[action.last()].kind;
+            (kind, way, predict::predict(&self.plan, &layout, action, self.precision))
+        });
+        Ok(predicted.collect())
+    }
+
     /// For each action of a batch of `clips` clips: its name, its kind, and in words whether it is
     /// a fused block, or which tile it has and how often its K is split.
     pub fn explain(
@@ -304,6 +326,7 @@ impl Cuda {
         let steps = &self.plan.steps;
         let actions = self.prepared[at].layout.actions.iter().map(|action| {
             let (fused, way) = match action {
+                Action::Pooled(..) => ("average pool and dense layer in one, ", None),
                 Action::Step(_, way) => ("", way.as_ref()),
                 Action::Fused(_, way) => ("fused block, ", Some(way)),
             };
@@ -325,25 +348,6 @@ impl Cuda {
         });
         Ok(actions.collect())
     }
-}
-
-/// Bytes of the weights, inputs and output of an action.
-fn bytes(plan: &Plan, action: &Action, clips: usize, precision: Precision) -> u64 {
-    let weights = |index: usize| match &plan.steps[index].op {
-        Op::Conv(conv) => {
-            conv.inputs.iter().map(Input::k).sum::<usize>() * conv.epilogue.out.channels
-        }
-        Op::Dense { from, epilogue, .. } => from.channels * epilogue.out.channels,
-        _ => 0,
-    };
-    let weights: usize = action.steps().map(weights).sum();
-    let (mut maps, out) = layout::maps_of(plan, action);
-    maps.push(out);
-    // The convolutions of a fused block share their input.
-    maps.sort_by_key(|map| map.buffer);
-    maps.dedup_by_key(|map| map.buffer);
-    let maps: usize = maps.iter().map(|map| layout::bytes(map, clips, precision)).sum();
-    (weights * if is_half(precision) { 2 } else { 4 } + maps) as u64
 }
 
 /// Fails for a precision that the GPU does not support.
@@ -441,7 +445,7 @@ impl Profile for Cuda {
                 name: last.name.clone(),
                 kind: last.kind,
                 macs: steps.map(|step| step.macs).sum::<u64>() * clips as u64,
-                bytes: bytes(&self.plan, action, clips, self.precision),
+                bytes: predict::bytes(&self.plan, action, clips, self.precision),
                 seconds,
             }
         };

@@ -17,5 +17,6 @@ pub mod engine;
 pub mod kernels;
 pub mod plan;
 pub mod run;
+pub mod sweep;
 
 pub use engine::{Cuda, load};

@@ -10,15 +10,30 @@ use spec::{Engine, Model, Precision};
 
 use crate::flags::DeviceName;
 
-/// The number of multiprocessors of the emulated GPU: that of an H200.
+/// The number of multiprocessors of the emulated GPU, unless `$HARNESS_EMULATED_MULTIPROCESSORS` sets
+/// another: that of an H200. With few, a small batch runs as a large one does on a real GPU.
 const EMULATED_MULTIPROCESSORS: usize = 132;
+
+/// An emulated GPU.
+fn emulated() -> Result<Host> {
+    let multiprocessors = match std::env::var("HARNESS_EMULATED_MULTIPROCESSORS") {
+        Err(_) => EMULATED_MULTIPROCESSORS,
+        Ok(text) => match text.parse() {
+            Ok(number @ 1..=1024) => number,
+            _ => bail!(
+                "HARNESS_EMULATED_MULTIPROCESSORS is `{text}`; it must be a number from 1 to 1024"
+            ),
+        },
+    };
+    Ok(Host::new(multiprocessors)?)
+}
 
 /// Fails if the device is a GPU that is not there.
 pub fn check(device: DeviceName) -> Result<()> {
     match device {
         DeviceName::Cpu => Ok(()),
         DeviceName::Cuda(number) => Ok(cuda::device::gpu::find(number.unwrap_or(0))?),
-        DeviceName::Emulated => Ok(Host::new(EMULATED_MULTIPROCESSORS).map(drop)?),
+        DeviceName::Emulated => emulated().map(drop),
     }
 }
 
@@ -50,10 +65,7 @@ pub fn open(
 ) -> Result<Cuda> {
     match device {
         DeviceName::Cuda(number) => Ok(cuda::load(model, weights, precision, number.unwrap_or(0))?),
-        DeviceName::Emulated => {
-            let host = Box::new(Host::new(EMULATED_MULTIPROCESSORS)?);
-            Ok(Cuda::new(model, weights, precision, host)?)
-        }
+        DeviceName::Emulated => Ok(Cuda::new(model, weights, precision, Box::new(emulated()?))?),
         DeviceName::Cpu => {
             bail!("the engine `cuda` needs a GPU; add --device cuda, or use the engine cpu")
         }

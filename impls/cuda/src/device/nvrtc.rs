@@ -136,11 +136,16 @@ impl Nvrtc {
         }
     }
 
-    /// The architecture to compile for on a GPU of this compute capability. If the compiler is too
-    /// old for it, that is the newest PTX, which the driver compiles further.
+    /// The architecture to compile for on a GPU of this compute capability. Only `sm_90a` has the
+    /// instructions of Hopper's tensor cores, which no newer GPU has. If the compiler is too old for
+    /// the GPU, that is the newest PTX, which the driver compiles further.
     pub fn architecture(&self, (major, minor): (i32, i32)) -> Result<String, EngineError> {
         let (wanted, newest) = (major * 10 + minor, self.newest()?);
-        Ok(if wanted <= newest { format!("sm_{wanted}") } else { format!("compute_{newest}") })
+        Ok(match wanted {
+            90 => "sm_90a".to_owned(),
+            _ if wanted <= newest => format!("sm_{wanted}"),
+            _ => format!("compute_{newest}"),
+        })
     }
 
     /// The command-line options for compiling a kernel.

@@ -213,7 +213,7 @@ DEVICE void accumulate(float (&acc)[COLUMNS / 2], Worker& w, const BandSource& s
             if (++first_read_band == b.band_slots) first_read_band = 0;
         }
     };
-    ONE_BY_ONE for (int step = 0; step < source.steps; step += STEPS_PER_ROW) {
+    ROLLED for (int step = 0; step < source.steps; step += STEPS_PER_ROW) {
         barrier_wait(w.barriers.weights_full(w.weights.slot), w.weights.parity);
         int bands = 0;
         u64 of_weights = operand(weights + w.weights.slot * WEIGHT_BYTES), of_band[STEPS_PER_ROW];

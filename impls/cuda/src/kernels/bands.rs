@@ -182,6 +182,8 @@ pub struct Division {
     pub tile: BandTile,
     /// What it is told at run time.
     pub bands: Bands,
+    /// Steps of K of all inputs.
+    pub steps: usize,
     /// Whether the map is taken as one row of all its pixels, because no window needs a frame.
     pub flat: bool,
 }
@@ -328,26 +330,50 @@ impl Product {
             weight_slots: int(weight_slots)?,
             unused: 0,
         };
-        Some(Division { tile, bands, flat })
+        Some(Division { tile, bands, steps: self.steps, flat })
     }
 
-    /// Estimated time in cycles (`../shared/gpu/cuda.md`, which no GPU has confirmed): two
-    /// warpgroups share the tensor cores, which take half a cycle for each column and step;
-    /// shared memory is read 16 cycles for the weights and a quarter of a cycle for each column,
-    /// and a cycle for each row of 128 bytes that lands. The rest of a tile is estimated at 1500
-    /// cycles. Blocks run in full waves.
+    /// Estimated time in cycles.
     fn cost(&self, division: &Division, multiprocessors: usize) -> usize {
-        let Division { tile, bands, .. } = division;
-        let products = self.steps * tile.columns;
-        let window = (2 * self.halo + 1).pow(2);
-        let loaded = self.steps.div_ceil(4) * 64 * tile.output_groups
-            + self.steps.div_ceil(4 * window) * bands.band_bytes as usize / ROW_BYTES;
-        let memory = self.steps * 2 * (16 + tile.columns / 4) + loaded;
-        (bands.tiles as usize).div_ceil(multiprocessors) * (products.max(memory) + 1500)
+        let work = division.work();
+        (division.bands.tiles as usize).div_ceil(multiprocessors) * work.cycles()
+    }
+}
+
+/// What a tile takes of a multiprocessor, by a model that no GPU has confirmed.
+#[derive(Debug, Clone, Copy)]
+pub struct Work {
+    /// Cycles of the tensor cores: half a cycle for each column and step of either warpgroup.
+    pub products: usize,
+    /// Cycles in which products read shared memory, 128 bytes each: 16 for the weights and a quarter
+    /// for each column, for each step of either warpgroup.
+    pub reads: usize,
+    /// Rows of 128 bytes that are loaded, each of which takes shared memory a cycle, too.
+    pub loaded: usize,
+}
+
+impl Work {
+    /// Cycles of a tile: the larger of the two limits, and 1500 for its end, which is a guess.
+    pub fn cycles(&self) -> usize {
+        self.products.max(self.reads + self.loaded) + 1500
     }
 }
 
 impl Division {
+    /// What each tile takes.
+    pub fn work(&self) -> Work {
+        let Division { tile, bands, steps, .. } = self;
+        let window = (2 * bands.halo as usize + 1).pow(2);
+        let weights = steps.div_ceil(CHUNK / STEP) * 64 * tile.output_groups;
+        let of_bands =
+            steps.div_ceil(CHUNK / STEP * window) * bands.band_bytes as usize / ROW_BYTES;
+        Work {
+            products: steps * tile.columns,
+            reads: steps * 2 * (16 + tile.columns / 4),
+            loaded: weights + of_bands,
+        }
+    }
+
     /// Blocks, which work through the tiles.
     pub fn blocks(&self, multiprocessors: usize) -> u32 {
         (self.bands.tiles as u32).min(multiprocessors as u32)

@@ -2,52 +2,198 @@
 //
 //   out[n, o] = activation((sum over i of x[n, i] * weights[o, i]) * scale[o] + bias[o])
 //
+// x is a vector in memory, or the mean of a map: then the kernel is the second pass of an average pool as well,
+// and makes x from the sums of the map's tiles (tile_sums.cuh). That costs less than a launch in between.
+//
 // Shapes:  n = images, o = outputs, i = inputs
-// Grid:    (out_pitch / 8, images / IMAGES), rounded up; blocks of 256 threads
-// Shared:  none
-// Each of the 8 warps of a block computes one output of IMAGES images, so that a row of weights is read once
-// for IMAGES images. Lane l sums inputs l, l + 32, ...; a butterfly of shuffles adds the 32 partial sums.
+// Grid:    (out_pitch / outputs of a block, images / images of a block), rounded up; blocks of 256 threads
+// Shared:  x of the images of the block, CHUNK inputs at a time
+// A warp sums OUTPUTS outputs for the IMAGES images of its block, so that it reads a row of weights once for all
+// of them. Lane l sums inputs 4 l to 4 l + 3, then those 128 further on, and so forth; a butterfly adds the
+// lanes. So the order of a sum, and its bits, do not depend on IMAGES, which the host chooses (dense.rs).
 #include "epilogue.cuh"
+#include "tile_sums.cuh"
 
 struct DenseArgs {
-    const float* x;        // [images, in_pitch]
-    const float* weights;  // [outputs, inputs]
+    const float* x;        // [images, in_pitch], zeros in padded channels; null: the means of a map
+    TileSums tile_sums;    // the sums of that map's tiles, of `tile_pixels` pixels each
+    float* means;          // [images, in_pitch], where the means are stored for an observer; null: nowhere
+    const float* weights;  // [outputs of all blocks, in_pitch], zeros in padded channels and outputs
     const float* scale;    // [outputs] or null
     const float* bias;     // [outputs] or null
     float* out;            // [images, out_pitch], zeros from channel `outputs` on
     float* observed[2];    // [images, out_pitch] after LINEAR and after ACTIVATION; null: not observed
-    int images, inputs, in_pitch, outputs, out_pitch, activation;
+    int images, in_pitch, outputs, out_pitch, activation;
+    int block_images;      // images of a block: 1 or 8
+    int tile_pixels, unused;
 };
 
-constexpr int IMAGES = 16;
+constexpr int WARPS = 8, STEP = 128;
+// Lanes that share the tiles of each channel, and the channels that a warp then averages at a time. It has
+// GROUPS * AHEAD loads under way: GROUPS times as many channels, AHEAD tiles for each share.
+constexpr int SHARES = 4, CHANNELS = STEP / SHARES, GROUPS = 2, AHEAD = 4;
 
-DEVICE float result(const DenseArgs& args, float sum, int output, i64 at) {
-    float bias = args.bias ? args.bias[output] : 0.0f;
-    float v = args.scale ? fma_(sum, args.scale[output], bias) : add(sum, bias);
-    if (args.observed[0]) args.observed[0][at] = v;
-    v = activate(args.activation, v);
-    if (args.observed[1]) args.observed[1][at] = v;
-    return v;
+DEVICE Four read_four(const float* from) { return *reinterpret_cast<const Four*>(from); }
+
+DEVICE int least(int a, int b) { return a < b ? a : b; }
+
+// Adds COUNT values over the lanes whose numbers differ in the bits MASK, MASK / 2, ... above END, by a butterfly.
+// At each bit a lane keeps one half of its values and gives away the other, until only one is left. Of two lanes
+// the one with the bit set keeps the upper half.
+template <int MASK, int END, int COUNT, int N>
+DEVICE void add_lanes(float (&v)[N]) {
+    if constexpr (MASK > END) {
+        constexpr int HALF = COUNT / 2;
+        bool upper = thread_index() & MASK;
+        UNROLL for (int i = 0; i < HALF; i++) {
+            float kept = upper ? v[HALF + i] : v[i], given = upper ? v[i] : v[HALF + i];
+            v[i] = add(kept, shuffle_xor(given, MASK));
+        }
+        if constexpr (HALF == 0) v[0] = add(v[0], shuffle_xor(v[0], MASK));
+        add_lanes<MASK / 2, END, HALF ? HALF : 1>(v);
+    }
+}
+
+// The tiles that touch an image: the first and the last of them, and the segment of the image in the first.
+struct Tiles {
+    int first, last, segment;
+};
+
+DEVICE Tiles tiles_of(const DenseArgs& args, int image) {
+    int pixels = args.tile_sums.image_pixels, pixel = image * pixels;
+    int first = pixel / args.tile_pixels, last = (pixel + pixels - 1) / args.tile_pixels;
+    // Only the first tile may begin in an earlier image.
+    return {first, last, image - first * args.tile_pixels / pixels};
+}
+
+// Averages GROUPS groups of CHANNELS channels of an image, from `channel` on and `stride` apart, into `to`. Share s
+// adds tiles s, s + SHARES, ..., and a butterfly adds the shares. What does not exist is read from elsewhere, as
+// loads under a condition would wait for one another.
+DEVICE void average(const DenseArgs& args, const Tiles& tiles, int image, int channel, int stride, int end,
+                    float* to) {
+    int share = thread_index() % 32 / (32 / SHARES), lane = thread_index() % (32 / SHARES) * 4;
+    float sums[GROUPS][4] = {};
+    ROLLED for (int first = tiles.first; first <= tiles.last; first += SHARES * AHEAD) {
+        Four parts[AHEAD][GROUPS];
+        UNROLL for (int a = 0; a < AHEAD; a++) {
+            int tile = least(first + a * SHARES + share, tiles.last);
+            int row = tile * args.tile_sums.segments + (tile > tiles.first ? 0 : tiles.segment);
+            const float* from = args.tile_sums.sums + static_cast<i64>(row) * args.in_pitch;
+            UNROLL for (int g = 0; g < GROUPS; g++)
+                parts[a][g] = read_four(from + least(channel + g * stride + lane, end - 4));
+        }
+        // To add 0 changes no bit: a sum that began at +0 is never -0.
+        UNROLL for (int a = 0; a < AHEAD; a++) {
+            bool exists = first + a * SHARES + share <= tiles.last;
+            UNROLL for (int g = 0; g < GROUPS; g++) {
+                UNROLL for (int i = 0; i < 4; i++)
+                    sums[g][i] = add(sums[g][i], exists ? parts[a][g].v[i] : 0.0f);
+            }
+        }
+    }
+    float reciprocal = divide(1.0f, static_cast<float>(args.tile_sums.image_pixels));
+    UNROLL for (int g = 0; g < GROUPS; g++) {
+        add_lanes<16, 4, 4>(sums[g]);
+        int at = channel + g * stride + lane + share;
+        float mean = mul(sums[g][0], reciprocal);
+        if (at < end) to[at] = mean;
+        if (at < end && args.means && block_x() == 0)
+            args.means[static_cast<i64>(image) * args.in_pitch + at] = mean;
+    }
+}
+
+// Fills shared memory with the inputs begin..end of the images of the block, `chunk` floats for each.
+template <int IMAGES>
+DEVICE void fill(const DenseArgs& args, float* shared, int chunk, int begin, int end) {
+    // With one image all warps share it, with more each has its own.
+    constexpr int SHARERS = IMAGES == 1 ? WARPS : 1;
+    static_assert(IMAGES == 1 || IMAGES == WARPS, "a warp fills one image");
+    int i = IMAGES == 1 ? 0 : warp_index(), part = IMAGES == 1 ? warp_index() : 0;
+    int lane = thread_index() % 32, image = block_y() * IMAGES + i;
+    if (image >= args.images) return;
+    float* to = shared + i * chunk - begin;
+    if (args.x) {
+        const float* from = args.x + static_cast<i64>(image) * args.in_pitch;
+        ROLLED for (int at = begin + part * STEP + 4 * lane; at < end; at += SHARERS * STEP)
+            copy_async(to + at, from + at, true);
+        return;
+    }
+    Tiles tiles = tiles_of(args, image);
+    constexpr int STRIDE = SHARERS * CHANNELS;
+    ROLLED for (int channel = begin + part * CHANNELS; channel < end; channel += GROUPS * STRIDE)
+        average(args, tiles, image, channel, STRIDE, end, to);
+}
+
+DEVICE void store_result(const DenseArgs& args, float sum, int image, int output) {
+    if (image >= args.images || output >= args.out_pitch) return;
+    i64 at = static_cast<i64>(image) * args.out_pitch + output;
+    float v = 0.0f;
+    if (output < args.outputs) {
+        float bias = args.bias ? args.bias[output] : 0.0f;
+        v = args.scale ? fma_(sum, args.scale[output], bias) : add(sum, bias);
+        if (args.observed[0]) args.observed[0][at] = v;
+        v = activate(args.activation, v);
+        if (args.observed[1]) args.observed[1][at] = v;
+    }
+    args.out[at] = v;
+}
+
+// Computes OUTPUTS outputs of IMAGES images with each warp. ROUND steps of weights are under way at a time; the
+// first of them do not wait for x.
+template <int IMAGES, int OUTPUTS, int ROUND>
+DEVICE void compute(const DenseArgs& args) {
+    constexpr int CHUNK = SHARED_BYTES / 4 / IMAGES, SUMS = IMAGES * OUTPUTS;
+    static_assert(CHUNK % (ROUND * STEP) == 0, "a chunk must be whole rounds of steps");
+    float* x = reinterpret_cast<float*>(shared_memory());
+    int lane = thread_index() % 32, output = (block_x() * WARPS + warp_index()) * OUTPUTS;
+    Four weights[ROUND][OUTPUTS];
+    const float* rows = args.weights + static_cast<i64>(output) * args.in_pitch;
+    // The last weights of a row stand for those beyond it, which are not multiplied.
+    auto load_weights = [&](Four(&to)[OUTPUTS], int input) {
+        const float* from = rows + least(input, args.in_pitch - 4);
+        UNROLL for (int o = 0; o < OUTPUTS; o++) to[o] = read_four(from + o * args.in_pitch);
+    };
+    if (args.outputs > 0) {
+        UNROLL for (int a = 0; a < ROUND; a++) load_weights(weights[a], a * STEP + 4 * lane);
+    }
+    float sums[SUMS] = {};
+    ROLLED for (int begin = 0; begin < args.in_pitch; begin += CHUNK) {
+        int end = least(begin + CHUNK, args.in_pitch);
+        if (begin > 0) sync_threads();
+        fill<IMAGES>(args, x, CHUNK, begin, end);
+        if (args.outputs == 0) continue;
+        commit();
+        wait<0>();
+        sync_threads();
+        ROLLED for (int round = begin; round < end; round += ROUND * STEP) {
+            UNROLL for (int a = 0; a < ROUND; a++) {
+                int input = round + a * STEP + 4 * lane;
+                if (input >= end) continue;
+                UNROLL for (int i = 0; i < IMAGES; i++) {
+                    Four values = read_four(x + i * CHUNK + input - begin);
+                    UNROLL for (int o = 0; o < OUTPUTS; o++) {
+                        UNROLL for (int j = 0; j < 4; j++)
+                            sums[i * OUTPUTS + o] =
+                                fma_(values.v[j], weights[a][o].v[j], sums[i * OUTPUTS + o]);
+                    }
+                }
+                load_weights(weights[a], input + ROUND * STEP);
+            }
+        }
+    }
+    add_lanes<16, 0, SUMS>(sums);
+    // What each lane has now, and how many lanes have the same.
+    constexpr int KEPT = SUMS > 32 ? SUMS / 32 : 1, SAME = SUMS < 32 ? 32 / SUMS : 1;
+    UNROLL for (int i = 0; i < KEPT; i++) {
+        int at = lane / SAME * KEPT + i;
+        if (lane % SAME == 0)
+            store_result(args, sums[i], block_y() * IMAGES + at / OUTPUTS, output + at % OUTPUTS);
+    }
 }
 
 KERNEL(dense, DenseArgs, 256) {
-    int lane = thread_index() % 32, output = block_x() * 8 + thread_index() / 32;
-    int first = block_y() * IMAGES;
-    float sums[IMAGES] = {};
-    for (int k = lane; k < args.inputs && output < args.outputs; k += 32) {
-        float weight = args.weights[static_cast<i64>(output) * args.inputs + k];
-        UNROLL for (int i = 0; i < IMAGES; i++) {
-            if (first + i < args.images)
-                sums[i] = fma_(args.x[static_cast<i64>(first + i) * args.in_pitch + k], weight, sums[i]);
-        }
-    }
-    // The bound is the same for all lanes of a warp, as the shuffles need it.
-    UNROLL for (int i = 0; i < IMAGES; i++) {
-        if (first + i >= args.images) break;
-        for (int mask = 16; mask > 0; mask /= 2) sums[i] = add(sums[i], shuffle_xor(sums[i], mask));
-        if (lane == 0 && output < args.out_pitch) {
-            i64 at = static_cast<i64>(first + i) * args.out_pitch + output;
-            args.out[at] = output < args.outputs ? result(args, sums[i], output, at) : 0.0f;
-        }
-    }
+    if (args.block_images == 8)
+        compute<8, 4, 2>(args);
+    else
+        compute<1, 1, 4>(args);
 }

@@ -23,12 +23,12 @@ typedef long long i64;
 #define DEVICE static inline
 #define DEVICE_MEMBER inline
 #define UNROLL
-#define ONE_BY_ONE
+#define ROLLED
 #else
 #define DEVICE static __device__ __forceinline__
 #define DEVICE_MEMBER __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
-#define ONE_BY_ONE _Pragma("unroll 1")
+#define ROLLED _Pragma("unroll 1")
 
 // Defines a kernel with one argument, a struct in constant memory that Rust fills (the `.rs` file of the same
 // name).
@@ -38,6 +38,8 @@ typedef long long i64;
         name(const __grid_constant__ Args args)
 
 DEVICE int thread_index() { return threadIdx.x; }
+// The number of the warp, so that the compiler knows it to be the same in all lanes.
+DEVICE int warp_index() { return __shfl_sync(0xffffffffu, threadIdx.x / 32, 0); }
 DEVICE int block_x() { return blockIdx.x; }
 DEVICE int block_y() { return blockIdx.y; }
 DEVICE int block_z() { return blockIdx.z; }
@@ -182,11 +184,16 @@ DEVICE u16 round_16(float v) {
 // rounding to bfloat16 is off by up to 2e-3.
 DEVICE u32 sigmoid_halves(float low, float high) {
     u32 v;
-    asm volatile(
-        "{\n.reg .b32 half;\nmov.b32 half, 0x38003800;\ncvt.rn.f16x2.f32 %0, %1, %2;\nmul.rn.f16x2 %0, %0, half;\n"
-        "tanh.approx.f16x2 %0, %0;\nfma.rn.f16x2 %0, %0, half, half;\n}"
+#if __CUDA_ARCH__ >= 800
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(v) : "f"(high), "f"(low));
+#else
+    asm("{\n.reg .b16 l, h;\ncvt.rn.f16.f32 l, %2;\ncvt.rn.f16.f32 h, %1;\nmov.b32 %0, {l, h};\n}"
         : "=r"(v)
         : "f"(high), "f"(low));
+#endif
+    asm("{\n.reg .b32 half;\nmov.b32 half, 0x38003800;\nmul.rn.f16x2 %0, %0, half;\n"
+        "tanh.approx.f16x2 %0, %0;\nfma.rn.f16x2 %0, %0, half, half;\n}"
+        : "+r"(v));
     return v;
 }
 

@@ -44,7 +44,7 @@ KERNEL(hopper_conv, HopperConvArgs, THREADS) {
                 v = args.init[place.pixel(b, part) * e.pitch + channel];
             });
         }
-        ONE_BY_ONE for (int i = 0; i < args.source_count; i++)
+        ROLLED for (int i = 0; i < args.source_count; i++)
             accumulate(acc, w, args.sources[i], b, i > 0 || (SUMS && args.init));
         if (SUMS) {
             for_each_sum(acc, w, b, part, e.pitch, [&](float v, const Place& place, int channel, int) {

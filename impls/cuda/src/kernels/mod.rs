@@ -2,7 +2,6 @@
 
 pub mod args;
 pub mod average_pool;
-pub mod average_tile_sums;
 pub mod bands;
 pub mod conv;
 pub mod ctl;
@@ -13,6 +12,7 @@ pub mod hopper_conv;
 pub mod hopper_ctl;
 pub mod import;
 pub mod maxpool;
+pub mod measured;
 pub mod normalize;
 pub mod scale;
 pub mod split_k_reduce;
@@ -44,13 +44,11 @@ pub const HEADERS: [(&str, &str); 8] = [
 pub enum File {
     /// Global average pool in one pass.
     AveragePool,
-    /// Second pass of a global average pool: from sums over tiles to means.
-    AverageTileSums,
     /// Convolution, or the sum of two.
     Conv,
     /// The end of a channel-time learning block.
     Ctl,
-    /// Dense layer.
+    /// Dense layer, with the second pass of a global average pool before it.
     Dense,
     /// Depthwise 2x2 convolution.
     Depthwise,
@@ -101,9 +99,8 @@ macro_rules! entry {
     };
 }
 
-const FILES: [Entry; 14] = [
+const FILES: [Entry; 13] = [
     entry!(AveragePool, average_pool),
-    entry!(AverageTileSums, average_tile_sums),
     entry!(Conv, conv),
     entry!(Ctl, ctl),
     entry!(Dense, dense),
@@ -249,7 +246,8 @@ impl Variant {
         match (self.tile, self.file) {
             (Some(tile), _) => tile.shared_bytes(),
             (None, File::AveragePool) => THREADS * average_pool::SHARED_PER_THREAD,
-            (None, File::AverageTileSums) => THREADS * average_tile_sums::SHARED_PER_THREAD,
+            (None, File::Dense) => dense::SHARED_BYTES,
+            (None, File::SplitKReduce) => THREADS * split_k_reduce::SHARED_PER_THREAD,
             (None, _) => 0,
         }
     }
@@ -258,7 +256,7 @@ impl Variant {
     /// that one block computes while another waits. Of 128 threads, two can have 255 registers
     /// each, and four 128. Plain float32 holds more operands in registers than tensor cores do.
     fn resident(&self) -> u32 {
-        let Some(tile) = self.tile else { return 1 };
+        let Some(tile) = self.tile else { return if self.file == File::Dense { 2 } else { 1 } };
         match (tile.pixels, tile.outputs) {
             (32, _) => 6,
             (128, 64..) => 2,

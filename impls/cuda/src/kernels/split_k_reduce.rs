@@ -5,7 +5,11 @@ use spec::Precision;
 
 use super::args::Epilogue;
 use super::fields::fields;
+use super::tile_sums::TileSums;
 use super::{THREADS, blocks, vector};
+
+/// Bytes of shared memory for each thread: a vector of f32 values, 8 at most.
+pub const SHARED_PER_THREAD: u32 = 32;
 
 /// `SplitKReduceArgs` of the kernel.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -17,11 +21,19 @@ pub struct Args {
     pub splits: i32,
     /// Pixels of all images.
     pub pixels: i32,
+    /// For the average pool over the result, in tiles of [`tile_pixels`].
+    pub tile_sums: TileSums,
     /// What happens to the sums.
     pub epilogue: Epilogue,
 }
 
-fields!(Args { partial, splits, pixels, epilogue });
+fields!(Args { partial, splits, pixels, tile_sums, epilogue });
+
+/// The pixels whose sum a block can make; None where a block is not a number of whole pixels.
+pub fn tile_pixels(pitch: usize, precision: Precision) -> Option<usize> {
+    let (threads, vectors) = (THREADS as usize, pitch / vector(precision));
+    threads.is_multiple_of(vectors).then_some(threads / vectors)
+}
 
 /// The grid: one thread for each vector of the result.
 pub fn grid(args: &Args, precision: Precision) -> [u32; 3] {

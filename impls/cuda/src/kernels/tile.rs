@@ -50,6 +50,11 @@ const MAX_SPLITS: usize = 16;
 const MIN_STEPS: usize = 4;
 
 impl Tile {
+    /// Its pixels and outputs, such as `128x64`.
+    pub fn name(&self) -> String {
+        format!("{}x{}", self.pixels, self.outputs)
+    }
+
     /// Threads in a block.
     pub fn threads(&self) -> u32 {
         (self.warps.0 * self.warps.1 * 32) as u32
@@ -123,7 +128,7 @@ pub struct Tiling {
 }
 
 /// Size of a convolution as a matrix product.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Product {
     /// Pixels of all images, the rows.
     pub pixels: usize,

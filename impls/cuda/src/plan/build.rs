@@ -11,7 +11,7 @@ use spec::{EngineError, Model, Precision};
 
 use super::constants::{Constant, Constants};
 use super::{Conv, CtlBlock, Embedding, Epilogue, Input, Map, Op, Plan, Step};
-use crate::kernels::{bands, vector};
+use crate::kernels::{bands, dense, vector};
 
 /// Makes the plan of a network. With `in_bands`, convolutions of stride 1 may run in bands
 /// (`bands.cuh`): their weights are stored in that order, too, and gated maps are copied. A missing tensor is [`EngineError::MissingWeight`], one of another
@@ -288,20 +288,23 @@ impl Builder<'_> {
     fn classifier(&mut self, fc: &Linear, features: Map) -> Result<Map, EngineError> {
         let kernel = &self.params.dense(fc)?;
         let out = self.wide(fc.out_features, (1, 1));
-        let weights =
-            (0..out.channels).flat_map(|o| (0..fc.in_features).map(move |c| kernel.at(o, c, 0)));
-        let weights = self.constants.wide(weights);
+        let weights = self.dense_weights(kernel, out.channels, features);
         let epilogue = self.biased(out, kernel).tap_at(Stage::Linear, fc.id);
         let macs = self.model.module(fc.id).macs;
         self.push(Op::Dense { from: features, weights, epilogue }, &fc.name, "head", macs);
         Ok(out)
     }
 
+    /// The weights of a dense layer, with padded rows.
+    fn dense_weights(&mut self, kernel: &Kernel, outputs: usize, from: Map) -> Constant {
+        let row = |o| padded((0..from.channels).map(move |c| kernel.at(o, c, 0)), from.pitch);
+        let length = outputs.next_multiple_of(dense::OUTPUTS) * from.pitch;
+        self.constants.wide(padded((0..outputs).flat_map(row), length))
+    }
+
     fn dense(&mut self, layer: &Layer, from: Map, epilogue: Epilogue) -> Result<(), EngineError> {
         let kernel = &self.params.kernel(layer)?;
-        let (outputs, inputs) = (layer.out_channels, layer.in_channels);
-        let rows = (0..outputs).flat_map(|o| (0..inputs).map(move |c| kernel.at(o, c, 0)));
-        let weights = self.constants.wide(rows);
+        let weights = self.dense_weights(kernel, layer.out_channels, from);
         let macs = self.model.module(layer.id).macs;
         self.push(Op::Dense { from, weights, epilogue }, &layer.name, "gate", macs);
         Ok(())

@@ -179,7 +179,7 @@ pub enum Op {
     Dense {
         /// A wide vector for each image.
         from: Map,
-        /// f32 [outputs, inputs].
+        /// f32 [outputs, pitch of `from`], followed by zeros as `dense.rs` wants them.
         weights: Constant,
         /// Only scale, bias and activation are supported, and the result is a wide vector.
         epilogue: Epilogue,

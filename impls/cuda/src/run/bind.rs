@@ -11,8 +11,8 @@ use crate::kernels::bands::{self, BandEnd, BandTile, Division, TensorMap};
 use crate::kernels::tile::{Tile, Tiling};
 use crate::kernels::tile_sums::TileSums;
 use crate::kernels::{
-    File, Variant, average_pool, average_tile_sums, conv, ctl, dense, depthwise, hopper_conv,
-    hopper_ctl, import, maxpool, scale, split_k_reduce, tile_sums,
+    File, Variant, average_pool, conv, ctl, dense, depthwise, hopper_conv, hopper_ctl, import,
+    maxpool, scale, split_k_reduce, tile_sums,
 };
 use crate::plan::constants::Constant;
 use crate::plan::{Conv, CtlBlock, Epilogue, Input, Map, Op, Plan};
@@ -78,7 +78,7 @@ impl Bound<'_> {
     }
 
     /// The launches of an action, which copy the `observed` stages. A fused block and an average
-    /// pool have none.
+    /// pool have none, whether or not a dense layer is part of it.
     pub fn launches(
         &self,
         device: &mut dyn Device,
@@ -92,6 +92,11 @@ impl Bound<'_> {
             Action::Fused(block, Way::Bands(division)) => {
                 Ok(vec![self.fused_in_bands(device, block, division)?])
             }
+            Action::Pooled(pool, index) => {
+                let args = self.dense(&self.plan.steps[*index].op, UNOBSERVED);
+                let args = self.means_of(&self.plan.steps[*pool].op, at, args);
+                Ok(vec![self.launch_dense(device, args)?])
+            }
             Action::Step(index, way) => match (&self.plan.steps[*index].op, way) {
                 (Op::Conv(conv), Some(Way::Tiles(tiling))) => {
                     self.conv(device, conv, *tiling, at, observed)
@@ -99,7 +104,10 @@ impl Bound<'_> {
                 (Op::Conv(conv), Some(Way::Bands(division))) => {
                     self.conv_in_bands(device, conv, division, at, observed)
                 }
-                (Op::AveragePool { from, out, .. }, _) => self.average_pool(device, from, out, at),
+                (op @ Op::AveragePool { .. }, _) => self.average_pool(device, op, at),
+                (op @ Op::Dense { .. }, _) => {
+                    Ok(vec![self.launch_dense(device, self.dense(op, observed))?])
+                }
                 (op, _) => Ok(vec![self.plain(device, op, observed)?]),
             },
         }
@@ -170,25 +178,26 @@ impl Bound<'_> {
     ) -> Result<Launch, EngineError> {
         let all = self.epilogue_of(at, epilogue, observed);
         let args = args::Epilogue { from_stage: from.0 as i32, ..all };
-        self.split_k_reduce(device, from.1, 1, &epilogue.out, args)
+        self.split_k_reduce(device, (from.1, 1), &epilogue.out, TileSums::zeroed(), args)
     }
 
+    /// Adds partial sums: their address, and how many each output has.
     fn split_k_reduce(
         &self,
         device: &mut dyn Device,
-        partial: u64,
-        splits: usize,
+        (partial, splits): (u64, usize),
         out: &Map,
+        tile_sums: TileSums,
         epilogue: args::Epilogue,
     ) -> Result<Launch, EngineError> {
-        let pixels = int(self.layout.clips * out.pixels());
-        let args = split_k_reduce::Args { partial, splits: int(splits), pixels, epilogue };
+        let (splits, pixels) = (int(splits), int(self.layout.clips * out.pixels()));
+        let args = split_k_reduce::Args { partial, splits, pixels, tile_sums, epilogue };
         let variant = Variant::new(File::SplitKReduce, self.precision);
         launch(device, &variant, split_k_reduce::grid(&args, self.precision), &args)
     }
 
-    /// The convolution `conv` of the action `at`. It also sums its tiles if the next action is an
-    /// average pool that reads them.
+    /// The convolution `conv` of the action `at`. Its last launch also sums its tiles if the next
+    /// action is an average pool that reads them.
     fn conv(
         &self,
         device: &mut dyn Device,
@@ -215,14 +224,15 @@ impl Bound<'_> {
             partial,
             source_count: int(conv.inputs.len()),
             splits: int(tiling.splits),
-            tile_sums,
+            tile_sums: if tiling.splits == 1 { tile_sums } else { TileSums::zeroed() },
             epilogue,
         };
         let gated = conv.inputs.iter().any(|input| input.gate.is_some());
         let variant = conv::variant(self.precision, tiling, gated);
         let mut launches = vec![launch(device, &variant, conv::grid(&args, tiling), &args)?];
         if tiling.splits > 1 {
-            launches.push(self.split_k_reduce(device, partial, tiling.splits, out, epilogue)?);
+            let partial = (partial, tiling.splits);
+            launches.push(self.split_k_reduce(device, partial, out, tile_sums, epilogue)?);
         }
         Ok(launches)
     }
@@ -267,7 +277,13 @@ impl Bound<'_> {
         let variant = hopper_conv::variant(self.precision, BandTile { end, ..division.tile });
         let mut launches = vec![launch(device, &variant, grid, &args)?];
         if unfused {
-            launches.push(self.split_k_reduce(device, sums, 1, out, epilogue)?);
+            launches.push(self.split_k_reduce(
+                device,
+                (sums, 1),
+                out,
+                TileSums::zeroed(),
+                epilogue,
+            )?);
         }
         Ok(launches)
     }
@@ -326,14 +342,57 @@ impl Bound<'_> {
         }
     }
 
-    /// An average pool: from the map itself, or from sums over its tiles.
+    /// A dense layer.
+    fn dense(&self, op: &Op, observed: Observed) -> dense::Args {
+        let Op::Dense { from, weights, epilogue } = op else {
+            unreachable!("the operation is a dense layer")
+        };
+        dense::Args {
+            x: self.at(from),
+            weights: self.constant(Some(*weights)),
+            scale: self.constant(epilogue.scale),
+            bias: self.constant(epilogue.bias),
+            out: self.at(&epilogue.out),
+            observed: [Stage::Linear, Stage::Activation].map(|s| observed[slot(s)]),
+            images: int(self.layout.clips),
+            in_pitch: int(from.pitch),
+            outputs: int(epilogue.out.channels),
+            out_pitch: int(epilogue.out.pitch),
+            activation: epilogue.activation as i32,
+            ..dense::Args::zeroed()
+        }
+    }
+
+    /// The same dense layer on means: those of the map that the average pool `op`, in the action
+    /// `at`, reads, from the sums of its tiles.
+    fn means_of(&self, op: &Op, at: usize, args: dense::Args) -> dense::Args {
+        let (Op::AveragePool { from, .. }, Some(tiles)) = (op, self.layout.pool_tiles[at]) else {
+            unreachable!("the operation is an average pool over sums of tiles")
+        };
+        let (tile_sums, tile_pixels) = (self.tile_sums(from, tiles, at), int(tiles.tile_pixels));
+        dense::Args { x: 0, tile_sums, tile_pixels, ..args }
+    }
+
+    fn launch_dense(
+        &self,
+        device: &mut dyn Device,
+        args: dense::Args,
+    ) -> Result<Launch, EngineError> {
+        let block_images = dense::block_images(&args, device.machine().multiprocessors);
+        let args = dense::Args { block_images, ..args };
+        launch(device, &Variant::new(File::Dense, self.precision), dense::grid(&args), &args)
+    }
+
+    /// An average pool by itself: from the map, or from sums over its tiles.
     fn average_pool(
         &self,
         device: &mut dyn Device,
-        from: &Map,
-        out: &Map,
+        op: &Op,
         at: usize,
     ) -> Result<Vec<Launch>, EngineError> {
+        let Op::AveragePool { from, out, .. } = op else {
+            unreachable!("the operation is an average pool")
+        };
         let variant = |file| Variant::new(file, self.precision);
         let (clips, pitch) = (self.layout.clips, int(from.pitch));
         let Some(tiles) = self.layout.pool_tiles[at] else {
@@ -351,9 +410,10 @@ impl Bound<'_> {
             let grid = tile_sums::grid(&args);
             launches.push(launch(device, &variant(File::TileSums), grid, &args)?);
         }
-        let args = average_tile_sums::Args { tile_sums, out: self.at(out), pitch, tile_pixels };
-        let grid = average_tile_sums::grid(&args, clips);
-        launches.push(launch(device, &variant(File::AverageTileSums), grid, &args)?);
+        // A dense layer without outputs makes the same means.
+        let (means, images) = (self.at(out), int(clips));
+        let args = dense::Args { means, images, in_pitch: pitch, ..dense::Args::zeroed() };
+        launches.push(self.launch_dense(device, self.means_of(op, at, args))?);
         Ok(launches)
     }
 
@@ -480,25 +540,8 @@ impl Bound<'_> {
                 };
                 launch(device, &variant(File::MaxPool), maxpool::grid(&args, precision), &args)
             }
-            Op::Dense { from, weights, epilogue } => {
-                let args = dense::Args {
-                    x: self.at(from),
-                    weights: self.constant(Some(*weights)),
-                    scale: self.constant(epilogue.scale),
-                    bias: self.constant(epilogue.bias),
-                    out: self.at(&epilogue.out),
-                    observed: [Stage::Linear, Stage::Activation].map(|s| observed[slot(s)]),
-                    images,
-                    inputs: int(from.channels),
-                    in_pitch: int(from.pitch),
-                    outputs: int(epilogue.out.channels),
-                    out_pitch: int(epilogue.out.pitch),
-                    activation: epilogue.activation as i32,
-                };
-                launch(device, &variant(File::Dense), dense::grid(&args), &args)
-            }
-            Op::Conv(_) | Op::AveragePool { .. } => {
-                unreachable!("`launches` handles convolutions and average pools itself")
+            Op::Conv(_) | Op::Dense { .. } | Op::AveragePool { .. } => {
+                unreachable!("`launches` handles the other operations itself")
             }
         }
     }

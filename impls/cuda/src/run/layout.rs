@@ -7,14 +7,14 @@ use spec::{EngineError, Precision};
 use crate::device::failed;
 use crate::kernels::bands::{self, Division};
 use crate::kernels::tile::{BandSupport, Machine, Product, STEP_BYTES, Tiling};
-use crate::kernels::{ctl, is_half, tile_sums, vector};
+use crate::kernels::{ctl, is_half, measured, split_k_reduce, tile_sums, vector};
 use crate::plan::{Conv, CtlBlock, Map, Op, Plan};
 
 /// Alignment of every buffer, in bytes.
 const ALIGN: usize = 256;
 
 /// Values in a step of K.
-fn values_per_step(precision: Precision) -> usize {
+pub(crate) fn values_per_step(precision: Precision) -> usize {
     STEP_BYTES / 16 * vector(precision)
 }
 
@@ -28,10 +28,12 @@ pub enum Way {
 }
 
 impl Way {
-    /// Pixels of the tiles that the convolution can sum for an average pool; None where it cannot.
-    fn sum_pixels(&self) -> Option<usize> {
+    /// Pixels of the tiles whose sums an average pool over a map with this pitch can add up; None
+    /// where the convolution does not make them.
+    fn sum_pixels(&self, pitch: usize, precision: Precision) -> Option<usize> {
         match self {
-            Way::Tiles(tiling) => (tiling.splits == 1).then_some(tiling.tile.pixels),
+            Way::Tiles(Tiling { tile, splits: 1 }) => Some(tile.pixels),
+            Way::Tiles(_) => split_k_reduce::tile_pixels(pitch, precision),
             Way::Bands(division) => division.flat.then_some(bands::SUM_PIXELS),
         }
     }
@@ -44,22 +46,26 @@ pub enum Action {
     Step(usize, Option<Way>),
     /// The end of a channel-time learning block in one kernel.
     Fused(CtlBlock, Way),
+    /// An average pool over sums of tiles and the dense layer that reads it, in one kernel; by
+    /// their indices in the plan.
+    Pooled(usize, usize),
 }
 
 impl Action {
     /// The step whose result it stores, by its index in the plan.
     pub fn last(&self) -> usize {
         match self {
-            Action::Step(index, _) => *index,
+            Action::Step(index, _) | Action::Pooled(_, index) => *index,
             Action::Fused(block, _) => block.temporal,
         }
     }
 
-    /// The steps whose results stay in registers.
+    /// The steps whose results are not stored.
     fn inner(&self) -> impl Iterator<Item = usize> + use<> {
         let inner = match self {
-            Action::Step(..) => None,
-            Action::Fused(block, _) => Some([block.short, block.glo_out]),
+            Action::Step(..) => [None, None],
+            Action::Fused(block, _) => [Some(block.short), Some(block.glo_out)],
+            Action::Pooled(pool, _) => [Some(*pool), None],
         };
         inner.into_iter().flatten()
     }
@@ -70,9 +76,9 @@ impl Action {
     }
 }
 
-/// The tiles whose sums an average pool adds up. The convolution right before the pool sums its own
-/// tiles; where its result may be observed, and replaced, the tiles are summed from memory in the
-/// same order.
+/// The tiles whose sums an average pool adds up. The convolution right before the pool, or the
+/// reduction of its split K, sums its own tiles; where its result may be observed, and replaced, the
+/// tiles are summed from memory in the same order.
 #[derive(Debug, Clone, Copy)]
 pub struct PoolTiles {
     /// Pixels of a tile.
@@ -115,9 +121,7 @@ impl Layout {
     /// Decides everything for a batch. Fails if a size overflows the kernels' 32-bit integers.
     pub fn new(plan: &Plan, clips: usize, options: LayoutOptions) -> Result<Self, EngineError> {
         check(plan, clips, options.precision)?;
-        let actions = actions(plan, clips, options);
-        let pool_tiles: Vec<_> =
-            (0..actions.len()).map(|at| pool_tiles(plan, &actions, at)).collect();
+        let (actions, pool_tiles) = pooled(plan, actions(plan, clips, options), options);
         let mut buffers = vec![Buffer::default(); plan.buffers + 1];
         for (at, action) in actions.iter().enumerate() {
             let (reads, out) = maps_of(plan, action);
@@ -268,6 +272,28 @@ fn division(convs: &[&Conv], clips: usize, options: LayoutOptions) -> Option<Div
     (2 * division.bands.tiles as usize >= machine.multiprocessors).then_some(division)
 }
 
+/// Finds the tiles that each average pool adds up, and makes such a pool one action with the dense
+/// layer after it, unless every step must run by itself. Returns the tiles of each action.
+fn pooled(
+    plan: &Plan,
+    actions: Vec<Action>,
+    options: LayoutOptions,
+) -> (Vec<Action>, Vec<Option<PoolTiles>>) {
+    let mut out: Vec<(Action, Option<PoolTiles>)> = vec![];
+    for (at, action) in actions.iter().enumerate() {
+        let tiles = pool_tiles(plan, &actions, at, options.precision);
+        match (out.last_mut(), action) {
+            (Some((last @ Action::Step(..), Some(_))), Action::Step(index, _))
+                if !options.unfused && matches!(plan.steps[*index].op, Op::Dense { .. }) =>
+            {
+                *last = Action::Pooled(last.last(), *index);
+            }
+            _ => out.push((*action, tiles)),
+        }
+    }
+    out.into_iter().unzip()
+}
+
 /// The tiling of a convolution; None for other operations.
 fn tiling(op: &Op, clips: usize, options: LayoutOptions, may_split: bool) -> Option<Tiling> {
     let Op::Conv(conv) = op else { return None };
@@ -275,11 +301,11 @@ fn tiling(op: &Op, clips: usize, options: LayoutOptions, may_split: bool) -> Opt
     let values = values_per_step(options.precision);
     let steps = conv.inputs.iter().map(|input| input.k().div_ceil(values)).sum();
     let product = Product { pixels: clips * out.pixels(), outputs: out.channels, steps };
-    Some(product.tiling(options.machine, may_split))
+    Some(measured::tiling(product, options.machine, options.precision, may_split))
 }
 
-/// The maps that an action reads, and the one that it writes. The maps between the steps of a fused
-/// block stay in registers.
+/// The maps that an action reads, and the one that it writes. The maps between its steps are not
+/// stored.
 pub fn maps_of(plan: &Plan, action: &Action) -> (Vec<Map>, Map) {
     let op = |index: usize| &plan.steps[index].op;
     let reads = action.steps().flat_map(|index| op(index).reads());
@@ -288,9 +314,14 @@ pub fn maps_of(plan: &Plan, action: &Action) -> (Vec<Map>, Map) {
 }
 
 /// The tiles that the action `at` pools, if it is an average pool and the action before it is a
-/// convolution that can sum its tiles: without split K, and not the end of a CTL block, which may
-/// be fused into a kernel that does not sum.
-fn pool_tiles(plan: &Plan, actions: &[Action], at: usize) -> Option<PoolTiles> {
+/// convolution that can sum its tiles: not the end of a CTL block, which may be fused into a kernel
+/// that does not sum.
+fn pool_tiles(
+    plan: &Plan,
+    actions: &[Action],
+    at: usize,
+    precision: Precision,
+) -> Option<PoolTiles> {
     let [Action::Step(before, Some(way)), Action::Step(index, _)] =
         actions.get(at.checked_sub(1)?..=at)?
     else {
@@ -299,15 +330,15 @@ fn pool_tiles(plan: &Plan, actions: &[Action], at: usize) -> Option<PoolTiles> {
     let Op::AveragePool { from, .. } = &plan.steps[*index].op else { return None };
     let ends_block = plan.ctl_blocks.iter().any(|block| block.temporal == *before);
     let makes = plan.steps[*before].op.out().buffer == from.buffer;
-    let tile_pixels = way.sum_pixels()?;
+    let tile_pixels = way.sum_pixels(from.pitch, precision)?;
     let segments = tile_sums::segments(tile_pixels, from.pixels());
     (makes && !ends_block).then_some(PoolTiles { tile_pixels, segments })
 }
 
 /// Bytes of the sums f32 [tiles, segments, pitch] that an average pool reads.
 fn tile_sums_bytes(plan: &Plan, action: &Action, tiles: &PoolTiles, clips: usize) -> usize {
-    let Action::Step(index, _) = action else { return 0 };
-    let Op::AveragePool { from, .. } = &plan.steps[*index].op else { return 0 };
+    let (Action::Step(pool, _) | Action::Pooled(pool, _)) = action else { return 0 };
+    let Op::AveragePool { from, .. } = &plan.steps[*pool].op else { return 0 };
     let count = (clips * from.pixels()).div_ceil(tiles.tile_pixels);
     count * tiles.segments * from.pitch * size_of::<f32>()
 }

@@ -1,8 +1,9 @@
 //! How a plan is run.
 //!
 //! [`layout`] decides what depends on the batch size, [`bind`] turns
-//! steps into launches of kernels, [`observe`] hands activations to a tap.
+//! steps into launches of kernels, [`observe`] hands activations to a tap, [`predict`] estimates times without a GPU.
 
 pub mod bind;
 pub mod layout;
 pub mod observe;
+pub mod predict;

@@ -162,7 +162,8 @@ fn outputs(
     lab::run(device, &variant, [division.blocks(2), 1, 1], &args)?;
     if extra.sums {
         let (partial, pixels) = (sums.address, pixels as i32);
-        let args = split_k_reduce::Args { partial, splits: 1, pixels, epilogue };
+        let tile_sums = bytemuck::Zeroable::zeroed();
+        let args = split_k_reduce::Args { partial, splits: 1, pixels, tile_sums, epilogue };
         let variant = Variant::new(File::SplitKReduce, precision);
         lab::run(device, &variant, split_k_reduce::grid(&args, precision), &args)?;
     }

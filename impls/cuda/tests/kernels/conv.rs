@@ -6,7 +6,7 @@ use cuda::device::{Device, Memory};
 use cuda::kernels::args::{Epilogue, Extent, Source};
 use cuda::kernels::tile::{CTL_TILES, TILES, Tile, Tiling};
 use cuda::kernels::tile_sums::{self, TileSums};
-use cuda::kernels::{File, Variant, average_tile_sums, conv, ctl, split_k_reduce};
+use cuda::kernels::{File, Variant, conv, ctl, split_k_reduce};
 use lower::{Activation, Stage};
 use spec::Precision;
 
@@ -83,7 +83,7 @@ impl Case {
         (out(self.size.0), out(self.size.1))
     }
 
-    fn pixels(&self) -> usize {
+    pub fn pixels(&self) -> usize {
         self.images * self.out_size().0 * self.out_size().1
     }
 }
@@ -190,7 +190,7 @@ pub fn outputs(
 }
 
 /// As [`outputs`], and sums the tiles of the result for an average pool.
-fn pooled_outputs(
+pub fn pooled_outputs(
     device: &mut dyn Device,
     case: &Case,
     precision: Precision,
@@ -215,14 +215,15 @@ fn pooled_outputs(
         partial: if tiling.splits > 1 { partial.address } else { 0 },
         source_count: if other.is_some() { 2 } else { 1 },
         splits: tiling.splits as i32,
-        tile_sums,
+        tile_sums: if tiling.splits == 1 { tile_sums } else { bytemuck::Zeroable::zeroed() },
         epilogue,
     };
     let variant = conv::variant(precision, tiling, case.gated);
     lab::run(device, &variant, conv::grid(&args, tiling), &args)?;
     if tiling.splits > 1 {
         let (splits, pixels) = (args.splits, args.extent.pixels);
-        let args = split_k_reduce::Args { partial: partial.address, splits, pixels, epilogue };
+        let partial = partial.address;
+        let args = split_k_reduce::Args { partial, splits, pixels, tile_sums, epilogue };
         let variant = Variant::new(File::SplitKReduce, precision);
         lab::run(device, &variant, split_k_reduce::grid(&args, precision), &args)?;
     }
@@ -407,8 +408,9 @@ fn the_whole_epilogue_is_right_and_can_continue_after_every_stage() {
             let mut epilogue = full(lab::epilogue_to(&out, channels, pitch, image));
             epilogue.observed = Default::default();
             epilogue.from_stage = from as i32;
-            let partial = values.address;
-            let args = split_k_reduce::Args { partial, splits: 1, pixels: pixels as i32, epilogue };
+            let (partial, pixels) = (values.address, pixels as i32);
+            let tile_sums = bytemuck::Zeroable::zeroed();
+            let args = split_k_reduce::Args { partial, splits: 1, pixels, tile_sums, epilogue };
             let variant = Variant::new(File::SplitKReduce, precision);
             lab::run(lab.device(), &variant, split_k_reduce::grid(&args, precision), &args)
                 .unwrap();
@@ -567,71 +569,6 @@ fn the_fused_block_is_right_over_edge_shapes() {
                 lab::run(lab.device(), &variant, ctl::grid(&args, tile), &args).unwrap();
                 let got = lab::download_stored(lab.device(), precision, &out);
                 lab::compare(&what, &got, &want, outputs, pitch);
-            }
-        }
-    }
-}
-
-/// An average pool over sums of tiles is right, and has the same bits whether the convolution sums
-/// its tiles or another kernel sums them from memory.
-#[test]
-fn means_have_the_same_bits_from_a_convolution_and_from_memory() {
-    let Some(mut lab) = Lab::open() else { return };
-    for precision in PRECISIONS {
-        // From many images in a tile to many tiles in an image.
-        for (images, size) in [(40, (1, 1)), (7, (3, 5)), (3, (11, 9)), (2, (17, 20))] {
-            let case = Case { images, size, inputs: 5, outputs: 37, ..CASE };
-            let values = Values::new(&case, precision);
-            let uploaded = upload(lab.device(), &case, precision, &values);
-            let (pixels, pitch) = (case.pixels(), lab::pitch(precision, case.outputs));
-            let image = pixels / images;
-            for tile in [TILES[0], TILES[2], TILES[5]] {
-                let (tile_pixels, tiling) = (tile.pixels, Tiling { tile, splits: 1 });
-                let new_tile_sums =
-                    |device: &mut dyn Device| tile_sums_of(device, tile, pixels, image, pitch);
-                let mean = |device: &mut dyn Device, tile_sums: TileSums| {
-                    let out = lab::allocate(device, Precision::F32, images * pitch);
-                    let args = average_tile_sums::Args {
-                        tile_sums,
-                        out: out.address,
-                        pitch: pitch as i32,
-                        tile_pixels: tile_pixels as i32,
-                    };
-                    let variant = Variant::new(File::AverageTileSums, precision);
-                    let grid = average_tile_sums::grid(&args, images);
-                    lab::run(device, &variant, grid, &args).unwrap();
-                    lab::download_f32(device, &out)
-                };
-                let (_memory, tile_sums) = new_tile_sums(lab.device());
-                let sources = (uploaded.source, None, tile_sums);
-                let got = pooled_outputs(lab.device(), &case, precision, tiling, sources, |e| e);
-                let got = got.unwrap();
-                let by_conv = mean(lab.device(), tile_sums);
-                let map = lab::upload_stored(lab.device(), precision, &got);
-                let (_memory, tile_sums) = new_tile_sums(lab.device());
-                let args = tile_sums::Args {
-                    x: map.address,
-                    tile_sums,
-                    pixels: pixels as i32,
-                    pitch: pitch as i32,
-                    tile_pixels: tile_pixels as i32,
-                    unused: 0,
-                };
-                let variant = Variant::new(File::TileSums, precision);
-                lab::run(lab.device(), &variant, tile_sums::grid(&args), &args).unwrap();
-                let from_memory = mean(lab.device(), tile_sums);
-                let what = format!("{precision} {case:?} {tile:?}");
-                assert_eq!(by_conv, from_memory, "{what}");
-                let want: Vec<(f64, f64)> = (0..images * case.outputs)
-                    .map(|at| {
-                        let (i, c) = (at / case.outputs, at % case.outputs);
-                        let all = (0..image).map(|p| got[(i * image + p) * pitch + c]);
-                        let size = all.clone().map(f64::abs).sum::<f64>() / image as f64;
-                        let mean = all.sum::<f64>() / image as f64;
-                        (mean, lab::tolerance(Precision::F32, image, size, mean))
-                    })
-                    .collect();
-                lab::compare(&what, &by_conv, &want, case.outputs, pitch);
             }
         }
     }

@@ -4,9 +4,10 @@ use cuda::device::Host;
 use cuda::device::host::SCHEDULES;
 use cuda::kernels::tile::{TILES, Tiling};
 use cuda::kernels::{File, Variant, average_pool};
-use spec::Precision;
+use spec::{EngineError, Precision};
 
 use crate::conv::{CASES, Case, Values, outputs, upload};
+use crate::dense::{self, Layer, Map};
 use crate::lab;
 
 /// How an edited convolution differs from the right one, over all schedules.
@@ -252,4 +253,59 @@ fn a_race_in_a_tree_of_sums_shows_under_some_schedule() {
         run(&mut host)
     });
     assert!(sums.iter().any(|sums| *sums != right), "no schedule shows the race");
+}
+
+/// Whether a kernel whose source is edited gives other results than the right one, or an error, under
+/// some schedule. If no GPU can be emulated, reports the skip and returns None.
+fn differs(
+    run: impl Fn(&mut Host) -> Result<Vec<f64>, EngineError>,
+    edit: fn(&str, &str) -> String,
+) -> Option<bool> {
+    let right = run(&mut lab::emulated()?).unwrap();
+    let mut host = lab::emulated()?.edited(edit);
+    let wrong = |schedule| {
+        host.schedule = schedule;
+        run(&mut host).map_or(true, |got| got != right)
+    };
+    Some(SCHEDULES.into_iter().any(wrong))
+}
+
+#[test]
+fn faults_of_a_dense_layer_are_noticed() {
+    let layer = Layer::new((9, 1100, 5));
+    let run = |host: &mut Host| {
+        let uploaded = layer.upload(host);
+        dense::results(host, &uploaded.args, 8)
+    };
+    let edits: [fn(&str, &str) -> String; 3] = [
+        // Inputs are multiplied before another warp has read them.
+        edit!("dense.cu", "wait<0>();\n        sync_threads();", "wait<0>();"),
+        // The next inputs overwrite those that another warp still multiplies.
+        edit!("dense.cu", "if (begin > 0) sync_threads();", ""),
+        // Inputs are multiplied before they have arrived.
+        edit!("dense.cu", "wait<0>();", "wait<1>();"),
+    ];
+    for (at, edit) in edits.into_iter().enumerate() {
+        let Some(differs) = differs(run, edit) else { return };
+        assert!(differs, "edit {at}");
+    }
+}
+
+#[test]
+fn faults_of_sums_of_tiles_are_noticed() {
+    let tiling = Tiling { tile: TILES[4], splits: 2 };
+    let run = |host: &mut Host| {
+        let map = Map::new(host, &dense::MAPS[1], Precision::Bf16, tiling).expect("whole pixels");
+        Ok(map.means(host, map.tile_sums, 1))
+    };
+    let edits: [fn(&str, &str) -> String; 2] = [
+        // Pixels are summed before another warp has made them.
+        edit!("split_k_reduce.cu", "return;\n    sync_threads();", "return;"),
+        // The first tile of an image begins with another image.
+        edit!("dense.cu", "tile > tiles.first ? 0 : tiles.segment", "0"),
+    ];
+    for (at, edit) in edits.into_iter().enumerate() {
+        let Some(differs) = differs(run, edit) else { return };
+        assert!(differs, "edit {at}");
+    }
 }

@@ -8,6 +8,7 @@
 
 mod bands;
 mod conv;
+mod dense;
 mod faults;
 mod lab;
 mod maps;

@@ -1,8 +1,7 @@
-//! Kernels without tiles: import, depthwise convolution, max-pool, average pool, dense layer.
+//! Kernels without tiles: import, depthwise convolution, max-pool, average pool.
 
 use cuda::device::host::SCHEDULES;
-use cuda::kernels::{File, Variant, average_pool, dense, depthwise, import, maxpool};
-use lower::Activation;
+use cuda::kernels::{File, Variant, average_pool, depthwise, import, maxpool};
 use spec::Precision;
 
 use crate::lab::{self, Lab, PRECISIONS};
@@ -199,62 +198,5 @@ fn mean_is_right_and_its_bits_do_not_depend_on_the_schedule() {
                 assert_eq!(run(*schedule), first, "{precision} {schedule:?}");
             }
         }
-    }
-}
-
-#[test]
-fn dense_layers_are_right_and_pad_with_zeros() {
-    let Some(mut lab) = Lab::open() else { return };
-    // Images, inputs, outputs.
-    for (images, inputs, outputs) in [(1, 1, 1), (2, 33, 5), (5, 100, 19), (4, 64, 9)] {
-        let (in_pitch, out_pitch) = (inputs + 3, lab::pitch(Precision::Bf16, outputs));
-        let round = |v: f64| f64::from(v as f32);
-        let [x, w, scale, bias] =
-            [images * inputs, outputs * inputs, outputs, outputs].map(|count| {
-                lab::pseudo_random(count, 5 + count as u64)
-                    .into_iter()
-                    .map(round)
-                    .collect::<Vec<_>>()
-            });
-        let from = lab::upload_f32(lab.device(), &lab::pad_channels(&x, inputs, in_pitch));
-        let [weights, scales, biases] =
-            [&w, &scale, &bias].map(|v| lab::upload_f32(lab.device(), v));
-        let out = lab::allocate(lab.device(), Precision::F32, images * out_pitch);
-        let observed =
-            [0, 1].map(|_| lab::allocate(lab.device(), Precision::F32, images * out_pitch));
-        let args = dense::Args {
-            x: from.address,
-            weights: weights.address,
-            scale: scales.address,
-            bias: biases.address,
-            out: out.address,
-            observed: [observed[0].address, observed[1].address],
-            images: images as i32,
-            inputs: inputs as i32,
-            in_pitch: in_pitch as i32,
-            outputs: outputs as i32,
-            out_pitch: out_pitch as i32,
-            activation: Activation::Sigmoid as i32,
-        };
-        let variant = Variant::new(File::Dense, Precision::Bf16);
-        lab::run(lab.device(), &variant, dense::grid(&args), &args).unwrap();
-        let want: Vec<(f64, f64)> = (0..images * outputs)
-            .map(|at| {
-                let (image, o) = (at / outputs, at % outputs);
-                let terms = (0..inputs).map(|c| x[image * inputs + c] * w[o * inputs + c]);
-                let size: f64 = terms.clone().map(f64::abs).sum();
-                let value = 1.0 / (1.0 + (-(terms.sum::<f64>() * scale[o] + bias[o])).exp());
-                (value, lab::tolerance(Precision::F32, inputs, size + 1.0, 1.0))
-            })
-            .collect();
-        let got = lab::download_f32(lab.device(), &out);
-        lab::compare("dense", &got, &want, outputs, out_pitch);
-        let last = lab::download_f32(lab.device(), &observed[1]);
-        let observed = |row: usize| last[row * out_pitch..][..outputs].to_vec();
-        assert_eq!(
-            observed(0),
-            got[..outputs],
-            "the value observed after the activation is the result"
-        );
     }
 }

@@ -33,6 +33,11 @@ pub struct GpuCheckArgs {
     /// The script that builds and runs the probes of the hardware (impls/cuda/probes/run.sh).
     #[arg(long, value_name = "FILE")]
     pub probes: Option<PathBuf>,
+    /// Also time the tilings of products in this file, as the step `sweep`, and write the fastest of each
+    /// product to tiles.tsv in the folder of the run. A line holds PIXELS OUTPUTS STEPS TILE SPLITS, such as
+    /// `49 512 144 64x64 8`; # begins a comment.
+    #[arg(long, value_name = "FILE")]
+    pub sweep: Option<PathBuf>,
     /// Try this command out: run only the steps that need no GPU, on a small network and an emulated GPU.
     #[arg(long)]
     pub rehearse: bool,

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use checkpoint::{Weights, formula};
+use cuda::kernels::measured::Candidate;
 use record::{GpuRecord, GpuStep, KernelSource, Verdict};
 use spec::{Config, Engine, Ignore, Model, Precision, Tensor};
 
 use super::args::GpuCheckArgs;
 use super::steps::{Action, Step};
+use super::sweep;
 use crate::engines;
 use crate::flags::{DeviceArgs, DeviceName, EngineName};
 use crate::machine::{Sides, Started};
@@ -34,6 +36,8 @@ pub(super) struct Check<'a> {
     clip: Tensor,
     described: String,
     folder: PathBuf,
+    /// What `--sweep` names.
+    candidates: Vec<Candidate>,
     /// When the time of the whole check is over.
     end: Instant,
 }
@@ -57,6 +61,7 @@ impl<'a> Check<'a> {
     /// Opens the GPU; fails if there is none.
     pub fn new(args: &'a GpuCheckArgs, device: DeviceName, folder: PathBuf) -> Result<Self> {
         let end = Instant::now() + Duration::from_secs(args.limit);
+        let candidates = args.sweep.as_deref().map(sweep::read).transpose()?.unwrap_or_default();
         let on = DeviceArgs { device, threads: 0, isa: None };
         engines::open_device(&on)?;
         let small =
@@ -68,7 +73,8 @@ impl<'a> Check<'a> {
         let described = engine.device().describe();
         let shape = model.input_shape(2);
         let clip = Tensor::f32(shape.clone(), formula::input(shape.iter().product(), 0));
-        Ok(Check { args, engine: Mutex::new(engine), model, clip, described, folder, end })
+        let engine = Mutex::new(engine);
+        Ok(Check { args, engine, model, clip, described, folder, candidates, end })
     }
 
     /// Runs a step.
@@ -77,6 +83,7 @@ impl<'a> Check<'a> {
         let (command, result) = match &step.action {
             _ if start >= self.end => (String::new(), Err(self.too_late())),
             Action::Repeat => ("in this process".to_owned(), self.repeat()),
+            Action::Sweep => ("in this process".to_owned(), self.sweep()),
             Action::Probes => self.probes(step),
             Action::Harness(words) => self.harness(step, words),
             Action::Tests(before, words) => self.tests(step, before, words),
@@ -119,6 +126,21 @@ impl<'a> Check<'a> {
             }
         }
         Ok(format!("{count} runs, the same bits"))
+    }
+
+    fn sweep(&self) -> Result<String, NotPassed> {
+        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        let go_on = || Instant::now() < self.end && !stop::asked();
+        let swept = sweep::run(engine.device(), &self.candidates, &self.folder, go_on);
+        let swept = swept.map_err(|error| NotPassed::Failed(format!("{error:#}")))?;
+        match (swept.wrong, swept.whole) {
+            (0, true) => Ok(swept.table),
+            (0, false) => Err(NotPassed::LeftOut(format!("{}\nit was cut off", swept.table))),
+            (wrong, _) => Err(NotPassed::Failed(format!(
+                "{}\n{wrong} results differ from that of the first tiling of their product",
+                swept.table
+            ))),
+        }
     }
 
     fn probes(&self, step: &Step) -> Ran {

@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod run;
 mod steps;
+mod sweep;
 
 pub use args::GpuCheckArgs;
 pub use run::run;

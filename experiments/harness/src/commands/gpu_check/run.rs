@@ -28,7 +28,10 @@ const SIDE_BY_SIDE: usize = 4;
 pub fn run(args: &GpuCheckArgs) -> Result<Outcome> {
     let started = Started::now();
     let device = if args.rehearse { DeviceName::Emulated } else { args.device };
-    let all = if args.rehearse { steps::rehearsal() } else { steps::on_gpu(device) };
+    let mut all = if args.rehearse { steps::rehearsal() } else { steps::on_gpu(device) };
+    if args.sweep.is_some() {
+        all.insert(0, steps::sweep());
+    }
     let steps = steps::chosen(args, &all)?;
     let folder = args.out.clone().unwrap_or_else(|| started.folder("gpu-check"));
     let kept = format!("the steps so far are kept in {}", folder.display());
@@ -100,6 +103,9 @@ impl<'a> Log<'a> {
     fn file(&mut self, result: GpuStep) -> Result<()> {
         let line = format!("{:30} {:9} {:6.1} s", result.name, result.outcome, result.seconds);
         self.bar.suspend(|| publish::print(&line));
+        if result.name == steps::sweep().name {
+            self.bar.suspend(|| publish::print(&result.said));
+        }
         self.bar.inc(1);
         self.done.push(result);
         let record = self.check.record(&self.done, self.all, self.started);

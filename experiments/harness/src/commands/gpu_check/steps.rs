@@ -16,6 +16,8 @@ pub(super) enum Action {
     Tests(Vec<String>, Vec<String>),
     /// The network, many times, in this process.
     Repeat,
+    /// Candidates for the tiling of products, in this process.
+    Sweep,
 }
 
 /// A step with its name, the claim that it proves and its time limit in seconds.
@@ -134,6 +136,11 @@ pub(super) fn on_gpu(device: DeviceName) -> Vec<Step> {
         "--engines cuda,torch-graph --batch 1,256 --precision f32,tf32,f16 --rounds 5 --runs 3 --no-profile",
     ));
     steps
+}
+
+/// The step that `--sweep` adds.
+pub(super) fn sweep() -> Step {
+    Step::new("sweep", "which tiling of a product is the fastest", 0, Action::Sweep).alone().quick()
 }
 
 /// The steps of a rehearsal, which need no GPU.

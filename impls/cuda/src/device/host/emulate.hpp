@@ -29,6 +29,7 @@ struct alignas(16) uint4 {
     static void kernel_body(const Args& args)
 
 static inline int thread_index() { return emulate::block->current; }
+static inline int warp_index() { return emulate::block->current / 32; }
 static inline int block_x() { return emulate::block->index[0]; }
 static inline int block_y() { return emulate::block->index[1]; }
 static inline int block_z() { return emulate::block->index[2]; }

@@ -1,0 +1,97 @@
+//! Times of actions on an H100 as a model predicts them, without a GPU: the largest of what tensor
+//! cores and shared memory, the L2 cache and the memory allow, and a constant for a launch.
+//!
+//! The constants are those of `bench` and a profile on an H100 SXM, except where they say that they
+//! are assumptions. No GPU has confirmed what the model says of the kernels in bands.
+
+use spec::Precision;
+
+use super::layout::{self, Action, Layout, Way};
+use crate::kernels::is_half;
+use crate::plan::{Input, Op, Plan};
+
+/// Products of tensor cores in half precision, FLOP/s: a product of large matrices.
+const TENSOR: f64 = 784e12;
+
+/// FLOP in a cycle of a multiprocessor, from NVIDIA's data sheet.
+const PER_CYCLE: f64 = 4096.0;
+
+/// Multiprocessors.
+const MULTIPROCESSORS: f64 = 132.0;
+
+/// The part of [`TENSOR`] that `mma.sync` reaches at most; an assumption.
+const MMA_SYNC: f64 = 0.6;
+
+/// Bytes in a second from the L2 cache; an assumption.
+const L2: f64 = 6.5e12;
+
+/// Bytes in a second from memory: what cuDNN reaches in 1x1 convolutions.
+const MEMORY: f64 = 2.85e12;
+
+/// Seconds of a launch in a graph; an assumption.
+const LAUNCH: f64 = 2e-6;
+
+/// The predicted time of an action, and what limits it, in seconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Prediction {
+    /// Tensor cores and shared memory; for kernels in bands with the end of each tile and with full
+    /// rounds of tiles.
+    pub compute: f64,
+    /// The L2 cache, for kernels in bands.
+    pub l2: f64,
+    /// Weights and maps, once each.
+    pub memory: f64,
+    /// The largest of these, and a launch.
+    pub seconds: f64,
+}
+
+/// Bytes of the weights, inputs and output of an action.
+pub fn bytes(plan: &Plan, action: &Action, clips: usize, precision: Precision) -> u64 {
+    let weights = |index: usize| match &plan.steps[index].op {
+        Op::Conv(conv) => {
+            conv.inputs.iter().map(Input::k).sum::<usize>() * conv.epilogue.out.channels
+        }
+        Op::Dense { from, epilogue, .. } => from.channels * epilogue.out.channels,
+        _ => 0,
+    };
+    let weights: usize = action.steps().map(weights).sum();
+    let (mut maps, out) = layout::maps_of(plan, action);
+    maps.push(out);
+    // The convolutions of a fused block share their input.
+    maps.sort_by_key(|map| map.buffer);
+    maps.dedup_by_key(|map| map.buffer);
+    let maps: usize = maps.iter().map(|map| layout::bytes(map, clips, precision)).sum();
+    let clip: usize = action.steps().map(|index| clip_bytes(&plan.steps[index].op, clips)).sum();
+    (weights * if is_half(precision) { 2 } else { 4 } + maps + clip) as u64
+}
+
+/// Bytes of the clips that an operation reads, f32.
+fn clip_bytes(op: &Op, clips: usize) -> usize {
+    match op {
+        Op::Import { out } => clips * out.channels * out.pixels() * size_of::<f32>(),
+        _ => 0,
+    }
+}
+
+/// The prediction for an action.
+pub fn predict(plan: &Plan, layout: &Layout, action: &Action, precision: Precision) -> Prediction {
+    let macs: u64 = action.steps().map(|index| plan.steps[index].macs).sum();
+    let flops = 2.0 * macs as f64 * layout.clips as f64;
+    let way = match action {
+        Action::Step(_, way) => way.as_ref(),
+        Action::Fused(_, way) => Some(way),
+        Action::Pooled(..) => None,
+    };
+    let (compute, l2) = match way {
+        Some(Way::Bands(division)) => {
+            let (work, tiles) = (division.work(), f64::from(division.bands.tiles));
+            let cycle = MULTIPROCESSORS * PER_CYCLE / TENSOR;
+            let rounds = (tiles / MULTIPROCESSORS).ceil();
+            (rounds * work.cycles() as f64 * cycle, tiles * (work.loaded * 128) as f64 / L2)
+        }
+        Some(Way::Tiles(_)) => (flops / (TENSOR * MMA_SYNC), 0.0),
+        None => (0.0, 0.0),
+    };
+    let memory = bytes(plan, action, layout.clips, precision) as f64 / MEMORY;
+    Prediction { compute, l2, memory, seconds: compute.max(l2).max(memory) + LAUNCH }
+}
