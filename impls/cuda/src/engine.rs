@@ -14,8 +14,8 @@ use spec::{
 use crate::device::{Device, Gpu, Launch, Memory, Recording, failed};
 use crate::kernels::tile::BandSupport;
 use crate::kernels::{File, Tile, Variant, is_half, normalize};
-use crate::plan::build::plan;
 use crate::plan::Plan;
+use crate::plan::build::plan;
 use crate::run::bind::{Bound, UNOBSERVED};
 use crate::run::layout::{Action, Layout, LayoutOptions, Way};
 use crate::run::observe;

@@ -300,6 +300,7 @@ impl Device for Gpu {
     }
 
     fn tensor_map(&self, tensor: &Tensor) -> Result<TensorMap, EngineError> {
+        self.context.bind_to_thread().map_err(driver_error)?;
         let Tensor { address, dims, strides, boxes } = tensor;
         let (boxes, steps) = (boxes.map(|side| side as u32), [1u32; 4]);
         let mut encoded = sys::CUtensorMap_st { opaque: [0; 16] };

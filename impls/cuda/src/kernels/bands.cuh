@@ -1,10 +1,10 @@
 // The main loop of a convolution of stride 1 on sm_90a, as a product whose rows are outputs and whose columns
 // are pixels, and the end of its tiles.
 //
-// A band is a box of the input map in shared memory: 64 channels of some rows of pixels, with the frame of
+// A band is a box of the input map in shared memory: 64 channels of some rows of pixels, with the border of
 // zeros that the window needs. The operand of the window's pixel (ky, kx) is the same band from another row
 // on, so each pixel is loaded once for a whole window. The rows of a band follow each other without a gap, so
-// the product also has columns for the frame; they are computed and not stored.
+// the product also has columns for the border; they are computed and not stored.
 //
 // A block has two warpgroups that multiply, and a third whose first two warps load: one thread the bands, one
 // the weights. With OUTPUT_GROUPS = 2 the two share a band and have 64 outputs each; with 1 they share the
@@ -14,9 +14,8 @@
 // K runs over chunks of 64 channels, window pixels, and channels of the chunk, rounded up to 16, in steps of
 // 16. The weights are stored in this order, four steps in a row of shared memory.
 //
-// Shared memory: for each warpgroup COLUMNS + 8 rows of results, a table, the barriers, zeros, slots of
-// 64 * OUTPUT_GROUPS rows of
-// weights, and slots of bands.
+// Shared memory: for each warpgroup COLUMNS + 8 rows of results, a table, the barriers, slots of bands, and slots of
+// 64 * OUTPUT_GROUPS rows of weights.
 #pragma once
 #include "epilogue.cuh"
 #include "hopper.cuh"
@@ -32,11 +31,10 @@ constexpr int MOST_SLOTS = 4;                          // of bands, and of weigh
 constexpr int BARRIERS = 4 * MOST_SLOTS + 2;
 constexpr int PLACES_AT = 2 * RESULT_BYTES;             // behind the results: a pixel for each of COLUMNS + 8
 constexpr int BARRIERS_AT = PLACES_AT + 1280;
-constexpr int ZEROS_AT = PLACES_AT + 2048;
-constexpr int WEIGHTS_AT = ZEROS_AT + 1024;
+constexpr int SLOTS_AT = PLACES_AT + 2048;
 // Pixels of a tile of tile_sums.cuh.
 constexpr int SUM_PIXELS = 64;
-static_assert(BARRIERS_AT + BARRIERS * 8 <= ZEROS_AT, "the barriers must end before the zeros");
+static_assert(BARRIERS_AT + BARRIERS * 8 <= SLOTS_AT, "the barriers must end before the slots");
 static_assert(RESULT_BYTES % 1024 == 0, "the pattern of swizzled chunks has 1024 bytes");
 static_assert(COLUMNS % 8 == 0 && COLUMNS <= 256, "the columns that a product can have");
 
@@ -50,17 +48,17 @@ struct BandSource {
     int unused[13];
 };
 
-// How the pixels of the result are divided into tiles. A map without a frame is one row of all pixels.
+// How the pixels of the result are divided into tiles. A map without a border is one row of all pixels.
 struct Bands {
     int tiles, output_tiles;   // all; those along the outputs, the fastest
     int across, down;          // tiles along a row; along the height of an image
     int tile_x, tile_y, tile_images;        // extent of a tile
     int group_x, group_y, group_images;     // from the first warpgroup's part to the second's, where they differ
     int group_row;             // the same, in rows of the band
-    int halo;                  // pixels of the frame
+    int halo;                  // pixels of the border
     int pitch;                 // pixels in a row of the band
-    int image_rows;            // rows of pixels in the band for each image, with the frame
-    int rows, band_images;     // rows without the frame, and images, of a warpgroup's part
+    int image_rows;            // rows of pixels in the band for each image, with the border
+    int rows, band_images;     // rows without the border, and images, of a warpgroup's part
     int result_pixels;         // pixels in the box of a warpgroup's results
     int width, height, images; // of the result
     int band_bytes;            // of a slot, a multiple of 1024
@@ -105,9 +103,12 @@ struct Ring {
     }
 };
 
-// Where the slots lie.
-DEVICE u8* weights_slot(int slot) { return shared_memory() + WEIGHTS_AT + slot * WEIGHT_BYTES; }
-DEVICE u8* band_slot(const Bands& b, int slot) { return weights_slot(b.weight_slots) + slot * b.band_bytes; }
+// Where the slots lie. The bands come first, because a product reads up to 63 rows behind its band: it has
+// more columns than the part has pixels. Behind the weights shared memory ends.
+DEVICE u8* band_slot(const Bands& b, int slot) { return shared_memory() + SLOTS_AT + slot * b.band_bytes; }
+DEVICE u8* weights_slot(const Bands& b, int slot) {
+    return band_slot(b, b.band_slots) + slot * WEIGHT_BYTES;
+}
 
 // Steps of K in a window pixel of a chunk; the last chunk may have fewer.
 DEVICE int steps_of_chunk(const BandSource& source, int chunk) {
@@ -143,7 +144,7 @@ DEVICE void load_weights(const Barriers& barriers, const BandSource* sources, in
                 barrier_wait(barriers.weights_empty(ring.slot), ring.parity ^ 1);
                 u64* full = barriers.weights_full(ring.slot);
                 barrier_expect(full, WEIGHT_BYTES);
-                load_box(weights_slot(ring.slot), &sources[i].weights, step * STEP, output, 0, 0, full);
+                load_box(weights_slot(b, ring.slot), &sources[i].weights, step * STEP, output, 0, 0, full);
                 ring.advance();
             }
         }
@@ -199,10 +200,12 @@ struct Position {
 // of both warpgroups must call it. On return the accumulators may be used.
 DEVICE void accumulate(float (&acc)[COLUMNS / 2], Worker& w, const BandSource& source, const Bands& b, bool add) {
     Position at(source);
-    int frame = b.halo - source.kernel / 2;
+    int border = b.halo - source.kernel / 2;
     u32 rows = shared_address(band_slot(b, 0)) + (OUTPUT_GROUPS == 1 ? w.group * b.group_row * ROW_BYTES : 0);
-    u32 weights = shared_address(weights_slot(0)) + (OUTPUT_GROUPS == 2 ? w.group * 64 * ROW_BYTES : 0);
-    u64 zeros = operand(shared_address(shared_memory()) + ZEROS_AT, 0);
+    u32 weights = shared_address(weights_slot(b, 0)) + (OUTPUT_GROUPS == 2 ? w.group * 64 * ROW_BYTES : 0);
+    // Steps beyond the last multiply weights that are zeros by the memory of the weights, which is finite. A
+    // product under a condition would make the assembler wait after each of them.
+    u64 other = operand(shared_address(weights_slot(b, 0)));
     // What the last group of products reads, and the bands that end with it; they are released when the next
     // group has been started.
     int read_weights = -1, read_bands = 0, first_read_band = w.band.slot;
@@ -218,11 +221,10 @@ DEVICE void accumulate(float (&acc)[COLUMNS / 2], Worker& w, const BandSource& s
         int bands = 0;
         u64 of_weights = operand(weights + w.weights.slot * WEIGHT_BYTES), of_band[STEPS_PER_ROW];
         UNROLL for (int i = 0; i < STEPS_PER_ROW; i++) {
-            // Steps beyond the last multiply zeros by zeros.
-            of_band[i] = zeros;
+            of_band[i] = other;
             if (step + i >= source.steps) continue;
             if (at.begins()) barrier_wait(w.barriers.band_full(w.band.slot), w.band.parity);
-            int row = (frame + at.ky) * b.pitch + frame + at.kx;
+            int row = (border + at.ky) * b.pitch + border + at.kx;
             of_band[i] = operand(rows + w.band.slot * b.band_bytes + row * ROW_BYTES + at.part * STEP * 2);
             if (at.advance(source)) {
                 w.band.advance();
@@ -247,7 +249,7 @@ DEVICE void accumulate(float (&acc)[COLUMNS / 2], Worker& w, const BandSource& s
 // A column of a warpgroup's part of a tile as a pixel. A table in shared memory holds them, because finding
 // one takes divisions.
 struct Place {
-    u32 packed;  // x, y, image, ten bits each; all ones for the frame
+    u32 packed;  // x, y, image, ten bits each; all ones for the border
 
     DEVICE_MEMBER explicit Place(int column) : packed(table()[column]) {}
     DEVICE_MEMBER static u32* table() { return reinterpret_cast<u32*>(shared_memory() + PLACES_AT); }
@@ -352,7 +354,7 @@ DEVICE void finish(float (&acc)[COLUMNS / 2], const Worker& w, const Bands& b, c
     UNROLL for (int j = 0; j < COLUMNS / 8; j += 2) {
         u8* address = first + j * 8 * ROW_BYTES;
         if (b.band_images > 1) {
-            // Results have no frame between images.
+            // Results have no border between images.
             Place place(j * 8 + column);
             int row = (place.image() * b.rows + place.y()) * b.pitch + place.x();
             if (!place.exists()) row = COLUMNS + w.lane % 8;
@@ -389,7 +391,7 @@ DEVICE void finish(float (&acc)[COLUMNS / 2], const Worker& w, const Bands& b, c
     }
 }
 
-// Sums the results of a tile of a map without a frame, for the average pool over it, in tiles of SUM_PIXELS.
+// Sums the results of a tile of a map without a border, for the average pool over it, in tiles of SUM_PIXELS.
 DEVICE void store_band_sums(const TileSums& to, const Worker& w, const Bands& b, const BandTile& part, int pitch) {
     int thread = thread_index() % 128, in_group = thread % 64;
     int channel = part.output + (OUTPUT_GROUPS == 2 ? w.group * 64 : 0) + in_group;
@@ -404,10 +406,12 @@ DEVICE void store_band_sums(const TileSums& to, const Worker& w, const Bands& b,
     }
 }
 
-// Before anything else: the table and the barriers. Every thread of the block must call it.
+// Before anything else: the table, the barriers, and finite weights. Every thread of the block must call it.
 DEVICE void start_block(const Barriers& barriers, const Bands& b) {
     if (thread_index() < COLUMNS + 8) Place::fill(b, thread_index());
-    if (thread_index() < 256) reinterpret_cast<u32*>(shared_memory() + ZEROS_AT)[thread_index()] = 0;
+    uint4* weights = reinterpret_cast<uint4*>(weights_slot(b, 0));
+    for (int at = thread_index(); at < b.weight_slots * WEIGHT_BYTES / 16; at += THREADS)
+        weights[at] = uint4{0, 0, 0, 0};
     fence_for_async();
     if (thread_index() == 0) {
         for (int slot = 0; slot < b.band_slots; slot++) {
@@ -424,9 +428,10 @@ DEVICE void start_block(const Barriers& barriers, const Bands& b) {
     sync_threads();
 }
 
-// The third warpgroup. Its registers go to the two that multiply.
+// The third warpgroup. Its registers go to the two that multiply: 40 + 2 * 232 are the 3 * 168 with which the
+// block starts.
 DEVICE void load(const Barriers& barriers, const BandSource* sources, int count, const Bands& b) {
-    give_registers<32>();
+    give_registers<40>();
     if (thread_index() == 256) load_bands(barriers, sources, count, b);
     if (thread_index() == 288) load_weights(barriers, sources, count, b);
 }

@@ -118,13 +118,13 @@ pub const SHARED_BYTES: usize = 227 << 10;
 pub const COLUMNS: [usize; 10] = [64, 128, 176, 192, 208, 224, 232, 240, 248, 256];
 
 /// The most columns for which a fused block has registers.
-pub const FUSED_COLUMNS: usize = 240;
+pub const FUSED_COLUMNS: usize = 232;
 
 /// What the compiler of a kernel must know of a division.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BandTile {
     /// Columns of a product, one of [`COLUMNS`]: at least the pixels of a warpgroup's part, with the
-    /// frame between them.
+    /// border between them.
     pub columns: usize,
     /// Warpgroups along the outputs, 1 or 2.
     pub output_groups: usize,
@@ -145,11 +145,16 @@ pub enum BandEnd {
 
 impl BandTile {
     /// Bands and rows of weights for which shared memory has slots, as `bands.cuh` divides it; more
-    /// than four gain nothing. None where fewer fit than a load needs to run beside a product.
+    /// than four gain nothing. The weights have as many rows as a product has columns, so that a
+    /// step that does not exist can read them, and no product reads beyond shared memory. None where
+    /// fewer fit than a load needs to run beside a product.
     fn slots(&self, band_bytes: usize) -> Option<(usize, usize)> {
-        let rest = SHARED_BYTES - 2 * (self.columns + 8) * ROW_BYTES - 3072;
+        let rest = SHARED_BYTES - 2 * (self.columns + 8) * ROW_BYTES - 2048;
         let weights = 64 * self.output_groups * ROW_BYTES;
-        let fits = |(bands, rows): &(usize, usize)| bands * band_bytes + rows * weights <= rest;
+        let fits = |(bands, rows): &(usize, usize)| {
+            bands * band_bytes + rows * weights <= rest
+                && rows * weights >= self.columns * ROW_BYTES
+        };
         [(4, 4), (3, 4), (3, 3), (2, 4), (2, 3)].into_iter().find(fits)
     }
 
@@ -184,7 +189,7 @@ pub struct Division {
     pub bands: Bands,
     /// Steps of K of all inputs.
     pub steps: usize,
-    /// Whether the map is taken as one row of all its pixels, because no window needs a frame.
+    /// Whether the map is taken as one row of all its pixels, because no window needs a border.
     pub flat: bool,
 }
 
@@ -197,7 +202,7 @@ pub struct Product {
     pub size: (usize, usize),
     /// Channels of the result.
     pub outputs: usize,
-    /// Pixels of the frame that the largest window needs.
+    /// Pixels of the border that the largest window needs.
     pub halo: usize,
     /// Steps of K of all inputs.
     pub steps: usize,
@@ -223,7 +228,7 @@ pub fn positions(channels: usize, kernel: usize) -> impl Iterator<Item = (usize,
 }
 
 /// A part of the map that a warpgroup computes: rows of pixels of some images, or, of a map without
-/// a frame, pixels in a row.
+/// a border, pixels in a row.
 #[derive(Debug, Clone, Copy)]
 struct Part {
     pixels: usize,
@@ -409,5 +414,46 @@ impl Division {
             strides: [row, row * outputs, row * outputs],
             boxes: [CHUNK as u64, 64 * self.tile.output_groups as u64, 1, 1],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::tile::BandSupport;
+
+    /// The last row that a product reads lies behind the last band slot by the columns that have no
+    /// pixel; the weights there must be as long.
+    #[test]
+    fn no_product_reads_beyond_shared_memory() {
+        let machine =
+            Machine { multiprocessors: 132, shared_bytes: 227 << 10, bands: BandSupport::Shifted };
+        let mut checked = 0;
+        for side in [1, 2, 7, 8, 9, 14, 15, 18, 28, 36, 56, 72, 160, 250] {
+            for (halo, outputs) in [(0, 256), (1, 64), (1, 16), (1, 512), (3, 16)] {
+                for images in [1, 2, 5, 26, 67, 256] {
+                    let size = (side, side);
+                    let product =
+                        Product { images, size, outputs, halo, steps: 36, most_columns: 256 };
+                    assert!(product.division(machine).is_some() || side > 72, "{product:?}");
+                    for Division { tile, bands, .. } in product.divisions() {
+                        let [bytes, slots, weights] =
+                            [bands.band_bytes, bands.band_slots, bands.weight_slots]
+                                .map(|value| value as usize);
+                        let results = 2 * (tile.columns + 8) * ROW_BYTES + 2048;
+                        let weights = weights * 64 * tile.output_groups * ROW_BYTES;
+                        assert!(results + slots * bytes + weights <= SHARED_BYTES);
+                        assert!(tile.columns * ROW_BYTES <= weights);
+                        // The shift of the last window pixel, and the second warpgroup's part.
+                        let group = if tile.output_groups == 1 { bands.group_row } else { 0 };
+                        let shift = 2 * bands.halo * (bands.pitch + 1);
+                        let end = (group + shift) as usize + tile.columns;
+                        assert!(end * ROW_BYTES <= bytes + weights, "{product:?} {bands:?}");
+                        checked += 1;
+                    }
+                }
+            }
+        }
+        assert!(checked > 1000);
     }
 }

@@ -35,19 +35,22 @@ DEVICE void barrier_expect(u64* barrier, int bytes) {
                  : "memory");
 }
 
-// Waits for the end of the phase with this parity; the first phase has parity 0. A phase that does not end
-// within seconds is a fault, which ends the kernel instead of hanging the GPU. It ends by a store to address
-// 0, because with a trap the assembler gives the kernel no more than the registers that it starts with, and
-// spills.
+// Waits for the end of the phase with this parity; the first phase has parity 0. A phase that does not end within
+// ten seconds is a fault, which ends the kernel instead of hanging the GPU. It ends by a store to address 0, because
+// with a trap the assembler gives the kernel no more than the registers that it starts with, and spills.
 DEVICE void barrier_wait(u64* barrier, int parity) {
-    u32 done = 0;
-    for (u32 tries = 0; !done; tries++) {
+    u32 done = 0, began = 0, now;
+    while (true) {
         asm volatile(
             "{\n.reg .pred p;\nmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
             : "=r"(done)
             : "r"(shared_address(barrier)), "r"(parity)
             : "memory");
-        if (tries > 1u << 24) asm volatile("st.global.u32 [%0], %1;" ::"l"(0ull), "r"(0) : "memory");
+        if (done) return;
+        // The upper half of the nanoseconds counts 4.3 seconds at a time.
+        asm volatile("mov.u32 %0, %%globaltimer_hi;" : "=r"(now));
+        if (began == 0) began = now;
+        if (now - began > 2) asm volatile("st.global.u32 [%0], %1;" ::"l"(0ull), "r"(0) : "memory");
     }
 }
 
@@ -129,10 +132,10 @@ DEVICE void load_transposed(u32 (&r)[4], const void* column) {
 #include "products.cuh"
 #endif
 
-// The descriptor of an operand of a product: rows of 128 swizzled bytes, from a 32-byte part of some row on.
-// Eight rows are `stride` bytes apart from the next eight: 1024, or 0 for an operand whose rows repeat.
-DEVICE u64 operand(u32 address, u32 stride = 1024) {
-    return static_cast<u64>((address & 0x3ffff) >> 4) | 1ull << 16 | static_cast<u64>(stride >> 4) << 32 | 1ull << 62;
+// The descriptor of an operand of a product: rows of 128 swizzled bytes, from a 32-byte part of some row on. Eight
+// rows are 1024 bytes apart from the next eight.
+DEVICE u64 operand(u32 address) {
+    return static_cast<u64>((address & 0x3ffff) >> 4) | 1ull << 16 | static_cast<u64>(1024 >> 4) << 32 | 1ull << 62;
 }
 
 // The low and the high one of two values in the storage format.

@@ -18,7 +18,7 @@ struct HopperConvArgs {
     int has_residual;
     const float* init;     // [pixels, pitch], initial values of the sums, for SUMS; null: zeros
     float* sums;           // [pixels, pitch], for SUMS
-    TileSums tile_sums;    // in tiles of SUM_PIXELS; only for a map without a frame
+    TileSums tile_sums;    // in tiles of SUM_PIXELS; only for a map without a border
     Epilogue epilogue;
     u64 unused;
 };
@@ -29,7 +29,7 @@ KERNEL(hopper_conv, HopperConvArgs, THREADS) {
     if (thread_index() >= 256) {
         load(barriers, args.sources, args.source_count, args.bands);
     } else {
-    take_registers<240>();
+    take_registers<232>();
     const Epilogue& e = args.epilogue;
     const Bands& b = args.bands;
     Worker w(b);

@@ -30,7 +30,7 @@ pub struct Args {
     /// f32 [pixels, pitch]: the sums, where the epilogue is left to `split_k_reduce.cu`.
     pub sums: u64,
     /// For the average pool over the result, in tiles of [`super::bands::SUM_PIXELS`]; only for a
-    /// map without a frame.
+    /// map without a border.
     pub tile_sums: TileSums,
     /// What happens to the sums: scale, bias, residual, activation and addend are supported.
     pub epilogue: Epilogue,

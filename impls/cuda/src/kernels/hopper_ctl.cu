@@ -30,7 +30,7 @@ KERNEL(hopper_ctl, HopperCtlArgs, THREADS) {
         load(barriers, args.sources, 3, args.bands);
         return;
     }
-    take_registers<240>();
+    take_registers<232>();
     const Epilogue& e = args.epilogue;
     const Bands& b = args.bands;
     Worker w(b);

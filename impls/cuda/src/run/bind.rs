@@ -288,7 +288,7 @@ impl Bound<'_> {
         Ok(launches)
     }
 
-    /// One input of a convolution in bands. A map without a frame is one row of pixels.
+    /// One input of a convolution in bands. A map without a border is one row of pixels.
     fn band_source(
         &self,
         device: &dyn Device,

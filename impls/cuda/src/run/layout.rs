@@ -241,8 +241,11 @@ fn fused_way(plan: &Plan, block: &CtlBlock, clips: usize, options: LayoutOptions
 /// How a convolution runs; None for other operations.
 fn way(op: &Op, clips: usize, options: LayoutOptions) -> Option<Way> {
     let Op::Conv(conv) = op else { return None };
-    let tiles = || tiling(op, clips, options, true).map(Way::Tiles);
-    division(&[conv], clips, options).map(Way::Bands).or_else(tiles)
+    // A kernel in bands that applies its epilogue itself has no initial values and no factor, and
+    // stores no wide map. Only steps of a CTL block that is not fused have these.
+    let plain = conv.init.is_none() && conv.epilogue.factor.is_none() && !conv.epilogue.out.wide;
+    let in_bands = || division(&[conv], clips, options).map(Way::Bands);
+    plain.then(in_bands).flatten().or_else(|| tiling(op, clips, options, true).map(Way::Tiles))
 }
 
 /// The division of convolutions that share their tiles into bands. None where they cannot run in

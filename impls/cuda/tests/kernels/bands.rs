@@ -193,7 +193,7 @@ fn every_division_is_right_over_edge_shapes() {
             let what = format!("{precision} {case:?} {division:?}");
             let got = got.unwrap_or_else(|error| panic!("{what}: {error}"));
             lab::compare(&what, &got, &want, case.outputs, lab::pitch(precision, case.outputs));
-            // Where several images share a tile, results jump over the frame between them.
+            // Where several images share a tile, results jump over the border between them.
             if division.bands.band_images == 1 {
                 assert_eq!(lab.bank_conflicts(), before, "bank conflicts of stmatrix: {what}");
             }
@@ -566,12 +566,12 @@ const FAULTS: [(&str, Edit, &str); 14] = [
     ),
     (
         "a band that is shifted by one row too many",
-        edit!("bands.cuh", "(frame + at.ky) * b.pitch", "(frame + at.ky + 1) * b.pitch"),
+        edit!("bands.cuh", "(border + at.ky) * b.pitch", "(border + at.ky + 1) * b.pitch"),
         "",
     ),
     (
         "more registers than there are",
-        edit!("hopper_conv.cu", "take_registers<240>", "take_registers<256>"),
+        edit!("hopper_conv.cu", "take_registers<232>", "take_registers<240>"),
         "more registers",
     ),
 ];

@@ -9,7 +9,7 @@
 //     ends, which is reported as a deadlock with the state of every barrier that somebody waits for;
 //   - data that the asynchronous proxy reads without a fence after it was stored by threads;
 //   - warps of a warpgroup that disagree on the operands of a product, and a product without a fence;
-//   - more registers than a multiprocessor has after setmaxnreg;
+//   - more registers after setmaxnreg than the block was started with;
 //   - bank conflicts of stmatrix and ldmatrix, which are counted.
 #pragma once
 #include "warp.hpp"
@@ -163,12 +163,11 @@ inline void perform(const BoxStore& store) {
 
 // Value k of a row of an operand of a product, from its descriptor.
 inline float value_at(u64 descriptor, int row, int k) {
-    u64 stride = (descriptor >> 32 & 0x3fff) * 16;  // between groups of eight rows
-    if ((descriptor >> 16 & 0x3fff) != 1 || (stride != 1024 && stride != 0) || descriptor >> 62 != 1)
+    if ((descriptor >> 16 & 0x3fff) != 1 || (descriptor >> 32 & 0x3fff) != 64 || descriptor >> 62 != 1)
         fail("wgmma: a descriptor that is not one of rows of 128 swizzled bytes");
     const u8* start = block->shared + (descriptor & 0x3fff) * 16;
     u16 bits;
-    const u8* from = swizzled(start, static_cast<size_t>(stride ? row : row % 8), static_cast<size_t>(k) * 2);
+    const u8* from = swizzled(start, static_cast<size_t>(row), static_cast<size_t>(k) * 2);
     check_fenced(from);
     memcpy(&bits, from, 2);
     u32 word = bits;
@@ -363,7 +362,8 @@ inline const char* check_end() {
         if (!f.stores.empty()) return "a thread ended before its stores had read shared memory";
     }
     if (!hopper().boxes.empty()) return "a block ended before a box had landed that it asked for";
-    return registers > 65536 ? "setmaxnreg: more registers than a multiprocessor has" : nullptr;
+    // What the block starts with: 168 for each of 384 threads, the multiple of 8 below 65536 / 384.
+    return registers > 168 * 384 ? "setmaxnreg: more registers than the block has" : nullptr;
 }
 
 }  // namespace emulate

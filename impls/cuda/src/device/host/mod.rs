@@ -94,7 +94,7 @@ pub struct Host {
 /// kernels state where they fuse the two.
 const FLAGS: [&str; 9] = [
     "-std=c++17",
-    "-O2",
+    "-O1",
     "-fPIC",
     "-shared",
     "-ffp-contract=off",
