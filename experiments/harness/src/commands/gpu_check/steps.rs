@@ -31,11 +31,14 @@ pub(super) struct Step {
     pub alone: bool,
     /// Whether `--quick` keeps the step.
     pub quick: bool,
+    /// The value of `HARNESS_CUDA_BANDS` for the step, if not the default.
+    pub bands: Option<&'static str>,
 }
 
 impl Step {
     fn new(name: &str, proves: &'static str, limit_s: u64, action: Action) -> Self {
-        Step { name: name.to_owned(), proves, action, limit_s, alone: false, quick: false }
+        let name = name.to_owned();
+        Step { name, proves, action, limit_s, alone: false, quick: false, bands: None }
     }
 
     fn harness(name: &str, proves: &'static str, limit_s: u64, words: &str) -> Self {
@@ -76,6 +79,9 @@ const CONFIGURATIONS: [(&str, &str); 10] = [
 /// The part of the tests of the kernels that the sanitizers, which are slow, run.
 const SANITIZED: &str = "--test-threads 1 fused_block dense import mean two_inputs";
 
+/// Tests that need no GPU, because they plant faults in kernels.
+const WITHOUT_GPU: &str = "--skip faults:: --skip planted --skip lost_swizzle";
+
 /// The steps on a GPU.
 pub(super) fn on_gpu(device: DeviceName) -> Vec<Step> {
     let diff = |name: &str, precision: &str, flags: &str| {
@@ -98,12 +104,24 @@ pub(super) fn on_gpu(device: DeviceName) -> Vec<Step> {
     let peers = "--engines cuda,torch-graph,torch-compile";
     let mut steps = vec![
         Step::new("probes", probes, 90, Action::Probes).alone().quick(),
+        Step::tests("bands", kernels, 60, "", &format!("--test-threads 1 {WITHOUT_GPU} bands::"))
+            .alone()
+            .quick(),
         diff("diff bf16", "bf16", "").alone().quick(),
         bench(
             "bench graph",
             60,
             "--engines cuda,torch-graph --batch 1,256 --precision bf16 --rounds 6 --runs 3",
         )
+        .quick(),
+        Step {
+            bands: Some("off"),
+            ..bench(
+                "bench in tiles",
+                60,
+                "--engines cuda --batch 1,256 --precision bf16 --rounds 6 --runs 3",
+            )
+        }
         .quick(),
         bench(
             "bench batch 1",
@@ -116,7 +134,8 @@ pub(super) fn on_gpu(device: DeviceName) -> Vec<Step> {
             &format!("{peers} --batch 256 --precision bf16 --rounds 6 --runs 3 --no-profile"),
         ),
         repeat.alone().quick(),
-        Step::tests("kernels", kernels, 120, "", "--test-threads 1").quick(),
+        Step::tests("kernels", kernels, 120, "", &format!("--test-threads 1 {WITHOUT_GPU}"))
+            .quick(),
         Step::harness("eval mini", eval_proves, 60, &eval).quick(),
     ];
     steps.extend(["f32", "f16", "tf32"].map(|p| diff(&format!("diff {p}"), p, "").quick()));
