@@ -17,6 +17,7 @@ use crate::kernels::{File, Tile, Variant, is_half, normalize};
 use crate::plan::Plan;
 use crate::plan::build::plan;
 use crate::run::bind::{Bound, UNOBSERVED};
+use crate::run::check::bands_are_right;
 use crate::run::layout::{Action, Layout, LayoutOptions, Way};
 use crate::run::observe;
 use crate::run::predict::{self, Prediction};
@@ -52,15 +53,20 @@ struct Prepared {
     recording: Option<Recording>,
 }
 
-/// Loads the engine on the GPU with the number `ordinal`. Fails as [`Gpu::open`] and [`Cuda::new`]
-/// do.
+/// Loads the engine on the GPU with the number `ordinal`. A GPU that computes a convolution in bands
+/// wrongly runs in tiles. Fails as [`Gpu::open`] and [`Cuda::new`] do.
 pub fn load(
     model: Arc<Model>,
     weights: &Weights,
     precision: Precision,
     ordinal: usize,
 ) -> Result<Cuda, EngineError> {
-    Cuda::new(model, weights, precision, Box::new(Gpu::open(ordinal)?))
+    let mut gpu = Gpu::open(ordinal)?;
+    let in_bands = is_half(precision) && gpu.machine().bands == BandSupport::Shifted;
+    if in_bands && !bands_are_right(&mut gpu, precision)? {
+        gpu.leave_bands();
+    }
+    Cuda::new(model, weights, precision, Box::new(gpu))
 }
 
 impl Cuda {

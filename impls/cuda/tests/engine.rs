@@ -6,6 +6,7 @@ use checkpoint::{Weights, formula};
 use cuda::Cuda;
 use cuda::device::host::SCHEDULES;
 use cuda::device::{Host, Schedule};
+use cuda::kernels::tile::BandSupport;
 use scalar::Scalar;
 use skip::skip;
 use spec::{
@@ -40,6 +41,17 @@ impl Case {
         multiprocessors: usize,
         schedule: Schedule,
     ) -> Option<Cuda> {
+        self.cuda_with(precision, multiprocessors, schedule, BandSupport::Shifted)
+    }
+
+    /// As [`Case::cuda`], on a GPU that runs convolutions in bands or does not.
+    fn cuda_with(
+        &self,
+        precision: Precision,
+        multiprocessors: usize,
+        schedule: Schedule,
+        bands: BandSupport,
+    ) -> Option<Cuda> {
         let mut host = match Host::new(multiprocessors) {
             Ok(host) => host,
             Err(error) => {
@@ -47,7 +59,7 @@ impl Case {
                 return None;
             }
         };
-        host.schedule = schedule;
+        (host.schedule, host.bands) = (schedule, bands);
         let (model, device) = (self.model.clone(), Box::new(host));
         let mut cuda = Cuda::new(model, &self.weights, precision, device).unwrap();
         cuda.poison = true;
@@ -138,6 +150,36 @@ fn every_precision_agrees_with_the_scalar_implementation() {
                 );
             }
         }
+    }
+}
+
+/// Only Hopper runs in bands. Other GPUs, and a Hopper that refuses them, run in tiles.
+#[test]
+fn half_precision_is_right_without_bands_and_with_flat_ones() {
+    let case = Case::new(small(50), 2);
+    let truth = case.truth(&mut Ignore);
+    for (precision, bands, multiprocessors, in_bands) in [
+        (Precision::Bf16, BandSupport::Off, FEW, false),
+        (Precision::F16, BandSupport::Off, MANY, false),
+        (Precision::Bf16, BandSupport::Flat, FEW, true),
+        (Precision::Bf16, BandSupport::Shifted, FEW, true),
+    ] {
+        let engine = case.cuda_with(precision, multiprocessors, Schedule::default(), bands);
+        let Some(mut cuda) = engine else { return };
+        let first = cuda.forward(&case.input, &mut Ignore).unwrap();
+        let error = relative(&first, &truth);
+        assert!(error <= tolerance(precision), "{precision} {bands:?}: {error}");
+        let observed = cuda.forward(&case.input, &mut Keep::default()).unwrap();
+        assert_eq!(observed, first, "{precision} {bands:?} observed");
+        let how: Vec<(&str, bool)> = cuda
+            .explain(2)
+            .unwrap()
+            .iter()
+            .map(|(_, kind, how)| (*kind, how.contains("bands")))
+            .collect();
+        assert_eq!(how.contains(&("reduce 1x1", true)), in_bands, "{bands:?} {how:?}");
+        let shifted = bands == BandSupport::Shifted;
+        assert_eq!(how.contains(&("ioi 3x3 in", true)), shifted, "{bands:?} {how:?}");
     }
 }
 

@@ -38,6 +38,7 @@ pub struct Gpu {
     capability: (i32, i32),
     machine: Machine,
     driver: i32,
+    refuses_bands: bool,
     loaded: Vec<(CudaFunction, Variant)>,
     known: HashMap<Variant, Kernel>,
 }
@@ -144,9 +145,29 @@ impl Gpu {
             capability,
             machine,
             driver: driver_version()?,
+            refuses_bands: false,
             loaded: vec![],
             known: HashMap::new(),
         })
+    }
+
+    /// Runs everything in tiles from now on, and says so in [`Device::describe`].
+    pub fn leave_bands(&mut self) {
+        self.machine.bands = BandSupport::Off;
+        self.refuses_bands = true;
+    }
+
+    /// An error after a launch. It may be that of a kernel for Hopper, without which the engine runs,
+    /// too.
+    fn after_launch(&self, error: DriverError) -> EngineError {
+        let error = driver_error(error);
+        match self.machine.bands {
+            BandSupport::Off => error,
+            _ => failed(format!(
+                "{error}; if it happens again, set HARNESS_CUDA_BANDS=off, which leaves out the \
+                 kernels for Hopper"
+            )),
+        }
     }
 
     /// The version of CUDA that the driver supports, such as 13.0.
@@ -217,8 +238,9 @@ impl Drop for Owned {
 impl Device for Gpu {
     fn describe(&self) -> String {
         let ordinal = self.context.ordinal();
+        let refused = if self.refuses_bands { ", in tiles: bands gave wrong results" } else { "" };
         format!(
-            "cuda:{ordinal} ({}, {}, NVRTC {})",
+            "cuda:{ordinal} ({}, {}, NVRTC {}{refused})",
             self.name,
             self.architecture,
             self.nvrtc.version()
@@ -366,6 +388,6 @@ impl Device for Gpu {
     }
 
     fn synchronize(&mut self) -> Result<(), EngineError> {
-        self.stream.synchronize().map_err(driver_error)
+        self.stream.synchronize().map_err(|error| self.after_launch(error))
     }
 }

@@ -1,9 +1,11 @@
 //! How a plan is run.
 //!
 //! [`layout`] decides what depends on the batch size, [`bind`] turns
-//! steps into launches of kernels, [`observe`] hands activations to a tap, [`predict`] estimates times without a GPU.
+//! steps into launches of kernels, [`observe`] hands activations to a tap, [`predict`] estimates times without a GPU,
+//! [`check`] asks a GPU whether it runs in bands.
 
 pub mod bind;
+pub mod check;
 pub mod layout;
 pub mod observe;
 pub mod predict;

@@ -7,6 +7,7 @@ use cuda::kernels::args::Epilogue;
 use cuda::kernels::bands::{self, BandEnd, BandTile, Division, Product, Source, TensorMap};
 use cuda::kernels::tile_sums::{self, TileSums};
 use cuda::kernels::{File, Variant, hopper_conv, hopper_ctl, split_k_reduce};
+use cuda::run::check::bands_are_right;
 use lower::Activation;
 use spec::{EngineError, Precision};
 
@@ -575,6 +576,21 @@ const FAULTS: [(&str, Edit, &str); 14] = [
         "more registers",
     ),
 ];
+
+#[test]
+fn a_gpu_that_computes_wrongly_in_bands_is_noticed_before_it_is_used() {
+    let Some(mut host) = lab::emulated() else { return };
+    for precision in [Precision::Bf16, Precision::F16] {
+        assert!(bands_are_right(&mut host, precision).unwrap(), "{precision}");
+    }
+    // A GPU whose products start at the wrong row.
+    let mut host = lab::emulated().unwrap().edited(edit!(
+        "bands.cuh",
+        "(border + at.ky) * b.pitch + border",
+        "(border + at.ky) * b.pitch / 8 * 8 + border"
+    ));
+    assert!(!bands_are_right(&mut host, Precision::Bf16).unwrap());
+}
 
 #[test]
 fn every_planted_fault_of_bands_is_noticed() {

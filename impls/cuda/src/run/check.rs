@@ -1,0 +1,136 @@
+//! Whether convolutions in bands give the right numbers on a device: asked of every GPU before an
+//! engine uses them there, because their kernels depend on properties of Hopper that no other GPU
+//! has (`bands.cuh`).
+
+#![allow(unsafe_code, reason = "launches a kernel on memory that it allocated")]
+
+use bytemuck::Zeroable;
+use half::{bf16, f16};
+use spec::{EngineError, Precision};
+
+use crate::device::{Device, Launch, Memory, failed};
+use crate::kernels::args::Epilogue;
+use crate::kernels::bands::{self, Division, Product, Source};
+use crate::kernels::hopper_conv;
+
+/// A 3x3 convolution of two images: two chunks of channels, of which the second is not whole, and
+/// two tiles of outputs.
+const IMAGES: usize = 2;
+const SIZE: (usize, usize) = (13, 11);
+const CHANNELS: usize = 72;
+const OUTPUTS: usize = 72;
+
+/// Multiples of 1/8 in [-1, 1], which every format holds. Sums of their products are exact in
+/// float32, in whatever order they are added.
+fn value(at: usize) -> f64 {
+    let mixed = (at as u32 + 1).wrapping_mul(0x9e37_79b9);
+    f64::from((mixed >> 16) % 17) / 8.0 - 1.0
+}
+
+fn round(precision: Precision, value: f64) -> u16 {
+    match precision {
+        Precision::Bf16 => bf16::from_f64(value).to_bits(),
+        _ => f16::from_f64(value).to_bits(),
+    }
+}
+
+/// The weight of an output for a pixel of the window and a channel.
+fn weight(output: usize, pixel: usize, channel: usize) -> f64 {
+    value(1_000_003 * output + 131 * pixel + channel)
+}
+
+/// The right results [images, height, width, outputs], rounded once.
+fn wanted(precision: Precision) -> Vec<u16> {
+    let (height, width) = SIZE;
+    let pixel = |at: usize, output: usize| {
+        let (image, y, x) = (at / (height * width), at / width % height, at % width);
+        let mut sum = 0.0;
+        for offset in 0..9 {
+            let (row, column) = (y + offset / 3, x + offset % 3);
+            if row == 0 || column == 0 || row > height || column > width {
+                continue;
+            }
+            let from = ((image * height + row - 1) * width + column - 1) * CHANNELS;
+            sum += (0..CHANNELS).map(|c| value(from + c) * weight(output, offset, c)).sum::<f64>();
+        }
+        round(precision, sum)
+    };
+    let pixels = IMAGES * height * width;
+    (0..pixels)
+        .flat_map(|at| (0..OUTPUTS).map(move |o| (at, o)))
+        .map(|(at, o)| pixel(at, o))
+        .collect()
+}
+
+fn upload(
+    device: &mut dyn Device,
+    values: impl Iterator<Item = u16>,
+) -> Result<Memory, EngineError> {
+    let values: Vec<u16> = values.collect();
+    let memory = device.alloc(values.len() * size_of::<u16>())?;
+    // SAFETY: `memory` was allocated with the length of `values`.
+    unsafe { device.write(memory.address, bytemuck::cast_slice(&values))? };
+    Ok(memory)
+}
+
+/// Runs a small convolution in bands and compares its results with the right ones, bit by bit. Fails
+/// if the device does not end it; on a GPU nothing else runs after that in this process.
+pub fn bands_are_right(device: &mut dyn Device, precision: Precision) -> Result<bool, EngineError> {
+    let steps = bands::steps(CHANNELS, 3);
+    let product =
+        Product { images: IMAGES, size: SIZE, outputs: OUTPUTS, halo: 1, steps, most_columns: 256 };
+    let division = product
+        .division(device.machine())
+        .ok_or_else(|| failed("internal error: a small convolution does not fit into bands"))?;
+    let pixels = IMAGES * SIZE.0 * SIZE.1;
+    let x = upload(device, (0..pixels * CHANNELS).map(|at| round(precision, value(at))))?;
+    let rows = (0..OUTPUTS).flat_map(|o| {
+        let exists = |c| c < CHANNELS;
+        bands::positions(CHANNELS, 3)
+            .map(move |(pixel, c)| if exists(c) { weight(o, pixel, c) } else { 0.0 })
+    });
+    let weights = upload(device, rows.map(|v| round(precision, v)))?;
+    let out = upload(device, std::iter::repeat_n(0xffff, pixels * OUTPUTS))?;
+    launch(device, precision, &division, [&x, &weights, &out])?;
+    let mut got = vec![0u16; pixels * OUTPUTS];
+    // SAFETY: `out` was allocated with the length of `got`.
+    unsafe { device.read(out.address, bytemuck::cast_slice_mut(&mut got))? };
+    Ok(got == wanted(precision))
+}
+
+fn launch(
+    device: &mut dyn Device,
+    precision: Precision,
+    division: &Division,
+    [x, weights, out]: [&Memory; 3],
+) -> Result<(), EngineError> {
+    let steps = bands::steps(CHANNELS, 3);
+    let source = Source {
+        pixels: device.tensor_map(&division.tensor(x.address, CHANNELS, false))?,
+        weights: device.tensor_map(&division.weights(weights.address, OUTPUTS, steps))?,
+        channels: CHANNELS as i32,
+        kernel: 3,
+        steps: steps as i32,
+        unused: [0; 13],
+    };
+    let epilogue = Epilogue {
+        channels: OUTPUTS as i32,
+        pitch: OUTPUTS as i32,
+        image_pixels: (SIZE.0 * SIZE.1) as i32,
+        ..Epilogue::zeroed()
+    };
+    let args = hopper_conv::Args {
+        sources: [source, Source::zeroed()],
+        out: device.tensor_map(&division.tensor(out.address, OUTPUTS, true))?,
+        bands: division.bands,
+        source_count: 1,
+        epilogue,
+        ..hopper_conv::Args::zeroed()
+    };
+    let kernel = device.kernel(&hopper_conv::variant(precision, division.tile))?;
+    let args = bytemuck::bytes_of(&args).to_vec();
+    // One block works through all tiles.
+    // SAFETY: the maps in `args` are those of `x`, `weights` and `out`, which have the shapes that
+    // `Args` documents and outlive the read that follows.
+    unsafe { device.launch(&Launch { kernel, grid: [1, 1, 1], args }) }
+}
