@@ -102,5 +102,5 @@ fn sweep(h: &Harness) {
     assert!(rows[0].starts_with("132\t227\tbf16\t5\t7\t3\t"), "{rows:?}");
     std::fs::write(&list, "5 7 3 32x31 1\n").unwrap();
     let wrong = h.run(&args).code(2);
-    assert!(wrong.stderr.contains("line 1: there is no tile `32x31`"), "{}", wrong.stderr);
+    assert!(wrong.stderr.contains("line 1: `32x31` is not a tile"), "{}", wrong.stderr);
 }

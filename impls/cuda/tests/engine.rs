@@ -183,6 +183,24 @@ fn half_precision_is_right_without_bands_and_with_flat_ones() {
     }
 }
 
+/// Where 1x1 convolutions run in bands and a CTL block is not fused, the temporal convolution, whose
+/// sums have initial values, does not.
+#[test]
+fn a_block_that_is_not_fused_keeps_its_initial_values() {
+    let case = Case::new(Config { size: (52, 44), ..small(50) }, 1);
+    let truth = case.truth(&mut Ignore);
+    let bands = BandSupport::Flat;
+    let engine = case.cuda_with(Precision::Bf16, 4, Schedule::default(), bands);
+    let Some(mut cuda) = engine else { return };
+    let how = cuda.explain(1).unwrap();
+    let is = |kind: &str, word: &str| {
+        how.iter().any(|(_, of, how)| *of == kind && how.contains(word) && !how.contains("fused"))
+    };
+    assert!(is("reduce 1x1", "bands") && is("tfc 1x1", "tile"), "{how:?}");
+    let error = relative(&cuda.forward(&case.input, &mut Ignore).unwrap(), &truth);
+    assert!(error <= tolerance(Precision::Bf16), "{error}");
+}
+
 #[test]
 fn the_schedule_of_threads_changes_no_bit() {
     let case = Case::new(small(50), 1);

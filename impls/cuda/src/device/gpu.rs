@@ -22,7 +22,7 @@ use crate::kernels::{Machine, Variant};
 /// The oldest driver that is supported, that of CUDA 12.0, as `cuDriverGetVersion` numbers it.
 const OLDEST_DRIVER: i32 = 12_000;
 
-/// Below so many bytes a tensor map may need [`LAST_DRIVER_WITH_BIT`].
+/// Drivers up to [`LAST_DRIVER_WITH_BIT`] set the bit for tensors of fewer bytes than this.
 const SMALL_TENSOR: u64 = 131_072;
 
 /// The last driver that sets a reserved bit of small tensor maps, that of CUDA 13.1.

@@ -14,8 +14,8 @@
 // K runs over chunks of 64 channels, window pixels, and channels of the chunk, rounded up to 16, in steps of
 // 16. The weights are stored in this order, four steps in a row of shared memory.
 //
-// Shared memory: for each warpgroup COLUMNS + 8 rows of results, a table, the barriers, slots of bands, and slots of
-// 64 * OUTPUT_GROUPS rows of weights.
+// Shared memory: for each warpgroup COLUMNS + 8 rows of results, a table, the barriers, slots of bands, and
+// slots of 64 * OUTPUT_GROUPS rows of weights.
 #pragma once
 #include "epilogue.cuh"
 #include "hopper.cuh"
@@ -63,7 +63,7 @@ struct Bands {
     int width, height, images; // of the result
     int band_bytes;            // of a slot, a multiple of 1024
     int band_slots, weight_slots;  // MOST_SLOTS at most
-    int unused;
+    int unused;                // alignment
 };
 
 // Where a tile begins.

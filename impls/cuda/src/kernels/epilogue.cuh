@@ -94,12 +94,12 @@ DEVICE Values apply_epilogue(const Epilogue& e, Values v, int pixel, int channel
     return unpack(stored);
 }
 
-// Whether an epilogue is no more than out = activation(sum * scale + bias + residual), in the storage
-// format, unobserved and without a sigmoid.
+// Whether an epilogue only computes out = activation(sum * scale + bias + residual) in the storage format,
+// without an observer and without a sigmoid of either kind.
 DEVICE bool is_short(const Epilogue& e) {
     bool observed = false;
     UNROLL for (int i = 0; i < END; i++) observed = observed || e.observed[i];
-    return !(observed || e.factor || e.addend || e.wide || e.from_stage || e.activation == SIGMOID);
+    return !(observed || e.factor || e.addend || e.wide || e.from_stage || e.activation >= SIGMOID);
 }
 
 // What a short epilogue needs of VEC channels. Without scale and bias, 1 and -0 leave every bit of a sum as

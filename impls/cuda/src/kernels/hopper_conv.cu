@@ -28,7 +28,8 @@ KERNEL(hopper_conv, HopperConvArgs, THREADS) {
     start_block(barriers, args.bands);
     if (thread_index() >= 256) {
         load(barriers, args.sources, args.source_count, args.bands);
-    } else {
+        return;
+    }
     take_registers<232>();
     const Epilogue& e = args.epilogue;
     const Bands& b = args.bands;
@@ -61,5 +62,4 @@ KERNEL(hopper_conv, HopperConvArgs, THREADS) {
         }
     }
     store_box_wait();
-    }
 }

@@ -56,7 +56,7 @@ impl FromStr for Candidate {
         };
         let tile = TILES.into_iter().find(|tile| tile.name() == name).ok_or_else(|| {
             let names = TILES.map(|tile| tile.name()).join(", ");
-            format!("there is no tile `{name}`; use one of {names}")
+            format!("`{name}` is not a tile; use one of {names}")
         })?;
         let [pixels, outputs, steps, splits] =
             [number(pixels)?, number(outputs)?, number(steps)?, number(splits)?];

@@ -14,8 +14,8 @@ use super::{Conv, CtlBlock, Embedding, Epilogue, Input, Map, Op, Plan, Step};
 use crate::kernels::{bands, dense, vector};
 
 /// Makes the plan of a network. With `in_bands`, convolutions of stride 1 may run in bands
-/// (`bands.cuh`): their weights are stored in that order, too, and gated maps are copied. A missing tensor is [`EngineError::MissingWeight`], one of another
-/// shape is [`EngineError::Shape`].
+/// (`bands.cuh`): their weights are stored in that order, too, and gated maps are copied. A missing
+/// tensor is [`EngineError::MissingWeight`], one of another shape is [`EngineError::Shape`].
 pub fn plan(
     model: &Model,
     weights: Weights,

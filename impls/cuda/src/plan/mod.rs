@@ -266,3 +266,13 @@ pub struct Plan {
     /// Weights, scales, biases and embeddings, as the device needs them.
     pub constants: Vec<u8>,
 }
+
+impl Plan {
+    /// The step `index`, which must be one of a CTL block.
+    pub fn conv(&self, index: usize) -> &Conv {
+        match &self.steps[index].op {
+            Op::Conv(conv) => conv,
+            _ => unreachable!("the steps of a CTL block are convolutions"),
+        }
+    }
+}

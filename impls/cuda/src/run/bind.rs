@@ -423,7 +423,7 @@ impl Bound<'_> {
         block: &CtlBlock,
         tile: Tile,
     ) -> Result<Launch, EngineError> {
-        let conv = |index| self.conv_of(index);
+        let conv = |index| self.plan.conv(index);
         let (short, glo_out, temporal) =
             (conv(block.short), conv(block.glo_out), conv(block.temporal));
         let args = ctl::Args {
@@ -446,7 +446,7 @@ impl Bound<'_> {
         block: &CtlBlock,
         division: &Division,
     ) -> Result<Launch, EngineError> {
-        let conv = |index| self.conv_of(index);
+        let conv = |index| self.plan.conv(index);
         let (short, glo_out, temporal) =
             (conv(block.short), conv(block.glo_out), conv(block.temporal));
         let out = &temporal.epilogue.out;
@@ -470,14 +470,6 @@ impl Bound<'_> {
         let grid = [division.blocks(device.machine().multiprocessors), 1, 1];
         let variant = hopper_ctl::variant(self.precision, division.tile);
         launch(device, &variant, grid, &args)
-    }
-
-    /// A step of a CTL block.
-    fn conv_of(&self, index: usize) -> &Conv {
-        match &self.plan.steps[index].op {
-            Op::Conv(conv) => conv,
-            _ => unreachable!("the steps of a CTL block are convolutions"),
-        }
     }
 
     /// An operation of one launch that depends on neither a tiling nor its neighbours.

@@ -226,11 +226,7 @@ fn actions(plan: &Plan, clips: usize, options: LayoutOptions) -> Vec<Action> {
 
 /// How a CTL block runs as one kernel; None where three are expected to be faster.
 fn fused_way(plan: &Plan, block: &CtlBlock, clips: usize, options: LayoutOptions) -> Option<Way> {
-    let conv = |index: usize| match &plan.steps[index].op {
-        Op::Conv(conv) => conv.as_ref(),
-        _ => unreachable!("the steps of a CTL block are convolutions"),
-    };
-    let convs = [block.short, block.glo_out, block.temporal].map(conv);
+    let convs = [block.short, block.glo_out, block.temporal].map(|index| plan.conv(index));
     let map = convs[2].epilogue.out;
     division(&convs, clips, options).map(Way::Bands).or_else(|| {
         let tile = ctl::tile(clips * map.pixels(), map.channels, options.machine)?;

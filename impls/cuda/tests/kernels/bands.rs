@@ -1,13 +1,12 @@
 //! Convolutions in bands (`bands.cuh`), which run on sm_90a: over edge shapes, in every kind of
-//! division, with every part of the epilogue, and with planted faults.
+//! division, and with every part of the epilogue.
 
 use cuda::device::host::SCHEDULES;
-use cuda::device::{Device, Memory, Schedule};
+use cuda::device::{Device, Memory};
 use cuda::kernels::args::Epilogue;
 use cuda::kernels::bands::{self, BandEnd, BandTile, Division, Product, Source, TensorMap};
 use cuda::kernels::tile_sums::{self, TileSums};
 use cuda::kernels::{File, Variant, hopper_conv, hopper_ctl, split_k_reduce};
-use cuda::run::check::bands_are_right;
 use lower::Activation;
 use spec::{EngineError, Precision};
 
@@ -37,7 +36,7 @@ fn open() -> Option<Lab> {
     Some(lab)
 }
 
-fn product(case: &Case, inputs: &[(usize, usize)]) -> Product {
+pub fn product(case: &Case, inputs: &[(usize, usize)]) -> Product {
     Product {
         images: case.images,
         size: case.size,
@@ -50,7 +49,7 @@ fn product(case: &Case, inputs: &[(usize, usize)]) -> Product {
 
 /// For one and for two warpgroups along the outputs, the division with the fewest columns; then the
 /// last of all, which has the most images, rows or pixels.
-fn some_divisions(product: &Product) -> Vec<Division> {
+pub fn some_divisions(product: &Product) -> Vec<Division> {
     let all = product.divisions();
     let smallest = |groups: usize| {
         let of = all.iter().filter(move |d| d.tile.output_groups == groups);
@@ -62,16 +61,21 @@ fn some_divisions(product: &Product) -> Vec<Division> {
 }
 
 /// An input on the device.
-struct Input {
+pub struct Input {
     pixels: Memory,
     weights: Memory,
-    pitch: usize,
+    pub pitch: usize,
     kernel: usize,
     outputs: usize,
 }
 
 impl Input {
-    fn upload(device: &mut dyn Device, case: &Case, precision: Precision, values: &Values) -> Self {
+    pub fn upload(
+        device: &mut dyn Device,
+        case: &Case,
+        precision: Precision,
+        values: &Values,
+    ) -> Self {
         let (pitch, window) = (lab::pitch(precision, case.inputs), case.kernel * case.kernel);
         let pixels = lab::pad_channels(&values.x, case.inputs, pitch);
         let pixels = lab::upload_stored(device, precision, &pixels);
@@ -103,17 +107,17 @@ impl Input {
 
 /// What a run adds to a plain convolution.
 #[derive(Default)]
-struct Extra {
+pub struct Extra {
     /// Address of the residual, or 0.
-    residual: u64,
-    tile_sums: Option<TileSums>,
+    pub residual: u64,
+    pub tile_sums: Option<TileSums>,
     /// Leaves the epilogue to another kernel.
-    sums: bool,
-    init: u64,
+    pub sums: bool,
+    pub init: u64,
 }
 
 /// Runs a convolution of one or two inputs. Returns its outputs [pixels, pitch].
-fn outputs(
+pub fn outputs(
     device: &mut dyn Device,
     case: &Case,
     precision: Precision,
@@ -421,195 +425,4 @@ fn the_schedule_of_threads_and_loads_changes_no_bit() {
     for schedule in &SCHEDULES[1..] {
         assert_eq!(run(*schedule), first, "{schedule:?}");
     }
-}
-
-/// What an edited convolution did over all schedules.
-#[derive(Debug, Default)]
-struct Noticed {
-    errors: Vec<String>,
-    differs: bool,
-    conflicts: u64,
-}
-
-/// From the name and the text of a source to the text that is compiled.
-type Edit = fn(&str, &str) -> String;
-
-/// Runs a convolution with a residual whose sources are edited, in many tiles for each block.
-fn edited(edit: Edit) -> Option<Noticed> {
-    let precision = Precision::Bf16;
-    let case = Case { images: 5, size: (6, 6), inputs: 72, outputs: 24, kernel: 3, ..CASE };
-    let values = Values::new(&case, precision);
-    let run = |host: &mut cuda::device::Host| {
-        let input = Input::upload(host, &case, precision, &values);
-        let product = product(&case, &[(input.pitch, case.kernel)]);
-        let division = some_divisions(&product)[0];
-        let residual = lab::pseudo_random(5 * 36 * 24, 9);
-        let residual = lab::upload_stored(host, precision, &residual);
-        let extra = Extra { residual: residual.address, ..Extra::default() };
-        outputs(host, &case, precision, division, (&[&input], &extra), |e| e)
-    };
-    let right = run(&mut lab::emulated()?).unwrap();
-    let mut host = lab::emulated()?.edited(edit);
-    let mut noticed = Noticed::default();
-    for schedule in SCHEDULES.into_iter().chain([Schedule { order: 5, eager: false }]) {
-        host.schedule = schedule;
-        match run(&mut host) {
-            Ok(got) => noticed.differs |= bits(&got) != bits(&right),
-            Err(error) => noticed.errors.push(error.to_string()),
-        }
-    }
-    noticed.conflicts = host.conflicts;
-    Some(noticed)
-}
-
-macro_rules! edit {
-    ($file:literal, $from:literal, $to:literal) => {
-        |name, text| {
-            if name == $file { crate::faults::replace(text, $from, $to) } else { text.to_owned() }
-        }
-    };
-}
-
-/// Each edit, and the part of the message by which it must be noticed; where that is empty, by a
-/// result that differs or by any message.
-const FAULTS: [(&str, Edit, &str); 14] = [
-    (
-        "a product that is read before the wait",
-        edit!("bands.cuh", "    wait_products<0>(acc);\n    release();", "    release();"),
-        "",
-    ),
-    (
-        "a slot that is given back before the product has read it",
-        edit!(
-            "bands.cuh",
-            "        wait_products<1>(acc);\n        add = true;\n        release();\n        read_weights = w.weights.slot;\n        read_bands = bands;",
-            "        add = true;\n        read_weights = w.weights.slot;\n        read_bands = bands;\n        release();\n        wait_products<1>(acc);"
-        ),
-        "",
-    ),
-    (
-        "a missing wait for weights",
-        edit!(
-            "bands.cuh",
-            "        barrier_wait(w.barriers.weights_full(w.weights.slot), w.weights.parity);\n",
-            ""
-        ),
-        "",
-    ),
-    (
-        "a wait for the wrong phase",
-        edit!(
-            "bands.cuh",
-            "barrier_wait(barriers.band_empty(ring.slot), ring.parity ^ 1);",
-            "barrier_wait(barriers.band_empty(ring.slot), ring.parity);"
-        ),
-        "deadlock",
-    ),
-    (
-        "fewer bytes than land",
-        edit!(
-            "bands.cuh",
-            "barrier_expect(full, WEIGHT_BYTES);",
-            "barrier_expect(full, WEIGHT_BYTES - 128);"
-        ),
-        "bytes are missing",
-    ),
-    (
-        "an arrival too many",
-        edit!(
-            "bands.cuh",
-            "        if (lane == 0) barrier_arrive(barrier);",
-            "        if (lane < 2) barrier_arrive(barrier);"
-        ),
-        "",
-    ),
-    (
-        "a barrier that is never initialised",
-        edit!("bands.cuh", "barrier_init(barriers.residual(group), 1);", ";"),
-        "never initialised",
-    ),
-    (
-        "results that are stored without a fence",
-        edit!(
-            "bands.cuh",
-            "    fence_for_async();\n    meet(w);\n    if (thread",
-            "    meet(w);\n    if (thread"
-        ),
-        "without fence.proxy.async",
-    ),
-    (
-        "results that are stored before all threads have put them there",
-        edit!(
-            "bands.cuh",
-            "    fence_for_async();\n    meet(w);\n    if (thread",
-            "    fence_for_async();\n    if (thread"
-        ),
-        "",
-    ),
-    (
-        "a residual that lands where a store still reads",
-        edit!(
-            "bands.cuh",
-            "    if (thread_index() % 128) return;\n    store_box_wait();",
-            "    if (thread_index() % 128) return;"
-        ),
-        "",
-    ),
-    (
-        "products without a fence",
-        edit!("bands.cuh", "        products_fence();\n", ""),
-        "no wgmma.fence",
-    ),
-    (
-        "a block that ends before its stores have read",
-        edit!("hopper_conv.cu", "    }\n    store_box_wait();\n", "    }\n"),
-        "before its stores had read",
-    ),
-    (
-        "a band that is shifted by one row too many",
-        edit!("bands.cuh", "(border + at.ky) * b.pitch", "(border + at.ky + 1) * b.pitch"),
-        "",
-    ),
-    (
-        "more registers than there are",
-        edit!("hopper_conv.cu", "take_registers<232>", "take_registers<240>"),
-        "more registers",
-    ),
-];
-
-#[test]
-fn a_gpu_that_computes_wrongly_in_bands_is_noticed_before_it_is_used() {
-    let Some(mut host) = lab::emulated() else { return };
-    for precision in [Precision::Bf16, Precision::F16] {
-        assert!(bands_are_right(&mut host, precision).unwrap(), "{precision}");
-    }
-    // A GPU whose products start at the wrong row.
-    let mut host = lab::emulated().unwrap().edited(edit!(
-        "bands.cuh",
-        "(border + at.ky) * b.pitch + border",
-        "(border + at.ky) * b.pitch / 8 * 8 + border"
-    ));
-    assert!(!bands_are_right(&mut host, Precision::Bf16).unwrap());
-}
-
-#[test]
-fn every_planted_fault_of_bands_is_noticed() {
-    for (what, edit, message) in FAULTS {
-        let Some(noticed) = edited(edit) else { return };
-        let named = noticed.errors.iter().any(|error| error.contains(message));
-        let seen = if message.is_empty() { noticed.differs || named } else { named };
-        assert!(seen, "{what}: {noticed:?}");
-    }
-}
-
-#[test]
-fn a_lost_swizzle_of_results_shows_as_bank_conflicts() {
-    let Some(noticed) = edited(edit!(
-        "bands.cuh",
-        "column * ROW_BYTES + (chunk ^ (column & 7)) * 16;",
-        "column * ROW_BYTES + chunk * 16;"
-    )) else {
-        return;
-    };
-    assert!(noticed.conflicts > 0 && noticed.differs, "{noticed:?}");
 }

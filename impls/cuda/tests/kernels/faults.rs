@@ -10,42 +10,53 @@ use crate::conv::{CASES, Case, Values, outputs, upload};
 use crate::dense::{self, Layer, Map};
 use crate::lab;
 
-/// How an edited convolution differs from the right one, over all schedules.
+/// From the name and the text of a source to the text that is compiled.
+pub type Edit = fn(&str, &str) -> String;
+
+/// How edited kernels differ from the right ones, over all schedules.
 #[derive(Debug, Default)]
-struct Noticed {
-    errors: Vec<String>,
-    differs: bool,
-    conflicts: u64,
+pub struct Noticed {
+    pub errors: Vec<String>,
+    pub differs: bool,
+    pub conflicts: u64,
 }
 
-/// Runs a convolution whose sources are edited. If no GPU can be emulated, reports the skip and
-/// returns None.
-fn conv(edit: fn(&str, &str) -> String) -> Option<Noticed> {
-    conv_of(CASES[2], edit)
-}
-
-/// As [`conv`], with an infinite gate for the last image of a gated case.
-fn conv_of(case: Case, edit: fn(&str, &str) -> String) -> Option<Noticed> {
-    let precision = Precision::Bf16;
-    let mut values = Values::new(&case, precision);
-    *values.gate.last_mut().unwrap() = f64::INFINITY;
-    let tiling = Tiling { tile: TILES[4], splits: 1 };
-    let run = |host: &mut Host| {
-        let uploaded = upload(host, &case, precision, &values);
-        outputs(host, &case, precision, tiling, (uploaded.source, None), |e| e)
-    };
-    let right = run(&mut lab::emulated()?).unwrap();
+/// Runs something with the right kernels and, under all schedules, with edited ones. If no GPU can
+/// be emulated, reports the skip and returns None.
+pub fn notice(
+    edit: Edit,
+    run: impl Fn(&mut Host) -> Result<Vec<f64>, EngineError>,
+) -> Option<Noticed> {
+    let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    let right = bits(&run(&mut lab::emulated()?).unwrap());
     let mut host = lab::emulated()?.edited(edit);
     let mut noticed = Noticed::default();
     for schedule in SCHEDULES {
         host.schedule = schedule;
         match run(&mut host) {
-            Ok(got) => noticed.differs |= got != right,
+            Ok(got) => noticed.differs |= bits(&got) != right,
             Err(error) => noticed.errors.push(error.to_string()),
         }
     }
     noticed.conflicts = host.conflicts;
     Some(noticed)
+}
+
+/// Runs a convolution whose sources are edited.
+fn conv(edit: Edit) -> Option<Noticed> {
+    conv_of(CASES[2], edit)
+}
+
+/// As [`conv`], with an infinite gate for the last image of a gated case.
+fn conv_of(case: Case, edit: Edit) -> Option<Noticed> {
+    let precision = Precision::Bf16;
+    let mut values = Values::new(&case, precision);
+    *values.gate.last_mut().unwrap() = f64::INFINITY;
+    let tiling = Tiling { tile: TILES[4], splits: 1 };
+    notice(edit, |host| {
+        let uploaded = upload(host, &case, precision, &values);
+        outputs(host, &case, precision, tiling, (uploaded.source, None), |e| e)
+    })
 }
 
 /// Replaces `from`, which must occur in the text exactly once.
@@ -56,9 +67,13 @@ pub fn replace(text: &str, from: &str, to: &str) -> String {
 
 macro_rules! edit {
     ($file:literal, $from:literal, $to:literal) => {
-        |name, text| if name == $file { replace(text, $from, $to) } else { text.to_owned() }
+        |name, text| match name == $file {
+            true => $crate::faults::replace(text, $from, $to),
+            false => text.to_owned(),
+        }
     };
 }
+pub(crate) use edit;
 
 #[test]
 fn fields_of_an_argument_in_another_order_are_noticed() {

@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code, reason = "launches kernels")]
 
+mod band_faults;
 mod bands;
 mod conv;
 mod dense;

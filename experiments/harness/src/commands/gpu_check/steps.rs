@@ -80,7 +80,7 @@ const CONFIGURATIONS: [(&str, &str); 10] = [
 const SANITIZED: &str = "--test-threads 1 fused_block dense import mean two_inputs";
 
 /// Tests that need no GPU, because they plant faults in kernels.
-const WITHOUT_GPU: &str = "--skip faults:: --skip planted --skip lost_swizzle";
+const WITHOUT_GPU: &str = "--skip faults::";
 
 /// The steps on a GPU.
 pub(super) fn on_gpu(device: DeviceName) -> Vec<Step> {

@@ -27,7 +27,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Candidate>> {
         line.parse().map_err(|error| anyhow!("{name}, line {at}: {error}"))
     };
     let mut all = measured::lines(&text).map(candidate).collect::<Result<Vec<Candidate>>>()?;
-    ensure!(!all.is_empty(), "{name}: there is no tiling in it; a line is `49 512 144 64x64 8`");
+    ensure!(!all.is_empty(), "{name} lists no tiling; write lines such as `49 512 144 64x64 8`");
     all.sort_by_key(|Candidate { product, .. }| (product.pixels, product.outputs, product.steps));
     Ok(all)
 }

@@ -1,0 +1,170 @@
+//! Plants faults in the kernels that run in bands (`bands.cuh`). The emulated GPU must notice every
+//! one of them.
+
+use cuda::run::check::bands_are_right;
+use spec::Precision;
+
+use crate::bands::{Extra, Input, outputs, product, some_divisions};
+use crate::conv::{CASE, Case, Values};
+use crate::faults::{Edit, Noticed, edit, notice};
+use crate::lab;
+
+/// Runs a convolution with a residual whose sources are edited, in many tiles for each block.
+fn edited(edit: Edit) -> Option<Noticed> {
+    let precision = Precision::Bf16;
+    let case = Case { images: 5, size: (6, 6), inputs: 72, outputs: 24, kernel: 3, ..CASE };
+    let values = Values::new(&case, precision);
+    notice(edit, |host| {
+        let input = Input::upload(host, &case, precision, &values);
+        let product = product(&case, &[(input.pitch, case.kernel)]);
+        let division = some_divisions(&product)[0];
+        let residual = lab::pseudo_random(5 * 36 * 24, 9);
+        let residual = lab::upload_stored(host, precision, &residual);
+        let extra = Extra { residual: residual.address, ..Extra::default() };
+        outputs(host, &case, precision, division, (&[&input], &extra), |e| e)
+    })
+}
+
+/// Each edit, and the part of the message by which it must be noticed; where that is empty, by a
+/// result that differs or by any message.
+const FAULTS: [(&str, Edit, &str); 14] = [
+    (
+        "a product that is read before the wait",
+        edit!("bands.cuh", "    wait_products<0>(acc);\n    release();", "    release();"),
+        "",
+    ),
+    (
+        "a slot that is given back before the product has read it",
+        edit!(
+            "bands.cuh",
+            "        wait_products<1>(acc);\n        add = true;\n        release();\n        read_weights = w.weights.slot;\n        read_bands = bands;",
+            "        add = true;\n        read_weights = w.weights.slot;\n        read_bands = bands;\n        release();\n        wait_products<1>(acc);"
+        ),
+        "",
+    ),
+    (
+        "a missing wait for weights",
+        edit!(
+            "bands.cuh",
+            "        barrier_wait(w.barriers.weights_full(w.weights.slot), w.weights.parity);\n",
+            ""
+        ),
+        "",
+    ),
+    (
+        "a wait for the wrong phase",
+        edit!(
+            "bands.cuh",
+            "barrier_wait(barriers.band_empty(ring.slot), ring.parity ^ 1);",
+            "barrier_wait(barriers.band_empty(ring.slot), ring.parity);"
+        ),
+        "deadlock",
+    ),
+    (
+        "fewer bytes than land",
+        edit!(
+            "bands.cuh",
+            "barrier_expect(full, WEIGHT_BYTES);",
+            "barrier_expect(full, WEIGHT_BYTES - 128);"
+        ),
+        "bytes are missing",
+    ),
+    (
+        "an arrival too many",
+        edit!(
+            "bands.cuh",
+            "        if (lane == 0) barrier_arrive(barrier);",
+            "        if (lane < 2) barrier_arrive(barrier);"
+        ),
+        "",
+    ),
+    (
+        "a barrier that is never initialised",
+        edit!("bands.cuh", "barrier_init(barriers.residual(group), 1);", ";"),
+        "never initialised",
+    ),
+    (
+        "results that are stored without a fence",
+        edit!(
+            "bands.cuh",
+            "    fence_for_async();\n    meet(w);\n    if (thread",
+            "    meet(w);\n    if (thread"
+        ),
+        "without fence.proxy.async",
+    ),
+    (
+        "results that are stored before all threads have put them there",
+        edit!(
+            "bands.cuh",
+            "    fence_for_async();\n    meet(w);\n    if (thread",
+            "    fence_for_async();\n    if (thread"
+        ),
+        "",
+    ),
+    (
+        "a residual that lands where a store still reads",
+        edit!(
+            "bands.cuh",
+            "    if (thread_index() % 128) return;\n    store_box_wait();",
+            "    if (thread_index() % 128) return;"
+        ),
+        "",
+    ),
+    (
+        "products without a fence",
+        edit!("bands.cuh", "        products_fence();\n", ""),
+        "no wgmma.fence",
+    ),
+    (
+        "a block that ends before its stores have read",
+        edit!("hopper_conv.cu", "    }\n    store_box_wait();\n", "    }\n"),
+        "before its stores had read",
+    ),
+    (
+        "a band that is shifted by one row too many",
+        edit!("bands.cuh", "(border + at.ky) * b.pitch", "(border + at.ky + 1) * b.pitch"),
+        "",
+    ),
+    (
+        "more registers than there are",
+        edit!("hopper_conv.cu", "take_registers<232>", "take_registers<240>"),
+        "more registers",
+    ),
+];
+
+#[test]
+fn a_gpu_that_computes_wrongly_in_bands_is_noticed_before_it_is_used() {
+    let Some(mut host) = lab::emulated() else { return };
+    for precision in [Precision::Bf16, Precision::F16] {
+        assert!(bands_are_right(&mut host, precision).unwrap(), "{precision}");
+    }
+    // A GPU whose products start at the wrong row.
+    let mut host = lab::emulated().unwrap().edited(edit!(
+        "bands.cuh",
+        "(border + at.ky) * b.pitch + border",
+        "(border + at.ky) * b.pitch / 8 * 8 + border"
+    ));
+    assert!(!bands_are_right(&mut host, Precision::Bf16).unwrap());
+}
+
+#[test]
+fn every_planted_fault_of_bands_is_noticed() {
+    for (what, edit, message) in FAULTS {
+        let Some(noticed) = edited(edit) else { return };
+        let named = noticed.errors.iter().any(|error| error.contains(message));
+        let seen = if message.is_empty() { noticed.differs || named } else { named };
+        assert!(seen, "{what}: {noticed:?}");
+    }
+}
+
+#[test]
+fn a_lost_swizzle_of_results_shows_as_bank_conflicts() {
+    let Some(noticed) = edited(edit!(
+        "bands.cuh",
+        "column * ROW_BYTES + (chunk ^ (column & 7)) * 16;",
+        "column * ROW_BYTES + chunk * 16;"
+    )) else {
+        return;
+    };
+    assert!(noticed.conflicts > 0 && noticed.differs, "{noticed:?}");
+}
