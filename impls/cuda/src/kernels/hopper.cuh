@@ -148,7 +148,7 @@ DEVICE float high_half(u32 two) { return widen_f16(static_cast<u16>(two >> 16));
 
 // Infinity, and two values of -0 in the storage format, which may be added without a change.
 #ifdef EMULATE
-#define INFINITE INFINITY
+#define INFINITE __builtin_inff()
 #else
 #define INFINITE __int_as_float(0x7f800000)
 #endif

@@ -4,6 +4,8 @@
 // in which fibers run, and when asynchronous copies arrive. A kernel whose result depends on the schedule has
 // a race.
 #pragma once
+#include "emulate.hpp"
+
 #include <csetjmp>
 #include <csignal>
 #include <cmath>
@@ -12,7 +14,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
 #include <sys/mman.h>
 #include <unistd.h>
 #include <vector>
@@ -21,16 +22,6 @@ namespace emulate {
 
 constexpr int MAX_THREADS = 1024;
 constexpr size_t STACK = 64 * 1024;
-
-// The same layout as `LaunchParams` in mod.rs.
-struct Launch {
-    int grid[3];
-    int threads;
-    int shared_bytes;
-    int order;  // 0: threads and blocks forward; 1: backward; otherwise the seed of a random order
-    int eager;  // copies arrive when they are issued instead of when they are waited for
-    int unused;
-};
 
 // One asynchronous copy of 16 bytes, or of zeros where it is not valid.
 struct Copy {
@@ -49,6 +40,12 @@ struct BoxStore {
 
 enum State { READY, AT_BARRIER, AT_NAMED, AT_PHASE, IN_WARP, DONE };
 
+// Threads that wait for each other at an operation of a warp or warpgroup.
+struct Meeting {
+    int arrived, operation;
+    u64 key[2];
+};
+
 // A thread of the block.
 struct Fiber {
     void* stack_pointer = nullptr;
@@ -61,8 +58,7 @@ struct Fiber {
     int mask;
     u32 matrices[4], a[4], b[2];
     float* d;
-    int operation;
-    u64 key[2];
+    Meeting warp, warpgroup;  // of which this thread is the first
     // For hopper.hpp: what this thread waits for, its stores under way, the chunks of 16 bytes of shared memory that
     // it stored since its last fence, and the registers that it has.
     void* barrier;
@@ -72,22 +68,12 @@ struct Fiber {
     int registers = 0;
 };
 
-// The state of the block that runs.
-struct Block {
-    Launch launch;
-    int index[3];
-    int current;
-    u8* shared;
-    std::vector<Fiber> fibers;
-    void* scheduler = nullptr;
-    std::function<void()> body;
-    char message[512];
-    bool failed;
-    u64 random;
-    long conflicts;  // ldmatrix rows that hit a bank which another row of the same matrix uses
+// The threads of the block that runs.
+struct Fibers {
+    Fiber* begin() const { return block->fibers; }
+    Fiber* end() const { return block->fibers + block->launch.threads; }
 };
 
-inline thread_local Block* block = nullptr;
 // Where the signal handler continues after a fault of a kernel.
 inline thread_local sigjmp_buf* fault_exit = nullptr;
 
@@ -139,7 +125,7 @@ inline void fail_block(const char* what) {
 }
 
 inline void fiber_main() {
-    block->body();
+    block->body(block->args);
     Fiber& self = block->fibers[block->current];
     self.state = DONE;
     if (!self.open.empty()) fail("a thread ended with asynchronous copies that it never committed");
@@ -204,7 +190,7 @@ inline void run_fibers() {
         if (any && block->launch.order >= 2) wake_waiting();
         if (any || wake_waiting() || open_named() || land_one()) continue;
         int done = 0, waiting = 0;
-        for (const Fiber& f : block->fibers) {
+        for (const Fiber& f : Fibers()) {
             done += f.state == DONE;
             waiting += f.state == AT_BARRIER;
         }
@@ -228,7 +214,7 @@ inline void run_fibers() {
             block->failed = true;
             return;
         }
-        for (Fiber& f : block->fibers) f.state = READY;
+        for (Fiber& f : Fibers()) f.state = READY;
     }
 }
 
@@ -287,6 +273,7 @@ inline void run_block(u8* stacks) {
         f.stores.clear();
         f.stored.clear();
         f.registers = 0;
+        f.warp.arrived = f.warpgroup.arrived = 0;
         // The stack as emulate_switch expects it: six registers and a return address, aligned as after a call.
         void** top = reinterpret_cast<void**>(stacks + (thread + 1) * STACK) - 1;
         *--top = reinterpret_cast<void*>(fiber_main);
@@ -297,7 +284,7 @@ inline void run_block(u8* stacks) {
 }
 
 // Runs a grid. Returns null, or the message of the first fault, which is valid until this thread's next call.
-inline const char* run(const Launch& launch, const std::function<void()>& body, long* conflicts) {
+const char* run(const Launch& launch, Storage storage, void (*body)(const void*), const void* args, long* conflicts) {
     static thread_local char message[512];
     static thread_local std::vector<u8> stacks;
     install_signal_handlers();
@@ -305,9 +292,12 @@ inline const char* run(const Launch& launch, const std::function<void()>& body, 
     Guarded shared(static_cast<size_t>(launch.shared_bytes));
     auto* b = new Block();
     b->launch = launch;
+    b->storage = storage;
     b->shared = shared.data;
-    b->fibers.resize(static_cast<size_t>(launch.threads));
+    std::vector<Fiber> fibers(static_cast<size_t>(launch.threads));
+    b->fibers = fibers.data();
     b->body = body;
+    b->args = args;
     b->random = 0x9e3779b97f4a7c15ull * static_cast<u64>(launch.order + 1) | 1;
     block = b;
     sigjmp_buf out;

@@ -18,10 +18,6 @@
 #include <deque>
 #include <map>
 
-struct alignas(64) TensorMap {
-    u64 words[16];
-};
-
 namespace emulate {
 
 // The fields of a TensorMap as `Host::tensor_map` in mod.rs writes them.
@@ -161,37 +157,44 @@ inline void perform(const BoxStore& store) {
     });
 }
 
-// Value k of a row of an operand of a product, from its descriptor.
-inline float value_at(u64 descriptor, int row, int k) {
+// The 16 values of a row of an operand of a product, from its descriptor.
+inline void read_row(u64 descriptor, int row, float (&values)[16]) {
     if ((descriptor >> 16 & 0x3fff) != 1 || (descriptor >> 32 & 0x3fff) != 64 || descriptor >> 62 != 1)
         fail("wgmma: a descriptor that is not one of rows of 128 swizzled bytes");
     const u8* start = block->shared + (descriptor & 0x3fff) * 16;
-    u16 bits;
-    const u8* from = swizzled(start, static_cast<size_t>(row), static_cast<size_t>(k) * 2);
-    check_fenced(from);
-    memcpy(&bits, from, 2);
-    u32 word = bits;
-    return element(&word, 0);
+    for (size_t i = 0; i < 16; i++) {
+        const u8* from = swizzled(start, static_cast<size_t>(row), i * 2);
+        if (i % 8 == 0) check_fenced(from);
+        u16 bits;
+        memcpy(&bits, from, 2);
+        u32 word = bits;
+        values[i] = element(&word, 0);
+    }
 }
 
 // wgmma.m64nNk16: thread t of the warpgroup holds row t / 32 * 16 + t % 32 / 4 (+ 8) and columns
 // t % 4 * 2 (+ 1), in every 8 columns.
-inline void multiply_now(const Product& p, std::vector<float>& d) {
-    int count = p.columns / 2;
-    std::vector<float> a(64 * 16), b(static_cast<size_t>(p.columns) * 16);
-    for (int row = 0; row < 64; row++)
-        for (int k = 0; k < 16; k++) a[row * 16 + k] = value_at(p.a, row, k);
-    for (int column = 0; column < p.columns; column++)
-        for (int k = 0; k < 16; k++) b[column * 16 + k] = value_at(p.b, column, k);
-    for (int thread = 0; thread < 128; thread++) {
-        for (int i = 0; i < count; i++) {
-            int row = thread / 32 * 16 + thread % 32 / 4 + i / 2 % 2 * 8;
-            int column = i / 4 * 8 + thread % 4 * 2 + i % 2;
-            float& sum = d[static_cast<size_t>(thread) * count + i];
-            if (!p.accumulate) sum = 0.0f;
-            for (int k = 0; k < 16; k++) sum += a[row * 16 + k] * b[column * 16 + k];
-        }
+inline void multiply_now(const Product& p, std::vector<float>& held) {
+    static thread_local float a[64][16], b[16][256], d[64][256];
+    for (int row = 0; row < 64; row++) read_row(p.a, row, a[row]);
+    for (int column = 0; column < p.columns; column++) {
+        float values[16];
+        read_row(p.b, column, values);
+        for (int k = 0; k < 16; k++) b[k][column] = values[k];
     }
+    int count = p.columns / 2;
+    auto each = [&](auto act) {
+        for (int thread = 0; thread < 128; thread++)
+            for (int i = 0; i < count; i++) {
+                int row = thread / 32 * 16 + thread % 32 / 4 + i / 2 % 2 * 8;
+                act(d[row][i / 4 * 8 + thread % 4 * 2 + i % 2], held[static_cast<size_t>(thread * count + i)]);
+            }
+    };
+    each([&](float& sum, float value) { sum = p.accumulate ? value : 0.0f; });
+    for (int row = 0; row < 64; row++)
+        for (int k = 0; k < 16; k++)
+            for (int column = 0; column < p.columns; column++) d[row][column] += a[row][k] * b[k][column];
+    each([](float sum, float& value) { value = sum; });
 }
 
 inline Warpgroup& warpgroup() { return hopper().warpgroups[block->current / 128]; }
@@ -199,29 +202,13 @@ inline Warpgroup& warpgroup() { return hopper().warpgroups[block->current / 128]
 // Runs `act` once for the whole warpgroup, by the last thread that arrives. `key` must be the same for all.
 template <class Act>
 inline void by_warpgroup(int operation, u64 key_a, u64 key_b, Act act) {
-    Fiber& f = self();
-    f.operation = operation;
-    f.key[0] = key_a;
-    f.key[1] = key_b;
-    f.state = IN_WARP;
     int first = block->current / 128 * 128;
-    bool all = true;
-    for (int i = 0; i < 128; i++) {
-        Fiber& other = block->fibers[first + i];
-        bool here = first + i < block->launch.threads && other.state == IN_WARP && other.operation >= PRODUCT;
-        all = all && here;
-        if (here && (other.operation != operation || other.key[0] != key_a || other.key[1] != key_b))
-            fail("the threads of a warpgroup called different operations, or with different operands");
-    }
-    if (all) {
-        act(&block->fibers[first]);
-        for (int i = 0; i < 128; i++) block->fibers[first + i].state = READY;
-        if (block->launch.order < 2) return;
-    }
-    switch_to_scheduler();
+    if (!arrive(block->fibers[first], 128, operation, key_a, key_b)) return switch_to_scheduler();
+    act(&block->fibers[first]);
+    leave(&block->fibers[first], 128);
 }
 
-inline void start_product(u64 a, u64 b, bool accumulate, int columns, float* d) {
+void start_product(u64 a, u64 b, bool accumulate, int columns, float* d) {
     self().d = d;
     by_warpgroup(PRODUCT, a, b, [&](Fiber* threads) {
         Warpgroup& group = warpgroup();
@@ -243,7 +230,7 @@ inline void start_product(u64 a, u64 b, bool accumulate, int columns, float* d) 
     });
 }
 
-inline void commit_products() {
+inline void commit_open_products() {
     by_warpgroup(PRODUCT_COMMIT, 0, 0, [](Fiber*) {
         Warpgroup& group = warpgroup();
         group.groups.push_back(std::move(group.open));
@@ -251,11 +238,11 @@ inline void commit_products() {
     });
 }
 
-inline void wait_products(size_t left) {
-    by_warpgroup(PRODUCT_WAIT, left, 0, [&](Fiber*) {
+void wait_products(int left) {
+    by_warpgroup(PRODUCT_WAIT, static_cast<u64>(left), 0, [&](Fiber*) {
         Warpgroup& group = warpgroup();
         if (!group.open.empty()) fail("wgmma: a wait for products that were not committed");
-        while (group.groups.size() > left) {
+        while (group.groups.size() > static_cast<size_t>(left)) {
             for (const Product& p : group.groups.front()) {
                 auto& held = group.held[p.d[0]];
                 if (!block->launch.eager) multiply_now(p, held.first);
@@ -296,7 +283,7 @@ inline void transpose_of(Fiber* warp, bool storing) {
             }
             if (!storing) continue;
             size_t chunk = static_cast<size_t>(memory - block->shared) / 16;
-            hopper().written[chunk] = static_cast<int>(&warp[matrix * 8 + row] - block->fibers.data()) + 1;
+            hopper().written[chunk] = static_cast<int>(&warp[matrix * 8 + row] - block->fibers) + 1;
             warp[matrix * 8 + row].stored.push_back(chunk);
         }
     }
@@ -305,7 +292,7 @@ inline void transpose_of(Fiber* warp, bool storing) {
 // Where it is the scheduler's turn: wakes threads whose barrier has reached the phase that they wait for.
 inline bool wake_waiting() {
     bool any = false;
-    for (Fiber& f : block->fibers) {
+    for (Fiber& f : Fibers()) {
         if (f.state != AT_PHASE) continue;
         if (static_cast<Barrier*>(f.barrier)->phase == f.parity) continue;
         f.state = READY;
@@ -318,10 +305,10 @@ inline bool wake_waiting() {
 inline bool open_named() {
     for (int id = 1; id < 16; id++) {
         int waiting = 0, count = 0;
-        for (const Fiber& f : block->fibers)
+        for (const Fiber& f : Fibers())
             if (f.state == AT_NAMED && f.named == id) waiting++, count = f.named_count;
         if (waiting == 0 || waiting < count) continue;
-        for (Fiber& f : block->fibers)
+        for (Fiber& f : Fibers())
             if (f.state == AT_NAMED && f.named == id) f.state = READY;
         return true;
     }
@@ -340,10 +327,10 @@ inline bool land_one() {
 
 // One line on who waits for what, for a deadlock.
 inline void describe_waits(char* to, size_t size) {
-    for (const Fiber& f : block->fibers) {
+    for (const Fiber& f : Fibers()) {
         if (f.state != AT_PHASE) continue;
         auto* b = static_cast<Barrier*>(f.barrier);
-        int thread = static_cast<int>(&f - block->fibers.data());
+        int thread = static_cast<int>(&f - block->fibers);
         int written = snprintf(to, size,
                                "; thread %d waits for the barrier at %ld: %d arrivals and %d bytes are missing",
                                thread, static_cast<long>(static_cast<u8*>(f.barrier) - block->shared), b->pending,
@@ -357,7 +344,7 @@ inline void describe_waits(char* to, size_t size) {
 // What is checked when all threads of a block have ended.
 inline const char* check_end() {
     int registers = 0;
-    for (const Fiber& f : block->fibers) {
+    for (const Fiber& f : Fibers()) {
         registers += f.registers;
         if (!f.stores.empty()) return "a thread ended before its stores had read shared memory";
     }
@@ -368,30 +355,24 @@ inline const char* check_end() {
 
 }  // namespace emulate
 
-static inline u32 shared_address(const void* p) {
-    return static_cast<u32>(static_cast<const u8*>(p) - emulate::block->shared);
-}
-
-static inline void barrier_init(u64* memory, int count) {
+void barrier_init(u64* memory, int count) {
     auto* b = reinterpret_cast<emulate::Barrier*>(memory);
     *b = {emulate::BARRIER_MARK, 0, static_cast<u8>(count), static_cast<u8>(count), 0};
 }
 
-static inline void barrier_init_fence() {}
-
-static inline void barrier_arrive(u64* memory) {
+void barrier_arrive(u64* memory) {
     emulate::Barrier* b = emulate::barrier_of(memory);
     if (b->pending == 0) emulate::fail("a barrier in shared memory got more arrivals than it counts");
     b->pending--;
     emulate::end_phase(b);
 }
 
-static inline void barrier_expect(u64* memory, int bytes) {
+void barrier_expect(u64* memory, int bytes) {
     emulate::barrier_of(memory)->bytes += bytes;
     barrier_arrive(memory);
 }
 
-static inline void barrier_wait(u64* memory, int parity) {
+void barrier_wait(u64* memory, int parity) {
     emulate::Barrier* b = emulate::barrier_of(memory);
     while (b->phase == parity) {
         emulate::Fiber& f = emulate::self();
@@ -402,7 +383,7 @@ static inline void barrier_wait(u64* memory, int parity) {
     }
 }
 
-static inline void load_box(void* to, const TensorMap* map, int channel, int x, int y, int image, u64* barrier) {
+void load_box(void* to, const TensorMap* map, int channel, int x, int y, int image, u64* barrier) {
     if (shared_address(to) % 128) emulate::fail("a box is not aligned to 128 bytes in shared memory");
     emulate::Box box = {emulate::tensor_of(map), static_cast<u8*>(to), {channel, x, y, image},
                         emulate::barrier_of(barrier)};
@@ -410,23 +391,21 @@ static inline void load_box(void* to, const TensorMap* map, int channel, int x, 
     if (emulate::block->launch.eager) emulate::land_one();
 }
 
-static inline void store_box(const TensorMap* map, int channel, int x, int y, int image, const void* from) {
+void store_box(const TensorMap* map, int channel, int x, int y, int image, const void* from) {
     if (shared_address(from) % 128) emulate::fail("a box is not aligned to 128 bytes in shared memory");
     emulate::BoxStore store = {emulate::tensor_of(map), static_cast<const u8*>(from), {channel, x, y, image}};
     if (emulate::block->launch.eager) emulate::perform(store);
     emulate::self().stores.push_back(store);
 }
 
-static inline void store_box_commit() {}
-
-static inline void store_box_wait() {
+void store_box_wait() {
     emulate::Fiber& f = emulate::self();
     if (!emulate::block->launch.eager)
         for (const emulate::BoxStore& store : f.stores) emulate::perform(store);
     f.stores.clear();
 }
 
-static inline void fence_for_async() {
+void fence_for_async() {
     emulate::Fiber& f = emulate::self();
     int me = emulate::block->current + 1;
     for (size_t chunk : f.stored) {
@@ -436,46 +415,30 @@ static inline void fence_for_async() {
     f.stored.clear();
 }
 
-static inline void products_fence() {
+void products_fence() {
     emulate::by_warpgroup(emulate::PRODUCT_FENCE, 0, 0, [](emulate::Fiber*) { emulate::warpgroup().fenced = true; });
 }
 
-template <int WIDTH>
-static inline void start_product(float (&d)[WIDTH / 2], u64 a, u64 b, bool accumulate) {
-    emulate::start_product(a, b, accumulate, WIDTH, d);
+void commit_products() { emulate::commit_open_products(); }
+
+void emulate::set_registers(int count) { self().registers = count; }
+
+void emulate::named_barrier(int id, int count) {
+    Fiber& f = self();
+    f.named = id;
+    f.named_count = count;
+    f.state = AT_NAMED;
+    switch_to_scheduler();
 }
 
-static inline void commit_products() { emulate::commit_products(); }
-
-template <int LEFT, int COUNT>
-static inline void wait_products(float (&)[COUNT]) {
-    emulate::wait_products(LEFT);
-}
-
-static inline u8* opaque(u8* p) { return p; }
-
-template <int COUNT>
-static inline void give_registers() { emulate::self().registers = COUNT; }
-template <int COUNT>
-static inline void take_registers() { emulate::self().registers = COUNT; }
-
-template <int ID, int COUNT>
-static inline void named_barrier() {
-    emulate::Fiber& f = emulate::self();
-    f.named = ID;
-    f.named_count = COUNT;
-    f.state = emulate::AT_NAMED;
-    emulate::switch_to_scheduler();
-}
-
-static inline void store_transposed(void* row, const u32 (&r)[4]) {
+void store_transposed(void* row, const u32 (&r)[4]) {
     emulate::Fiber& f = emulate::self();
     f.row = row;
     memcpy(f.matrices, r, sizeof r);
     emulate::run_by_warp(emulate::STORE_TRANSPOSED);
 }
 
-static inline void load_transposed(u32 (&r)[4], const void* row) {
+void load_transposed(u32 (&r)[4], const void* row) {
     emulate::Fiber& f = emulate::self();
     f.row = row;
     emulate::run_by_warp(emulate::LOAD_TRANSPOSED);

@@ -1,4 +1,5 @@
-//! The host as an emulated GPU: g++ compiles the same `.cu` files with `emulate.hpp`.
+//! The host as an emulated GPU: g++ compiles the same `.cu` files with `emulate.hpp`, and links them
+//! with `emulator.cpp`, which is compiled once.
 
 #![allow(unsafe_code, reason = "loads compiled kernels and calls them")]
 
@@ -6,6 +7,7 @@ mod guarded;
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
+use std::path::PathBuf;
 use std::process::Command;
 
 use libloading::Library;
@@ -20,12 +22,16 @@ use crate::kernels::tile::BandSupport;
 use crate::kernels::{HEADERS, Machine, Variant};
 
 /// Name and text of the files that turn a kernel into a program of the host.
-const SOURCES: [(&str, &str); 4] = [
+const SOURCES: [(&str, &str); 5] = [
     ("emulate.hpp", include_str!("emulate.hpp")),
+    (EMULATOR, include_str!("emulator.cpp")),
     ("fibers.hpp", include_str!("fibers.hpp")),
     ("hopper.hpp", include_str!("hopper.hpp")),
     ("warp.hpp", include_str!("warp.hpp")),
 ];
+
+/// The file that is compiled for itself.
+const EMULATOR: &str = "emulator.cpp";
 
 /// Marks a tensor map of this device, as in `hopper.hpp`.
 const TENSOR_MAGIC: u64 = 0x7465_6e73_6f72_4d61;
@@ -49,7 +55,7 @@ pub const SCHEDULES: [Schedule; 5] = [
     Schedule { order: 3, eager: true },
 ];
 
-/// The same layout as `emulate::Launch` in `fibers.hpp`.
+/// The same layout as `emulate::Launch` in `emulate.hpp`.
 #[repr(C)]
 struct LaunchParams {
     grid: [c_int; 3],
@@ -92,17 +98,18 @@ pub struct Host {
 
 /// Flags of the host compiler. It must not contract a multiplication and an addition, because the
 /// kernels state where they fuse the two.
-const FLAGS: [&str; 9] = [
-    "-std=c++17",
-    "-O1",
-    "-fPIC",
+const FLAGS: [&str; 4] = ["-std=c++17", "-fPIC", "-ffp-contract=off", "-DEMULATE"];
+
+/// More flags for a kernel.
+const KERNEL_FLAGS: [&str; 4] = [
     "-shared",
-    "-ffp-contract=off",
+    "-O1",
     "-fsanitize=alignment,bounds,integer-divide-by-zero",
     "-fsanitize-undefined-trap-on-error",
-    "-DEMULATE",
-    "-xc++",
 ];
+
+/// More flags for the emulator.
+const EMULATOR_FLAGS: [&str; 2] = ["-c", "-O3"];
 
 /// The C++ compiler: `$CXX`, or g++.
 fn compiler() -> String {
@@ -118,10 +125,10 @@ fn main_file(variant: &Variant) -> String {
             &format!("static_assert({what} == {number}, \"{what} differs from the Rust side\");\n");
     };
     for (field, offset) in variant.offsets() {
-        same(format!("offsetof(KernelArgs, {field})"), offset);
+        same(format!("__builtin_offsetof(KernelArgs, {field})"), offset);
     }
     for (field, offset) in offsets::<LaunchParams>() {
-        same(format!("offsetof(emulate::Launch, {field})"), offset);
+        same(format!("__builtin_offsetof(emulate::Launch, {field})"), offset);
     }
     for stage in Stage::OBSERVABLE {
         same(format!("{stage:?}").to_uppercase(), stage as usize);
@@ -173,47 +180,67 @@ impl Host {
     }
 
     /// Path of the shared library of a kernel, from the cache if it was compiled before.
-    fn compile(&self, variant: &Variant) -> Result<std::path::PathBuf, EngineError> {
-        let (compiler, defines) = (compiler(), variant.defines());
-        let main = main_file(variant);
-        let files: Vec<(&str, String)> =
-            [(MAIN, main.as_str()), (variant.file(), variant.source())]
-                .into_iter()
-                .chain(HEADERS)
-                .chain(SOURCES)
-                .map(|(name, text)| (name, self.text(name, text)))
-                .collect();
-        let version = Command::new(&compiler).arg("--version").output();
-        let version = version.map(|output| output.stdout).unwrap_or_default();
-        let joined = (FLAGS.join(" "), defines.join(" "));
-        let mut inputs: Vec<&[u8]> =
-            vec![compiler.as_bytes(), &version, joined.0.as_bytes(), joined.1.as_bytes()];
-        inputs.extend(files.iter().flat_map(|(name, text)| [name.as_bytes(), text.as_bytes()]));
-        cache::cached(variant.name(), "so", &inputs, || {
-            let broken = |error| failed(format!("cannot run the compilation of a kernel: {error}"));
-            let folder = files::Folder::new().map_err(broken)?;
-            for (name, text) in &files {
-                std::fs::write(folder.path().join(name), text).map_err(broken)?;
-            }
-            let made = folder.path().join("kernel.so");
-            let output = Command::new(&compiler)
-                .args(FLAGS)
-                .args(&defines)
-                .arg(folder.path().join(MAIN))
-                .arg("-o")
-                .arg(&made)
-                .output()
-                .map_err(broken)?;
-            if !output.status.success() {
-                let log = String::from_utf8_lossy(&output.stderr);
-                return Err(failed(format!(
-                    "{compiler} failed to compile {}:\n{log}",
-                    variant.file()
-                )));
-            }
-            std::fs::read(made).map_err(broken)
-        })
+    fn compile(&self, variant: &Variant) -> Result<PathBuf, EngineError> {
+        let (emulator, main) = (self.emulator()?, main_file(variant));
+        let own = [(MAIN, main.as_str()), (variant.file(), variant.source())];
+        let sources = self.sources(own.into_iter().chain(HEADERS));
+        let mut flags = variant.defines();
+        flags.extend(KERNEL_FLAGS.map(str::to_owned));
+        flags.push(emulator.display().to_string());
+        compiled((variant.name(), "so"), MAIN, &sources, &flags)
     }
+
+    /// Path of the object file of the emulator, likewise.
+    fn emulator(&self) -> Result<PathBuf, EngineError> {
+        compiled(("emulator", "o"), EMULATOR, &self.sources([]), &EMULATOR_FLAGS.map(str::to_owned))
+    }
+
+    /// Names and texts of some files and of [`SOURCES`], edited.
+    fn sources<'a>(&self, files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<Source<'a>> {
+        let edited = |(name, text)| (name, self.text(name, text));
+        files.into_iter().chain(SOURCES).map(edited).collect()
+    }
+}
+
+/// Name and text of a file.
+type Source<'a> = (&'a str, String);
+
+/// Compiles the file `main` of `sources` to a file with this name and extension in the cache, unless
+/// it is there. Flags name other inputs by their path in the cache, which holds their hash.
+fn compiled(
+    (name, extension): (&str, &str),
+    main: &str,
+    sources: &[Source],
+    flags: &[String],
+) -> Result<PathBuf, EngineError> {
+    let compiler = compiler();
+    let version = Command::new(&compiler).arg("--version").output();
+    let version = version.map(|output| output.stdout).unwrap_or_default();
+    let joined = (FLAGS.join(" "), flags.join(" "));
+    let mut inputs: Vec<&[u8]> =
+        vec![compiler.as_bytes(), &version, joined.0.as_bytes(), joined.1.as_bytes()];
+    inputs.extend(sources.iter().flat_map(|(name, text)| [name.as_bytes(), text.as_bytes()]));
+    cache::cached(name, extension, &inputs, || {
+        let broken = |error| failed(format!("cannot run the compilation of a kernel: {error}"));
+        let folder = files::Folder::new().map_err(broken)?;
+        for (name, text) in sources {
+            std::fs::write(folder.path().join(name), text).map_err(broken)?;
+        }
+        let made = folder.path().join("made");
+        let output = Command::new(&compiler)
+            .args(FLAGS)
+            .arg(folder.path().join(main))
+            .args(flags)
+            .arg("-o")
+            .arg(&made)
+            .output()
+            .map_err(broken)?;
+        if !output.status.success() {
+            let log = String::from_utf8_lossy(&output.stderr);
+            return Err(failed(format!("{compiler} failed to compile {name}:\n{log}")));
+        }
+        std::fs::read(made).map_err(broken)
+    })
 }
 
 impl Device for Host {

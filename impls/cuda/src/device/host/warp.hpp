@@ -15,30 +15,11 @@ inline void complete(const std::vector<Copy>& copies) {
     }
 }
 
-inline float half_to_float(u16 bits) {
-    _Float16 v;
-    memcpy(&v, &bits, 2);
-    return v;
-}
-
-inline float bits_to_float(u32 bits) {
-    float v;
-    memcpy(&v, &bits, 4);
-    return v;
-}
-
 // Value `at` of a vector of words in the storage format.
 inline float element(const u32* words, int at) {
-#if defined(PRECISION_F32) || defined(PRECISION_TF32)
-    return bits_to_float(words[at]);
-#else
+    if (block->storage == WORDS) return float_of(words[at]);
     u16 bits = static_cast<u16>(words[at / 2] >> (at % 2 * 16));
-#if defined(PRECISION_F16)
-    return half_to_float(bits);
-#else
-    return bits_to_float(static_cast<u32>(bits) << 16);
-#endif
-#endif
+    return block->storage == F16 ? widen_f16(bits) : float_of(static_cast<u32>(bits) << 16);
 }
 
 enum {
@@ -70,14 +51,8 @@ inline void load_matrices_of(Fiber* warp) {
 
 // mma.sync with the fragment layouts of the PTX manual: m16n8k16 for 16-bit values, m16n8k8 for TF32. Sums in
 // float32, in the order of k.
+template <int PER_WORD>
 inline void multiply_of(Fiber* warp) {
-    constexpr int PER_WORD = sizeof(u32) / sizeof(
-#if defined(PRECISION_F32) || defined(PRECISION_TF32)
-        u32
-#else
-        u16
-#endif
-    );
     constexpr int K = 8 * PER_WORD;
     float a[16][K], b[K][8];
     for (int lane = 0; lane < 32; lane++) {
@@ -90,14 +65,16 @@ inline void multiply_of(Fiber* warp) {
             }
         }
     }
-    for (int lane = 0; lane < 32; lane++) {
-        for (int i = 0; i < 4; i++) {
-            float sum = warp[lane].d[i];
-            for (int k = 0; k < K; k++)
-                sum += a[lane / 4 + i / 2 * 8][k] * b[k][lane % 4 * 2 + i % 2];
-            warp[lane].d[i] = sum;
-        }
-    }
+    float d[16][8];
+    auto each = [&](auto act) {
+        for (int lane = 0; lane < 32; lane++)
+            for (int i = 0; i < 4; i++) act(d[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2], warp[lane].d[i]);
+    };
+    each([](float& sum, float held) { sum = held; });
+    for (int row = 0; row < 16; row++)
+        for (int k = 0; k < K; k++)
+            for (int column = 0; column < 8; column++) d[row][column] += a[row][k] * b[k][column];
+    each([](float sum, float& held) { held = sum; });
 }
 
 // shfl.sync.bfly.
@@ -107,29 +84,80 @@ inline void shuffle_of(Fiber* warp) {
     for (int lane = 0; lane < 32; lane++) warp[lane].value = values[lane ^ warp[lane].mask];
 }
 
+// Notes that the running thread has arrived at an operation of `count` threads, of which `first` is the first. It
+// must be the one at which the others of them wait. Returns whether all have arrived.
+inline bool arrive(Fiber& first, int count, int operation, u64 key_a, u64 key_b) {
+    Meeting& m = count == 32 ? first.warp : first.warpgroup;
+    if (m.arrived == 0) m = {0, operation, {key_a, key_b}};
+    if (m.operation != operation) fail("the threads of a warp or warpgroup called different operations");
+    if (m.key[0] != key_a || m.key[1] != key_b) fail("the threads of a warpgroup called one with different operands");
+    self().state = IN_WARP;
+    if (++m.arrived < count) return false;
+    m.arrived = 0;
+    return true;
+}
+
+// Goes on after an operation for which all threads have arrived.
+inline void leave(Fiber* threads, int count) {
+    for (int i = 0; i < count; i++) threads[i].state = READY;
+    if (block->launch.order >= 2) switch_to_scheduler();
+}
+
 // A warp-wide operation: the last lane that arrives performs it for all lanes.
 inline void run_by_warp(int operation) {
-    Fiber& f = self();
-    f.operation = operation;
-    f.state = IN_WARP;
-    int first = block->current / 32 * 32;
-    Fiber* warp = &block->fibers[first];
-    bool all = true;
-    for (int lane = 0; lane < 32; lane++) {
-        all = all && first + lane < block->launch.threads && warp[lane].state == IN_WARP;
-        if (warp[lane].state == IN_WARP && warp[lane].operation != operation)
-            fail("the lanes of a warp called different warp-wide operations");
-    }
-    if (all) {
-        if (operation == MATRICES) load_matrices_of(warp);
-        if (operation == MULTIPLY) multiply_of(warp);
-        if (operation == SHUFFLE) shuffle_of(warp);
-        if (operation == STORE_TRANSPOSED || operation == LOAD_TRANSPOSED)
-            transpose_of(warp, operation == STORE_TRANSPOSED);
-        for (int lane = 0; lane < 32; lane++) warp[lane].state = READY;
-        if (block->launch.order < 2) return;
-    }
-    switch_to_scheduler();
+    Fiber* warp = &block->fibers[block->current / 32 * 32];
+    if (!arrive(*warp, 32, operation, 0, 0)) return switch_to_scheduler();
+    if (operation == MATRICES) load_matrices_of(warp);
+    if (operation == MULTIPLY) block->storage == WORDS ? multiply_of<1>(warp) : multiply_of<2>(warp);
+    if (operation == SHUFFLE) shuffle_of(warp);
+    if (operation == STORE_TRANSPOSED || operation == LOAD_TRANSPOSED)
+        transpose_of(warp, operation == STORE_TRANSPOSED);
+    leave(warp, 32);
 }
 
 }  // namespace emulate
+
+float shuffle_xor(float v, int mask) {
+    emulate::Fiber& f = emulate::self();
+    f.value = v;
+    f.mask = mask;
+    emulate::run_by_warp(emulate::SHUFFLE);
+    return f.value;
+}
+
+void copy_async(void* to, const void* from, bool valid) {
+    if (reinterpret_cast<uintptr_t>(to) % 16 || reinterpret_cast<uintptr_t>(from) % 16)
+        emulate::fail("cp.async: an address is not aligned to 16 bytes");
+    emulate::self().open.push_back({to, from, valid});
+    if (emulate::block->launch.eager) emulate::complete({{to, from, valid}});
+}
+
+void commit() {
+    emulate::Fiber& f = emulate::self();
+    f.groups.push_back(std::move(f.open));
+    f.open.clear();
+}
+
+void emulate::wait_copies(int groups) {
+    Fiber& f = self();
+    while (f.groups.size() > static_cast<size_t>(groups)) {
+        if (!block->launch.eager) complete(f.groups.front());
+        f.groups.erase(f.groups.begin());
+    }
+}
+
+void load_matrices(u32 (&r)[4], const void* row) {
+    emulate::Fiber& f = emulate::self();
+    f.row = row;
+    emulate::run_by_warp(emulate::MATRICES);
+    memcpy(r, f.matrices, sizeof r);
+}
+
+void multiply_matrices(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+    emulate::Fiber& f = emulate::self();
+    memcpy(f.a, a, sizeof a);
+    f.b[0] = b0;
+    f.b[1] = b1;
+    f.d = d;
+    emulate::run_by_warp(emulate::MULTIPLY);
+}

@@ -1,0 +1,29 @@
+// The emulator, compiled once; every kernel is linked with it.
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef long long i64;
+
+#include "hopper.hpp"
+
+void sync_threads() {
+    emulate::self().state = emulate::AT_BARRIER;
+    emulate::switch_to_scheduler();
+}
+
+float exponential(float v) { return std::exp(v); }
+
+// Two sigmoids, rounded to half precision at each step, as hopper.cuh describes.
+u32 sigmoid_halves(float low, float high) {
+    u32 out = 0;
+    for (int i = 0; i < 2; i++) {
+        auto half = static_cast<_Float16>(static_cast<_Float16>(i ? high : low) * static_cast<_Float16>(0.5f));
+        auto tanh = static_cast<_Float16>(std::tanh(static_cast<float>(half)));
+        auto result = static_cast<_Float16>(static_cast<float>(tanh) * 0.5f + 0.5f);
+        u16 bits;
+        memcpy(&bits, &result, 2);
+        out |= static_cast<u32>(bits) << (16 * i);
+    }
+    return out;
+}
