@@ -209,7 +209,7 @@ fn a_replacement_by_a_tap_is_used() {
             Flow::Replace(Tensor::f32(value.shape.clone(), vec![0.0; value.len()]))
         }
     }
-    let case = Case::new(small(50), 1);
+    let case = Case::new(small(18), 1);
     let mut all = Everything(vec![]);
     case.cpu(Precision::F32, Options::default()).forward(&case.input, &mut all).unwrap();
     for (id, _) in &all.0 {

@@ -68,17 +68,19 @@ impl<E> Drop for Guarded<E> {
 }
 
 /// Calls a check with the kernels of every instruction set; those that the machine lacks are
-/// reported as skipped.
-pub fn each_isa<E: HasKernels>(check: impl Fn(&str, &Kernels<E>)) {
-    for isa in Isa::ALL {
-        match isa.detect() {
-            Some(detected) => {
-                let format = if E::IS_F32 { "f32" } else { "bf16" };
-                check(&format!("{isa} {format}"), &E::kernels(detected));
-            }
-            None => skip::skip!(Isa, "this processor has no {isa}"),
+/// reported as skipped. Each check has a thread of its own.
+pub fn each_isa<E: HasKernels>(check: impl Fn(&str, &Kernels<E>) + Sync) {
+    let check = &check;
+    std::thread::scope(|scope| {
+        for isa in Isa::ALL {
+            let Some(detected) = isa.detect() else {
+                skip::skip!(Isa, "this processor has no {isa}");
+                continue;
+            };
+            let format = if E::IS_F32 { "f32" } else { "bf16" };
+            scope.spawn(move || check(&format!("{isa} {format}"), &E::kernels(detected)));
         }
-    }
+    });
 }
 
 /// The spacing of the format's values above 1.

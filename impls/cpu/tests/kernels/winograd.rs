@@ -265,12 +265,13 @@ fn check<E: HasKernels>(name: &str, kernels: &Kernels<E>) {
                     })
                     .collect()
             };
+            let wants = [want(false), want(true)];
             for edge in EDGES {
                 let [plain, gated] = run(kernels, edge, tile, &case);
                 let what = format!("{name} {tile:?} {shape:?} {:?} {edge:?}", case.third_taps);
                 let pitch = case.outputs.next_multiple_of(kernels.lanes);
-                lab::compare(&what, &plain, &want(false), case.outputs, pitch);
-                lab::compare(&format!("{what} gated"), &gated, &want(true), case.outputs, pitch);
+                lab::compare(&what, &plain, &wants[0], case.outputs, pitch);
+                lab::compare(&format!("{what} gated"), &gated, &wants[1], case.outputs, pitch);
             }
         }
     }
