@@ -53,8 +53,8 @@ struct Prepared {
     recording: Option<Recording>,
 }
 
-/// Loads the engine on the GPU with the number `ordinal`. A GPU that computes a convolution in bands
-/// wrongly runs in tiles. Fails as [`Gpu::open`] and [`Cuda::new`] do.
+/// Loads the engine on the GPU with the number `ordinal`. A GPU that computes convolutions in bands
+/// wrongly, all or those of a window, runs them in tiles. Fails as [`Gpu::open`] and [`Cuda::new`] do.
 pub fn load(
     model: Arc<Model>,
     weights: &Weights,
@@ -62,9 +62,13 @@ pub fn load(
     ordinal: usize,
 ) -> Result<Cuda, EngineError> {
     let mut gpu = Gpu::open(ordinal)?;
-    let in_bands = is_half(precision) && gpu.machine().bands == BandSupport::Shifted;
-    if in_bands && !bands_are_right(&mut gpu, precision)? {
-        gpu.leave_bands();
+    let checks =
+        [(BandSupport::Shifted, 3, BandSupport::Flat), (BandSupport::Flat, 1, BandSupport::Off)];
+    for (support, window, rest) in checks {
+        let used = is_half(precision) && gpu.machine().bands >= support;
+        if used && !bands_are_right(&mut gpu, precision, window)? {
+            gpu.limit_bands(rest);
+        }
     }
     Cuda::new(model, weights, precision, Box::new(gpu))
 }

@@ -41,11 +41,13 @@ fn nvrtc() -> Option<Nvrtc> {
     Nvrtc::load().inspect_err(|error| skip::skip!(Nvrtc, "{error}")).ok()
 }
 
-/// What is wrong with a compiled kernel: spilled registers, and messages of the kind C75xx, with
-/// which the assembler says that it inserts waits between the instructions of tensor cores.
-fn faults(compiled: &Compiled) -> Vec<String> {
+/// What is wrong with a compiled kernel: spilled registers, others than it needs, and messages of the
+/// kind C75xx, with which the assembler says that it inserts waits between the instructions of tensor
+/// cores.
+fn faults(compiled: &Compiled, registers: Option<u32>) -> Vec<String> {
     let resources = compiled.resources().unwrap_or_else(|| panic!("{}", compiled.log));
-    let spilled = (resources.spilled > 0).then(|| format!("{resources:?}"));
+    let other = registers.is_some_and(|expected| resources.registers != expected);
+    let spilled = (resources.spilled > 0 || other).then(|| format!("{resources:?}"));
     let warned = compiled.log.lines().filter(|line| line.contains("(C75")).map(str::to_owned);
     spilled.into_iter().chain(warned).collect()
 }
@@ -68,7 +70,10 @@ fn check(nvrtc: &Nvrtc, architecture: &str, variants: impl Iterator<Item = Varia
         let compiled = compiled.unwrap_or_else(|error| panic!("{what}: {error}"));
         assert!(!compiled.code.is_empty(), "{what}");
         println!("{what}: {:?}", compiled.resources());
-        faults(&compiled).into_iter().map(|fault| format!("{what}: {fault}")).collect()
+        faults(&compiled, variant.registers())
+            .into_iter()
+            .map(|fault| format!("{what}: {fault}"))
+            .collect()
     };
     let every_second = |from: usize| variants.iter().skip(from).step_by(2).flat_map(each).collect();
     let wrong: [Vec<String>; 2] = std::thread::scope(|scope| {
@@ -104,7 +109,10 @@ fn spilled_registers_and_serialised_tensor_cores_are_noticed() {
              ptxas info    : Used 168 registers, used 1 barriers\n{more}"
         ),
     };
-    let faults = |spilled, more| faults(&log(spilled, more));
+    let of = |spilled, more, registers| faults(&log(spilled, more), registers);
+    assert!(of(0, "", Some(168)).is_empty());
+    assert_eq!(of(0, "", Some(160)).len(), 1);
+    let faults = |spilled, more| of(spilled, more, None);
     assert!(faults(0, "").is_empty());
     assert_eq!(faults(8, "").len(), 1);
     let serialised = "ptxas info    : (C7512) Potential Performance Loss: wgmma.mma_async \

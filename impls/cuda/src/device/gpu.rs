@@ -38,7 +38,8 @@ pub struct Gpu {
     capability: (i32, i32),
     machine: Machine,
     driver: i32,
-    refuses_bands: bool,
+    /// Bands gave wrong results, and only these are left.
+    limited: Option<BandSupport>,
     loaded: Vec<(CudaFunction, Variant)>,
     known: HashMap<Variant, Kernel>,
 }
@@ -145,16 +146,17 @@ impl Gpu {
             capability,
             machine,
             driver: driver_version()?,
-            refuses_bands: false,
+            limited: None,
             loaded: vec![],
             known: HashMap::new(),
         })
     }
 
-    /// Runs everything in tiles from now on, and says so in [`Device::describe`].
-    pub fn leave_bands(&mut self) {
-        self.machine.bands = BandSupport::Off;
-        self.refuses_bands = true;
+    /// Runs only some convolutions in bands from now on, because others gave wrong results, and says
+    /// so in [`Device::describe`].
+    pub fn limit_bands(&mut self, support: BandSupport) {
+        self.machine.bands = support;
+        self.limited = Some(support);
     }
 
     /// An error after a launch. It may be that of a kernel for Hopper, without which the engine runs,
@@ -238,9 +240,13 @@ impl Drop for Owned {
 impl Device for Gpu {
     fn describe(&self) -> String {
         let ordinal = self.context.ordinal();
-        let refused = if self.refuses_bands { ", in tiles: bands gave wrong results" } else { "" };
+        let limited = match self.limited {
+            None => "",
+            Some(BandSupport::Off) => ", in tiles: bands gave wrong results",
+            Some(_) => ", 3x3 and 7x7 in tiles: bands gave wrong results",
+        };
         format!(
-            "cuda:{ordinal} ({}, {}, NVRTC {}{refused})",
+            "cuda:{ordinal} ({}, {}, NVRTC {}{limited})",
             self.name,
             self.architecture,
             self.nvrtc.version()
@@ -307,6 +313,17 @@ impl Device for Gpu {
         let code = Ptx::from_binary(self.compile(variant)?);
         let module = self.context.load_module(code).map_err(driver_error)?;
         let function = module.load_function(variant.name()).map_err(driver_error)?;
+        if let Some(expected) = variant.registers() {
+            let got = function.num_regs().map_err(driver_error)?;
+            if got != expected as i32 {
+                let name = variant.file();
+                return Err(failed(format!(
+                    "NVRTC {} gave {name} {got} registers for each thread, and it needs {expected}; \
+                     set HARNESS_CUDA_BANDS=off, which leaves out the kernels for Hopper",
+                    self.nvrtc.version()
+                )));
+            }
+        }
         let limit = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         function.set_attribute(limit, variant.shared_bytes() as i32).map_err(|error| {
             let (kib, name) = (variant.shared_bytes() >> 10, variant.file());

@@ -20,6 +20,10 @@ pub const SUM_PIXELS: usize = 64;
 /// Threads in a block: two warpgroups that multiply and one that loads.
 pub const THREADS: u32 = 384;
 
+/// Registers of each thread when a kernel starts: the multiple of 8 below 65536 / [`THREADS`]. Then
+/// the loading warpgroup gives its own to the others (`bands.cuh`).
+pub const REGISTERS: u32 = 168;
+
 const ROW_BYTES: usize = 2 * CHUNK;
 
 /// A tensor map as the driver encodes it.

@@ -192,6 +192,12 @@ impl Variant {
         all.filter(registers).collect()
     }
 
+    /// The registers of each thread with which a kernel in bands must start, so that those that it
+    /// then moves between its warpgroups are all there. With fewer it would wait for them for ever.
+    pub fn registers(&self) -> Option<u32> {
+        self.bands.map(|_| bands::REGISTERS)
+    }
+
     fn entry(&self) -> &'static Entry {
         let found = FILES.iter().find(|entry| entry.file == self.file);
         found.expect("FILES has a row for every File")

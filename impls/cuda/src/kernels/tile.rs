@@ -93,7 +93,7 @@ pub struct Machine {
 }
 
 /// Whether a GPU runs convolutions in bands, and of what kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 pub enum BandSupport {
     /// No: it is not sm_90, or a user has switched it off.
     Off,

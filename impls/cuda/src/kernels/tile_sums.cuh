@@ -18,15 +18,16 @@ DEVICE void sum_tile_channel(const TileSums& to, int pitch, int tile, int first_
                              At at) {
     float* out = to.sums + static_cast<i64>(tile) * to.segments * pitch + channel;
     int left = to.image_pixels - first_pixel % to.image_pixels;  // in this image
-    float sum = 0.0f;
-    for (int row = 0; row < rows; row++) {
-        if (left-- == 0) {
-            *out = sum;
-            out += pitch;
-            sum = 0.0f;
-            left = to.image_pixels - 1;
+    for (int row = 0; row < rows; out += pitch, left = to.image_pixels) {
+        int end = left < rows - row ? row + left : rows;
+        float sum = 0.0f;
+        // Eight reads at a time, so that a sum does not wait for each of them.
+        for (; row + 8 <= end; row += 8) {
+            float values[8];
+            UNROLL for (int i = 0; i < 8; i++) values[i] = at(row + i);
+            UNROLL for (int i = 0; i < 8; i++) sum = add(sum, values[i]);
         }
-        sum = add(sum, at(row));
+        for (; row < end; row++) sum = add(sum, at(row));
+        *out = sum;
     }
-    *out = sum;
 }

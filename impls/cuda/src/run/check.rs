@@ -13,8 +13,8 @@ use crate::kernels::args::Epilogue;
 use crate::kernels::bands::{self, Division, Product, Source};
 use crate::kernels::hopper_conv;
 
-/// A 3x3 convolution of two images: two chunks of channels, of which the second is not whole, and
-/// two tiles of outputs.
+/// A convolution of two images: two chunks of channels, of which the second is not whole, and two
+/// tiles of outputs.
 const IMAGES: usize = 2;
 const SIZE: (usize, usize) = (13, 11);
 const CHANNELS: usize = 72;
@@ -40,17 +40,20 @@ fn weight(output: usize, pixel: usize, channel: usize) -> f64 {
 }
 
 /// The right results [images, height, width, outputs], rounded once.
-fn wanted(precision: Precision) -> Vec<u16> {
+fn wanted(precision: Precision, window: usize) -> Vec<u16> {
     let (height, width) = SIZE;
     let pixel = |at: usize, output: usize| {
         let (image, y, x) = (at / (height * width), at / width % height, at % width);
         let mut sum = 0.0;
-        for offset in 0..9 {
-            let (row, column) = (y + offset / 3, x + offset % 3);
-            if row == 0 || column == 0 || row > height || column > width {
+        for offset in 0..window * window {
+            // With the border of zeros, which is `window / 2` wide.
+            let border = window / 2;
+            let (row, column) = (y + offset / window, x + offset % window);
+            if row < border || column < border || row >= height + border || column >= width + border
+            {
                 continue;
             }
-            let from = ((image * height + row - 1) * width + column - 1) * CHANNELS;
+            let from = ((image * height + row - border) * width + column - border) * CHANNELS;
             sum += (0..CHANNELS).map(|c| value(from + c) * weight(output, offset, c)).sum::<f64>();
         }
         round(precision, sum)
@@ -73,12 +76,17 @@ fn upload(
     Ok(memory)
 }
 
-/// Runs a small convolution in bands and compares its results with the right ones, bit by bit. Fails
-/// if the device does not end it; on a GPU nothing else runs after that in this process.
-pub fn bands_are_right(device: &mut dyn Device, precision: Precision) -> Result<bool, EngineError> {
-    let steps = bands::steps(CHANNELS, 3);
+/// Runs a small convolution with a window of this side in bands and compares its results with the
+/// right ones, bit by bit. Fails if the device does not end it; on a GPU nothing else runs after that
+/// in this process.
+pub fn bands_are_right(
+    device: &mut dyn Device,
+    precision: Precision,
+    window: usize,
+) -> Result<bool, EngineError> {
+    let (steps, halo) = (bands::steps(CHANNELS, window), window / 2);
     let product =
-        Product { images: IMAGES, size: SIZE, outputs: OUTPUTS, halo: 1, steps, most_columns: 256 };
+        Product { images: IMAGES, size: SIZE, outputs: OUTPUTS, halo, steps, most_columns: 256 };
     let division = product
         .division(device.machine())
         .ok_or_else(|| failed("internal error: a small convolution does not fit into bands"))?;
@@ -86,30 +94,30 @@ pub fn bands_are_right(device: &mut dyn Device, precision: Precision) -> Result<
     let x = upload(device, (0..pixels * CHANNELS).map(|at| round(precision, value(at))))?;
     let rows = (0..OUTPUTS).flat_map(|o| {
         let exists = |c| c < CHANNELS;
-        bands::positions(CHANNELS, 3)
+        bands::positions(CHANNELS, window)
             .map(move |(pixel, c)| if exists(c) { weight(o, pixel, c) } else { 0.0 })
     });
     let weights = upload(device, rows.map(|v| round(precision, v)))?;
     let out = upload(device, std::iter::repeat_n(0xffff, pixels * OUTPUTS))?;
-    launch(device, precision, &division, [&x, &weights, &out])?;
+    launch(device, (precision, window), &division, [&x, &weights, &out])?;
     let mut got = vec![0u16; pixels * OUTPUTS];
     // SAFETY: `out` was allocated with the length of `got`.
     unsafe { device.read(out.address, bytemuck::cast_slice_mut(&mut got))? };
-    Ok(got == wanted(precision))
+    Ok(got == wanted(precision, window))
 }
 
 fn launch(
     device: &mut dyn Device,
-    precision: Precision,
+    (precision, window): (Precision, usize),
     division: &Division,
     [x, weights, out]: [&Memory; 3],
 ) -> Result<(), EngineError> {
-    let steps = bands::steps(CHANNELS, 3);
+    let steps = bands::steps(CHANNELS, window);
     let source = Source {
         pixels: device.tensor_map(&division.tensor(x.address, CHANNELS, false))?,
         weights: device.tensor_map(&division.weights(weights.address, OUTPUTS, steps))?,
         channels: CHANNELS as i32,
-        kernel: 3,
+        kernel: window as i32,
         steps: steps as i32,
         unused: [0; 13],
     };

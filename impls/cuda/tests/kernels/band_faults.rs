@@ -136,7 +136,9 @@ const FAULTS: [(&str, Edit, &str); 14] = [
 fn a_gpu_that_computes_wrongly_in_bands_is_noticed_before_it_is_used() {
     let Some(mut host) = lab::emulated() else { return };
     for precision in [Precision::Bf16, Precision::F16] {
-        assert!(bands_are_right(&mut host, precision).unwrap(), "{precision}");
+        for window in [1, 3, 7] {
+            assert!(bands_are_right(&mut host, precision, window).unwrap(), "{precision} {window}");
+        }
     }
     // A GPU whose products start at the wrong row.
     let mut host = lab::emulated().unwrap().edited(edit!(
@@ -144,7 +146,8 @@ fn a_gpu_that_computes_wrongly_in_bands_is_noticed_before_it_is_used() {
         "(border + at.ky) * b.pitch + border",
         "(border + at.ky) * b.pitch / 8 * 8 + border"
     ));
-    assert!(!bands_are_right(&mut host, Precision::Bf16).unwrap());
+    assert!(!bands_are_right(&mut host, Precision::Bf16, 3).unwrap());
+    assert!(bands_are_right(&mut host, Precision::Bf16, 1).unwrap());
 }
 
 #[test]
