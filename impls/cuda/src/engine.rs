@@ -17,7 +17,7 @@ use crate::kernels::{File, Tile, Variant, is_half, normalize};
 use crate::plan::Plan;
 use crate::plan::build::plan;
 use crate::run::bind::{Bound, UNOBSERVED};
-use crate::run::check::bands_are_right;
+use crate::run::check::right_bands;
 use crate::run::layout::{Action, Layout, LayoutOptions, Way};
 use crate::run::observe;
 use crate::run::predict::{self, Prediction};
@@ -62,13 +62,9 @@ pub fn load(
     ordinal: usize,
 ) -> Result<Cuda, EngineError> {
     let mut gpu = Gpu::open(ordinal)?;
-    let checks =
-        [(BandSupport::Shifted, 3, BandSupport::Flat), (BandSupport::Flat, 1, BandSupport::Off)];
-    for (support, window, rest) in checks {
-        let used = is_half(precision) && gpu.machine().bands >= support;
-        if used && !bands_are_right(&mut gpu, precision, window)? {
-            gpu.limit_bands(rest);
-        }
+    let right = right_bands(&mut gpu, precision)?;
+    if right != gpu.machine().bands {
+        gpu.limit_bands(right);
     }
     Cuda::new(model, weights, precision, Box::new(gpu))
 }

@@ -8,7 +8,7 @@ use spec::Precision;
 const WITHOUT_BF16: &[Precision] = &[Precision::F32, Precision::F16];
 const ALL: &[Precision] = &[Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F16];
 
-/// For architectures whose instructions are those of sm_80. It needs the most registers.
+/// What the engine is used for most, for architectures whose instructions are those of sm_80.
 const BF16: &[Precision] = &[Precision::Bf16];
 
 #[test]

@@ -11,7 +11,8 @@ use spec::{EngineError, Precision};
 use crate::device::{Device, Launch, Memory, failed};
 use crate::kernels::args::Epilogue;
 use crate::kernels::bands::{self, Division, Product, Source};
-use crate::kernels::hopper_conv;
+use crate::kernels::tile::BandSupport;
+use crate::kernels::{hopper_conv, is_half};
 
 /// A convolution of two images: two chunks of channels, of which the second is not whole, and two
 /// tiles of outputs.
@@ -104,6 +105,23 @@ pub fn bands_are_right(
     // SAFETY: `out` was allocated with the length of `got`.
     unsafe { device.read(out.address, bytemuck::cast_slice_mut(&mut got))? };
     Ok(got == wanted(precision, window))
+}
+
+/// What of the bands that a device supports is right there: all, 1x1 convolutions, or nothing. Fails as
+/// [`bands_are_right`] does.
+pub fn right_bands(
+    device: &mut dyn Device,
+    precision: Precision,
+) -> Result<BandSupport, EngineError> {
+    let mut support = device.machine().bands;
+    for (kind, window, rest) in
+        [(BandSupport::Shifted, 3, BandSupport::Flat), (BandSupport::Flat, 1, BandSupport::Off)]
+    {
+        if is_half(precision) && support >= kind && !bands_are_right(device, precision, window)? {
+            support = rest;
+        }
+    }
+    Ok(support)
 }
 
 fn launch(

@@ -1,7 +1,8 @@
 //! Plants faults in the kernels that run in bands (`bands.cuh`). The emulated GPU must notice every
 //! one of them.
 
-use cuda::run::check::bands_are_right;
+use cuda::kernels::tile::BandSupport;
+use cuda::run::check::{bands_are_right, right_bands};
 use spec::Precision;
 
 use crate::bands::{Extra, Input, outputs, product, some_divisions};
@@ -146,8 +147,15 @@ fn a_gpu_that_computes_wrongly_in_bands_is_noticed_before_it_is_used() {
         "(border + at.ky) * b.pitch + border",
         "(border + at.ky) * b.pitch / 8 * 8 + border"
     ));
-    assert!(!bands_are_right(&mut host, Precision::Bf16, 3).unwrap());
-    assert!(bands_are_right(&mut host, Precision::Bf16, 1).unwrap());
+    assert_eq!(right_bands(&mut host, Precision::Bf16).unwrap(), BandSupport::Flat);
+    // One whose epilogue is wrong.
+    let mut host = lab::emulated().unwrap().edited(edit!(
+        "bands.cuh",
+        "linear.activate(sum);",
+        "linear.activate(sum + 1.0f);"
+    ));
+    assert_eq!(right_bands(&mut host, Precision::Bf16).unwrap(), BandSupport::Off);
+    assert_eq!(right_bands(&mut host, Precision::F32).unwrap(), BandSupport::Shifted, "not asked");
 }
 
 #[test]
