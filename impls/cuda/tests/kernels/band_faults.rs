@@ -28,7 +28,25 @@ fn edited(edit: Edit) -> Option<Noticed> {
 
 /// Each edit, and the part of the message by which it must be noticed; where that is empty, by a
 /// result that differs or by any message.
-const FAULTS: [(&str, Edit, &str); 14] = [
+const FAULTS: [(&str, Edit, &str); 16] = [
+    (
+        "warps of a warpgroup that multiply different operands",
+        edit!(
+            "bands.cuh",
+            "of_band[i], add || i > 0);",
+            "of_band[i] + (w.warp == 1 ? 2 : 0), add || i > 0);"
+        ),
+        "different operands",
+    ),
+    (
+        "a warp that calls another operation of the warpgroup",
+        edit!(
+            "bands.cuh",
+            "        commit_products();",
+            "        if (w.warp == 1) products_fence();\n        commit_products();"
+        ),
+        "different operations",
+    ),
     (
         "a product that is read before the wait",
         edit!("bands.cuh", "    wait_products<0>(acc);\n    release();", "    release();"),
