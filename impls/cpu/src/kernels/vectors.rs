@@ -6,8 +6,10 @@
 //! registers allow: 2 * ROWS accumulators, two vectors of weights and one broadcast input. On
 //! AVX-512 and NEON, with 32 registers, it is 14 x 2; on AVX2, with 16 registers, 6 x 2. A step of
 //! 14 x 2 has 16 loads for 28 multiply-adds, so that the FMA units are the bottleneck and not the
-//! load ports. If a pair of bfloat16 takes two registers, that many rows do not fit: the compiler
-//! would keep sums on the stack, and most of the time would go there.
+//! load ports. Intel processors before Ice Lake decode four instructions in a cycle, so that a step may
+//! have few others: rows are addressed without additions ([`TileRows`]), and the loop is unrolled. If a
+//! pair of bfloat16 takes two registers, that many rows do not fit: the compiler would keep sums on the
+//! stack, and most of the time would go there.
 //!
 //! If the weights fit the L2 cache, the inner loop goes over the panels, so that the input of a tile
 //! is read once and its output is written at once. Otherwise the inner loop goes over the rows, so
@@ -19,7 +21,7 @@
 use super::gemm::{Gemm, Operand, PANEL, ProductKernel, Rows};
 use super::peak;
 use crate::element::Element;
-use crate::simd::Simd;
+use crate::simd::{Simd, opaque, opaque_pointer};
 
 /// The vector unit of the instruction set, for both formats.
 pub struct VectorUnit;
@@ -208,52 +210,150 @@ unsafe fn compute_tile<S: Simd, E: Element, const M: usize, const N: usize>(
     }
 }
 
+/// Steps of the inner loop that are written out one after the other in the tiles of most rows, so that
+/// they share the loop's own instructions. A processor that decodes four instructions in a cycle has none
+/// to spare.
+const UNROLL: usize = 4;
+
+/// Steps in a round of the inner loop of a tile of M rows and N vectors. Unrolled loops take long to
+/// compile, and nearly all tiles of large products have the greatest height or one row less.
+const fn unrolled<S: Simd, E: Element>(m: usize, n: usize) -> usize {
+    if n == PANEL && m + 1 >= rows::<S, E>() { UNROLL } else { 1 }
+}
+
 #[inline(always)]
 unsafe fn accumulate<S: Simd, E: Element, const M: usize, const N: usize>(
     acc: &mut [[S::V; N]; M],
     operand: &Operand<E>,
     tile: &OutputTile,
 ) {
+    let steps = unrolled::<S, E>(M, N);
     // SAFETY: the caller guarantees M rows of A from `tile.row` on; a panel holds the weights of
-    // all channels for N * LANES outputs, and `b` advances by exactly that. Prefetches may be out
-    // of bounds.
+    // all channels for N * LANES outputs, and `b` advances by exactly that.
     unsafe {
-        let rows = operand.a.add(tile.row * operand.pitch);
+        let first = operand.a.add(tile.row * operand.pitch);
         let mut b = operand.b.add(tile.vector * S::LANES * operand.channels());
-        // While the tiles of a panel are computed, the next panel is prefetched: each tile requests
-        // its share. The addresses may lie beyond the weights, so they are made with
-        // `wrapping_add`.
-        let step = N * S::LANES * E::GROUP * size_of::<E>();
-        let other = if tile.tiles == 1 && N > 1 { 64 } else { 0 };
-        let (mut next, share) = match tile.stream {
-            true => {
-                let panel = step * (operand.channels() / E::GROUP);
-                let share = step / tile.tiles;
-                (b.cast::<u8>().wrapping_add(panel + panel / tile.tiles * tile.index), share)
-            }
-            // These weights are in the L1 cache already; prefetching them again costs nothing.
-            false => (b.cast::<u8>(), step),
-        };
+        let step_size = N * S::LANES * E::GROUP;
+        let mut ahead =
+            Ahead::new::<E>(b, step_size * operand.channels() / E::GROUP, steps * step_size, tile);
         for part in 0..operand.parts {
-            let a = rows.add(part * operand.part_pitch);
-            let mut k = 0;
-            while k < operand.k {
-                let mut weights = [E::load_weights::<S>(b); N];
-                for j in 1..N {
-                    weights[j] = E::load_weights::<S>(b.add(j * S::LANES * E::GROUP));
+            let mut rows = TileRows::new(first.add(part * operand.part_pitch), operand.pitch);
+            let mut left = operand.k / E::GROUP;
+            while left >= steps {
+                step::<S, E, M, N>(acc, &rows, b, 0);
+                if steps == UNROLL {
+                    step::<S, E, M, N>(acc, &rows, b, 1);
+                    step::<S, E, M, N>(acc, &rows, b, 2);
+                    step::<S, E, M, N>(acc, &rows, b, 3);
                 }
-                for i in 0..M {
-                    let x = E::splat::<S>(a.add(i * operand.pitch + k));
-                    for j in 0..N {
-                        acc[i][j] = E::multiply_add::<S>(acc[i][j], x, weights[j]);
-                    }
-                }
-                S::prefetch(next);
-                S::prefetch(next.wrapping_add(other));
-                next = next.wrapping_add(share);
-                b = b.add(N * S::LANES * E::GROUP);
-                k += E::GROUP;
+                ahead.prefetch::<S>();
+                rows.advance::<M>(steps * E::GROUP);
+                b = b.add(steps * step_size);
+                left -= steps;
+            }
+            while left > 0 {
+                step::<S, E, M, N>(acc, &rows, b, 0);
+                rows.advance::<M>(E::GROUP);
+                b = b.add(step_size);
+                left -= 1;
             }
         }
+    }
+}
+
+/// Multiplies group `at` of channels, counted from where `rows` and `b` stand.
+#[inline(always)]
+unsafe fn step<S: Simd, E: Element, const M: usize, const N: usize>(
+    acc: &mut [[S::V; N]; M],
+    rows: &TileRows<E>,
+    b: *const E,
+    at: usize,
+) {
+    // SAFETY: the caller guarantees this group of channels in M rows and in N vectors of weights.
+    unsafe {
+        let b = b.add(at * N * S::LANES * E::GROUP);
+        let mut weights = [E::load_weights::<S>(b); N];
+        for j in 1..N {
+            weights[j] = E::load_weights::<S>(b.add(j * S::LANES * E::GROUP));
+        }
+        for i in 0..M {
+            let x = E::splat::<S>(rows.at(i).add(at * E::GROUP));
+            for j in 0..N {
+                acc[i][j] = E::multiply_add::<S>(acc[i][j], x, weights[j]);
+            }
+        }
+    }
+}
+
+/// Where the rows of a tile are read next.
+///
+/// An address of x86 is a register plus another one times 1, 2, 4 or 8, so that two pointers, and the
+/// pitch times 1, 3 and 5, reach all rows without an instruction. Left to itself, the compiler adds the
+/// pitch once for each row and step, which takes more time on an Intel processor than the loads.
+struct TileRows<E> {
+    /// Rows 0 and [`REACH`].
+    rows: [*const E; 2],
+    /// Elements in 1, 3 and 5 rows.
+    pitches: [usize; 3],
+}
+
+/// Rows that are reached from one pointer.
+const REACH: usize = 7;
+
+impl<E> TileRows<E> {
+    #[inline(always)]
+    fn new(first: *const E, pitch: usize) -> Self {
+        // The second pointer is not used by a tile that has no such row.
+        let rows = [first, first.wrapping_add(REACH * pitch)];
+        TileRows { rows: rows.map(opaque_pointer), pitches: [1, 3, 5].map(|n| opaque(n * pitch)) }
+    }
+
+    #[inline(always)]
+    fn at(&self, row: usize) -> *const E {
+        let [one, three, five] = self.pitches;
+        let offset = [0, one, 2 * one, three, 4 * one, five, 2 * three][row % REACH];
+        self.rows[row / REACH].wrapping_add(offset)
+    }
+
+    /// Goes on by so many channels, in a tile of M rows.
+    #[inline(always)]
+    fn advance<const M: usize>(&mut self, channels: usize) {
+        for rows in self.rows.iter_mut().take(M.div_ceil(REACH)) {
+            *rows = opaque_pointer(rows.wrapping_add(channels));
+        }
+    }
+}
+
+/// While the tiles of a panel are computed, the next panel is prefetched: each tile requests its share.
+struct Ahead {
+    /// What is prefetched next. It may lie beyond the weights.
+    next: *const u8,
+    /// Bytes for each round of the inner loop.
+    share: usize,
+    /// The same in cache lines.
+    lines: usize,
+}
+
+impl Ahead {
+    /// For a panel of `panel` weights at `b`, of which a round of the inner loop takes `round`.
+    #[inline(always)]
+    fn new<E>(b: *const E, panel: usize, round: usize, tile: &OutputTile) -> Self {
+        let [panel, round] = [panel, round].map(|weights| weights * size_of::<E>());
+        let next = b.cast::<u8>().wrapping_add(panel + panel / tile.tiles * tile.index);
+        let share = if tile.stream { round / tile.tiles } else { 0 };
+        Ahead { next, share, lines: share.div_ceil(64) }
+    }
+
+    /// Requests the share of one round.
+    ///
+    /// # Safety
+    /// The contract of [`Simd`].
+    #[inline(always)]
+    unsafe fn prefetch<S: Simd>(&mut self) {
+        for line in 0..self.lines {
+            // SAFETY: the caller has the instruction set, and a prefetch of any address is harmless.
+            unsafe { S::prefetch(self.next.wrapping_add(line * 64)) };
+        }
+        self.next = self.next.wrapping_add(self.share);
     }
 }

@@ -166,6 +166,14 @@ pub struct Winograd<E> {
     pub workspace: [BufferId; 3],
 }
 
+impl<E> Winograd<E> {
+    /// Size of the transformed weights of both convolutions, in bytes.
+    pub fn weights_bytes(&self) -> usize {
+        let branches = std::iter::once(&self.main).chain(&self.second);
+        branches.map(|branch| branch.weights.data.len() * size_of::<E>()).sum()
+    }
+}
+
 /// The operation of a step.
 #[allow(clippy::large_enum_variant, reason = "a network has some hundred steps")]
 pub enum Op<E> {

@@ -98,11 +98,16 @@ fn largest_block(tile_rows: usize) -> usize {
     tile_rows * 12usize.div_ceil(tile_rows)
 }
 
+/// Bytes of weights that every block may read again, because they come from a cache. Larger ones come
+/// from memory, or their layers displace each other.
+const REREAD: usize = 8 << 20;
+
 /// Number of blocks of tiles, each of which one thread takes through all phases of the layer. Every
-/// thread gets the same number of them. None if there are fewer than two for each thread, or if they would have so few
-/// tiles that reading the weights takes longer than the products; then all threads work on each of the
-/// three phases together.
-pub fn blocks<E>(
+/// thread gets the same number of them. None if all threads had better work on each of the three phases
+/// together: if there are fewer than two blocks for each thread, if a block has so few tiles that reading
+/// the weights takes longer than the products, or if large weights are read so often that this costs more
+/// than writing and reading the tiles and products of the whole batch.
+pub fn blocks<E: Element>(
     layer: &Winograd<E>,
     clips: usize,
     threads: usize,
@@ -110,7 +115,10 @@ pub fn blocks<E>(
 ) -> Option<usize> {
     let (tiles, largest) = (tiles(layer, clips).count(), largest_block(tile_rows));
     let blocks = tiles.div_ceil(largest).next_multiple_of(threads);
-    (blocks >= 2 * threads && 3 * tiles >= 2 * largest * blocks).then_some(blocks)
+    let weights = layer.weights_bytes();
+    let spill = 2 * workspace_bytes(layer, tiles).iter().sum::<usize>();
+    let worth_reading = weights <= REREAD || blocks.saturating_sub(1) * weights <= spill;
+    (blocks >= 2 * threads && 3 * tiles >= 2 * largest * blocks && worth_reading).then_some(blocks)
 }
 
 /// The tiles of a block, out of `tiles` in `blocks` blocks of equal size (half-open).

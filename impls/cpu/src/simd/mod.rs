@@ -91,6 +91,41 @@ pub trait Simd: Copy + 'static {
     unsafe fn dot(acc: Self::V, a: Self::Pairs, b: Self::Pairs) -> Self::V;
 }
 
+/// The value, of which the compiler knows nothing more, so that it does not express it by others. Where
+/// addresses have no index that is scaled, this would not help, and the value stays as it is.
+#[inline(always)]
+pub fn opaque(value: usize) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let mut value = value;
+        // SAFETY: no instruction is executed.
+        unsafe {
+            std::arch::asm!("/* {0} */", inout(reg) value,
+                options(pure, nomem, nostack, preserves_flags));
+        }
+        value
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    value
+}
+
+/// Like [`opaque`], for a pointer, which may be used for what `pointer` may.
+#[inline(always)]
+pub fn opaque_pointer<T>(pointer: *const T) -> *const T {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let mut pointer = pointer;
+        // SAFETY: no instruction is executed.
+        unsafe {
+            std::arch::asm!("/* {0} */", inout(reg) pointer,
+                options(pure, nomem, nostack, preserves_flags));
+        }
+        pointer
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    pointer
+}
+
 /// The bits of the bfloat16 nearest to `x`, ties to even; NaN stays NaN.
 #[inline(always)]
 pub fn bf16_bits(x: f32) -> u16 {
