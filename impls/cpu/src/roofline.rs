@@ -120,12 +120,18 @@ fn flops_of<E: HasKernels>(detected: DetectedIsa, threads: usize) -> f64 {
     best
 }
 
+/// `count` vectors of `length` numbers that were written. Memory that was only asked for as zeros is one
+/// page of zeros behind all addresses, which stays in the cache.
+fn written_memory(count: usize, length: usize) -> Vec<Vec<u64>> {
+    vec![vec![1; length]; count]
+}
+
 /// Memory bandwidth in bytes per second that `threads` threads reach by reading, the best of three
 /// measurements.
 pub fn bandwidth(threads: usize) -> f64 {
     let mut pool = Pool::new(threads);
     let share = BYTES / 8 / pool.threads();
-    let parts: Vec<Vec<u64>> = (0..pool.threads()).map(|at| vec![at as u64; share]).collect();
+    let parts = written_memory(pool.threads(), share);
     let sums = Mutex::new(0u64);
     let mut best = 0.0_f64;
     for _ in 0..3 {
@@ -150,6 +156,13 @@ pub fn bandwidth(threads: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_memory_that_is_read_is_not_the_page_of_zeros() {
+        let parts = written_memory(2, 3);
+        assert_eq!((parts.len(), parts[0].len()), (2, 3));
+        assert!(parts.iter().flatten().all(|value| *value != 0));
+    }
 
     #[test]
     fn a_value_gets_to_another_core_even_if_all_cores_are_busy() {
