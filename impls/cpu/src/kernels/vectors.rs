@@ -7,7 +7,7 @@
 //! AVX-512 and NEON, with 32 registers, it is 14 x 2; on AVX2, with 16 registers, 6 x 2. A step of
 //! 14 x 2 has 16 loads for 28 multiply-adds, so that the FMA units are the bottleneck and not the
 //! load ports. Intel processors before Ice Lake decode four instructions in a cycle, so that a step may
-//! have few others: rows are addressed without additions ([`TileRows`]), and the loop is unrolled. If a
+//! have few others: rows are addressed without additions (`TileRows`), and the loop is unrolled. If a
 //! pair of bfloat16 takes two registers, that many rows do not fit: the compiler would keep sums on the
 //! stack, and most of the time would go there.
 //!

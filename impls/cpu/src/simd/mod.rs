@@ -111,6 +111,7 @@ pub fn opaque(value: usize) -> usize {
 
 /// Like [`opaque`], for a pointer, which may be used for what `pointer` may.
 #[inline(always)]
+#[allow(clippy::pointers_in_nomem_asm_block, reason = "there is no instruction, so no access")]
 pub fn opaque_pointer<T>(pointer: *const T) -> *const T {
     #[cfg(target_arch = "x86_64")]
     {
