@@ -315,7 +315,7 @@ impl<E> TileRows<E> {
         self.rows[row / REACH].wrapping_add(offset)
     }
 
-    /// Goes on by so many channels, in a tile of M rows.
+    /// Moves the pointers forward by `channels` channels, in a tile of M rows.
     #[inline(always)]
     fn advance<const M: usize>(&mut self, channels: usize) {
         for rows in self.rows.iter_mut().take(M.div_ceil(REACH)) {

@@ -91,8 +91,8 @@ pub trait Simd: Copy + 'static {
     unsafe fn dot(acc: Self::V, a: Self::Pairs, b: Self::Pairs) -> Self::V;
 }
 
-/// The value, of which the compiler knows nothing more, so that it does not express it by others. Where
-/// addresses have no index that is scaled, this would not help, and the value stays as it is.
+/// Returns `value` and hides from the compiler how it was computed, so that it is kept in a register of its
+/// own. Only x86 has addresses with a scaled index, for which this is meant; elsewhere nothing is hidden.
 #[inline(always)]
 pub fn opaque(value: usize) -> usize {
     #[cfg(target_arch = "x86_64")]
@@ -109,9 +109,9 @@ pub fn opaque(value: usize) -> usize {
     value
 }
 
-/// Like [`opaque`], for a pointer, which may be used for what `pointer` may.
+/// Like [`opaque`], for a pointer. The result may access the same memory as `pointer`.
 #[inline(always)]
-#[allow(clippy::pointers_in_nomem_asm_block, reason = "there is no instruction, so no access")]
+#[allow(clippy::pointers_in_nomem_asm_block, reason = "the block has no instruction")]
 pub fn opaque_pointer<T>(pointer: *const T) -> *const T {
     #[cfg(target_arch = "x86_64")]
     {
