@@ -85,19 +85,29 @@ impl<O: Element> Epilogue<O> {
         unsafe { self.apply_with::<S>(v, self.affine::<S>(channel), pixel, image_pixel, channel) }
     }
 
-    /// Prefetches what the epilogue will read and write for `vectors` vectors from element `at` on.
+    /// Prefetches what the epilogue will read and write for `vectors` vectors of `pixels` pixels, from
+    /// element `at` on.
     ///
     /// # Safety
     /// The contract of [`Simd`].
     #[inline(always)]
-    pub unsafe fn prefetch<S: Simd>(&self, at: usize, vectors: usize) {
-        for p in [self.residual, self.sum, self.out.cast_const()] {
-            if !p.is_null() {
+    pub unsafe fn prefetch<S: Simd>(&self, at: usize, pixels: usize, vectors: usize) {
+        let out = self.out.cast_const();
+        let request = |map: *const O| {
+            for i in 0..pixels {
+                let pixel = map.wrapping_add(at + i * self.pitch).cast::<u8>();
                 for byte in (0..vectors * S::LANES * size_of::<O>()).step_by(64) {
                     // SAFETY: the caller has the instruction set, and a prefetch of any address is
                     // harmless.
-                    unsafe { S::prefetch(p.wrapping_add(at).cast::<u8>().wrapping_add(byte)) };
+                    unsafe { S::prefetch(pixel.wrapping_add(byte)) };
                 }
+            }
+        };
+        request(out);
+        // A sum or a residual often lies where the result is stored.
+        for map in [self.residual, self.sum] {
+            if !map.is_null() && map != out {
+                request(map);
             }
         }
     }
@@ -116,6 +126,79 @@ impl<O: Element> Epilogue<O> {
             };
             [load_or(self.scale, 1.0), load_or(self.bias, 0.0)]
         }
+    }
+
+    /// Applies the stages to LANES channels of `pixels` pixels that follow each other, whose sums lie
+    /// `sums_pitch` elements apart. `first` is the first pixel, counted over the batch and within its
+    /// image.
+    ///
+    /// # Safety
+    /// The contract of [`Epilogue::apply`] for every pixel; the sums are valid.
+    #[inline(always)]
+    pub unsafe fn apply_pixels<S: Simd>(
+        &self,
+        sums: *const f32,
+        sums_pitch: usize,
+        pixels: usize,
+        first: [usize; 2],
+        channel: usize,
+    ) {
+        // The usual epilogues have loops of their own, in which the compiler knows which parts there are:
+        // deciding it for each vector takes longer than the arithmetic.
+        macro_rules! apply {
+            ($epilogue:expr) => {{
+                let epilogue = $epilogue;
+                let affine = epilogue.affine::<S>(channel);
+                for i in 0..pixels {
+                    let v = S::load(sums.add(i * sums_pitch));
+                    epilogue.apply_with::<S>(v, affine, first[0] + i, first[1] + i, channel);
+                }
+            }};
+        }
+        let relu = self.with_activation(Activation::Relu);
+        let usual = self.is_whole() && self.activation == Activation::Relu;
+        let (sum, residual) = (self.sum, self.residual);
+        // SAFETY: the caller's contract; a part is left out only where its pointer is null.
+        unsafe {
+            match (usual, sum.is_null(), residual.is_null()) {
+                (true, true, true) => apply!(relu),
+                (true, false, true) => apply!(Epilogue { sum, ..relu }),
+                (true, true, false) => apply!(Epilogue { residual, ..relu }),
+                _ => apply!(*self),
+            }
+        }
+    }
+
+    /// Whether it runs from the first stage to the last, and no part follows the activation.
+    #[inline(always)]
+    fn is_whole(&self) -> bool {
+        let ends = (self.from, self.to) == (Stage::Start, Stage::End);
+        ends && self.factor.is_null() && self.addend.is_null()
+    }
+
+    /// The epilogue of a whole step that reads no map.
+    #[inline(always)]
+    fn with_activation(&self, activation: Activation) -> Self {
+        Epilogue {
+            from: Stage::Start,
+            to: Stage::End,
+            sum: std::ptr::null(),
+            residual: std::ptr::null(),
+            activation,
+            factor: std::ptr::null(),
+            addend: std::ptr::null(),
+            ..*self
+        }
+    }
+
+    /// The same epilogue, for the compiler to know that it is only scale and bias; None if it is more.
+    #[inline(always)]
+    pub fn affine_only(&self) -> Option<Self> {
+        let only = self.is_whole()
+            && self.activation == Activation::Identity
+            && self.sum.is_null()
+            && self.residual.is_null();
+        only.then(|| self.with_activation(Activation::Identity))
     }
 
     /// Like [`Epilogue::apply`], with the result of [`Epilogue::affine`] for the same channels.

@@ -13,7 +13,7 @@
 //!
 //! If the weights fit the L2 cache, the inner loop goes over the panels, so that the input of a tile
 //! is read once and its output is written at once. Otherwise the inner loop goes over the rows, so
-//! that each panel is read from memory once.
+//! that each panel is read from memory once. What comes next is prefetched: rows or a panel (`Ahead`).
 //!
 //! Every output is one chain of multiply-adds over the channels in order, whatever the tile. So the
 //! results depend neither on the number of threads nor on the split into tiles.
@@ -82,35 +82,32 @@ unsafe fn run_line<S: Simd, E: Element, O: Element>(g: &Gemm<E, O>) {
     let (tiles, panels) =
         (rows.div_ceil(self::rows::<S, E>()), (g.vectors.1 - g.vectors.0).div_ceil(PANEL));
     let stream = g.stream || weights > RESIDENT;
-    for at in 0..tiles * panels {
-        let (index, panel) = match stream {
-            true => (at % tiles, at / tiles),
-            false => (at / panels, at % panels),
-        };
-        let (row, height) = rows_of(rows, tiles, index);
-        let vector = g.vectors.0 + panel * PANEL;
-        let width = PANEL.min(g.vectors.1 - vector);
-        let tile = OutputTile { index, tiles, row, height, vector, width, stream };
-        // SAFETY: the caller's contract; `row + height <= rows` by `rows_of`, and `vector + width`
-        // is at most the end of `vectors`.
-        unsafe { run_tile::<S, E, O>(g, &tile) };
+    let (outer, inner) = if stream { (panels, tiles) } else { (tiles, panels) };
+    let heights = (rows / tiles.max(1), rows % tiles.max(1));
+    for i in 0..outer {
+        for j in 0..inner {
+            let (index, panel) = if stream { (j, i) } else { (i, j) };
+            let (row, height) = rows_of(heights, index);
+            let vector = g.vectors.0 + panel * PANEL;
+            let width = PANEL.min(g.vectors.1 - vector);
+            let turn = (j, inner);
+            let tile = OutputTile { row, height, vector, width, stream, turn };
+            // SAFETY: the caller's contract; `row + height <= rows` by `rows_of`, and
+            // `vector + width` is at most the end of `vectors`.
+            unsafe { run_tile::<S, E, O>(g, &tile) };
+        }
     }
 }
 
-/// First row and height of a tile. Heights are as equal as possible: two tiles of 8 rows are faster
-/// than 14 and 2.
+/// First row and height of a tile, from the least height and the number of tiles that are a row higher.
+/// Heights are as equal as possible: two tiles of 8 rows are faster than 14 and 2.
 #[inline(always)]
-fn rows_of(rows: usize, tiles: usize, index: usize) -> (usize, usize) {
-    let (height, taller) = (rows / tiles, rows % tiles);
+fn rows_of((height, taller): (usize, usize), index: usize) -> (usize, usize) {
     (index * height + index.min(taller), height + usize::from(index < taller))
 }
 
-/// One tile of the output, and its position among the tiles of a product.
+/// One tile of the output.
 struct OutputTile {
-    /// Index of this tile along the rows (`0..tiles`).
-    index: usize,
-    /// Number of tiles along the rows.
-    tiles: usize,
     /// First row of the tile.
     row: usize,
     /// Number of rows, up to those of [`ProductKernel::ROWS`].
@@ -119,8 +116,10 @@ struct OutputTile {
     vector: usize,
     /// Number of vectors of outputs, up to [`PANEL`].
     width: usize,
-    /// Whether to prefetch the next panel: the weights do not stay in the cache.
+    /// Whether the weights are read panel by panel, and do not stay in the cache.
     stream: bool,
+    /// Index of the tile in the inner loop, and the number of tiles there.
+    turn: (usize, usize),
 }
 
 /// Computes one tile and applies the epilogue.
@@ -140,19 +139,15 @@ unsafe fn run_tile<S: Simd, E: Element, O: Element>(g: &Gemm<E, O>, tile: &Outpu
         }
         // For bfloat16, whose maps are half as large, prefetching was measured to cost more than it
         // gains.
-        for i in 0..if O::IS_F32 { tile.height } else { 0 } {
-            let at = (pixel + i) * g.epilogue.pitch + tile.vector * S::LANES;
-            g.epilogue.prefetch::<S>(at, tile.width);
+        if O::IS_F32 {
+            let at = pixel * g.epilogue.pitch + tile.vector * S::LANES;
+            g.epilogue.prefetch::<S>(at, tile.height, tile.width);
         }
         compute::<S, E>(&g.first, second, tile, spill, PANEL * S::LANES);
+        let first = [pixel, g.image_pixel + tile.row];
         for j in 0..tile.width {
-            let channel = (tile.vector + j) * S::LANES;
-            let affine = g.epilogue.affine::<S>(channel);
-            for i in 0..tile.height {
-                let v = S::load(spill.add((i * PANEL + j) * S::LANES));
-                let image_pixel = g.image_pixel + tile.row + i;
-                g.epilogue.apply_with::<S>(v, affine, pixel + i, image_pixel, channel);
-            }
+            let (sums, channel) = (spill.add(j * S::LANES), (tile.vector + j) * S::LANES);
+            g.epilogue.apply_pixels::<S>(sums, PANEL * S::LANES, tile.height, first, channel);
         }
     }
 }
@@ -234,8 +229,16 @@ unsafe fn accumulate<S: Simd, E: Element, const M: usize, const N: usize>(
         let first = operand.a.add(tile.row * operand.pitch);
         let mut b = operand.b.add(tile.vector * S::LANES * operand.channels());
         let step_size = N * S::LANES * E::GROUP;
-        let mut ahead =
-            Ahead::new::<E>(b, step_size * operand.channels() / E::GROUP, steps * step_size, tile);
+        let panel = N * S::LANES * operand.channels();
+        let (next, elements) = match tile.stream {
+            true => (b.wrapping_add(panel), panel),
+            // A band has just been written, and in a loop that is not unrolled a prefetch for each step
+            // costs more than it gains.
+            false if operand.parts > 1 || steps == 1 => (b, 0),
+            false => (first.wrapping_add(M * operand.pitch), M * operand.pitch),
+        };
+        let rounds = operand.channels() / (E::GROUP * steps);
+        let mut ahead = Ahead::new(next, elements, rounds, tile.turn);
         for part in 0..operand.parts {
             let mut rows = TileRows::new(first.add(part * operand.part_pitch), operand.pitch);
             let mut left = operand.k / E::GROUP;
@@ -324,24 +327,27 @@ impl<E> TileRows<E> {
     }
 }
 
-/// While the tiles of a panel are computed, the next panel is prefetched: each tile requests its share.
+/// While the tiles of the inner loop are computed, what the next turn of the outer loop reads is prefetched:
+/// the next panel of weights, or the rows of the next tiles. Each tile requests its share.
 struct Ahead {
-    /// What is prefetched next. It may lie beyond the weights.
+    /// What is prefetched next. It may lie beyond the weights or the map.
     next: *const u8,
-    /// Bytes for each round of the inner loop.
+    /// Bytes for each round of the inner loop of a tile.
     share: usize,
     /// The same in cache lines.
     lines: usize,
 }
 
 impl Ahead {
-    /// For a panel of `panel` weights at `b`, of which a round of the inner loop takes `round`.
+    /// For `elements` elements at `next`, and a tile of `rounds` rounds whose turn is `turn.0` of `turn.1`.
     #[inline(always)]
-    fn new<E>(b: *const E, panel: usize, round: usize, tile: &OutputTile) -> Self {
-        let [panel, round] = [panel, round].map(|weights| weights * size_of::<E>());
-        let next = b.cast::<u8>().wrapping_add(panel + panel / tile.tiles * tile.index);
-        let share = if tile.stream { round / tile.tiles } else { 0 };
-        Ahead { next, share, lines: share.div_ceil(64) }
+    fn new<E>(next: *const E, elements: usize, rounds: usize, turn: (usize, usize)) -> Self {
+        let rounds_of_all = (rounds * turn.1).max(1);
+        // A division of 32 bits is faster. Should it ever overflow, something else is prefetched.
+        let share = ((elements * size_of::<E>()) as u32 / rounds_of_all as u32) as usize;
+        let next = next.cast::<u8>().wrapping_add(share * rounds * turn.0);
+        // A small bound that the compiler knows: with any number of lines, it keeps sums on the stack.
+        Ahead { next, share, lines: share.div_ceil(64).min(UNROLL) }
     }
 
     /// Requests the share of one round.

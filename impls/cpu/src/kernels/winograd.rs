@@ -456,6 +456,32 @@ unsafe fn output_tile<S: Simd, O: Element, R: Transform1d, C: Transform1d>(
     column: usize,
     index: usize,
 ) {
+    // SAFETY: the caller's contract; the epilogue does the same.
+    unsafe {
+        match o.epilogue.affine_only() {
+            Some(epilogue) => {
+                let o = Output { epilogue, ..*o };
+                output_vectors::<S, O, R, C, true>(&o, row, column, index);
+            }
+            None => output_vectors::<S, O, R, C, false>(o, row, column, index),
+        }
+    }
+}
+
+/// DIRECT says whether the epilogue is so short that it is worth writing out for each pixel of the tile.
+#[inline(always)]
+unsafe fn output_vectors<
+    S: Simd,
+    O: Element,
+    R: Transform1d,
+    C: Transform1d,
+    const DIRECT: bool,
+>(
+    o: &Output<O>,
+    row: usize,
+    column: usize,
+    index: usize,
+) {
     let (side, n) = (R::SIDE, R::SIDE + 2);
     let (top, left) = (row * side, column * side);
     let (height, width) = ((o.size.0 - top).min(R::M), (o.size.1 - left).min(C::M));
@@ -476,6 +502,11 @@ unsafe fn output_tile<S: Simd, O: Element, R: Transform1d, C: Transform1d>(
                 }
                 columns[px] = R::output::<S>(line);
             }
+            let affine = o.epilogue.affine::<S>(c);
+            let finish = |v: S::V, dy: usize, dx: usize| {
+                let image_pixel = (top + dy) * o.size.1 + left + dx;
+                o.epilogue.apply_with::<S>(v, affine, o.pixel + image_pixel, image_pixel, c);
+            };
             // 16 is the largest LANES.
             let mut spill = std::mem::MaybeUninit::<[f32; 4 * 4 * 16]>::uninit();
             let spill = spill.as_mut_ptr().cast::<f32>();
@@ -486,15 +517,18 @@ unsafe fn output_tile<S: Simd, O: Element, R: Transform1d, C: Transform1d>(
                 }
                 let line = C::output::<S>(line);
                 for dx in 0..C::M {
-                    S::store(spill.add((dy * C::M + dx) * S::LANES), line[dx]);
+                    match DIRECT {
+                        true if dy < height && dx < width => finish(line[dx], dy, dx),
+                        true => {}
+                        false => S::store(spill.add((dy * C::M + dx) * S::LANES), line[dx]),
+                    }
                 }
             }
-            let affine = o.epilogue.affine::<S>(c);
-            for dy in 0..height {
-                for dx in 0..width {
-                    let image_pixel = (top + dy) * o.size.1 + left + dx;
-                    let v = S::load(spill.add((dy * C::M + dx) * S::LANES));
-                    o.epilogue.apply_with::<S>(v, affine, o.pixel + image_pixel, image_pixel, c);
+            if !DIRECT {
+                for dy in 0..height {
+                    for dx in 0..width {
+                        finish(S::load(spill.add((dy * C::M + dx) * S::LANES)), dy, dx);
+                    }
                 }
             }
         }

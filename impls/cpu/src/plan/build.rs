@@ -370,16 +370,18 @@ impl<E: HasKernels> Builder<'_, E> {
     ) -> Result<Map, EngineError> {
         let kernel = self.params.kernel(&expand.conv)?;
         let affine = self.params.affine_of(&kernel, &expand.bn)?;
-        let out = self.map(expand.conv.out_channels, h.size);
         let Some(shortcut) = &block.shortcut else {
-            let epilogue = EpilogueSpec { residual: Some(x.buffer), ..self.affine(out, &affine) }
+            // In place, which saves reading and writing another map: nothing reads `x` after this, and
+            // the residual is added before the first point at which the result is observed.
+            let epilogue = EpilogueSpec { residual: Some(x.buffer), ..self.affine(x, &affine) }
                 .activation(Activation::Relu)
                 .tap_at(Stage::Activation, block.id);
             let weights = self.matrix(&expand.conv, |o, c| kernel.at(o, c, 0));
             let operand = self.operand(h, 1, None, weights);
             self.gemm(&expand.conv.name, "expand 1x1", expand.conv.id, operand, None, epilogue);
-            return Ok(out);
+            return Ok(x);
         };
+        let out = self.map(expand.conv.out_channels, h.size);
         let other = self.params.kernel(&shortcut.conv)?;
         let added = self.params.affine_of(&other, &shortcut.bn)?;
         let bias = affine.shift.iter().zip(&added.shift).map(|(a, b)| a + b);

@@ -34,6 +34,11 @@ pub enum Convolution {
     Winograd(Tile),
 }
 
+/// Multiply-adds of f32 that a core executes in one cycle: two vectors of AVX2, or one of AVX-512 on
+/// processors that have one unit for it. Counting vectors instead would make AVX2 look half as fast as it
+/// is, next to the reading of the weights.
+const MACS_PER_CYCLE: f64 = 16.0;
+
 /// Bytes that one core reads from memory in one cycle, approximately (measured: 24 GB/s at 3.7
 /// GHz). This gives the cost of the weights, which are read once for each clip. The cost model
 /// ignores the number of threads and the size of the batch, so that the results do not depend on
@@ -42,14 +47,16 @@ const BYTES_PER_CYCLE: f64 = 6.5;
 
 /// Instructions for the transforms, for each plane and each vector of an input or output tile:
 /// counted in the kernels, including loads and stores. In f32, and in bfloat16 with its conversions.
+/// They take as many cycles as the multiply-adds of as many vectors.
 const TRANSFORM: [f64; 2] = [6.0, 8.0];
 
 impl Layer {
     /// Cycles for one clip: max(products, reading of the weights of `planes` matrices) + transforms.
     /// `rows` are those of all products together.
     fn cycles(&self, planes: usize, rows: usize, transforms: f64) -> f64 {
-        let vectors = self.outputs.div_ceil(self.lanes) as f64;
-        let products = (rows * self.channels) as f64 * vectors / self.k_per_instruction as f64;
+        let outputs = self.outputs.next_multiple_of(self.lanes);
+        let macs = (rows * self.channels * outputs) as f64;
+        let products = macs / (MACS_PER_CYCLE * self.k_per_instruction as f64);
         let weights = planes * self.channels * self.outputs * self.bytes;
         products.max(weights as f64 / BYTES_PER_CYCLE) + transforms
     }
@@ -65,9 +72,9 @@ impl Layer {
             whole * (tile.side() + 2) + short * (tile.short_side() + 2)
         };
         let rows = lines(self.size.0) * lines(self.size.1);
-        let vectors = (self.channels + self.outputs).div_ceil(self.lanes);
-        let each = TRANSFORM[usize::from(self.bytes < 4)];
-        self.cycles(tile.planes(), rows, (rows * vectors) as f64 * each)
+        let values = (self.channels + self.outputs).next_multiple_of(self.lanes);
+        let each = TRANSFORM[usize::from(self.bytes < 4)] / MACS_PER_CYCLE;
+        self.cycles(tile.planes(), rows, (rows * values) as f64 * each)
     }
 
     /// The algorithm for this layer: a Winograd tile, or None for a direct convolution. With

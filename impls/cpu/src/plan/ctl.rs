@@ -37,7 +37,9 @@ impl<E: HasKernels> Builder<'_, E> {
         };
         let kernel = self.params.kernel(&ctl.temporal_conv)?;
         let affine = self.params.affine(bn)?;
-        let out = self.map(ctl.temporal_conv.out_channels, x.size);
+        // In place of the spatial branch, which nothing else reads, and which is added before the first
+        // point at which the sum is observed.
+        let out = spatial.unwrap_or_else(|| self.map(ctl.temporal_conv.out_channels, x.size));
         let sums = EpilogueSpec { sum: spatial.map(|map| map.buffer), ..self.affine(out, &affine) };
         let epilogue = extend(sums.tap_at(Stage::Sum, ctl.id));
         let weights = self.matrix(&ctl.temporal_conv, |o, c| kernel.at(o, c, 0));

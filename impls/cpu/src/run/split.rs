@@ -21,7 +21,7 @@ pub struct GemmSplit {
     /// Number of times that `rows` rows are computed: once, or for each image if there are bands, which
     /// are groups of rows of one image.
     pub images: usize,
-    /// Number of rows in a block.
+    /// Number of rows in a block, except the last one, which has the rest.
     pub block: usize,
     /// Number of blocks.
     pub blocks: usize,
@@ -41,11 +41,18 @@ impl GemmSplit {
         tile_rows: usize,
     ) -> Self {
         let (images, rows) = if first.banded() { (clips, pixels) } else { (1, clips * pixels) };
-        let block = match first.banded() {
-            true => first.from.size.1 * band_lines(first, clips, threads, tile_rows),
-            false => 4 * tile_rows,
+        let (block, blocks) = match first.banded() {
+            true => {
+                let block = first.from.size.1 * band_lines(first, clips, threads, tile_rows);
+                (block, rows.div_ceil(block))
+            }
+            // A short rest belongs to the last block: few rows take nearly as long as a whole tile, and
+            // the weights are read once more for each block.
+            false => {
+                let block = 4 * tile_rows;
+                (block, ((rows + block / 2) / block).max(rows.min(1)))
+            }
         };
-        let blocks = rows.div_ceil(block);
         let panels = first.weights.vectors.div_ceil(PANEL);
         let wanted = (TASKS * threads).div_ceil((images * blocks).max(1));
         // Every group makes its own band, which costs more than an unequal load.
@@ -67,7 +74,8 @@ impl GemmSplit {
         let (image, block) = (rest / self.blocks, rest % self.blocks);
         let from = block * self.block;
         let first = group * self.group;
-        let rows = (from, (from + self.block).min(self.rows));
+        let to = if block + 1 == self.blocks { self.rows } else { from + self.block };
+        let rows = (from, to);
         (image, rows, (first, (first + self.group).min(vectors)))
     }
 }
