@@ -15,7 +15,7 @@ use crate::isa::{DetectedIsa, HasKernels, Isa, Kernels};
 use crate::memory::Memory;
 use crate::plan::build::{Target, plan};
 use crate::plan::choose::Convolution;
-use crate::plan::{EpilogueSpec, Op, Plan};
+use crate::plan::{EpilogueSpec, Map, Op, Plan};
 use crate::pool::Pool;
 use crate::run::exec::{StopStages, TaskContext};
 use crate::run::layout::Layout;
@@ -414,6 +414,8 @@ fn algorithm<E>(op: &Op<E>) -> &'static str {
         },
         Op::Gemm { first, .. } if first.kernel > 1 => "implicit GEMM",
         Op::Gemm { .. } => "GEMM",
+        Op::Strassen(_) => "Strassen",
+        Op::RowWinograd(_) => "Winograd F(4, 4)",
         _ => "direct",
     }
 }
@@ -428,6 +430,10 @@ fn bytes<E>(op: &Op<E>, clips: usize) -> u64 {
             let second = layer.second.as_ref().map_or(0, |branch| branch.weights.data.len());
             layer.main.weights.data.len() + second
         }
+        Op::Strassen(s) => {
+            s.groups.iter().flat_map(|group| &group.weights).map(|w| w.data.len()).sum()
+        }
+        Op::RowWinograd(w) => w.weights.iter().map(|w| w.data.len()).sum(),
         _ => 0,
     };
     let inputs = match op {
@@ -435,6 +441,8 @@ fn bytes<E>(op: &Op<E>, clips: usize) -> u64 {
         Op::Gemm { first, second, .. } => {
             first.from.image() + second.as_ref().map_or(0, |s| s.from.image())
         }
+        Op::Strassen(s) => s.from.iter().map(Map::image).sum(),
+        Op::RowWinograd(layer) => layer.from.image(),
         Op::Winograd(layer) => layer.from.image(),
         Op::Depthwise { from, .. } | Op::MaxPool { from, .. } | Op::Mean { from, .. } => {
             from.image()

@@ -16,6 +16,7 @@ use crate::kernels::spatial::{self, Band, Depthwise, MaxPool, Mean, Resume};
 use crate::kernels::tiles::MatrixUnit;
 use crate::kernels::vectors::VectorUnit;
 use crate::kernels::winograd::{self, Input, Output};
+use crate::kernels::{rows, strassen};
 use crate::simd::Simd;
 use crate::simd::amx;
 
@@ -144,6 +145,11 @@ pub struct Kernels<E> {
     pub gemm_planes: unsafe fn(&Gemm<E, f32>),
     pub winograd_input: unsafe fn(&Input<E>, usize, usize, usize),
     pub winograd_output: unsafe fn(&Output<E>, usize, usize, usize),
+    pub strassen_input: unsafe fn(&strassen::Input<E>),
+    pub strassen_output: unsafe fn(&strassen::Output<E>),
+    pub strassen_prefetch: unsafe fn(&strassen::Output<E>, usize),
+    pub rows_input: unsafe fn(&rows::Input<E>),
+    pub rows_output: unsafe fn(&rows::Output<E>),
     pub band: unsafe fn(&Band<E>),
     pub depthwise: unsafe fn(&Depthwise<E>),
     pub max_pool: unsafe fn(&MaxPool<E>),
@@ -218,6 +224,36 @@ macro_rules! compile {
                 unsafe { winograd::output::<S, E, true>(o, row, column, index) }
             }
             $(#[target_feature(enable = $features)])?
+            unsafe fn strassen_input(i: &strassen::Input<E>) {
+                // SAFETY: the caller keeps the kernel's contract, and this function has the
+                // features of `S`.
+                unsafe { strassen::input::<S, E>(i) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn strassen_output(o: &strassen::Output<E>) {
+                // SAFETY: the caller keeps the kernel's contract, and this function has the
+                // features of `S`.
+                unsafe { strassen::output::<S, E>(o) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn strassen_prefetch(o: &strassen::Output<E>, part: usize) {
+                // SAFETY: the caller keeps the kernel's contract, and this function has the
+                // features of `S`.
+                unsafe { strassen::prefetch::<S, E>(o, part) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn rows_input(i: &rows::Input<E>) {
+                // SAFETY: the caller keeps the kernel's contract, and this function has the
+                // features of `S`.
+                unsafe { rows::input::<S, E>(i) }
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn rows_output(o: &rows::Output<E>) {
+                // SAFETY: the caller keeps the kernel's contract, and this function has the
+                // features of `S`.
+                unsafe { rows::output::<S, E>(o) }
+            }
+            $(#[target_feature(enable = $features)])?
             unsafe fn band(b: &Band<E>) {
                 // SAFETY: the caller keeps the kernel's contract, and this function has the
                 // features of `S`.
@@ -269,6 +305,11 @@ macro_rules! compile {
                 gemm_planes,
                 winograd_input,
                 winograd_output,
+                strassen_input,
+                strassen_output,
+                strassen_prefetch,
+                rows_input,
+                rows_output,
                 band,
                 depthwise,
                 max_pool,

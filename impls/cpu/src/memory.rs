@@ -115,7 +115,18 @@ pub struct ArenaSlice<E> {
 impl Arena {
     /// Allocates an array of `len` zeros and lets `fill` write it.
     pub fn array<E: Element>(&mut self, len: usize, fill: impl FnOnce(&mut [E])) -> ArenaSlice<E> {
-        let bytes = round_up(len * size_of::<E>());
+        let [array] = self.arrays([len], |[array]| fill(array));
+        array
+    }
+
+    /// Allocates arrays of zeros, one after the other, and lets `fill` write them.
+    pub fn arrays<E: Element, const N: usize>(
+        &mut self,
+        lengths: [usize; N],
+        fill: impl FnOnce([&mut [E]; N]),
+    ) -> [ArenaSlice<E>; N] {
+        let sizes = lengths.map(|len| round_up(len * size_of::<E>()));
+        let bytes: usize = sizes.iter().sum();
         let chunk = match self.chunk.take() {
             Some(chunk) if self.used + bytes <= chunk.len() => chunk,
             _ => {
@@ -123,19 +134,27 @@ impl Arena {
                 Arc::new(Memory::untouched(bytes.max(CHUNK)))
             }
         };
-        let offset = self.used;
+        let mut offset = self.used;
         self.used += bytes;
-        // SAFETY: `offset..offset + bytes` lies in the chunk and is handed out only here (`used`
-        // grows), so nobody else accesses it while it is filled. Offsets are multiples of `ALIGN`,
-        // which suffices for `E`, and zero bits are a valid f32 or bfloat16.
-        let values = unsafe {
-            let start = chunk.start.as_ptr().add(offset);
-            start.write_bytes(0, bytes);
-            std::slice::from_raw_parts_mut(start.cast::<E>(), len)
-        };
-        fill(values);
-        self.chunk = Some(chunk.clone());
-        ArenaSlice { memory: chunk, offset, len, element: PhantomData }
+        let arrays = std::array::from_fn(|at| {
+            let (memory, len) = (chunk.clone(), lengths[at]);
+            let slice = ArenaSlice { memory, offset, len, element: PhantomData };
+            offset += sizes[at];
+            slice
+        });
+        fill(std::array::from_fn(|at| {
+            let slice: &ArenaSlice<E> = &arrays[at];
+            // SAFETY: `slice.offset..slice.offset + sizes[at]` lies in the chunk and is handed out only here
+            // (`used` and `offset` grow), so nobody else accesses it while it is filled. Offsets are
+            // multiples of `ALIGN`, which suffices for `E`, and zero bits are a valid f32 or bfloat16.
+            unsafe {
+                let start = chunk.start.as_ptr().add(slice.offset);
+                start.write_bytes(0, sizes[at]);
+                std::slice::from_raw_parts_mut(start.cast::<E>(), slice.len)
+            }
+        }));
+        self.chunk = Some(chunk);
+        arrays
     }
 }
 

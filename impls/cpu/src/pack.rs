@@ -98,22 +98,47 @@ impl<E: Element> Packed<E> {
     /// Packs the matrix whose elements are `weight(output, channel)`, rounded once to `E`.
     pub fn matrix(
         arena: &mut Arena,
-        [channels, outputs]: [usize; 2],
+        shape: [usize; 2],
         lanes: usize,
         weight: impl Fn(usize, usize) -> f64 + Sync,
     ) -> Self {
-        let shape = PanelLayout::new::<E>(channels, outputs, lanes);
-        let data = arena.array(shape.len(), |data: &mut [E]| {
-            data.par_chunks_mut(shape.panel_len()).enumerate().for_each(|(index, panel)| {
-                for output in shape.outputs(index, outputs) {
+        let [matrix] = Self::matrices(arena, [shape], lanes, |_, output, k| weight(output, k));
+        matrix
+    }
+
+    /// Packs matrices of the shapes [channels, outputs], one after the other, whose elements are
+    /// `weight(matrix, output, channel)`.
+    pub fn matrices<const N: usize>(
+        arena: &mut Arena,
+        shapes: [[usize; 2]; N],
+        lanes: usize,
+        weight: impl Fn(usize, usize, usize) -> f64 + Sync,
+    ) -> [Self; N] {
+        let layouts =
+            shapes.map(|[channels, outputs]| PanelLayout::new::<E>(channels, outputs, lanes));
+        let arrays = arena.arrays(layouts.map(|layout| layout.len()), |arrays: [&mut [E]; N]| {
+            let panels = arrays.into_iter().zip(&layouts).enumerate().flat_map(
+                |(matrix, (data, layout))| {
+                    let panels = data.chunks_mut(layout.panel_len()).enumerate();
+                    panels.map(move |(index, panel)| (matrix, index, panel))
+                },
+            );
+            let panels: Vec<_> = panels.collect();
+            panels.into_par_iter().for_each(|(matrix, index, panel)| {
+                let ([channels, outputs], layout) = (shapes[matrix], &layouts[matrix]);
+                for output in layout.outputs(index, outputs) {
                     for channel in 0..channels {
-                        let value = weight(output, channel) as f32;
-                        panel[shape.offset_in_panel(channel, output)] = E::from_f32(value);
+                        let value = weight(matrix, output, channel) as f32;
+                        panel[layout.offset_in_panel(channel, output)] = E::from_f32(value);
                     }
                 }
             });
         });
-        Packed { data, k: shape.k, vectors: shape.vectors }
+        let mut layouts = layouts.into_iter();
+        arrays.map(|data| {
+            let layout = layouts.next().expect("there is a layout for each array");
+            Packed { data, k: layout.k, vectors: layout.vectors }
+        })
     }
 }
 

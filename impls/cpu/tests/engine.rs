@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use checkpoint::{Weights, formula};
+use cpu::element::Bf16;
 use cpu::kernels::winograd::Tile;
-use cpu::{Convolution, DetectedIsa, Isa, Options};
+use cpu::{Convolution, Cpu, DetectedIsa, Isa, Options};
 use scalar::Scalar;
 use spec::{Config, Engine, Flow, Ignore, Model, ModuleId, Precision, Tap, Tensor};
 
@@ -51,6 +52,11 @@ fn small(depth: usize) -> Config {
     }
 }
 
+/// A network whose halves of channels are whole vectors of every instruction set, as Strassen's algorithm needs.
+fn whole(depth: usize) -> Config {
+    Config { width: 0.5, size: (33, 30), ..small(depth) }
+}
+
 fn configs() -> Vec<Config> {
     let base = small(18);
     let set = |setting: &str| {
@@ -65,6 +71,7 @@ fn configs() -> Vec<Config> {
         Config { size: (29, 29), ..small(50) },
         Config { size: (40, 33), width: 0.0625, ..small(10) },
         Config { size: (96, 64), width: 0.125, frames: 1, ..base },
+        whole(50),
         set("tfc=off"),
         set("ioi=off"),
         set("pos_embed=off"),
@@ -83,11 +90,12 @@ fn instruction_sets() -> Vec<Isa> {
     Isa::ALL.into_iter().filter(present).collect()
 }
 
-const ALGORITHMS: [Convolution; 4] = [
+const ALGORITHMS: [Convolution; 5] = [
     Convolution::Auto,
     Convolution::Direct,
     Convolution::Winograd(Tile::F2),
     Convolution::Winograd(Tile::F4),
+    Convolution::Strassen,
 ];
 
 #[test]
@@ -99,7 +107,8 @@ fn logits_agree_with_the_scalar_engine() {
             for isa in instruction_sets() {
                 for convolution in ALGORITHMS {
                     for (precision, bound) in [(Precision::F32, 2e-5), (Precision::Bf16, 0.06)] {
-                        let coarse = precision == Precision::Bf16 && convolution == ALGORITHMS[3];
+                        let coarse =
+                            precision == Precision::Bf16 && ALGORITHMS[3..].contains(&convolution);
                         // In f32, `amx-emulated` uses the portable kernels, which have their own
                         // turn.
                         let duplicate = precision == Precision::F32 && isa == Isa::AmxEmulated;
@@ -120,6 +129,21 @@ fn logits_agree_with_the_scalar_engine() {
 }
 
 #[test]
+fn a_forced_algorithm_is_used() {
+    for isa in instruction_sets() {
+        for (convolution, name) in
+            [(Convolution::Strassen, "Strassen"), (ALGORITHMS[3], "Winograd F(4, 4)")]
+        {
+            let case = Case::new(whole(50), 0);
+            let options = Options { isa: Some(isa), convolution, ..Options::default() };
+            let engine = Cpu::<Bf16>::new(case.model, case.weights, options).unwrap();
+            let count = engine.steps().filter(|(_, _, algorithm)| *algorithm == name).count();
+            assert!(count >= 16, "{isa}: {count} steps by {name}");
+        }
+    }
+}
+
+#[test]
 fn an_empty_batch_gives_an_empty_output() {
     let case = Case::new(small(18), 0);
     for precision in [Precision::F32, Precision::Bf16] {
@@ -130,16 +154,18 @@ fn an_empty_batch_gives_an_empty_output() {
 
 #[test]
 fn threads_batch_size_and_a_tap_do_not_change_the_bits() {
-    for depth in [18, 50] {
-        let best = DetectedIsa::best().isa();
-        let kernels =
-            [(Precision::F32, best), (Precision::Bf16, best), (Precision::Bf16, Isa::AmxEmulated)];
+    let best = DetectedIsa::best().isa();
+    let kernels =
+        [(Precision::F32, best), (Precision::Bf16, best), (Precision::Bf16, Isa::AmxEmulated)];
+    let cases = [small(18), small(50)].map(|config| (config, Convolution::Auto));
+    let forced = [Convolution::Strassen, ALGORITHMS[3]].map(|forced| (whole(50), forced));
+    for (config, convolution) in cases.into_iter().chain(forced) {
         for (precision, isa) in kernels {
             // With 7 clips, 2 or 3 threads each take clips of their own, and 5 threads work on each
             // clip together.
-            let case = Case::new(small(depth), 7);
+            let case = Case::new(config.clone(), 7);
             let isa = Some(isa);
-            let options = |threads| Options { threads, isa, poison: true, ..Options::default() };
+            let options = |threads| Options { threads, isa, convolution, poison: true };
             let want = case.cpu(precision, options(1)).forward(&case.input, &mut Ignore).unwrap();
             for threads in [2, 3, 5] {
                 let mut engine = case.cpu(precision, options(threads));

@@ -244,8 +244,8 @@ pub struct StepTime {
     pub name: String,
     /// The kind of work, such as `expand 1x1`.
     pub kind: &'static str,
-    /// Multiply-accumulates of the convolutions that the step computes, for the whole batch. Winograd
-    /// layers count as direct convolutions.
+    /// Multiply-accumulates of the convolutions that the step computes, for the whole batch, as
+    /// many as direct convolutions take.
     pub macs: u64,
     /// Bytes of weights, inputs and outputs of the step, for the whole batch.
     pub bytes: u64,

@@ -16,6 +16,38 @@ use lower::{Activation, Stage};
 use crate::element::Element;
 use crate::simd::Simd;
 
+/// Runs `$body` with `$name` bound to an epilogue. The usual epilogues have copies of the body of their own,
+/// in which the compiler knows which parts there are: deciding it for each vector takes longer than the
+/// arithmetic.
+macro_rules! for_usual {
+    ($epilogue:expr, |$name:ident| $body:block) => {{
+        let all = $epilogue;
+        // A part is left out only where its pointer is null.
+        let relu = all.with_activation(Activation::Relu);
+        let usual = all.is_whole() && all.activation == Activation::Relu;
+        let (sum, residual) = (all.sum, all.residual);
+        match (usual, sum.is_null(), residual.is_null()) {
+            (true, true, true) => {
+                let $name = relu;
+                $body
+            }
+            (true, false, true) => {
+                let $name = Epilogue { sum, ..relu };
+                $body
+            }
+            (true, true, false) => {
+                let $name = Epilogue { residual, ..relu };
+                $body
+            }
+            _ => {
+                let $name = all;
+                $body
+            }
+        }
+    }};
+}
+pub(super) use for_usual;
+
 /// out = activation((x + sum) * scale + bias + residual) * factor + addend. A null pointer leaves
 /// its part out. All maps have the pitch of `out`; the module's documentation gives their shapes.
 #[derive(Clone, Copy)]
@@ -143,42 +175,28 @@ impl<O: Element> Epilogue<O> {
         first: [usize; 2],
         channel: usize,
     ) {
-        // The usual epilogues have loops of their own, in which the compiler knows which parts there are:
-        // deciding it for each vector takes longer than the arithmetic.
-        macro_rules! apply {
-            ($epilogue:expr) => {{
-                let epilogue = $epilogue;
+        // SAFETY: the caller's contract.
+        unsafe {
+            for_usual!(*self, |epilogue| {
                 let affine = epilogue.affine::<S>(channel);
                 for i in 0..pixels {
                     let v = S::load(sums.add(i * sums_pitch));
                     epilogue.apply_with::<S>(v, affine, first[0] + i, first[1] + i, channel);
                 }
-            }};
-        }
-        let relu = self.with_activation(Activation::Relu);
-        let usual = self.is_whole() && self.activation == Activation::Relu;
-        let (sum, residual) = (self.sum, self.residual);
-        // SAFETY: the caller's contract; a part is left out only where its pointer is null.
-        unsafe {
-            match (usual, sum.is_null(), residual.is_null()) {
-                (true, true, true) => apply!(relu),
-                (true, false, true) => apply!(Epilogue { sum, ..relu }),
-                (true, true, false) => apply!(Epilogue { residual, ..relu }),
-                _ => apply!(*self),
-            }
+            });
         }
     }
 
     /// Whether it runs from the first stage to the last, and no part follows the activation.
     #[inline(always)]
-    fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         let ends = (self.from, self.to) == (Stage::Start, Stage::End);
         ends && self.factor.is_null() && self.addend.is_null()
     }
 
     /// The epilogue of a whole step that reads no map.
     #[inline(always)]
-    fn with_activation(&self, activation: Activation) -> Self {
+    pub(super) fn with_activation(&self, activation: Activation) -> Self {
         Epilogue {
             from: Stage::Start,
             to: Stage::End,

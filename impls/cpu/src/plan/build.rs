@@ -7,9 +7,13 @@ use spec::model::{Block, Body, Conv, ConvBn, Linear};
 use spec::{EngineError, Model, ModuleId};
 
 use super::choose::{Convolution, Layer};
-use super::{Branch, BufferId, EpilogueSpec, Map, Op, OperandSpec, Plan, Step, Winograd};
+use super::pointwise::Pointwise;
+use super::{
+    Branch, BufferId, EpilogueSpec, Map, Op, OperandSpec, Plan, RowWinograd, Step, Winograd,
+};
 use crate::isa::{HasKernels, Kernels};
 use crate::kernels::import::CELL;
+use crate::kernels::rows;
 use crate::memory::Arena;
 use crate::pack::{Packed, Planes, grouped, padded};
 
@@ -75,19 +79,32 @@ impl<E: HasKernels> Builder<'_, E> {
 
     /// A map in a new buffer.
     pub(super) fn map(&mut self, channels: usize, size: (usize, usize)) -> Map {
-        let mut pitch = channels.next_multiple_of(self.lanes());
-        let [multiple, more] = self.kernels.padding;
-        if (pitch * size_of::<E>()).is_multiple_of(multiple) {
-            pitch += more / size_of::<E>();
-        }
-        Map { buffer: self.buffer(), channels, pitch, size }
+        Map { buffer: self.buffer(), channels, pitch: self.pitch(channels), size }
     }
 
-    fn push(&mut self, op: Op<E>, name: &str, kind: &'static str, macs: u64) {
+    /// Elements from one pixel to the next, for pixels of `channels` channels.
+    pub(super) fn pitch(&self, channels: usize) -> usize {
+        let pitch = channels.next_multiple_of(self.lanes());
+        let [multiple, more] = self.kernels.padding;
+        match (pitch * size_of::<E>()).is_multiple_of(multiple) {
+            true => pitch + more / size_of::<E>(),
+            false => pitch,
+        }
+    }
+
+    pub(super) fn arena(&mut self) -> &mut Arena {
+        &mut self.arena
+    }
+
+    pub(super) fn convolution(&self) -> Convolution {
+        self.target.convolution
+    }
+
+    pub(super) fn push(&mut self, op: Op<E>, name: &str, kind: &'static str, macs: u64) {
         self.steps.push(Step { op, name: name.to_owned(), kind, macs });
     }
 
-    fn macs(&self, id: ModuleId) -> u64 {
+    pub(super) fn macs(&self, id: ModuleId) -> u64 {
         self.model.module(id).macs
     }
 
@@ -104,13 +121,13 @@ impl<E: HasKernels> Builder<'_, E> {
         EpilogueSpec { bias: Some(bias), ..EpilogueSpec::to(out) }
     }
 
-    /// The packed weights of a 1x1 convolution.
+    /// The packed weights [channels, outputs] of a 1x1 convolution.
     pub(super) fn matrix(
         &mut self,
-        conv: &Conv,
+        shape: [usize; 2],
         weight: impl Fn(usize, usize) -> f64 + Sync,
     ) -> Packed<E> {
-        let (shape, lanes) = ([conv.in_channels, conv.out_channels], self.lanes());
+        let lanes = self.lanes();
         Packed::matrix(&mut self.arena, shape, lanes, weight)
     }
 
@@ -159,16 +176,48 @@ impl<E: HasKernels> Builder<'_, E> {
         self.gemm(&conv.name, kind, conv.id, operand, None, epilogue);
     }
 
-    fn choose(&self, x: Map, outputs: usize) -> Option<crate::kernels::winograd::Tile> {
-        let layer = Layer {
-            channels: x.channels,
+    /// What the choice of an algorithm depends on.
+    pub(super) fn layer(&self, channels: usize, outputs: usize, size: (usize, usize)) -> Layer {
+        Layer {
+            channels,
             outputs,
-            size: x.size,
+            size,
             lanes: self.lanes(),
             k_per_instruction: self.kernels.k_per_instruction,
             bytes: size_of::<E>(),
-        };
-        layer.choose(self.target.convolution)
+        }
+    }
+
+    fn choose(&self, x: Map, outputs: usize) -> Option<crate::kernels::winograd::Tile> {
+        self.layer(x.channels, outputs, x.size).choose(self.target.convolution)
+    }
+
+    /// Adds a 7x7 convolution of stride 1, with the algorithm that is chosen for it.
+    pub(super) fn conv7x7(
+        &mut self,
+        conv: &Conv,
+        kind: &'static str,
+        kernel: &Kernel,
+        x: Map,
+        epilogue: EpilogueSpec,
+    ) {
+        let layer = self.layer(x.channels, conv.out_channels, x.size);
+        let whole = x.channels.is_multiple_of(self.lanes());
+        if conv.kernel != rows::KERNEL || !whole || !layer.row_winograd(self.target.convolution) {
+            return self.conv(conv, kind, kernel, x, None, epilogue);
+        }
+        let lanes = self.lanes();
+        let inner = |point| rows::parts(point) * x.channels;
+        let shapes = std::array::from_fn(|point| [rows::KERNEL * inner(point), conv.out_channels]);
+        let weights = Packed::matrices(&mut self.arena, shapes, lanes, |point, output, k| {
+            let (row, rest) = (k / inner(point), k % inner(point));
+            let (part, channel) = (rest / x.channels, rest % x.channels);
+            let tap = |at| kernel.at(output, channel, row * rows::KERNEL + at);
+            rows::weight(point, part, tap)
+        });
+        let macs = self.macs(conv.id);
+        let op = RowWinograd { from: x, weights, epilogue };
+        self.push(Op::RowWinograd(op), &conv.name, kind, macs);
     }
 
     /// Adds a 3x3 convolution of stride 1, with the algorithm that is chosen for it.
@@ -353,9 +402,9 @@ impl<E: HasKernels> Builder<'_, E> {
         if observable {
             epilogue = epilogue.tap_at(Stage::Linear, pair.bn.id);
         }
-        let weights = self.matrix(&pair.conv, |o, c| kernel.at(o, c, 0));
-        let operand = self.operand(x, 1, None, weights);
-        self.gemm(&pair.conv.name, kind, pair.conv.id, operand, None, epilogue);
+        let macs = self.macs(pair.conv.id);
+        let operand: Pointwise<'_> = (x, &|o, c| kernel.at(o, c, 0));
+        self.pointwise(&pair.conv.name, kind, macs, &[operand], None, epilogue);
         Ok(out)
     }
 
@@ -376,9 +425,9 @@ impl<E: HasKernels> Builder<'_, E> {
             let epilogue = EpilogueSpec { residual: Some(x.buffer), ..self.affine(x, &affine) }
                 .activation(Activation::Relu)
                 .tap_at(Stage::Activation, block.id);
-            let weights = self.matrix(&expand.conv, |o, c| kernel.at(o, c, 0));
-            let operand = self.operand(h, 1, None, weights);
-            self.gemm(&expand.conv.name, "expand 1x1", expand.conv.id, operand, None, epilogue);
+            let macs = self.macs(expand.conv.id);
+            let operand: Pointwise<'_> = (h, &|o, c| kernel.at(o, c, 0));
+            self.pointwise(&expand.conv.name, "expand 1x1", macs, &[operand], None, epilogue);
             return Ok(x);
         };
         let out = self.map(expand.conv.out_channels, h.size);
@@ -389,13 +438,13 @@ impl<E: HasKernels> Builder<'_, E> {
             EpilogueSpec { bias: Some(padded(bias, self.lanes())), ..EpilogueSpec::to(out) }
                 .activation(Activation::Relu)
                 .tap_at(Stage::Activation, block.id);
-        let weights = self.matrix(&expand.conv, |o, c| kernel.at(o, c, 0) * affine.scale[o]);
-        let first = self.operand(h, 1, None, weights);
-        let weights = self.matrix(&shortcut.conv, |o, c| other.at(o, c, 0) * added.scale[o]);
-        let second = self.operand(x, 1, None, weights);
+        let operands: [Pointwise<'_>; 2] = [
+            (h, &|o, c| kernel.at(o, c, 0) * affine.scale[o]),
+            (x, &|o, c| other.at(o, c, 0) * added.scale[o]),
+        ];
         let macs = self.macs(expand.conv.id) + self.macs(shortcut.conv.id);
-        let op = Op::Gemm { first, second: Some(second), epilogue };
-        self.push(op, &expand.conv.name, "expand + shortcut 1x1", macs);
+        let name = &expand.conv.name;
+        self.pointwise(name, "expand + shortcut 1x1", macs, &operands, None, epilogue);
         Ok(out)
     }
 

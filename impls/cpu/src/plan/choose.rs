@@ -1,5 +1,7 @@
-//! The choice of the algorithm for a 3x3 convolution, from a model of its cost in cycles.
+//! The choice of the algorithm for a convolution, from a model of its cost in cycles.
 
+use crate::kernels::rows;
+use crate::kernels::strassen::PRODUCTS;
 use crate::kernels::winograd::Tile;
 
 /// The properties of a layer and of the machine that the choice depends on.
@@ -21,7 +23,7 @@ pub struct Layer {
     pub bytes: usize,
 }
 
-/// How 3x3 convolutions are computed.
+/// How convolutions are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Convolution {
     /// With the algorithm that is expected to be the fastest within the allowed error of the
@@ -30,8 +32,11 @@ pub enum Convolution {
     Auto,
     /// Directly, as a matrix product.
     Direct,
-    /// By Winograd's algorithm with this tile.
+    /// By Winograd's algorithm, 3x3 convolutions with this tile and 7x7 convolutions along the rows. Others
+    /// directly.
     Winograd(Tile),
+    /// 1x1 convolutions by Strassen's algorithm, where blocks are whole vectors. Others directly.
+    Strassen,
 }
 
 /// Multiply-adds of f32 that a core executes in one cycle: two vectors of AVX2, or one of AVX-512 on
@@ -50,6 +55,10 @@ const BYTES_PER_CYCLE: f64 = 6.5;
 /// They take as many cycles as the multiply-adds of as many vectors.
 const TRANSFORM: [f64; 2] = [6.0, 8.0];
 
+/// The same for Strassen's algorithm in f32: for each product and each vector of a half of the
+/// channels or outputs. Measured on an EPYC of the generation Zen 4.
+const BLOCK_SUMS: f64 = 4.0;
+
 impl Layer {
     /// Cycles for one clip: max(products, reading of the weights of `planes` matrices) + transforms.
     /// `rows` are those of all products together.
@@ -61,8 +70,9 @@ impl Layer {
         products.max(weights as f64 / BYTES_PER_CYCLE) + transforms
     }
 
-    fn direct(&self) -> f64 {
-        self.cycles(9, 9 * self.size.0 * self.size.1, 0.0)
+    fn direct(&self, kernel: usize) -> f64 {
+        let taps = kernel * kernel;
+        self.cycles(taps, taps * self.size.0 * self.size.1, 0.0)
     }
 
     fn winograd(&self, tile: Tile) -> f64 {
@@ -77,19 +87,56 @@ impl Layer {
         self.cycles(tile.planes(), rows, (rows * values) as f64 * each)
     }
 
-    /// The algorithm for this layer: a Winograd tile, or None for a direct convolution. With
+    /// The algorithm for a 3x3 convolution: a Winograd tile, or None for a direct convolution. With
     /// [`Convolution::Auto`], it is the cheapest one. All are within the allowed error of `harness
     /// diff` in both precisions: in bfloat16, the error ratio of F(4x4) is 2.4 and that of F(2x2)
     /// 0.9; 4 or less passes.
     pub fn choose(&self, requested: Convolution) -> Option<Tile> {
         match requested {
-            Convolution::Direct => None,
+            Convolution::Direct | Convolution::Strassen => None,
             Convolution::Winograd(tile) => Some(tile),
             Convolution::Auto => {
                 let tiles: &[Tile] = &[Tile::F2, Tile::F4];
                 let costs = tiles.iter().map(|&tile| (self.winograd(tile), Some(tile)));
-                let all = costs.chain([(self.direct(), None)]);
+                let all = costs.chain([(self.direct(3), None)]);
                 all.min_by(|a, b| a.0.total_cmp(&b.0)).and_then(|(_, tile)| tile)
+            }
+        }
+    }
+
+    /// Whether a 1x1 convolution is computed by Strassen's algorithm. With [`Convolution::Auto`], it is in
+    /// f32 if that is cheaper. In bfloat16 the differences of inputs would be rounded once more: a pass was
+    /// measured to take 2 % less time, and the error of the logits to be 1.2 times as large.
+    pub fn strassen(&self, requested: Convolution) -> bool {
+        match requested {
+            Convolution::Direct | Convolution::Winograd(_) => false,
+            Convolution::Strassen => true,
+            Convolution::Auto => {
+                let half =
+                    Layer { channels: self.channels / 2, outputs: self.outputs / 2, ..*self };
+                let rows = PRODUCTS * (self.size.0 * self.size.1).div_ceil(2);
+                let values = (rows * (half.channels + half.outputs)) as f64;
+                let sums = values * BLOCK_SUMS / MACS_PER_CYCLE;
+                self.bytes == 4 && half.cycles(PRODUCTS, rows, sums) < self.direct(1)
+            }
+        }
+    }
+
+    /// Whether a 7x7 convolution is computed by Winograd's algorithm along the rows. With
+    /// [`Convolution::Auto`], it is if that is cheaper.
+    pub fn row_winograd(&self, requested: Convolution) -> bool {
+        match requested {
+            Convolution::Direct | Convolution::Strassen => false,
+            Convolution::Winograd(_) => true,
+            Convolution::Auto => {
+                let tiles = rows::tiles(self.size.1);
+                let lines = self.size.0 * rows::POINTS;
+                let values = lines * ((tiles + 1) * self.channels + tiles * self.outputs);
+                let each = TRANSFORM[usize::from(self.bytes < 4)] / MACS_PER_CYCLE;
+                let parts: usize = (0..rows::POINTS).map(rows::parts).sum();
+                let planes = rows::KERNEL * parts;
+                let products = self.size.0 * tiles * planes;
+                self.cycles(planes, products, values as f64 * each) < self.direct(rows::KERNEL)
             }
         }
     }

@@ -14,6 +14,7 @@ use spec::EngineError;
 use spec::model::{BatchNorm, Ctl, Gate, Ioi};
 
 use super::build::Builder;
+use super::pointwise::Pointwise;
 use super::{EpilogueSpec, Map};
 use crate::isa::HasKernels;
 
@@ -42,9 +43,9 @@ impl<E: HasKernels> Builder<'_, E> {
         let out = spatial.unwrap_or_else(|| self.map(ctl.temporal_conv.out_channels, x.size));
         let sums = EpilogueSpec { sum: spatial.map(|map| map.buffer), ..self.affine(out, &affine) };
         let epilogue = extend(sums.tap_at(Stage::Sum, ctl.id));
-        let weights = self.matrix(&ctl.temporal_conv, |o, c| kernel.at(o, c, 0));
-        let operand = self.operand(x, 1, gate, weights);
-        self.gemm(&ctl.name, "tfc 1x1", ctl.temporal_conv.id, operand, None, epilogue);
+        let macs = self.macs(ctl.temporal_conv.id);
+        let operand: Pointwise<'_> = (x, &|o, c| kernel.at(o, c, 0));
+        self.pointwise(&ctl.name, "tfc 1x1", macs, &[operand], gate, epilogue);
         Ok(out)
     }
 
@@ -58,7 +59,8 @@ impl<E: HasKernels> Builder<'_, E> {
             .activation(Activation::Relu)
             .tap_at(Stage::Linear, gate.bn.id)
             .tap_at(Stage::Activation, gate.relu);
-        let weights = self.matrix(&gate.conv1, |o, c| kernel.at(o, c, 0));
+        let weights = self
+            .matrix([gate.conv1.in_channels, gate.conv1.out_channels], |o, c| kernel.at(o, c, 0));
         let operand = self.operand(pooled, 1, None, weights);
         self.gemm(&gate.conv1.name, "gate", gate.conv1.id, operand, None, epilogue);
 
@@ -68,7 +70,8 @@ impl<E: HasKernels> Builder<'_, E> {
             .activation(Activation::Sigmoid)
             .tap_at(Stage::Linear, gate.conv2.id)
             .tap_at(Stage::Activation, gate.sigmoid);
-        let weights = self.matrix(&gate.conv2, |o, c| kernel.at(o, c, 0));
+        let weights = self
+            .matrix([gate.conv2.in_channels, gate.conv2.out_channels], |o, c| kernel.at(o, c, 0));
         let operand = self.operand(hidden, 1, None, weights);
         self.gemm(&gate.conv2.name, "gate", gate.conv2.id, operand, None, epilogue);
         Ok(out)
@@ -88,7 +91,7 @@ impl<E: HasKernels> Builder<'_, E> {
             .activation(Activation::Relu)
             .tap_at(Stage::Linear, mid.bn.id)
             .tap_at(Stage::Activation, ioi.glo_mid_relu);
-        self.conv(&mid.conv, "ioi 7x7", &kernel, global, None, epilogue);
+        self.conv7x7(&mid.conv, "ioi 7x7", &kernel, global, epilogue);
 
         let kernel = self.params.kernel(&ioi.glo_out)?;
         let product = self.map(ioi.glo_out.out_channels, x.size);

@@ -2,17 +2,20 @@
 //! into scales, weights packed and algorithms chosen. What depends on the size of the batch is in a
 //! [`crate::run::layout::Layout`].
 //!
-//! Reading order: [`build`] (the network), [`ctl`] (its channel-time learning block), [`choose`]
-//! (the algorithm for a 3x3 convolution).
+//! Reading order: [`build`] (the network), [`ctl`] (its channel-time learning block), [`pointwise`] (1x1
+//! convolutions), [`choose`] (the algorithm for a convolution).
 
 pub mod build;
 pub mod choose;
 pub mod ctl;
+pub mod pointwise;
 
 use lower::tap::TapPoint;
 use lower::{Activation, Stage};
 use spec::ModuleId;
 
+use crate::kernels::rows::POINTS;
+use crate::kernels::strassen::PRODUCTS;
 use crate::kernels::winograd::Tile;
 use crate::pack::{Packed, Planes};
 
@@ -174,6 +177,63 @@ impl<E> Winograd<E> {
     }
 }
 
+/// A 1x1 convolution by Strassen's algorithm ([`crate::kernels::strassen`]), or the sum of two.
+pub struct Strassen<E> {
+    /// The input maps. The low half of the channels is that of every map, one after the other.
+    pub from: Vec<Map>,
+    /// The gate [N, channels] that multiplies the input; there is one map then.
+    pub gate: Option<Map>,
+    /// Elements from one pair of pixels to the next in a sum of blocks of inputs.
+    pub pitch: usize,
+    /// Elements from one pair of pixels to the next in a product: the outputs of a group.
+    pub width: usize,
+    /// The weights, in the order in which they are read.
+    pub groups: Vec<OutputGroup<E>>,
+    /// What is done with the sums.
+    pub epilogue: EpilogueSpec,
+}
+
+/// The weights of some of the outputs of a [`Strassen`] step: as many of the low half as of the high half.
+pub struct OutputGroup<E> {
+    /// First output, counted within a half.
+    pub output: usize,
+    /// The sums of blocks of weights [half of the channels, outputs], one for each product.
+    pub weights: [Packed<E>; PRODUCTS],
+}
+
+impl<E> OutputGroup<E> {
+    /// Number of vectors of outputs in each half.
+    pub fn vectors(&self) -> usize {
+        self.weights[0].vectors
+    }
+}
+
+impl<E> Strassen<E> {
+    /// The only map, if products can read its blocks: if it has no gate, and every pair of pixels is whole, so
+    /// that the pairs of all images follow each other.
+    pub fn whole_map(&self) -> Option<&Map> {
+        match &self.from[..] {
+            [map] if map.pixels().is_multiple_of(2) && self.gate.is_none() => Some(map),
+            _ => None,
+        }
+    }
+
+    /// Pairs of pixels in an image.
+    pub fn pairs(&self) -> usize {
+        self.epilogue.out.pixels().div_ceil(2)
+    }
+}
+
+/// A 7x7 convolution by Winograd's algorithm along the rows ([`crate::kernels::rows`]).
+pub struct RowWinograd<E> {
+    /// The input map.
+    pub from: Map,
+    /// The transformed weights [KERNEL, parts, channels, outputs] of each point.
+    pub weights: [Packed<E>; POINTS],
+    /// What is done with the sums.
+    pub epilogue: EpilogueSpec,
+}
+
 /// The operation of a step.
 #[allow(clippy::large_enum_variant, reason = "a network has some hundred steps")]
 pub enum Op<E> {
@@ -195,6 +255,10 @@ pub enum Op<E> {
         /// What is done with the sums.
         epilogue: EpilogueSpec,
     },
+    /// A 1x1 convolution by Strassen's algorithm, or the sum of two.
+    Strassen(Strassen<E>),
+    /// A 7x7 convolution by Winograd's algorithm along the rows.
+    RowWinograd(RowWinograd<E>),
     /// One or two 3x3 convolutions by Winograd's algorithm.
     Winograd(Box<Winograd<E>>),
     /// A depthwise 2x2 convolution of stride 2 without padding.
@@ -230,8 +294,8 @@ pub struct Step<E> {
     pub name: String,
     /// The kind of work for profiles, such as `expand 1x1`.
     pub kind: &'static str,
-    /// Multiply-accumulates for one clip of the convolutions that the step computes. Winograd
-    /// layers count as direct convolutions.
+    /// Multiply-accumulates for one clip of the convolutions that the step computes, as many
+    /// as direct convolutions take.
     pub macs: u64,
 }
 
@@ -244,6 +308,8 @@ impl<E> Op<E> {
             | Op::Depthwise { epilogue, .. }
             | Op::MaxPool { epilogue, .. }
             | Op::Mean { epilogue, .. } => [Some(epilogue), None],
+            Op::Strassen(s) => [Some(&s.epilogue), None],
+            Op::RowWinograd(w) => [Some(&w.epilogue), None],
             Op::Winograd(w) => {
                 [Some(&w.main.epilogue), w.second.as_ref().map(|branch| &branch.epilogue)]
             }
@@ -258,6 +324,8 @@ impl<E> Op<E> {
                 let sources = std::iter::once(first).chain(second);
                 sources.flat_map(|s| [Some(s.from), s.gate]).flatten().map(|m| m.buffer).collect()
             }
+            Op::Strassen(s) => s.from.iter().chain(&s.gate).map(|map| map.buffer).collect(),
+            Op::RowWinograd(w) => vec![w.from.buffer],
             Op::Winograd(w) => {
                 [Some(w.from), w.gate].into_iter().flatten().map(|m| m.buffer).collect()
             }

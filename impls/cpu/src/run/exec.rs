@@ -64,6 +64,8 @@ impl<E: HasKernels> TaskContext<'_, E> {
         match op {
             Op::Import { out, .. } => clips * out.size.0,
             Op::Gemm { first, epilogue, .. } => self.product(first, epilogue).tasks(),
+            Op::Strassen(layer) => self.strassen_split(layer).tasks(),
+            Op::RowWinograd(layer) => self.row_split(layer).tasks(clips),
             Op::Winograd(layer) => {
                 let tiles = split::tiles(layer, clips).count();
                 match (self.blocks(layer), phase) {
@@ -107,6 +109,8 @@ impl<E: HasKernels> TaskContext<'_, E> {
                 Op::Gemm { first, second, epilogue } => {
                     self.gemm(first, second.as_ref(), epilogue, index, thread, stops);
                 }
+                Op::Strassen(layer) => self.strassen(layer, index, thread, stops[0]),
+                Op::RowWinograd(layer) => self.row_winograd(layer, index, thread, stops[0]),
                 Op::Winograd(layer) => match self.blocks(layer) {
                     Some(blocks) => self.winograd_block(layer, (index, blocks), thread, stops),
                     None => self.winograd_phase(layer, phase, index, stops),
@@ -166,14 +170,14 @@ impl<E: HasKernels> TaskContext<'_, E> {
         unsafe { self.base.add(self.layout.offset(buffer)) }
     }
 
-    fn image(&self, map: &Map, image: usize) -> Image<E> {
+    pub(super) fn image(&self, map: &Map, image: usize) -> Image<E> {
         // SAFETY: the layout gives the buffer the size of all images, and `image` is one of them.
         let data = unsafe { self.at(map.buffer).add(image * map.image()) };
         Image { data, pitch: map.pitch, size: map.size }
     }
 
     /// Pointer to the gate of an image, or null.
-    fn gate(&self, gate: Option<Map>, image: usize) -> *const E {
+    pub(super) fn gate(&self, gate: Option<Map>, image: usize) -> *const E {
         // SAFETY: the layout gives the buffer the gates of all images, and `image` is one of them.
         gate.map_or(std::ptr::null(), |map| unsafe {
             self.at(map.buffer).add(image * map.pitch).cast_const()
@@ -181,7 +185,7 @@ impl<E: HasKernels> TaskContext<'_, E> {
     }
 
     /// The epilogue with the pointers of this run, to stop after stage `to`.
-    fn epilogue(&self, spec: &EpilogueSpec, to: Stage) -> Epilogue<E> {
+    pub(super) fn epilogue(&self, spec: &EpilogueSpec, to: Stage) -> Epilogue<E> {
         let buffer = |id: Option<BufferId>| match id {
             Some(id) => self.at(id).cast_const(),
             None => std::ptr::null(),

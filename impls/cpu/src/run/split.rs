@@ -2,8 +2,10 @@
 
 use crate::element::Element;
 use crate::kernels::gemm::PANEL;
-use crate::plan::{Op, OperandSpec, Winograd};
+use crate::plan::{Op, OperandSpec, Strassen, Winograd};
 use crate::run::layout::workspace_bytes;
+use crate::run::rows::RowSplit;
+use crate::run::strassen::Scratch;
 use crate::run::tiles::TileOrder;
 
 /// Number of tasks for each thread: several, so that all threads end at about the same time.
@@ -11,6 +13,10 @@ const TASKS: usize = 4;
 
 /// Maximum size in bytes of the band of a task, so that it stays in the L2 cache.
 const BAND: usize = 256 * 1024;
+
+/// Pairs of pixels that go through Strassen's algorithm together, rounded up to whole tiles: few, so that their
+/// sums stay in the L2 cache, and enough that reading the weights takes less time than the products.
+const PAIRS: usize = 28;
 
 /// The split of a matrix product into blocks of rows and groups of vectors of outputs.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +68,24 @@ impl GemmSplit {
         GemmSplit { rows, images, block, blocks, group, groups }
     }
 
+    /// Splits a step by Strassen's algorithm: its rows are pairs of pixels of the whole batch, and what is
+    /// said of vectors is true of its groups of outputs.
+    pub fn pairs<E>(layer: &Strassen<E>, clips: usize, threads: usize, tile_rows: usize) -> Self {
+        let (rows, block) = (clips * layer.pairs(), PAIRS.next_multiple_of(tile_rows));
+        let blocks = ((rows + block / 2) / block).max(rows.min(1));
+        // Every task makes the sums of its inputs itself.
+        let wanted = if threads > 1 { (TASKS * threads).div_ceil(blocks.max(1)) } else { 1 };
+        let all = layer.groups.len();
+        let group = all.div_ceil(wanted.clamp(1, all.max(1))).max(1);
+        GemmSplit { rows, images: 1, block, blocks, group, groups: all.div_ceil(group) }
+    }
+
+    /// Number of rows of the largest block.
+    pub fn largest_block(&self) -> usize {
+        let last = self.rows - self.block * self.blocks.saturating_sub(1);
+        if self.blocks > 1 { last.max(self.block) } else { last }
+    }
+
     /// Number of tasks.
     pub fn tasks(&self) -> usize {
         self.images * self.blocks * self.groups
@@ -102,8 +126,8 @@ pub fn tiles<E>(layer: &Winograd<E>, clips: usize) -> TileOrder {
 
 /// The largest number of Winograd tiles that a thread takes through all phases of a layer at once: a
 /// multiple of the height of a GEMM tile, and few enough that they stay in the L2 cache.
-fn largest_block(tile_rows: usize) -> usize {
-    tile_rows * 12usize.div_ceil(tile_rows)
+fn largest_block<E>(tile_rows: usize) -> usize {
+    tile_rows * (48 / size_of::<E>()).div_ceil(tile_rows)
 }
 
 /// Bytes of weights that every block may read again, because they come from a cache. Larger ones come
@@ -121,7 +145,7 @@ pub fn blocks<E: Element>(
     threads: usize,
     tile_rows: usize,
 ) -> Option<usize> {
-    let (tiles, largest) = (tiles(layer, clips).count(), largest_block(tile_rows));
+    let (tiles, largest) = (tiles(layer, clips).count(), largest_block::<E>(tile_rows));
     let blocks = tiles.div_ceil(largest).next_multiple_of(threads);
     let weights = layer.weights_bytes();
     let spill = 2 * workspace_bytes(layer, tiles).iter().sum::<usize>();
@@ -153,6 +177,11 @@ pub fn scratch_bytes<E: Element>(
             // One vector more, because the last copy may write beyond the band.
             (lines * first.line() + 16) * size_of::<E>()
         }
+        Op::Strassen(layer) => {
+            let split = GemmSplit::pairs(layer, clips, threads, tile_rows);
+            Scratch::new(layer, &split).bytes()
+        }
+        Op::RowWinograd(layer) => RowSplit::new(layer, clips, threads).scratch_bytes(),
         Op::Winograd(layer) => match blocks(layer, clips, threads, tile_rows) {
             Some(blocks) => {
                 let capacity = tiles(layer, clips).count().div_ceil(blocks);

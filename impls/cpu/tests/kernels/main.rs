@@ -7,4 +7,6 @@
 mod lab;
 mod maps;
 mod products;
+mod rows;
+mod strassen;
 mod winograd;

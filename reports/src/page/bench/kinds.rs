@@ -68,8 +68,8 @@ pub(super) fn section(setting: &Setting) -> Option<Section> {
         Section::new(&format!("Where the time goes: {}", title(setting)), lead)
             .figure(figure.draw())
             .notes([
-                "Speeds count the operations of a direct convolution, so that layers with Winograd's algorithm \
-                 may exceed the peak."
+                "Speeds count the operations of a direct convolution, so that layers with Winograd's or \
+                 Strassen's algorithm may exceed the peak."
                     .to_owned(),
             ])
             .fold("All kinds of steps", &head, rows),

@@ -190,7 +190,8 @@ pub(super) fn roofline(setting: &Setting) -> Option<Section> {
     };
     let title = format!("Roofline: {}", title(setting));
     let lead = format!(
-        "Operations are those of a direct convolution: Winograd layers may lie above the roof of {} \
+        "Operations are those of a direct convolution: layers with Winograd's or Strassen's algorithm may lie \
+         above the roof of {} \
          and {} GB/s. Point at a step for its name.",
         super::speed(setting.peak_gflops),
         short(setting.peak_gbs)

@@ -209,8 +209,12 @@ impl Draw {
 }
 
 /// The algorithms for 3x3 convolutions that are forced.
-const ALGORITHMS: [Convolution; 3] =
-    [Convolution::Direct, Convolution::Winograd(Tile::F2), Convolution::Winograd(Tile::F4)];
+const ALGORITHMS: [Convolution; 4] = [
+    Convolution::Direct,
+    Convolution::Winograd(Tile::F2),
+    Convolution::Winograd(Tile::F4),
+    Convolution::Strassen,
+];
 
 impl Candidate {
     /// The name in tables, such as `cpu avx2`, `cpu avx512 F(4x4)` or `torch unfolded`.
@@ -227,6 +231,7 @@ impl Candidate {
             Convolution::Direct => " direct",
             Convolution::Winograd(Tile::F2) => " F(2x2)",
             Convolution::Winograd(Tile::F4) => " F(4x4)",
+            Convolution::Strassen => " Strassen",
         };
         format!("{engine}{isa}{algorithm}{unfold}")
     }
