@@ -48,6 +48,8 @@ pub struct Cpu<E> {
     workspace: Workspace,
     /// A workspace for each thread, for one clip of its own.
     thread_workspaces: Vec<Mutex<Workspace>>,
+    /// The tasks of each thread, where all threads work together.
+    shares: Vec<NextTask>,
 }
 
 /// Memory for forward passes, and its layouts for some numbers of clips.
@@ -184,6 +186,7 @@ impl<E: Format> Cpu<E> {
         let pool = Pool::new(if options.threads == 0 { cores } else { options.threads });
         let target = Target { convolution: options.convolution };
         let thread_workspaces = (0..pool.threads()).map(|_| Mutex::default()).collect();
+        let shares = (0..pool.threads()).map(|_| NextTask::default()).collect();
         let plan = plan(&model, weights, &kernels, target)?;
         let poison = options.poison;
         Ok(Cpu {
@@ -195,6 +198,7 @@ impl<E: Format> Cpu<E> {
             poison,
             workspace: Workspace::default(),
             thread_workspaces,
+            shares,
         })
     }
 
@@ -266,6 +270,7 @@ impl<E: Format> Cpu<E> {
                 thread_workspaces[thread].lock().unwrap_or_else(PoisonError::into_inner);
             // Threads that find no clip left also reserve, so that the next run allocates nothing.
             let layout = workspace.reserve(plan, 1, 1, kernels.tile_rows);
+            let shares = [NextTask::default()];
             loop {
                 let at = next.fetch_add(1, Ordering::Relaxed);
                 if at >= clips {
@@ -277,7 +282,7 @@ impl<E: Format> Cpu<E> {
                 let context = workspace.context(kernels, layout, &clip[at * each..(at + 1) * each]);
                 for step in &plan.steps {
                     let stops = [Stage::End; 2];
-                    run_tasks(&context, &step.op, stops, &mut |work| work(0));
+                    run_tasks(&context, &step.op, stops, &shares, &mut |work| work(0));
                 }
                 let mut output = outputs[at].lock().unwrap_or_else(PoisonError::into_inner);
                 observe::append(&context, &plan.output, &mut output);
@@ -310,7 +315,7 @@ impl<E: Format> Cpu<E> {
         report(None);
         for (at, step) in self.plan.steps.iter().enumerate() {
             let stops = step.op.epilogues().map(|spec| first_observed_stage(spec, tap));
-            run_tasks(&context, &step.op, stops, &mut |work| self.pool.run(work));
+            run_tasks(&context, &step.op, stops, &self.shares, &mut |work| self.pool.run(work));
             for (spec, end) in step.op.epilogues().into_iter().zip(stops) {
                 if let Some(spec) = spec {
                     observe_result(&self.model, &mut context, spec, end, tap)?;
@@ -330,27 +335,41 @@ type AfterStep<'a> = dyn FnMut(Option<usize>) + 'a;
 /// The work of a phase; every thread calls it with its own number.
 type Work<'a> = dyn Fn(usize) + Sync + 'a;
 
-/// Runs all tasks of a step. `parallel` calls the work in every thread that takes part and returns
-/// when all are done.
+/// The next task of a thread's own share, in a cache line of its own.
+#[derive(Default)]
+#[repr(align(64))]
+struct NextTask(AtomicUsize);
+
+/// Runs all tasks of a step. `parallel` calls the work in every thread that takes part, and returns when all
+/// are done. Each thread has a share of tasks that follow each other, and helps the others when it is done
+/// with its own. So it mostly computes the same part of an image in every step, and finds what it wrote in its
+/// own cache.
 fn run_tasks<E: HasKernels>(
     context: &TaskContext<'_, E>,
     op: &Op<E>,
     stops: StopStages,
+    shares: &[NextTask],
     parallel: &mut dyn FnMut(&Work<'_>),
 ) {
+    let threads = shares.len();
     for phase in 0..context.phases(op) {
         let tasks = context.tasks(op, phase);
-        let next = AtomicUsize::new(0);
+        let first = |share: usize| share * tasks / threads;
+        for (share, next) in shares.iter().enumerate() {
+            next.0.store(first(share), Ordering::Relaxed);
+        }
         let work = |thread: usize| {
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                if index >= tasks {
-                    return;
+            for share in (thread..threads).chain(0..thread) {
+                loop {
+                    let index = shares[share].0.fetch_add(1, Ordering::Relaxed);
+                    if index >= first(share + 1) {
+                        break;
+                    }
+                    // SAFETY: `Workspace::reserve` allocated the memory that the layout requires.
+                    // `parallel` returns when all threads are done, so each phase ends before the next
+                    // begins, and thread numbers are below the number of threads of the layout.
+                    unsafe { context.task(op, phase, index, thread, stops) };
                 }
-                // SAFETY: `Workspace::reserve` allocated the memory that the layout requires.
-                // `parallel` returns when all threads are done, so each phase ends before the next
-                // begins, and thread numbers are below the number of threads of the layout.
-                unsafe { context.task(op, phase, index, thread, stops) };
             }
         };
         match tasks {

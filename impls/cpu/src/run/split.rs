@@ -27,10 +27,10 @@ pub struct GemmSplit {
     /// Number of times that `rows` rows are computed: once, or for each image if there are bands, which
     /// are groups of rows of one image.
     pub images: usize,
-    /// Number of rows in a block, except the last one, which has the rest.
-    pub block: usize,
-    /// Number of blocks.
+    /// Number of blocks. They are as equal as whole units allow.
     pub blocks: usize,
+    /// Rows that are not separated: those of a tile or a line.
+    pub unit: usize,
     /// Number of vectors of outputs in a group, a multiple of [`PANEL`].
     pub group: usize,
     /// Number of groups.
@@ -47,16 +47,15 @@ impl GemmSplit {
         tile_rows: usize,
     ) -> Self {
         let (images, rows) = if first.banded() { (clips, pixels) } else { (1, clips * pixels) };
-        let (block, blocks) = match first.banded() {
+        let (unit, blocks) = match first.banded() {
             true => {
-                let block = first.from.size.1 * band_lines(first, clips, threads, tile_rows);
-                (block, rows.div_ceil(block))
+                let width = first.from.size.1;
+                (width, rows.div_ceil(width * band_lines(first, clips, threads, tile_rows)))
             }
-            // A short rest belongs to the last block: few rows take nearly as long as a whole tile, and
-            // the weights are read once more for each block.
+            // Rather fewer blocks than more: the weights are read once more for each block.
             false => {
                 let block = 4 * tile_rows;
-                (block, ((rows + block / 2) / block).max(rows.min(1)))
+                (tile_rows, ((rows + block / 2) / block).max(rows.min(1)))
             }
         };
         let panels = first.weights.vectors.div_ceil(PANEL);
@@ -65,7 +64,7 @@ impl GemmSplit {
         let wanted = if first.kernel > 1 { wanted.min(2) } else { wanted };
         let group = panels.div_ceil(wanted.clamp(1, panels.max(1))).max(1) * PANEL;
         let groups = first.weights.vectors.div_ceil(group);
-        GemmSplit { rows, images, block, blocks, group, groups }
+        GemmSplit { rows, images, blocks, unit, group, groups }
     }
 
     /// Splits a step by Strassen's algorithm: its rows are pairs of pixels of the whole batch, and what is
@@ -77,13 +76,25 @@ impl GemmSplit {
         let wanted = if threads > 1 { (TASKS * threads).div_ceil(blocks.max(1)) } else { 1 };
         let all = layer.groups.len();
         let group = all.div_ceil(wanted.clamp(1, all.max(1))).max(1);
-        GemmSplit { rows, images: 1, block, blocks, group, groups: all.div_ceil(group) }
+        // Threads get as many rows; one thread gets whole tiles.
+        let unit = if threads > 1 { 1 } else { tile_rows };
+        GemmSplit { rows, images: 1, blocks, unit, group, groups: all.div_ceil(group) }
     }
 
-    /// Number of rows of the largest block.
+    /// Number of units, of which the last one may have fewer rows.
+    fn units(&self) -> usize {
+        self.rows.div_ceil(self.unit)
+    }
+
+    /// The most rows that a block may have: rounded shares differ by at most the share, rounded up.
     pub fn largest_block(&self) -> usize {
-        let last = self.rows - self.block * self.blocks.saturating_sub(1);
-        if self.blocks > 1 { last.max(self.block) } else { last }
+        (self.units().div_ceil(self.blocks.max(1)) * self.unit).min(self.rows)
+    }
+
+    /// First row of a block; for the number of blocks, the end of the rows.
+    fn start(&self, block: usize) -> usize {
+        let unit = (self.units() * block + self.blocks / 2) / self.blocks;
+        (unit * self.unit).min(self.rows)
     }
 
     /// Number of tasks.
@@ -96,10 +107,8 @@ impl GemmSplit {
     pub fn task(&self, index: usize, vectors: usize) -> (usize, (usize, usize), (usize, usize)) {
         let (rest, group) = (index / self.groups, index % self.groups);
         let (image, block) = (rest / self.blocks, rest % self.blocks);
-        let from = block * self.block;
+        let rows = (self.start(block), self.start(block + 1));
         let first = group * self.group;
-        let to = if block + 1 == self.blocks { self.rows } else { from + self.block };
-        let rows = (from, to);
         (image, rows, (first, (first + self.group).min(vectors)))
     }
 }
@@ -190,5 +199,31 @@ pub fn scratch_bytes<E: Element>(
             None => 0,
         },
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_cover_all_rows_once_and_none_is_larger_than_the_largest() {
+        for rows in 0..120 {
+            for (blocks, unit) in (1..9).flat_map(|blocks| [(blocks, 1), (blocks, 6), (blocks, 14)])
+            {
+                let split = GemmSplit { rows, images: 1, blocks, unit, group: 2, groups: 3 };
+                let mut end = 0;
+                for index in 0..split.tasks() {
+                    let (_, (from, to), vectors) = split.task(index, 5);
+                    assert_eq!(vectors, [(0, 2), (2, 4), (4, 5)][index % 3]);
+                    assert!(from <= to && to - from <= split.largest_block(), "{split:?} {index}");
+                    if index % 3 == 0 {
+                        assert_eq!(from, end, "{split:?} {index}");
+                        end = to;
+                    }
+                }
+                assert_eq!(end, rows, "{split:?}");
+            }
+        }
     }
 }
