@@ -21,7 +21,7 @@ use crate::simd::Simd;
 /// Height and width of the kernel.
 pub const KERNEL: usize = 7;
 /// Pixels of the border.
-pub const BORDER: usize = KERNEL / 2;
+const BORDER: usize = KERNEL / 2;
 /// Output pixels of a tile.
 pub const TILE: usize = 4;
 /// Taps of a part of a row.

@@ -58,10 +58,10 @@ pub struct Builder<'a, E> {
     pub(super) model: &'a Model,
     pub(super) params: Params,
     kernels: &'a Kernels<E>,
-    target: Target,
+    pub(super) target: Target,
     steps: Vec<Step<E>>,
     buffers: usize,
-    arena: Arena,
+    pub(super) arena: Arena,
 }
 
 /// A convolution, its weights and its epilogue.
@@ -90,14 +90,6 @@ impl<E: HasKernels> Builder<'_, E> {
             true => pitch + more / size_of::<E>(),
             false => pitch,
         }
-    }
-
-    pub(super) fn arena(&mut self) -> &mut Arena {
-        &mut self.arena
-    }
-
-    pub(super) fn convolution(&self) -> Convolution {
-        self.target.convolution
     }
 
     pub(super) fn push(&mut self, op: Op<E>, name: &str, kind: &'static str, macs: u64) {

@@ -47,7 +47,7 @@ impl<E: HasKernels> Builder<'_, E> {
         let maps = operands.iter().map(|(from, _)| from.channels);
         let whole = maps.chain([outputs]).all(|channels| channels.is_multiple_of(2 * self.lanes()));
         let channels = operands.iter().map(|(from, _)| from.channels).sum();
-        whole && self.layer(channels, outputs, epilogue.out.size).strassen(self.convolution())
+        whole && self.layer(channels, outputs, epilogue.out.size).strassen(self.target.convolution)
     }
 
     fn strassen(
@@ -74,7 +74,7 @@ impl<E: HasKernels> Builder<'_, E> {
         let step = GROUP.next_multiple_of(PANEL * lanes);
         let groups = (0..half_outputs).step_by(step).map(|output| {
             let shapes = [[half, step.min(half_outputs - output)]; PRODUCTS];
-            let weights = Packed::matrices(self.arena(), shapes, lanes, |product, o, k| {
+            let weights = Packed::matrices(&mut self.arena, shapes, lanes, |product, o, k| {
                 let sum = WEIGHTS[product];
                 let first = weight(sum.first, output + o, k);
                 sum.second.map_or(first, |(sign, second)| {

@@ -176,7 +176,7 @@ fn check<E: HasKernels>(name: &str, kernels: &Kernels<E>) {
                 (want, each * size + lab::epsilon::<E>() * want.abs())
             })
             .collect();
-        // The blocks of the map are read in place only if all pairs are whole and there is no gate.
+        // Products can read blocks of the map itself only without a gate and with an even number of pixels.
         let direct = (case.pixels.is_multiple_of(2) && !gated).then_some(false);
         for copies in [Some(true), direct].into_iter().flatten() {
             for edge in EDGES {

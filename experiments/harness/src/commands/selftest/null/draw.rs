@@ -208,7 +208,7 @@ impl Draw {
     }
 }
 
-/// The algorithms for 3x3 convolutions that are forced.
+/// The algorithms that are forced.
 const ALGORITHMS: [Convolution; 4] = [
     Convolution::Direct,
     Convolution::Winograd(Tile::F2),
