@@ -86,6 +86,7 @@ impl Cuda {
         let constants = device.alloc(bytes.len())?;
         // SAFETY: `constants` was allocated with the length of `bytes`.
         unsafe { device.write(constants.address, &bytes)? };
+        device.freeze(&constants)?;
         let (prepared, arena, timed_clips, frames) = (vec![], None, None, None);
         Ok(Cuda {
             model,

@@ -22,6 +22,9 @@ use crate::kernels::{Machine, Variant};
 /// The oldest driver that is supported, that of CUDA 12.0, as `cuDriverGetVersion` numbers it.
 const OLDEST_DRIVER: i32 = 12_000;
 
+/// The first driver that keeps early starts in graphs, that of CUDA 12.3.
+const DRIVER_WITH_EARLY_STARTS: i32 = 12_030;
+
 /// Drivers up to [`LAST_DRIVER_WITH_BIT`] set the bit for tensors of fewer bytes than this.
 const SMALL_TENSOR: u64 = 131_072;
 
@@ -38,6 +41,9 @@ pub struct Gpu {
     capability: (i32, i32),
     machine: Machine,
     driver: i32,
+    /// Whether a kernel may start before the one before it has ended; it then waits for that itself
+    /// (`wait_for_earlier_kernels` in `device.cuh`).
+    early: bool,
     /// Bands gave wrong results, and only these are left.
     limited: Option<BandSupport>,
     loaded: Vec<(CudaFunction, Variant)>,
@@ -62,6 +68,18 @@ fn driver_version() -> Result<i32, EngineError> {
     let code = unsafe { sys::cuDriverGetVersion(&mut version) };
     code.result().map_err(driver_error)?;
     Ok(version)
+}
+
+/// Whether `$HARNESS_CUDA_EARLY_STARTS` asks for early starts: `on`, the default, or `off`.
+fn early_starts_chosen() -> Result<bool, EngineError> {
+    let name = std::env::var("HARNESS_CUDA_EARLY_STARTS").unwrap_or_else(|_| "on".to_owned());
+    match name.as_str() {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        other => {
+            Err(refused(format!("HARNESS_CUDA_EARLY_STARTS is `{other}`; it must be on or off")))
+        }
+    }
 }
 
 /// Checks, without opening it, that the GPU exists and that its driver is new enough. Fails with
@@ -137,6 +155,8 @@ impl Gpu {
             bands: if capability == (9, 0) { BandSupport::chosen()? } else { BandSupport::Off },
         };
         let architecture = nvrtc.architecture(capability)?;
+        let driver = driver_version()?;
+        let able = capability >= (9, 0) && driver >= DRIVER_WITH_EARLY_STARTS;
         Ok(Gpu {
             context,
             stream,
@@ -145,7 +165,8 @@ impl Gpu {
             name,
             capability,
             machine,
-            driver: driver_version()?,
+            driver,
+            early: able && early_starts_chosen()?,
             limited: None,
             loaded: vec![],
             known: HashMap::new(),
@@ -207,10 +228,25 @@ impl Gpu {
         // SAFETY: the caller guarantees that the argument is the kernel's. `params` points to it,
         // and the driver copies it before the call returns.
         unsafe {
-            let (block, shared) = ((variant.threads(), 1, 1), variant.shared_bytes());
-            let stream = self.stream.cu_stream();
-            let function = function.cu_function();
-            result::launch_kernel(function, (x, y, z), block, shared, stream, &mut params)
+            let mut early = sys::CUlaunchAttribute {
+                id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+                pad: [0; 4],
+                value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
+            };
+            let config = sys::CUlaunchConfig {
+                gridDimX: x,
+                gridDimY: y,
+                gridDimZ: z,
+                blockDimX: variant.threads(),
+                blockDimY: 1,
+                blockDimZ: 1,
+                sharedMemBytes: variant.shared_bytes(),
+                hStream: self.stream.cu_stream(),
+                attrs: &mut early,
+                numAttrs: u32::from(self.early),
+            };
+            let (function, none) = (function.cu_function(), std::ptr::null_mut());
+            sys::cuLaunchKernelEx(&config, function, params.as_mut_ptr(), none).result()
         }
     }
 }
@@ -304,6 +340,10 @@ impl Device for Gpu {
         // SAFETY: the caller guarantees the bytes behind `to`.
         unsafe { result::memset_d8_async(to, value, bytes, self.stream.cu_stream()) }
             .map_err(driver_error)
+    }
+
+    fn freeze(&mut self, _memory: &Memory) -> Result<(), EngineError> {
+        Ok(())
     }
 
     fn kernel(&mut self, variant: &Variant) -> Result<Kernel, EngineError> {

@@ -97,6 +97,10 @@ pub trait Device: Send {
     /// on.
     unsafe fn fill(&mut self, to: u64, bytes: usize, value: u8) -> Result<(), EngineError>;
 
+    /// Declares that nothing writes to `memory` any more. Kernels may then read it before earlier ones
+    /// have ended (`wait_for_earlier_kernels` in `device.cuh`).
+    fn freeze(&mut self, memory: &Memory) -> Result<(), EngineError>;
+
     /// Compiles and loads a kernel, unless it is loaded already.
     fn kernel(&mut self, variant: &Variant) -> Result<Kernel, EngineError>;
 
@@ -104,7 +108,8 @@ pub trait Device: Send {
     /// [`Machine::bands`] says so can.
     fn tensor_map(&self, tensor: &Tensor) -> Result<TensorMap, EngineError>;
 
-    /// Starts a kernel.
+    /// Starts a kernel. Its part before `wait_for_earlier_kernels` may run before earlier ones have
+    /// ended.
     ///
     /// # Safety
     /// `launch.args` must be the `Args` of the kernel, and every address in it must be 0 where that

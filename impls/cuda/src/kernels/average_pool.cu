@@ -19,6 +19,7 @@ constexpr int LANES = 8, SHARES = 256 / LANES;
 static_assert(SHARED_BYTES >= SHARES * LANES * VEC * 4, "shared memory must hold VEC sums of each thread");
 
 KERNEL(average_pool, AveragePoolArgs, 256) {
+    wait_for_earlier_kernels();
     int lane = thread_index() % LANES, share = thread_index() / LANES, image = block_x();
     int channel = (block_y() * LANES + lane) * VEC;
     bool exists = channel < args.pitch;

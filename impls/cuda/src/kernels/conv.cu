@@ -40,6 +40,7 @@ KERNEL(conv, ConvArgs, THREADS) {
     const Epilogue& e = args.epilogue;
     int first_pixel = block_x() * BM, first_output = block_y() * BN;
     find_places(args.extent, first_pixel);
+    wait_for_earlier_kernels();
     if (args.splits == 1) prefetch_residual(e, args.extent, first_pixel, first_output);
     Accumulators acc = {};
     if (args.init && block_z() == 0) load_initial(acc, args, first_pixel, first_output);

@@ -29,6 +29,7 @@ struct CtlArgs {
 KERNEL(ctl, CtlArgs, THREADS) {
     int first_pixel = block_x() * BM, first_output = block_y() * BN, outputs = args.extent.outputs;
     find_places(args.extent, first_pixel);
+    wait_for_earlier_kernels();
     Accumulators acc = {}, global = {};
     accumulate<false>(global, args.glo_out, outputs, first_output, 0, steps_of(args.glo_out));
     accumulate<false>(acc, args.short_conv, outputs, first_output, 0, steps_of(args.short_conv));

@@ -139,7 +139,7 @@ DEVICE void store_result(const DenseArgs& args, float sum, int image, int output
 }
 
 // Computes OUTPUTS outputs of IMAGES images with each warp. ROUND steps of weights are under way at a time; the
-// first of them do not wait for x.
+// first of them wait neither for x nor for earlier kernels.
 template <int IMAGES, int OUTPUTS, int ROUND>
 DEVICE void compute(const DenseArgs& args) {
     constexpr int CHUNK = SHARED_BYTES / 4 / IMAGES, SUMS = IMAGES * OUTPUTS;
@@ -156,6 +156,7 @@ DEVICE void compute(const DenseArgs& args) {
     if (args.outputs > 0) {
         UNROLL for (int a = 0; a < ROUND; a++) load_weights(weights[a], a * STEP + 4 * lane);
     }
+    wait_for_earlier_kernels();
     float sums[SUMS] = {};
     ROLLED for (int begin = 0; begin < args.in_pitch; begin += CHUNK) {
         int end = least(begin + CHUNK, args.in_pitch);

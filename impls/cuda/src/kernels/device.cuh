@@ -45,6 +45,16 @@ DEVICE int block_y() { return blockIdx.y; }
 DEVICE int block_z() { return blockIdx.z; }
 DEVICE int blocks_x() { return gridDim.x; }
 DEVICE void sync_threads() { __syncthreads(); }
+
+// Lets the next kernel of the stream start, and waits until all earlier ones have ended and their results are in
+// memory. Every thread must call it, before it touches memory that a kernel writes, or has read. What stands before
+// it, such as a table in shared memory or loads of constants (Device::freeze), runs beside the earlier kernel.
+DEVICE void wait_for_earlier_kernels() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
 DEVICE float shuffle_xor(float v, int mask) { return __shfl_xor_sync(0xffffffffu, v, mask); }
 
 // Arithmetic that no compiler contracts or reorders, so that fused and separate kernels give the same bits.

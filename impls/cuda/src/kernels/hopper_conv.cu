@@ -26,6 +26,7 @@ struct HopperConvArgs {
 KERNEL(hopper_conv, HopperConvArgs, THREADS) {
     Barriers barriers;
     start_block(barriers, args.bands);
+    wait_for_earlier_kernels();
     if (thread_index() >= 256) {
         load(barriers, args.sources, args.source_count, args.bands);
         return;

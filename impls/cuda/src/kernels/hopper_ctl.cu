@@ -26,6 +26,7 @@ struct HopperCtlArgs {
 KERNEL(hopper_ctl, HopperCtlArgs, THREADS) {
     Barriers barriers;
     start_block(barriers, args.bands);
+    wait_for_earlier_kernels();
     if (thread_index() >= 256) {
         load(barriers, args.sources, 3, args.bands);
         return;

@@ -20,6 +20,7 @@ struct ImportArgs {
 constexpr int VECTORS = 2;
 
 KERNEL(import, ImportArgs, 256) {
+    wait_for_earlier_kernels();
     int at = block_x() * 256 + thread_index();
     if (at >= args.images * args.pixels) return;
     i64 image = at / args.pixels, in_image = at % args.pixels;

@@ -17,6 +17,7 @@ struct MaxPoolArgs {
 };
 
 KERNEL(maxpool, MaxPoolArgs, 256) {
+    wait_for_earlier_kernels();
     const Epilogue& e = args.epilogue;
     int vectors = e.pitch / VEC, at = block_x() * 256 + thread_index();
     int image_pixels = args.out_height * args.out_width, pixels = args.images * image_pixels;

@@ -14,6 +14,7 @@ struct NormalizeArgs {
 };
 
 KERNEL(normalize, NormalizeArgs, 256) {
+    wait_for_earlier_kernels();
     i64 at = static_cast<i64>(block_x()) * 256 + thread_index();
     if (at >= static_cast<i64>(args.images) * args.frames * args.pixels) return;
     i64 frame = at / args.pixels, in_frame = at % args.pixels;

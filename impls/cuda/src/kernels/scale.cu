@@ -15,6 +15,7 @@ struct ScaleArgs {
 };
 
 KERNEL(scale, ScaleArgs, 256) {
+    wait_for_earlier_kernels();
     int vectors = args.pitch / VEC, at = block_x() * 256 + thread_index();
     if (at >= args.images * args.image_pixels * vectors) return;
     int pixel = at / vectors, channel = at % vectors * VEC;

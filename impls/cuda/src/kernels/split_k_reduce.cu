@@ -32,6 +32,7 @@ DEVICE Values reduce(const SplitKReduceArgs& args, int pixel, int channel) {
 }
 
 KERNEL(split_k_reduce, SplitKReduceArgs, 256) {
+    wait_for_earlier_kernels();
     int pitch = args.epilogue.pitch, vectors = pitch / VEC, at = block_x() * 256 + thread_index();
     float* shared = reinterpret_cast<float*>(shared_memory());
     if (at < args.pixels * vectors) {

@@ -13,6 +13,7 @@ struct TileSumsArgs {
 };
 
 KERNEL(tile_sums, TileSumsArgs, 256) {
+    wait_for_earlier_kernels();
     int first = block_x() * args.tile_pixels, channel = block_y() * 256 + thread_index();
     int rows = args.pixels - first < args.tile_pixels ? args.pixels - first : args.tile_pixels;
     if (channel >= args.pitch) return;

@@ -28,8 +28,8 @@ const L2: f64 = 6.5e12;
 /// Bytes in a second from memory: what cuDNN reaches in 1x1 convolutions.
 const MEMORY: f64 = 2.85e12;
 
-/// Seconds of a launch in a graph; an assumption.
-const LAUNCH: f64 = 2e-6;
+/// Seconds of a launch in a graph where kernels start before earlier ones have ended; an assumption.
+const LAUNCH: f64 = 1e-6;
 
 /// The predicted time of an action, and what limits it, in seconds.
 #[derive(Debug, Clone, Copy, Default)]

@@ -28,7 +28,16 @@ fn edited(edit: Edit) -> Option<Noticed> {
 
 /// Each edit, and the part of the message by which it must be noticed; where that is empty, by a
 /// result that differs or by any message.
-const FAULTS: [(&str, Edit, &str); 16] = [
+const FAULTS: [(&str, Edit, &str); 17] = [
+    (
+        "loads that do not wait for earlier kernels",
+        edit!(
+            "hopper_conv.cu",
+            "    wait_for_earlier_kernels();\n",
+            "    if (thread_index() < 256) wait_for_earlier_kernels();\n"
+        ),
+        "without a wait for earlier kernels",
+    ),
     (
         "warps of a warpgroup that multiply different operands",
         edit!(

@@ -55,6 +55,7 @@ impl Layer {
         weights.resize(self.outputs.next_multiple_of(OUTPUTS) * self.in_pitch(), 0.0);
         let memory = [&pad(&self.x), &weights, &self.scale, &self.bias]
             .map(|values| lab::upload_f32(device, values));
+        device.freeze(&memory[1]).unwrap();
         let [x, weights, scale, bias] = [0, 1, 2, 3].map(|i: usize| memory[i].address);
         let (images, in_pitch) = (self.images as i32, self.in_pitch() as i32);
         let (outputs, out_pitch) = (self.outputs as i32, self.out_pitch() as i32);

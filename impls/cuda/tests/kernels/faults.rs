@@ -1,7 +1,7 @@
 //! Plants faults in the kernels. The emulated GPU must notice every one of them.
 
-use cuda::device::Host;
 use cuda::device::host::SCHEDULES;
+use cuda::device::{Device, Host};
 use cuda::kernels::tile::{TILES, Tiling};
 use cuda::kernels::{File, Variant, average_pool};
 use spec::{EngineError, Precision};
@@ -304,6 +304,51 @@ fn faults_of_a_dense_layer_are_noticed() {
         let Some(differs) = differs(run, edit) else { return };
         assert!(differs, "edit {at}");
     }
+}
+
+#[test]
+fn a_missing_or_late_wait_for_earlier_kernels_is_noticed() {
+    let layer = Layer::new((9, 1100, 5));
+    let run = |host: &mut Host| {
+        let uploaded = layer.upload(host);
+        dense::results(host, &uploaded.args, 8)
+    };
+    let edits: [(Edit, &str); 3] = [
+        (
+            edit!("dense.cu", "    wait_for_earlier_kernels();\n", ""),
+            "access to memory without a wait for earlier kernels",
+        ),
+        (
+            edit!(
+                "dense.cu",
+                "    wait_for_earlier_kernels();\n",
+                "    fill<IMAGES>(args, x, CHUNK, 0, 4);\n    wait_for_earlier_kernels();\n"
+            ),
+            "access to memory without a wait for earlier kernels",
+        ),
+        (
+            edit!(
+                "dense.cu",
+                "    wait_for_earlier_kernels();\n",
+                "    if (warp_index() > 6) return;\n    wait_for_earlier_kernels();\n"
+            ),
+            "a thread ended without a wait",
+        ),
+    ];
+    for (edit, reason) in edits {
+        let Some(noticed) = notice(edit, run) else { return };
+        assert_eq!(noticed.errors.len(), SCHEDULES.len(), "{reason}: {noticed:?}");
+        assert!(noticed.errors.iter().all(|error| error.contains(reason)), "{noticed:?}");
+    }
+    // Constants are read before, and never written.
+    let Some(mut host) = lab::emulated() else { return };
+    let [x, out] = [(); 2].map(|()| lab::upload_f32(&mut host, &[1.0; 8]));
+    host.freeze(&out).unwrap();
+    let args = average_pool::Args { x: x.address, out: out.address, pixels: 1, pitch: 8 };
+    let variant = Variant::new(File::AveragePool, Precision::F32);
+    let grid = average_pool::grid(&args, 1, Precision::F32);
+    let error = lab::run(&mut host, &variant, grid, &args).unwrap_err().to_string();
+    assert!(error.contains("write to a constant"), "{error}");
 }
 
 #[test]

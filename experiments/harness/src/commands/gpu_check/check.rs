@@ -156,9 +156,9 @@ impl<'a> Check<'a> {
 
     fn harness(&self, step: &Step, words: &[String]) -> Ran {
         let place = self.folder.join(file_name(&step.name));
-        let bands =
-            step.bands.map_or(String::new(), |bands| format!("HARNESS_CUDA_BANDS={bands} "));
-        let shown = format!("{bands}harness {}", words.join(" "));
+        let setting =
+            step.setting.map_or(String::new(), |(name, value)| format!("{name}={value} "));
+        let shown = format!("{setting}harness {}", words.join(" "));
         let mut words = words.to_vec();
         match words[0].as_str() {
             "diff" => words.extend([
@@ -175,7 +175,7 @@ impl<'a> Check<'a> {
         };
         let mut command = Command::new(this);
         command.args(&words);
-        command.envs(step.bands.map(|bands| ("HARNESS_CUDA_BANDS", bands)));
+        command.envs(step.setting);
         (shown, self.wait(command, step, KEPT))
     }
 

@@ -31,14 +31,14 @@ pub(super) struct Step {
     pub alone: bool,
     /// Whether `--quick` keeps the step.
     pub quick: bool,
-    /// The value of `HARNESS_CUDA_BANDS` for the step, if not the default.
-    pub bands: Option<&'static str>,
+    /// Name and value of an environment variable that changes how the engine runs.
+    pub setting: Option<(&'static str, &'static str)>,
 }
 
 impl Step {
     fn new(name: &str, proves: &'static str, limit_s: u64, action: Action) -> Self {
         let name = name.to_owned();
-        Step { name, proves, action, limit_s, alone: false, quick: false, bands: None }
+        Step { name, proves, action, limit_s, alone: false, quick: false, setting: None }
     }
 
     fn harness(name: &str, proves: &'static str, limit_s: u64, words: &str) -> Self {
@@ -55,6 +55,10 @@ impl Step {
 
     fn quick(self) -> Self {
         Step { quick: true, ..self }
+    }
+
+    fn with(self, name: &'static str, value: &'static str) -> Self {
+        Step { setting: Some((name, value)), ..self }
     }
 }
 
@@ -114,14 +118,19 @@ pub(super) fn on_gpu(device: DeviceName) -> Vec<Step> {
             "--engines cuda,torch-graph --batch 1,256 --precision bf16 --rounds 6 --runs 3",
         )
         .quick(),
-        Step {
-            bands: Some("off"),
-            ..bench(
-                "bench in tiles",
-                60,
-                "--engines cuda --batch 1,256 --precision bf16 --rounds 6 --runs 3",
-            )
-        }
+        bench(
+            "bench late starts",
+            30,
+            "--engines cuda --batch 1 --precision bf16 --rounds 6 --runs 10 --no-profile",
+        )
+        .with("HARNESS_CUDA_EARLY_STARTS", "off")
+        .quick(),
+        bench(
+            "bench in tiles",
+            60,
+            "--engines cuda --batch 1,256 --precision bf16 --rounds 6 --runs 3",
+        )
+        .with("HARNESS_CUDA_BANDS", "off")
         .quick(),
         bench(
             "bench batch 1",

@@ -9,6 +9,8 @@
 //   - a barrier that only some threads reach;
 //   - misaligned access, at which UBSan traps;
 //   - access outside a buffer: global buffers and shared memory end at an inaccessible page;
+//   - access to memory before earlier kernels have ended: there is none until all threads of the first block have
+//     waited for them;
 //   - bank conflicts of ldmatrix, which are counted.
 // It does not reproduce how tensor cores round.
 #pragma once
@@ -31,7 +33,15 @@ struct Launch {
     int shared_bytes;
     int order;  // 0: threads and blocks forward; 1: backward; otherwise the seed of a random order
     int eager;  // copies arrive when they are issued instead of when they are waited for
-    int unused;
+    int memories;  // all memory of the device but constants, of which no kernel may read before it has waited for
+                   // earlier kernels
+    const struct Memory* memory;
+};
+
+// Whole pages of the device's memory.
+struct Memory {
+    void* first;
+    u64 bytes;
 };
 
 // How numbers are stored that are multiplied as matrices.
@@ -60,6 +70,8 @@ struct Block {
     const void* args;
     char message[512];
     bool failed;
+    bool open;   // whether earlier kernels have ended, so that the memory of the device is accessible
+    int waited;  // threads of the first block that wait for that
     u64 random;
     long conflicts;  // ldmatrix rows that hit a bank which another row of the same matrix uses
 };
@@ -97,6 +109,7 @@ static inline int block_y() { return emulate::block->index[1]; }
 static inline int block_z() { return emulate::block->index[2]; }
 static inline int blocks_x() { return emulate::block->launch.grid[0]; }
 
+void wait_for_earlier_kernels();
 void sync_threads();
 float shuffle_xor(float v, int mask);
 

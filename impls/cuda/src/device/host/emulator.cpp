@@ -7,6 +7,16 @@ typedef long long i64;
 
 #include "hopper.hpp"
 
+// In the first block, a barrier: all threads have run so far before earlier kernels ended.
+void wait_for_earlier_kernels() {
+    emulate::Block& b = *emulate::block;
+    emulate::self().waited = true;
+    if (b.open) return;
+    b.waited++;
+    sync_threads();
+    if (!b.open && b.waited == b.launch.threads) emulate::open_memory(true);
+}
+
 void sync_threads() {
     emulate::self().state = emulate::AT_BARRIER;
     emulate::switch_to_scheduler();

@@ -66,6 +66,7 @@ struct Fiber {
     std::vector<BoxStore> stores;
     std::vector<size_t> stored;
     int registers = 0;
+    bool waited = false;  // for earlier kernels
 };
 
 // The threads of the block that runs.
@@ -128,6 +129,7 @@ inline void fiber_main() {
     block->body(block->args);
     Fiber& self = block->fibers[block->current];
     self.state = DONE;
+    if (!self.waited) fail("a thread ended without a wait for earlier kernels");
     if (!self.open.empty()) fail("a thread ended with asynchronous copies that it never committed");
     for (;;) switch_to_scheduler();
 }
@@ -233,14 +235,30 @@ struct Guarded {
     ~Guarded() { munmap(base, inner + 2 * page); }
 };
 
+constexpr const char* TOO_EARLY = "access to memory without a wait for earlier kernels";
+
+// Whether an address lies in memory that is still inaccessible.
+inline bool too_early(const void* address) {
+    for (int i = 0; i < block->launch.memories && !block->open; i++) {
+        const Memory& memory = block->launch.memory[i];
+        if (reinterpret_cast<u64>(address) - reinterpret_cast<u64>(memory.first) < memory.bytes) return true;
+    }
+    return false;
+}
+
+// What a signal says of the kernel that runs.
+inline const char* meaning(int signal, const void* address) {
+    if (signal == SIGILL) return "misaligned access or undefined behaviour";
+    return too_early(address) ? TOO_EARLY : "access outside of a buffer, or write to a constant,";
+}
+
 inline struct sigaction previous[3];
 inline const int SIGNALS[3] = {SIGSEGV, SIGBUS, SIGILL};
 
 inline void on_signal(int signal, siginfo_t* info, void*) {
     if (fault_exit && block) {
         snprintf(block->message, sizeof block->message, "%s at %p (block %d %d %d, thread %d)",
-                 signal == SIGILL ? "misaligned access or undefined behaviour" : "access outside of a buffer",
-                 info->si_addr, block->index[0], block->index[1], block->index[2], block->current);
+                 meaning(signal, info->si_addr), info->si_addr, block->index[0], block->index[1], block->index[2], block->current);
         siglongjmp(*fault_exit, 1);
     }
     // The fault is not a kernel's. Restore the previous handler; the instruction then faults again.
@@ -273,6 +291,7 @@ inline void run_block(u8* stacks) {
         f.stores.clear();
         f.stored.clear();
         f.registers = 0;
+        f.waited = false;
         f.warp.arrived = f.warpgroup.arrived = 0;
         // The stack as emulate_switch expects it: six registers and a return address, aligned as after a call.
         void** top = reinterpret_cast<void**>(stacks + (thread + 1) * STACK) - 1;
@@ -281,6 +300,15 @@ inline void run_block(u8* stacks) {
         f.stack_pointer = top;
     }
     run_fibers();
+}
+
+// Makes the memory of the device accessible, or inaccessible.
+inline void open_memory(bool open) {
+    block->open = open;
+    for (int i = 0; i < block->launch.memories; i++) {
+        const Memory& memory = block->launch.memory[i];
+        if (mprotect(memory.first, memory.bytes, open ? PROT_READ | PROT_WRITE : PROT_NONE)) abort();
+    }
 }
 
 // Runs a grid. Returns null, or the message of the first fault, which is valid until this thread's next call.
@@ -303,6 +331,7 @@ const char* run(const Launch& launch, Storage storage, void (*body)(const void*)
     sigjmp_buf out;
     if (sigsetjmp(out, 1) == 0) {
         fault_exit = &out;
+        open_memory(false);
         long blocks = static_cast<long>(launch.grid[0]) * launch.grid[1] * launch.grid[2];
         for (long i = 0; i < blocks && !b->failed; i++) {
             long at = launch.order == 1 ? blocks - 1 - i : i;
@@ -314,6 +343,7 @@ const char* run(const Launch& launch, Storage storage, void (*body)(const void*)
     } else {
         b->failed = true;
     }
+    if (!b->open) open_memory(true);
     fault_exit = nullptr;
     block = nullptr;
     *conflicts = b->conflicts;

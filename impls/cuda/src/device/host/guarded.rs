@@ -5,6 +5,7 @@
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 
 /// An allocation that ends, rounded up to 16 bytes, where the second inaccessible page starts.
+#[derive(Debug)]
 pub struct Pages {
     base: *mut u8,
     total: usize,
@@ -13,6 +14,9 @@ pub struct Pages {
 
 // SAFETY: the pages belong to this value alone, and a mapping is not bound to a thread.
 unsafe impl Send for Pages {}
+
+// SAFETY: shared references give addresses only.
+unsafe impl Sync for Pages {}
 
 impl Pages {
     pub fn new(bytes: usize) -> std::io::Result<Self> {
@@ -31,6 +35,20 @@ impl Pages {
             mprotect(base.add(page).cast(), inner, open)?;
             Ok(pages)
         }
+    }
+
+    /// The first of the accessible pages, and their size in bytes.
+    pub fn inner(&self) -> (*mut u8, usize) {
+        let page = rustix::param::page_size();
+        // SAFETY: `new` mapped a page at `base`, and more behind it.
+        (unsafe { self.base.add(page) }, self.total - 2 * page)
+    }
+
+    /// Makes the memory read-only: a write to it is a fault from now on.
+    pub fn freeze(&self) -> std::io::Result<()> {
+        let (first, bytes) = self.inner();
+        // SAFETY: the pages belong to this value.
+        unsafe { mprotect(first.cast(), bytes, MprotectFlags::READ) }.map_err(Into::into)
     }
 
     pub fn start(&self) -> *mut u8 {

@@ -84,6 +84,7 @@ inline const Tensor* tensor_of(const TensorMap* map) {
     auto* tensor = reinterpret_cast<const Tensor*>(map);
     if (reinterpret_cast<uintptr_t>(map) % 64) fail("a tensor map is not aligned to 64 bytes");
     if (tensor->magic != TENSOR_MAGIC) fail("a tensor map that this device did not make");
+    if (too_early(reinterpret_cast<const void*>(tensor->base))) fail(TOO_EARLY);
     return tensor;
 }
 

@@ -9,11 +9,13 @@ use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Arc, Weak};
 
 use libloading::Library;
 use lower::{Activation, Stage};
 use spec::EngineError;
 
+use self::guarded::Pages;
 use super::{Device, Kernel, Launch, Memory, Recording, Tensor, cache, failed};
 use crate::kernels::args::SIGMOID_HALF;
 use crate::kernels::bands::TensorMap;
@@ -63,10 +65,18 @@ struct LaunchParams {
     shared_bytes: c_int,
     order: c_int,
     eager: c_int,
-    unused: c_int,
+    memories: c_int,
+    memory: u64,
 }
 
-fields!(LaunchParams { grid, threads, shared_bytes, order, eager, unused });
+fields!(LaunchParams { grid, threads, shared_bytes, order, eager, memories, memory });
+
+/// The same layout as `emulate::Memory` in `emulate.hpp`.
+#[repr(C)]
+struct MemoryRange {
+    first: *mut u8,
+    bytes: u64,
+}
 
 /// `emulate_launch` of a compiled kernel: parameters, argument, and where bank conflicts are
 /// counted. Returns null or an error message.
@@ -92,6 +102,8 @@ pub struct Host {
     pub conflicts: u64,
     /// Gets the name and text of each source and returns the text to compile, to plant a fault.
     edit: Option<fn(&str, &str) -> String>,
+    /// What was allocated and not frozen.
+    allocated: Vec<Weak<Pages>>,
     loaded: Vec<Loaded>,
     known: HashMap<Variant, Kernel>,
 }
@@ -165,6 +177,7 @@ impl Host {
             memory: usize::MAX,
             conflicts: 0,
             edit: None,
+            allocated: vec![],
             loaded: vec![],
             known: HashMap::new(),
         })
@@ -262,7 +275,9 @@ impl Device for Host {
     }
 
     fn alloc(&mut self, bytes: usize) -> Result<Memory, EngineError> {
-        let pages = guarded::Pages::new(bytes).map_err(|error| failed(error.to_string()))?;
+        let pages = Pages::new(bytes).map_err(|error| failed(error.to_string()))?;
+        let pages = Arc::new(pages);
+        self.allocated.push(Arc::downgrade(&pages));
         let address = pages.start() as u64;
         let memory = Memory { address, bytes, _owner: Box::new(pages) };
         // SAFETY: `pages` has `bytes` writable bytes from `address` on.
@@ -289,6 +304,16 @@ impl Device for Host {
         // SAFETY: the caller guarantees `bytes` bytes behind `to`.
         unsafe { std::ptr::write_bytes(to as *mut u8, value, bytes) };
         Ok(())
+    }
+
+    fn freeze(&mut self, memory: &Memory) -> Result<(), EngineError> {
+        let of =
+            |pages: &Weak<Pages>| pages.upgrade().filter(|p| p.start() as u64 == memory.address);
+        let at = self.allocated.iter().position(|pages| of(pages).is_some());
+        let at = at.ok_or_else(|| failed("internal error: the memory is not of this device"))?;
+        let pages = self.allocated.swap_remove(at).upgrade();
+        let frozen = pages.map_or(Ok(()), |pages| pages.freeze());
+        frozen.map_err(|error| failed(error.to_string()))
     }
 
     fn kernel(&mut self, variant: &Variant) -> Result<Kernel, EngineError> {
@@ -340,17 +365,26 @@ impl Device for Host {
                 variant.args_bytes()
             )));
         }
+        self.allocated.retain(|pages| pages.strong_count() > 0);
+        let live: Vec<Arc<Pages>> = self.allocated.iter().filter_map(Weak::upgrade).collect();
+        let range = |pages: &Arc<Pages>| {
+            let (first, bytes) = pages.inner();
+            MemoryRange { first, bytes: bytes as u64 }
+        };
+        let memory: Vec<MemoryRange> = live.iter().map(range).collect();
         let params = LaunchParams {
             grid: launch.grid.map(|side| side as c_int),
             threads: variant.threads() as c_int,
             shared_bytes: variant.shared_bytes() as c_int,
             order: self.schedule.order as c_int,
             eager: c_int::from(self.schedule.eager),
-            unused: 0,
+            memories: memory.len() as c_int,
+            memory: memory.as_ptr() as u64,
         };
         let mut conflicts = 0;
         // SAFETY: the caller guarantees the addresses in the argument, whose size is checked above.
-        // The function copies it. Its message is valid until the next launch of this thread, and is
+        // The function copies it. `live` holds the pages of `memory`, which the function makes
+        // inaccessible for a while. Its message is valid until the next launch of this thread, and is
         // copied here.
         let message = unsafe {
             let message = (loaded.entry)(&params, launch.args.as_ptr().cast(), &mut conflicts);

@@ -128,6 +128,7 @@ float shuffle_xor(float v, int mask) {
 void copy_async(void* to, const void* from, bool valid) {
     if (reinterpret_cast<uintptr_t>(to) % 16 || reinterpret_cast<uintptr_t>(from) % 16)
         emulate::fail("cp.async: an address is not aligned to 16 bytes");
+    if (valid && emulate::too_early(from)) emulate::fail(emulate::TOO_EARLY);
     emulate::self().open.push_back({to, from, valid});
     if (emulate::block->launch.eager) emulate::complete({{to, from, valid}});
 }
