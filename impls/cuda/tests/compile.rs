@@ -92,7 +92,8 @@ fn kernels_in_bands_compile_for_sm_90a() {
     let all = Variant::all_in_bands(Precision::Bf16).into_iter();
     let some = all.filter(|variant| {
         let described = variant.describe();
-        let columns = ["64", "208", "232", "256"].map(|columns| format!(" {columns} columns"));
+        let columns =
+            ["64", "112", "208", "232", "256"].map(|columns| format!(" {columns} columns"));
         columns.iter().any(|c| described.contains(c)) && !described.ends_with("Sums")
     });
     check(&nvrtc, "sm_90a", some);

@@ -1,4 +1,4 @@
-// The main loop of a convolution of stride 1 on sm_90a, as a product whose rows are outputs and whose columns
+// The main loop of a convolution on sm_90a, as a product whose rows are outputs and whose columns
 // are pixels, and the end of its tiles.
 //
 // A band is a box of the input map in shared memory: 64 channels of some rows of pixels, with the border of
@@ -42,10 +42,12 @@ static_assert(COLUMNS % 8 == 0 && COLUMNS <= 256, "the columns that a product ca
 struct BandSource {
     TensorMap pixels;   // [images, height, width, channels], boxes of a band
     TensorMap weights;  // [outputs, K], boxes of a row of 64 values for 64 * OUTPUT_GROUPS outputs
+    int first;          // of its channels, in a pixel of the map
     int channels;       // with padding
-    int kernel;         // side of the window
+    int rows, columns;  // of the window
+    int above, left;    // rows and columns of the window before the pixel of the result
     int steps;          // of K
-    int unused[13];
+    int unused[9];
 };
 
 // How the pixels of the result are divided into tiles. A map without a border is one row of all pixels.
@@ -127,7 +129,7 @@ DEVICE void load_bands(const Barriers& barriers, const BandSource* sources, int 
                 barrier_wait(barriers.band_empty(ring.slot), ring.parity ^ 1);
                 u64* full = barriers.band_full(ring.slot);
                 barrier_expect(full, b.pitch * b.image_rows * b.tile_images * ROW_BYTES);
-                load_box(band_slot(b, ring.slot), &source.pixels, first, at.x - b.halo, at.y - b.halo,
+                load_box(band_slot(b, ring.slot), &source.pixels, source.first + first, at.x - b.halo, at.y - b.halo,
                          at.image, full);
                 ring.advance();
             }
@@ -184,9 +186,9 @@ struct Position {
     DEVICE_MEMBER bool advance(const BandSource& source) {
         if (++part < parts) return false;
         part = 0;
-        if (++kx == source.kernel) {
+        if (++kx == source.columns) {
             kx = 0;
-            if (++ky == source.kernel) {
+            if (++ky == source.rows) {
                 ky = 0;
                 parts = steps_of_chunk(source, ++chunk);
                 return true;
@@ -200,7 +202,7 @@ struct Position {
 // of both warpgroups must call it. On return the accumulators may be used.
 DEVICE void accumulate(float (&acc)[COLUMNS / 2], Worker& w, const BandSource& source, const Bands& b, bool add) {
     Position at(source);
-    int border = b.halo - source.kernel / 2;
+    int first_row = (b.halo - source.above) * b.pitch + b.halo - source.left;
     u32 rows = shared_address(band_slot(b, 0)) + (OUTPUT_GROUPS == 1 ? w.group * b.group_row * ROW_BYTES : 0);
     u32 weights = shared_address(weights_slot(b, 0)) + (OUTPUT_GROUPS == 2 ? w.group * 64 * ROW_BYTES : 0);
     // Steps beyond the last multiply weights that are zeros by the memory of the weights, which is finite. A
@@ -224,7 +226,7 @@ DEVICE void accumulate(float (&acc)[COLUMNS / 2], Worker& w, const BandSource& s
             of_band[i] = other;
             if (step + i >= source.steps) continue;
             if (at.begins()) barrier_wait(w.barriers.band_full(w.band.slot), w.band.parity);
-            int row = (border + at.ky) * b.pitch + border + at.kx;
+            int row = first_row + at.ky * b.pitch + at.kx;
             of_band[i] = operand(rows + w.band.slot * b.band_bytes + row * ROW_BYTES + at.part * STEP * 2);
             if (at.advance(source)) {
                 w.band.advance();

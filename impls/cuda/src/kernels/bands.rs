@@ -1,12 +1,13 @@
-//! Convolutions of stride 1 on sm_90a (`bands.cuh`): how their pixels are divided into tiles, and
+//! Convolutions on sm_90a (`bands.cuh`): how their pixels are divided into tiles, and
 //! the arguments that describe it.
 
 use bytemuck::{Pod, Zeroable};
-use spec::Precision;
+use spec::{EngineError, Precision};
 
 use super::fields::fields;
 use super::tile::Machine;
-use crate::device::Tensor;
+use super::windows::{Shape, Window};
+use crate::device::{Device, Tensor};
 
 /// Channels of a band, which are a row of 128 bytes in shared memory.
 pub const CHUNK: usize = 64;
@@ -42,20 +43,41 @@ fields!(TensorMap { words });
 pub struct Source {
     /// Stored [images, height, width, channels], in boxes of a band.
     pub pixels: TensorMap,
-    /// Stored [outputs, K] in the order of [`positions`], in boxes of 64 values for the outputs of a
-    /// tile.
+    /// Stored [outputs, K] in the order of [`super::windows::Window::positions`], in boxes of 64
+    /// values for the outputs of a tile.
     pub weights: TensorMap,
+    /// The first channel in a pixel of the map.
+    pub first: i32,
     /// Channels with padding.
     pub channels: i32,
-    /// Side of the window.
-    pub kernel: i32,
-    /// Steps of K, from [`steps`].
+    /// Rows of the window.
+    pub rows: i32,
+    /// Columns of the window.
+    pub columns: i32,
+    /// Rows of the window above the pixel of the result.
+    pub above: i32,
+    /// Columns of the window to the left of the pixel of the result.
+    pub left: i32,
+    /// Steps of K.
     pub steps: i32,
     /// Alignment.
-    pub unused: [i32; 13],
+    pub unused: [i32; 9],
 }
 
-fields!(Source { pixels, weights, channels, kernel, steps, unused });
+fields!(Source { pixels, weights, first, channels, rows, columns, above, left, steps, unused });
+
+/// Where an input of a convolution lies on a device.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// Address of the map, [images, height, width, channels], in groups for a stride of more than 1.
+    pub pixels: u64,
+    /// Address of the weights: for each window of the shape, [outputs, K].
+    pub weights: u64,
+    /// Number of outputs.
+    pub outputs: usize,
+    /// Its channels and its window.
+    pub shape: Shape,
+}
 
 /// `Bands` of the kernels, which documents the fields: how a map is divided into tiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
@@ -119,7 +141,7 @@ fields!(Bands {
 pub const SHARED_BYTES: usize = 227 << 10;
 
 /// Columns that a product can have here. There are few, so that few kernels are compiled.
-pub const COLUMNS: [usize; 10] = [64, 128, 176, 192, 208, 224, 232, 240, 248, 256];
+pub const COLUMNS: [usize; 11] = [64, 112, 128, 176, 192, 208, 224, 232, 240, 248, 256];
 
 /// The most columns for which a fused block has registers.
 pub const FUSED_COLUMNS: usize = 232;
@@ -193,16 +215,18 @@ pub struct Division {
     pub bands: Bands,
     /// Steps of K of all inputs.
     pub steps: usize,
+    /// Bands that are loaded for a tile.
+    pub loads: usize,
     /// Whether the map is taken as one row of all its pixels, because no window needs a border.
     pub flat: bool,
 }
 
-/// A convolution of stride 1 that keeps the size of the map, or several that share its tiles.
+/// A convolution, or several that share their tiles.
 #[derive(Debug, Clone, Copy)]
 pub struct Product {
     /// Number of images.
     pub images: usize,
-    /// Height and width.
+    /// Height and width of the result.
     pub size: (usize, usize),
     /// Channels of the result.
     pub outputs: usize,
@@ -210,25 +234,11 @@ pub struct Product {
     pub halo: usize,
     /// Steps of K of all inputs.
     pub steps: usize,
+    /// Bands that are loaded for a tile.
+    pub loads: usize,
     /// The most columns: 256, or for a fused block, which also holds a gate in registers,
     /// [`FUSED_COLUMNS`].
     pub most_columns: usize,
-}
-
-/// Steps of K for a window of side `kernel` over `channels` channels with padding.
-pub fn steps(channels: usize, kernel: usize) -> usize {
-    let chunk = |first: usize| (channels - first).min(CHUNK).div_ceil(STEP);
-    kernel * kernel * (0..channels).step_by(CHUNK).map(chunk).sum::<usize>()
-}
-
-/// Window pixel and channel of every place along K. Channels from `channels` on do not exist; their
-/// weights must be zeros.
-pub fn positions(channels: usize, kernel: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..channels).step_by(CHUNK).flat_map(move |first| {
-        let count = (channels - first).min(CHUNK).next_multiple_of(STEP);
-        (0..kernel * kernel)
-            .flat_map(move |pixel| (0..count).map(move |channel| (pixel, first + channel)))
-    })
 }
 
 /// A part of the map that a warpgroup computes: rows of pixels of some images, or, of a map without
@@ -241,6 +251,14 @@ struct Part {
 }
 
 impl Product {
+    /// The product of inputs with these shapes and a result of `outputs` channels.
+    pub fn new(images: usize, size: (usize, usize), outputs: usize, shapes: &[Shape]) -> Self {
+        let sum = |of: fn(Shape) -> usize| shapes.iter().map(|shape| of(*shape)).sum();
+        let halo = shapes.iter().map(|shape| shape.halo()).max().unwrap_or(0);
+        let (steps, loads) = (sum(Shape::steps), sum(Shape::loads));
+        Product { images, size, outputs, halo, steps, loads, most_columns: 256 }
+    }
+
     /// The division with the least estimated time. None where the map is too wide for a band.
     pub fn division(&self, machine: Machine) -> Option<Division> {
         let all = self.divisions().into_iter();
@@ -339,7 +357,7 @@ impl Product {
             weight_slots: int(weight_slots)?,
             unused: 0,
         };
-        Some(Division { tile, bands, steps: self.steps, flat })
+        Some(Division { tile, bands, steps: self.steps, loads: self.loads, flat })
     }
 
     /// Estimated time in cycles.
@@ -371,11 +389,9 @@ impl Work {
 impl Division {
     /// What each tile takes.
     pub fn work(&self) -> Work {
-        let Division { tile, bands, steps, .. } = self;
-        let window = (2 * bands.halo as usize + 1).pow(2);
+        let Division { tile, bands, steps, loads, .. } = self;
         let weights = steps.div_ceil(CHUNK / STEP) * 64 * tile.output_groups;
-        let of_bands =
-            steps.div_ceil(CHUNK / STEP * window) * bands.band_bytes as usize / ROW_BYTES;
+        let of_bands = loads * bands.band_bytes as usize / ROW_BYTES;
         Work {
             products: steps * tile.columns,
             reads: steps * 2 * (16 + tile.columns / 4),
@@ -386,6 +402,32 @@ impl Division {
     /// Blocks, which work through the tiles.
     pub fn blocks(&self, multiprocessors: usize) -> u32 {
         (self.bands.tiles as u32).min(multiprocessors as u32)
+    }
+
+    /// An input of the kernel for each window of a shape.
+    pub fn sources(&self, device: &dyn Device, place: Place) -> Result<Vec<Source>, EngineError> {
+        let Place { pixels, weights, outputs, shape } = place;
+        let pixels = self.tensor(pixels, shape.channels * shape.stride * shape.stride, false);
+        let pixels = device.tensor_map(&pixels)?;
+        let mut weights = weights;
+        let source = |window: Window| {
+            let steps = window.steps();
+            let values = device.tensor_map(&self.weights(weights, outputs, steps))?;
+            weights += (outputs * steps * STEP * 2) as u64;
+            Ok(Source {
+                pixels,
+                weights: values,
+                first: window.first as i32,
+                channels: window.channels as i32,
+                rows: window.size.0 as i32,
+                columns: window.size.1 as i32,
+                above: window.before.0 as i32,
+                left: window.before.1 as i32,
+                steps: steps as i32,
+                unused: [0; 9],
+            })
+        };
+        shape.windows().map(source).collect()
     }
 
     /// A map of `pitch` channels as a tensor whose boxes are bands, or with `result`, a
@@ -410,7 +452,7 @@ impl Division {
 
     /// The weights [outputs, steps * 16] as a tensor whose boxes are 64 values for all outputs of a
     /// tile.
-    pub fn weights(&self, address: u64, outputs: usize, steps: usize) -> Tensor {
+    fn weights(&self, address: u64, outputs: usize, steps: usize) -> Tensor {
         let (row, outputs) = ((steps * STEP * 2) as u64, outputs as u64);
         Tensor {
             address,
@@ -434,11 +476,10 @@ mod tests {
             Machine { multiprocessors: 132, shared_bytes: 227 << 10, bands: BandSupport::Shifted };
         let mut checked = 0;
         for side in [1, 2, 7, 8, 9, 14, 15, 18, 28, 36, 56, 72, 160, 250] {
-            for (halo, outputs) in [(0, 256), (1, 64), (1, 16), (1, 512), (3, 16)] {
+            for (kernel, outputs) in [(1, 256), (3, 64), (3, 16), (3, 512), (7, 16)] {
                 for images in [1, 2, 5, 26, 67, 256] {
-                    let size = (side, side);
-                    let product =
-                        Product { images, size, outputs, halo, steps: 36, most_columns: 256 };
+                    let shape = Shape { channels: 64, kernel, stride: 1 };
+                    let product = Product::new(images, (side, side), outputs, &[shape]);
                     assert!(product.division(machine).is_some() || side > 72, "{product:?}");
                     for Division { tile, bands, .. } in product.divisions() {
                         let [bytes, slots, weights] =

@@ -1,4 +1,4 @@
-// A convolution of stride 1, or the sum of two, on sm_90a (bands.cuh).
+// A convolution, or the sum of some, on sm_90a (bands.cuh). One of stride 2 is the sum of four (windows.rs).
 //
 //   out[pixel, o] = epilogue(init[pixel, o] + sum over sources s and k of window(x_s)[pixel, k] * weights_s[o, k])
 //
@@ -10,11 +10,11 @@
 #include "bands.cuh"
 
 struct HopperConvArgs {
-    BandSource sources[2];
+    BandSource sources[4];
     TensorMap out;         // boxes of a warpgroup's part of a tile
     TensorMap residual;    // the same
     Bands bands;
-    int source_count;      // 1 or 2
+    int source_count;      // 1 to 4
     int has_residual;
     const float* init;     // [pixels, pitch], initial values of the sums, for SUMS; null: zeros
     float* sums;           // [pixels, pitch], for SUMS

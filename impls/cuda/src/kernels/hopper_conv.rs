@@ -1,4 +1,4 @@
-//! Convolutions of stride 1 on sm_90a (`hopper_conv.cu`, `bands.cuh`).
+//! Convolutions on sm_90a (`hopper_conv.cu`, `bands.cuh`).
 
 use bytemuck::{Pod, Zeroable};
 use spec::Precision;
@@ -9,19 +9,22 @@ use super::fields::fields;
 use super::tile_sums::TileSums;
 use super::{File, Variant};
 
+/// Inputs that the kernel can have: those of a stride of 2.
+pub const MAX_SOURCES: usize = 4;
+
 /// `HopperConvArgs` of the kernel.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct Args {
     /// The inputs, whose convolutions are added.
-    pub sources: [Source; 2],
+    pub sources: [Source; MAX_SOURCES],
     /// Stored [pixels, pitch], in boxes of a warpgroup's part of a tile.
     pub out: TensorMap,
     /// The same for the residual; zeros where there is none.
     pub residual: TensorMap,
     /// The tiles.
     pub bands: Bands,
-    /// How many of `sources` are used, 1 or 2.
+    /// How many of `sources` are used.
     pub source_count: i32,
     /// Whether there is a residual.
     pub has_residual: i32,

@@ -1,8 +1,9 @@
 // The network's input as the map that the stem reads: float32 planes to channels-last pixels in the storage
 // format.
 //
-// Layout:  clip [images, planes, pixels] with planes = 3 * frames, out [images, pixels, pitch]; channels from
-//          `planes` to `pitch` become zeros
+// Layout:  clip [images, planes, pixels] with planes = 3 * frames, out [images, height / group, width / group,
+//          group, group, pitch], where a convolution of stride 2 in bands needs groups of 2 (windows.rs); channels
+//          from `planes` to `pitch` become zeros
 // Grid:    images * pixels / 256, rounded up; blocks of 256 threads, each of which writes one pixel
 // Shared:  none
 // A warp reads 32 neighbouring pixels of each plane. A thread writes its pixel from the first channel to the
@@ -14,6 +15,7 @@ struct ImportArgs {
     const float* clip;
     T* out;
     int images, pixels, planes, pitch;  // pixels of one image
+    int width, group;
 };
 
 // Vectors that are read before the first of them is written: a sector of 32 bytes for half formats.
@@ -25,7 +27,12 @@ KERNEL(import, ImportArgs, 256) {
     if (at >= args.images * args.pixels) return;
     i64 image = at / args.pixels, in_image = at % args.pixels;
     const float* from = args.clip + image * args.planes * args.pixels + in_image;
-    T* to = args.out + static_cast<i64>(at) * args.pitch;
+    i64 place = at;
+    if (args.group == 2) {
+        int line = at / args.width, x = at % args.width;
+        place = (static_cast<i64>(line / 2) * (args.width / 2) + x / 2) * 4 + line % 2 * 2 + x % 2;
+    }
+    T* to = args.out + place * args.pitch;
     for (int first = 0; first < args.pitch; first += VECTORS * VEC) {
         Values v[VECTORS];
         UNROLL for (int i = 0; i < VECTORS * VEC; i++) {

@@ -11,7 +11,7 @@ use super::{THREADS, blocks};
 pub struct Args {
     /// f32 [images, planes, pixels].
     pub clip: u64,
-    /// Stored [images, pixels, pitch].
+    /// Stored [images, height / group, width / group, group, group, pitch].
     pub out: u64,
     /// Number of images; a clip of frames counts as one.
     pub images: i32,
@@ -21,9 +21,13 @@ pub struct Args {
     pub planes: i32,
     /// Channels with padding.
     pub pitch: i32,
+    /// Pixels in a row.
+    pub width: i32,
+    /// Side of the groups of pixels that lie together, 1 or 2; it divides height and width.
+    pub group: i32,
 }
 
-fields!(Args { clip, out, images, pixels, planes, pitch });
+fields!(Args { clip, out, images, pixels, planes, pitch, width, group });
 
 /// The grid: pixels.
 pub fn grid(args: &Args) -> [u32; 3] {

@@ -18,6 +18,7 @@ pub mod scale;
 pub mod split_k_reduce;
 pub mod tile;
 pub mod tile_sums;
+pub mod windows;
 
 use std::borrow::Cow;
 
@@ -52,7 +53,7 @@ pub enum File {
     Dense,
     /// Depthwise 2x2 convolution.
     Depthwise,
-    /// Convolution of stride 1 on sm_90a, or the sum of two.
+    /// Convolution on sm_90a, or the sum of some.
     HopperConv,
     /// The end of a channel-time learning block on sm_90a.
     HopperCtl,

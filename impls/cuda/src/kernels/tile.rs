@@ -88,7 +88,7 @@ pub struct Machine {
     pub multiprocessors: usize,
     /// Bytes of shared memory that a block can have: 64 KiB on sm_75, 99 KiB or more from sm_80 on.
     pub shared_bytes: usize,
-    /// Whether convolutions of stride 1 in half precision run in bands (`bands.cuh`).
+    /// Whether convolutions in half precision run in bands (`bands.cuh`).
     pub bands: BandSupport,
 }
 

@@ -11,9 +11,10 @@ use spec::{EngineError, Model, Precision};
 
 use super::constants::{Constant, Constants};
 use super::{Conv, CtlBlock, Embedding, Epilogue, Input, Map, Op, Plan, Step};
+use crate::kernels::windows::Shape;
 use crate::kernels::{bands, dense, vector};
 
-/// Makes the plan of a network. With `in_bands`, convolutions of stride 1 may run in bands
+/// Makes the plan of a network. With `in_bands`, convolutions may run in bands
 /// (`bands.cuh`): their weights are stored in that order, too, and gated maps are copied. A missing
 /// tensor is [`EngineError::MissingWeight`], one of another shape is [`EngineError::Shape`].
 pub fn plan(
@@ -60,6 +61,11 @@ struct Builder<'a> {
 /// `values`, then zeros up to `length`.
 fn padded(values: impl Iterator<Item = f64>, length: usize) -> impl Iterator<Item = f64> {
     values.chain(std::iter::repeat(0.0)).take(length)
+}
+
+/// A convolution over a map of `pitch` channels, as one in bands.
+fn band_shape(layer: &Layer, pitch: usize) -> Shape {
+    Shape { channels: pitch, kernel: layer.kernel, stride: layer.stride }
 }
 
 impl Builder<'_> {
@@ -129,23 +135,25 @@ impl Builder<'_> {
         let weights = self.weights(layer, kernel, from.pitch, &scale);
         let keeps_size = layer.stride == 1 && layer.padding == layer.kernel / 2;
         let band_weights = (self.in_bands && keeps_size && gate.is_none())
-            .then(|| self.band_weights(layer, kernel, from.pitch, &scale));
+            .then(|| self.band_weights(layer, kernel, band_shape(layer, from.pitch), &scale));
         let Layer { kernel, stride, padding, .. } = *layer;
         Input { from, weights, band_weights, gate, kernel, stride, padding }
     }
 
-    /// Packs the weights of a convolution as [outputs, K] in the order of [`bands::positions`].
+    /// Packs the weights of a convolution as [outputs, K] for each window of its shape.
     fn band_weights(
         &mut self,
         layer: &Layer,
         kernel: &Kernel,
-        pitch: usize,
+        shape: Shape,
         scale: impl Fn(usize) -> f64,
     ) -> Constant {
         let (inputs, scale) = (layer.in_channels, &scale);
-        self.constants.stored((0..layer.out_channels).flat_map(move |o| {
-            bands::positions(pitch, layer.kernel).map(move |(pixel, c)| {
-                if c < inputs { kernel.at(o, c, pixel) * scale(o) } else { 0.0 }
+        self.constants.stored(shape.windows().flat_map(move |window| {
+            (0..layer.out_channels).flat_map(move |o| {
+                window.positions().map(move |(pixel, c)| {
+                    if c < inputs { kernel.at(o, c, pixel) * scale(o) } else { 0.0 }
+                })
             })
         }))
     }
@@ -178,7 +186,15 @@ impl Builder<'_> {
         let affine = self.params.affine_of(&kernel, &stem.bn)?;
         // The max-pool applies the ReLU.
         let epilogue = self.affine(out, &affine).tap_at(Stage::Linear, stem.bn.id);
-        let input = self.input(&stem.conv, &kernel, pixels, None);
+        let mut input = self.input(&stem.conv, &kernel, pixels, None);
+        let shape = band_shape(&stem.conv, pixels.pitch);
+        // Phases of equal size, each of which begins with a step of K of its own.
+        let groups = [(pixels.size.0, out.size.0), (pixels.size.1, out.size.1)];
+        let even = groups.iter().all(|(size, out)| *size == out * shape.stride);
+        let whole = shape.channels.is_multiple_of(bands::STEP);
+        if self.in_bands && shape.stride == 2 && even && whole {
+            input.band_weights = Some(self.band_weights(&stem.conv, &kernel, shape, |_| 1.0));
+        }
         self.conv(&stem.conv, "stem", input, None, epilogue);
         let halved = (out.size.0.div_ceil(2), out.size.1.div_ceil(2));
         let pooled = self.map(out.channels, halved);

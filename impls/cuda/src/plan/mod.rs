@@ -13,6 +13,7 @@ use lower::tap::TapPoint;
 use lower::{Activation, Stage};
 use spec::ModuleId;
 
+use crate::kernels::windows::Shape;
 use constants::Constant;
 
 /// A feature map [images, height, width, pitch] with a buffer of its own. A vector for each image
@@ -101,7 +102,8 @@ pub struct Input {
     pub from: Map,
     /// Stored [outputs, kernel, kernel, pitch of `from`].
     pub weights: Constant,
-    /// The same weights as `bands.cuh` reads them, on a GPU that has it.
+    /// The same weights as `bands.cuh` reads them, on a GPU that has it. A map of which it reads groups
+    /// (stride 2) is then stored in groups.
     pub band_weights: Option<Constant>,
     /// A wide vector for each image that the map is multiplied by.
     pub gate: Option<Map>,
@@ -114,6 +116,11 @@ pub struct Input {
 }
 
 impl Input {
+    /// The shape of its windows in bands.
+    pub fn band_shape(&self) -> Shape {
+        Shape { channels: self.from.pitch, kernel: self.kernel, stride: self.stride }
+    }
+
     /// Length of the reduction, with padded channels.
     pub fn k(&self) -> usize {
         self.kernel * self.kernel * self.from.pitch
@@ -268,11 +275,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The step `index`, which must be one of a CTL block.
+    /// The step `index`, which must be a convolution.
     pub fn conv(&self, index: usize) -> &Conv {
         match &self.steps[index].op {
             Op::Conv(conv) => conv,
-            _ => unreachable!("the steps of a CTL block are convolutions"),
+            _ => unreachable!("the step is a convolution"),
         }
     }
 }

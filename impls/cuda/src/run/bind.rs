@@ -248,9 +248,13 @@ impl Bound<'_> {
         observed: Observed,
     ) -> Result<Vec<Launch>, EngineError> {
         let (out, unfused) = (&conv.epilogue.out, self.layout.unfused);
-        let mut sources = [bands::Source::zeroed(); 2];
-        for (source, input) in sources.iter_mut().zip(&conv.inputs) {
-            *source = self.band_source(device, input, out, division)?;
+        let mut sources = [bands::Source::zeroed(); hopper_conv::MAX_SOURCES];
+        let mut source_count = 0;
+        for input in &conv.inputs {
+            for source in self.band_sources(device, input, out, division)? {
+                sources[source_count] = source;
+                source_count += 1;
+            }
         }
         let epilogue = self.epilogue_of(at, &conv.epilogue, observed);
         let sums = if unfused { self.arena + self.layout.scratch(at) as u64 } else { 0 };
@@ -260,7 +264,7 @@ impl Bound<'_> {
             out: out_map,
             residual,
             bands: division.bands,
-            source_count: int(conv.inputs.len()),
+            source_count: int(source_count),
             has_residual: i32::from(!unfused && conv.epilogue.residual.is_some()),
             init: self.optional(conv.init.as_ref()),
             sums,
@@ -288,25 +292,17 @@ impl Bound<'_> {
         Ok(launches)
     }
 
-    /// One input of a convolution in bands. A map without a border is one row of pixels.
-    fn band_source(
+    /// One input of a convolution in bands: a source for each part of its window.
+    fn band_sources(
         &self,
         device: &dyn Device,
         input: &Input,
         out: &Map,
         division: &Division,
-    ) -> Result<bands::Source, EngineError> {
-        let Input { from, kernel, band_weights, .. } = input;
-        let steps = bands::steps(from.pitch, *kernel);
-        let weights = division.weights(self.constant(*band_weights), out.channels, steps);
-        Ok(bands::Source {
-            pixels: device.tensor_map(&division.tensor(self.at(from), from.pitch, false))?,
-            weights: device.tensor_map(&weights)?,
-            channels: int(from.pitch),
-            kernel: int(*kernel),
-            steps: int(steps),
-            unused: [0; 13],
-        })
+    ) -> Result<Vec<bands::Source>, EngineError> {
+        let (pixels, weights) = (self.at(&input.from), self.constant(input.band_weights));
+        let (outputs, shape) = (out.channels, input.band_shape());
+        division.sources(device, bands::Place { pixels, weights, outputs, shape })
     }
 
     /// The result of convolutions in bands and its residual, in boxes.
@@ -452,7 +448,7 @@ impl Bound<'_> {
         let out = &temporal.epilogue.out;
         let mut sources = [bands::Source::zeroed(); 3];
         for (source, conv) in sources.iter_mut().zip([glo_out, short, temporal]) {
-            *source = self.band_source(device, &conv.inputs[0], out, division)?;
+            *source = self.band_sources(device, &conv.inputs[0], out, division)?[0];
         }
         let (out, residual) = self.results(device, &temporal.epilogue, division)?;
         let args = hopper_ctl::Args {
@@ -490,6 +486,8 @@ impl Bound<'_> {
                     pixels: int(out.pixels()),
                     planes: int(out.channels),
                     pitch: int(out.pitch),
+                    width: int(out.size.1),
+                    group: int(self.layout.group(self.plan, out)),
                 };
                 launch(device, &variant(File::Import), import::grid(&args), &args)
             }

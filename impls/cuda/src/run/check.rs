@@ -10,8 +10,9 @@ use spec::{EngineError, Precision};
 
 use crate::device::{Device, Launch, Memory, failed};
 use crate::kernels::args::Epilogue;
-use crate::kernels::bands::{self, Division, Product, Source};
+use crate::kernels::bands::{Division, Place, Product, Source};
 use crate::kernels::tile::BandSupport;
+use crate::kernels::windows::{Shape, Window};
 use crate::kernels::{hopper_conv, is_half};
 
 /// A convolution of two images: two chunks of channels, of which the second is not whole, and two
@@ -85,22 +86,20 @@ pub fn bands_are_right(
     precision: Precision,
     window: usize,
 ) -> Result<bool, EngineError> {
-    let (steps, halo) = (bands::steps(CHANNELS, window), window / 2);
-    let product =
-        Product { images: IMAGES, size: SIZE, outputs: OUTPUTS, halo, steps, most_columns: 256 };
-    let division = product
+    let shape = Shape { channels: CHANNELS, kernel: window, stride: 1 };
+    let division = Product::new(IMAGES, SIZE, OUTPUTS, &[shape])
         .division(device.machine())
         .ok_or_else(|| failed("internal error: a small convolution does not fit into bands"))?;
     let pixels = IMAGES * SIZE.0 * SIZE.1;
     let x = upload(device, (0..pixels * CHANNELS).map(|at| round(precision, value(at))))?;
     let rows = (0..OUTPUTS).flat_map(|o| {
         let exists = |c| c < CHANNELS;
-        bands::positions(CHANNELS, window)
-            .map(move |(pixel, c)| if exists(c) { weight(o, pixel, c) } else { 0.0 })
+        let positions = shape.windows().flat_map(Window::positions);
+        positions.map(move |(pixel, c)| if exists(c) { weight(o, pixel, c) } else { 0.0 })
     });
     let weights = upload(device, rows.map(|v| round(precision, v)))?;
     let out = upload(device, std::iter::repeat_n(0xffff, pixels * OUTPUTS))?;
-    launch(device, (precision, window), &division, [&x, &weights, &out])?;
+    launch(device, (precision, shape), &division, [&x, &weights, &out])?;
     let mut got = vec![0u16; pixels * OUTPUTS];
     // SAFETY: `out` was allocated with the length of `got`.
     unsafe { device.read(out.address, bytemuck::cast_slice_mut(&mut got))? };
@@ -126,19 +125,13 @@ pub fn right_bands(
 
 fn launch(
     device: &mut dyn Device,
-    (precision, window): (Precision, usize),
+    (precision, shape): (Precision, Shape),
     division: &Division,
     [x, weights, out]: [&Memory; 3],
 ) -> Result<(), EngineError> {
-    let steps = bands::steps(CHANNELS, window);
-    let source = Source {
-        pixels: device.tensor_map(&division.tensor(x.address, CHANNELS, false))?,
-        weights: device.tensor_map(&division.weights(weights.address, OUTPUTS, steps))?,
-        channels: CHANNELS as i32,
-        kernel: window as i32,
-        steps: steps as i32,
-        unused: [0; 13],
-    };
+    let (pixels, weights) = (x.address, weights.address);
+    let mut sources = [Source::zeroed(); hopper_conv::MAX_SOURCES];
+    sources[0] = division.sources(device, Place { pixels, weights, outputs: OUTPUTS, shape })?[0];
     let epilogue = Epilogue {
         channels: OUTPUTS as i32,
         pitch: OUTPUTS as i32,
@@ -146,7 +139,7 @@ fn launch(
         ..Epilogue::zeroed()
     };
     let args = hopper_conv::Args {
-        sources: [source, Source::zeroed()],
+        sources,
         out: device.tensor_map(&division.tensor(out.address, OUTPUTS, true))?,
         bands: division.bands,
         source_count: 1,

@@ -7,8 +7,9 @@ use spec::{EngineError, Precision};
 use crate::device::failed;
 use crate::kernels::bands::{self, Division};
 use crate::kernels::tile::{BandSupport, Machine, Product, STEP_BYTES, Tiling};
+use crate::kernels::windows::Shape;
 use crate::kernels::{ctl, is_half, measured, split_k_reduce, tile_sums, vector};
-use crate::plan::{Conv, CtlBlock, Map, Op, Plan};
+use crate::plan::{Conv, CtlBlock, Input, Map, Op, Plan};
 
 /// Alignment of every buffer, in bytes.
 const ALIGN: usize = 256;
@@ -164,6 +165,19 @@ impl Layout {
         self.offsets[self.maps]
     }
 
+    /// Side of the groups of pixels in which a map is stored: that of the stride of the convolution in
+    /// bands that reads it.
+    pub fn group(&self, plan: &Plan, map: &Map) -> usize {
+        let reads = |action: &Action| match action {
+            Action::Step(index, Some(Way::Bands(_))) => {
+                let inputs = &plan.conv(*index).inputs;
+                inputs.iter().find(|input| input.from.buffer == map.buffer).map(|i| i.stride)
+            }
+            _ => None,
+        };
+        self.actions.iter().find_map(reads).unwrap_or(1)
+    }
+
     /// Offset of the scratch buffer of an action: the partial sums of a split convolution, or the
     /// sums over tiles that an average pool reads.
     pub fn scratch(&self, action: usize) -> usize {
@@ -256,13 +270,10 @@ fn division(convs: &[&Conv], clips: usize, options: LayoutOptions) -> Option<Div
     if inputs().any(|input| input.band_weights.is_none()) {
         return None;
     }
+    let shapes: Vec<Shape> = inputs().map(Input::band_shape).collect();
     let product = bands::Product {
-        images: clips,
-        size: out.size,
-        outputs: out.channels,
-        halo: inputs().map(|input| input.kernel / 2).max()?,
-        steps: inputs().map(|input| bands::steps(input.from.pitch, input.kernel)).sum(),
         most_columns: if convs.len() > 1 { bands::FUSED_COLUMNS } else { 256 },
+        ..bands::Product::new(clips, out.size, out.channels, &shapes)
     };
     if machine.bands == BandSupport::Flat && product.halo > 0 {
         return None;

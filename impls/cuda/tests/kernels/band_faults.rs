@@ -17,7 +17,7 @@ fn edited(edit: Edit) -> Option<Noticed> {
     let values = Values::new(&case, precision);
     notice(edit, |host| {
         let input = Input::upload(host, &case, precision, &values);
-        let product = product(&case, &[(input.pitch, case.kernel)]);
+        let product = product(&case, &[input.shape]);
         let division = some_divisions(&product)[0];
         let residual = lab::pseudo_random(5 * 36 * 24, 9);
         let residual = lab::upload_stored(host, precision, &residual);
@@ -150,7 +150,7 @@ const FAULTS: [(&str, Edit, &str); 17] = [
     ),
     (
         "a band that is shifted by one row too many",
-        edit!("bands.cuh", "(border + at.ky) * b.pitch", "(border + at.ky + 1) * b.pitch"),
+        edit!("bands.cuh", "first_row + at.ky * b.pitch", "first_row + (at.ky + 1) * b.pitch"),
         "",
     ),
     (
@@ -171,8 +171,8 @@ fn a_gpu_that_computes_wrongly_in_bands_is_noticed_before_it_is_used() {
     // A GPU whose products start at the wrong row.
     let mut host = lab::emulated().unwrap().edited(edit!(
         "bands.cuh",
-        "(border + at.ky) * b.pitch + border",
-        "(border + at.ky) * b.pitch / 8 * 8 + border"
+        "first_row + at.ky * b.pitch",
+        "first_row + at.ky * b.pitch / 8 * 8"
     ));
     assert_eq!(right_bands(&mut host, Precision::Bf16).unwrap(), BandSupport::Flat);
     // One whose epilogue is wrong.

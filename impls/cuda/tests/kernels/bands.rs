@@ -6,6 +6,7 @@ use cuda::device::{Device, Memory};
 use cuda::kernels::args::Epilogue;
 use cuda::kernels::bands::{self, BandEnd, BandTile, Division, Product, Source, TensorMap};
 use cuda::kernels::tile_sums::{self, TileSums};
+use cuda::kernels::windows::{Shape, Window};
 use cuda::kernels::{File, Variant, hopper_conv, hopper_ctl, split_k_reduce};
 use lower::Activation;
 use spec::{EngineError, Precision};
@@ -15,7 +16,7 @@ use crate::lab::{self, Lab};
 
 /// Maps of one pixel, odd sizes, several images in a band, several chunks of channels, and channels
 /// that fill no step of K, no chunk and no tile.
-const CASES: [Case; 8] = [
+const CASES: [Case; 12] = [
     CASE,
     Case { images: 3, size: (5, 7), inputs: 19, outputs: 70, ..CASE },
     Case { images: 2, size: (11, 13), inputs: 130, outputs: 38, ..CASE },
@@ -24,6 +25,11 @@ const CASES: [Case; 8] = [
     Case { images: 2, size: (9, 6), inputs: 16, outputs: 40, kernel: 3, ..CASE },
     Case { images: 1, size: (9, 8), inputs: 16, outputs: 16, kernel: 7, ..CASE },
     Case { images: 2, size: (2, 30), inputs: 24, outputs: 8, kernel: 5, ..CASE },
+    // Of stride 2: maps of one group, several chunks of channels in a phase, and parts of a window with 2 and 4 rows.
+    Case { images: 2, size: (10, 14), inputs: 48, outputs: 24, kernel: 5, stride: 2, ..CASE },
+    Case { images: 3, size: (2, 2), inputs: 13, outputs: 70, kernel: 5, stride: 2, ..CASE },
+    Case { images: 1, size: (6, 8), inputs: 80, outputs: 9, kernel: 7, stride: 2, ..CASE },
+    Case { images: 2, size: (8, 4), inputs: 32, outputs: 16, kernel: 3, stride: 2, ..CASE },
 ];
 
 /// A device that can run in bands. If there is none, reports the skip and returns None.
@@ -36,15 +42,8 @@ fn open() -> Option<Lab> {
     Some(lab)
 }
 
-pub fn product(case: &Case, inputs: &[(usize, usize)]) -> Product {
-    Product {
-        images: case.images,
-        size: case.size,
-        outputs: case.outputs,
-        halo: inputs.iter().map(|(_, kernel)| kernel / 2).max().unwrap_or(0),
-        steps: inputs.iter().map(|(channels, kernel)| bands::steps(*channels, *kernel)).sum(),
-        most_columns: 256,
-    }
+pub fn product(case: &Case, shapes: &[Shape]) -> Product {
+    Product::new(case.images, case.out_size(), case.outputs, shapes)
 }
 
 /// For one and for two warpgroups along the outputs, the division with the fewest columns; then the
@@ -64,8 +63,7 @@ pub fn some_divisions(product: &Product) -> Vec<Division> {
 pub struct Input {
     pixels: Memory,
     weights: Memory,
-    pub pitch: usize,
-    kernel: usize,
+    pub shape: Shape,
     outputs: usize,
 }
 
@@ -77,32 +75,50 @@ impl Input {
         values: &Values,
     ) -> Self {
         let (pitch, window) = (lab::pitch(precision, case.inputs), case.kernel * case.kernel);
+        let shape = Shape { channels: pitch, kernel: case.kernel, stride: case.stride };
         let pixels = lab::pad_channels(&values.x, case.inputs, pitch);
+        let pixels = grouped(&pixels, case.size, case.stride, pitch);
         let pixels = lab::upload_stored(device, precision, &pixels);
         let weight = |o: usize, (at, c): (usize, usize)| match c < case.inputs {
             true => values.weights[(o * window + at) * case.inputs + c],
             false => 0.0,
         };
-        let weights: Vec<f64> = (0..case.outputs)
-            .flat_map(|o| bands::positions(pitch, case.kernel).map(move |at| weight(o, at)))
-            .collect();
+        let outputs = |window: Window| {
+            (0..case.outputs).flat_map(move |o| window.positions().map(move |at| weight(o, at)))
+        };
+        let weights: Vec<f64> = shape.windows().flat_map(outputs).collect();
         let weights = lab::upload_stored(device, precision, &weights);
-        Input { pixels, weights, pitch, kernel: case.kernel, outputs: case.outputs }
+        Input { pixels, weights, shape, outputs: case.outputs }
     }
 
-    fn source(&self, device: &dyn Device, division: &Division) -> Source {
-        let steps = bands::steps(self.pitch, self.kernel);
-        let pixels = division.tensor(self.pixels.address, self.pitch, false);
-        let weights = division.weights(self.weights.address, self.outputs, steps);
-        Source {
-            pixels: device.tensor_map(&pixels).unwrap(),
-            weights: device.tensor_map(&weights).unwrap(),
-            channels: self.pitch as i32,
-            kernel: self.kernel as i32,
-            steps: steps as i32,
-            unused: [0; 13],
+    fn sources(&self, device: &dyn Device, division: &Division) -> Vec<Source> {
+        let Input { pixels, weights, shape, outputs } = self;
+        let (pixels, weights) = (pixels.address, weights.address);
+        let place = bands::Place { pixels, weights, outputs: *outputs, shape: *shape };
+        division.sources(device, place).unwrap()
+    }
+}
+
+/// The pixels of a map in groups of side `group`, which lie one after another.
+pub fn grouped(
+    pixels: &[f64],
+    (height, width): (usize, usize),
+    group: usize,
+    pitch: usize,
+) -> Vec<f64> {
+    assert!(height % group == 0 && width % group == 0, "a map must be whole groups");
+    let mut to = vec![];
+    for image in pixels.chunks(height * width * pitch) {
+        for y in (0..height).step_by(group) {
+            for x in (0..width).step_by(group) {
+                for at in 0..group * group {
+                    let pixel = (y + at / group) * width + x + at % group;
+                    to.extend_from_slice(&image[pixel * pitch..][..pitch]);
+                }
+            }
         }
     }
+    to
 }
 
 /// What a run adds to a plain convolution.
@@ -125,15 +141,15 @@ pub fn outputs(
     (inputs, extra): (&[&Input], &Extra),
     epilogue: impl FnOnce(Epilogue) -> Epilogue,
 ) -> Result<Vec<f64>, EngineError> {
-    let pixels = case.images * case.size.0 * case.size.1;
+    let (pixels, size) = (case.pixels(), case.out_size());
     let pitch = lab::pitch(precision, case.outputs);
     let out = lab::allocate(device, precision, pixels * pitch);
-    let epilogue = epilogue(lab::epilogue_to(&out, case.outputs, pitch, case.size.0 * case.size.1));
+    let epilogue = epilogue(lab::epilogue_to(&out, case.outputs, pitch, size.0 * size.1));
     let empty: Source = bytemuck::Zeroable::zeroed();
-    let mut sources = [empty; 2];
-    for (source, input) in sources.iter_mut().zip(inputs) {
-        *source = input.source(device, &division);
-    }
+    let mut sources = [empty; hopper_conv::MAX_SOURCES];
+    let used: Vec<Source> =
+        inputs.iter().flat_map(|input| input.sources(device, &division)).collect();
+    sources[..used.len()].copy_from_slice(&used);
     let map = |address| device.tensor_map(&division.tensor(address, pitch, true)).unwrap();
     let none: TensorMap = bytemuck::Zeroable::zeroed();
     let (out_map, residual) = (
@@ -149,7 +165,7 @@ pub fn outputs(
         out: out_map,
         residual,
         bands: division.bands,
-        source_count: inputs.len() as i32,
+        source_count: used.len() as i32,
         has_residual: i32::from(extra.residual != 0 && !extra.sums),
         init: extra.init,
         sums: sums.address,
@@ -188,7 +204,7 @@ fn every_division_is_right_over_edge_shapes() {
         let values = Values::new(case, precision);
         let want = crate::conv::expected_outputs(case, precision, &values);
         let input = Input::upload(lab.device(), case, precision, &values);
-        let product = product(case, &[(input.pitch, case.kernel)]);
+        let product = product(case, &[input.shape]);
         let divisions = some_divisions(&product);
         assert!(!divisions.is_empty(), "{case:?}");
         for division in divisions {
@@ -232,7 +248,7 @@ fn two_inputs_a_residual_and_sums_of_tiles_have_the_bits_of_separate_steps() {
         activation: Activation::Relu as i32,
         ..e
     };
-    let product = product(&first, &[(one.pitch, 1), (two.pitch, 1)]);
+    let product = product(&first, &[one.shape, two.shape]);
     for division in some_divisions(&product) {
         let segments = tile_sums::segments(bands::SUM_PIXELS, image);
         let count = pixels.div_ceil(bands::SUM_PIXELS) * segments * pitch;
@@ -288,7 +304,7 @@ fn an_embedding_is_added_after_the_activation() {
     let addend = lab::upload_f32(lab.device(), &addend);
     let epilogue =
         |e: Epilogue| Epilogue { addend: addend.address, activation: Activation::Relu as i32, ..e };
-    let product = product(&case, &[(input.pitch, case.kernel)]);
+    let product = product(&case, &[input.shape]);
     for division in some_divisions(&product) {
         let [fused, separate] = [false, true].map(|sums| {
             let extra = Extra { sums, ..Extra::default() };
@@ -312,7 +328,7 @@ fn nan_and_infinity_reach_only_the_outputs_that_depend_on_them_in_bands() {
             want.iter().any(|(w, _)| !w.is_finite()) && want.iter().any(|(w, _)| w.is_finite())
         );
         let input = Input::upload(lab.device(), &case, precision, &values);
-        let product = product(&case, &[(input.pitch, case.kernel)]);
+        let product = product(&case, &[input.shape]);
         for division in some_divisions(&product) {
             let inputs = (&[&input][..], &Extra::default());
             let got = outputs(lab.device(), &case, precision, division, inputs, |e| e).unwrap();
@@ -347,7 +363,7 @@ impl Block {
     }
 
     fn division(&self, groups: usize) -> Option<Division> {
-        let inputs = [0, 1, 2].map(|i| (self.inputs[i].pitch, self.cases[i].kernel));
+        let inputs = [0, 1, 2].map(|i| self.inputs[i].shape);
         let product =
             Product { most_columns: bands::FUSED_COLUMNS, ..product(&self.cases[1], &inputs) };
         let all = product.divisions().into_iter();
@@ -360,7 +376,7 @@ impl Block {
             (case.images * case.size.0 * case.size.1, lab::pitch(precision, case.outputs));
         let out = lab::allocate(device, precision, pixels * pitch);
         let args = hopper_ctl::Args {
-            sources: [0, 1, 2].map(|i| self.inputs[i].source(device, &division)),
+            sources: [0, 1, 2].map(|i| self.inputs[i].sources(device, &division)[0]),
             out: device.tensor_map(&division.tensor(out.address, pitch, true)).unwrap(),
             residual: bytemuck::Zeroable::zeroed(),
             bands: division.bands,

@@ -78,7 +78,7 @@ pub const CASES: [Case; 14] = [
 ];
 
 impl Case {
-    fn out_size(&self) -> (usize, usize) {
+    pub fn out_size(&self) -> (usize, usize) {
         let out = |side: usize| (side + 2 * (self.kernel / 2) - self.kernel) / self.stride + 1;
         (out(self.size.0), out(self.size.1))
     }

@@ -4,6 +4,7 @@ use cuda::device::host::SCHEDULES;
 use cuda::kernels::{File, Variant, average_pool, depthwise, import, maxpool};
 use spec::Precision;
 
+use crate::bands;
 use crate::lab::{self, Lab, PRECISIONS};
 
 /// Images, height, width, channels.
@@ -14,7 +15,10 @@ const SHAPES: [(usize, usize, usize, usize); 5] =
 fn import_turns_planes_into_pixels() {
     let Some(mut lab) = Lab::open() else { return };
     for precision in PRECISIONS {
-        for (images, height, width, planes) in SHAPES {
+        let in_groups = [(2, 2, 2, 3, 2), (3, 6, 20, 48, 2)];
+        let alone =
+            SHAPES.map(|(images, height, width, planes)| (images, height, width, planes, 1));
+        for (images, height, width, planes, group) in alone.into_iter().chain(in_groups) {
             let (pixels, pitch) = (height * width, lab::pitch(precision, planes));
             let values = lab::pseudo_random(images * planes * pixels, 1);
             let clip = lab::upload_f32(lab.device(), &values);
@@ -26,6 +30,8 @@ fn import_turns_planes_into_pixels() {
                 pixels: pixels as i32,
                 planes: planes as i32,
                 pitch: pitch as i32,
+                width: width as i32,
+                group: group as i32,
             };
             let variant = Variant::new(File::Import, precision);
             lab::run(lab.device(), &variant, import::grid(&args), &args).unwrap();
@@ -33,9 +39,11 @@ fn import_turns_planes_into_pixels() {
                 values[(pixel / pixels * planes + plane) * pixels + pixel % pixels]
             };
             let positions = (0..images * pixels).flat_map(|p| (0..planes).map(move |c| (p, c)));
-            let want: Vec<(f64, f64)> = positions
-                .map(|(p, c)| (lab::stored(precision, f64::from(at(p, c) as f32)), 0.0))
+            let want: Vec<f64> = positions
+                .map(|(p, c)| lab::stored(precision, f64::from(at(p, c) as f32)))
                 .collect();
+            let want = bands::grouped(&want, (height, width), group, planes);
+            let want: Vec<(f64, f64)> = want.into_iter().map(|v| (v, 0.0)).collect();
             let got = lab::download_stored(lab.device(), precision, &out);
             lab::compare(&format!("{precision}"), &got, &want, planes, pitch);
         }

@@ -94,7 +94,7 @@ pub struct Host {
     pub schedule: Schedule,
     /// The number of multiprocessors that it reports.
     pub multiprocessors: usize,
-    /// How it runs convolutions of stride 1 in half precision.
+    /// How it runs convolutions in half precision.
     pub bands: BandSupport,
     /// The free memory in bytes that it reports.
     pub memory: usize,
