@@ -445,6 +445,7 @@ impl Profile for Cuda {
             start = Instant::now();
             Ok(())
         })?;
+        let in_place = &self.prepared[at].layout.in_place;
         let time = |(action, seconds): (&Action, f64)| {
             let steps = action.steps().map(|index| &self.plan.steps[index]);
             let last = &self.plan.steps[action.last()];
@@ -452,7 +453,7 @@ impl Profile for Cuda {
                 name: last.name.clone(),
                 kind: last.kind,
                 macs: steps.map(|step| step.macs).sum::<u64>() * clips as u64,
-                bytes: predict::bytes(&self.plan, action, clips, self.precision),
+                bytes: predict::bytes(&self.plan, in_place, action, clips, self.precision),
                 seconds,
             }
         };

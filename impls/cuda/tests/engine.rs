@@ -181,6 +181,10 @@ fn half_precision_is_right_without_bands_and_with_flat_ones() {
             .collect();
         assert_eq!(how.contains(&("reduce 1x1", true)), in_bands, "{bands:?} {how:?}");
         let shifted = bands == BandSupport::Shifted;
+        // A gated map of which all readers multiply by the gate themselves is not stored.
+        let steps = cuda.explain(2).unwrap();
+        let stored = steps.iter().any(|(name, ..)| name == "gate product");
+        assert_eq!(stored, bands == BandSupport::Flat, "{bands:?}");
         for kind in ["stem", "ioi 3x3 in"] {
             assert_eq!(how.contains(&(kind, true)), shifted, "{bands:?} {how:?}");
         }

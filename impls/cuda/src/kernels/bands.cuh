@@ -9,7 +9,8 @@
 // A block has two warpgroups that multiply, and a third whose first two warps load: one thread the bands, one
 // the weights. With OUTPUT_GROUPS = 2 the two share a band and have 64 outputs each; with 1 they share the
 // weights and have a part of the band each. A block works through tiles until none is left, and loads run
-// ahead over tiles.
+// ahead over tiles. Where an input has a gate (GATED), the other two warps of the third warpgroup multiply its
+// bands by it, in shared memory, while others are being used.
 //
 // K runs over chunks of 64 channels, window pixels, and channels of the chunk, rounded up to 16, in steps of
 // 16. The weights are stored in this order, four steps in a row of shared memory.
@@ -28,7 +29,9 @@ constexpr int STEPS_PER_ROW = CHUNK / STEP;            // steps in a row of weig
 constexpr int WEIGHT_BYTES = 64 * OUTPUT_GROUPS * ROW_BYTES;
 constexpr int RESULT_BYTES = (COLUMNS + 8) * ROW_BYTES;  // eight rows more for what is not stored
 constexpr int MOST_SLOTS = 4;                          // of bands, and of weights
-constexpr int BARRIERS = 4 * MOST_SLOTS + 2;
+constexpr int BARRIERS = 5 * MOST_SLOTS + 2;
+constexpr int FIRST_GATER = 320;                       // the threads that multiply by gates
+constexpr int GATERS = THREADS - FIRST_GATER;
 constexpr int PLACES_AT = 2 * RESULT_BYTES;             // behind the results: a pixel for each of COLUMNS + 8
 constexpr int BARRIERS_AT = PLACES_AT + 1280;
 constexpr int SLOTS_AT = PLACES_AT + 2048;
@@ -47,7 +50,9 @@ struct BandSource {
     int rows, columns;  // of the window
     int above, left;    // rows and columns of the window before the pixel of the result
     int steps;          // of K
-    int unused[9];
+    int gate_pitch;     // of gate
+    const float* gate;  // [images, gate_pitch], multiplies the pixels, with GATED; null: no gate
+    int unused[6];
 };
 
 // How the pixels of the result are divided into tiles. A map without a border is one row of all pixels.
@@ -89,7 +94,11 @@ struct Barriers {
     DEVICE_MEMBER u64* band_empty(int slot) const { return first + MOST_SLOTS + slot; }
     DEVICE_MEMBER u64* weights_full(int slot) const { return first + 2 * MOST_SLOTS + slot; }
     DEVICE_MEMBER u64* weights_empty(int slot) const { return first + 3 * MOST_SLOTS + slot; }
-    DEVICE_MEMBER u64* residual(int group) const { return first + 4 * MOST_SLOTS + group; }
+    DEVICE_MEMBER u64* band_gated(int slot) const { return first + 4 * MOST_SLOTS + slot; }
+    DEVICE_MEMBER u64* residual(int group) const { return first + 5 * MOST_SLOTS + group; }
+
+    // What must have ended before a band may be multiplied by weights.
+    DEVICE_MEMBER u64* band_ready(int slot) const { return GATED ? band_gated(slot) : band_full(slot); }
 };
 
 // A position in a ring of slots, with the parity of the phase in which its slot is filled.
@@ -147,6 +156,60 @@ DEVICE void load_weights(const Barriers& barriers, const BandSource* sources, in
                 u64* full = barriers.weights_full(ring.slot);
                 barrier_expect(full, WEIGHT_BYTES);
                 load_box(weights_slot(b, ring.slot), &sources[i].weights, step * STEP, output, 0, 0, full);
+                ring.advance();
+            }
+        }
+    }
+}
+
+// Multiplies the pixels of a band, from channel `first` of its source on, by the gate of their image, and rounds
+// them to the storage format. The border stays zero, whatever the gate is. Each gater has one of the eight chunks of
+// every eighth row.
+DEVICE void multiply_band(u8* band, const BandSource& source, const Bands& b, const BandTile& at, int first) {
+    constexpr int AT_A_TIME = 4;  // rows that are read before one is written
+    int gater = thread_index() - FIRST_GATER, chunk = gater % 8, residue = gater / 8;
+    int channel = first + chunk * VEC, size = b.image_rows * b.pitch;
+    if (channel >= source.channels) return;
+    u8* column = band + (chunk ^ residue) * 16;
+    for (int image = 0; image < b.tile_images && at.image + image < b.images; image++) {
+        Values gate = load_wide(source.gate + static_cast<i64>(at.image + image) * source.gate_pitch + channel);
+        int begin = image * size, from = (residue - begin) & 7, x = from % b.pitch, y = from / b.pitch;
+        ROLLED for (int row = from; row < size; row += 8 * AT_A_TIME) {
+            uint4 vectors[AT_A_TIME];
+            bool inside[AT_A_TIME];
+            u8* place = column + (begin + row) * ROW_BYTES;
+            UNROLL for (int i = 0; i < AT_A_TIME; i++) {
+                inside[i] = row + 8 * i < size && static_cast<u32>(at.x + x - b.halo) < static_cast<u32>(b.width) &&
+                            static_cast<u32>(at.y + y - b.halo) < static_cast<u32>(b.height);
+                vectors[i] = read_16(inside[i] ? place + i * 8 * ROW_BYTES : place);
+                x += 8;
+                while (x >= b.pitch) {
+                    x -= b.pitch;
+                    y++;
+                }
+            }
+            UNROLL for (int i = 0; i < AT_A_TIME; i++) {
+                Values v = unpack(vectors[i]);
+                UNROLL for (int j = 0; j < VEC; j++) v.v[j] = mul(v.v[j], gate.v[j]);
+                store_shared(place + i * 8 * ROW_BYTES, pack(v), inside[i]);
+            }
+        }
+    }
+}
+
+// The gaters: every band in the order in which it is loaded. Bands without a gate they only pass on.
+DEVICE void gate_bands(const Barriers& barriers, const BandSource* sources, int count, const Bands& b) {
+    Ring ring(b.band_slots);
+    for (int tile = block_x(); tile < b.tiles; tile += blocks_x()) {
+        BandTile at(b, tile);
+        for (int i = 0; i < count; i++) {
+            for (int first = 0; first < sources[i].channels; first += CHUNK) {
+                barrier_wait(barriers.band_full(ring.slot), ring.parity);
+                if (sources[i].gate) {
+                    multiply_band(band_slot(b, ring.slot), sources[i], b, at, first);
+                    fence_for_async();
+                }
+                barrier_arrive(barriers.band_gated(ring.slot));
                 ring.advance();
             }
         }
@@ -225,7 +288,7 @@ DEVICE void accumulate(float (&acc)[COLUMNS / 2], Worker& w, const BandSource& s
         UNROLL for (int i = 0; i < STEPS_PER_ROW; i++) {
             of_band[i] = other;
             if (step + i >= source.steps) continue;
-            if (at.begins()) barrier_wait(w.barriers.band_full(w.band.slot), w.band.parity);
+            if (at.begins()) barrier_wait(w.barriers.band_ready(w.band.slot), w.band.parity);
             int row = first_row + at.ky * b.pitch + at.kx;
             of_band[i] = operand(rows + w.band.slot * b.band_bytes + row * ROW_BYTES + at.part * STEP * 2);
             if (at.advance(source)) {
@@ -419,6 +482,7 @@ DEVICE void start_block(const Barriers& barriers, const Bands& b) {
         for (int slot = 0; slot < b.band_slots; slot++) {
             barrier_init(barriers.band_full(slot), 1);
             barrier_init(barriers.band_empty(slot), 8);
+            barrier_init(barriers.band_gated(slot), GATERS);
         }
         for (int slot = 0; slot < b.weight_slots; slot++) {
             barrier_init(barriers.weights_full(slot), 1);
@@ -430,10 +494,11 @@ DEVICE void start_block(const Barriers& barriers, const Bands& b) {
     sync_threads();
 }
 
-// The third warpgroup. Its registers go to the two that multiply: 40 + 2 * 232 are the 3 * 168 with which the
-// block starts.
+// The third warpgroup. Most of its registers go to the two that multiply: 56 + 2 * 224 are the 3 * 168 with which
+// the block starts.
 DEVICE void load(const Barriers& barriers, const BandSource* sources, int count, const Bands& b) {
-    give_registers<40>();
+    give_registers<56>();
     if (thread_index() == 256) load_bands(barriers, sources, count, b);
     if (thread_index() == 288) load_weights(barriers, sources, count, b);
+    if (GATED && thread_index() >= FIRST_GATER) gate_bands(barriers, sources, count, b);
 }

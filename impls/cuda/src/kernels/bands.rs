@@ -60,11 +60,29 @@ pub struct Source {
     pub left: i32,
     /// Steps of K.
     pub steps: i32,
+    /// Values from one image to the next in the gate.
+    pub gate_pitch: i32,
+    /// f32 [images, gate_pitch], multiplies the pixels where the variant is gated; 0: no gate. The
+    /// map must not be taken as one row of pixels then ([`Division::flat`]).
+    pub gate: u64,
     /// Alignment.
-    pub unused: [i32; 9],
+    pub unused: [i32; 6],
 }
 
-fields!(Source { pixels, weights, first, channels, rows, columns, above, left, steps, unused });
+fields!(Source {
+    pixels,
+    weights,
+    first,
+    channels,
+    rows,
+    columns,
+    above,
+    left,
+    steps,
+    gate_pitch,
+    gate,
+    unused
+});
 
 /// Where an input of a convolution lies on a device.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +95,8 @@ pub struct Place {
     pub outputs: usize,
     /// Its channels and its window.
     pub shape: Shape,
+    /// Address of a gate, f32 [images, pitch], and its pitch; or zeros.
+    pub gate: (u64, usize),
 }
 
 /// `Bands` of the kernels, which documents the fields: how a map is divided into tiles.
@@ -156,6 +176,13 @@ pub struct BandTile {
     pub output_groups: usize,
     /// What the kernel does with the sums.
     pub end: BandEnd,
+    /// Whether an input has a gate.
+    pub gated: bool,
+}
+
+/// Whether one of the inputs has a gate.
+pub fn gated(sources: &[Source]) -> bool {
+    sources.iter().any(|source| source.gate != 0)
 }
 
 /// What a kernel does with the sums of a tile.
@@ -324,7 +351,7 @@ impl Product {
         };
         let band_bytes = (band_pitch * image_rows * tile_images * ROW_BYTES).next_multiple_of(1024);
         let end = BandEnd::Epilogue;
-        let tile = BandTile { columns: self.columns(part)?, output_groups, end };
+        let tile = BandTile { columns: self.columns(part)?, output_groups, end, gated: false };
         let (band_slots, weight_slots) = tile.slots(band_bytes)?;
         let (across, down) =
             (if flat { width.div_ceil(tile_x) } else { 1 }, height.div_ceil(tile_y));
@@ -406,7 +433,7 @@ impl Division {
 
     /// An input of the kernel for each window of a shape.
     pub fn sources(&self, device: &dyn Device, place: Place) -> Result<Vec<Source>, EngineError> {
-        let Place { pixels, weights, outputs, shape } = place;
+        let Place { pixels, weights, outputs, shape, gate } = place;
         let pixels = self.tensor(pixels, shape.channels * shape.stride * shape.stride, false);
         let pixels = device.tensor_map(&pixels)?;
         let mut weights = weights;
@@ -424,7 +451,9 @@ impl Division {
                 above: window.before.0 as i32,
                 left: window.before.1 as i32,
                 steps: steps as i32,
-                unused: [0; 9],
+                gate_pitch: gate.1 as i32,
+                gate: gate.0,
+                unused: [0; 6],
             })
         };
         shape.windows().map(source).collect()

@@ -8,7 +8,7 @@
 //   SHARED_BYTES                          dynamic shared memory of a block
 //   RESIDENT                              blocks for which the registers of a multiprocessor must suffice
 //   BM, BN, WARPS_M, WARPS_N, SLOTS       the tile, for kernels that include loader.cuh
-//   GATED                                 whether a source has a gate (loader.cuh)
+//   GATED                                 whether a source has a gate (loader.cuh), or may have one (bands.cuh)
 //   COLUMNS, OUTPUT_GROUPS, SUMS, ADDEND  for kernels that include bands.cuh
 #pragma once
 

@@ -31,7 +31,7 @@ KERNEL(hopper_conv, HopperConvArgs, THREADS) {
         load(barriers, args.sources, args.source_count, args.bands);
         return;
     }
-    take_registers<232>();
+    take_registers<224>();
     const Epilogue& e = args.epilogue;
     const Bands& b = args.bands;
     Worker w(b);

@@ -31,7 +31,7 @@ KERNEL(hopper_ctl, HopperCtlArgs, THREADS) {
         load(barriers, args.sources, 3, args.bands);
         return;
     }
-    take_registers<232>();
+    take_registers<224>();
     const Epilogue& e = args.epilogue;
     const Bands& b = args.bands;
     Worker w(b);
@@ -52,7 +52,8 @@ KERNEL(hopper_ctl, HopperCtlArgs, THREADS) {
         UNROLL for (int i = 0; i < COLUMNS / 4; i++)
             gate[i] = sigmoid_halves(add(acc[2 * i], glo_out_bias[i % 2]), add(acc[2 * i + 1], glo_out_bias[i % 2]));
         accumulate(acc, w, args.sources[1], b, false);
-        UNROLL for (int i = 0; i < COLUMNS / 4; i++) {
+        // In the other order the assembler spills two registers.
+        UNROLL for (int i = COLUMNS / 4 - 1; i >= 0; i--) {
             acc[2 * i] = mul(low_half(gate[i]), add(acc[2 * i], short_bias[i % 2]));
             acc[2 * i + 1] = mul(high_half(gate[i]), add(acc[2 * i + 1], short_bias[i % 2]));
         }

@@ -179,7 +179,9 @@ impl Variant {
     pub fn all_in_bands(precision: Precision) -> Vec<Variant> {
         let of = |file, end, groups: &'static [usize]| {
             let tiles = bands::COLUMNS.iter().flat_map(move |&columns| {
-                groups.iter().map(move |&output_groups| BandTile { columns, output_groups, end })
+                groups.iter().flat_map(move |&output_groups| {
+                    [false, true].map(|gated| BandTile { columns, output_groups, end, gated })
+                })
             });
             tiles.map(move |tile| Variant::in_bands(file, precision, tile))
         };
@@ -296,6 +298,7 @@ impl Variant {
                 format!("-DOUTPUT_GROUPS={}", tile.output_groups),
                 format!("-DSUMS={}", tile.end == BandEnd::Sums),
                 format!("-DADDEND={}", tile.end == BandEnd::Addend),
+                format!("-DGATED={}", tile.gated),
             ]);
         }
         defines
@@ -306,7 +309,8 @@ impl Variant {
         let tile = self.tile.map_or(String::new(), |t| format!(" {}x{}", t.pixels, t.outputs));
         let gated = if self.gated { " gated" } else { "" };
         let bands = self.bands.map_or(String::new(), |t| {
-            format!(" {} columns x {} {:?}", t.columns, 64 * t.output_groups, t.end)
+            let gated = if t.gated { " gated" } else { "" };
+            format!(" {} columns x {}{gated} {:?}", t.columns, 64 * t.output_groups, t.end)
         });
         format!("{} {}{tile}{gated}{bands}", self.name(), self.precision)
     }

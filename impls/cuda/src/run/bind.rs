@@ -4,7 +4,7 @@ use bytemuck::Zeroable;
 use lower::{Activation, Stage};
 use spec::{EngineError, Precision};
 
-use super::layout::{Action, Layout, PoolTiles, Way};
+use super::layout::{Action, InPlace, Layout, PoolTiles, Way};
 use crate::device::{Device, Launch};
 use crate::kernels::args::{self, Extent, SIGMOID_HALF, Source};
 use crate::kernels::bands::{self, BandEnd, BandTile, Division, TensorMap};
@@ -278,7 +278,8 @@ impl Bound<'_> {
             (false, Some(_)) => BandEnd::Addend,
             (false, None) => BandEnd::Epilogue,
         };
-        let variant = hopper_conv::variant(self.precision, BandTile { end, ..division.tile });
+        let tile = BandTile { end, gated: bands::gated(&sources), ..division.tile };
+        let variant = hopper_conv::variant(self.precision, tile);
         let mut launches = vec![launch(device, &variant, grid, &args)?];
         if unfused {
             launches.push(self.split_k_reduce(
@@ -300,9 +301,14 @@ impl Bound<'_> {
         out: &Map,
         division: &Division,
     ) -> Result<Vec<bands::Source>, EngineError> {
-        let (pixels, weights) = (self.at(&input.from), self.constant(input.band_weights));
+        let mut in_place = self.layout.in_place.iter();
+        let (from, gate) = match in_place.find(|gated| gated.out.buffer == input.from.buffer) {
+            Some(InPlace { from, gate, .. }) => (from, (self.at(gate), gate.pitch)),
+            None => (&input.from, (0, 0)),
+        };
+        let (pixels, weights) = (self.at(from), self.constant(input.band_weights));
         let (outputs, shape) = (out.channels, input.band_shape());
-        division.sources(device, bands::Place { pixels, weights, outputs, shape })
+        division.sources(device, bands::Place { pixels, weights, outputs, shape, gate })
     }
 
     /// The result of convolutions in bands and its residual, in boxes.
@@ -464,7 +470,8 @@ impl Bound<'_> {
             unused: [0; 3],
         };
         let grid = [division.blocks(device.machine().multiprocessors), 1, 1];
-        let variant = hopper_ctl::variant(self.precision, division.tile);
+        let tile = BandTile { gated: bands::gated(&sources), ..division.tile };
+        let variant = hopper_ctl::variant(self.precision, tile);
         launch(device, &variant, grid, &args)
     }
 

@@ -131,7 +131,8 @@ fn launch(
 ) -> Result<(), EngineError> {
     let (pixels, weights) = (x.address, weights.address);
     let mut sources = [Source::zeroed(); hopper_conv::MAX_SOURCES];
-    sources[0] = division.sources(device, Place { pixels, weights, outputs: OUTPUTS, shape })?[0];
+    let place = Place { pixels, weights, outputs: OUTPUTS, shape, gate: (0, 0) };
+    sources[0] = division.sources(device, place)?[0];
     let epilogue = Epilogue {
         channels: OUTPUTS as i32,
         pitch: OUTPUTS as i32,

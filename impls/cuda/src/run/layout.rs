@@ -88,6 +88,17 @@ pub struct PoolTiles {
     pub segments: usize,
 }
 
+/// A gated map that is not stored: the kernels that read it multiply `from` by `gate` themselves.
+#[derive(Debug, Clone, Copy)]
+pub struct InPlace {
+    /// The map that is not stored.
+    pub out: Map,
+    /// The map without the gate.
+    pub from: Map,
+    /// A wide vector for each image.
+    pub gate: Map,
+}
+
 /// Everything that is decided for a number of clips.
 pub struct Layout {
     /// Number of clips in the batch.
@@ -97,6 +108,8 @@ pub struct Layout {
     /// For each action: if it is an average pool over sums of tiles, those tiles. None for a pool
     /// that reads the map itself, and for all other actions.
     pub pool_tiles: Vec<Option<PoolTiles>>,
+    /// Gated maps that are not stored.
+    pub in_place: Vec<InPlace>,
     /// Whether every step is launched by itself.
     pub unfused: bool,
     /// Size of the arena in bytes.
@@ -122,10 +135,12 @@ impl Layout {
     /// Decides everything for a batch. Fails if a size overflows the kernels' 32-bit integers.
     pub fn new(plan: &Plan, clips: usize, options: LayoutOptions) -> Result<Self, EngineError> {
         check(plan, clips, options.precision)?;
-        let (actions, pool_tiles) = pooled(plan, actions(plan, clips, options), options);
+        let mut actions = actions(plan, clips, options);
+        let in_place = take_in_place(plan, &mut actions);
+        let (actions, pool_tiles) = pooled(plan, actions, options);
         let mut buffers = vec![Buffer::default(); plan.buffers + 1];
         for (at, action) in actions.iter().enumerate() {
-            let (reads, out) = maps_of(plan, action);
+            let (reads, out) = maps_of(plan, &in_place, action);
             for map in reads.iter().chain([&out]) {
                 buffers[map.buffer].touch(at, bytes(map, clips, options.precision));
             }
@@ -152,7 +167,7 @@ impl Layout {
         }));
         let (offsets, bytes) = place(&buffers, ALIGN);
         let (unfused, maps) = (options.unfused, plan.buffers);
-        Ok(Layout { clips, actions, pool_tiles, unfused, bytes, offsets, maps })
+        Ok(Layout { clips, actions, pool_tiles, in_place, unfused, bytes, offsets, maps })
     }
 
     /// Offset of a map in the arena, in bytes.
@@ -315,12 +330,42 @@ fn tiling(op: &Op, clips: usize, options: LayoutOptions, may_split: bool) -> Opt
 }
 
 /// The maps that an action reads, and the one that it writes. The maps between its steps are not
-/// stored.
-pub fn maps_of(plan: &Plan, action: &Action) -> (Vec<Map>, Map) {
+/// stored, nor are those in `in_place`.
+pub fn maps_of(plan: &Plan, in_place: &[InPlace], action: &Action) -> (Vec<Map>, Map) {
     let op = |index: usize| &plan.steps[index].op;
     let reads = action.steps().flat_map(|index| op(index).reads());
     let stored = |map: &Map| action.inner().all(|index| op(index).out().buffer != map.buffer);
-    (reads.filter(stored).collect(), op(action.last()).out())
+    let sources = |map: Map| match in_place.iter().find(|gated| gated.out.buffer == map.buffer) {
+        Some(gated) => vec![gated.from, gated.gate],
+        None => vec![map],
+    };
+    (reads.filter(stored).flat_map(sources).collect(), op(action.last()).out())
+}
+
+/// Removes the products of maps and gates that need not be stored, because only kernels in bands read
+/// them, which multiply by gates themselves. Returns them.
+fn take_in_place(plan: &Plan, actions: &mut Vec<Action>) -> Vec<InPlace> {
+    let product = |action: &Action| match &plan.steps[action.last()].op {
+        Op::Scale { from, gate, out } => Some(InPlace { out: *out, from: *from, gate: *gate }),
+        _ => None,
+    };
+    let gates = |action: &Action| match action {
+        Action::Step(_, Some(Way::Bands(division))) | Action::Fused(_, Way::Bands(division)) => {
+            !division.flat
+        }
+        _ => false,
+    };
+    let reads = |action: &Action, gated: &InPlace| {
+        maps_of(plan, &[], action).0.iter().any(|map| map.buffer == gated.out.buffer)
+    };
+    let all = |gated: &InPlace| actions.iter().all(|a| gates(a) || !reads(a, gated));
+    let in_place: Vec<InPlace> = actions.iter().filter_map(product).filter(all).collect();
+    let taken = |action: &Action| {
+        product(action)
+            .is_some_and(|p| in_place.iter().any(|gated| gated.out.buffer == p.out.buffer))
+    };
+    actions.retain(|action| !taken(action));
+    in_place
 }
 
 /// The tiles that the action `at` pools, if it is an average pool and the action before it is a

@@ -6,7 +6,7 @@
 
 use spec::Precision;
 
-use super::layout::{self, Action, Layout, Way};
+use super::layout::{self, Action, InPlace, Layout, Way};
 use crate::kernels::is_half;
 use crate::plan::{Input, Op, Plan};
 
@@ -46,7 +46,13 @@ pub struct Prediction {
 }
 
 /// Bytes of the weights, inputs and output of an action.
-pub fn bytes(plan: &Plan, action: &Action, clips: usize, precision: Precision) -> u64 {
+pub fn bytes(
+    plan: &Plan,
+    in_place: &[InPlace],
+    action: &Action,
+    clips: usize,
+    precision: Precision,
+) -> u64 {
     let weights = |index: usize| match &plan.steps[index].op {
         Op::Conv(conv) => {
             conv.inputs.iter().map(Input::k).sum::<usize>() * conv.epilogue.out.channels
@@ -55,7 +61,7 @@ pub fn bytes(plan: &Plan, action: &Action, clips: usize, precision: Precision) -
         _ => 0,
     };
     let weights: usize = action.steps().map(weights).sum();
-    let (mut maps, out) = layout::maps_of(plan, action);
+    let (mut maps, out) = layout::maps_of(plan, in_place, action);
     maps.push(out);
     // The convolutions of a fused block share their input.
     maps.sort_by_key(|map| map.buffer);
@@ -92,6 +98,6 @@ pub fn predict(plan: &Plan, layout: &Layout, action: &Action, precision: Precisi
         Some(Way::Tiles(_)) => (flops / (TENSOR * MMA_SYNC), 0.0),
         None => (0.0, 0.0),
     };
-    let memory = bytes(plan, action, layout.clips, precision) as f64 / MEMORY;
+    let memory = bytes(plan, &layout.in_place, action, layout.clips, precision) as f64 / MEMORY;
     Prediction { compute, l2, memory, seconds: compute.max(l2).max(memory) + LAUNCH }
 }

@@ -16,7 +16,7 @@ use crate::lab::{self, Lab};
 
 /// Maps of one pixel, odd sizes, several images in a band, several chunks of channels, and channels
 /// that fill no step of K, no chunk and no tile.
-const CASES: [Case; 12] = [
+const CASES: [Case; 15] = [
     CASE,
     Case { images: 3, size: (5, 7), inputs: 19, outputs: 70, ..CASE },
     Case { images: 2, size: (11, 13), inputs: 130, outputs: 38, ..CASE },
@@ -30,6 +30,10 @@ const CASES: [Case; 12] = [
     Case { images: 3, size: (2, 2), inputs: 13, outputs: 70, kernel: 5, stride: 2, ..CASE },
     Case { images: 1, size: (6, 8), inputs: 80, outputs: 9, kernel: 7, stride: 2, ..CASE },
     Case { images: 2, size: (8, 4), inputs: 32, outputs: 16, kernel: 3, stride: 2, ..CASE },
+    // With a gate: several chunks, several images in a band, and maps of one pixel.
+    Case { images: 3, size: (9, 6), inputs: 72, outputs: 24, kernel: 3, gated: true, ..CASE },
+    Case { images: 5, size: (3, 4), inputs: 19, outputs: 132, kernel: 3, gated: true, ..CASE },
+    Case { images: 9, size: (1, 1), inputs: 8, outputs: 16, kernel: 7, gated: true, ..CASE },
 ];
 
 /// A device that can run in bands. If there is none, reports the skip and returns None.
@@ -63,6 +67,7 @@ pub fn some_divisions(product: &Product) -> Vec<Division> {
 pub struct Input {
     pixels: Memory,
     weights: Memory,
+    gate: Option<Memory>,
     pub shape: Shape,
     outputs: usize,
 }
@@ -88,13 +93,16 @@ impl Input {
         };
         let weights: Vec<f64> = shape.windows().flat_map(outputs).collect();
         let weights = lab::upload_stored(device, precision, &weights);
-        Input { pixels, weights, shape, outputs: case.outputs }
+        let gate = || lab::pad_channels(&values.gate, case.inputs, pitch);
+        let gate = case.gated.then(|| lab::upload_f32(device, &gate()));
+        Input { pixels, weights, gate, shape, outputs: case.outputs }
     }
 
     fn sources(&self, device: &dyn Device, division: &Division) -> Vec<Source> {
-        let Input { pixels, weights, shape, outputs } = self;
+        let Input { pixels, weights, shape, outputs, .. } = self;
         let (pixels, weights) = (pixels.address, weights.address);
-        let place = bands::Place { pixels, weights, outputs: *outputs, shape: *shape };
+        let gate = self.gate.as_ref().map_or((0, 0), |gate| (gate.address, shape.channels));
+        let place = bands::Place { pixels, weights, outputs: *outputs, shape: *shape, gate };
         division.sources(device, place).unwrap()
     }
 }
@@ -178,7 +186,8 @@ pub fn outputs(
         (false, 0) => BandEnd::Epilogue,
         (false, _) => BandEnd::Addend,
     };
-    let variant = hopper_conv::variant(precision, BandTile { end, ..division.tile });
+    let tile = BandTile { end, gated: bands::gated(&sources), ..division.tile };
+    let variant = hopper_conv::variant(precision, tile);
     // Two blocks, so that each works through several tiles.
     lab::run(device, &variant, [division.blocks(2), 1, 1], &args)?;
     if extra.sums {
@@ -319,10 +328,16 @@ fn an_embedding_is_added_after_the_activation() {
 fn nan_and_infinity_reach_only_the_outputs_that_depend_on_them_in_bands() {
     let Some(mut lab) = open() else { return };
     let (precision, case) = (Precision::Bf16, CASES[4]);
-    for special in [f64::NAN, f64::INFINITY] {
+    let gated = Case { gated: true, ..case };
+    let infinity = f64::INFINITY;
+    for (case, special) in
+        [(case, f64::NAN), (case, infinity), (gated, f64::NAN), (gated, infinity)]
+    {
         let mut values = Values::new(&case, precision);
-        let middle = values.x.len() / 2;
-        values.x[middle] = special;
+        // Of a gate, all pixels of a channel of an image, but not the zeros around them.
+        let specials = if case.gated { &mut values.gate } else { &mut values.x };
+        let middle = specials.len() / 2;
+        specials[middle] = special;
         let want = crate::conv::expected_outputs(&case, precision, &values);
         assert!(
             want.iter().any(|(w, _)| !w.is_finite()) && want.iter().any(|(w, _)| w.is_finite())
@@ -350,7 +365,7 @@ struct Block {
 impl Block {
     fn new(device: &mut dyn Device, precision: Precision, short: Case) -> Self {
         let global = Case { inputs: 16, ..short };
-        let temporal = Case { kernel: 1, ..short };
+        let temporal = Case { kernel: 1, gated: true, ..short };
         let cases = [global, short, temporal];
         let values = cases.map(|case| Values::new(&case, precision));
         let inputs = [0, 1, 2].map(|i| Input::upload(device, &cases[i], precision, &values[i]));
@@ -375,8 +390,9 @@ impl Block {
         let (pixels, pitch) =
             (case.images * case.size.0 * case.size.1, lab::pitch(precision, case.outputs));
         let out = lab::allocate(device, precision, pixels * pitch);
+        let sources = [0, 1, 2].map(|i| self.inputs[i].sources(device, &division)[0]);
         let args = hopper_ctl::Args {
-            sources: [0, 1, 2].map(|i| self.inputs[i].sources(device, &division)[0]),
+            sources,
             out: device.tensor_map(&division.tensor(out.address, pitch, true)).unwrap(),
             residual: bytemuck::Zeroable::zeroed(),
             bands: division.bands,
@@ -387,7 +403,8 @@ impl Block {
             epilogue: lab::epilogue_to(&out, case.outputs, pitch, case.size.0 * case.size.1),
             unused: [0; 3],
         };
-        let variant = hopper_ctl::variant(precision, division.tile);
+        let tile = BandTile { gated: bands::gated(&sources), ..division.tile };
+        let variant = hopper_ctl::variant(precision, tile);
         lab::run(device, &variant, [division.blocks(2), 1, 1], &args).unwrap();
         lab::download_stored(device, precision, &out)
     }

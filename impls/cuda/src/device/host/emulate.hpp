@@ -139,11 +139,10 @@ static inline void wait() {
     emulate::wait_copies(GROUPS);
 }
 
-static inline void store_shared(void* to, const uint4& v, bool valid) {
+void store_shared(void* to, const uint4& v, bool valid);
+static inline void store_global(void* to, const uint4& v, bool valid) {
     if (valid) *static_cast<uint4*>(to) = v;
 }
-
-static inline void store_global(void* to, const uint4& v, bool valid) { store_shared(to, v, valid); }
 
 void load_matrices(u32 (&r)[4], const void* row);
 void multiply_matrices(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1);

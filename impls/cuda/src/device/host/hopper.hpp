@@ -73,6 +73,12 @@ inline HopperBlock& hopper() {
     return state;
 }
 
+// A thread has stored 16 bytes of shared memory, which it must fence before the asynchronous proxy reads them.
+inline void note_store(Fiber& thread, size_t chunk) {
+    hopper().written[chunk] = static_cast<int>(&thread - block->fibers) + 1;
+    thread.stored.push_back(chunk);
+}
+
 // Before a block starts.
 inline void reset_hopper() {
     hopper().boxes.clear();
@@ -284,8 +290,7 @@ inline void transpose_of(Fiber* warp, bool storing) {
             }
             if (!storing) continue;
             size_t chunk = static_cast<size_t>(memory - block->shared) / 16;
-            hopper().written[chunk] = static_cast<int>(&warp[matrix * 8 + row] - block->fibers) + 1;
-            warp[matrix * 8 + row].stored.push_back(chunk);
+            note_store(warp[matrix * 8 + row], chunk);
         }
     }
 }
@@ -390,6 +395,13 @@ void load_box(void* to, const TensorMap* map, int channel, int x, int y, int ima
                         emulate::barrier_of(barrier)};
     emulate::hopper().boxes.push_back(box);
     if (emulate::block->launch.eager) emulate::land_one();
+}
+
+void store_shared(void* to, const uint4& v, bool valid) {
+    if (!valid) return;
+    if (reinterpret_cast<uintptr_t>(to) % 16) emulate::fail("misaligned access to shared memory");
+    *static_cast<uint4*>(to) = v;
+    emulate::note_store(emulate::self(), shared_address(to) / 16);
 }
 
 void store_box(const TensorMap* map, int channel, int x, int y, int image, const void* from) {
