@@ -150,6 +150,9 @@ fn summary(
         if !words.contains(&change.word) {
             words.push(change.word);
             texts.push(match best.prevalences.get(&(change.word, change.variant)) {
+                Some(prevalence) if prevalence.made < prevalence.places => {
+                    format!("{} (here: {})", prevalence.in_words(change.variant), change.what)
+                }
                 Some(prevalence) => prevalence.in_words(change.variant),
                 None => change.what.clone(),
             });

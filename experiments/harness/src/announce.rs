@@ -2,6 +2,7 @@
 //! answers are not notes.
 
 use std::fmt::Arguments;
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static QUIET: AtomicBool = AtomicBool::new(false);
@@ -19,8 +20,18 @@ pub fn is_silent() -> bool {
 /// Prints a note, for the macro `announce`.
 pub fn note(text: Arguments) {
     if !is_silent() {
-        eprintln!("{text}");
+        line(text);
     }
+}
+
+/// Prints a line on stderr, for the macro `stderr_line`. Nobody may be there to read it.
+pub fn line(text: Arguments) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Prints a line on stderr, also with `--quiet`. Other than `eprintln` it does not panic if stderr is closed.
+macro_rules! stderr_line {
+    ($($text:tt)*) => { $crate::announce::line(format_args!($($text)*)) };
 }
 
 /// Prints a note as a line on stderr, unless `--quiet` was given.

@@ -43,15 +43,6 @@ impl CommandLine {
         command
     }
 
-    /// The command with this flag, which takes no value. Only `train`, which needs libtorch, has such a one.
-    #[cfg(feature = "libtorch")]
-    pub fn with_switch(mut self, flag: &str) -> Self {
-        if !self.0.iter().any(|word| word == flag) {
-            self.0.push(flag.to_owned());
-        }
-        self
-    }
-
     /// The command for a shell.
     pub fn in_words(&self) -> String {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
@@ -83,8 +74,6 @@ mod tests {
             "harness diff --size 64 --suggest-map"
         );
         assert_eq!(line(command).without("--suggest-map").0.len(), 5);
-        #[cfg(feature = "libtorch")]
-        assert_eq!(line("a --resume").with_switch("--resume").in_words(), "a --resume");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use video::VideoError;
 
-use crate::stop;
+use crate::{publish, stop};
 
 /// `EX_TEMPFAIL` of sysexits.h: the same command succeeds later.
 const STOPPED: u8 = 75;
@@ -33,19 +33,26 @@ impl Outcome {
 /// is printed on stderr.
 pub fn exit_code(result: Result<Outcome>) -> ExitCode {
     stop::give_way();
+    if let (Ok(_), Some(why)) = (&result, publish::lost()) {
+        stderr_line!(
+            "harness: stdout cannot be written ({why}), so that results are lost; free space, or name \
+                      another place"
+        );
+        return ExitCode::from(2);
+    }
     match result {
         Ok(Outcome::Passed) => ExitCode::SUCCESS,
         Ok(Outcome::Failed) => ExitCode::from(1),
         Ok(Outcome::Stopped) => stopped(),
         Err(error) if matches!(error.downcast_ref(), Some(VideoError::Stopped)) => stopped(),
         Err(error) => {
-            eprintln!("harness: {}", files::printable(&format!("{error:#}")));
+            stderr_line!("harness: {}", files::printable(&format!("{error:#}")));
             ExitCode::from(2)
         }
     }
 }
 
 fn stopped() -> ExitCode {
-    eprintln!("harness: {}", files::printable(&stop::in_words()));
+    stderr_line!("harness: {}", files::printable(&stop::in_words()));
     ExitCode::from(if stop::interrupted() { stop::INTERRUPTED } else { STOPPED })
 }

@@ -70,20 +70,93 @@ impl Outputs {
             if let Err(why) = tried {
                 bail!("{flag} {shown}: {why}");
             }
-            let same = |other: &&Place| !other.folder && !folder && other.path == *path;
+            let same = |other: &&Place| {
+                !other.folder && !folder && identity(&other.path) == identity(path)
+            };
             if let Some(other) = self.0[..at].iter().find(same)
                 && path != Path::new("/dev/null")
             {
                 bail!("{flag} {shown}: {} names the same file; name another one", other.flag);
             }
         }
+        self.check_inputs()
+    }
+
+    /// Fails if a file that exists is an input of the command, too.
+    fn check_inputs(&self) -> Result<()> {
+        let words = std::env::args().skip(1).collect::<Vec<_>>();
+        for Place { flag, path, .. } in self.0.iter().filter(|place| place.path.is_file()) {
+            if let Some(word) = reads(&words, flag, path) {
+                bail!(
+                    "{flag} {}: the command reads this file (`{word}`) and would replace it; name another one",
+                    path.display()
+                );
+            }
+        }
         Ok(())
     }
+}
+
+/// What a path leads to, also where it does not exist yet.
+fn identity(path: &Path) -> PathBuf {
+    let whole = path.canonicalize().ok();
+    let in_folder = || {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new(".")).canonicalize().ok()?;
+        Some(folder.join(path.file_name()?))
+    };
+    whole.or_else(in_folder).unwrap_or_else(|| path.to_owned())
+}
+
+/// The word of a command that names the file at `path`, which the flag `flag` will write: an input. Words may
+/// hold a path behind `npz:` or `--flag=`, before `::KEY` or in a list with commas.
+fn reads<'w>(words: &'w [String], flag: &str, path: &Path) -> Option<&'w str> {
+    let target = identity(path);
+    let names = |word: &str| {
+        let parts = word.split(',').flat_map(|part| {
+            let behind = part.split_once(':').map(|(_, rest)| rest);
+            let before = part.split_once("::").map(|(file, _)| file);
+            [Some(part), behind, before].into_iter().flatten()
+        });
+        parts.into_iter().any(|part| Path::new(part).is_file() && identity(part.as_ref()) == target)
+    };
+    let mut own = false;
+    words.iter().map(String::as_str).find(|word| {
+        let (of, value) = match word.split_once('=') {
+            Some((of, value)) if of.starts_with("--") => (of, value),
+            _ => ("", *word),
+        };
+        let written = std::mem::replace(&mut own, *word == flag) || of == flag;
+        !written && names(value)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn inputs_are_found_among_the_words_of_a_command() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.npz");
+        std::fs::write(&file, "").unwrap();
+        let name = file.display().to_string();
+        let other = folder.path().join("b").display().to_string();
+        let crooked = folder.path().join(".").join("a.npz").display().to_string();
+        let read = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+            reads(&words, "--json", &file).map(str::to_owned)
+        };
+        assert_eq!(read(&["diff", "--json", &name]), None);
+        assert_eq!(read(&["diff", "--candidate", "scalar", &format!("--json={name}")]), None);
+        assert_eq!(read(&["diff", "--input", &other, "--json", &name]), None);
+        let key = format!("{name}::ema");
+        for word in [name.clone(), crooked, key, format!("npz:{name}"), format!("cpu,onnx:{name}")]
+        {
+            assert_eq!(read(&["diff", "--json", &name, "--input", &word]), Some(word));
+        }
+        assert!(read(&["diff", &format!("--weights={name}"), "--json", &name]).is_some());
+    }
 
     #[test]
     fn every_place_is_tried() {

@@ -1,7 +1,8 @@
 //! What a command leaves behind: lines on stdout, a record and a report.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
 use record::Record;
@@ -17,15 +18,20 @@ pub fn publish(record: &Record, folder: &Path, out: &OutputArgs) -> Result<()> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("{}: cannot be created", folder.display()))?;
     }
-    let json = json.map_or(folder.join("record.json"), Path::to_owned);
     let html_path = html.map_or(folder.join("report.html"), Path::to_owned);
     let parquet = html.is_none().then(|| folder.join(reports::table_name(record)));
-    match out.record_on_stdout() {
-        true => print(record::to_json(record)?.trim_end()),
-        false => {
-            record::write_record(record, &json)?;
-            announce!("record {}", json.display());
-        }
+    if out.record_on_stdout() {
+        print(record::to_json(record)?.trim_end());
+    }
+    // A folder of a run is whole, also where the record goes to stdout, too.
+    let file = match json {
+        Some(_) if out.record_on_stdout() => html.is_none().then(|| folder.join("record.json")),
+        Some(path) => Some(path.to_owned()),
+        None => Some(folder.join("record.json")),
+    };
+    if let Some(file) = file {
+        record::write_record(record, &file)?;
+        announce!("record {}", file.display());
     }
     reports::write_report(record, &html_path, parquet.as_deref())?;
     announce!("report {}", html_path.display());
@@ -48,13 +54,30 @@ pub fn print_result(text: &str, out: &OutputArgs) {
     }
 }
 
-/// Prints a line and flushes stdout; a closed pipe (`harness info | head`) is not a failure.
-pub fn print_line(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+/// Why stdout could not be written, since the program began.
+static LOST: OnceLock<String> = OnceLock::new();
+
+/// Why results are lost, if stdout could not be written.
+pub fn lost() -> Option<&'static str> {
+    LOST.get().map(String::as_str)
 }
 
-/// Prints results without flushing; a closed pipe is not a failure.
+/// A closed pipe (`harness info | head`) is not a failure; a full disk is.
+fn keep(result: std::io::Result<()>) {
+    if let Err(why) = result
+        && why.kind() != ErrorKind::BrokenPipe
+    {
+        let _ = LOST.set(why.to_string());
+    }
+}
+
+/// Prints a line and flushes stdout.
+pub fn print_line(text: &str) {
+    let mut out = std::io::stdout().lock();
+    keep(writeln!(out, "{text}").and_then(|()| out.flush()));
+}
+
+/// Prints results without flushing.
 pub fn print(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+    keep(writeln!(std::io::stdout(), "{text}"));
 }

@@ -6,7 +6,7 @@
 
 mod children;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -58,7 +58,7 @@ fn handle(mut signals: Signals) {
             ASKED.store(signal, Ordering::SeqCst);
         }
         match signal {
-            SIGINT => eprintln!("stopping after this step; press Ctrl-C again to stop at once"),
+            SIGINT => stderr_line!("stopping after this step; press Ctrl-C again to stop at once"),
             _ if before == 0 => {
                 announce!("stopping after this step, since {} asks for it", name(signal));
             }
@@ -75,9 +75,9 @@ fn end(signal: i32) -> ! {
     files::remove_unfinished();
     if signal == SIGINT {
         if std::io::stderr().is_terminal() {
-            eprint!("\r\x1b[2K"); // A progress bar may be there.
+            let _ = write!(std::io::stderr(), "\r\x1b[2K"); // A progress bar may be there.
         }
-        eprintln!("harness: interrupted; {}", kept());
+        stderr_line!("harness: interrupted; {}", kept());
         low_level::exit(i32::from(INTERRUPTED));
     }
     // It returns only for signals that have no default.

@@ -151,7 +151,7 @@ fn the_file_does_not_overwrite_weights_or_folders() {
     let before = std::fs::read(&weights).unwrap();
     std::os::unix::fs::symlink(&weights, h.path("link.onnx")).unwrap();
     for place in ["w.safetensors", "folder/../w.safetensors", "link.onnx"] {
-        export(&h, place, &["--weights", &weights]).refuses(&["--out", "file of the weights"]);
+        export(&h, place, &["--weights", &weights]).refuses(&["--out", "reads this file (`"]);
     }
     assert_eq!(std::fs::read(&weights).unwrap(), before);
     // A file is in the place of the folder.

@@ -25,6 +25,44 @@ fn names(h: &Harness) -> Vec<String> {
 }
 
 #[test]
+fn an_output_never_replaces_an_input() {
+    let h = Harness::new();
+    let dump = h.path("a.npz");
+    h.run(&[&["dump", "--engine", "scalar", "--out", &dump], &SMALL[..]].concat()).code(0);
+    let before = fs::read(&dump).unwrap();
+    let candidate = format!("npz:{dump}");
+    let crooked = h.path("./a.npz");
+    let commands: [&[&str]; 4] = [
+        &["diff", "--candidate", &candidate, "--json", &dump],
+        &["diff", "--candidate", &candidate, "--html", &crooked],
+        &["diff", "--candidate", "scalar", "--input", &dump, "--junit", &dump],
+        &["dump", "--engine", "scalar", "--input", &dump, "--out", &dump],
+    ];
+    for command in commands {
+        let run = h.run(&[command, &SMALL[..]].concat()).code(2);
+        assert!(run.stderr.contains("would replace it; name another one"), "{}", run.stderr);
+        assert!(fs::read(&dump).unwrap() == before, "{command:?}");
+    }
+    let same = ["diff", "--candidate", &candidate, "--reference", &candidate];
+    let run = h.run(&[&same, &SMALL[..]].concat()).code(2);
+    assert!(run.stderr.contains("a file agrees with itself"), "{}", run.stderr);
+}
+
+#[test]
+fn results_that_cannot_be_printed_are_an_error_and_a_closed_pipe_is_none() {
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let run = |out: std::process::Stdio, error: std::process::Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
+        command.arg("schema").stdout(out).stderr(error).status().unwrap().code()
+    };
+    let null = std::process::Stdio::null;
+    assert_eq!(run(full.try_clone().unwrap().into(), null()), Some(2));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
+    let wrong = command.args(["diff", "--candidate", "npz:none.npz"]).stderr(full);
+    assert_eq!(wrong.status().unwrap().code(), Some(2), "stderr is full");
+}
+
+#[test]
 fn an_output_that_cannot_be_written_is_refused_before_any_work() {
     let h = Harness::new();
     fs::write(h.path("file"), "").unwrap();

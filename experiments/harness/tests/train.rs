@@ -36,7 +36,7 @@ fn a_killed_training_goes_on_to_the_same_bits() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    let run = harness.run(&[&fixed[..], &["--out", &killed, "--resume"]].concat());
+    let run = harness.run(&[&fixed[..], &["--out", &killed]].concat());
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
     let on_stdout = ["--out", &killed, "--resume", "--json", "-", "--quiet"];
     let alone = harness.run(&[&fixed[..], &on_stdout].concat()).code(0);

@@ -206,6 +206,33 @@ fn folded_normalisations_are_found_in_their_convolutions() {
 }
 
 #[test]
+fn what_the_file_returns_is_compared_whatever_computes_it() {
+    let model = model();
+    let weights = weights(&model, 0);
+    let fc = model.fc.as_ref().unwrap().id;
+    // A second classifier computes the output, and nobody reads the right one.
+    let mut file = exported(&model, &weights);
+    let graph = file.graph.as_mut().unwrap();
+    let right = graph.node.iter().find(|node| node.op_type == "Gemm").unwrap().clone();
+    let mut wrong = right.clone();
+    wrong.output = vec!["wrong".to_owned()];
+    graph.node.push(wrong);
+    graph.output[0].name = "wrong".to_owned();
+    let net = Net::new(file.clone()).unwrap();
+    assert_eq!(net.name(matched(&net, &model, &weights).unwrap().points[&fc]), "wrong");
+    // The file returns both: the first is compared, and the user learns of the other.
+    let graph = file.graph.as_mut().unwrap();
+    let mut second = graph.output[0].clone();
+    second.name = right.output[0].clone();
+    graph.output.push(second);
+    let net = Net::new(file).unwrap();
+    let found = matched(&net, &model, &weights).unwrap();
+    assert_eq!(net.name(found.points[&fc]), "wrong");
+    let told = |remark: &String| remark.contains("returns 2 values with 7 columns");
+    assert!(found.remarks.iter().any(told), "{:?}", found.remarks);
+}
+
+#[test]
 fn stored_transposed_is_the_same_weight() {
     let model = model();
     let weights = weights(&model, 0);

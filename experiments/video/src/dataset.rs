@@ -36,6 +36,8 @@ pub struct Published {
     pub top1: f64,
     /// Top-5 accuracy in percent, if the paper has it.
     pub top5: Option<f64>,
+    /// The fewest videos of the list that it was measured on: some have been withdrawn since.
+    pub videos: usize,
 }
 
 const ALL: [(Dataset, &str); 4] = [
@@ -89,9 +91,9 @@ impl Dataset {
     /// The paper's accuracy for SqueezeTime-50 under the `test` protocol.
     pub fn published(self) -> Option<Published> {
         match self {
-            Dataset::K400 => Some(Published { top1: 71.64, top5: Some(89.3) }),
-            Dataset::K600 => Some(Published { top1: 76.06, top5: None }),
-            Dataset::Hmdb51 => Some(Published { top1: 65.56, top5: None }),
+            Dataset::K400 => Some(Published { top1: 71.64, top5: Some(89.3), videos: 19_000 }),
+            Dataset::K600 => Some(Published { top1: 76.06, top5: None, videos: 27_000 }),
+            Dataset::Hmdb51 => Some(Published { top1: 65.56, top5: None, videos: 1_500 }),
             Dataset::Mini => None,
         }
     }

@@ -17,6 +17,10 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1
 /// The largest number of pixels of a resized frame: a strip of one pixel becomes a very long one.
 const MAX_PIXELS: usize = 1 << 26;
 
+/// The largest number of bytes of all resized frames of a video that are kept: hundreds of those of a usual
+/// shape.
+const MAX_BYTES: usize = 1 << 30;
+
 /// The views of a video, with the results of all steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Views {
@@ -96,6 +100,8 @@ struct Kept {
     decoded: BTreeMap<usize, Frame>,
     small: BTreeMap<usize, Frame>,
     sizes: BTreeMap<usize, (usize, usize)>,
+    /// Bytes of the resized frames.
+    bytes: usize,
 }
 
 /// What decoding a file once gave.
@@ -212,8 +218,18 @@ impl Loading<'_> {
             let reason = format!("its frames are too narrow ({} x {})", frame.width, frame.height);
             return Err(VideoError::undecodable(self.path, reason));
         }
+        if kept.bytes + 3 * width * height > MAX_BYTES {
+            let reason = format!(
+                "its frames are too narrow ({} x {}): those that are sampled take more than {} GiB",
+                frame.width,
+                frame.height,
+                MAX_BYTES >> 30
+            );
+            return Err(VideoError::undecodable(self.path, reason));
+        }
         let small = resize::bilinear(frame, width, height);
         let mut bytes = small.data.len();
+        kept.bytes += bytes;
         kept.sizes.insert(place, (frame.width, frame.height));
         kept.small.insert(place, small);
         if self.whole {

@@ -145,7 +145,7 @@ pub fn load(
         Precision::Bf16 => Ok(Box::new(Cpu::<Bf16>::new(model, weights, options)?)),
         other => Err(EngineError::Backend {
             engine: "cpu",
-            message: format!("computes in f32 or bf16, not in {other}; use scalar, torch or cuda"),
+            message: format!("computes in f32 or bf16, not in {other}; use torch or cuda"),
         }),
     }
 }

@@ -72,7 +72,10 @@ impl Failure {
 
     /// The error of an operation on a path; `doing` is its participle, such as `read`.
     pub(super) fn io(path: &Path, doing: &str, why: &std::io::Error) -> WeightsError {
-        let advice = "check the path, its permissions and the free space";
+        let advice = match doing {
+            "read" | "opened" => "check the path and its permissions",
+            _ => "check the path, its permissions and the free space",
+        };
         Failure::new(format!("cannot be {doing} ({why})"), advice)
             .in_file(&path.display().to_string())
     }

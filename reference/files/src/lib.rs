@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 pub use tempfile::NamedTempFile;
 
-pub use self::place::{check_file, check_folder};
+pub use self::place::{check_file, check_folder, open_regular};
 pub use self::unfinished::{Folder, Unfinished, remove_unfinished};
 
 /// Writes a file under another name in the same folder, and renames it when it is complete: a reader

@@ -24,6 +24,17 @@ pub fn check_file(path: &Path) -> Result<(), String> {
     try_in(path.parent().unwrap_or(path))
 }
 
+/// Opens a regular file. A device or a pipe might never end.
+///
+/// # Errors
+/// If it cannot be opened, or is something else.
+pub fn open_regular(path: &Path) -> io::Result<fs::File> {
+    if is_special(path) {
+        return Err(io::Error::other("it is not a regular file; save it to one first"));
+    }
+    fs::File::open(path)
+}
+
 /// Why files cannot be written into the folder at this path, as the end of a sentence. The folder need
 /// not exist; it is not made.
 ///

@@ -32,6 +32,14 @@ pub(crate) enum Look {
     Joined,
     /// A line without marks.
     Line,
+    /// The same, for a value that belongs to no point of the other axis: its ends are not in the table.
+    Level,
+}
+
+impl Look {
+    fn has_marks(self) -> bool {
+        !matches!(self, Look::Line | Look::Level)
+    }
 }
 
 /// Points of one contestant, engine or quantity, drawn in one colour.
@@ -64,7 +72,7 @@ pub(crate) struct Point {
 impl Series {
     /// The entry of the series with this number in the legend.
     fn key((at, series): (usize, &Series)) -> (&'static str, &'static str, String) {
-        let mark = if series.look == Look::Line { "line" } else { MARKS[at % MARKS.len()] };
+        let mark = if series.look.has_marks() { MARKS[at % MARKS.len()] } else { "line" };
         (colour(at), mark, series.name.clone())
     }
 }
@@ -125,7 +133,8 @@ impl Chart {
                 Cell::option(point.interval.map(|ends| ends.1)),
             ]
         };
-        let rows = self.series.iter().flat_map(|s| s.points.iter().map(move |p| row(s, p)));
+        let listed = self.series.iter().filter(|series| series.look != Look::Level);
+        let rows = listed.flat_map(|s| s.points.iter().map(move |p| row(s, p)));
         rows.collect()
     }
 
@@ -175,7 +184,7 @@ impl Chart {
             let line: Vec<(f64, f64)> = series.points.iter().filter_map(place).collect();
             svg.curve(&line, colour(at));
         }
-        for point in series.points.iter().filter(|_| series.look != Look::Line) {
+        for point in series.points.iter().filter(|_| series.look.has_marks()) {
             let Some((x, y)) = place(point) else { continue };
             let ends = point.interval.and_then(|(l, h)| Some((plane.y.at(l)?, plane.y.at(h)?)));
             if let Some((low, high)) = ends {
@@ -197,7 +206,7 @@ impl Chart {
     }
 
     fn draw_names(&self, svg: &mut Svg, plane: &Plane, window: Window) {
-        let seen = self.series.iter().filter(|series| series.look != Look::Line);
+        let seen = self.series.iter().filter(|series| series.look.has_marks());
         let mut points: Vec<&Point> = seen.flat_map(|series| &series.points).collect();
         points.sort_by_key(|point| !point.first);
         let place = |point: &&Point| Some((plane.x.at(point.x)?, plane.y.at(point.y)?));

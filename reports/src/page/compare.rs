@@ -207,7 +207,14 @@ fn layers(a: &Record, b: &Record) -> Option<Section> {
 
 /// The conditions of both runs side by side.
 fn conditions(a: &Record, b: &Record, first: &str, second: &str) -> Section {
-    let both = [a, b].map(|record| provenance::of(record.run()).facts());
+    let both = [a, b].map(|record| {
+        let mut facts = provenance::of(record.run()).facts();
+        if let Record::Eval(eval) = record {
+            let of_videos = [("Order of frames", &eval.order), ("Protocol", &eval.protocol)];
+            facts.extend(of_videos.map(|(name, value)| (name.to_owned(), value.clone())));
+        }
+        facts
+    });
     let [before, after] = &both;
     let rows = before.iter().map(|(name, value)| {
         let other = after.iter().find(|(n, _)| n == name).map_or("–", |(_, value)| value);

@@ -289,7 +289,7 @@ fn heat_view(diff: &DiffRecord) -> Option<HeatView> {
         ErrorKind::Introduced => fed(diff),
         ErrorKind::Inherited => "the network runs through",
     };
-    // The map is that of the first layer above the bound, or else of the one nearest to it.
+    // The map is that of the first layer with one that is above the bound, or else of the one nearest to it.
     let above = |layer: &Layer| {
         match map.what {
             ErrorKind::Introduced => layer.introduced,
@@ -300,8 +300,8 @@ fn heat_view(diff: &DiffRecord) -> Option<HeatView> {
     let shown = diff.layers.iter().find(|layer| layer.name == map.layer);
     Some(HeatView {
         title: match shown.is_some_and(above) {
-            true => "The first layer above the bound, over space",
-            false => "The layer nearest to the bound, over space",
+            true => "The first map above the bound, over space",
+            false => "The map nearest to the bound, over space",
         },
         layer: map.layer.clone(),
         what: map.what.words(),

@@ -53,7 +53,7 @@ impl Page for EvalRecord {
 
 /// Whether the page has plots of published methods.
 pub(super) fn has_published(eval: &EvalRecord) -> bool {
-    eval.dataset == published::DATASET && !eval.engines.is_empty()
+    eval.dataset == published::DATASET && eval.published.is_some() && !eval.engines.is_empty()
 }
 
 /// Renders the page with the times of a bench in the plots of published methods.
@@ -65,7 +65,7 @@ pub(super) fn render_with_bench(eval: &EvalRecord, bench: &BenchRecord) -> Resul
 fn view(eval: &EvalRecord, bench: Option<&BenchRecord>) -> View {
     let mut sections = vec![accuracies(eval)];
     if let Some(score) = eval.engines.first() {
-        if eval.dataset == published::DATASET {
+        if has_published(eval) {
             sections.push(published::section(eval, score, bench));
         }
         sections.extend(quality::classes(eval, score));
@@ -97,6 +97,10 @@ fn word(eval: &EvalRecord) -> String {
     let Some(score) = eval.engines.first() else {
         return format!("No engine was evaluated on {}", eval.dataset);
     };
+    if score.top1.of == 0 {
+        let videos = count(eval.manifest.evaluated as usize, "video");
+        return format!("{videos} without labels on {}", eval.dataset);
+    }
     let top1 = 100.0 * score.top1.share();
     let result = format!(
         "{} top-1 ({:.1} to {:.1})",

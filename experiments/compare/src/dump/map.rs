@@ -7,6 +7,8 @@
 //! before one with it, and otherwise the first line that fits counts.
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -55,7 +57,13 @@ impl NameMap {
                 "{origin}: this is not a map of names; give a text file with lines `theirs = ours`"
             );
         }
-        let bytes = std::fs::read(path).with_context(|| format!("{origin}: cannot be read"))?;
+        // A pipe is welcome, but may be longer than it says.
+        let mut bytes = vec![];
+        let read =
+            File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
+        if read.with_context(|| format!("{origin}: cannot be read"))? as u64 > MAX_BYTES {
+            bail!("{origin}: this is longer than a map of names can be");
+        }
         let Ok(text) = String::from_utf8(bytes) else {
             bail!("{origin}: a map of names is UTF-8 text, and this file is not; save it as UTF-8");
         };

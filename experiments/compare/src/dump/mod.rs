@@ -213,6 +213,11 @@ impl Dump {
         let id = match meaning {
             Meaning::Step => return Ok(State::Step),
             Meaning::Unknown | Meaning::LeftOut => return Ok(State::Unknown),
+            Meaning::NoHead => {
+                let why = "the weights have no classifier, so there are no logits to compare it with; give \
+                           those with the classifier";
+                return Ok(State::Refused(why.to_owned()));
+            }
             Meaning::Module(id) | Meaning::Container(id) => id,
         };
         let expected = model.module(id).batch_shape(self.batch);
@@ -235,9 +240,29 @@ impl Dump {
         }
     }
 
+    /// Refuses a dump of a deeper network: one with arrays of blocks that the model lacks.
+    fn check_depth(&self, path: &Path, model: &Model) -> Result<()> {
+        let unknown = self.arrays.iter().filter(|array| array.meaning == Meaning::Unknown);
+        let lacking = unknown.filter_map(|array| Some((names::block(&array.name)?, &array.name)));
+        let mut lacking = lacking.filter(|((layer, block), _)| {
+            let has = |block: usize| model.find(&format!("layer{layer}.{block}")).is_some();
+            has(0) && !has(*block)
+        });
+        match lacking.next() {
+            Some(((layer, block), name)) => bail!(
+                "{}: holds `{name}`, and layer{layer}.{block} is a block that a network of depth {} does \
+                 not have; give the --depth of the network that the dump was made from",
+                path.display(),
+                model.config.depth
+            ),
+            None => Ok(()),
+        }
+    }
+
     /// Refuses a dump of another model configuration, and names the flag that has to change if it can
     /// be told.
     fn check_it_is_of_this_model(&self, path: &Path, model: &Model) -> Result<()> {
+        self.check_depth(path, model)?;
         let fits = self.arrays.iter().filter(|a| matches!(a.state, State::Fits { .. })).count();
         let misfits: Vec<String> = self
             .arrays
@@ -325,6 +350,15 @@ impl Dump {
                 let own = array.meaning == Meaning::Module(*id);
                 (shown.through != Through::AsIs, !own, is_head && array.name != "logits")
             });
+        }
+    }
+
+    /// Makes an array the first of those that show its module: the one that [`Dump::get`] returns.
+    pub fn put_first(&mut self, array: usize) {
+        for shown in self.shown.values_mut() {
+            if let Some(at) = shown.iter().position(|shown| shown.array == array) {
+                shown[..=at].rotate_right(1);
+            }
         }
     }
 

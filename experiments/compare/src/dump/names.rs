@@ -35,6 +35,8 @@ pub enum Meaning {
     Step,
     /// A map of names says that it shows no module.
     LeftOut,
+    /// The logits, of a model without a classifier.
+    NoHead,
     /// No module has this name.
     Unknown,
 }
@@ -44,9 +46,18 @@ impl Meaning {
     pub fn module(self) -> Option<ModuleId> {
         match self {
             Meaning::Module(id) | Meaning::Container(id) => Some(id),
-            Meaning::Step | Meaning::LeftOut | Meaning::Unknown => None,
+            Meaning::Step | Meaning::LeftOut | Meaning::NoHead | Meaning::Unknown => None,
         }
     }
+}
+
+/// The layer and the block of a name such as `layer1.1.bn1` or `model/layer1/1/bn1`.
+pub fn block(name: &str) -> Option<(usize, usize)> {
+    let parts: Vec<&str> = name.split(['.', '/']).collect();
+    parts.windows(2).find_map(|pair| {
+        let layer = pair[0].strip_prefix("layer")?.parse().ok()?;
+        Some((layer, pair[1].parse().ok()?))
+    })
 }
 
 /// The meaning of an array's name in a model. PyTorch, Flax and MindSpore paths, aliases such as `ctl3`
@@ -63,6 +74,7 @@ pub fn meaning(model: &Model, name: &str) -> Meaning {
     match (canonical.as_str(), head) {
         ("logits", Some(fc)) => return Meaning::Module(fc),
         ("cls_head", Some(fc)) => return Meaning::Container(fc),
+        ("logits" | "cls_head" | "fc", None) => return Meaning::NoHead,
         _ => {}
     }
     let aliased = model.modules().iter().find(|m| m.alias.as_deref() == Some(name));

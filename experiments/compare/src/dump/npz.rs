@@ -36,17 +36,19 @@ impl Npz {
     ///
     /// If the file is not a zip archive or holds two entries of one name.
     pub fn open(path: &Path) -> Result<Self> {
-        let file =
-            File::open(path).with_context(|| format!("{}: cannot be opened", path.display()))?;
+        let file = files::open_regular(path)
+            .with_context(|| format!("{}: cannot be opened", path.display()))?;
         if path.is_dir() {
             bail!("{}: this is a folder, not an npz file; name the file", path.display());
         }
         let announced = announced_entries(&tail(&file).unwrap_or_default());
         let archive = ZipArchive::new(BufReader::new(file)).map_err(|why| {
-            anyhow!(
-                "{}: not a readable npz file ({why}); make it again with numpy.savez",
-                path.display()
-            )
+            let what = match path.extension().and_then(|kind| kind.to_str()) {
+                Some("npy") => "one array, not an npz file".to_owned(),
+                Some("safetensors") => "a file of safetensors, not an npz file".to_owned(),
+                _ => format!("not a readable npz file ({why})"),
+            };
+            anyhow!("{}: {what}; write the arrays with numpy.savez", path.display())
         })?;
         let npz = Npz { path: path.to_owned(), archive: Mutex::new(archive) };
         npz.check_names(announced)?;
@@ -57,6 +59,12 @@ impl Npz {
     /// the number of entries in the end-of-directory record; the zip crate merges entries of one name.
     fn check_names(&self, announced: Option<usize>) -> Result<()> {
         let names = self.names();
+        if names.iter().any(|name| name == "data.pkl" || name.ends_with("/data.pkl")) {
+            bail!(
+                "{}: this is a file of torch.save, not an npz file; write the arrays with numpy.savez",
+                self.path.display()
+            );
+        }
         let mut seen = std::collections::HashSet::new();
         let twice = names.iter().find(|name| !seen.insert(name.as_str()));
         let more = announced.is_some_and(|count| count > names.len());

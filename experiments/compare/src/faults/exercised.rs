@@ -1,8 +1,9 @@
 //! Tells which known mistakes a run could not have noticed.
 
-use spec::{Config, Model, ModuleId};
+use spec::{Config, Model, ModuleId, Tensor};
 
 use super::catalogue::Fault;
+use super::clip::Planes;
 use super::edit::Change;
 use super::graph::ModelGraph;
 use super::reach::first_shown;
@@ -23,18 +24,19 @@ pub struct NotExercised {
 pub const SIZES: [(usize, usize); 6] =
     [(57, 65), (64, 64), (72, 88), (96, 96), (224, 224), (225, 225)];
 
-/// The value at which a ReLU6 cuts off, which is the only mistake that depends on the values.
+/// The value at which a ReLU6 cuts off.
 const RELU6: f64 = 6.0;
 
 /// Every mistake of the catalogue that would not change any compared value of this model. `compared`
 /// tells which modules were compared, and `largest` the largest value of one of them; infinity if it is not
-/// known.
+/// known. Some mistakes leave some clips as they are: a still one in reverse order is the same.
 ///
 /// A mistake that this network cannot have at any size is left out (align_corners on, where it is on).
 pub fn not_exercised(
     model: &Model,
     compared: &dyn Fn(ModuleId) -> bool,
     largest: &dyn Fn(ModuleId) -> f64,
+    clip: Option<&Tensor>,
 ) -> Vec<NotExercised> {
     let graph = ModelGraph::new(model);
     let seen = |change: &Change| first_shown(&graph, change, compared).is_some();
@@ -47,6 +49,12 @@ pub fn not_exercised(
         if size.is_some() || (!places.is_empty() && !places.iter().any(seen)) {
             let (word, what) = (fault.word, fault.what.to_owned());
             found.push(NotExercised { word, what, try_size: size });
+        } else if let Some(clip) = clip
+            && !places.is_empty()
+            && orders(fault.word).iter().any(|planes| keeps(*planes, clip, model))
+        {
+            let what = format!("{} (this clip stays the same)", fault.what);
+            found.push(NotExercised { word: fault.word, what, try_size: None });
         } else if fault.is_by_value()
             && places.iter().all(|change| !(seen(change) && largest(change.site) > RELU6))
         {
@@ -57,10 +65,44 @@ pub fn not_exercised(
     found
 }
 
+/// The wrong orders of planes that a mistake in the clip may mean.
+fn orders(word: &str) -> &'static [Planes] {
+    match word {
+        "shifted-frame" => &[Planes::Late, Planes::Early],
+        "reversed-frames" => &[Planes::Reversed],
+        "bgr" => &[Planes::Bgr],
+        "frame-major" => &[Planes::FrameMajor],
+        _ => &[],
+    }
+}
+
+/// Whether every plane of a clip [N, 3, T, H, W] has the same values in a wrong order.
+fn keeps(planes: Planes, clip: &Tensor, model: &Model) -> bool {
+    let (frames, (height, width)) = (model.config.frames, model.config.size);
+    let (values, plane) = (clip.to_f32(), height * width);
+    let at = |image: &[f32], plane_index: usize| {
+        let values = image.get(plane_index * plane..(plane_index + 1) * plane)?;
+        Some(values.iter().map(|value| value.to_bits()).collect::<Vec<u32>>())
+    };
+    let same = |image: &[f32]| {
+        (0..3 * frames).all(|channel| {
+            let other = planes.from(channel, frames);
+            other == channel || at(image, channel) == at(image, other)
+        })
+    };
+    values.chunks(3 * frames * plane).all(same)
+}
+
 /// The first of [`SIZES`], other than the model's own size, at which a mistake would change a result.
 pub fn try_size(fault: &Fault, model: &Model) -> Option<String> {
     let others = SIZES.into_iter().filter(|size| *size != model.config.size);
-    let model_of = |size| Model::new(Config { size, ..model.config.clone() }).ok();
+    let model_of = |size| {
+        let config = Config { size, ..model.config.clone() };
+        match model.fc {
+            Some(_) => Model::new(config).ok(),
+            None => Model::backbone(config).ok(),
+        }
+    };
     let fits = |size: &(usize, usize)| {
         model_of(*size).is_some_and(|model| !fault.places(&model).is_empty())
     };

@@ -169,14 +169,14 @@ fn a_kernel_of_one_pixel_is_never_rotated_or_transposed() {
 #[test]
 fn a_default_model_at_224_does_not_exercise_the_resize() {
     let model = |size| Model::new(Config { size, ..Config::default() }).unwrap();
-    let unseen = not_exercised(&model((224, 224)), &|_| true, &|_| f64::INFINITY);
+    let unseen = not_exercised(&model((224, 224)), &|_| true, &|_| f64::INFINITY, None);
     for word in ["align-corners", "resize-antialias", "resize-flax"] {
         let found = unseen.iter().find(|fault| fault.word == word);
         let size = found.and_then(|fault| fault.try_size.as_deref());
         assert_eq!(size, Some("57x65"), "{word}: {unseen:?}");
     }
     assert!(unseen.iter().all(|fault| fault.word != "max-pool-same"));
-    let odd = not_exercised(&model((57, 65)), &|_| true, &|_| f64::INFINITY);
+    let odd = not_exercised(&model((57, 65)), &|_| true, &|_| f64::INFINITY, None);
     assert!(odd.iter().all(|fault| !fault.word.starts_with("align")), "{odd:?}");
     let pool = odd.iter().find(|fault| fault.word == "max-pool-same").unwrap();
     assert_eq!(pool.try_size.as_deref(), Some("64x64"));
@@ -186,14 +186,37 @@ fn a_default_model_at_224_does_not_exercise_the_resize() {
 fn mistakes_in_modules_that_were_not_compared_are_not_exercised() {
     let model = Model::new(Config { depth: 10, size: (57, 65), ..Config::default() }).unwrap();
     let stem = |id: ModuleId| model.module(id).block == "stem";
-    let unseen = not_exercised(&model, &stem, &|_| f64::INFINITY);
+    let unseen = not_exercised(&model, &stem, &|_| f64::INFINITY, None);
     let gate = unseen.iter().find(|fault| fault.word == "missing-gate").unwrap();
     assert_eq!(gate.try_size, None, "another size does not help");
     assert!(unseen.iter().all(|fault| fault.word != "bgr"));
     // The logits alone show every mistake before them.
     let output = model.output();
-    let unseen = not_exercised(&model, &|id| id == output, &|_| f64::INFINITY);
+    let unseen = not_exercised(&model, &|id| id == output, &|_| f64::INFINITY, None);
     assert!(unseen.iter().all(|fault| fault.try_size.is_some()), "{unseen:?}");
+}
+
+#[test]
+fn a_clip_that_a_mistake_leaves_as_it_is_does_not_exercise_it() {
+    let config = Config { depth: 10, size: (57, 65), frames: 4, ..Config::default() };
+    let model = Model::new(config).unwrap();
+    let words = |value: &dyn Fn(usize, usize) -> f32| {
+        let plane = 57 * 65;
+        let values = (0..3 * 4 * plane).map(|at| value(at / plane / 4, at / plane % 4)).collect();
+        let clip = Tensor::f32(model.input_shape(1), values);
+        let unseen = not_exercised(&model, &|_| true, &|_| f64::INFINITY, Some(&clip));
+        let of_clip = ["bgr", "frame-major", "reversed-frames", "shifted-frame"];
+        let found = unseen.iter().map(|mistake| mistake.word).filter(|word| of_clip.contains(word));
+        let mut found: Vec<&str> = found.collect();
+        found.sort_unstable();
+        found
+    };
+    assert_eq!(words(&|colour, frame| (4 * colour + frame) as f32), Vec::<&str>::new());
+    assert_eq!(words(&|colour, _| colour as f32), ["reversed-frames", "shifted-frame"]);
+    assert_eq!(words(&|_, frame| frame as f32), ["bgr"]);
+    let all = ["bgr", "frame-major", "reversed-frames", "shifted-frame"];
+    assert_eq!(words(&|_, _| 0.0), all);
+    assert_eq!(words(&|_, _| f32::NAN), all);
 }
 
 #[test]
@@ -210,7 +233,7 @@ fn a_missing_value_is_named() {
 fn a_relu6_is_exercised_only_by_values_that_it_cuts_off() {
     let model = Model::new(Config { depth: 10, size: (57, 65), ..Config::default() }).unwrap();
     let named = |largest: f64| {
-        let unseen = not_exercised(&model, &|_| true, &|_| largest);
+        let unseen = not_exercised(&model, &|_| true, &|_| largest, None);
         unseen.iter().any(|mistake| mistake.word == "relu6")
     };
     assert!(named(6.0) && !named(6.1) && !named(f64::INFINITY));

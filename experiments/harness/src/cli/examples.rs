@@ -43,7 +43,7 @@ pub(super) const EXAMPLES: [(&str, &[&str]); 17] = [
         "train",
         &[
             "harness train mini --epochs 60 --out run",
-            "harness train mini --epochs 60 --out run --resume     # goes on after Ctrl-C",
+            "harness train mini --epochs 60 --out run     # goes on there after Ctrl-C",
         ],
     ),
     ("weights", &["harness weights inspect model.pth"]),

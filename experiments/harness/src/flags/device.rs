@@ -13,12 +13,25 @@ pub struct DeviceArgs {
     #[arg(long, default_value_t = DeviceName::Cpu)]
     pub device: DeviceName,
     /// Number of threads of every engine; 0 uses all cores.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = threads)]
     pub threads: usize,
     /// Instruction set of the engine cpu: portable, avx2, avx512, avx512bf16, amx, neon or
     /// amx-emulated [default: the best that the CPU has].
     #[arg(long)]
     pub isa: Option<cpu::Isa>,
+}
+
+/// The most threads that are accepted on any machine.
+const MOST_THREADS: usize = 256;
+
+/// A number of threads.
+pub fn threads(text: &str) -> Result<usize, String> {
+    let count: usize = text.parse().map_err(|_| "it must be a whole number".to_owned())?;
+    let most = std::thread::available_parallelism().map_or(1, |n| n.get()).max(MOST_THREADS);
+    match count <= most {
+        true => Ok(count),
+        false => Err(format!("it must be at most {most} on this machine")),
+    }
 }
 
 /// A device by its name.

@@ -1,7 +1,7 @@
 //! The names of engines, and of dumps in their place.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use spec::Precision;
@@ -152,10 +152,15 @@ impl FromStr for Participant {
             Some(("npz", file)) if !file.is_empty() => Ok(Participant::Npz(file.into())),
             Some(("python", live)) => live.parse().map(Participant::Python),
             Some(("onnx", file)) if !file.is_empty() => Ok(Participant::Onnx(file.into())),
-            _ => Err(format!(
-                "`{text}` is not an engine; use scalar, cpu, cuda, torch, npz:FILE, onnx:FILE \
-                 or python:FILE:FUNCTION"
-            )),
+            _ => Err(match Path::new(text).extension().and_then(|kind| kind.to_str()) {
+                Some(kind @ ("npz" | "onnx")) => {
+                    format!("`{text}` is not an engine; did you mean {kind}:{text}?")
+                }
+                _ => format!(
+                    "`{text}` is not an engine; use scalar, cpu, cuda, torch, npz:FILE, onnx:FILE \
+                     or python:FILE:FUNCTION"
+                ),
+            }),
         }
     }
 }

@@ -134,19 +134,18 @@ impl Videos {
     }
 }
 
-/// Trains a network, and writes [`STATE_FILE`] into `folder` after each epoch. With `resume` it continues
-/// from that file, and the result has the same bits as if it had never stopped.
+/// Trains a network, and writes [`STATE_FILE`] into `folder` after each epoch. If that file is there it
+/// continues from it, and the result has the same bits as if it had never stopped.
 pub fn train(
     settings: &Settings,
     videos: &Videos,
     device: Device,
     folder: &Path,
-    resume: bool,
 ) -> Result<Trained> {
     let model = Arc::new(Model::new(settings.config.clone())?);
     let extent = extent(settings)?;
     let path: PathBuf = folder.join(STATE_FILE);
-    let mut state = match resume && path.exists() {
+    let mut state = match path.exists() {
         true => State::read(&path, &model)?,
         false => State {
             progress: Progress { settings: settings.describe(), epochs: vec![] },
@@ -159,6 +158,10 @@ pub fn train(
             "{}: was trained with other settings; give the same settings, or another --out",
             path.display()
         );
+    }
+    match state.progress.epochs.len() {
+        0 => {}
+        done => announce!("{done} of {} epochs are done in {}", settings.epochs, folder.display()),
     }
     let mut student = Student::new(model.clone(), &state.weights, device.torch)?;
     if !state.momenta.is_empty() {

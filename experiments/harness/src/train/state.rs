@@ -61,7 +61,10 @@ impl State {
     /// Reads a file that [`State::write`] has written, for a network of the same configuration.
     pub fn read(path: &Path, model: &Model) -> Result<Self> {
         let bytes = std::fs::read(path).with_context(|| {
-            format!("{}: cannot be read; leave out --resume to start over", path.display())
+            format!(
+                "{}: cannot be read; delete it, or give another --out, to start over",
+                path.display()
+            )
         })?;
         let damaged =
             || format!("{}: is not the state of a training by this harness", path.display());

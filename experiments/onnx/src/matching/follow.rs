@@ -56,11 +56,20 @@ impl<'a> Follow<'a> {
             self.set(last.id, Some(self.before_pooling(pooled)));
         }
         if let Some(fc) = &model.fc {
-            let own = self.own(fc.id);
-            // Whatever the node is, what the file returns is compared with the logits.
-            let ends = own.is_none_or(|own| self.back(self.net.output, own).is_some());
-            self.set(fc.id, if ends { Some(self.net.output) } else { own });
+            self.set(fc.id, Some(self.logits(fc.out_features, self.own(fc.id))));
         }
+    }
+
+    /// What the file returns as logits, whatever computes it: the first output that states so many classes, or
+    /// else the first that only nodes with one operand compute from the value `own` of the classifier.
+    fn logits(&self, classes: usize, own: Option<ValueId>) -> ValueId {
+        let states = |extents: &Option<Vec<Option<usize>>>| {
+            extents.as_ref().and_then(|extents| *extents.last()?) == Some(classes)
+        };
+        let stated = self.net.outputs().find(|(_, extents)| states(extents));
+        let follows = |(id, _): &(ValueId, _)| own.is_some_and(|own| self.back(*id, own).is_some());
+        let found = stated.or_else(|| self.net.outputs().find(follows));
+        found.map_or(self.net.output, |(id, _)| id)
     }
 
     fn set(&mut self, id: ModuleId, value: Option<ValueId>) {

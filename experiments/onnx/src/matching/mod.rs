@@ -89,6 +89,7 @@ fn found_in(net: &Net, model: &Model, weights: &Weights, ground: &Ground) -> Res
     let strange = report::remarks(net, model, weights, ground, &moved);
     remarks.extend(report::shortened(strange));
     remarks.extend(report::left_over(net, anchors, aligned));
+    remarks.extend(report::several_logits(net, model));
     let clip = layout::clip(net, model)?;
     Ok(Matched {
         precision: precision(anchors),

@@ -11,7 +11,7 @@ use super::anchors::{Anchor, Content, Numbers};
 use super::moved::Moved;
 use super::places::Place;
 use super::weigh::{Likeness, factor};
-use crate::read::{Net, printable};
+use crate::read::{Net, ValueId, printable};
 
 /// Refuses a file of which almost nothing matches.
 ///
@@ -219,6 +219,24 @@ pub(super) fn left_over(net: &Net, anchors: &[Anchor], aligned: &Alignment) -> O
         n => format!(
             "{n} nodes with weights are none of the network's modules; the first is {first}"
         ),
+    })
+}
+
+/// A sentence on a file that returns several values of the logits' width, of which the first is compared; None
+/// if there is one at most.
+pub(super) fn several_logits(net: &Net, model: &Model) -> Option<String> {
+    let classes = model.fc.as_ref()?.out_features;
+    let wide = |(_, extents): &(ValueId, Option<Vec<Option<usize>>>)| {
+        extents.as_ref().and_then(|extents| *extents.last()?) == Some(classes)
+    };
+    let found: Vec<ValueId> = net.outputs().filter(wide).map(|(id, _)| id).collect();
+    (found.len() > 1).then(|| {
+        format!(
+            "the file returns {} values with {classes} columns; the first, `{}`, is compared, and the others \
+             are not",
+            found.len(),
+            printable(net.name(found[0]))
+        )
     })
 }
 

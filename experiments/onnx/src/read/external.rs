@@ -54,6 +54,10 @@ fn read(
     let path = inside(folder, location)?;
     let shown = printable(location);
     if !files.contains_key(&path) {
+        // Opening a pipe might never end.
+        if path.exists() && !path.is_file() {
+            bail!("`{shown}` next to the ONNX file is not a regular file; copy it there");
+        }
         let opened = File::open(&path).with_context(|| {
             format!("the file `{shown}` next to the ONNX file cannot be opened; copy it there")
         })?;

@@ -30,8 +30,12 @@ const LARGEST: u64 = i32::MAX as u64;
 /// too short or outside its folder.
 pub fn open(path: &Path) -> Result<ModelProto> {
     let shown = || printable(&path.display().to_string());
-    let size =
-        std::fs::metadata(path).with_context(|| format!("{} cannot be read", shown()))?.len();
+    let found = std::fs::metadata(path).with_context(|| format!("{} cannot be read", shown()))?;
+    // Reading a device or a pipe might never end.
+    if !found.is_file() {
+        bail!("{} is not a regular file; name a .onnx file", shown());
+    }
+    let size = found.len();
     if size > LARGEST {
         bail!(
             "{} has {size} bytes, but an ONNX file has at most {LARGEST}; larger models keep their \

@@ -184,6 +184,14 @@ fn extents(info: &ValueInfoProto) -> Option<Vec<Option<usize>>> {
     Some(shape.dim.iter().map(|dim| extent(&dim.value)).collect())
 }
 
+impl Net {
+    /// The values that the file returns and that depend on the clip, with the extents that it states.
+    pub fn outputs(&self) -> impl Iterator<Item = (ValueId, Option<Vec<Option<usize>>>)> + '_ {
+        let of = |info: &ValueInfoProto| Some((*self.values.ids.get(&info.name)?, extents(info)));
+        self.graph().output.iter().filter_map(of).filter(|(id, _)| self.values.data[id.0])
+    }
+}
+
 /// An attribute of a node by its name.
 pub fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
     node.attribute.iter().find(|attribute| attribute.name == name)

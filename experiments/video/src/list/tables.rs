@@ -122,6 +122,15 @@ fn kinetics(rows: &[(usize, StringRecord)], rules: &Rules) -> Result<Parsed, Mis
     let (id, start, end) =
         (required("youtube_id")?, required("time_start")?, required("time_end")?);
     let label = column("label");
+    if let Some(column) = label {
+        let unnamed = |(_, row): &&(usize, StringRecord)| row.get(column).is_none_or(str::is_empty);
+        // Its absence would shift the numbers of all classes behind it.
+        if let Some((line, row)) = rows.iter().find(unnamed) {
+            let all = shown(&row.iter().collect::<Vec<_>>().join(","));
+            let text = format!("the row `{all}` has no class; add it, or leave out the row");
+            return Err(Mistake::new(*line, "label missing", text));
+        }
+    }
     let classes = match label {
         Some(label) => class_names(*header, rows, label, rules)?,
         None => vec![],

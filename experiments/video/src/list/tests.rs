@@ -104,6 +104,14 @@ fn a_refusal_counts_all_mistakes_and_names_the_first() {
 }
 
 #[test]
+fn a_row_of_kinetics_without_a_class_is_a_mistake() {
+    let text = "label,youtube_id,time_start,time_end,split\n\
+                a,aaaaaaaaaaa,0,10,val\n,bbbbbbbbbbb,0,10,val\n";
+    let mistake = parsed(text).unwrap_err();
+    assert!(in_words(&[mistake]).contains("has no class"));
+}
+
+#[test]
 fn a_file_is_found_without_its_extension_and_below_its_class() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);

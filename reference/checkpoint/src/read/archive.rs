@@ -18,15 +18,21 @@ pub(crate) struct Archive<'a> {
     checksums: bool,
 }
 
-/// The number of entries that a zip archive states at its end, given its last bytes; `None` if the
-/// archive is too large to state it there. If the zip reader finds fewer, two entries have the same
-/// name.
+/// The number of entries that a zip archive states at its end, given its last bytes; `None` if it is not
+/// stated there. If the zip reader finds fewer, two entries have the same name.
 pub fn announced_entries(tail: &[u8]) -> Option<usize> {
     const END: &[u8] = b"PK\x05\x06";
-    let at = tail.windows(END.len()).rposition(|window| window == END)?;
+    const END_OF_LARGE: &[u8] = b"PK\x06\x06";
+    let find = |bytes: &[u8], mark: &[u8]| bytes.windows(mark.len()).rposition(|w| w == mark);
+    let at = find(tail, END)?;
     let count: [u8; 2] = tail.get(at + 10..at + 12)?.try_into().ok()?;
     match u16::from_le_bytes(count) {
-        u16::MAX => None,
+        // The number stands in the record of zip64 before.
+        u16::MAX => {
+            let at = find(&tail[..at], END_OF_LARGE)?;
+            let count: [u8; 8] = tail.get(at + 32..at + 40)?.try_into().ok()?;
+            usize::try_from(u64::from_le_bytes(count)).ok()
+        }
         count => Some(usize::from(count)),
     }
 }
@@ -132,5 +138,30 @@ impl<'a> Archive<'a> {
         }
         bytes.drain(..skip);
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::announced_entries;
+
+    #[test]
+    fn the_number_of_entries_is_found_also_in_large_archives() {
+        let end = |count: u16| {
+            let mut bytes = b"PK\x05\x06".to_vec();
+            bytes.extend([0; 6]);
+            bytes.extend(count.to_le_bytes());
+            bytes.extend([0; 10]);
+            bytes
+        };
+        assert_eq!(announced_entries(&end(3)), Some(3));
+        assert_eq!(announced_entries(&end(u16::MAX)), None);
+        assert_eq!(announced_entries(b"PK\x05\x06"), None);
+        let mut large = b"PK\x06\x06".to_vec();
+        large.extend([0; 28]);
+        large.extend(70_000u64.to_le_bytes());
+        large.extend([0; 16]);
+        large.extend(end(u16::MAX));
+        assert_eq!(announced_entries(&large), Some(70_000));
     }
 }

@@ -159,8 +159,8 @@ fn figure(
             (Look::Dots, vec![Point { interval: Some(ends), first: true, ..point }])
         }
         // The points of a bench are at the accuracy of this run and say the same as the line.
-        None if !measured.is_empty() => (Look::Line, vec![]),
-        None => (Look::Line, vec![Point::at(least, share), Point::at(most, share)]),
+        None if !measured.is_empty() => (Look::Level, vec![]),
+        None => (Look::Level, vec![Point::at(least, share), Point::at(most, share)]),
     };
     let series = |name: &str, look, points| Series { name: name.to_owned(), look, points };
     let mut all = vec![

@@ -183,7 +183,7 @@ impl Study<'_> {
                 };
                 announce!("training {name}, seed {seed}");
                 let place = folder.join(format!("{name}-{seed}").replace([' ', '='], "_"));
-                let trained = train::train(&settings, &clips, self.device, &place, true)?;
+                let trained = train::train(&settings, &clips, self.device, &place)?;
                 if !trained.finished {
                     return Err(VideoError::Stopped.into());
                 }

@@ -1,6 +1,7 @@
 //! The answers for programs: the sentence that explains the verdict, and the command to run next.
 
 use record::{ArrayState, DiffRecord, LayerVerdict, Verdict};
+use spec::config::FrameSize;
 
 use super::args::DiffArgs;
 use super::plan::Plan;
@@ -38,12 +39,21 @@ fn incomplete(diff: &DiffRecord) -> String {
         parts.push(format!("{} layers were not compared, the first is {first}", missing.len()));
     }
     let counts = [
-        (ArrayState::Refused, "arrays were refused"),
-        (ArrayState::Unknown, "arrays have unknown names"),
+        (ArrayState::Refused, ["array was refused", "arrays were refused"]),
+        (ArrayState::Unknown, ["array has an unknown name", "arrays have unknown names"]),
     ];
-    for (state, words) in counts {
-        if arrays(state) > 0 {
-            parts.push(format!("{} {words}", arrays(state)));
+    for (state, [one, several]) in counts {
+        match arrays(state) {
+            0 => {}
+            count => {
+                let words = if count == 1 { one } else { several };
+                let first = diff.ledger.iter().find(|entry| entry.state == state);
+                let first = first.map_or(String::new(), |entry| match &entry.detail {
+                    Some(why) => format!(" ({}: {why})", entry.array),
+                    None => format!(" ({})", entry.array),
+                });
+                parts.push(format!("{count} {words}{first}"));
+            }
         }
     }
     parts.extend(diff.remarks.iter().find(|text| text.starts_with(NOT_JUDGED)).cloned());
@@ -64,9 +74,14 @@ fn next(
 ) -> Option<CommandLine> {
     match diff.verdict {
         Verdict::Diverged => Some(after_divergence(diff, plan, args, command)),
-        Verdict::Incomplete => Some(after_incomplete(diff, plan, args, command)),
+        Verdict::Incomplete => after_incomplete(diff, plan, args, command),
         Verdict::Pass => after_pass(diff, plan, args, command),
     }
+}
+
+/// Whether the sides of a frame size such as `57x65` are odd.
+fn is_odd(size: &str) -> bool {
+    size.parse().is_ok_and(|FrameSize(height, width)| height % 2 == 1 && width % 2 == 1)
 }
 
 /// The smallest reproduction, if one layer has too much own error; else the comparison that tells more.
@@ -111,15 +126,18 @@ fn after_incomplete(
     plan: &Plan,
     args: &DiffArgs,
     command: CommandLine,
-) -> CommandLine {
+) -> Option<CommandLine> {
     let unknown = diff.ledger.iter().any(|e| e.state == ArrayState::Unknown && e.detail.is_none());
     match &plan.names.written {
         Some(map) if plan.names.open > 0 => {
-            command.without("--suggest-map").with("--map", &map.display().to_string())
+            Some(command.without("--suggest-map").with("--map", &map.display().to_string()))
         }
-        None if unknown => command.with("--suggest-map", "names.map"),
-        _ if !args.layer.is_empty() => command.without("--layer"),
-        _ => command,
+        None if unknown && args.names.map.is_none() => {
+            Some(command.with("--suggest-map", "names.map"))
+        }
+        _ if !args.layer.is_empty() => Some(command.without("--layer")),
+        // No other command would compare more: the dump has to be made again.
+        _ => None,
     }
 }
 
@@ -134,6 +152,8 @@ fn after_pass(
     }
     let untested = diff.not_exercised.iter().find(|m| !m.at_edge && m.try_size.is_some());
     match untested.and_then(|mistake| mistake.try_size.as_ref()) {
+        // The second dump is the one of odd frames. After it nothing is left, whatever the first one was.
+        Some(size) if plan.recorded() && !is_odd(size) => None,
         Some(size) if plan.recorded() => {
             let command = command.with("--candidate", "npz:SECOND.npz").with("--size", size);
             Some(command.without("--input"))

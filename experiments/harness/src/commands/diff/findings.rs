@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use checkpoint::Weights;
 use record::{ArrayState, Culprit, DiffRecord, LedgerEntry, NotExercised, Run, Stage, Verdict};
-use spec::{Model, ModuleId, Precision};
+use spec::{ModuleId, Precision};
 
 use super::plan::Plan;
 use super::remarks;
@@ -25,7 +25,16 @@ pub(super) fn findings(
     let found = comparison.judge(measured);
     let culprit = match found.culprit {
         Some(id) => {
-            let culprit = culprit(comparison, plan, measured, id)?;
+            let wrong = wrong_array(comparison, measured, id);
+            let mut culprit = culprit(comparison, plan, measured, id)?;
+            if let Some(array) = wrong {
+                let found = format!(
+                    "The array `{array}` is wrong, and another array of {name} is right.",
+                    name = comparison.model.module(id).name
+                );
+                let more = culprit.explanation.map(|text| format!(" {text}"));
+                culprit.explanation = Some(found + &more.unwrap_or_default());
+            }
             Some(of_shape(comparison, culprit))
         }
         None => None,
@@ -53,7 +62,7 @@ pub(super) fn findings(
         unmatched: unmatched(&ledger),
         ledger,
         remarks: vec![],
-        not_exercised: not_exercised(&comparison.model, measured),
+        not_exercised: not_exercised(comparison, measured),
         edge: None,
         clips: None,
         quantisation: None,
@@ -66,11 +75,27 @@ pub(super) fn findings(
     Ok(diff)
 }
 
+/// If several arrays of the candidate show a module, the name of the first that is wrong. The arrays that
+/// are explained and reproduced are then this one.
+fn wrong_array(
+    comparison: &mut Comparison,
+    measured: &Measurements,
+    id: ModuleId,
+) -> Option<String> {
+    let Side::Dump(dump) = &mut comparison.candidate else { return None };
+    let here = measured.fates.iter().filter(|(_, fate)| fate.module() == id);
+    let (wrong, right): (Vec<_>, Vec<_>) = here.partition(|(_, fate)| !fate.passed());
+    let array = *wrong.first()?.0;
+    dump.put_first(array);
+    (!right.is_empty()).then(|| dump.arrays[array].name.clone())
+}
+
 /// The known mistakes that would not have changed any compared value.
-pub(super) fn not_exercised(model: &Model, measured: &Measurements) -> Vec<NotExercised> {
+pub(super) fn not_exercised(comparison: &Comparison, measured: &Measurements) -> Vec<NotExercised> {
+    let (model, clip) = (&comparison.model, Some(&comparison.input));
     let compared = |id: ModuleId| measured.layers[id.0].inherited.is_some();
     let largest = |id: ModuleId| measured.layers[id.0].largest.unwrap_or(f64::INFINITY);
-    let found = faults::not_exercised(model, &compared, &largest).into_iter();
+    let found = faults::not_exercised(model, &compared, &largest, clip).into_iter();
     found.map(|m| NotExercised { what: m.what, try_size: m.try_size, at_edge: false }).collect()
 }
 
@@ -92,7 +117,7 @@ fn of_shape(comparison: &Comparison, culprit: Culprit) -> Culprit {
     let Side::Engine(engine) = &comparison.candidate else { return culprit };
     let Some((id, shape)) = engine.misshapen() else { return culprit };
     let module = comparison.model.module(id);
-    if culprit.explanation.is_some() || !culprit.unseen.contains(&module.name) {
+    if !culprit.unseen.contains(&module.name) {
         return culprit;
     }
     let wanted = module.batch_shape(comparison.input.shape[0]);

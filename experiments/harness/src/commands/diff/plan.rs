@@ -56,6 +56,9 @@ impl Plan {
     /// Opens the device and reads the weights.
     pub(super) fn new(args: &DiffArgs) -> Result<Self> {
         refuse_clips_of_dumps(args)?;
+        if let Some(candidate) = &args.candidate {
+            refuse_the_same_file(candidate, &args.reference)?;
+        }
         let device = engines::open_device(&args.data.on)?;
         let (model, weights) = models::load_model(&args.model, &args.data.weights)?;
         // A dump cannot be run, so the truth comes from the default reference.
@@ -378,6 +381,21 @@ impl Plan {
             live::capture(&self.recipe(name), &clip, &path)?;
         }
         Ok((folder, path))
+    }
+}
+
+/// A file that is compared with itself passes whatever it holds.
+fn refuse_the_same_file(candidate: &Participant, reference: &Participant) -> Result<()> {
+    let file = |side: &Participant| match side {
+        Participant::Npz(path) | Participant::Onnx(path) => path.canonicalize().ok(),
+        Participant::Engine(_) | Participant::Python(_) => None,
+    };
+    match file(candidate) {
+        Some(path) if file(reference).as_ref() == Some(&path) => bail!(
+            "--reference {reference}: this is the candidate's file, and a file agrees with itself whatever it \
+             holds; name another one, or leave out --reference"
+        ),
+        _ => Ok(()),
     }
 }
 

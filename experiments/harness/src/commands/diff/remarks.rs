@@ -2,11 +2,12 @@
 //! arrays were read.
 
 use checkpoint::Source;
-use record::{ArrayState, DiffRecord, LedgerEntry, Verdict};
+use record::{ArrayState, DiffRecord, Layer, LayerKind, LayerVerdict, LedgerEntry, Verdict};
 use spec::Precision;
 
 use super::plan::Plan;
 use compare::dump::{Dump, summary};
+use compare::measure::passes;
 use compare::{Comparison, Measurements, Side, readings};
 
 /// The remarks of a comparison, one sentence each.
@@ -34,7 +35,8 @@ pub(super) fn remarks(
     remarks.extend(unknown_names(plan, &diff.ledger));
     remarks.extend(readings::in_words(&comparison.model, &measured.readings));
     if diff.verdict == Verdict::Diverged {
-        remarks.extend(hints(plan, recorded.is_some()));
+        remarks.extend(only_the_array(diff, recorded.is_some()));
+        remarks.extend(hints(plan, diff, recorded.is_some()));
     }
     remarks
 }
@@ -76,11 +78,35 @@ fn unknown_names(plan: &Plan, ledger: &[LedgerEntry]) -> Option<String> {
     })
 }
 
+/// The remark on a dump whose logits are right although a layer is not: the port went on with other values
+/// than those that were recorded.
+fn only_the_array(diff: &DiffRecord, recorded: bool) -> Option<String> {
+    let right = diff.logits.as_ref().is_some_and(|logits| passes(logits.ratio) && logits.nan == 0);
+    let wrong = diff.layers.iter().find(|layer| layer.verdict == LayerVerdict::Diverged)?;
+    (recorded && right).then(|| {
+        format!(
+            "the logits are right, so the port went on with right values: it is the recording of {} that is \
+             wrong (its hook, its layout or a later copy), not the port",
+            wrong.name
+        )
+    })
+}
+
 /// A hint for a divergence: a dump is often compared with other weights than those of the port.
-fn hints(plan: &Plan, recorded: bool) -> Option<String> {
+fn hints(plan: &Plan, diff: &DiffRecord, recorded: bool) -> Option<String> {
+    let weighted = |layer: &&Layer| layer.kind == LayerKind::Conv && layer.introduced.is_some();
+    let weighted: Vec<&Layer> = diff.layers.iter().filter(weighted).collect();
+    let diverged = weighted.iter().filter(|layer| layer.verdict == LayerVerdict::Diverged).count();
+    let weights = &plan.source;
+    if weighted.len() > 1 && 10 * diverged >= 9 * weighted.len() {
+        return Some(format!(
+            "{diverged} of {} compared convolutions diverge: the candidate has other weights than {weights}; \
+             give those that it was run with as --weights",
+            weighted.len()
+        ));
+    }
     let reproducible = matches!(plan.source, Source::Formula(_));
     (recorded && reproducible).then(|| {
-        let weights = &plan.source;
         format!(
             "the weights were {weights}; if the port has trained ones, give its checkpoint with \
              --weights"

@@ -16,6 +16,9 @@ const SHAPE: usize = 14;
 const NUMBERS: usize = 16;
 const COUNT: usize = 6;
 
+/// The most layers of a block that are shown below its line.
+const MOST_OF_A_BLOCK: usize = 6;
+
 /// The table of a comparison and its verdict.
 pub fn table(record: &DiffRecord) -> String {
     let mut lines = header();
@@ -28,7 +31,12 @@ pub fn table(record: &DiffRecord) -> String {
             lines.push(block_line(block));
         }
         let shown = |layer: &&Layer| whole || block.len() == 1 || is_diverged(layer);
-        lines.extend(block.iter().filter(shown).map(|layer| layer_line(layer, grouped)));
+        let shown: Vec<&Layer> = block.iter().filter(shown).collect();
+        let most = if whole { shown.len() } else { MOST_OF_A_BLOCK };
+        lines.extend(shown.iter().take(most).map(|layer| layer_line(layer, grouped)));
+        if shown.len() > most {
+            lines.push(format!("  … and {} more, which the report shows", shown.len() - most));
+        }
         if !whole && block.len() > 1 {
             lines.extend(missing_line(block));
         }
@@ -198,7 +206,8 @@ fn verdict(record: &DiffRecord) -> Vec<String> {
     }
     let refused = record.ledger.iter().filter(|e| e.state == ArrayState::Refused).count();
     if refused > 0 {
-        counts += &format!(", {refused} arrays refused");
+        let noun = if refused == 1 { "array" } else { "arrays" };
+        counts += &format!(", {refused} {noun} refused");
     }
     let untested = record.not_exercised.iter().filter(|mistake| !mistake.at_edge).count();
     if untested > 0 {
@@ -259,7 +268,7 @@ fn edge_line(edge: &Edge) -> String {
         None => String::new(),
     };
     format!(
-        "second comparison at {height}x{width}: {} ({} layers, worst error / allowed {}{place})",
+        "second comparison at {height}x{width}: {} ({} layers, worst own error / allowed {}{place})",
         painted(edge.verdict, false),
         edge.compared,
         ratio(edge.worst)

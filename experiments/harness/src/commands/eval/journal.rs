@@ -186,7 +186,12 @@ pub fn difference(found: &Header, expected: &Header, except: &[&str]) -> Option<
         .filter(|(key, _)| !except.contains(&key.as_str()))
         .find(|(key, value)| expected.get(key.as_str()) != Some(value))?;
     let wanted = expected.get(key).cloned().unwrap_or_default();
-    Some(format!("its {key} is {value}, expected {wanted}"))
+    let words = key.replace('_', " ");
+    Some(match key.as_str() {
+        "entries" => "the list has changed since".to_owned(),
+        "engines" => format!("its engines are {value}, expected {wanted}"),
+        _ => format!("its {words} is {value}, expected {wanted}"),
+    })
 }
 
 /// Ends the partial line of a process that was killed, so that the next line begins where it should.

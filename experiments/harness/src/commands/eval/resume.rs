@@ -56,16 +56,21 @@ pub fn left(videos: &Videos, journal: &Journal, retry_errors: bool, folder: &Pat
         announce!("{done} videos are done, and {} are left", wanted.len());
     }
     for (why, count) in again {
-        announce!("{count} of these failed before and are tried again {}", why.in_words());
+        let before = if why == Again::Changed { "were done" } else { "failed" };
+        announce!("{count} of these {before} before and are tried again {}", why.in_words());
     }
     wanted
 }
 
-/// Why a finished video is evaluated again; `None` if it is not. An answer stands, also if the time of its
+/// Why a finished video is evaluated again; `None` if it is not. An answer stands if only the time of its
 /// file has changed: jobs copy the videos to the disk of their machine.
 fn again_since(video: &Video, file: Option<FileState>, retry_errors: bool) -> Option<Again> {
     if video.error.is_none() && video.damage.is_none() {
-        return None;
+        let bytes = |file: Option<FileState>| file.map(|file| file.bytes);
+        let other = bytes(file).is_some()
+            && bytes(video.file).is_some()
+            && bytes(file) != bytes(video.file);
+        return other.then_some(Again::Changed);
     }
     if video.error.is_some() && video.transient {
         return Some(Again::Accident);
@@ -106,7 +111,14 @@ mod tests {
         let bad = video(Some("no video"), false, None);
         let cut = Some(Damage { came: 1, promised: 9 });
         let cases = [
-            (video(None, false, None), other, true, None),
+            (video(None, false, None), same, true, None),
+            (video(None, false, None), FileState { bytes: 1, modified: 2 }, true, None),
+            (
+                video(None, false, None),
+                FileState { bytes: 2, modified: 1 },
+                false,
+                Some(Again::Changed),
+            ),
             (video(Some("SIGKILL"), true, None), same, false, Some(Again::Accident)),
             (bad.clone(), same, false, None),
             (bad.clone(), other, false, Some(Again::Changed)),

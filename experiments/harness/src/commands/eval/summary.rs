@@ -59,7 +59,13 @@ pub fn record(dataset: Dataset, header: &Header, found: Found, started: &Started
     let (classes, views) = (header.model.classes, header.views);
     let named = |place: usize| score(&header.engines[place], place, &rows, classes, views);
     let disagreements = disagreements(&rows, &header.engines);
-    let published = dataset.published().map(|published| Published {
+    let published = dataset.published().filter(|published| {
+        // An untrained network, a smaller one or a list of one's own has no published accuracy.
+        let default = spec::Config { classes, ..spec::Config::default() };
+        let whole = header.model.depth == default.depth && header.model.width == default.width;
+        whole && classes == dataset.classes() && listed >= published.videos
+    });
+    let published = published.map(|published| Published {
         source: "arXiv 2405.08344, test protocol".to_owned(),
         top1: published.top1,
         top5: published.top5,

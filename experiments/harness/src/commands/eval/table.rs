@@ -10,14 +10,14 @@ const NAMED: usize = 3;
 /// The table of an evaluation: one line per engine, then disagreements, missing and damaged videos.
 pub fn table(record: &EvalRecord) -> String {
     let mut lines = vec![
-        format!("{} videos of {}", record.manifest.evaluated, printable(&record.manifest.list)),
+        format!("{} of {}", videos(record.manifest.evaluated), printable(&record.manifest.list)),
         format!(
             "{:24} {:>24} {:>8} {:>14} {:>12} {:>12}",
             "engine",
             "top-1 (95 % interval)",
             "top-5",
             "mean per-class",
-            "calibration",
+            "calib. error",
             "time a view"
         ),
     ];
@@ -41,11 +41,20 @@ pub fn table(record: &EvalRecord) -> String {
     lines.extend(record.speed.as_ref().map(pace).into_iter().flatten());
     let word = record.verdict.as_str().to_uppercase();
     lines.push(match record.verdict {
+        Verdict::Pass if record.engines.len() < 2 => format!(
+            "{}  all videos were evaluated; with one engine, no agreement was tested",
+            style(word).green().bold()
+        ),
         Verdict::Pass => style(word).green().bold().to_string(),
         Verdict::Diverged => style(word).red().bold().to_string(),
         Verdict::Incomplete => style(word).yellow().bold().to_string(),
     });
     lines.join("\n")
+}
+
+/// A number of videos.
+fn videos(count: u64) -> String {
+    if count == 1 { "1 video".to_owned() } else { format!("{count} videos") }
 }
 
 /// The accuracy of an engine; a dash stands for what was not measured.
@@ -63,7 +72,9 @@ fn row(score: &Score) -> String {
         true => format!("{:.2} ms", 1e3 * score.seconds_per_view),
         false => "–".to_owned(),
     };
-    let name = console::truncate_str(&score.engine, 24, "…");
+    // Most engines run on the CPU; the others must be told apart.
+    let name = score.engine.strip_suffix(" on cpu").unwrap_or(&score.engine);
+    let name = console::truncate_str(name, 24, "…");
     format!(
         "{name:24} {:>24} {:>8} {:>14} {:>12} {time:>12}",
         percent(score.top1.share(), 1) + &interval,

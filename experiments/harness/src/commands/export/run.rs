@@ -1,9 +1,7 @@
 //! `harness export onnx`: writes the network as an ONNX file.
 
-use std::path::Path;
-
 use anyhow::{Result, bail};
-use checkpoint::{Source, Weights};
+use checkpoint::Weights;
 use spec::{Config, Model};
 
 use super::args::{ExportCommand, Format, OnnxArgs};
@@ -15,7 +13,6 @@ use onnx::Plan;
 /// Runs `harness export`.
 pub fn run(command: &ExportCommand) -> Result<Outcome> {
     let ExportCommand::Onnx(args) = command;
-    refuse_place(&args.out, &args.weights)?;
     let flags = models::completed(&args.model, &args.weights, &Config::default());
     let model = Model::new(flags.config()?)?;
     // Planning fails for what cannot be exported, before the weights are made or read.
@@ -47,16 +44,4 @@ fn backbone(args: &OnnxArgs, model: &Model) -> Result<Plan> {
          `features`, not `logits`"
     );
     Ok(plan)
-}
-
-/// Fails if `out` is the file of the weights.
-fn refuse_place(out: &Path, weights: &Source) -> Result<()> {
-    let place = out.display();
-    if let Source::File { path: file, .. } = weights
-        && let (Ok(out), Ok(file)) = (out.canonicalize(), file.canonicalize())
-        && out == file
-    {
-        bail!("--out {place}: this is the file of the weights; name another one");
-    }
-    Ok(())
 }

@@ -132,7 +132,7 @@ fn plan(only: &[String]) -> Result<Vec<Kind>> {
 /// A line on the mistakes that have no place at the size of `--size`, with the sizes used instead.
 fn elsewhere(model: &Model, plan: &[Kind]) -> Option<String> {
     let planted = |word: &str| plan.iter().any(|kind| kind.word() == word);
-    let places: Vec<String> = not_exercised(model, &|_| true, &|_| f64::INFINITY)
+    let places: Vec<String> = not_exercised(model, &|_| true, &|_| f64::INFINITY, None)
         .into_iter()
         .filter(|fault| planted(fault.word))
         .filter_map(|fault| Some(format!("{} at {}", fault.what, fault.try_size?)))

@@ -30,10 +30,11 @@ pub struct TrainArgs {
     /// Number of training videos; 0 uses all 2000.
     #[arg(long, default_value_t = 0)]
     pub videos: usize,
-    /// Folder of the run; the default is a new folder under runs/.
+    /// Folder of the run, in which an earlier training with the same settings continues; the default is a
+    /// new folder under runs/.
     #[arg(long)]
     pub out: Option<PathBuf>,
-    /// Continue the training that stopped in --out.
+    /// Continue the training in --out, which also happens without this flag.
     #[arg(long, requires = "out")]
     pub resume: bool,
     /// Device, threads and instruction set.

@@ -64,6 +64,7 @@ pub struct Live {
     channels_last: bool,
     precision: Precision,
     description: String,
+    misshapen: Option<(ModuleId, Vec<usize>)>,
     notes: Vec<String>,
 }
 
@@ -83,7 +84,7 @@ impl Live {
         let first = recipe.names.is_empty();
         let mut weights =
             if first { state::compare(recipe, &mut worker, &[], &path)? } else { None };
-        let Probed { shown, channels_last, precision, notes } =
+        let Probed { shown, channels_last, precision, misshapen, notes } =
             probe::probe(recipe, &mut worker, clip, made.text("precision"))?;
         if !first {
             weights = state::compare(recipe, &mut worker, &shown, &path)?;
@@ -97,7 +98,7 @@ impl Live {
         let told = told.filter_map(Value::as_str).map(printable);
         let notes = [ours].into_iter().chain(weights).chain(told).chain(notes).collect();
         let model = Arc::new((*model).clone());
-        Ok(Live { worker, model, shown, channels_last, precision, description, notes })
+        Ok(Live { worker, model, shown, channels_last, precision, description, misshapen, notes })
     }
 
     /// The clip goes to the tap first, which may replace it.
@@ -249,6 +250,10 @@ impl Engine for Live {
 
     fn notes(&self) -> Vec<String> {
         self.notes.clone()
+    }
+
+    fn misshapen(&self) -> Option<(ModuleId, &[usize])> {
+        self.misshapen.as_ref().map(|(id, shape)| (*id, &shape[..]))
     }
 
     fn forward(&mut self, input: &Tensor, tap: &mut dyn Tap) -> Result<Tensor, EngineError> {

@@ -29,6 +29,8 @@ pub struct Probed {
     pub channels_last: bool,
     /// The coarsest number format that the port computes in.
     pub precision: Precision,
+    /// The first module whose output has another shape than the model's, and that shape.
+    pub misshapen: Option<(ModuleId, Vec<usize>)>,
     /// What a reader must know, one sentence each.
     pub notes: Vec<String>,
 }
@@ -74,18 +76,20 @@ pub fn probe(
     let mut notes = told(&answer);
     let misfits = misfits(model, batch, channels_last, &mut found);
     check(recipe, batch, &answer, &found, &misfits)?;
-    notes.extend(misfits.first().map(|first| {
-        format!(
-            "{first}, and so do {} others: they are checked through the next module",
-            misfits.len() - 1
-        )
+    notes.extend(misfits.first().map(|first| match misfits.len() - 1 {
+        0 => format!("{}: it is checked through the next module", first.what),
+        more => format!(
+            "{}, and {more} more have other shapes: they are checked through the next module",
+            first.what
+        ),
     }));
+    let misshapen = misfits.into_iter().next().map(|first| (first.id, first.shape));
     notes.extend(unseen(&answer.modules, &meanings));
     let formats = found.values().filter_map(|seen| seen.dtype.as_deref()).map(precision_of);
     let of_weights = weights_precision.parse().unwrap_or(Precision::F32);
     let precision = formats.fold(of_weights, coarser);
     let shown = found.into_iter().map(|(id, seen)| Shown { id, name: seen.name.clone() });
-    Ok(Probed { shown: shown.collect(), channels_last, precision, notes })
+    Ok(Probed { shown: shown.collect(), channels_last, precision, misshapen, notes })
 }
 
 /// What each module of the port means: what the user's map says, or else its name. A module that shows several
@@ -123,20 +127,28 @@ fn matched<'a>(
     found
 }
 
+/// A module whose output has another shape than ours.
+struct Misfit {
+    id: ModuleId,
+    shape: Vec<usize>,
+    what: String,
+}
+
 /// Removes the modules whose outputs have another shape than ours, and says so of each.
 fn misfits(
     model: &Model,
     batch: usize,
     channels_last: bool,
     found: &mut BTreeMap<ModuleId, &Seen>,
-) -> Vec<String> {
+) -> Vec<Misfit> {
     let mut misfits = vec![];
     found.retain(|id, seen| {
         let expected = model.module(*id).batch_shape(batch);
         let shape = seen.shape.as_deref().unwrap_or_default();
         let fits = Order::detect(shape, &expected, channels_last).is_some();
         if !fits {
-            misfits.push(format!("{} gives the shape {shape:?}, expected {expected:?}", seen.name));
+            let what = format!("{} gives the shape {shape:?}, expected {expected:?}", seen.name);
+            misfits.push(Misfit { id: *id, shape: shape.to_vec(), what });
         }
         fits
     });
@@ -149,14 +161,15 @@ fn check(
     batch: usize,
     answer: &Answer,
     found: &BTreeMap<ModuleId, &Seen>,
-    misfits: &[String],
+    misfits: &[Misfit],
 ) -> Result<()> {
     let (name, model) = (recipe.name, recipe.model);
     let expected = model.module(model.output()).batch_shape(batch);
     let fits = Order::detect(&answer.shape, &expected, false).is_some();
     if !fits || misfits.len() > found.len() {
         let output = format!("the output has the shape {:?}, expected {expected:?}", answer.shape);
-        let first = misfits.first().filter(|_| fits || misfits.len() > 1).unwrap_or(&output);
+        let first = misfits.first().filter(|_| fits || misfits.len() > 1);
+        let first = first.map_or(&output, |first| &first.what);
         bail!(
             "{name}: {first}; {} modules have shapes of another model: check --depth, --width, --frames, \
              --size, --classes and --kwargs",
