@@ -2,10 +2,29 @@
 //! answers are not notes.
 
 use std::fmt::Arguments;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Why stdout could not be written, since the program began.
+static LOST: OnceLock<String> = OnceLock::new();
+
+/// Why results are lost, if stdout could not be written.
+pub fn lost() -> Option<&'static str> {
+    LOST.get().map(String::as_str)
+}
+
+/// Takes the result of writing to stdout. A closed pipe (`harness info | head`) is not a failure; a full disk
+/// is.
+pub fn printed(result: std::io::Result<()>) {
+    if let Err(why) = result
+        && why.kind() != ErrorKind::BrokenPipe
+    {
+        let _ = LOST.set(why.to_string());
+    }
+}
 
 /// Silences notes and progress from now on.
 pub fn silence() {

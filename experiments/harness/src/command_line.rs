@@ -11,10 +11,8 @@ impl CommandLine {
 
     /// The command that is running; the program's own name goes without its folder.
     pub fn this() -> Self {
-        let words = std::env::args().enumerate();
-        CommandLine(
-            words.map(|(at, word)| if at == 0 { "harness".to_owned() } else { word }).collect(),
-        )
+        let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+        CommandLine(std::iter::once("harness".to_owned()).chain(words).collect())
     }
 
     /// The words.

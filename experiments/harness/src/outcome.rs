@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use video::VideoError;
 
-use crate::{publish, stop};
+use crate::{announce, stop};
 
 /// `EX_TEMPFAIL` of sysexits.h: the same command succeeds later.
 const STOPPED: u8 = 75;
@@ -33,10 +33,10 @@ impl Outcome {
 /// is printed on stderr.
 pub fn exit_code(result: Result<Outcome>) -> ExitCode {
     stop::give_way();
-    if let (Ok(_), Some(why)) = (&result, publish::lost()) {
+    if let (Ok(_), Some(why)) = (&result, announce::lost()) {
         stderr_line!(
-            "harness: stdout cannot be written ({why}), so that results are lost; free space, or name \
-                      another place"
+            "harness: stdout cannot be written ({why}), and the results are lost; free space, or send \
+                      stdout elsewhere, and run again"
         );
         return ExitCode::from(2);
     }

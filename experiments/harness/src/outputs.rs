@@ -84,7 +84,8 @@ impl Outputs {
 
     /// Fails if a file that exists is an input of the command, too.
     fn check_inputs(&self) -> Result<()> {
-        let words = std::env::args().skip(1).collect::<Vec<_>>();
+        let words = std::env::args_os().skip(1);
+        let words: Vec<String> = words.map(|word| word.to_string_lossy().into_owned()).collect();
         for Place { flag, path, .. } in self.0.iter().filter(|place| place.path.is_file()) {
             if let Some(word) = reads(&words, flag, path) {
                 bail!(
@@ -109,16 +110,20 @@ fn identity(path: &Path) -> PathBuf {
 }
 
 /// The word of a command that names the file at `path`, which the flag `flag` will write: an input. Words may
-/// hold a path behind `npz:` or `--flag=`, before `::KEY` or in a list with commas.
+/// hold a path behind `npz:`, `python:` or `--flag=`, before `:FUNCTION` or `::KEY`, and in a list with commas.
 fn reads<'w>(words: &'w [String], flag: &str, path: &Path) -> Option<&'w str> {
     let target = identity(path);
     let names = |word: &str| {
         let parts = word.split(',').flat_map(|part| {
             let behind = part.split_once(':').map(|(_, rest)| rest);
             let before = part.split_once("::").map(|(file, _)| file);
-            [Some(part), behind, before].into_iter().flatten()
+            // The function behind the file of a live model.
+            let live = behind.and_then(|rest| rest.rsplit_once(':')).map(|(file, _)| file);
+            [Some(part), behind, before, live].into_iter().flatten()
         });
-        parts.into_iter().any(|part| Path::new(part).is_file() && identity(part.as_ref()) == target)
+        parts
+            .chain([word])
+            .any(|part| Path::new(part).is_file() && identity(part.as_ref()) == target)
     };
     let mut own = false;
     words.iter().map(String::as_str).find(|word| {
@@ -151,7 +156,9 @@ mod tests {
         assert_eq!(read(&["diff", "--candidate", "scalar", &format!("--json={name}")]), None);
         assert_eq!(read(&["diff", "--input", &other, "--json", &name]), None);
         let key = format!("{name}::ema");
-        for word in [name.clone(), crooked, key, format!("npz:{name}"), format!("cpu,onnx:{name}")]
+        let live = format!("python:{name}:make");
+        for word in
+            [name.clone(), crooked, key, live, format!("npz:{name}"), format!("cpu,onnx:{name}")]
         {
             assert_eq!(read(&["diff", "--json", &name, "--input", &word]), Some(word));
         }

@@ -1,14 +1,13 @@
 //! What a command leaves behind: lines on stdout, a record and a report.
 
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::Path;
-use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
 use record::Record;
 
 use crate::flags::OutputArgs;
-use crate::latest;
+use crate::{announce, latest};
 
 /// Writes the record, the report and its table as Parquet, to the paths of `out` or else into the run's
 /// folder, and prints the paths on stderr.
@@ -23,7 +22,7 @@ pub fn publish(record: &Record, folder: &Path, out: &OutputArgs) -> Result<()> {
     if out.record_on_stdout() {
         print(record::to_json(record)?.trim_end());
     }
-    // A folder of a run is whole, also where the record goes to stdout, too.
+    // The folder of a run is whole, also where the record goes to stdout, unless --html keeps its files apart.
     let file = match json {
         Some(_) if out.record_on_stdout() => html.is_none().then(|| folder.join("record.json")),
         Some(path) => Some(path.to_owned()),
@@ -54,30 +53,13 @@ pub fn print_result(text: &str, out: &OutputArgs) {
     }
 }
 
-/// Why stdout could not be written, since the program began.
-static LOST: OnceLock<String> = OnceLock::new();
-
-/// Why results are lost, if stdout could not be written.
-pub fn lost() -> Option<&'static str> {
-    LOST.get().map(String::as_str)
-}
-
-/// A closed pipe (`harness info | head`) is not a failure; a full disk is.
-fn keep(result: std::io::Result<()>) {
-    if let Err(why) = result
-        && why.kind() != ErrorKind::BrokenPipe
-    {
-        let _ = LOST.set(why.to_string());
-    }
-}
-
 /// Prints a line and flushes stdout.
 pub fn print_line(text: &str) {
     let mut out = std::io::stdout().lock();
-    keep(writeln!(out, "{text}").and_then(|()| out.flush()));
+    announce::printed(writeln!(out, "{text}").and_then(|()| out.flush()));
 }
 
 /// Prints results without flushing.
 pub fn print(text: &str) {
-    keep(writeln!(std::io::stdout(), "{text}"));
+    announce::printed(writeln!(std::io::stdout(), "{text}"));
 }

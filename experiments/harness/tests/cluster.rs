@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use common::videos::{Eval, arguments, slow_ffmpeg, wait_for, wait_until};
 use skip::skip;
@@ -168,9 +169,13 @@ fn hyperqueue_survives_a_killed_task_and_a_killed_cluster() {
     wait_for(&part(2, "videos.jsonl"), 1);
     cluster.kill().unwrap();
     cluster.wait().unwrap();
-    // A machine that goes down takes all its processes with it, but here they may outlive the cluster.
-    for number in 1..4 {
-        kill_writer(&part(number, "writer.lock"));
+    // A machine that goes down takes all its processes with it, but here they may outlive the cluster, and one
+    // that was just starting has no lock yet.
+    for _ in 0..20 {
+        for number in 1..4 {
+            kill_writer(&part(number, "writer.lock"));
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
     let code = start().wait().unwrap().code();
     assert_eq!(

@@ -161,12 +161,19 @@ fn errors_are_tried_again_when_that_may_help() {
     let same = run(&[]).code(1);
     assert!(same.stderr.contains("2 videos are done, and 0 are left"), "{}", same.stderr);
     let asked = run(&["--retry-errors"]).code(1);
-    assert!(asked.stderr.contains("1 of these failed before"), "{}", asked.stderr);
+    assert!(asked.stderr.contains("1 of these are tried again as --retry-errors asks"), "{}", asked.stderr);
     fs::copy(folder.join("a.mp4"), folder.join("b.mp4")).unwrap();
     fs::copy(folder.join("a.mp4"), folder.join("c.mp4")).unwrap();
     let whole = run(&["--resume"]).code(0);
     assert!(whole.stderr.contains("since their files have changed"), "{}", whole.stderr);
     assert!(whole.stderr.contains("1 videos are done, and 2 are left"), "{}", whole.stderr);
+    // An answer does not outlive its file.
+    fs::write(folder.join("a.mp4"), "not a video").unwrap();
+    let changed = run(&[]).code(1);
+    assert!(changed.stderr.contains("since their files have changed"), "{}", changed.stderr);
+    assert!(changed.stdout.contains("1 undecodable"), "{}", changed.stdout);
+    let same = run(&[]).code(1);
+    assert!(same.stderr.contains("3 videos are done, and 0 are left"), "{}", same.stderr);
 }
 
 /// Without the group of their own, the Ctrl-C of a terminal would end the ffmpeg processes as well.

@@ -17,7 +17,7 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1
 /// The largest number of pixels of a resized frame: a strip of one pixel becomes a very long one.
 const MAX_PIXELS: usize = 1 << 26;
 
-/// The largest number of bytes of all resized frames of a video that are kept: hundreds of those of a usual
+/// The largest number of bytes of all resized frames of a video that are kept: thousands of those of a usual
 /// shape.
 const MAX_BYTES: usize = 1 << 30;
 

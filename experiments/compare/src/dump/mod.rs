@@ -240,18 +240,22 @@ impl Dump {
         }
     }
 
-    /// Refuses a dump of a deeper network: one with arrays of blocks that the model lacks.
+    /// Refuses a dump of a deeper network: one with arrays of blocks that the model lacks. A port may number its
+    /// blocks otherwise, so only a dump that also has arrays of the first block counts.
     fn check_depth(&self, path: &Path, model: &Model) -> Result<()> {
         let unknown = self.arrays.iter().filter(|array| array.meaning == Meaning::Unknown);
         let lacking = unknown.filter_map(|array| Some((names::block(&array.name)?, &array.name)));
         let mut lacking = lacking.filter(|((layer, block), _)| {
             let has = |block: usize| model.find(&format!("layer{layer}.{block}")).is_some();
-            has(0) && !has(*block)
+            let first = format!("layer{layer}.0.");
+            let numbered = self.arrays.iter().any(|array| array.name.contains(&first));
+            numbered && has(0) && !has(*block)
         });
         match lacking.next() {
             Some(((layer, block), name)) => bail!(
                 "{}: holds `{name}`, and layer{layer}.{block} is a block that a network of depth {} does \
-                 not have; give the --depth of the network that the dump was made from",
+                 not have; give the --depth of the network that the dump was made from, or, if the port \
+                 numbers its blocks otherwise, your own names with --map",
                 path.display(),
                 model.config.depth
             ),

@@ -146,19 +146,13 @@ pub fn train(
     let extent = extent(settings)?;
     let path: PathBuf = folder.join(STATE_FILE);
     let mut state = match path.exists() {
-        true => State::read(&path, &model)?,
+        true => State::read(&path, &model, &settings.describe())?,
         false => State {
             progress: Progress { settings: settings.describe(), epochs: vec![] },
             weights: initial(model.parameters(), settings.seed),
             momenta: BTreeMap::new(),
         },
     };
-    if state.progress.settings != settings.describe() {
-        bail!(
-            "{}: was trained with other settings; give the same settings, or another --out",
-            path.display()
-        );
-    }
     match state.progress.epochs.len() {
         0 => {}
         done => announce!("{done} of {} epochs are done in {}", settings.epochs, folder.display()),
@@ -184,7 +178,11 @@ pub fn train(
             seconds: start.elapsed().as_secs_f64(),
         };
         if !point.loss.is_finite() {
-            bail!("the loss is {} in epoch {}; try a smaller --rate", point.loss, point.epoch);
+            bail!(
+                "the loss is {} in epoch {}; try a smaller --rate and another --out",
+                point.loss,
+                point.epoch
+            );
         }
         announce!(
             "epoch {:3} of {}: loss {:.3}, train {:.1} %, val {:.1} %, {:.1} s",

@@ -58,8 +58,8 @@ impl State {
         crate::disk::write(path, &content)
     }
 
-    /// Reads a file that [`State::write`] has written, for a network of the same configuration.
-    pub fn read(path: &Path, model: &Model) -> Result<Self> {
+    /// Reads a file that [`State::write`] has written with the same settings.
+    pub fn read(path: &Path, model: &Model, settings: &BTreeMap<String, String>) -> Result<Self> {
         let bytes = std::fs::read(path).with_context(|| {
             format!(
                 "{}: cannot be read; delete it, or give another --out, to start over",
@@ -70,8 +70,14 @@ impl State {
             || format!("{}: is not the state of a training by this harness", path.display());
         let (_, header) = SafeTensors::read_metadata(&bytes).with_context(damaged)?;
         let progress = header.metadata().as_ref().and_then(|data| data.get(KEY));
-        let progress =
+        let progress: Progress =
             serde_json::from_str(progress.with_context(damaged)?).with_context(damaged)?;
+        if progress.settings != *settings {
+            bail!(
+                "{}: was trained with other settings; give the same settings, or another --out",
+                path.display()
+            );
+        }
         let file = SafeTensors::deserialize(&bytes).with_context(damaged)?;
         let mut weights = Weights::formula(model.parameters(), 0);
         let mut momenta = BTreeMap::new();

@@ -60,15 +60,12 @@ impl<'a> Follow<'a> {
         }
     }
 
-    /// What the file returns as logits, whatever computes it: the first output that states so many classes, or
+    /// What the file returns as logits, whatever computes it: the first output with this number of columns, or
     /// else the first that only nodes with one operand compute from the value `own` of the classifier.
     fn logits(&self, classes: usize, own: Option<ValueId>) -> ValueId {
-        let states = |extents: &Option<Vec<Option<usize>>>| {
-            extents.as_ref().and_then(|extents| *extents.last()?) == Some(classes)
-        };
-        let stated = self.net.outputs().find(|(_, extents)| states(extents));
+        let stated = self.net.outputs(classes).find(|(_, wide)| *wide);
         let follows = |(id, _): &(ValueId, _)| own.is_some_and(|own| self.back(*id, own).is_some());
-        let found = stated.or_else(|| self.net.outputs().find(follows));
+        let found = stated.or_else(|| self.net.outputs(classes).find(follows));
         found.map_or(self.net.output, |(id, _)| id)
     }
 

@@ -226,10 +226,8 @@ pub(super) fn left_over(net: &Net, anchors: &[Anchor], aligned: &Alignment) -> O
 /// if there is one at most.
 pub(super) fn several_logits(net: &Net, model: &Model) -> Option<String> {
     let classes = model.fc.as_ref()?.out_features;
-    let wide = |(_, extents): &(ValueId, Option<Vec<Option<usize>>>)| {
-        extents.as_ref().and_then(|extents| *extents.last()?) == Some(classes)
-    };
-    let found: Vec<ValueId> = net.outputs().filter(wide).map(|(id, _)| id).collect();
+    let wide = net.outputs(classes).filter(|(_, wide)| *wide);
+    let found: Vec<ValueId> = wide.map(|(id, _)| id).collect();
     (found.len() > 1).then(|| {
         format!(
             "the file returns {} values with {classes} columns; the first, `{}`, is compared, and the others \

@@ -185,9 +185,13 @@ fn extents(info: &ValueInfoProto) -> Option<Vec<Option<usize>>> {
 }
 
 impl Net {
-    /// The values that the file returns and that depend on the clip, with the extents that it states.
-    pub fn outputs(&self) -> impl Iterator<Item = (ValueId, Option<Vec<Option<usize>>>)> + '_ {
-        let of = |info: &ValueInfoProto| Some((*self.values.ids.get(&info.name)?, extents(info)));
+    /// The values that the file returns and that depend on the clip, and of each whether the file states that
+    /// it is [N, `columns`].
+    pub fn outputs(&self, columns: usize) -> impl Iterator<Item = (ValueId, bool)> + '_ {
+        let wide = move |info: &ValueInfoProto| {
+            extents(info).is_some_and(|all| matches!(all[..], [_, Some(last)] if last == columns))
+        };
+        let of = move |info: &ValueInfoProto| Some((*self.values.ids.get(&info.name)?, wide(info)));
         self.graph().output.iter().filter_map(of).filter(|(id, _)| self.values.data[id.0])
     }
 }

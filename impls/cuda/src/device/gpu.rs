@@ -279,7 +279,7 @@ impl Device for Gpu {
         let limited = match self.limited {
             None => "",
             Some(BandSupport::Off) => ", in tiles: bands gave wrong results",
-            Some(_) => ", 3x3 and 7x7 in tiles: bands gave wrong results",
+            Some(_) => ", all but 1x1 in tiles: bands gave wrong results",
         };
         format!(
             "cuda:{ordinal} ({}, {}, NVRTC {}{limited})",

@@ -48,7 +48,7 @@ DEVICE void sync_threads() { __syncthreads(); }
 
 // Lets the next kernel of the stream start, and waits until all earlier ones have ended and their results are in
 // memory. Every thread must call it, before it touches memory that a kernel writes, or has read. What stands before
-// it, such as a table in shared memory or loads of constants (Device::freeze), runs beside the earlier kernel.
+// it, such as a table in shared memory or loads of constants (Device::freeze), runs while the earlier kernel still does.
 DEVICE void wait_for_earlier_kernels() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");

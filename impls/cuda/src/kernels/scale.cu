@@ -1,4 +1,4 @@
-// A map multiplied by its gate, for kernels that load pixels without touching them (bands.cuh).
+// A map multiplied by its gate, where a kernel that reads it does not apply gates itself.
 //
 //   out[n, pixel, c] = x[n, pixel, c] * gate[n, c], rounded to the storage format
 //

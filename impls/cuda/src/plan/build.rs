@@ -15,7 +15,8 @@ use crate::kernels::windows::Shape;
 use crate::kernels::{bands, dense, vector};
 
 /// Makes the plan of a network. With `in_bands`, convolutions may run in bands
-/// (`bands.cuh`): their weights are stored in that order, too, and gated maps are copied. A missing
+/// (`bands.cuh`): their weights are stored in that order, too, and the products of maps and gates are
+/// steps, which a layout may leave out. A missing
 /// tensor is [`EngineError::MissingWeight`], one of another shape is [`EngineError::Shape`].
 pub fn plan(
     model: &Model,

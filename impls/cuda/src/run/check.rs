@@ -10,20 +10,29 @@ use spec::{EngineError, Precision};
 
 use crate::device::{Device, Launch, Memory, failed};
 use crate::kernels::args::Epilogue;
-use crate::kernels::bands::{Division, Place, Product, Source};
+use crate::kernels::bands::{BandTile, Division, Place, Product, Source};
 use crate::kernels::tile::BandSupport;
-use crate::kernels::windows::{Shape, Window};
+use crate::kernels::windows::Shape;
 use crate::kernels::{hopper_conv, is_half};
 
-/// A convolution of two images: two chunks of channels, of which the second is not whole, and two
-/// tiles of outputs.
+/// A small convolution of two images whose results are known: two tiles of outputs, and two chunks of
+/// channels.
+#[derive(Debug, Clone, Copy)]
+pub struct Trial {
+    /// Side of the window.
+    pub kernel: usize,
+    /// Stride; the map is as many times larger than the result.
+    pub stride: usize,
+    /// Whether the map is multiplied by a gate in its bands.
+    pub gated: bool,
+}
+
 const IMAGES: usize = 2;
 const SIZE: (usize, usize) = (13, 11);
-const CHANNELS: usize = 72;
 const OUTPUTS: usize = 72;
 
 /// Multiples of 1/8 in [-1, 1], which every format holds. Sums of their products are exact in
-/// float32, in whatever order they are added.
+/// float32, in whatever order they are added, also after a gate.
 fn value(at: usize) -> f64 {
     let mixed = (at as u32 + 1).wrapping_mul(0x9e37_79b9);
     f64::from((mixed >> 16) % 17) / 8.0 - 1.0
@@ -41,70 +50,115 @@ fn weight(output: usize, pixel: usize, channel: usize) -> f64 {
     value(1_000_003 * output + 131 * pixel + channel)
 }
 
-/// The right results [images, height, width, outputs], rounded once.
-fn wanted(precision: Precision, window: usize) -> Vec<u16> {
-    let (height, width) = SIZE;
-    let pixel = |at: usize, output: usize| {
-        let (image, y, x) = (at / (height * width), at / width % height, at % width);
-        let mut sum = 0.0;
-        for offset in 0..window * window {
-            // With the border of zeros, which is `window / 2` wide.
-            let border = window / 2;
-            let (row, column) = (y + offset / window, x + offset % window);
-            if row < border || column < border || row >= height + border || column >= width + border
-            {
-                continue;
+impl Trial {
+    /// The second chunk of channels is not whole, nor is its last step where the stride allows that.
+    fn shape(self) -> Shape {
+        let channels = if self.stride > 1 { 80 } else { 72 };
+        Shape { channels, kernel: self.kernel, stride: self.stride }
+    }
+
+    /// Height and width of the map.
+    fn size(self) -> (usize, usize) {
+        (SIZE.0 * self.stride, SIZE.1 * self.stride)
+    }
+
+    /// A power of two for each image and channel.
+    fn gate(self, image: usize, channel: usize) -> f64 {
+        if self.gated { [0.5, 1.0, 2.0][(5 * image + channel) % 3] } else { 1.0 }
+    }
+
+    /// The place of a pixel of the map in its usual order, from its place among groups of pixels.
+    fn pixel(self, at: usize) -> usize {
+        let (_, width) = self.size();
+        let (group, within) = (at / (self.stride * self.stride), at % (self.stride * self.stride));
+        let (line, column) = (group / SIZE.1, group % SIZE.1);
+        let (y, x) = (within / self.stride, within % self.stride);
+        (line * self.stride + y) * width + column * self.stride + x
+    }
+
+    /// The values of the map as it is stored.
+    fn map(self) -> impl Iterator<Item = f64> {
+        let (size, channels) = (self.size(), self.shape().channels);
+        (0..IMAGES * size.0 * size.1)
+            .flat_map(move |at| (0..channels).map(move |c| value(self.pixel(at) * channels + c)))
+    }
+
+    /// The right results [images, height, width, outputs], rounded once.
+    fn wanted(self, precision: Precision) -> Vec<u16> {
+        let ((height, width), (rows, columns)) = (SIZE, self.size());
+        let (channels, border) = (self.shape().channels, self.kernel / 2);
+        let pixel = |at: usize, output: usize| {
+            let (image, y, x) = (at / (height * width), at / width % height, at % width);
+            let mut sum = 0.0;
+            for offset in 0..self.kernel * self.kernel {
+                // With the border of zeros.
+                let row = y * self.stride + offset / self.kernel;
+                let column = x * self.stride + offset % self.kernel;
+                let outside = |at: usize, size: usize| at < border || at >= size + border;
+                if outside(row, rows) || outside(column, columns) {
+                    continue;
+                }
+                let from = (image * rows + row - border) * columns + column - border;
+                let term = |c: usize| {
+                    value(from * channels + c) * self.gate(image, c) * weight(output, offset, c)
+                };
+                sum += (0..channels).map(term).sum::<f64>();
             }
-            let from = ((image * height + row - border) * width + column - border) * CHANNELS;
-            sum += (0..CHANNELS).map(|c| value(from + c) * weight(output, offset, c)).sum::<f64>();
-        }
-        round(precision, sum)
-    };
-    let pixels = IMAGES * height * width;
-    (0..pixels)
-        .flat_map(|at| (0..OUTPUTS).map(move |o| (at, o)))
-        .map(|(at, o)| pixel(at, o))
-        .collect()
+            round(precision, sum)
+        };
+        (0..IMAGES * height * width)
+            .flat_map(|at| (0..OUTPUTS).map(move |o| (at, o)))
+            .map(|(at, o)| pixel(at, o))
+            .collect()
+    }
 }
 
-fn upload(
+fn upload<T: bytemuck::NoUninit>(
     device: &mut dyn Device,
-    values: impl Iterator<Item = u16>,
+    values: impl Iterator<Item = T>,
 ) -> Result<Memory, EngineError> {
-    let values: Vec<u16> = values.collect();
-    let memory = device.alloc(values.len() * size_of::<u16>())?;
+    let values: Vec<T> = values.collect();
+    let memory = device.alloc(size_of_val(&values[..]))?;
     // SAFETY: `memory` was allocated with the length of `values`.
     unsafe { device.write(memory.address, bytemuck::cast_slice(&values))? };
     Ok(memory)
 }
 
-/// Runs a small convolution with a window of this side in bands and compares its results with the
-/// right ones, bit by bit. Fails if the device does not end it; on a GPU nothing else runs after that
-/// in this process.
+/// Runs a small convolution in bands and compares its results with the right ones, bit by bit. Fails
+/// if the device does not end it; on a GPU nothing else runs after that in this process.
 pub fn bands_are_right(
     device: &mut dyn Device,
     precision: Precision,
-    window: usize,
+    trial: Trial,
 ) -> Result<bool, EngineError> {
-    let shape = Shape { channels: CHANNELS, kernel: window, stride: 1 };
+    let shape = trial.shape();
     let division = Product::new(IMAGES, SIZE, OUTPUTS, &[shape])
         .division(device.machine())
         .ok_or_else(|| failed("internal error: a small convolution does not fit into bands"))?;
-    let pixels = IMAGES * SIZE.0 * SIZE.1;
-    let x = upload(device, (0..pixels * CHANNELS).map(|at| round(precision, value(at))))?;
-    let rows = (0..OUTPUTS).flat_map(|o| {
-        let exists = |c| c < CHANNELS;
-        let positions = shape.windows().flat_map(Window::positions);
-        positions.map(move |(pixel, c)| if exists(c) { weight(o, pixel, c) } else { 0.0 })
+    let x = upload(device, trial.map().map(|v| round(precision, v)))?;
+    let rows = shape.windows().flat_map(|window| {
+        let exists = |c| c < shape.channels;
+        (0..OUTPUTS).flat_map(move |o| {
+            let value = move |(pixel, c)| if exists(c) { weight(o, pixel, c) } else { 0.0 };
+            window.positions().map(value)
+        })
     });
     let weights = upload(device, rows.map(|v| round(precision, v)))?;
-    let out = upload(device, std::iter::repeat_n(0xffff, pixels * OUTPUTS))?;
-    launch(device, (precision, shape), &division, [&x, &weights, &out])?;
-    let mut got = vec![0u16; pixels * OUTPUTS];
+    let gates = (0..IMAGES * shape.channels)
+        .map(|at| trial.gate(at / shape.channels, at % shape.channels) as f32);
+    let gate = upload(device, gates)?;
+    let out = upload(device, std::iter::repeat_n(0xffffu16, IMAGES * SIZE.0 * SIZE.1 * OUTPUTS))?;
+    launch(device, (precision, trial), &division, [&x, &weights, &gate, &out])?;
+    let mut got = vec![0u16; out.bytes / 2];
     // SAFETY: `out` was allocated with the length of `got`.
     unsafe { device.read(out.address, bytemuck::cast_slice_mut(&mut got))? };
-    Ok(got == wanted(precision, window))
+    Ok(got == trial.wanted(precision))
 }
+
+/// Windows that read shifted bands: one with a gate, and the stem's.
+const SHIFTED: &[Trial] =
+    &[Trial { kernel: 3, stride: 1, gated: true }, Trial { kernel: 5, stride: 2, gated: false }];
+const FLAT: &[Trial] = &[Trial { kernel: 1, stride: 1, gated: false }];
 
 /// What of the bands that a device supports is right there: all, 1x1 convolutions, or nothing. Fails as
 /// [`bands_are_right`] does.
@@ -113,11 +167,16 @@ pub fn right_bands(
     precision: Precision,
 ) -> Result<BandSupport, EngineError> {
     let mut support = device.machine().bands;
-    for (kind, window, rest) in
-        [(BandSupport::Shifted, 3, BandSupport::Flat), (BandSupport::Flat, 1, BandSupport::Off)]
-    {
-        if is_half(precision) && support >= kind && !bands_are_right(device, precision, window)? {
-            support = rest;
+    let kinds = [
+        (BandSupport::Shifted, SHIFTED, BandSupport::Flat),
+        (BandSupport::Flat, FLAT, BandSupport::Off),
+    ];
+    for (kind, trials, rest) in kinds {
+        for trial in trials {
+            if is_half(precision) && support >= kind && !bands_are_right(device, precision, *trial)?
+            {
+                support = rest;
+            }
         }
     }
     Ok(support)
@@ -125,14 +184,16 @@ pub fn right_bands(
 
 fn launch(
     device: &mut dyn Device,
-    (precision, shape): (Precision, Shape),
+    (precision, trial): (Precision, Trial),
     division: &Division,
-    [x, weights, out]: [&Memory; 3],
+    [x, weights, gate, out]: [&Memory; 4],
 ) -> Result<(), EngineError> {
-    let (pixels, weights) = (x.address, weights.address);
+    let (pixels, weights, shape) = (x.address, weights.address, trial.shape());
+    let gate = if trial.gated { (gate.address, shape.channels) } else { (0, 0) };
+    let place = Place { pixels, weights, outputs: OUTPUTS, shape, gate };
+    let used = division.sources(device, place)?;
     let mut sources = [Source::zeroed(); hopper_conv::MAX_SOURCES];
-    let place = Place { pixels, weights, outputs: OUTPUTS, shape, gate: (0, 0) };
-    sources[0] = division.sources(device, place)?[0];
+    sources[..used.len()].copy_from_slice(&used);
     let epilogue = Epilogue {
         channels: OUTPUTS as i32,
         pitch: OUTPUTS as i32,
@@ -143,14 +204,15 @@ fn launch(
         sources,
         out: device.tensor_map(&division.tensor(out.address, OUTPUTS, true))?,
         bands: division.bands,
-        source_count: 1,
+        source_count: used.len() as i32,
         epilogue,
         ..hopper_conv::Args::zeroed()
     };
-    let kernel = device.kernel(&hopper_conv::variant(precision, division.tile))?;
+    let tile = BandTile { gated: trial.gated, ..division.tile };
+    let kernel = device.kernel(&hopper_conv::variant(precision, tile))?;
     let args = bytemuck::bytes_of(&args).to_vec();
     // One block works through all tiles.
-    // SAFETY: the maps in `args` are those of `x`, `weights` and `out`, which have the shapes that
+    // SAFETY: the maps in `args` are those of `x`, `weights`, `gate` and `out`, which have the shapes that
     // `Args` documents and outlive the read that follows.
     unsafe { device.launch(&Launch { kernel, grid: [1, 1, 1], args }) }
 }

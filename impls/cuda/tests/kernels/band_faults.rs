@@ -3,7 +3,7 @@
 
 use cuda::device::Host;
 use cuda::kernels::tile::BandSupport;
-use cuda::run::check::{bands_are_right, right_bands};
+use cuda::run::check::{Trial, bands_are_right, right_bands};
 use spec::Precision;
 
 use crate::bands::{Extra, Input, outputs, product, some_divisions};
@@ -165,8 +165,11 @@ const FAULTS: [(&str, Edit, &str); 17] = [
 fn a_gpu_that_computes_wrongly_in_bands_is_noticed_before_it_is_used() {
     let Some(mut host) = lab::emulated() else { return };
     for precision in [Precision::Bf16, Precision::F16] {
-        for window in [1, 3, 7] {
-            assert!(bands_are_right(&mut host, precision, window).unwrap(), "{precision} {window}");
+        for (kernel, stride, gated) in
+            [(1, 1, false), (3, 1, false), (3, 1, true), (7, 1, true), (5, 2, false)]
+        {
+            let trial = Trial { kernel, stride, gated };
+            assert!(bands_are_right(&mut host, precision, trial).unwrap(), "{precision} {trial:?}");
         }
     }
     // A GPU whose products start at the wrong row.
@@ -174,6 +177,19 @@ fn a_gpu_that_computes_wrongly_in_bands_is_noticed_before_it_is_used() {
         "bands.cuh",
         "first_row + at.ky * b.pitch",
         "first_row + at.ky * b.pitch / 8 * 8"
+    ));
+    assert_eq!(right_bands(&mut host, Precision::Bf16).unwrap(), BandSupport::Flat);
+    // One that multiplies another row by the gate, and one whose window of stride 2 begins elsewhere.
+    let mut host = lab::emulated().unwrap().edited(edit!(
+        "bands.cuh",
+        "mul(v.v[j], gate.v[j])",
+        "mul(v.v[j], gate.v[j ^ 1])"
+    ));
+    assert_eq!(right_bands(&mut host, Precision::Bf16).unwrap(), BandSupport::Flat);
+    let mut host = lab::emulated().unwrap().edited(edit!(
+        "bands.cuh",
+        "source.first + first, at.x",
+        "source.first / 2 + first, at.x"
     ));
     assert_eq!(right_bands(&mut host, Precision::Bf16).unwrap(), BandSupport::Flat);
     // One whose epilogue is wrong.

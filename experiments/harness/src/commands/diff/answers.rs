@@ -79,6 +79,15 @@ fn next(
     }
 }
 
+/// The file that `next` names where a second dump shows more.
+const SECOND: &str = "SECOND.npz";
+
+/// Whether the candidate is the second dump, after which nothing is left.
+fn is_second(plan: &Plan) -> bool {
+    let name = plan.candidate.dump().and_then(|path| path.file_name());
+    name.is_some_and(|name| name == SECOND)
+}
+
 /// Whether the sides of a frame size such as `57x65` are odd.
 fn is_odd(size: &str) -> bool {
     size.parse().is_ok_and(|FrameSize(height, width)| height % 2 == 1 && width % 2 == 1)
@@ -136,7 +145,9 @@ fn after_incomplete(
             Some(command.with("--suggest-map", "names.map"))
         }
         _ if !args.layer.is_empty() => Some(command.without("--layer")),
-        // No other command would compare more: the dump has to be made again.
+        // A map has to be completed first.
+        _ if unknown && plan.recorded() => Some(command),
+        // No command would compare more: the candidate has to show more.
         _ => None,
     }
 }
@@ -150,12 +161,14 @@ fn after_pass(
     if !args.layer.is_empty() {
         return Some(command.without("--layer"));
     }
-    let untested = diff.not_exercised.iter().find(|m| !m.at_edge && m.try_size.is_some());
+    // A first dump of odd frames leaves out mistakes as well.
+    let second = |size: &String| !plan.recorded() || is_odd(size) || !is_second(plan);
+    let untested =
+        diff.not_exercised.iter().find(|m| !m.at_edge && m.try_size.as_ref().is_some_and(second));
     match untested.and_then(|mistake| mistake.try_size.as_ref()) {
-        // The second dump is the one of odd frames. After it nothing is left, whatever the first one was.
-        Some(size) if plan.recorded() && !is_odd(size) => None,
         Some(size) if plan.recorded() => {
-            let command = command.with("--candidate", "npz:SECOND.npz").with("--size", size);
+            let command = command.with("--candidate", &format!("npz:{SECOND}"));
+            let command = command.with("--size", size);
             Some(command.without("--input"))
         }
         Some(size) => Some(command.with("--size", size).without("--input")),

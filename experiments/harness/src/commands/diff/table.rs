@@ -221,8 +221,9 @@ fn verdict(record: &DiffRecord) -> Vec<String> {
     ));
     lines.extend(wrapped(&format!("{}  {counts}", painted(record.verdict, true))));
     if let Some(culprit) = &record.culprit {
-        lines.extend(wrapped(&culprit.text).iter().map(|line| style(line).bold().to_string()));
-        lines.extend(culprit.explanation.iter().flat_map(|text| wrapped(text)));
+        let text = wrapped(&printable(&culprit.text));
+        lines.extend(text.iter().map(|line| style(line).bold().to_string()));
+        lines.extend(culprit.explanation.iter().flat_map(|text| wrapped(&printable(text))));
     }
     if let Some(logits) = &record.logits {
         // The output of a backbone without a head is its pooled features.

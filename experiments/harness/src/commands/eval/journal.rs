@@ -151,8 +151,14 @@ pub fn read(path: &Path) -> Result<Journal> {
 
 impl Journal {
     fn add(&mut self, video: Video) {
-        let known = self.videos.get(&video.index);
-        if known.is_none_or(|known| known.error.is_some() || video.error.is_none()) {
+        let of_another_file = |known: &Video| match (known.file, video.file) {
+            (Some(before), Some(now)) => before.bytes != now.bytes,
+            _ => false,
+        };
+        let gives_way = |known: &Video| {
+            known.error.is_some() || video.error.is_none() || of_another_file(known)
+        };
+        if self.videos.get(&video.index).is_none_or(gives_way) {
             self.videos.insert(video.index, video);
         }
     }
@@ -189,7 +195,7 @@ pub fn difference(found: &Header, expected: &Header, except: &[&str]) -> Option<
     let words = key.replace('_', " ");
     Some(match key.as_str() {
         "entries" => "the list has changed since".to_owned(),
-        "engines" => format!("its engines are {value}, expected {wanted}"),
+        "engines" | "weights" | "views" => format!("its {words} are {value}, expected {wanted}"),
         _ => format!("its {words} is {value}, expected {wanted}"),
     })
 }

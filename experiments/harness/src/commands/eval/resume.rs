@@ -56,8 +56,7 @@ pub fn left(videos: &Videos, journal: &Journal, retry_errors: bool, folder: &Pat
         announce!("{done} videos are done, and {} are left", wanted.len());
     }
     for (why, count) in again {
-        let before = if why == Again::Changed { "were done" } else { "failed" };
-        announce!("{count} of these {before} before and are tried again {}", why.in_words());
+        announce!("{count} of these are tried again {}", why.in_words());
     }
     wanted
 }

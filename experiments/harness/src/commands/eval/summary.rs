@@ -60,10 +60,10 @@ pub fn record(dataset: Dataset, header: &Header, found: Found, started: &Started
     let named = |place: usize| score(&header.engines[place], place, &rows, classes, views);
     let disagreements = disagreements(&rows, &header.engines);
     let published = dataset.published().filter(|published| {
-        // An untrained network, a smaller one or a list of one's own has no published accuracy.
-        let default = spec::Config { classes, ..spec::Config::default() };
-        let whole = header.model.depth == default.depth && header.model.width == default.width;
-        whole && classes == dataset.classes() && listed >= published.videos
+        // Another network, other frames or a list of one's own have no published accuracy.
+        let size = header.model.size;
+        let whole = spec::Config { classes: dataset.classes(), size, ..spec::Config::default() };
+        header.model == whole && header.order == "natural" && listed >= published.videos
     });
     let published = published.map(|published| Published {
         source: "arXiv 2405.08344, test protocol".to_owned(),

@@ -21,7 +21,7 @@ pub fn run(args: &TrainArgs) -> Result<Outcome> {
         bail!("the harness cannot train on `{}`; use mini", args.dataset);
     }
     let started = Started::now();
-    stop::gently("no epoch has ended, and the same command starts again");
+    stop::gently("no epoch of this run has ended, and the same command starts again");
     let device = engines::open_device(&args.on)?;
     let ffmpeg = input::find_ffmpeg()?;
     let settings = Settings {

@@ -15,7 +15,7 @@ pub struct Pages {
 // SAFETY: the pages belong to this value alone, and a mapping is not bound to a thread.
 unsafe impl Send for Pages {}
 
-// SAFETY: shared references give addresses only.
+// SAFETY: shared references give addresses, or make the pages read-only.
 unsafe impl Sync for Pages {}
 
 impl Pages {
