@@ -161,7 +161,11 @@ fn errors_are_tried_again_when_that_may_help() {
     let same = run(&[]).code(1);
     assert!(same.stderr.contains("2 videos are done, and 0 are left"), "{}", same.stderr);
     let asked = run(&["--retry-errors"]).code(1);
-    assert!(asked.stderr.contains("1 of these are tried again as --retry-errors asks"), "{}", asked.stderr);
+    assert!(
+        asked.stderr.contains("1 of these are tried again as --retry-errors asks"),
+        "{}",
+        asked.stderr
+    );
     fs::copy(folder.join("a.mp4"), folder.join("b.mp4")).unwrap();
     fs::copy(folder.join("a.mp4"), folder.join("c.mp4")).unwrap();
     let whole = run(&["--resume"]).code(0);
