@@ -20,7 +20,7 @@ use crate::publish;
 /// Compares implementations of SqueezeTime with each other, layer by layer.
 ///
 /// Exit codes: 0 passed; 1 diverged, or not everything was compared; 2 wrong usage or another error; 75
-/// stopped by a signal, with the command that goes on on stderr (eval, ablate, train); 130 interrupted by Ctrl-C.
+/// stopped by a signal, where stderr names the command that goes on (eval, ablate, train); 130 Ctrl-C.
 #[derive(Debug, Parser)]
 #[command(name = "harness", version = env!("HARNESS_VERSION"), max_term_width = 100)]
 pub struct Cli {

@@ -17,8 +17,8 @@ pub enum Outcome {
     Passed,
     /// Exit code 1: a divergence, a regression, or not everything was compared.
     Failed,
-    /// A signal stopped the run. Exit code 130 if it was Ctrl-C; otherwise 75, for schedulers: the same
-    /// command goes on from there.
+    /// A signal stopped the run. Exit code 130 if it was Ctrl-C; otherwise 75, for schedulers. stderr
+    /// names the command that goes on.
     Stopped,
 }
 

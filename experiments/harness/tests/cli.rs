@@ -147,6 +147,19 @@ fn a_dump_of_ours_can_be_candidate_reference_or_both() {
 }
 
 #[test]
+fn a_dump_of_a_deeper_network_is_refused_with_the_flag() {
+    let h = Harness::new();
+    let out = h.path("own.npz");
+    h.run(&[&["dump", "--engine", "scalar", "--out", &out], &SMALL[..]].concat()).code(0);
+    let npz = format!("npz:{out}");
+    let shallow: Vec<&str> =
+        SMALL.iter().map(|word| if *word == "18" { "10" } else { word }).collect();
+    assert!(shallow.contains(&"10"));
+    let run = h.run(&[&["diff", "--candidate", &npz], &shallow[..]].concat()).code(2);
+    assert!(run.stderr.contains("layer1.1 is a block") && run.stderr.contains("--depth"));
+}
+
+#[test]
 fn a_dump_in_flax_names_and_layout_is_understood() {
     let h = Harness::new();
     let out = h.path("flax.npz");

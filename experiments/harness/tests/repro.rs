@@ -97,6 +97,44 @@ fn every_kind_of_module_is_reproduced_in_numpy() {
     }
 }
 
+/// The array of a container shows its last member, too: the wrong one of the two is named and reproduced.
+#[test]
+fn of_two_arrays_of_a_module_the_wrong_one_is_reproduced() {
+    let h = Harness::new();
+    let right = dump(&h);
+    let mut npz = NpzReader::new(File::open(&right).unwrap()).unwrap();
+    let twice = h.path("twice.npz");
+    let mut out = NpzWriter::new(File::create(&twice).unwrap());
+    for name in npz.names().unwrap() {
+        let name = name.trim_end_matches(".npy");
+        let array: ArrayD<f32> = npz.by_name(name).unwrap();
+        out.add_array(name, &array).unwrap();
+        if name == "layer1.2" {
+            out.add_array("layer1", &(array + 1.0)).unwrap();
+        }
+    }
+    out.finish().unwrap();
+    let (candidate, repro) = (format!("npz:{twice}"), h.path("repro"));
+    let flags = ["--candidate", &candidate, "--repro", &repro];
+    let record = h.diff(&[&flags[..], &SMALL].concat()).fails();
+    assert_eq!(record["first_divergent"], "layer1.2");
+    let explanation = record["explanation"].as_str().unwrap();
+    assert!(explanation.contains("The array `layer1` is wrong"), "{explanation}");
+    let read = |name: &str| -> ArrayD<f64> {
+        ndarray_npy::read_npy(format!("{repro}/{name}.npy"))
+            .or_else(|_| {
+                let array = ndarray_npy::read_npy::<_, ArrayD<f32>>(format!("{repro}/{name}.npy"));
+                array.map(|array| array.mapv(f64::from))
+            })
+            .unwrap()
+    };
+    let difference = (read("candidate") - read("expected")).mean().unwrap();
+    assert!((difference - 1.0).abs() < 1e-3, "{difference}");
+    // The port went on with the right values, which the logits show.
+    let remarks = record["remarks"].to_string();
+    assert!(remarks.contains("it is the recording of layer1.2 that is wrong"), "{remarks}");
+}
+
 #[test]
 fn an_engine_with_a_planted_mistake_is_reproduced() {
     let Some(python) = python() else { return };

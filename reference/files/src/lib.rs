@@ -124,6 +124,7 @@ mod tests {
     fn a_device_is_written_to_and_stays_a_device() {
         write(Path::new("/dev/null"), b"x").unwrap();
         assert!(!fs::metadata("/dev/null").unwrap().is_file());
+        assert!(open_regular(Path::new("/dev/zero")).is_err(), "it has no end");
     }
 
     #[test]

@@ -245,5 +245,9 @@ mod tests {
         assert_eq!(drawing.matches("<path").count(), 2, "one mark in each of two drawings");
         assert!(!drawing.contains("NaN") && !drawing.contains("<b>"), "{drawing}");
         assert_eq!(figure.rows.len(), values.len());
+        // The ends of a level are no data.
+        let points = vec![Point::at(1.0, 5.0), Point::at(9.0, 5.0)];
+        let series = vec![Series { name: "level".to_owned(), look: Look::Level, points }];
+        assert!(Chart { series, ..Chart::default() }.draw().rows.is_empty());
     }
 }

@@ -135,6 +135,10 @@ mod tests {
         assert_eq!(meaning(&model, "logits"), meaning(&model, "cls_head.fc_cls"));
         assert_eq!(meaning(&model, "logits"), meaning(&model, "module.logits"));
         assert_eq!(meaning(&model, "ctl3"), meaning(&model, "layer1.1.conv1"));
+        let backbone = Model::backbone(model.config.clone()).unwrap();
+        for head in ["logits", "module.logits", "cls_head", "fc"] {
+            assert_eq!(meaning(&backbone, head), Meaning::NoHead, "{head}");
+        }
         for unknown in ["", "layer9", "relu", "layer1.0.relu", "optimizer"] {
             assert_eq!(meaning(&model, unknown), Meaning::Unknown, "{unknown}");
         }

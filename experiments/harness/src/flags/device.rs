@@ -34,6 +34,14 @@ pub fn threads(text: &str) -> Result<usize, String> {
     }
 }
 
+#[cfg(test)]
+#[test]
+fn a_number_of_threads_has_a_limit() {
+    assert_eq!(threads("0"), Ok(0));
+    assert_eq!(threads("256"), Ok(256));
+    assert!(threads("100000").is_err() && threads("-1").is_err());
+}
+
 /// A device by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceName {

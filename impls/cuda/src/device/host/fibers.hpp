@@ -258,7 +258,8 @@ inline const int SIGNALS[3] = {SIGSEGV, SIGBUS, SIGILL};
 inline void on_signal(int signal, siginfo_t* info, void*) {
     if (fault_exit && block) {
         snprintf(block->message, sizeof block->message, "%s at %p (block %d %d %d, thread %d)",
-                 meaning(signal, info->si_addr), info->si_addr, block->index[0], block->index[1], block->index[2], block->current);
+                 meaning(signal, info->si_addr), info->si_addr, block->index[0], block->index[1], block->index[2],
+                 block->current);
         siglongjmp(*fault_exit, 1);
     }
     // The fault is not a kernel's. Restore the previous handler; the instruction then faults again.
