@@ -286,7 +286,7 @@ impl Cuda {
                     let op = &bound.plan.steps[*index].op;
                     observe::step(&bound, device, (&model, tap), action, op)?;
                 }
-                Action::Fused(..) | Action::Pooled(..) => {
+                Action::Fused(..) | Action::Pooled(..) | Action::Halved(..) => {
                     observe::run(&bound, device, action, UNOBSERVED)?
                 }
             }
@@ -312,12 +312,12 @@ impl Cuda {
     ) -> Result<Vec<(&'static str, &'static str, Prediction)>, EngineError> {
         let layout = Layout::new(&self.plan, clips, self.options(false))?;
         let predicted = layout.actions.iter().map(|action| {
-            let way = match action {
-                Action::Step(_, Some(Way::Bands(_))) | Action::Fused(_, Way::Bands(_)) => "bands",
-                Action::Step(_, Some(Way::Tiles(_))) | Action::Fused(_, Way::Tiles(_)) => "tiles",
-                Action::Step(_, None) | Action::Pooled(..) => "",
+            let way = match action.way() {
+                Some(Way::Bands(_)) => "bands",
+                Some(Way::Tiles(_)) => "tiles",
+                None => "",
             };
-            let kind = self.plan.steps[action.last()].kind;
+            let kind = self.plan.steps[action.main()].kind;
             (kind, way, predict::predict(&self.plan, &layout, action, self.precision))
         });
         Ok(predicted.collect())
@@ -332,12 +332,13 @@ impl Cuda {
         let at = self.prepare(clips, false)?;
         let steps = &self.plan.steps;
         let actions = self.prepared[at].layout.actions.iter().map(|action| {
-            let (fused, way) = match action {
-                Action::Pooled(..) => ("average pool and dense layer in one, ", None),
-                Action::Step(_, way) => ("", way.as_ref()),
-                Action::Fused(_, way) => ("fused block, ", Some(way)),
+            let fused = match action {
+                Action::Pooled(..) => "average pool and dense layer in one, ",
+                Action::Halved(..) => "with the downsampling after it, ",
+                Action::Fused(..) => "fused block, ",
+                Action::Step(..) => "",
             };
-            let how = match way {
+            let how = match action.way() {
                 None => "no tile".to_owned(),
                 Some(Way::Tiles(tiling)) => {
                     let Tile { pixels, outputs, .. } = tiling.tile;
@@ -350,7 +351,7 @@ impl Cuda {
                 }
             };
             let how = format!("{fused}{how}");
-            let step = &steps[action.last()];
+            let step = &steps[action.main()];
             (step.name.clone(), step.kind, how)
         });
         Ok(actions.collect())
@@ -448,10 +449,10 @@ impl Profile for Cuda {
         let in_place = &self.prepared[at].layout.in_place;
         let time = |(action, seconds): (&Action, f64)| {
             let steps = action.steps().map(|index| &self.plan.steps[index]);
-            let last = &self.plan.steps[action.last()];
+            let main = &self.plan.steps[action.main()];
             StepTime {
-                name: last.name.clone(),
-                kind: last.kind,
+                name: main.name.clone(),
+                kind: main.kind,
                 macs: steps.map(|step| step.macs).sum::<u64>() * clips as u64,
                 bytes: predict::bytes(&self.plan, in_place, action, clips, self.precision),
                 seconds,

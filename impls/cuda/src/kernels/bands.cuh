@@ -397,10 +397,11 @@ DEVICE void meet(const Worker& w) {
 }
 
 // The end of a tile: applies the epilogue, of which it supports scale, bias, residual, ReLU and addend, with
-// the same operations as apply_epilogue, and stores the result by way of shared memory. `residual` says that
-// the residual has been asked for; it lands where the result is put.
-DEVICE void finish(float (&acc)[COLUMNS / 2], const Worker& w, const Bands& b, const BandTile& part,
-                   const Epilogue& e, const TensorMap* out, bool residual, int residual_parity) {
+// the same operations as apply_epilogue, and puts the results into shared memory, where all threads of the
+// warpgroup see them on return. `residual` says that the residual has been asked for; it lands where the result is
+// put.
+DEVICE void put_results(float (&acc)[COLUMNS / 2], const Worker& w, const Bands& b, const BandTile& part,
+                        const Epilogue& e, bool residual, int residual_parity) {
     int channel = part.output + w.output();
     Linear linear(e, channel);
     // Earlier stores have read this memory: a residual was asked for only then, and otherwise this waits.
@@ -449,11 +450,14 @@ DEVICE void finish(float (&acc)[COLUMNS / 2], const Worker& w, const Bands& b, c
     }
     fence_for_async();
     meet(w);
-    if (thread_index() % 128 == 0) {
-        int output = part.output + (OUTPUT_GROUPS == 2 ? w.group * 64 : 0);
-        store_box(out, output, part.x, part.y, part.image, w.result());
-        store_box_commit();
-    }
+}
+
+// Stores what `put_results` has put.
+DEVICE void store_results(const Worker& w, const BandTile& part, const TensorMap* out) {
+    if (thread_index() % 128) return;
+    int output = part.output + (OUTPUT_GROUPS == 2 ? w.group * 64 : 0);
+    store_box(out, output, part.x, part.y, part.image, w.result());
+    store_box_commit();
 }
 
 // Sums the results of a tile of a map without a border, for the average pool over it, in tiles of SUM_PIXELS.

@@ -194,6 +194,8 @@ pub enum BandEnd {
     Addend,
     /// Stores them, so that another kernel applies the epilogue.
     Sums,
+    /// Applies an epilogue without addend, and halves the result.
+    Halved,
 }
 
 impl BandTile {
@@ -266,6 +268,8 @@ pub struct Product {
     /// The most columns: 256, or for a fused block, which also holds a gate in registers,
     /// [`FUSED_COLUMNS`].
     pub most_columns: usize,
+    /// Of a map without a border, a warpgroup's part consists of whole groups of so many pixels.
+    pub group: usize,
 }
 
 /// A part of the map that a warpgroup computes: rows of pixels of some images, or, of a map without
@@ -283,7 +287,16 @@ impl Product {
         let sum = |of: fn(Shape) -> usize| shapes.iter().map(|shape| of(*shape)).sum();
         let halo = shapes.iter().map(|shape| shape.halo()).max().unwrap_or(0);
         let (steps, loads) = (sum(Shape::steps), sum(Shape::loads));
-        Product { images, size, outputs, halo, steps, loads, most_columns: 256 }
+        let (most_columns, group) = (256, SUM_PIXELS);
+        Product { images, size, outputs, halo, steps, loads, most_columns, group }
+    }
+
+    /// The product of which every warpgroup's part is whole pairs of rows, so that it can halve its
+    /// results. None where a map has an odd side, or a border.
+    pub fn halved(self) -> Option<Self> {
+        let (height, width) = self.size;
+        let whole = self.halo == 0 && height.is_multiple_of(2) && width.is_multiple_of(2);
+        whole.then_some(Product { group: 2 * width, ..self })
     }
 
     /// The division with the least estimated time. None where the map is too wide for a band.
@@ -308,7 +321,8 @@ impl Product {
     fn parts(&self) -> Vec<Part> {
         let (height, width) = self.size;
         if self.halo == 0 {
-            return [256, 192, 128, 64].map(|pixels| Part { pixels, rows: 1, images: 1 }).to_vec();
+            let groups = (1..=self.most_columns / self.group).rev();
+            return groups.map(|n| Part { pixels: n * self.group, rows: 1, images: 1 }).collect();
         }
         let rows = (1..=height).map(|rows| Part { pixels: width, rows, images: 1 });
         let images = (2..=self.images).map(|images| Part { pixels: width, rows: height, images });
@@ -467,7 +481,7 @@ impl Division {
         let row = pitch as u64 * 2;
         let boxes = match (result, self.flat) {
             (false, _) => [b.pitch, b.image_rows, b.tile_images],
-            (true, true) => [self.tile.columns as i32, 1, 1],
+            (true, true) => [b.result_pixels, 1, 1],
             (true, false) => [b.pitch, b.rows, b.band_images],
         };
         let [x, y, n] = boxes.map(|side| side as u64);

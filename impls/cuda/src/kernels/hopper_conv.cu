@@ -6,8 +6,17 @@
 // Grid:    as many blocks as work at a time; blocks of 384 threads work through all tiles
 // Shared:  as bands.cuh says
 // Variants: with SUMS the epilogue is left to split_k_reduce.cu, so that an observer can see its stages, and the sums
-// may start at `init`; with ADDEND the epilogue has an addend and no residual.
+// may start at `init`; with ADDEND the epilogue has an addend and no residual; with HALVED the result is not stored but
+// halved as depthwise.cu does.
 #include "bands.cuh"
+
+// A depthwise 2x2 convolution with stride 2 of the result, with HALVED.
+struct Halving {
+    const float* weights;  // [4, pitch]
+    int width;             // of the result before it is halved
+    int unused;            // alignment
+    Epilogue epilogue;     // with the same pitch
+};
 
 struct HopperConvArgs {
     BandSource sources[4];
@@ -20,8 +29,30 @@ struct HopperConvArgs {
     float* sums;           // [pixels, pitch], for SUMS
     TileSums tile_sums;    // in tiles of SUM_PIXELS; only for a map without a border
     Epilogue epilogue;
-    u64 unused;
+    u64 unused;            // alignment
+    Halving halving;
 };
+
+// Halves the results of a warpgroup, with the operations of depthwise.cu. They are whole pairs of rows of the map.
+// Each thread has one of the eight chunks of every 16th pixel.
+DEVICE void store_halved(const Halving& h, const Worker& w, const Bands& b, const BandTile& part) {
+    int thread = thread_index() % 128, chunk = thread % 8, pitch = h.epilogue.pitch, half = h.width / 2;
+    int channel = part.output + (OUTPUT_GROUPS == 2 ? w.group * 64 : 0) + chunk * VEC;
+    if (channel >= pitch) return;
+    Values weights[4];
+    UNROLL for (int corner = 0; corner < 4; corner++) weights[corner] = load_wide(h.weights + corner * pitch + channel);
+    int rest = b.width - part.x, count = (rest < b.result_pixels ? rest : b.result_pixels) / 4;
+    ROLLED for (int at = thread / 8; at < count; at += 16) {
+        int first = at / half * 2 * h.width + at % half * 2;
+        Values sums = {};
+        UNROLL for (int corner = 0; corner < 4; corner++) {
+            int row = first + corner / 2 * h.width + corner % 2;
+            Values v = unpack(read_16(w.result() + row * ROW_BYTES + (chunk ^ (row & 7)) * 16));
+            UNROLL for (int i = 0; i < VEC; i++) sums.v[i] = fma_(v.v[i], weights[corner].v[i], sums.v[i]);
+        }
+        apply_epilogue(h.epilogue, sums, part.x / 4 + at, channel);
+    }
+}
 
 KERNEL(hopper_conv, HopperConvArgs, THREADS) {
     Barriers barriers;
@@ -54,13 +85,15 @@ KERNEL(hopper_conv, HopperConvArgs, THREADS) {
             });
             continue;
         }
-        finish(acc, w, b, part, e, &args.out, args.has_residual, parity);
+        put_results(acc, w, b, part, e, args.has_residual, parity);
         parity ^= 1;
-        if (args.tile_sums.sums) {
-            store_band_sums(args.tile_sums, w, b, part, e.pitch);
-            // The next residual may land here only when all have read.
-            meet(w);
-        }
+        if (HALVED)
+            store_halved(args.halving, w, b, part);
+        else
+            store_results(w, part, &args.out);
+        if (args.tile_sums.sums) store_band_sums(args.tile_sums, w, b, part, e.pitch);
+        // The next residual may land here only when all have read.
+        if (HALVED || args.tile_sums.sums) meet(w);
     }
     store_box_wait();
 }

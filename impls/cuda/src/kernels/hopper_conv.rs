@@ -39,7 +39,25 @@ pub struct Args {
     pub epilogue: Epilogue,
     /// Alignment.
     pub unused: u64,
+    /// Halves the result; zeros where the variant does not.
+    pub halving: Halving,
 }
+
+/// A depthwise 2x2 convolution with stride 2 of a result that is not stored.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub struct Halving {
+    /// f32 [4, pitch], the kernel's pixels in row-major order.
+    pub weights: u64,
+    /// Width of the result before it is halved.
+    pub width: i32,
+    /// Alignment.
+    pub unused: i32,
+    /// What happens to the sums; with the same pitch as the result.
+    pub epilogue: Epilogue,
+}
+
+fields!(Halving { weights, width, unused, epilogue });
 
 fields!(Args {
     sources,
@@ -52,7 +70,8 @@ fields!(Args {
     sums,
     tile_sums,
     epilogue,
-    unused
+    unused,
+    halving
 });
 
 /// The kernel for a tile.

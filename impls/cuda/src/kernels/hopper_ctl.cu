@@ -58,7 +58,8 @@ KERNEL(hopper_ctl, HopperCtlArgs, THREADS) {
             acc[2 * i + 1] = mul(high_half(gate[i]), add(acc[2 * i + 1], short_bias[i % 2]));
         }
         accumulate(acc, w, args.sources[2], b, true);
-        finish(acc, w, b, part, e, &args.out, args.has_residual, parity);
+        put_results(acc, w, b, part, e, args.has_residual, parity);
+        store_results(w, part, &args.out);
         parity ^= 1;
     }
     store_box_wait();

@@ -188,11 +188,16 @@ impl Variant {
         let all = of(File::HopperConv, BandEnd::Epilogue, &[1, 2])
             .chain(of(File::HopperConv, BandEnd::Addend, &[1]))
             .chain(of(File::HopperConv, BandEnd::Sums, &[1, 2]))
+            .chain(of(File::HopperConv, BandEnd::Halved, &[1, 2]))
             .chain(of(File::HopperCtl, BandEnd::Epilogue, &[1, 2]));
-        let registers = |v: &Variant| {
-            v.file != File::HopperCtl || v.bands.is_some_and(|t| t.columns <= bands::FUSED_COLUMNS)
+        // A fused block has no registers for more columns; a map that is halved has no gate.
+        let used = |v: &Variant| {
+            let most = if v.file == File::HopperCtl { bands::FUSED_COLUMNS } else { 256 };
+            v.bands.is_some_and(|tile| {
+                tile.columns <= most && !(tile.gated && tile.end == BandEnd::Halved)
+            })
         };
-        all.filter(registers).collect()
+        all.filter(used).collect()
     }
 
     /// The registers of each thread with which a kernel in bands must start, so that those that it
@@ -298,6 +303,7 @@ impl Variant {
                 format!("-DOUTPUT_GROUPS={}", tile.output_groups),
                 format!("-DSUMS={}", tile.end == BandEnd::Sums),
                 format!("-DADDEND={}", tile.end == BandEnd::Addend),
+                format!("-DHALVED={}", tile.end == BandEnd::Halved),
                 format!("-DGATED={}", tile.gated),
             ]);
         }

@@ -8,6 +8,7 @@ use super::layout::{Action, InPlace, Layout, PoolTiles, Way};
 use crate::device::{Device, Launch};
 use crate::kernels::args::{self, Extent, SIGMOID_HALF, Source};
 use crate::kernels::bands::{self, BandEnd, BandTile, Division, TensorMap};
+use crate::kernels::hopper_conv::Halving;
 use crate::kernels::tile::{Tile, Tiling};
 use crate::kernels::tile_sums::TileSums;
 use crate::kernels::{
@@ -91,6 +92,9 @@ impl Bound<'_> {
             }
             Action::Fused(block, Way::Bands(division)) => {
                 Ok(vec![self.fused_in_bands(device, block, division)?])
+            }
+            Action::Halved(index, division, _) => {
+                self.conv_in_bands(device, self.plan.conv(*index), division, at, observed)
             }
             Action::Pooled(pool, index) => {
                 let args = self.dense(&self.plan.steps[*index].op, UNOBSERVED);
@@ -258,10 +262,14 @@ impl Bound<'_> {
         }
         let epilogue = self.epilogue_of(at, &conv.epilogue, observed);
         let sums = if unfused { self.arena + self.layout.scratch(at) as u64 } else { 0 };
+        let halving = match &self.layout.actions[at] {
+            Action::Halved(.., next) => Some(self.halving(&self.plan.steps[*next].op)),
+            _ => None,
+        };
         let (out_map, residual) = self.results(device, &conv.epilogue, division)?;
         let args = hopper_conv::Args {
             sources,
-            out: out_map,
+            out: if halving.is_some() { TensorMap::zeroed() } else { out_map },
             residual,
             bands: division.bands,
             source_count: int(source_count),
@@ -271,12 +279,14 @@ impl Bound<'_> {
             tile_sums: self.sums_for_next(out, at),
             epilogue,
             unused: 0,
+            halving: halving.unwrap_or(Halving::zeroed()),
         };
         let grid = [division.blocks(device.machine().multiprocessors), 1, 1];
-        let end = match (unfused, &conv.epilogue.addend) {
-            (true, _) => BandEnd::Sums,
-            (false, Some(_)) => BandEnd::Addend,
-            (false, None) => BandEnd::Epilogue,
+        let end = match (unfused, halving, &conv.epilogue.addend) {
+            (true, ..) => BandEnd::Sums,
+            (false, Some(_), _) => BandEnd::Halved,
+            (false, None, Some(_)) => BandEnd::Addend,
+            (false, None, None) => BandEnd::Epilogue,
         };
         let tile = BandTile { end, gated: bands::gated(&sources), ..division.tile };
         let variant = hopper_conv::variant(self.precision, tile);
@@ -291,6 +301,19 @@ impl Bound<'_> {
             )?);
         }
         Ok(launches)
+    }
+
+    /// A depthwise convolution that the kernel before it does on the result that it has in shared memory.
+    fn halving(&self, op: &Op) -> Halving {
+        let Op::Depthwise { from, weights, epilogue } = op else {
+            unreachable!("the operation is a depthwise convolution")
+        };
+        Halving {
+            weights: self.constant(Some(*weights)),
+            width: int(from.size.1),
+            unused: 0,
+            epilogue: self.epilogue(epilogue, UNOBSERVED),
+        }
     }
 
     /// One input of a convolution in bands: a source for each part of its window.

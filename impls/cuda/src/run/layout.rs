@@ -47,6 +47,9 @@ pub enum Action {
     Step(usize, Option<Way>),
     /// The end of a channel-time learning block in one kernel.
     Fused(CtlBlock, Way),
+    /// A convolution in bands and the depthwise convolution that halves its result, in one kernel; by their
+    /// indices in the plan.
+    Halved(usize, Division, usize),
     /// An average pool over sums of tiles and the dense layer that reads it, in one kernel; by
     /// their indices in the plan.
     Pooled(usize, usize),
@@ -56,8 +59,26 @@ impl Action {
     /// The step whose result it stores, by its index in the plan.
     pub fn last(&self) -> usize {
         match self {
-            Action::Step(index, _) | Action::Pooled(_, index) => *index,
+            Action::Step(index, _) | Action::Pooled(_, index) | Action::Halved(.., index) => *index,
             Action::Fused(block, _) => block.temporal,
+        }
+    }
+
+    /// The step after which a profile names it, by its index in the plan: the one with the most work.
+    pub fn main(&self) -> usize {
+        match self {
+            Action::Halved(conv, ..) => *conv,
+            other => other.last(),
+        }
+    }
+
+    /// How its convolutions run, if it has any.
+    pub fn way(&self) -> Option<Way> {
+        match self {
+            Action::Step(_, way) => *way,
+            Action::Fused(_, way) => Some(*way),
+            Action::Halved(_, division, _) => Some(Way::Bands(*division)),
+            Action::Pooled(..) => None,
         }
     }
 
@@ -67,6 +88,7 @@ impl Action {
             Action::Step(..) => [None, None],
             Action::Fused(block, _) => [Some(block.short), Some(block.glo_out)],
             Action::Pooled(pool, _) => [Some(*pool), None],
+            Action::Halved(conv, ..) => [Some(*conv), None],
         };
         inner.into_iter().flatten()
     }
@@ -135,7 +157,7 @@ impl Layout {
     /// Decides everything for a batch. Fails if a size overflows the kernels' 32-bit integers.
     pub fn new(plan: &Plan, clips: usize, options: LayoutOptions) -> Result<Self, EngineError> {
         check(plan, clips, options.precision)?;
-        let mut actions = actions(plan, clips, options);
+        let mut actions = halved(plan, actions(plan, clips, options), clips, options);
         let in_place = take_in_place(plan, &mut actions);
         let (actions, pool_tiles) = pooled(plan, actions, options);
         let mut buffers = vec![Buffer::default(); plan.buffers + 1];
@@ -280,21 +302,62 @@ fn division(convs: &[&Conv], clips: usize, options: LayoutOptions) -> Option<Div
     if machine.bands == BandSupport::Off || !is_half(precision) {
         return None;
     }
-    let out = convs.last()?.epilogue.out;
-    let inputs = || convs.iter().flat_map(|conv| &conv.inputs);
-    if inputs().any(|input| input.band_weights.is_none()) {
+    if convs.iter().flat_map(|conv| &conv.inputs).any(|input| input.band_weights.is_none()) {
         return None;
     }
-    let shapes: Vec<Shape> = inputs().map(Input::band_shape).collect();
     let product = bands::Product {
         most_columns: if convs.len() > 1 { bands::FUSED_COLUMNS } else { 256 },
-        ..bands::Product::new(clips, out.size, out.channels, &shapes)
+        ..product(convs, clips)
     };
     if machine.bands == BandSupport::Flat && product.halo > 0 {
         return None;
     }
-    let division = product.division(machine)?;
-    (2 * division.bands.tiles as usize >= machine.multiprocessors).then_some(division)
+    product.division(machine).filter(|division| fills(division, machine))
+}
+
+/// Convolutions that share their tiles, as a product in bands.
+fn product(convs: &[&Conv], clips: usize) -> bands::Product {
+    let out = convs[convs.len() - 1].epilogue.out;
+    let inputs = convs.iter().flat_map(|conv| &conv.inputs);
+    let shapes: Vec<Shape> = inputs.map(Input::band_shape).collect();
+    bands::Product::new(clips, out.size, out.channels, &shapes)
+}
+
+/// Whether there are tiles for at least half of the GPU.
+fn fills(division: &Division, machine: Machine) -> bool {
+    2 * division.bands.tiles as usize >= machine.multiprocessors
+}
+
+/// Makes a convolution in bands and the depthwise convolution that halves its result one action, unless
+/// every step must run by itself, so that the result is never stored.
+fn halved(plan: &Plan, actions: Vec<Action>, clips: usize, options: LayoutOptions) -> Vec<Action> {
+    let readers = |map: Map| {
+        let reads = plan.steps.iter().flat_map(|step| step.op.reads());
+        reads.filter(|read| read.buffer == map.buffer).count()
+    };
+    let halves = |last: &Action, next: &Action| -> Option<Action> {
+        let (Action::Step(index, Some(Way::Bands(_))), Action::Step(next, _)) = (last, next) else {
+            return None;
+        };
+        let (conv, Op::Depthwise { from, .. }) = (plan.conv(*index), &plan.steps[*next].op) else {
+            return None;
+        };
+        let out = conv.epilogue.out;
+        let other = out.buffer != from.buffer || conv.epilogue.addend.is_some();
+        if options.unfused || other || readers(out) > 1 {
+            return None;
+        }
+        let division = product(&[conv], clips).halved()?.division(options.machine)?;
+        fills(&division, options.machine).then_some(Action::Halved(*index, division, *next))
+    };
+    let mut out: Vec<Action> = vec![];
+    for action in actions {
+        match out.last().and_then(|last| halves(last, &action)) {
+            Some(both) => *out.last_mut().expect("there is a last action") = both,
+            None => out.push(action),
+        }
+    }
+    out
 }
 
 /// Finds the tiles that each average pool adds up, and makes such a pool one action with the dense
@@ -349,12 +412,8 @@ fn take_in_place(plan: &Plan, actions: &mut Vec<Action>) -> Vec<InPlace> {
         Op::Scale { from, gate, out } => Some(InPlace { out: *out, from: *from, gate: *gate }),
         _ => None,
     };
-    let gates = |action: &Action| match action {
-        Action::Step(_, Some(Way::Bands(division))) | Action::Fused(_, Way::Bands(division)) => {
-            !division.flat
-        }
-        _ => false,
-    };
+    let gates =
+        |action: &Action| matches!(action.way(), Some(Way::Bands(division)) if !division.flat);
     let reads = |action: &Action, gated: &InPlace| {
         maps_of(plan, &[], action).0.iter().any(|map| map.buffer == gated.out.buffer)
     };

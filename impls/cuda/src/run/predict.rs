@@ -83,12 +83,7 @@ fn clip_bytes(op: &Op, clips: usize) -> usize {
 pub fn predict(plan: &Plan, layout: &Layout, action: &Action, precision: Precision) -> Prediction {
     let macs: u64 = action.steps().map(|index| plan.steps[index].macs).sum();
     let flops = 2.0 * macs as f64 * layout.clips as f64;
-    let way = match action {
-        Action::Step(_, way) => way.as_ref(),
-        Action::Fused(_, way) => Some(way),
-        Action::Pooled(..) => None,
-    };
-    let (compute, l2) = match way {
+    let (compute, l2) = match action.way() {
         Some(Way::Bands(division)) => {
             let (work, tiles) = (division.work(), f64::from(division.bands.tiles));
             let cycle = MULTIPROCESSORS * PER_CYCLE / TENSOR;

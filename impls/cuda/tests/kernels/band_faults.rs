@@ -114,20 +114,12 @@ const FAULTS: [(&str, Edit, &str); 17] = [
     ),
     (
         "results that are stored without a fence",
-        edit!(
-            "bands.cuh",
-            "    fence_for_async();\n    meet(w);\n    if (thread",
-            "    meet(w);\n    if (thread"
-        ),
+        edit!("bands.cuh", "    fence_for_async();\n    meet(w);\n}", "    meet(w);\n}"),
         "without fence.proxy.async",
     ),
     (
         "results that are stored before all threads have put them there",
-        edit!(
-            "bands.cuh",
-            "    fence_for_async();\n    meet(w);\n    if (thread",
-            "    fence_for_async();\n    if (thread"
-        ),
+        edit!("bands.cuh", "    fence_for_async();\n    meet(w);\n}", "    fence_for_async();\n}"),
         "",
     ),
     (
@@ -280,6 +272,55 @@ fn faults_of_a_gate_in_place_are_noticed() {
                 "if (thread_index() > FIRST_GATER) barrier_arrive(barriers.band_gated(ring.slot));"
             ),
             "deadlock",
+        ),
+    ];
+    for (what, edit, message) in edits {
+        let Some(noticed) = notice(edit, run) else { return };
+        let named = noticed.errors.iter().any(|error| error.contains(message));
+        let seen = if message.is_empty() { noticed.differs || named } else { named };
+        assert!(seen, "{what}: {noticed:?}");
+    }
+}
+
+#[test]
+fn faults_of_a_halved_result_are_noticed() {
+    let precision = Precision::Bf16;
+    let case = Case { images: 9, size: (6, 8), inputs: 24, outputs: 24, ..CASE };
+    let values = Values::new(&case, precision);
+    let run = |host: &mut Host| {
+        let input = Input::upload(host, &case, precision, &values);
+        let division = product(&case, &[input.shape]).halved().unwrap().divisions();
+        let division = *division.last().unwrap();
+        let weights = lab::upload_f32(host, &lab::pseudo_random(4 * 24, 7));
+        let residual = lab::pseudo_random(case.pixels() * 24, 9);
+        let residual = lab::upload_stored(host, precision, &residual);
+        let extra =
+            Extra { residual: residual.address, halved: weights.address, ..Extra::default() };
+        outputs(host, &case, precision, division, (&[&input], &extra), |e| e)
+    };
+    let edits: [(&str, Edit, &str); 3] = [
+        (
+            "results that are halved before all threads have put them there",
+            edit!(
+                "bands.cuh",
+                "    fence_for_async();\n    meet(w);\n}",
+                "    fence_for_async();\n}"
+            ),
+            "",
+        ),
+        (
+            "a residual that lands where results are still being halved",
+            edit!("hopper_conv.cu", "if (HALVED || args.tile_sums.sums) meet(w);", ""),
+            "",
+        ),
+        (
+            "a last tile that is halved as if it were whole",
+            edit!(
+                "hopper_conv.cu",
+                "(rest < b.result_pixels ? rest : b.result_pixels) / 4",
+                "b.result_pixels / 4"
+            ),
+            "",
         ),
     ];
     for (what, edit, message) in edits {

@@ -5,9 +5,10 @@ use cuda::device::host::SCHEDULES;
 use cuda::device::{Device, Memory};
 use cuda::kernels::args::Epilogue;
 use cuda::kernels::bands::{self, BandEnd, BandTile, Division, Product, Source, TensorMap};
+use cuda::kernels::hopper_conv::Halving;
 use cuda::kernels::tile_sums::{self, TileSums};
 use cuda::kernels::windows::{Shape, Window};
-use cuda::kernels::{File, Variant, hopper_conv, hopper_ctl, split_k_reduce};
+use cuda::kernels::{File, Variant, depthwise, hopper_conv, hopper_ctl, split_k_reduce};
 use lower::Activation;
 use spec::{EngineError, Precision};
 
@@ -138,9 +139,11 @@ pub struct Extra {
     /// Leaves the epilogue to another kernel.
     pub sums: bool,
     pub init: u64,
+    /// Address of the weights of a depthwise convolution that halves the result, or 0.
+    pub halved: u64,
 }
 
-/// Runs a convolution of one or two inputs. Returns its outputs [pixels, pitch].
+/// Runs a convolution of one or two inputs. Returns its outputs [pixels, pitch], halved if `extra` says so.
 pub fn outputs(
     device: &mut dyn Device,
     case: &Case,
@@ -168,9 +171,20 @@ pub fn outputs(
         },
     );
     let sums = device.alloc(pixels * pitch * 4)?;
+    let halved = lab::allocate(device, precision, pixels / 4 * pitch);
+    let halving = Halving {
+        weights: extra.halved,
+        width: size.1 as i32,
+        unused: 0,
+        epilogue: Epilogue {
+            scale: epilogue.scale,
+            bias: epilogue.bias,
+            ..lab::epilogue_to(&halved, case.outputs, pitch, size.0 * size.1 / 4)
+        },
+    };
     let args = hopper_conv::Args {
         sources,
-        out: out_map,
+        out: if extra.halved == 0 { out_map } else { none },
         residual,
         bands: division.bands,
         source_count: used.len() as i32,
@@ -180,11 +194,13 @@ pub fn outputs(
         tile_sums: extra.tile_sums.unwrap_or(bytemuck::Zeroable::zeroed()),
         epilogue,
         unused: 0,
+        halving,
     };
-    let end = match (extra.sums, epilogue.addend) {
-        (true, _) => BandEnd::Sums,
-        (false, 0) => BandEnd::Epilogue,
-        (false, _) => BandEnd::Addend,
+    let end = match (extra.sums, extra.halved, epilogue.addend) {
+        (true, ..) => BandEnd::Sums,
+        (false, 0, 0) => BandEnd::Epilogue,
+        (false, 0, _) => BandEnd::Addend,
+        (false, ..) => BandEnd::Halved,
     };
     let tile = BandTile { end, gated: bands::gated(&sources), ..division.tile };
     let variant = hopper_conv::variant(precision, tile);
@@ -197,7 +213,7 @@ pub fn outputs(
         let variant = Variant::new(File::SplitKReduce, precision);
         lab::run(device, &variant, split_k_reduce::grid(&args, precision), &args)?;
     }
-    Ok(lab::download_stored(device, precision, &out))
+    Ok(lab::download_stored(device, precision, if extra.halved == 0 { &out } else { &halved }))
 }
 
 fn bits(values: &[f64]) -> Vec<u64> {
@@ -299,6 +315,85 @@ fn two_inputs_a_residual_and_sums_of_tiles_have_the_bits_of_separate_steps() {
         assert_eq!(a, b, "{division:?}");
         assert!(!a.is_empty());
     }
+}
+
+/// Some parts have more columns than pixels, the last is not whole, and one output of the residual is NaN.
+#[test]
+fn a_halved_result_has_the_bits_of_a_depthwise_convolution() {
+    let Some(mut lab) = open() else { return };
+    let mut divided = 0;
+    for (images, size, outputs_) in
+        [(3, (4, 6), 24), (5, (2, 2), 9), (7, (10, 8), 72), (2, (4, 36), 132), (1, (2, 128), 16)]
+    {
+        let precision = if images == 5 { Precision::F16 } else { Precision::Bf16 };
+        let case = Case { images, size, inputs: 40, outputs: outputs_, ..CASE };
+        let (pixels, pitch) = (case.pixels(), lab::pitch(precision, case.outputs));
+        let values = Values::new(&case, precision);
+        let input = Input::upload(lab.device(), &case, precision, &values);
+        let mut random = |count: usize, seed| {
+            lab::pad_channels(&lab::pseudo_random(count, seed), case.outputs, pitch)
+        };
+        let [scale, bias] = [4, 5].map(|seed| random(case.outputs, seed));
+        let (weights, mut residual) =
+            (random(4 * case.outputs, 7), random(pixels * case.outputs, 6));
+        residual[pixels / 2 * pitch] = f64::NAN;
+        let [scale, bias, weights] =
+            [scale, bias, weights].map(|values| lab::upload_f32(lab.device(), &values));
+        let residual = lab::upload_stored(lab.device(), precision, &residual);
+        let epilogue = |e: Epilogue| Epilogue {
+            scale: scale.address,
+            bias: bias.address,
+            residual: residual.address,
+            activation: Activation::Relu as i32,
+            ..e
+        };
+        let plain = Extra { residual: residual.address, ..Extra::default() };
+        let of_shapes = product(&case, &[input.shape]);
+        let inputs = (&[&input][..], &plain);
+        let division = some_divisions(&of_shapes)[0];
+        let whole = outputs(lab.device(), &case, precision, division, inputs, epilogue).unwrap();
+        let whole = lab::upload_stored(lab.device(), precision, &whole);
+        let out = lab::allocate(lab.device(), precision, pixels / 4 * pitch);
+        let args = depthwise::Args {
+            x: whole.address,
+            weights: weights.address,
+            images: images as i32,
+            height: size.0 as i32,
+            width: size.1 as i32,
+            out_height: size.0 as i32 / 2,
+            out_width: size.1 as i32 / 2,
+            unused: 0,
+            epilogue: Epilogue {
+                scale: scale.address,
+                bias: bias.address,
+                ..lab::epilogue_to(&out, case.outputs, pitch, size.0 * size.1 / 4)
+            },
+        };
+        let variant = Variant::new(File::Depthwise, precision);
+        lab::run(lab.device(), &variant, depthwise::grid(&args, precision), &args).unwrap();
+        let want = lab::download_stored(lab.device(), precision, &out);
+        assert!(want.iter().any(|v| v.is_nan()) && want.iter().any(|v| v.is_finite()));
+        let extra = Extra { halved: weights.address, ..plain };
+        for division in of_shapes.halved().unwrap().divisions() {
+            let inputs = (&[&input][..], &extra);
+            let got = outputs(lab.device(), &case, precision, division, inputs, epilogue).unwrap();
+            assert_eq!(bits(&got), bits(&want), "{precision} {case:?} {division:?}");
+            divided += 1;
+        }
+    }
+    assert!(divided > 20, "only {divided} divisions");
+}
+
+#[test]
+fn a_map_of_odd_sides_or_wide_rows_is_not_halved() {
+    let product = |size| {
+        let shape = Shape { channels: 64, kernel: 1, stride: 1 };
+        Product::new(2, size, 64, &[shape])
+    };
+    assert!(product((3, 4)).halved().is_none() && product((4, 3)).halved().is_none());
+    assert!(product((2, 130)).halved().unwrap().divisions().is_empty());
+    let window = Shape { channels: 64, kernel: 3, stride: 1 };
+    assert!(Product::new(2, (4, 4), 64, &[window]).halved().is_none());
 }
 
 #[test]
