@@ -345,8 +345,7 @@ impl Cuda {
                     format!("tile {pixels}x{outputs}, K split by {}", tiling.splits)
                 }
                 Some(Way::Bands(division)) => {
-                    let (columns, outputs) =
-                        (division.tile.columns, 64 * division.tile.output_groups);
+                    let (columns, outputs) = (division.tile.columns, division.tile.outputs());
                     format!("bands, {columns} columns x {outputs}, {} tiles", division.bands.tiles)
                 }
             };

@@ -1,5 +1,5 @@
 // The main loop of a convolution on sm_90a, as a product whose rows are outputs and whose columns
-// are pixels, and the end of its tiles.
+// are pixels. results.cuh has the end of its tiles.
 //
 // A band is a box of the input map in shared memory: 64 channels of some rows of pixels, with the border of
 // zeros that the window needs. The operand of the window's pixel (ky, kx) is the same band from another row
@@ -12,21 +12,24 @@
 // ahead over tiles. Where an input has a gate (GATED), the other two warps of the third warpgroup multiply its
 // bands by it, in shared memory, while others are being used.
 //
+// A product has 64 rows at least. So for at most 16 outputs (NARROW) pixels are the rows and outputs the columns: a
+// warpgroup has a product for every 64 pixels of its part.
+//
 // K runs over chunks of 64 channels, window pixels, and channels of the chunk, rounded up to 16, in steps of
 // 16. The weights are stored in this order, four steps in a row of shared memory.
 //
 // Shared memory: for each warpgroup COLUMNS + 8 rows of results, a table, the barriers, slots of bands, and
-// slots of 64 * OUTPUT_GROUPS rows of weights.
+// slots of TILE_OUTPUTS rows of weights.
 #pragma once
 #include "epilogue.cuh"
 #include "hopper.cuh"
-#include "tile_sums.cuh"
 
 constexpr int THREADS = 384;
 constexpr int CHUNK = 64;                              // channels of a band
 constexpr int STEP = 16;                               // values of K in a product
 constexpr int STEPS_PER_ROW = CHUNK / STEP;            // steps in a row of weights
-constexpr int WEIGHT_BYTES = 64 * OUTPUT_GROUPS * ROW_BYTES;
+constexpr int TILE_OUTPUTS = NARROW ? 16 : 64 * OUTPUT_GROUPS;
+constexpr int WEIGHT_BYTES = TILE_OUTPUTS * ROW_BYTES;
 constexpr int RESULT_BYTES = (COLUMNS + 8) * ROW_BYTES;  // eight rows more for what is not stored
 constexpr int MOST_SLOTS = 4;                          // of bands, and of weights
 constexpr int BARRIERS = 5 * MOST_SLOTS + 2;
@@ -35,16 +38,19 @@ constexpr int GATERS = THREADS - FIRST_GATER;
 constexpr int PLACES_AT = 2 * RESULT_BYTES;             // behind the results: a pixel for each of COLUMNS + 8
 constexpr int BARRIERS_AT = PLACES_AT + 1280;
 constexpr int SLOTS_AT = PLACES_AT + 2048;
-// Pixels of a tile of tile_sums.cuh.
-constexpr int SUM_PIXELS = 64;
+constexpr int BLOCKS = NARROW ? COLUMNS / 64 : 1;       // products of a step of K
+constexpr int BLOCK_COLUMNS = NARROW ? TILE_OUTPUTS : COLUMNS;
 static_assert(BARRIERS_AT + BARRIERS * 8 <= SLOTS_AT, "the barriers must end before the slots");
 static_assert(RESULT_BYTES % 1024 == 0, "the pattern of swizzled chunks has 1024 bytes");
-static_assert(COLUMNS % 8 == 0 && COLUMNS <= 256, "the columns that a product can have");
+static_assert(COLUMNS % (NARROW ? 64 : 8) == 0 && COLUMNS <= 256, "the columns that a product can have");
+
+// The accumulators of a thread. Those of 64 rows and 8 columns are four of each thread of the warpgroup.
+using Accumulators = float[BLOCKS][BLOCK_COLUMNS / 2];
 
 // One input of a convolution.
 struct BandSource {
     TensorMap pixels;   // [images, height, width, channels], boxes of a band
-    TensorMap weights;  // [outputs, K], boxes of a row of 64 values for 64 * OUTPUT_GROUPS outputs
+    TensorMap weights;  // [outputs, K], boxes of a row of 64 values for TILE_OUTPUTS outputs
     int first;          // of its channels, in a pixel of the map
     int channels;       // with padding
     int rows, columns;  // of the window
@@ -79,7 +85,7 @@ struct BandTile {
 
     DEVICE_MEMBER BandTile(const Bands& b, int tile) {
         int place = tile / b.output_tiles;
-        output = tile % b.output_tiles * 64 * OUTPUT_GROUPS;
+        output = tile % b.output_tiles * TILE_OUTPUTS;
         x = place % b.across * b.tile_x;
         y = place / b.across % b.down * b.tile_y;
         image = place / b.across / b.down * b.tile_images;
@@ -226,9 +232,6 @@ struct Worker {
 
     DEVICE_MEMBER explicit Worker(const Bands& b) : band(b.band_slots), weights(b.weight_slots) {}
 
-    // The channel of accumulators 4j and 4j + 1, from the first of the tile on; that of 4j + 2 and 4j + 3 is
-    // 8 more.
-    DEVICE_MEMBER int output() const { return (OUTPUT_GROUPS == 2 ? group * 64 : 0) + warp * 16 + lane / 4; }
     DEVICE_MEMBER u8* result() const { return shared_memory() + group * RESULT_BYTES; }
     // Arrives at a barrier for the warp.
     DEVICE_MEMBER void release(u64* barrier) const {
@@ -263,7 +266,7 @@ struct Position {
 
 // Adds the product of a source to the accumulators of a tile; without `add`, they start at zero. All threads
 // of both warpgroups must call it. On return the accumulators may be used.
-DEVICE void accumulate(float (&acc)[COLUMNS / 2], Worker& w, const BandSource& source, const Bands& b, bool add) {
+DEVICE void accumulate(Accumulators& acc, Worker& w, const BandSource& source, const Bands& b, bool add) {
     Position at(source);
     int first_row = (b.halo - source.above) * b.pitch + b.halo - source.left;
     u32 rows = shared_address(band_slot(b, 0)) + (OUTPUT_GROUPS == 1 ? w.group * b.group_row * ROW_BYTES : 0);
@@ -285,9 +288,12 @@ DEVICE void accumulate(float (&acc)[COLUMNS / 2], Worker& w, const BandSource& s
         barrier_wait(w.barriers.weights_full(w.weights.slot), w.weights.parity);
         int bands = 0;
         u64 of_weights = operand(weights + w.weights.slot * WEIGHT_BYTES), of_band[STEPS_PER_ROW];
+        int to_next_block[STEPS_PER_ROW];
         UNROLL for (int i = 0; i < STEPS_PER_ROW; i++) {
             of_band[i] = other;
+            to_next_block[i] = 0;
             if (step + i >= source.steps) continue;
+            to_next_block[i] = 64 * ROW_BYTES / 16;
             if (at.begins()) barrier_wait(w.barriers.band_ready(w.band.slot), w.band.parity);
             int row = first_row + at.ky * b.pitch + at.kx;
             of_band[i] = operand(rows + w.band.slot * b.band_bytes + row * ROW_BYTES + at.part * STEP * 2);
@@ -297,8 +303,13 @@ DEVICE void accumulate(float (&acc)[COLUMNS / 2], Worker& w, const BandSource& s
             }
         }
         products_fence();
-        UNROLL for (int i = 0; i < STEPS_PER_ROW; i++)
-            start_product<COLUMNS>(acc, of_weights + i * (STEP * 2 / 16), of_band[i], add || i > 0);
+        UNROLL for (int i = 0; i < STEPS_PER_ROW; i++) {
+            u64 these = of_weights + i * (STEP * 2 / 16);
+            UNROLL for (int block = 0; block < BLOCKS; block++) {
+                u64 pixels = of_band[i] + block * to_next_block[i];
+                start_product<BLOCK_COLUMNS>(acc[block], NARROW ? pixels : these, NARROW ? these : pixels, add || i > 0);
+            }
+        }
         commit_products();
         wait_products<1>(acc);
         add = true;
@@ -339,141 +350,6 @@ struct Place {
         return static_cast<i64>(part.image + image()) * b.height * b.width + in_image(b, part);
     }
 };
-
-// A warpgroup's part of a tile.
-DEVICE BandTile part_of(const Worker& w, const Bands& b, BandTile tile) {
-    if (OUTPUT_GROUPS == 2 || w.group == 0) return tile;
-    tile.x += b.group_x;
-    tile.y += b.group_y;
-    tile.image += b.group_images;
-    return tile;
-}
-
-// Calls act(accumulator, its place, its channel, which half it is of the thread's two channels) for every
-// accumulator whose pixel exists. `pitch` is that of the result.
-template <class Act>
-DEVICE void for_each_sum(float (&acc)[COLUMNS / 2], const Worker& w, const Bands& b, const BandTile& part, int pitch,
-                         Act act) {
-    UNROLL for (int i = 0; i < COLUMNS / 2; i++) {
-        int half = i / 2 % 2, channel = part.output + w.output() + half * 8;
-        Place place(i / 4 * 8 + w.lane % 4 * 2 + i % 2);
-        if (channel < pitch && place.inside(b, part)) act(acc[i], place, channel, half);
-    }
-}
-
-// Scale and bias of a thread's two channels, and the least value that the activation keeps. What an epilogue
-// does not have becomes an operation that changes no bit: a factor of 1, a term of -0, a least value of minus
-// infinity.
-struct Linear {
-    float scale[2], bias[2], least;
-
-    DEVICE_MEMBER Linear(const Epilogue& e, int channel) : least(e.activation == RELU ? 0.0f : -INFINITE) {
-        UNROLL for (int half = 0; half < 2; half++) {
-            int at = channel + half * 8;
-            scale[half] = e.scale && at < e.pitch ? e.scale[at] : 1.0f;
-            bias[half] = e.bias && at < e.pitch ? e.bias[at] : -0.0f;
-        }
-    }
-    DEVICE_MEMBER float apply(float v, int half) const { return fma_(v, scale[half], bias[half]); }
-    DEVICE_MEMBER float activate(float v) const { return v < least ? 0.0f : v; }
-};
-
-// Before a tile: asks for the residual, which lands where the results are put later. One thread of each
-// warpgroup does.
-DEVICE void ask_for_residual(const Worker& w, const Bands& b, const BandTile& part, const TensorMap* residual) {
-    if (thread_index() % 128) return;
-    store_box_wait();
-    barrier_expect(w.barriers.residual(w.group), b.result_pixels * ROW_BYTES);
-    load_box(w.result(), residual, part.output + (OUTPUT_GROUPS == 2 ? w.group * 64 : 0), part.x, part.y, part.image,
-             w.barriers.residual(w.group));
-}
-
-// The threads of a warpgroup meet.
-DEVICE void meet(const Worker& w) {
-    if (w.group == 0)
-        named_barrier<1, 128>();
-    else
-        named_barrier<2, 128>();
-}
-
-// The end of a tile: applies the epilogue, of which it supports scale, bias, residual, ReLU and addend, with
-// the same operations as apply_epilogue, and puts the results into shared memory, where all threads of the
-// warpgroup see them on return. `residual` says that the residual has been asked for; it lands where the result is
-// put.
-DEVICE void put_results(float (&acc)[COLUMNS / 2], const Worker& w, const Bands& b, const BandTile& part,
-                        const Epilogue& e, bool residual, int residual_parity) {
-    int channel = part.output + w.output();
-    Linear linear(e, channel);
-    // Earlier stores have read this memory: a residual was asked for only then, and otherwise this waits.
-    if (residual) {
-        barrier_wait(w.barriers.residual(w.group), residual_parity);
-    } else {
-        if (thread_index() % 128 == 0) store_box_wait();
-        meet(w);
-    }
-    // The 16 bytes of a pixel that this lane's address stands for: matrix lane / 8 has channels of half lane
-    // / 8 % 2 and columns of group lane / 16.
-    int chunk = w.warp * 2 + w.lane / 8 % 2, column = w.lane / 16 * 8 + w.lane % 8;
-    // Without `opaque` the compiler computes all addresses before the loop over tiles, and has no registers
-    // for them.
-    u8* first = opaque(w.result()) + column * ROW_BYTES + (chunk ^ (column & 7)) * 16;
-    UNROLL for (int j = 0; j < COLUMNS / 8; j += 2) {
-        u8* address = first + j * 8 * ROW_BYTES;
-        if (b.band_images > 1) {
-            // Results have no border between images.
-            Place place(j * 8 + column);
-            int row = (place.image() * b.rows + place.y()) * b.pitch + place.x();
-            if (!place.exists()) row = COLUMNS + w.lane % 8;
-            address = w.result() + row * ROW_BYTES + (chunk ^ (row & 7)) * 16;
-        }
-        u32 added[4], r[4];
-        UNROLL for (int m = 0; m < 4; m++) added[m] = MINUS_ZEROS;
-        if (residual) load_transposed(added, address);
-        UNROLL for (int m = 0; m < 4; m++) {
-            int half = m % 2, group = j + m / 2;
-            float v[2];
-            UNROLL for (int odd = 0; odd < 2; odd++) {
-                float sum = group < COLUMNS / 8 ? acc[group * 4 + half * 2 + odd] : 0.0f;
-                sum = add(linear.apply(sum, half), odd ? high_of(added[m]) : low_of(added[m]));
-                v[odd] = linear.activate(sum);
-                if (ADDEND) {
-                    Place place(group * 8 + w.lane % 4 * 2 + odd);
-                    if (channel + half * 8 < e.channels && place.inside(b, part))
-                        v[odd] = add(v[odd], e.addend[place.in_image(b, part) * e.pitch + channel + half * 8]);
-                }
-                // As in apply_epilogue: padded channels are zeros even where an input is NaN.
-                if (channel + half * 8 >= e.channels) v[odd] = 0.0f;
-            }
-            r[m] = round_pair(v[0], v[1]);
-        }
-        store_transposed(address, r);
-    }
-    fence_for_async();
-    meet(w);
-}
-
-// Stores what `put_results` has put.
-DEVICE void store_results(const Worker& w, const BandTile& part, const TensorMap* out) {
-    if (thread_index() % 128) return;
-    int output = part.output + (OUTPUT_GROUPS == 2 ? w.group * 64 : 0);
-    store_box(out, output, part.x, part.y, part.image, w.result());
-    store_box_commit();
-}
-
-// Sums the results of a tile of a map without a border, for the average pool over it, in tiles of SUM_PIXELS.
-DEVICE void store_band_sums(const TileSums& to, const Worker& w, const Bands& b, const BandTile& part, int pitch) {
-    int thread = thread_index() % 128, in_group = thread % 64;
-    int channel = part.output + (OUTPUT_GROUPS == 2 ? w.group * 64 : 0) + in_group;
-    for (int tile = thread / 64; tile < COLUMNS / SUM_PIXELS; tile += 2) {
-        int first = part.x + tile * SUM_PIXELS, rows = b.width - first < SUM_PIXELS ? b.width - first : SUM_PIXELS;
-        if (rows <= 0 || channel >= pitch) continue;
-        sum_tile_channel(to, pitch, first / SUM_PIXELS, first, rows, channel, [&](int row) {
-            int at = tile * SUM_PIXELS + row, chunk = in_group / 8 ^ (at & 7);
-            const u8* from = w.result() + at * ROW_BYTES + chunk * 16 + in_group % 8 * 2;
-            return widen(*reinterpret_cast<const T*>(from));
-        });
-    }
-}
 
 // Before anything else: the table, the barriers, and finite weights. Every thread of the block must call it.
 DEVICE void start_block(const Barriers& barriers, const Bands& b) {

@@ -166,6 +166,9 @@ pub const COLUMNS: [usize; 11] = [64, 112, 128, 176, 192, 208, 224, 232, 240, 24
 /// The most columns for which a fused block has registers.
 pub const FUSED_COLUMNS: usize = 232;
 
+/// The outputs of a product whose rows are pixels.
+pub const NARROW_OUTPUTS: usize = 16;
+
 /// What the compiler of a kernel must know of a division.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BandTile {
@@ -174,6 +177,8 @@ pub struct BandTile {
     pub columns: usize,
     /// Warpgroups along the outputs, 1 or 2.
     pub output_groups: usize,
+    /// Whether pixels are the rows of products, and 16 outputs at most their columns.
+    pub narrow: bool,
     /// What the kernel does with the sums.
     pub end: BandEnd,
     /// Whether an input has a gate.
@@ -199,23 +204,29 @@ pub enum BandEnd {
 }
 
 impl BandTile {
+    /// Outputs of a tile.
+    pub fn outputs(&self) -> usize {
+        if self.narrow { NARROW_OUTPUTS } else { 64 * self.output_groups }
+    }
+
     /// Bands and rows of weights for which shared memory has slots, as `bands.cuh` divides it; more
-    /// than four gain nothing. The weights have as many rows as a product has columns, so that a
+    /// than four gain nothing. The weights have as many rows as a product has pixels, so that a
     /// step that does not exist can read them, and no product reads beyond shared memory. None where
     /// fewer fit than a load needs to run beside a product.
     fn slots(&self, band_bytes: usize) -> Option<(usize, usize)> {
         let rest = SHARED_BYTES - 2 * (self.columns + 8) * ROW_BYTES - 2048;
-        let weights = 64 * self.output_groups * ROW_BYTES;
+        let weights = self.outputs() * ROW_BYTES;
+        let pixels = if self.narrow { 64 } else { self.columns };
         let fits = |(bands, rows): &(usize, usize)| {
-            bands * band_bytes + rows * weights <= rest
-                && rows * weights >= self.columns * ROW_BYTES
+            bands * band_bytes + rows * weights <= rest && rows * weights >= pixels * ROW_BYTES
         };
         [(4, 4), (3, 4), (3, 3), (2, 4), (2, 3)].into_iter().find(fits)
     }
 
     /// The text of `products.cuh` for this tile: `start_product` with every register by name.
     pub fn products(&self, precision: Precision) -> String {
-        let (columns, count) = (self.columns, self.columns / 2);
+        let columns = if self.narrow { NARROW_OUTPUTS } else { self.columns };
+        let count = columns / 2;
         let list =
             |item: &dyn Fn(usize) -> String| (0..count).map(item).collect::<Vec<_>>().join(", ");
         let (names, registers) = (list(&|i| format!("%{i}")), list(&|i| format!("\"+f\"(d[{i}])")));
@@ -265,11 +276,12 @@ pub struct Product {
     pub steps: usize,
     /// Bands that are loaded for a tile.
     pub loads: usize,
-    /// The most columns: 256, or for a fused block, which also holds a gate in registers,
-    /// [`FUSED_COLUMNS`].
+    /// The most columns.
     pub most_columns: usize,
     /// Of a map without a border, a warpgroup's part consists of whole groups of so many pixels.
     pub group: usize,
+    /// Whether pixels are the rows of products, and outputs their columns.
+    pub narrow: bool,
 }
 
 /// A part of the map that a warpgroup computes: rows of pixels of some images, or, of a map without
@@ -287,8 +299,13 @@ impl Product {
         let sum = |of: fn(Shape) -> usize| shapes.iter().map(|shape| of(*shape)).sum();
         let halo = shapes.iter().map(|shape| shape.halo()).max().unwrap_or(0);
         let (steps, loads) = (sum(Shape::steps), sum(Shape::loads));
-        let (most_columns, group) = (256, SUM_PIXELS);
-        Product { images, size, outputs, halo, steps, loads, most_columns, group }
+        let (most_columns, group, narrow) = (256, SUM_PIXELS, outputs <= NARROW_OUTPUTS);
+        Product { images, size, outputs, halo, steps, loads, most_columns, group, narrow }
+    }
+
+    /// The product of a fused block, which also holds a gate in registers.
+    pub fn fused(self) -> Self {
+        Product { most_columns: FUSED_COLUMNS, narrow: false, ..self }
     }
 
     /// The product of which every warpgroup's part is whole pairs of rows, so that it can halve its
@@ -336,7 +353,9 @@ impl Product {
         let pitch = self.pitch(part);
         let before = (part.images - 1) * (part.rows + 2 * self.halo) + part.rows - 1;
         let wanted = before * pitch + part.pixels;
-        COLUMNS.into_iter().find(|columns| *columns >= wanted && *columns <= self.most_columns)
+        let whole = |columns: &usize| !self.narrow || columns.is_multiple_of(64);
+        let mut all = COLUMNS.into_iter().filter(|columns| *columns <= self.most_columns);
+        all.find(|columns| *columns >= wanted && whole(columns))
     }
 
     fn divide(&self, part: Part, output_groups: usize) -> Option<Division> {
@@ -365,11 +384,12 @@ impl Product {
         };
         let band_bytes = (band_pitch * image_rows * tile_images * ROW_BYTES).next_multiple_of(1024);
         let end = BandEnd::Epilogue;
-        let tile = BandTile { columns: self.columns(part)?, output_groups, end, gated: false };
+        let (columns, narrow) = (self.columns(part)?, self.narrow);
+        let tile = BandTile { columns, output_groups, narrow, end, gated: false };
         let (band_slots, weight_slots) = tile.slots(band_bytes)?;
         let (across, down) =
             (if flat { width.div_ceil(tile_x) } else { 1 }, height.div_ceil(tile_y));
-        let output_tiles = self.outputs.div_ceil(64 * output_groups);
+        let output_tiles = self.outputs.div_ceil(tile.outputs());
         let tiles = across * down * images.div_ceil(tile_images) * output_tiles;
         let int = |value: usize| i32::try_from(value).ok();
         let bands = Bands {
@@ -411,10 +431,10 @@ impl Product {
 /// What a tile takes of a multiprocessor, by a model that no GPU has confirmed.
 #[derive(Debug, Clone, Copy)]
 pub struct Work {
-    /// Cycles of the tensor cores: half a cycle for each column and step of either warpgroup.
+    /// Cycles of the tensor cores: half a cycle for each column of a product.
     pub products: usize,
-    /// Cycles in which products read shared memory, 128 bytes each: 16 for the weights and a quarter
-    /// for each column, for each step of either warpgroup.
+    /// Cycles in which products read shared memory, 128 bytes each: 16 for the rows and a quarter
+    /// for each column.
     pub reads: usize,
     /// Rows of 128 bytes that are loaded, each of which takes shared memory a cycle, too.
     pub loaded: usize,
@@ -431,11 +451,16 @@ impl Division {
     /// What each tile takes.
     pub fn work(&self) -> Work {
         let Division { tile, bands, steps, loads, .. } = self;
-        let weights = steps.div_ceil(CHUNK / STEP) * 64 * tile.output_groups;
+        let weights = steps.div_ceil(CHUNK / STEP) * tile.outputs();
         let of_bands = loads * bands.band_bytes as usize / ROW_BYTES;
+        // Products of both warpgroups, and the columns of each.
+        let (products, columns) = match tile.narrow {
+            true => (steps * 2 * tile.columns / 64, NARROW_OUTPUTS),
+            false => (steps * 2, tile.columns),
+        };
         Work {
-            products: steps * tile.columns,
-            reads: steps * 2 * (16 + tile.columns / 4),
+            products: products * columns / 2,
+            reads: products * (16 + columns / 4),
             loaded: weights + of_bands,
         }
     }
@@ -501,7 +526,7 @@ impl Division {
             address,
             dims: [(steps * STEP) as u64, outputs, 1, 1],
             strides: [row, row * outputs, row * outputs],
-            boxes: [CHUNK as u64, 64 * self.tile.output_groups as u64, 1, 1],
+            boxes: [CHUNK as u64, self.tile.outputs() as u64, 1, 1],
         }
     }
 }
@@ -529,9 +554,10 @@ mod tests {
                             [bands.band_bytes, bands.band_slots, bands.weight_slots]
                                 .map(|value| value as usize);
                         let results = 2 * (tile.columns + 8) * ROW_BYTES + 2048;
-                        let weights = weights * 64 * tile.output_groups * ROW_BYTES;
+                        let weights = weights * tile.outputs() * ROW_BYTES;
                         assert!(results + slots * bytes + weights <= SHARED_BYTES);
-                        assert!(tile.columns * ROW_BYTES <= weights);
+                        let pixels = if tile.narrow { 64 } else { tile.columns };
+                        assert!(pixels * ROW_BYTES <= weights);
                         // The shift of the last window pixel, and the second warpgroup's part.
                         let group = if tile.output_groups == 1 { bands.group_row } else { 0 };
                         let shift = 2 * bands.halo * (bands.pitch + 1);

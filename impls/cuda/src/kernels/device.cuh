@@ -9,7 +9,8 @@
 //   RESIDENT                              blocks for which the registers of a multiprocessor must suffice
 //   BM, BN, WARPS_M, WARPS_N, SLOTS       the tile, for kernels that include loader.cuh
 //   GATED                                 whether a source has a gate (loader.cuh), or may have one (bands.cuh)
-//   COLUMNS, OUTPUT_GROUPS, SUMS, ADDEND  for kernels that include bands.cuh
+//   COLUMNS, OUTPUT_GROUPS, NARROW        for kernels that include bands.cuh
+//   SUMS, ADDEND, HALVED                  for hopper_conv.cu
 #pragma once
 
 typedef unsigned char u8;

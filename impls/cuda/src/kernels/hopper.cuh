@@ -84,11 +84,11 @@ DEVICE void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" 
 
 // Waits until at most LEFT committed groups of products are under way. Without any, the accumulators may be
 // used; the empty statements keep the compiler from using them earlier.
-template <int LEFT, int COUNT>
-DEVICE void wait_products(float (&d)[COUNT]) {
+template <int LEFT, int BLOCKS, int COUNT>
+DEVICE void wait_products(float (&d)[BLOCKS][COUNT]) {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(LEFT) : "memory");
     if (LEFT == 0) {
-        UNROLL for (int i = 0; i < COUNT; i++) asm volatile("" : "+f"(d[i])::"memory");
+        UNROLL for (int i = 0; i < BLOCKS * COUNT; i++) asm volatile("" : "+f"(d[i / COUNT][i % COUNT])::"memory");
     }
 }
 
@@ -114,18 +114,33 @@ DEVICE void named_barrier() {
     asm volatile("bar.sync %0, %1;" ::"n"(ID), "n"(COUNT) : "memory");
 }
 
-// Stores and loads four matrices of 8x8 values of 16 bits, transposed. Lane l holds columns l % 4 * 2 and the
-// next of row l / 4 of each matrix, and passes the address of 16 bytes: column l % 8 of matrix l / 8.
-DEVICE void store_transposed(void* column, const u32 (&r)[4]) {
-    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};"
-                 ::"r"(shared_address(column)), "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
-                 : "memory");
+// Stores and loads four matrices of 8x8 values of 16 bits. Lane l holds columns l % 4 * 2 and the next of row l / 4
+// of each matrix, and passes the address of 16 bytes: row l % 8 of matrix l / 8, or its column if TRANSPOSED.
+template <bool TRANSPOSED>
+DEVICE void store_matrices(void* line, const u32 (&r)[4]) {
+    u32 to = shared_address(line);
+    if (TRANSPOSED)
+        asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};"
+                     ::"r"(to), "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+                     : "memory");
+    else
+        asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};"
+                     ::"r"(to), "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+                     : "memory");
 }
-DEVICE void load_transposed(u32 (&r)[4], const void* column) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(shared_address(column))
-                 : "memory");
+template <bool TRANSPOSED>
+DEVICE void load_matrices(u32 (&r)[4], const void* line) {
+    u32 from = shared_address(line);
+    if (TRANSPOSED)
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                     : "r"(from)
+                     : "memory");
+    else
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                     : "r"(from)
+                     : "memory");
 }
 
 // start_product<COLUMNS>, which Rust writes for the variant (kernels/bands.rs).

@@ -8,7 +8,7 @@
 // Variants: with SUMS the epilogue is left to split_k_reduce.cu, so that an observer can see its stages, and the sums
 // may start at `init`; with ADDEND the epilogue has an addend and no residual; with HALVED the result is not stored but
 // halved as depthwise.cu does.
-#include "bands.cuh"
+#include "results.cuh"
 
 // A depthwise 2x2 convolution with stride 2 of the result, with HALVED.
 struct Halving {
@@ -70,17 +70,18 @@ KERNEL(hopper_conv, HopperConvArgs, THREADS) {
     for (int tile = block_x(); tile < b.tiles; tile += blocks_x()) {
         BandTile part = part_of(w, b, BandTile(b, tile));
         if (!SUMS && args.has_residual) ask_for_residual(w, b, part, &args.residual);
-        float acc[COLUMNS / 2];
+        Accumulators acc;
         if (SUMS && args.init) {
-            UNROLL for (int i = 0; i < COLUMNS / 2; i++) acc[i] = 0.0f;
-            for_each_sum(acc, w, b, part, e.pitch, [&](float& v, const Place& place, int channel, int) {
+            UNROLL for (int i = 0; i < BLOCKS * BLOCK_COLUMNS / 2; i++)
+                acc[i / (BLOCK_COLUMNS / 2)][i % (BLOCK_COLUMNS / 2)] = 0.0f;
+            for_each_sum(acc, w, b, part, e.pitch, [&](float& v, const Place& place, int channel) {
                 v = args.init[place.pixel(b, part) * e.pitch + channel];
             });
         }
         ROLLED for (int i = 0; i < args.source_count; i++)
             accumulate(acc, w, args.sources[i], b, i > 0 || (SUMS && args.init));
         if (SUMS) {
-            for_each_sum(acc, w, b, part, e.pitch, [&](float v, const Place& place, int channel, int) {
+            for_each_sum(acc, w, b, part, e.pitch, [&](float v, const Place& place, int channel) {
                 args.sums[place.pixel(b, part) * e.pitch + channel] = v;
             });
             continue;

@@ -9,7 +9,7 @@
 // Layout, grid, shared: as hopper_conv.cu
 // The sigmoid is kept in half precision, two values in a register, because a second set of accumulators does not fit.
 // The separate steps round it in the same way (SIGMOID_HALF in epilogue.cuh), so the bits are the same.
-#include "bands.cuh"
+#include "results.cuh"
 
 struct HopperCtlArgs {
     BandSource sources[3];      // glo_out, short, temporal
@@ -39,10 +39,11 @@ KERNEL(hopper_ctl, HopperCtlArgs, THREADS) {
     for (int tile = block_x(); tile < b.tiles; tile += blocks_x()) {
         BandTile part = part_of(w, b, BandTile(b, tile));
         if (args.has_residual) ask_for_residual(w, b, part, &args.residual);
-        float acc[COLUMNS / 2], short_bias[2] = {}, glo_out_bias[2] = {};
+        Accumulators acc;
+        float (&sums)[COLUMNS / 2] = acc[0], short_bias[2] = {}, glo_out_bias[2] = {};
         u32 gate[COLUMNS / 4];
         UNROLL for (int half = 0; half < 2; half++) {
-            int channel = part.output + w.output() + half * 8;
+            int channel = part.output + channel_of(w, half);
             if (channel < e.pitch) {
                 short_bias[half] = args.short_bias[channel];
                 glo_out_bias[half] = args.glo_out_bias[channel];
@@ -50,12 +51,12 @@ KERNEL(hopper_ctl, HopperCtlArgs, THREADS) {
         }
         accumulate(acc, w, args.sources[0], b, false);
         UNROLL for (int i = 0; i < COLUMNS / 4; i++)
-            gate[i] = sigmoid_halves(add(acc[2 * i], glo_out_bias[i % 2]), add(acc[2 * i + 1], glo_out_bias[i % 2]));
+            gate[i] = sigmoid_halves(add(sums[2 * i], glo_out_bias[i % 2]), add(sums[2 * i + 1], glo_out_bias[i % 2]));
         accumulate(acc, w, args.sources[1], b, false);
         // In the other order the assembler spills two registers.
         UNROLL for (int i = COLUMNS / 4 - 1; i >= 0; i--) {
-            acc[2 * i] = mul(low_half(gate[i]), add(acc[2 * i], short_bias[i % 2]));
-            acc[2 * i + 1] = mul(high_half(gate[i]), add(acc[2 * i + 1], short_bias[i % 2]));
+            sums[2 * i] = mul(low_half(gate[i]), add(sums[2 * i], short_bias[i % 2]));
+            sums[2 * i + 1] = mul(high_half(gate[i]), add(sums[2 * i + 1], short_bias[i % 2]));
         }
         accumulate(acc, w, args.sources[2], b, true);
         put_results(acc, w, b, part, e, args.has_residual, parity);

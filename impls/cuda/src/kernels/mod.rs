@@ -29,13 +29,14 @@ use spec::Precision;
 pub use tile::{Machine, Tile};
 
 /// Name and text of the files that the kernels include on a GPU.
-pub const HEADERS: [(&str, &str); 8] = [
+pub const HEADERS: [(&str, &str); 9] = [
     ("bands.cuh", include_str!("bands.cuh")),
     ("device.cuh", include_str!("device.cuh")),
     ("epilogue.cuh", include_str!("epilogue.cuh")),
     ("hopper.cuh", include_str!("hopper.cuh")),
     ("loader.cuh", include_str!("loader.cuh")),
     ("mainloop.cuh", include_str!("mainloop.cuh")),
+    ("results.cuh", include_str!("results.cuh")),
     ("tile.cuh", include_str!("tile.cuh")),
     ("tile_sums.cuh", include_str!("tile_sums.cuh")),
 ];
@@ -177,24 +178,35 @@ impl Variant {
 
     /// Every kernel in bands that the engine can use in a precision on sm_90a.
     pub fn all_in_bands(precision: Precision) -> Vec<Variant> {
-        let of = |file, end, groups: &'static [usize]| {
+        // Warpgroups along the outputs, and whether pixels are the rows of products.
+        const WIDE: &[(usize, bool)] = &[(1, false), (2, false)];
+        const ALL: &[(usize, bool)] = &[(1, false), (2, false), (1, true)];
+        let of = |file, end, shapes: &'static [(usize, bool)]| {
             let tiles = bands::COLUMNS.iter().flat_map(move |&columns| {
-                groups.iter().flat_map(move |&output_groups| {
-                    [false, true].map(|gated| BandTile { columns, output_groups, end, gated })
+                shapes.iter().flat_map(move |&(output_groups, narrow)| {
+                    [false, true].map(|gated| BandTile {
+                        columns,
+                        output_groups,
+                        narrow,
+                        end,
+                        gated,
+                    })
                 })
             });
             tiles.map(move |tile| Variant::in_bands(file, precision, tile))
         };
-        let all = of(File::HopperConv, BandEnd::Epilogue, &[1, 2])
-            .chain(of(File::HopperConv, BandEnd::Addend, &[1]))
-            .chain(of(File::HopperConv, BandEnd::Sums, &[1, 2]))
-            .chain(of(File::HopperConv, BandEnd::Halved, &[1, 2]))
-            .chain(of(File::HopperCtl, BandEnd::Epilogue, &[1, 2]));
+        let all = of(File::HopperConv, BandEnd::Epilogue, ALL)
+            .chain(of(File::HopperConv, BandEnd::Addend, &[(1, false), (1, true)]))
+            .chain(of(File::HopperConv, BandEnd::Sums, ALL))
+            .chain(of(File::HopperConv, BandEnd::Halved, ALL))
+            .chain(of(File::HopperCtl, BandEnd::Epilogue, WIDE));
         // A fused block has no registers for more columns; a map that is halved has no gate.
         let used = |v: &Variant| {
             let most = if v.file == File::HopperCtl { bands::FUSED_COLUMNS } else { 256 };
             v.bands.is_some_and(|tile| {
-                tile.columns <= most && !(tile.gated && tile.end == BandEnd::Halved)
+                tile.columns <= most
+                    && !(tile.gated && tile.end == BandEnd::Halved)
+                    && (!tile.narrow || tile.columns.is_multiple_of(64))
             })
         };
         all.filter(used).collect()
@@ -301,6 +313,7 @@ impl Variant {
             defines.extend([
                 format!("-DCOLUMNS={}", tile.columns),
                 format!("-DOUTPUT_GROUPS={}", tile.output_groups),
+                format!("-DNARROW={}", tile.narrow),
                 format!("-DSUMS={}", tile.end == BandEnd::Sums),
                 format!("-DADDEND={}", tile.end == BandEnd::Addend),
                 format!("-DHALVED={}", tile.end == BandEnd::Halved),
@@ -316,7 +329,7 @@ impl Variant {
         let gated = if self.gated { " gated" } else { "" };
         let bands = self.bands.map_or(String::new(), |t| {
             let gated = if t.gated { " gated" } else { "" };
-            format!(" {} columns x {}{gated} {:?}", t.columns, 64 * t.output_groups, t.end)
+            format!(" {} columns x {}{gated} {:?}", t.columns, t.outputs(), t.end)
         });
         format!("{} {}{tile}{gated}{bands}", self.name(), self.precision)
     }

@@ -15,8 +15,7 @@ use crate::kernels::tile::BandSupport;
 use crate::kernels::windows::Shape;
 use crate::kernels::{hopper_conv, is_half};
 
-/// A small convolution of two images whose results are known: two tiles of outputs, and two chunks of
-/// channels.
+/// A small convolution of two images whose results are known, with two chunks of channels.
 #[derive(Debug, Clone, Copy)]
 pub struct Trial {
     /// Side of the window.
@@ -25,11 +24,12 @@ pub struct Trial {
     pub stride: usize,
     /// Whether the map is multiplied by a gate in its bands.
     pub gated: bool,
+    /// Channels of the result.
+    pub outputs: usize,
 }
 
 const IMAGES: usize = 2;
 const SIZE: (usize, usize) = (13, 11);
-const OUTPUTS: usize = 72;
 
 /// Multiples of 1/8 in [-1, 1], which every format holds. Sums of their products are exact in
 /// float32, in whatever order they are added, also after a gate.
@@ -107,7 +107,7 @@ impl Trial {
             round(precision, sum)
         };
         (0..IMAGES * height * width)
-            .flat_map(|at| (0..OUTPUTS).map(move |o| (at, o)))
+            .flat_map(|at| (0..self.outputs).map(move |o| (at, o)))
             .map(|(at, o)| pixel(at, o))
             .collect()
     }
@@ -131,14 +131,14 @@ pub fn bands_are_right(
     precision: Precision,
     trial: Trial,
 ) -> Result<bool, EngineError> {
-    let shape = trial.shape();
-    let division = Product::new(IMAGES, SIZE, OUTPUTS, &[shape])
+    let (shape, outputs) = (trial.shape(), trial.outputs);
+    let division = Product::new(IMAGES, SIZE, outputs, &[shape])
         .division(device.machine())
         .ok_or_else(|| failed("internal error: a small convolution does not fit into bands"))?;
     let x = upload(device, trial.map().map(|v| round(precision, v)))?;
     let rows = shape.windows().flat_map(|window| {
         let exists = |c| c < shape.channels;
-        (0..OUTPUTS).flat_map(move |o| {
+        (0..outputs).flat_map(move |o| {
             let value = move |(pixel, c)| if exists(c) { weight(o, pixel, c) } else { 0.0 };
             window.positions().map(value)
         })
@@ -147,7 +147,7 @@ pub fn bands_are_right(
     let gates = (0..IMAGES * shape.channels)
         .map(|at| trial.gate(at / shape.channels, at % shape.channels) as f32);
     let gate = upload(device, gates)?;
-    let out = upload(device, std::iter::repeat_n(0xffffu16, IMAGES * SIZE.0 * SIZE.1 * OUTPUTS))?;
+    let out = upload(device, std::iter::repeat_n(0xffffu16, IMAGES * SIZE.0 * SIZE.1 * outputs))?;
     launch(device, (precision, trial), &division, [&x, &weights, &gate, &out])?;
     let mut got = vec![0u16; out.bytes / 2];
     // SAFETY: `out` was allocated with the length of `got`.
@@ -155,10 +155,15 @@ pub fn bands_are_right(
     Ok(got == trial.wanted(precision))
 }
 
-/// Windows that read shifted bands: one with a gate, and the stem's.
-const SHIFTED: &[Trial] =
-    &[Trial { kernel: 3, stride: 1, gated: true }, Trial { kernel: 5, stride: 2, gated: false }];
-const FLAT: &[Trial] = &[Trial { kernel: 1, stride: 1, gated: false }];
+/// Windows that read shifted bands: one with a gate, the stem's, and one with few outputs, whose products read the
+/// shifted bands as their other operand.
+const SHIFTED: &[Trial] = &[
+    Trial { kernel: 3, stride: 1, gated: true, outputs: 72 },
+    Trial { kernel: 5, stride: 2, gated: false, outputs: 72 },
+    Trial { kernel: 3, stride: 1, gated: true, outputs: 16 },
+];
+/// Two tiles of outputs.
+const FLAT: &[Trial] = &[Trial { kernel: 1, stride: 1, gated: false, outputs: 72 }];
 
 /// What of the bands that a device supports is right there: all, 1x1 convolutions, or nothing. Fails as
 /// [`bands_are_right`] does.
@@ -189,20 +194,21 @@ fn launch(
     [x, weights, gate, out]: [&Memory; 4],
 ) -> Result<(), EngineError> {
     let (pixels, weights, shape) = (x.address, weights.address, trial.shape());
+    let outputs = trial.outputs;
     let gate = if trial.gated { (gate.address, shape.channels) } else { (0, 0) };
-    let place = Place { pixels, weights, outputs: OUTPUTS, shape, gate };
+    let place = Place { pixels, weights, outputs, shape, gate };
     let used = division.sources(device, place)?;
     let mut sources = [Source::zeroed(); hopper_conv::MAX_SOURCES];
     sources[..used.len()].copy_from_slice(&used);
     let epilogue = Epilogue {
-        channels: OUTPUTS as i32,
-        pitch: OUTPUTS as i32,
+        channels: outputs as i32,
+        pitch: outputs as i32,
         image_pixels: (SIZE.0 * SIZE.1) as i32,
         ..Epilogue::zeroed()
     };
     let args = hopper_conv::Args {
         sources,
-        out: device.tensor_map(&division.tensor(out.address, OUTPUTS, true))?,
+        out: device.tensor_map(&division.tensor(out.address, outputs, true))?,
         bands: division.bands,
         source_count: used.len() as i32,
         epilogue,

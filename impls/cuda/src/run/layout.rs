@@ -305,10 +305,8 @@ fn division(convs: &[&Conv], clips: usize, options: LayoutOptions) -> Option<Div
     if convs.iter().flat_map(|conv| &conv.inputs).any(|input| input.band_weights.is_none()) {
         return None;
     }
-    let product = bands::Product {
-        most_columns: if convs.len() > 1 { bands::FUSED_COLUMNS } else { 256 },
-        ..product(convs, clips)
-    };
+    let alone = product(convs, clips);
+    let product = if convs.len() > 1 { alone.fused() } else { alone };
     if machine.bands == BandSupport::Flat && product.halo > 0 {
         return None;
     }

@@ -43,8 +43,8 @@ const FAULTS: [(&str, Edit, &str); 17] = [
         "warps of a warpgroup that multiply different operands",
         edit!(
             "bands.cuh",
-            "of_band[i], add || i > 0);",
-            "of_band[i] + (w.warp == 1 ? 2 : 0), add || i > 0);"
+            "NARROW ? these : pixels, add || i > 0);",
+            "(NARROW ? these : pixels) + (w.warp == 1 ? 2 : 0), add || i > 0);"
         ),
         "different operands",
     ),
@@ -114,18 +114,22 @@ const FAULTS: [(&str, Edit, &str); 17] = [
     ),
     (
         "results that are stored without a fence",
-        edit!("bands.cuh", "    fence_for_async();\n    meet(w);\n}", "    meet(w);\n}"),
+        edit!("results.cuh", "    fence_for_async();\n    meet(w);\n}", "    meet(w);\n}"),
         "without fence.proxy.async",
     ),
     (
         "results that are stored before all threads have put them there",
-        edit!("bands.cuh", "    fence_for_async();\n    meet(w);\n}", "    fence_for_async();\n}"),
+        edit!(
+            "results.cuh",
+            "    fence_for_async();\n    meet(w);\n}",
+            "    fence_for_async();\n}"
+        ),
         "",
     ),
     (
         "a residual that lands where a store still reads",
         edit!(
-            "bands.cuh",
+            "results.cuh",
             "    if (thread_index() % 128) return;\n    store_box_wait();",
             "    if (thread_index() % 128) return;"
         ),
@@ -160,8 +164,11 @@ fn a_gpu_that_computes_wrongly_in_bands_is_noticed_before_it_is_used() {
         for (kernel, stride, gated) in
             [(1, 1, false), (3, 1, false), (3, 1, true), (7, 1, true), (5, 2, false)]
         {
-            let trial = Trial { kernel, stride, gated };
-            assert!(bands_are_right(&mut host, precision, trial).unwrap(), "{precision} {trial:?}");
+            for outputs in [72, 16] {
+                let trial = Trial { kernel, stride, gated, outputs };
+                let right = bands_are_right(&mut host, precision, trial).unwrap();
+                assert!(right, "{precision} {trial:?}");
+            }
         }
     }
     // A GPU whose products start at the wrong row.
@@ -169,6 +176,13 @@ fn a_gpu_that_computes_wrongly_in_bands_is_noticed_before_it_is_used() {
         "bands.cuh",
         "first_row + at.ky * b.pitch",
         "first_row + at.ky * b.pitch / 8 * 8"
+    ));
+    assert_eq!(right_bands(&mut host, Precision::Bf16).unwrap(), BandSupport::Flat);
+    // One whose products with few outputs start at the wrong row.
+    let mut host = lab::emulated().unwrap().edited(edit!(
+        "bands.cuh",
+        "first_row + at.ky * b.pitch",
+        "first_row + (NARROW ? at.ky * b.pitch / 8 * 8 : at.ky * b.pitch)"
     ));
     assert_eq!(right_bands(&mut host, Precision::Bf16).unwrap(), BandSupport::Flat);
     // One that multiplies another row by the gate, and one whose window of stride 2 begins elsewhere.
@@ -186,7 +200,7 @@ fn a_gpu_that_computes_wrongly_in_bands_is_noticed_before_it_is_used() {
     assert_eq!(right_bands(&mut host, Precision::Bf16).unwrap(), BandSupport::Flat);
     // One whose epilogue is wrong.
     let mut host = lab::emulated().unwrap().edited(edit!(
-        "bands.cuh",
+        "results.cuh",
         "linear.activate(sum);",
         "linear.activate(sum + 1.0f);"
     ));
@@ -283,6 +297,46 @@ fn faults_of_a_gate_in_place_are_noticed() {
 }
 
 #[test]
+fn faults_of_products_whose_rows_are_pixels_are_noticed() {
+    let precision = Precision::Bf16;
+    let case = Case { images: 3, size: (14, 9), inputs: 72, outputs: 16, kernel: 3, ..CASE };
+    let values = Values::new(&case, precision);
+    let run = |host: &mut Host| {
+        let input = Input::upload(host, &case, precision, &values);
+        let division = *product(&case, &[input.shape]).divisions().last().unwrap();
+        outputs(host, &case, precision, division, (&[&input], &Extra::default()), |e| e)
+    };
+    let edits: [(&str, Edit, &str); 4] = [
+        (
+            "every block of pixels multiplied as the first",
+            edit!("bands.cuh", "of_band[i] + block * to_next_block[i]", "of_band[i]"),
+            "",
+        ),
+        (
+            "a step that does not exist and reads beyond the weights",
+            edit!("bands.cuh", "to_next_block[i] = 0;", "to_next_block[i] = 64 * ROW_BYTES / 16;"),
+            "",
+        ),
+        (
+            "weights as rows and pixels as columns",
+            edit!("bands.cuh", "NARROW ? pixels : these, NARROW ? these : pixels", "these, pixels"),
+            "",
+        ),
+        (
+            "results of another block of pixels",
+            edit!("results.cuh", "acc[NARROW ? group : 0][at]", "acc[0][at]"),
+            "",
+        ),
+    ];
+    for (what, edit, message) in edits {
+        let Some(noticed) = notice(edit, run) else { return };
+        let named = noticed.errors.iter().any(|error| error.contains(message));
+        let seen = if message.is_empty() { noticed.differs || named } else { named };
+        assert!(seen, "{what}: {noticed:?}");
+    }
+}
+
+#[test]
 fn faults_of_a_halved_result_are_noticed() {
     let precision = Precision::Bf16;
     let case = Case { images: 9, size: (6, 8), inputs: 24, outputs: 24, ..CASE };
@@ -302,7 +356,7 @@ fn faults_of_a_halved_result_are_noticed() {
         (
             "results that are halved before all threads have put them there",
             edit!(
-                "bands.cuh",
+                "results.cuh",
                 "    fence_for_async();\n    meet(w);\n}",
                 "    fence_for_async();\n}"
             ),
@@ -334,7 +388,7 @@ fn faults_of_a_halved_result_are_noticed() {
 #[test]
 fn a_lost_swizzle_of_results_shows_as_bank_conflicts() {
     let Some(noticed) = edited(edit!(
-        "bands.cuh",
+        "results.cuh",
         "column * ROW_BYTES + (chunk ^ (column & 7)) * 16;",
         "column * ROW_BYTES + chunk * 16;"
     )) else {

@@ -250,8 +250,14 @@ fn every_division_is_right_over_edge_shapes() {
 #[test]
 fn two_inputs_a_residual_and_sums_of_tiles_have_the_bits_of_separate_steps() {
     let Some(mut lab) = open() else { return };
+    for outputs in [72, 16, 3] {
+        two_inputs_and_all_ends(&mut lab, outputs);
+    }
+}
+
+fn two_inputs_and_all_ends(lab: &mut Lab, channels: usize) {
     let precision = Precision::Bf16;
-    let first = Case { images: 3, size: (7, 9), inputs: 24, outputs: 72, ..CASE };
+    let first = Case { images: 3, size: (7, 9), inputs: 24, outputs: channels, ..CASE };
     let second = Case { inputs: 70, ..first };
     let [a, b] = [first, second].map(|case| (case, Values::new(&case, precision)));
     let [one, two] =
@@ -330,7 +336,7 @@ fn a_halved_result_has_the_bits_of_a_depthwise_convolution() {
         let (pixels, pitch) = (case.pixels(), lab::pitch(precision, case.outputs));
         let values = Values::new(&case, precision);
         let input = Input::upload(lab.device(), &case, precision, &values);
-        let mut random = |count: usize, seed| {
+        let random = |count: usize, seed| {
             lab::pad_channels(&lab::pseudo_random(count, seed), case.outputs, pitch)
         };
         let [scale, bias] = [4, 5].map(|seed| random(case.outputs, seed));
@@ -399,7 +405,13 @@ fn a_map_of_odd_sides_or_wide_rows_is_not_halved() {
 #[test]
 fn an_embedding_is_added_after_the_activation() {
     let Some(mut lab) = open() else { return };
-    let (precision, case) = (Precision::Bf16, CASES[5]);
+    for outputs in [40, 16] {
+        an_embedding_is_added(&mut lab, Case { outputs, ..CASES[5] });
+    }
+}
+
+fn an_embedding_is_added(lab: &mut Lab, case: Case) {
+    let precision = Precision::Bf16;
     let values = Values::new(&case, precision);
     let input = Input::upload(lab.device(), &case, precision, &values);
     let (image, pitch) = (case.size.0 * case.size.1, lab::pitch(precision, case.outputs));
@@ -422,12 +434,16 @@ fn an_embedding_is_added_after_the_activation() {
 #[test]
 fn nan_and_infinity_reach_only_the_outputs_that_depend_on_them_in_bands() {
     let Some(mut lab) = open() else { return };
-    let (precision, case) = (Precision::Bf16, CASES[4]);
-    let gated = Case { gated: true, ..case };
-    let infinity = f64::INFINITY;
-    for (case, special) in
-        [(case, f64::NAN), (case, infinity), (gated, f64::NAN), (gated, infinity)]
-    {
+    let (precision, infinity) = (Precision::Bf16, f64::INFINITY);
+    for (outputs_, gated, special) in [
+        (132, false, f64::NAN),
+        (132, false, infinity),
+        (132, true, f64::NAN),
+        (132, true, infinity),
+        (16, false, f64::NAN),
+        (16, true, infinity),
+    ] {
+        let case = Case { outputs: outputs_, gated, ..CASES[4] };
         let mut values = Values::new(&case, precision);
         // Of a gate, all pixels of a channel of an image, but not the zeros around them.
         let specials = if case.gated { &mut values.gate } else { &mut values.x };
@@ -474,9 +490,7 @@ impl Block {
 
     fn division(&self, groups: usize) -> Option<Division> {
         let inputs = [0, 1, 2].map(|i| self.inputs[i].shape);
-        let product =
-            Product { most_columns: bands::FUSED_COLUMNS, ..product(&self.cases[1], &inputs) };
-        let all = product.divisions().into_iter();
+        let all = product(&self.cases[1], &inputs).fused().divisions().into_iter();
         all.filter(|d| d.tile.output_groups == groups).min_by_key(|d| d.tile.columns)
     }
 

@@ -84,6 +84,8 @@ const char* run(const Launch& launch, Storage storage, void (*body)(const void*)
 void wait_copies(int groups);
 void start_product(u64 a, u64 b, bool accumulate, int columns, float* d);
 void wait_products(int left);
+void store_matrices(void* line, const u32 (&r)[4], bool transposed);
+void load_matrices(u32 (&r)[4], const void* line, bool transposed);
 void set_registers(int count);
 void named_barrier(int id, int count);
 
@@ -205,8 +207,8 @@ static inline void start_product(float (&d)[WIDTH / 2], u64 a, u64 b, bool accum
     emulate::start_product(a, b, accumulate, WIDTH, d);
 }
 void commit_products();
-template <int LEFT, int COUNT>
-static inline void wait_products(float (&)[COUNT]) {
+template <int LEFT, int BLOCKS, int COUNT>
+static inline void wait_products(float (&)[BLOCKS][COUNT]) {
     emulate::wait_products(LEFT);
 }
 
@@ -226,5 +228,11 @@ static inline void named_barrier() {
     emulate::named_barrier(ID, COUNT);
 }
 
-void store_transposed(void* row, const u32 (&r)[4]);
-void load_transposed(u32 (&r)[4], const void* row);
+template <bool TRANSPOSED>
+static inline void store_matrices(void* line, const u32 (&r)[4]) {
+    emulate::store_matrices(line, r, TRANSPOSED);
+}
+template <bool TRANSPOSED>
+static inline void load_matrices(u32 (&r)[4], const void* line) {
+    emulate::load_matrices(r, line, TRANSPOSED);
+}

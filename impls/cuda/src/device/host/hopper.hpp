@@ -265,9 +265,11 @@ void wait_products(int left) {
     });
 }
 
-// stmatrix and ldmatrix with .trans: a thread holds two neighbouring columns of row lane / 4 of each matrix,
-// and a row of 16 bytes in shared memory holds a column of the matrix.
-inline void transpose_of(Fiber* warp, bool storing) {
+// stmatrix and ldmatrix: a thread holds two neighbouring columns of row lane / 4 of each matrix, and 16 bytes in
+// shared memory hold a row of the matrix, or with .trans a column.
+inline void move_matrices(Fiber* warp, int operation) {
+    bool storing = operation == STORE_MATRICES || operation == STORE_TRANSPOSED;
+    bool transposed = operation == STORE_TRANSPOSED || operation == LOAD_TRANSPOSED;
     for (int matrix = 0; matrix < 4; matrix++) {
         u32 banks = 0;
         for (int row = 0; row < 8; row++) {
@@ -278,14 +280,16 @@ inline void transpose_of(Fiber* warp, bool storing) {
             block->conflicts += (banks & bank) != 0;
             banks |= bank;
             for (int i = 0; i < 8; i++) {
-                u32& word = warp[i * 4 + row / 2].matrices[matrix];
+                int of_row = transposed ? i : row, of_column = transposed ? row : i;
+                u32& word = warp[of_row * 4 + of_column / 2].matrices[matrix];
+                int bit = of_column % 2 * 16;
                 u16 half;
                 if (storing) {
-                    half = static_cast<u16>(word >> (row % 2 * 16));
+                    half = static_cast<u16>(word >> bit);
                     memcpy(memory + i * 2, &half, 2);
                 } else {
                     memcpy(&half, memory + i * 2, 2);
-                    word = (word & ~(0xffffu << (row % 2 * 16))) | static_cast<u32>(half) << (row % 2 * 16);
+                    word = (word & ~(0xffffu << bit)) | static_cast<u32>(half) << bit;
                 }
             }
             if (!storing) continue;
@@ -444,16 +448,16 @@ void emulate::named_barrier(int id, int count) {
     switch_to_scheduler();
 }
 
-void store_transposed(void* row, const u32 (&r)[4]) {
-    emulate::Fiber& f = emulate::self();
-    f.row = row;
+void emulate::store_matrices(void* line, const u32 (&r)[4], bool transposed) {
+    Fiber& f = self();
+    f.row = line;
     memcpy(f.matrices, r, sizeof r);
-    emulate::run_by_warp(emulate::STORE_TRANSPOSED);
+    run_by_warp(transposed ? STORE_TRANSPOSED : STORE_MATRICES);
 }
 
-void load_transposed(u32 (&r)[4], const void* row) {
-    emulate::Fiber& f = emulate::self();
-    f.row = row;
-    emulate::run_by_warp(emulate::LOAD_TRANSPOSED);
+void emulate::load_matrices(u32 (&r)[4], const void* line, bool transposed) {
+    Fiber& f = self();
+    f.row = line;
+    run_by_warp(transposed ? LOAD_TRANSPOSED : LOAD_MATRICES);
     memcpy(r, f.matrices, sizeof r);
 }

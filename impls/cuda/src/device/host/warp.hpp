@@ -23,12 +23,12 @@ inline float element(const u32* words, int at) {
 }
 
 enum {
-    MATRICES, MULTIPLY, SHUFFLE, STORE_TRANSPOSED, LOAD_TRANSPOSED, PRODUCT, PRODUCT_FENCE, PRODUCT_COMMIT,
-    PRODUCT_WAIT
+    MATRICES, MULTIPLY, SHUFFLE, STORE_MATRICES, LOAD_MATRICES, STORE_TRANSPOSED, LOAD_TRANSPOSED, PRODUCT,
+    PRODUCT_FENCE, PRODUCT_COMMIT, PRODUCT_WAIT
 };
 
-// stmatrix and ldmatrix with .trans (hopper.hpp).
-inline void transpose_of(Fiber* warp, bool storing);
+// stmatrix and ldmatrix as kernels for Hopper use them (hopper.hpp).
+inline void move_matrices(Fiber* warp, int operation);
 
 // ldmatrix.x4; counts bank conflicts. The eight rows of a matrix are 16 bytes each, and the banks of shared
 // memory repeat every 128 bytes, so two rows conflict if their addresses are equal modulo 128.
@@ -110,8 +110,7 @@ inline void run_by_warp(int operation) {
     if (operation == MATRICES) load_matrices_of(warp);
     if (operation == MULTIPLY) block->storage == WORDS ? multiply_of<1>(warp) : multiply_of<2>(warp);
     if (operation == SHUFFLE) shuffle_of(warp);
-    if (operation == STORE_TRANSPOSED || operation == LOAD_TRANSPOSED)
-        transpose_of(warp, operation == STORE_TRANSPOSED);
+    if (operation >= STORE_MATRICES && operation <= LOAD_TRANSPOSED) move_matrices(warp, operation);
     leave(warp, 32);
 }
 
