@@ -33,10 +33,14 @@ pub fn judge(
 ) -> Findings {
     let chosen: Vec<&Module> =
         model.modules().iter().filter(|m| selection.contains(m.id)).collect();
+    let graph = crate::faults::ModelGraph::new(model);
     let verdicts: Vec<_> = chosen
         .iter()
         .enumerate()
         .map(|(at, m)| match own_verdict(&measured[m.id.0]) {
+            Some(LayerVerdict::Diverged) if has_wrong_input(&graph, m.id, measured) => {
+                (LayerVerdict::Inherited, None)
+            }
             Some(verdict) => (verdict, None),
             None => match covered_by(model, &chosen[at..], measured, fused) {
                 Some(other) => (LayerVerdict::Covered, Some(other)),
@@ -68,6 +72,16 @@ fn own_verdict(measured: &Measured) -> Option<LayerVerdict> {
         _ if !within(inherited) => LayerVerdict::Inherited,
         _ => LayerVerdict::Pass,
     })
+}
+
+/// Whether a module whose value is right in the whole run only seems to diverge, because what was recorded of
+/// a module before it, from which its own error was computed, is wrong.
+fn has_wrong_input(graph: &crate::faults::ModelGraph, id: ModuleId, measured: &[Measured]) -> bool {
+    if !measured[id.0].inherited.as_ref().is_some_and(within) {
+        return false;
+    }
+    let before = nearest_before(graph, id, measured).1;
+    before.iter().any(|id| own_verdict(&measured[id.0]) == Some(LayerVerdict::Diverged))
 }
 
 /// The module through which the first one of `rest`, which was not compared, is checked: the module
@@ -210,16 +224,29 @@ fn unseen_before(
     measured: &[Measured],
 ) -> (Vec<ModuleId>, Option<ModuleId>) {
     let graph = crate::faults::ModelGraph::new(model);
-    let (mut unseen, mut last) = (BTreeSet::new(), None);
+    let (unseen, compared) = nearest_before(&graph, id, measured);
+    (unseen.into_iter().collect(), compared.last().copied())
+}
+
+/// The modules whose values reach this one without passing through a compared module: those that were not
+/// compared, and the compared ones at their end.
+fn nearest_before(
+    graph: &crate::faults::ModelGraph,
+    id: ModuleId,
+    measured: &[Measured],
+) -> (BTreeSet<ModuleId>, BTreeSet<ModuleId>) {
+    let (mut unseen, mut compared) = (BTreeSet::new(), BTreeSet::new());
     let mut queue = graph.reads(id).to_vec();
     while let Some(read) = queue.pop() {
         match measured.get(read.0) {
-            Some(m) if m.inherited.is_some() => last = last.max(Some(read)),
+            Some(m) if m.inherited.is_some() => {
+                compared.insert(read);
+            }
             Some(_) if unseen.insert(read) => queue.extend(graph.reads(read)),
             _ => {}
         }
     }
-    (unseen.into_iter().collect(), last)
+    (unseen, compared)
 }
 
 /// The innermost block, CTL or spatial convolution that a module belongs to, and the rest of its name.

@@ -15,6 +15,18 @@ impl CommandLine {
         CommandLine(std::iter::once("harness".to_owned()).chain(words).collect())
     }
 
+    /// The command with the program as the user has called it, which scripts/harness says.
+    pub fn as_called(self) -> Self {
+        let called = std::env::var("HARNESS_PROGRAM").unwrap_or_default();
+        let called: Vec<String> = called.split_whitespace().map(str::to_owned).collect();
+        match self.0.split_first() {
+            Some((first, rest)) if first == "harness" && !called.is_empty() => {
+                CommandLine([&called, rest].concat())
+            }
+            _ => self,
+        }
+    }
+
     /// The words.
     pub fn into_words(self) -> Vec<String> {
         self.0

@@ -100,8 +100,24 @@ pub fn model(config: &Config, batch: usize) -> ModelRecord {
     }
 }
 
-/// The revision of the checkout that the harness was built from; `None` outside a git checkout.
+/// The revision that this program was built from; `None` if that was no git checkout.
 fn git() -> Option<Git> {
+    let revision = env!("HARNESS_REVISION").to_owned();
+    (!revision.is_empty()).then(|| Git { dirty: is_dirty(&revision, checkout()), revision })
+}
+
+/// Whether this program may hold changes that its revision does not: the checkout has some, or it is at another
+/// revision now, so that nobody knows what it held when the program was built. Without the checkout, what the
+/// build saw counts.
+fn is_dirty(built_from: &str, checkout: Option<Git>) -> bool {
+    match checkout {
+        Some(now) => now.dirty || now.revision != built_from,
+        None => env!("HARNESS_CHANGED") == "true",
+    }
+}
+
+/// The checkout that the program was built from, as it is now.
+fn checkout() -> Option<Git> {
     let ask = |arguments: &[&str]| {
         let output = Command::new("git")
             .args(["-C", env!("CARGO_MANIFEST_DIR")])
@@ -150,6 +166,14 @@ fn extensions(flags: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_is_only_clean_next_to_its_own_revision() {
+        let at = |revision: &str, dirty| Some(Git { revision: revision.to_owned(), dirty });
+        assert!(!is_dirty("a", at("a", false)));
+        assert!(is_dirty("a", at("a", true)));
+        assert!(is_dirty("a", at("b", false)), "built before the checkout moved on");
+    }
 
     #[test]
     fn extensions_are_those_that_kernels_use() {

@@ -18,6 +18,9 @@ pub struct BenchRecord {
     pub rounds: u64,
     /// Number of timed forward passes in each turn of a contestant.
     pub runs: u64,
+    /// The baseline that the times were compared with; `None` if there was none.
+    #[serde(default)]
+    pub baseline: Option<Baseline>,
     /// Significant slowdowns against the baseline, one sentence each.
     #[serde(default)]
     pub regressions: Vec<String>,
@@ -29,6 +32,17 @@ impl Body for BenchRecord {
     fn run(&self) -> &Run {
         &self.run
     }
+}
+
+/// A comparison with earlier times.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Baseline {
+    /// Name of the baseline.
+    pub name: String,
+    /// For each compared contestant and setting, in words, its median time divided by the earlier one.
+    pub ratios: Vec<(String, f64)>,
+    /// What the baseline lacks, one sentence each.
+    pub missing: Vec<String>,
 }
 
 /// One setting, in which the contestants ran in turn.
@@ -167,7 +181,16 @@ pub struct Spread<'a> {
     pub median: &'a BenchProcess,
 }
 
+/// Times whose 99th percentile is so many times the fastest one were disturbed.
+const STEADY: f64 = 2.0;
+
 impl BenchEntry {
+    /// By which factor the times scatter, if that is too much for a reliable median.
+    pub fn unsteady(&self) -> Option<f64> {
+        let spread = self.p99_s / self.min_s;
+        (spread.is_finite() && spread > STEADY).then_some(spread)
+    }
+
     /// The spread between processes; `None` with fewer than two.
     pub fn spread(&self) -> Option<Spread<'_>> {
         let mut sorted: Vec<&BenchProcess> = self.processes.iter().collect();
@@ -185,14 +208,20 @@ impl Spread<'_> {
         const LONGER: f64 = 2.0;
         const MORE_FAULTS: u64 = 1000;
         const FEWER: f64 = 0.1;
+        // No cache is so far away.
+        const NOT_RUNNING_S: f64 = 2e-6;
         let Spread { slowest, median, .. } = self;
         let pair = |of: fn(&BenchProcess) -> Option<f64>| of(slowest).zip(of(median));
         let mut found = vec![];
         if let Some((slow, usual)) = pair(|p| p.handover_s)
             && slow > LONGER * usual
         {
+            let why = match slow > NOT_RUNNING_S {
+                true => "another program used a core",
+                false => "its cores had no common cache",
+            };
             found.push(format!(
-                "its cores had no common cache ({:.0} ns from core to core, not {:.0})",
+                "{why} ({:.0} ns from core to core, not {:.0})",
                 1e9 * slow,
                 1e9 * usual
             ));
@@ -260,6 +289,8 @@ mod tests {
         assert_eq!(reason(&process(0.109, 155e-9, 3)), None);
         let apart = reason(&process(0.13, 155e-9, 3)).unwrap();
         assert_eq!(apart, "its cores had no common cache (155 ns from core to core, not 32)");
+        let busy = reason(&process(0.13, 1e-4, 3)).unwrap();
+        assert_eq!(busy, "another program used a core (100000 ns from core to core, not 32)");
         let faults = reason(&process(0.13, 33e-9, 90_000)).unwrap();
         assert_eq!(faults, "90000 page faults instead of 3");
         assert!(reason(&process(0.13, 33e-9, 4)).unwrap().ends_with("tell no reason"));

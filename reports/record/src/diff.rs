@@ -10,15 +10,18 @@ use crate::{
 /// The outcome of `harness diff`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DiffRecord {
-    /// The verdict on the run as a whole.
+    /// Stable: the verdict on the run as a whole.
     pub verdict: Verdict,
-    /// Full name of the first module in order of execution that diverged.
+    /// Stable: full name of the first module in order of execution that diverged.
     pub first_divergent: Option<String>,
-    /// The result in sentences: where it first goes wrong and the mistake that explains it,
+    /// Stable: what has to be mended, as far as can be told, if the verdict is `diverged`.
+    #[serde(default)]
+    pub cause: Option<Cause>,
+    /// Stable: the result in sentences: where it first goes wrong and the mistake that explains it,
     /// or what was not compared. `None` if everything passed.
     #[serde(default)]
     pub explanation: Option<String>,
-    /// The command to run next, for a shell: for example the one that writes the smallest reproduction
+    /// Stable: the command to run next, for a shell: for example the one that writes the smallest reproduction
     /// of a divergence, or that compares what this run left out. `None` if nothing is left to do.
     #[serde(default)]
     pub next: Option<String>,
@@ -38,8 +41,8 @@ pub struct DiffRecord {
     /// The state of every array of the dumps.
     #[serde(default)]
     pub ledger: Vec<LedgerEntry>,
-    /// Facts that were found out or assumed about a dump, as sentences: which weights and clip were
-    /// used and why, the order of dimensions, the number format, what its hooks recorded.
+    /// Facts that a reader must know to interpret the verdict, as sentences: which weights and clip were used and
+    /// why, and of a dump the order of dimensions, the number format, what its hooks recorded.
     #[serde(default)]
     pub remarks: Vec<String>,
     /// Known mistakes that would have changed no compared value in this run.
@@ -87,6 +90,22 @@ impl Body for DiffRecord {
             map.width
         ))
     }
+}
+
+/// What has to be mended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The candidate: the module in `first_divergent`, or its weights.
+    Port,
+    /// The weights: nearly all layers are off, so the candidate ran with others than were given here.
+    Weights,
+    /// What was recorded of the module in `first_divergent`: what follows from it is right.
+    Recording,
+    /// A step before the network, such as decoding or resizing.
+    Preprocessing,
+    /// The reference, which is a dump here.
+    Reference,
 }
 
 /// One array of a dump in the ledger.

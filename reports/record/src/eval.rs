@@ -71,8 +71,11 @@ impl Body for EvalRecord {
 pub struct Manifest {
     /// The list of videos: a file, or the name of the data set.
     pub list: String,
-    /// Number of videos in the list, or in this shard of it.
+    /// Number of videos in the list, in this shard of it, or up to `--limit`.
     pub listed: u64,
+    /// Number of videos in the whole list; `None` in records before this field.
+    #[serde(default)]
+    pub in_list: Option<u64>,
     /// Number of videos evaluated.
     pub evaluated: u64,
     /// Paths of the list that are not in the folder.

@@ -31,10 +31,10 @@ mod strips;
 mod train;
 
 pub use ablate::{AblateRecord, Ablation, Paired, Variant};
-pub use bench::{BenchEntry, BenchProcess, BenchRecord, LayerTime, Setting, Spread};
+pub use bench::{Baseline, BenchEntry, BenchProcess, BenchRecord, LayerTime, Setting, Spread};
 pub use clips::{ClipResult, Clips, OverClips};
 pub use diff::{
-    ArrayState, Culprit, DiffRecord, Edge, ErrorKind, Heatmap, Hypothesis, LedgerEntry,
+    ArrayState, Cause, Culprit, DiffRecord, Edge, ErrorKind, Heatmap, Hypothesis, LedgerEntry,
     NotExercised, Stage,
 };
 pub use error::{RecordError, Result};

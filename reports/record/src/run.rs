@@ -45,9 +45,9 @@ pub struct Run {
 /// A git revision of the harness.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Git {
-    /// Hash of the commit.
+    /// Hash of the commit that the program was built from.
     pub revision: String,
-    /// Whether the checkout had uncommitted changes.
+    /// Whether the program may hold changes that this commit does not.
     pub dirty: bool,
 }
 

@@ -102,6 +102,7 @@ fn word(eval: &EvalRecord) -> String {
         return format!("{videos} without labels on {}", eval.dataset);
     }
     let top1 = 100.0 * score.top1.share();
+    let manifest = &eval.manifest;
     let result = format!(
         "{} top-1 ({:.1} to {:.1})",
         percent(score.top1.share()),
@@ -118,6 +119,9 @@ fn word(eval: &EvalRecord) -> String {
                 published.top1
             )
         }
+        _ if manifest.in_list.is_some_and(|all| manifest.listed < all) => {
+            format!("{result} on a part of {}", eval.dataset)
+        }
         _ => format!("{result} on {}", eval.dataset),
     }
 }
@@ -125,11 +129,15 @@ fn word(eval: &EvalRecord) -> String {
 /// What was evaluated, what the engines agree on, and with which protocol the published accuracy was made.
 fn sentence(eval: &EvalRecord) -> String {
     let manifest = &eval.manifest;
-    let evaluated = match manifest.evaluated == manifest.listed {
-        true => format!("all {} of {}", count(manifest.listed as usize, "video"), eval.dataset),
-        false => {
-            format!("{} of {} videos of {}", manifest.evaluated, manifest.listed, eval.dataset)
-        }
+    let whole = manifest.in_list.unwrap_or(manifest.listed);
+    let evaluated = match manifest.evaluated == whole {
+        true => format!("all {} of {}", count(whole as usize, "video"), manifest.list),
+        false => format!(
+            "{} of the {} of {}",
+            manifest.evaluated,
+            count(whole as usize, "video"),
+            manifest.list
+        ),
     };
     let beyond = eval.disagreements.iter().filter(|d| !d.tie).count();
     let agreement = match (eval.engines.len(), beyond) {
@@ -250,7 +258,8 @@ fn manifest(eval: &EvalRecord) -> Vec<Section> {
     let fact = |name: &str, value: String| (name.to_owned(), value);
     let facts = vec![
         fact("List", manifest.list.clone()),
-        fact("Videos in it", manifest.listed.to_string()),
+        fact("Videos in it", manifest.in_list.unwrap_or(manifest.listed).to_string()),
+        fact("Asked for", manifest.listed.to_string()),
         fact("Evaluated", manifest.evaluated.to_string()),
         fact("Missing", manifest.missing.len().to_string()),
         fact("Undecodable", manifest.undecodable.len().to_string()),

@@ -82,6 +82,7 @@ pub fn bench() -> BenchRecord {
         macs: 5_483_000_000,
         rounds: 6,
         runs: 3,
+        baseline: None,
         regressions: vec![],
         run: run("bench"),
     }

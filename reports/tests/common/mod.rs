@@ -189,6 +189,7 @@ pub fn passing() -> DiffRecord {
     DiffRecord {
         verdict: Verdict::Pass,
         first_divergent: None,
+        cause: None,
         explanation: None,
         next: None,
         culprit: None,

@@ -54,6 +54,7 @@ pub fn eval() -> EvalRecord {
         classes: vec![HOSTILE.to_owned(), "b".to_owned()],
         manifest: Manifest {
             list: "list.txt".to_owned(),
+            in_list: None,
             listed: 3,
             evaluated: 1,
             missing: vec![HOSTILE.to_owned()],

@@ -43,6 +43,11 @@ impl Order {
         Order { stacked: Some(shape.to_vec()), ..self }
     }
 
+    /// Whether an array of this shape is a clip whose frames and colours are one axis.
+    pub fn is_stacked(&self, shape: &[usize]) -> bool {
+        self.stacked.as_deref() == Some(shape)
+    }
+
     /// Whether a shape is that of this order. Axes of 1 may be missing: the batch of a single clip, or
     /// height and width of a gate.
     fn fits(&self, shape: &[usize]) -> bool {

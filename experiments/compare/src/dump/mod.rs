@@ -30,6 +30,7 @@
 //! ```
 
 pub mod chain;
+mod flags;
 mod layout;
 mod ledger;
 pub(crate) mod map;
@@ -223,7 +224,9 @@ impl Dump {
         let expected = model.module(id).batch_shape(self.batch);
         let channels_last = self.order == MapOrder::Nhwc;
         let Some(order) = Order::detect(shape, &expected, channels_last) else {
-            return Ok(State::Refused(format!("shape {shape:?}, expected {expected:?}")));
+            let by_name = id == model.input && name != "input";
+            let role = if by_name { "taken for the clip because of its name: " } else { "" };
+            return Ok(State::Refused(format!("{role}shape {shape:?}, expected {expected:?}")));
         };
         match self.npz.read(name, expected.iter().product())? {
             Ok(array) => {
@@ -251,16 +254,37 @@ impl Dump {
             let numbered = self.arrays.iter().any(|array| array.name.contains(&first));
             numbered && has(0) && !has(*block)
         });
-        match lacking.next() {
-            Some(((layer, block), name)) => bail!(
+        if let Some(((layer, block), name)) = lacking.next() {
+            bail!(
                 "{}: holds `{name}`, and layer{layer}.{block} is a block that a network of depth {} does \
                  not have; give the --depth of the network that the dump was made from, or, if the port \
                  numbers its blocks otherwise, your own names with --map",
                 path.display(),
                 model.config.depth
-            ),
-            None => Ok(()),
+            );
         }
+        if let Some(depth) = flags::shallower(&self.named(&self.shapes()), model) {
+            bail!(
+                "{}: its modules are those of a network of depth {depth}, and the model has depth {}; give \
+                 --depth {depth}",
+                path.display(),
+                model.config.depth
+            );
+        }
+        Ok(())
+    }
+
+    /// The shape of every array; empty where it has none.
+    fn shapes(&self) -> Vec<Vec<usize>> {
+        self.arrays.iter().map(|array| self.npz.shape(&array.name).unwrap_or_default()).collect()
+    }
+
+    fn named<'a>(&'a self, shapes: &'a [Vec<usize>]) -> Vec<flags::Named<'a>> {
+        self.arrays
+            .iter()
+            .map(|array| array.name.as_str())
+            .zip(shapes.iter().map(Vec::as_slice))
+            .collect()
     }
 
     /// Refuses a dump of another model configuration, and names the flag that has to change if it can
@@ -288,15 +312,18 @@ impl Dump {
         if refused > fits || fits == 0 {
             let some: Vec<&str> = misfits.iter().take(3).map(String::as_str).collect();
             let unknown = |array: &&Array| matches!(array.state, State::Unknown);
-            let advice = match self.arrays.iter().filter(unknown).count() > refused {
-                true => {
+            let of_another = flags::fitting(&self.named(&self.shapes()), model);
+            let advice = match of_another {
+                Some(flags) => format!("the dump fits a model of {flags}"),
+                None if self.arrays.iter().filter(unknown).count() > refused => {
                     "--suggest-map matches arrays by their values, and --map FILE takes your own list \
                      of names"
+                        .to_owned()
                 }
-                false => "check the names and --depth, --width, --frames, --size and --classes",
+                None => "check the names and --depth, --width, --frames, --size and --classes".to_owned(),
             };
             bail!(
-                "{}: only {fits} of {} arrays fit the model; those that do not include {}; {advice}",
+                "{}: only {fits} of {} arrays fit the model; among those that do not are {}; {advice}",
                 path.display(),
                 fits + misfits.len(),
                 some.join(", ")
@@ -319,7 +346,7 @@ impl Dump {
     fn classes(&self, model: &Model, fc: ModuleId) -> Option<usize> {
         let of_head = |array: &&Array| array.meaning.module() == Some(fc);
         let refused = |array: &&Array| match &array.state {
-            State::Refused(why) => why.starts_with("shape"),
+            State::Refused(why) => why.contains("shape"),
             _ => false,
         };
         let array = self.arrays.iter().filter(of_head).find(refused)?;
@@ -436,6 +463,16 @@ impl Dump {
             State::Refused(why) => Some(format!("`{}` has {why}", array.name)),
             _ => None,
         }
+    }
+
+    /// The shape of the clip if it was recorded with frames and colours in one axis, whose order the shape does
+    /// not tell.
+    pub fn stacked_clip(&self, model: &Model) -> Option<Vec<usize>> {
+        let shown = self.shown.get(&model.input)?.first()?;
+        let array = &self.arrays[shown.array];
+        let State::Fits { order, .. } = &array.state else { return None };
+        let shape = self.npz.shape(&array.name).ok()?;
+        order.is_stacked(&shape).then_some(shape)
     }
 
     /// The clip [N, 3, T, H, W] and the name of its array; None if the dump does not hold it.

@@ -39,7 +39,11 @@ impl Npz {
         let file = files::open_regular(path)
             .with_context(|| format!("{}: cannot be opened", path.display()))?;
         if path.is_dir() {
-            bail!("{}: this is a folder, not an npz file; name the file", path.display());
+            bail!(
+                "{}: this is a folder, not an npz file; collect its arrays and the clip in one: \
+                 numpy.savez('dump.npz', input=clip, conv1=a, ...); names of your own will do with --suggest-map",
+                path.display()
+            );
         }
         let announced = announced_entries(&tail(&file).unwrap_or_default());
         let archive = ZipArchive::new(BufReader::new(file)).map_err(|why| {
@@ -48,7 +52,11 @@ impl Npz {
                 Some("safetensors") => "a file of safetensors, not an npz file".to_owned(),
                 _ => format!("not a readable npz file ({why})"),
             };
-            anyhow!("{}: {what}; write the arrays with numpy.savez", path.display())
+            anyhow!(
+                "{}: {what}; write the arrays and the clip with numpy.savez('dump.npz', input=clip, conv1=a, \
+                 ...); names of your own will do with --suggest-map",
+                path.display()
+            )
         })?;
         let npz = Npz { path: path.to_owned(), archive: Mutex::new(archive) };
         npz.check_names(announced)?;

@@ -124,7 +124,10 @@ Exit code 0: the difference is that of rounding. 1: it is larger. 2: the float64
 import sys
 from pathlib import Path
 
-import numpy as np
+try:
+    import numpy as np
+except ImportError:
+    sys.exit(print("check.py needs numpy: python3 -m pip install numpy", file=sys.stderr) or 2)
 
 HERE = Path(__file__).resolve().parent
 RMS, LARGEST = {rms:.6e}, {largest:.6e}  # the errors that rounding explains, times {BOUND}

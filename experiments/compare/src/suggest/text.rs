@@ -21,7 +21,12 @@ pub(super) fn entries(search: &Search, found: &Found) -> Vec<Entry> {
         let item = &items[array];
         let name = |id: &spec::ModuleId| search.model.module(*id).name.clone();
         if !item.known.is_empty() {
-            return (item.known.iter().map(name).collect(), How::Name, "by its name".to_owned());
+            let by_name = item
+                .known
+                .iter()
+                .any(|id| crate::dump::meaning(search.model, &item.name).module() == Some(*id));
+            let why = if by_name { "by its name" } else { "by its shape or your map" };
+            return (item.known.iter().map(name).collect(), How::Name, why.to_owned());
         }
         if let Some(why) = &item.skipped {
             let how = if item.samples.is_empty() { How::Nothing } else { How::Open };

@@ -5,9 +5,6 @@ use crate::format::{count, short};
 use crate::page::study::list;
 use record::{BenchEntry, BenchRecord, Setting};
 
-/// A ratio of the 99th percentile to the fastest run above which a contestant is unsteady.
-const STEADY: f64 = 2.0;
-
 /// How an engine of ours compares with the fastest other runtime in one setting.
 pub(super) struct SpeedUp<'a> {
     pub setting: &'a Setting,
@@ -79,8 +76,16 @@ fn without_peer(bench: &BenchRecord) -> String {
 
 /// The sentence under the headline: how it was measured, and on which device.
 pub(super) fn sentence(bench: &BenchRecord) -> String {
+    let baseline = bench.baseline.as_ref().map_or(String::new(), |baseline| {
+        format!(
+            "; compared with the baseline {}: {}, {} significantly slower",
+            baseline.name,
+            count(baseline.ratios.len(), "time"),
+            bench.regressions.len()
+        )
+    });
     format!(
-        "{} in {} of {}, {}\u{a0}GMAC for a clip; computed on {}",
+        "{} in {} of {}, {}\u{a0}GMAC for a clip; computed on {}{baseline}",
         count(bench.settings.len(), "setting"),
         count(bench.rounds as usize, "interleaved round"),
         count(bench.runs as usize, "run"),
@@ -108,10 +113,7 @@ pub(super) fn unsteady(bench: &BenchRecord) -> Vec<(bool, String)> {
     let mut found = vec![];
     for setting in &bench.settings {
         for entry in &setting.entries {
-            let spread = entry.p99_s / entry.min_s;
-            if !spread.is_finite() || spread <= STEADY {
-                continue;
-            }
+            let Some(spread) = entry.unsteady() else { continue };
             let fastest = |e: &BenchEntry| e.to_peer.as_ref().is_some_and(|p| p.0 == entry.name);
             let decides = is_ours(&entry.name) || setting.entries.iter().any(fastest);
             let advice = match decides {

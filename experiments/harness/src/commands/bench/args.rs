@@ -168,6 +168,9 @@ pub struct BenchArgs {
     /// Skip the profile, which says how much time each layer takes.
     #[arg(long)]
     pub no_profile: bool,
+    /// Whether the user has named the contestants, so that none of them may be missing.
+    #[arg(skip)]
+    pub named: bool,
     /// Save the times as runs/baselines/NAME.json.
     #[arg(long, value_name = "NAME")]
     pub save_baseline: Option<String>,
@@ -198,7 +201,8 @@ impl BenchArgs {
     /// These arguments with the default contestants for the device, if none were named.
     pub fn fill(&self) -> Self {
         let mut args = self.clone();
-        if args.engines.is_empty() {
+        args.named = !args.engines.is_empty();
+        if !args.named {
             args.engines = if args.device.is_gpu() { ON_GPU.to_vec() } else { ON_CPU.to_vec() };
         }
         args

@@ -63,8 +63,8 @@ pub struct Compared {
     pub regressions: Vec<String>,
     /// A sentence for each setting or contestant that the baseline lacks.
     pub missing: Vec<String>,
-    /// Number of compared pairs of a contestant and a setting.
-    pub count: usize,
+    /// For each compared contestant and setting, in words, its time divided by that of the baseline.
+    pub ratios: Vec<(String, f64)>,
 }
 
 /// A baseline that was measured on this machine, with the same model and weights.
@@ -120,7 +120,8 @@ impl Kept {
                     found.missing.push(format!("the baseline lacks {} in {place}", entry.name));
                     continue;
                 };
-                found.count += 1;
+                let what = format!("{}, {place}", entry.name);
+                found.ratios.push((what, ratio(&entry.rounds_s, &before.rounds_s)));
                 if let Some((slower, p)) = slower(&entry.rounds_s, &before.rounds_s) {
                     found.regressions.push(format!(
                         "{} {place}: {:.1} % slower than the baseline (p = {p:.1e})",
@@ -134,13 +135,20 @@ impl Kept {
     }
 }
 
-/// The slowdown (a factor) and its p-value, if it is a regression. A round counts once, by its median,
-/// because the runs of one turn are not independent of each other.
+/// The median of each round, because the runs of one turn are not independent of each other.
+fn medians(rounds: &[Vec<f64>]) -> Vec<f64> {
+    rounds.iter().map(|round| stats::median(round)).collect()
+}
+
+/// The time now, divided by that of the baseline.
+fn ratio(now: &[Vec<f64>], then: &[Vec<f64>]) -> f64 {
+    stats::median(&medians(now)) / stats::median(&medians(then))
+}
+
+/// The slowdown (a factor) and its p-value, if it is a regression.
 fn slower(now: &[Vec<f64>], then: &[Vec<f64>]) -> Option<(f64, f64)> {
-    let medians = |rounds: &[Vec<f64>]| rounds.iter().map(|r| stats::median(r)).collect::<Vec<_>>();
-    let (new, old) = (medians(now), medians(then));
-    let slower = stats::median(&new) / stats::median(&old);
-    let p = stats::mann_whitney(&new, &old);
+    let slower = ratio(now, then);
+    let p = stats::mann_whitney(&medians(now), &medians(then));
     (slower > MIN_SLOWDOWN && p < P).then_some((slower, p))
 }
 

@@ -349,6 +349,7 @@ impl Given<'_> {
             }
             if let Some(why) = not_set_up(engine) {
                 out.list.push((engine.to_string(), why.to_owned()));
+                out.broken |= self.args.named;
                 continue;
             }
             notify(Event::Loads(engine));

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use checkpoint::{OutFormat, formula};
 use record::Record;
-use record::{BenchRecord, Setting, Verdict};
+use record::{Baseline, BenchRecord, Setting, Verdict};
 use spec::{Config, Ignore, Precision, Tensor};
 use video::normalize;
 
@@ -40,15 +40,17 @@ pub fn run(args: &BenchArgs) -> Result<Outcome> {
     let temporary = files::Folder::new().context("a temporary folder cannot be created")?;
     let bench = Bench::new(args, temporary.path())?;
     let cases = bench.cases();
-    let record = |settings: &[Setting], regressions: Vec<String>| BenchRecord {
-        verdict: verdict(settings, &regressions, settings.len() == cases.len()),
-        settings: settings.to_vec(),
-        macs: bench.macs,
-        rounds: args.rounds as u64,
-        runs: args.runs as u64,
-        regressions,
-        run: started.finish(&bench.config, bench.sides()),
-    };
+    let record =
+        |settings: &[Setting], compared: Option<Baseline>, regressions: Vec<String>| BenchRecord {
+            verdict: verdict(settings, &regressions, settings.len() == cases.len()),
+            baseline: compared,
+            settings: settings.to_vec(),
+            macs: bench.macs,
+            rounds: args.rounds as u64,
+            runs: args.runs as u64,
+            regressions,
+            run: started.finish(&bench.config, bench.sides()),
+        };
     let mut settings: Vec<Setting> = vec![];
     for &case in &cases {
         // An interrupted setting is not kept, because its contestants had unequal numbers of turns.
@@ -57,7 +59,7 @@ pub fn run(args: &BenchArgs) -> Result<Outcome> {
         publish::print_result(&table(&setting), &args.report);
         settings.push(setting);
         // Finished settings are written at once, so that a crash does not lose them.
-        let so_far = Record::Bench(Box::new(record(&settings, vec![])));
+        let so_far = Record::Bench(Box::new(record(&settings, None, vec![])));
         record::write_record(&so_far, &folder.join("record.json"))?;
         stop::gently(format!(
             "{} of {} settings are kept in {}, and the same command measures all of them again",
@@ -69,7 +71,8 @@ pub fn run(args: &BenchArgs) -> Result<Outcome> {
     let whole = settings.len() == cases.len();
     // A bench that was interrupted cannot be compared with a baseline, and cannot become one.
     let compared = kept.filter(|_| whole).map(|kept| kept.compare(&settings));
-    let record = record(&settings, regressions(compared, args)?);
+    let (compared, regressions) = with_baseline(compared, args)?;
+    let record = record(&settings, compared, regressions);
     if let Some(name) = args.save_baseline.as_ref().filter(|_| whole) {
         baseline::save(name, &record)?;
     }
@@ -83,6 +86,10 @@ fn refuse(args: &BenchArgs) -> Result<()> {
     if args.precision.contains(&Precision::F64) {
         bail!("--precision f64: bench measures only f32, bf16, tf32 and f16; leave out f64");
     }
+    if args.model.batch_size != 1 {
+        let batch = args.model.batch_size;
+        bail!("--batch-size {batch}: bench takes a list of batch sizes; give --batch {batch}");
+    }
     if let Some(name) = &args.save_baseline {
         baseline::check(name)?;
     }
@@ -94,17 +101,29 @@ fn refuse(args: &BenchArgs) -> Result<()> {
     engines::check_isa(args.isa)
 }
 
-/// Prints the result of a comparison with a baseline, and returns the regressions.
-fn regressions(compared: Option<Compared>, args: &BenchArgs) -> Result<Vec<String>> {
-    let Some(compared) = compared else { return Ok(vec![]) };
+/// Prints the result of a comparison with a baseline, and returns what was compared, and the regressions.
+fn with_baseline(
+    compared: Option<Compared>,
+    args: &BenchArgs,
+) -> Result<(Option<Baseline>, Vec<String>)> {
+    let Some(compared) = compared else { return Ok((None, vec![])) };
+    let name = args.baseline.clone().unwrap_or_default();
     for line in compared.missing.iter().chain(&compared.regressions) {
         publish::print_result(line, &args.report);
     }
-    if compared.count == 0 {
-        let name = args.baseline.as_deref().unwrap_or_default();
+    if compared.ratios.is_empty() {
         bail!("baseline `{name}` has nothing in common with this run; give the flags of its run");
     }
-    Ok(compared.regressions)
+    let slower = compared.regressions.len();
+    publish::print_result(
+        &format!(
+            "baseline {name}: {} times compared, {slower} significantly slower",
+            compared.ratios.len()
+        ),
+        &args.report,
+    );
+    let Compared { ratios, missing, regressions } = compared;
+    Ok((Some(Baseline { name, ratios, missing }), regressions))
 }
 
 /// The verdict of a bench. It diverged if an output is wrong or a contestant has become slower; it is

@@ -33,10 +33,22 @@ pub fn table(setting: &Setting) -> String {
         ),
     ];
     lines.extend(setting.entries.iter().map(|entry| line(entry, from_bytes(setting))));
+    lines.extend(setting.entries.iter().filter_map(|entry| {
+        Some(format!(
+            "  the times of {} scatter by a factor of {:.1}: measure again on an idle machine",
+            entry.name,
+            entry.unsteady()?
+        ))
+    }));
     lines.extend(processes(setting));
     for (name, why) in &setting.left_out {
         lines.push(format!("  {name:13} left out: {why}"));
     }
+    lines.push(
+        "  MiB: peak growth of memory; error: relative L2 against float64; other runtime: all but ours \
+         and eager torch"
+            .to_owned(),
+    );
     lines.iter().map(|line| cut(line.trim_end())).collect::<Vec<_>>().join("\n")
 }
 

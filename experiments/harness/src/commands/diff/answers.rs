@@ -1,6 +1,6 @@
 //! The answers for programs: the sentence that explains the verdict, and the command to run next.
 
-use record::{ArrayState, DiffRecord, LayerVerdict, Verdict};
+use record::{ArrayState, Cause, DiffRecord, LayerVerdict, Verdict};
 use spec::config::FrameSize;
 
 use super::args::DiffArgs;
@@ -12,7 +12,7 @@ use crate::command_line::CommandLine;
 pub(super) fn complete(diff: &mut DiffRecord, plan: &Plan, args: &DiffArgs) {
     diff.explanation = explanation(diff);
     let command = CommandLine::new(diff.run.command.clone());
-    diff.next = next(diff, plan, args, command).map(|command| command.in_words());
+    diff.next = next(diff, plan, args, command).map(|command| command.as_called().in_words());
 }
 
 fn explanation(diff: &DiffRecord) -> Option<String> {
@@ -20,8 +20,13 @@ fn explanation(diff: &DiffRecord) -> Option<String> {
         Verdict::Pass => None,
         Verdict::Diverged => {
             let culprit = diff.culprit.as_ref()?;
-            let mistake = culprit.explanation.as_ref().map(|text| format!(" {text}"));
-            Some(format!("{}.{}", capital(&culprit.text), mistake.unwrap_or_default()))
+            let place = format!("{}.", capital(&culprit.text));
+            Some(match (&culprit.explanation, diff.cause) {
+                (None, _) => place,
+                // It is not this module that has to be mended.
+                (Some(why), Some(Cause::Weights | Cause::Recording)) => format!("{why} {place}"),
+                (Some(why), _) => format!("{place} {why}"),
+            })
         }
         Verdict::Incomplete => Some(incomplete(diff)),
     }
@@ -36,7 +41,11 @@ fn incomplete(diff: &DiffRecord) -> String {
     };
     let mut parts = vec![];
     if let [first, ..] = missing[..] {
-        parts.push(format!("{} layers were not compared, the first is {first}", missing.len()));
+        let compared = diff.layers.iter().filter(|l| l.inherited.is_some()).count();
+        parts.push(format!(
+            "{compared} layers were compared and {} were not, of which the first is {first}",
+            missing.len()
+        ));
     }
     let counts = [
         (ArrayState::Refused, ["array was refused", "arrays were refused"]),
@@ -82,6 +91,9 @@ fn next(
 /// The file that `next` names where a second dump shows more.
 const SECOND: &str = "SECOND.npz";
 
+/// What `next` names where the weights are probably others.
+const WEIGHTS: &str = "WEIGHTS.pth";
+
 /// Whether the candidate is the second dump, after which nothing is left.
 fn is_second(plan: &Plan) -> bool {
     let name = plan.candidate.dump().and_then(|path| path.file_name());
@@ -101,6 +113,12 @@ fn after_divergence(
     command: CommandLine,
 ) -> CommandLine {
     let layer = diff.layers.iter().find(|l| l.verdict == LayerVerdict::Diverged);
+    match diff.cause {
+        Some(Cause::Weights) => return command.with("--weights", WEIGHTS),
+        // Once it is recorded again.
+        Some(Cause::Recording) => return command,
+        _ => {}
+    }
     let only_edge = layer.is_none() && diff.edge.as_ref().is_some_and(|e| e.culprit.is_some());
     match (&args.answers.repro, layer) {
         (Some(folder), Some(_)) => {

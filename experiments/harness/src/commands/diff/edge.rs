@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use record::{DiffRecord, Edge, Verdict};
+use record::{Cause, DiffRecord, Edge, Verdict};
 use spec::Precision;
 use spec::config::FrameSize;
 
@@ -21,12 +21,14 @@ pub(super) fn add(plan: &Plan, diff: &mut DiffRecord) -> Result<()> {
     let size = diff.not_exercised.iter().find_map(|mistake| mistake.try_size.clone());
     let Some(size) = size else { return Ok(()) };
     let sides = [&plan.candidate, &plan.reference];
-    if sides.into_iter().any(|side| side.dump().is_some()) {
-        diff.remarks.push(second_dump(&size));
-        return Ok(());
-    }
-    if sides.into_iter().any(|side| matches!(side, Participant::Onnx(_))) {
-        diff.remarks.push(second_file(&size));
+    let other = sides.into_iter().find_map(|side| match side {
+        Participant::Npz(_) => Some(second_dump(&size)),
+        Participant::Onnx(_) => Some(second_file(&size)),
+        Participant::Engine(_) | Participant::Python(_) => None,
+    });
+    if let Some(remark) = other {
+        // What is wrong or lacking here comes before what another file would show.
+        diff.remarks.extend((diff.verdict == Verdict::Pass).then_some(remark));
         return Ok(());
     }
     if !plan.edge {
@@ -38,6 +40,7 @@ pub(super) fn add(plan: &Plan, diff: &mut DiffRecord) -> Result<()> {
     if diff.first_divergent.is_none() {
         diff.first_divergent.clone_from(&edge.first_divergent);
         diff.culprit.clone_from(&edge.culprit);
+        diff.cause = edge.culprit.as_ref().map(|_| Cause::Port);
     }
     for mistake in &mut diff.not_exercised {
         mistake.at_edge = edge.not_exercised.iter().all(|other| other.what != mistake.what);

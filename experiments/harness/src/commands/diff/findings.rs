@@ -2,11 +2,13 @@
 
 use anyhow::{Context, Result};
 use checkpoint::Weights;
-use record::{ArrayState, Culprit, DiffRecord, LedgerEntry, NotExercised, Run, Stage, Verdict};
+use record::{
+    ArrayState, Cause, Culprit, DiffRecord, LedgerEntry, NotExercised, Run, Stage, Verdict,
+};
 use spec::{ModuleId, Precision};
 
 use super::plan::Plan;
-use super::remarks;
+use super::{causes, remarks};
 use compare::dump::{Closing, Dump, ledger};
 use compare::faults;
 use compare::measure::{BOUND, passes};
@@ -40,6 +42,7 @@ pub(super) fn findings(
         None => None,
     };
     let before = preprocessing::culprit(&steps);
+    let mut cause = (found.verdict == Verdict::Diverged).then_some(Cause::Port);
     let ledger = ledgers(plan, comparison, measured, !steps.is_empty());
     let differ = measured.reference_fates.values().any(|fate| !fate.passed());
     let refused = ledger.iter().any(|entry| entry.state == ArrayState::Refused);
@@ -48,11 +51,17 @@ pub(super) fn findings(
         Verdict::Pass if refused => Verdict::Incomplete,
         other => other,
     };
+    if before.is_some() {
+        cause = Some(Cause::Preprocessing);
+    } else if differ && culprit.is_none() {
+        cause = Some(Cause::Reference);
+    }
     let culprit = before.or(culprit).or_else(|| of_reference(comparison, measured));
     let output = comparison.model.output();
     let mut diff = DiffRecord {
         verdict,
         first_divergent: culprit.as_ref().map(|c| c.name.clone()),
+        cause,
         explanation: None,
         next: None,
         culprit,
@@ -72,7 +81,21 @@ pub(super) fn findings(
         run,
     };
     diff.remarks = remarks::remarks(plan, comparison, measured, &diff);
+    reconsider(plan, &mut diff);
     Ok(diff)
+}
+
+/// Finds out whether it is not the port that has to be mended, and says why.
+fn reconsider(plan: &Plan, diff: &mut DiffRecord) {
+    let found = (diff.cause == Some(Cause::Port)).then(|| causes::other_than_the_port(plan, diff));
+    if let Some((cause, why)) = found.flatten()
+        && let Some(culprit) = &mut diff.culprit
+    {
+        diff.cause = Some(cause);
+        let more = culprit.explanation.as_ref().map(|text| format!(" {text}"));
+        culprit.explanation = Some(why + &more.unwrap_or_default());
+        diff.remarks.retain(|remark| Some(remark) != remarks::trained_weights(plan).as_ref());
+    }
 }
 
 /// If several arrays of the candidate show a module, the name of the first that is wrong. The arrays that

@@ -1,7 +1,7 @@
 //! Adds to a comparison of a quantised ONNX file what its quantisers cost.
 
 use anyhow::Error;
-use record::{Culprit, DiffRecord, LayerVerdict, Quantisation, Quantiser, Verdict};
+use record::{Cause, Culprit, DiffRecord, LayerVerdict, Quantisation, Quantiser, Verdict};
 use spec::Tensor;
 
 use super::plan::Plan;
@@ -26,6 +26,7 @@ pub(super) fn add(plan: &Plan, clip: &Tensor, diff: &mut DiffRecord) {
         && let Some(culprit) = culprit(&found)
     {
         diff.verdict = Verdict::Diverged;
+        diff.cause = Some(Cause::Port);
         diff.first_divergent = Some(culprit.name.clone());
         diff.culprit = Some(culprit);
     }

@@ -2,14 +2,11 @@
 //! arrays were read.
 
 use checkpoint::Source;
-use record::{
-    ArrayState, DiffRecord, Errors, Layer, LayerKind, LayerVerdict, LedgerEntry, Verdict,
-};
-use spec::Precision;
+use record::{ArrayState, DiffRecord, LedgerEntry, Verdict};
+use spec::{Model, Precision};
 
 use super::plan::Plan;
 use compare::dump::{Dump, summary};
-use compare::measure::passes;
 use compare::{Comparison, Measurements, Side, readings};
 
 /// The remarks of a comparison, one sentence each.
@@ -32,15 +29,26 @@ pub(super) fn remarks(
     }
     if let Some(dump) = recorded.or(comparison.reference.as_ref()) {
         remarks.extend(of_dump(plan, dump, comparison.precision));
+        remarks.extend(stacked(dump, &comparison.model));
     }
     remarks.extend(plan.names.remarks.iter().cloned());
     remarks.extend(unknown_names(plan, &diff.ledger));
     remarks.extend(readings::in_words(&comparison.model, &measured.readings));
-    if diff.verdict == Verdict::Diverged {
-        remarks.extend(only_the_array(diff, recorded.is_some()));
-        remarks.extend(hints(plan, diff, recorded.is_some()));
+    if diff.verdict == Verdict::Diverged && recorded.is_some() {
+        remarks.extend(trained_weights(plan));
     }
     remarks
+}
+
+/// A dump is often compared with other weights than those of the port.
+pub(super) fn trained_weights(plan: &Plan) -> Option<String> {
+    let weights = &plan.source;
+    matches!(weights, Source::Formula(_)).then(|| {
+        format!(
+            "the weights were {weights}; if the port has trained ones, give its checkpoint with \
+             --weights"
+        )
+    })
 }
 
 /// One line with the weights, the clip, the classes and the precision.
@@ -69,6 +77,15 @@ fn of_dump(plan: &Plan, dump: &Dump, precision: Precision) -> Option<String> {
     ))
 }
 
+/// How a clip was read whose shape does not tell the order of its channels.
+fn stacked(dump: &Dump, model: &Model) -> Option<String> {
+    let shape = dump.stacked_clip(model)?;
+    Some(format!(
+        "the clip {shape:?} was read with channel colour * T + frame; if your port stacks frame * 3 + colour, save \
+         the clip before it is stacked, as [N, 3, T, H, W]"
+    ))
+}
+
 /// The flags that help if most names of a dump are unknown.
 fn unknown_names(plan: &Plan, ledger: &[LedgerEntry]) -> Option<String> {
     let unknown =
@@ -77,52 +94,6 @@ fn unknown_names(plan: &Plan, ledger: &[LedgerEntry]) -> Option<String> {
         "most names of the dump are unknown: --suggest-map matches its arrays by their values, and \
          --map FILE takes your own list of names"
             .to_owned()
-    })
-}
-
-/// A relative L2 error that no number format explains.
-const GROSS: f64 = 0.1;
-
-fn is_gross(layer: &Layer) -> bool {
-    let large = |errors: &Errors| errors.rel_l2.is_nan() || errors.rel_l2 > GROSS;
-    layer.verdict == LayerVerdict::Diverged && layer.introduced.as_ref().is_some_and(large)
-}
-
-/// The remark on a dump whose logits are right although a layer is grossly wrong: the port probably went on with
-/// other values than those that were recorded.
-fn only_the_array(diff: &DiffRecord, recorded: bool) -> Option<String> {
-    let right = diff.logits.as_ref().is_some_and(|logits| passes(logits.ratio) && logits.nan == 0);
-    let wrong = diff.layers.iter().find(|layer| layer.verdict == LayerVerdict::Diverged)?;
-    (recorded && right && is_gross(wrong)).then(|| {
-        format!(
-            "the logits are right, so the port probably went on with right values, and it is the recording of \
-             {} that is wrong: its hook, its layout or a later copy",
-            wrong.name
-        )
-    })
-}
-
-/// A hint for a divergence: a dump is often compared with other weights than those of the port.
-fn hints(plan: &Plan, diff: &DiffRecord, recorded: bool) -> Option<String> {
-    let weighted = |layer: &&Layer| layer.kind == LayerKind::Conv && layer.introduced.is_some();
-    let weighted: Vec<&Layer> = diff.layers.iter().filter(weighted).collect();
-    let wrong = weighted.iter().filter(|layer| is_gross(layer)).count();
-    let weights = &plan.source;
-    let explained = diff.culprit.as_ref().is_some_and(|culprit| culprit.explanation.is_some());
-    if weighted.len() > 1 && 10 * wrong >= 9 * weighted.len() && !explained {
-        return Some(format!(
-            "{wrong} of {} compared convolutions are off by more than {:.0} %: the candidate probably has \
-             other weights than {weights}; give those that it was run with as --weights",
-            weighted.len(),
-            100.0 * GROSS
-        ));
-    }
-    let reproducible = matches!(plan.source, Source::Formula(_));
-    (recorded && reproducible).then(|| {
-        format!(
-            "the weights were {weights}; if the port has trained ones, give its checkpoint with \
-             --weights"
-        )
     })
 }
 

@@ -21,7 +21,9 @@ const MOST_OF_A_BLOCK: usize = 6;
 
 /// The table of a comparison and its verdict.
 pub fn table(record: &DiffRecord) -> String {
-    let mut lines = header();
+    let sides = format!("{} compared with {}", record.run.candidate, record.run.reference);
+    let mut lines = wrapped(&printable(&sides));
+    lines.extend(header());
     // A short list is shown whole: the user has asked for these layers.
     let whole = record.layers.len() <= 40;
     for block in blocks(&record.layers) {
@@ -197,7 +199,7 @@ fn verdict(record: &DiffRecord) -> Vec<String> {
     let missing = count(LayerVerdict::NotCompared);
     let covered = count(LayerVerdict::Covered);
     let compared = record.layers.len() - missing - covered;
-    let mut counts = format!("{compared} layers compared");
+    let mut counts = format!("{compared} of {} layers compared", record.layers.len());
     if covered > 0 {
         counts += &format!(", {covered} checked through the next layer");
     }

@@ -36,17 +36,24 @@ pub fn run(args: &DumpArgs) -> Result<Outcome> {
         selection: &selection,
         writer,
         failed: None,
+        lacking: selection.len(),
         bar: &bar,
     };
     let outcome = engine.forward(&clip, &mut tap);
     bar.finish_and_clear();
-    let Recorder { writer, failed, .. } = tap;
+    let Recorder { writer, failed, lacking, .. } = tap;
     failed.map_or(Ok(()), Err)?;
     match outcome {
         Ok(_) | Err(EngineError::Stopped) => writer.finish()?,
         Err(error) => return Err(error.into()),
     }
     announce!("{} was written by {}", args.out.display(), engine.describe());
+    if lacking > 0 {
+        announce!(
+            "note: this engine has fused {lacking} modules into others, which the dump lacks, so that diff will call \
+             it incomplete; --engine scalar or torch writes every module"
+        );
+    }
     Ok(Outcome::Passed)
 }
 
@@ -78,6 +85,8 @@ struct Recorder<'a> {
     last: Option<ModuleId>,
     writer: Writer,
     failed: Option<anyhow::Error>,
+    /// How many of the selected modules have not come.
+    lacking: usize,
     bar: &'a indicatif::ProgressBar,
 }
 
@@ -89,6 +98,7 @@ impl Tap for Recorder<'_> {
 
     fn observe(&mut self, id: ModuleId, value: Tensor) -> Flow {
         self.bar.inc(1);
+        self.lacking -= usize::from(self.selection.contains(id));
         if let Err(error) = self.writer.add(self.model, id, value) {
             self.failed = Some(error);
             return Flow::Stop;

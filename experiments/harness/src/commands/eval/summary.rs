@@ -45,6 +45,7 @@ pub fn record(dataset: Dataset, header: &Header, found: Found, started: &Started
     let manifest = Manifest {
         list: header.list.clone(),
         listed: listed as u64,
+        in_list: Some(header.listed as u64),
         evaluated: rows.iter().filter(|video| video.error.is_none()).count() as u64,
         missing,
         undecodable: with(|video| video.error.as_ref()),

@@ -2,7 +2,7 @@
 
 use console::style;
 use files::printable;
-use record::{DecordFile, DecordRemark, EvalRecord, Rate, Score, Speed, Verdict};
+use record::{DecordFile, DecordRemark, EvalRecord, Manifest, Rate, Score, Speed, Verdict};
 
 /// The number of files that each line of the manifest names.
 const NAMED: usize = 3;
@@ -10,7 +10,7 @@ const NAMED: usize = 3;
 /// The table of an evaluation: one line per engine, then disagreements, missing and damaged videos.
 pub fn table(record: &EvalRecord) -> String {
     let mut lines = vec![
-        format!("{} of {}", videos(record.manifest.evaluated), printable(&record.manifest.list)),
+        evaluated(&record.manifest),
         format!(
             "{:24} {:>24} {:>8} {:>14} {:>12} {:>12}",
             "engine",
@@ -42,7 +42,7 @@ pub fn table(record: &EvalRecord) -> String {
     let word = record.verdict.as_str().to_uppercase();
     lines.push(match record.verdict {
         Verdict::Pass if record.engines.len() < 2 => format!(
-            "{}  all videos were evaluated; with one engine, no agreement was tested",
+            "{}  every video that was asked for was evaluated; with one engine, no agreement was tested",
             style(word).green().bold()
         ),
         Verdict::Pass => style(word).green().bold().to_string(),
@@ -50,6 +50,15 @@ pub fn table(record: &EvalRecord) -> String {
         Verdict::Incomplete => style(word).yellow().bold().to_string(),
     });
     lines.join("\n")
+}
+
+/// How many videos of the list were evaluated.
+fn evaluated(manifest: &Manifest) -> String {
+    let list = printable(&manifest.list);
+    match manifest.in_list.filter(|all| manifest.evaluated < *all) {
+        Some(all) => format!("{} of the {} of {list}", manifest.evaluated, videos(all)),
+        None => format!("all {} of {list}", videos(manifest.evaluated)),
+    }
 }
 
 /// A number of videos.

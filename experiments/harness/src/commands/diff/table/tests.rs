@@ -117,6 +117,7 @@ fn record(layers: Vec<Layer>) -> DiffRecord {
     DiffRecord {
         verdict: Verdict::Diverged,
         first_divergent: Some(long.clone()),
+        cause: None,
         explanation: None,
         next: None,
         culprit: Some(culprit),

@@ -1,0 +1,72 @@
+//! Causes of a divergence that are not the port: other weights, or an array that was recorded wrongly.
+
+use compare::measure::passes;
+use record::{Cause, DiffRecord, Errors, Layer, LayerKind, LayerVerdict};
+
+use super::plan::Plan;
+
+/// A relative L2 error that no number format explains.
+const GROSS: f64 = 0.1;
+
+/// If an error is so many times as large as a later one, it cannot have been passed on to it.
+const LOST: f64 = 1000.0;
+
+/// The probable cause of a divergence, if it is not the port, and the sentence that says why.
+pub(super) fn other_than_the_port(plan: &Plan, diff: &DiffRecord) -> Option<(Cause, String)> {
+    let weights = || Some((Cause::Weights, other_weights(plan, diff)?));
+    let recording = || Some((Cause::Recording, only_the_array(diff)?));
+    if plan.recorded() { recording().or_else(weights) } else { weights() }
+}
+
+fn exceeds(error: f64, limit: f64) -> bool {
+    error.is_nan() || error > limit
+}
+
+fn is_gross(layer: &Layer) -> bool {
+    let large = |errors: &Errors| exceeds(errors.rel_l2, GROSS);
+    layer.verdict == LayerVerdict::Diverged && layer.introduced.as_ref().is_some_and(large)
+}
+
+/// The sentence on a dump in which something later is right although a layer is wrong: the port probably
+/// went on with other values than those that were recorded.
+fn only_the_array(diff: &DiffRecord) -> Option<String> {
+    let at = diff.layers.iter().position(|layer| layer.verdict == LayerVerdict::Diverged)?;
+    let wrong = &diff.layers[at];
+    let error = wrong.inherited.as_ref()?.rel_l2;
+    let right = |errors: &Errors| passes(errors.ratio) && errors.nan == 0;
+    // Every later block, and the logits, follow from what the layer passes on.
+    let follows = |layer: &&Layer| {
+        matches!(layer.kind, LayerKind::Block | LayerKind::Linear) && layer.block != wrong.block
+    };
+    let mut later = diff.layers[at + 1..].iter().filter(follows);
+    let later = later.find_map(|layer| Some((layer, layer.inherited.filter(right)?)));
+    let proof = match (later, diff.logits.filter(right)) {
+        (Some((layer, errors)), _) if exceeds(error, LOST * errors.rel_l2) => layer.name.as_str(),
+        (_, Some(logits)) if is_gross(wrong) || exceeds(error, LOST * logits.rel_l2) => {
+            "the output"
+        }
+        _ => return None,
+    };
+    Some(format!(
+        "In the whole run {proof} is right, so the port probably went on with right values, and it is the \
+         recording of {} that is wrong: its hook, its layout or a later copy.",
+        wrong.name
+    ))
+}
+
+/// The sentence on a candidate of which nearly all convolutions are grossly wrong.
+fn other_weights(plan: &Plan, diff: &DiffRecord) -> Option<String> {
+    let weighted = |layer: &&Layer| layer.kind == LayerKind::Conv && layer.introduced.is_some();
+    let weighted: Vec<&Layer> = diff.layers.iter().filter(weighted).collect();
+    let wrong = weighted.iter().filter(|layer| is_gross(layer)).count();
+    let explained = diff.culprit.as_ref().is_some_and(|culprit| culprit.explanation.is_some());
+    (weighted.len() > 1 && 10 * wrong >= 9 * weighted.len() && !explained).then(|| {
+        format!(
+            "{wrong} of {} compared convolutions are off by more than {:.0} %: the candidate probably has \
+             other weights than {}; give those that it was run with as --weights.",
+            weighted.len(),
+            100.0 * GROSS,
+            plan.source
+        )
+    })
+}
