@@ -34,6 +34,11 @@ pub fn judge(
     let chosen: Vec<&Module> =
         model.modules().iter().filter(|m| selection.contains(m.id)).collect();
     let graph = crate::faults::ModelGraph::new(model);
+    let proves = |id: ModuleId| {
+        let known = &measured[id.0];
+        let long = || nearest_before(&graph, id, measured).0.len() > SPAN;
+        known.inherited.is_some() && (known.budget.is_none_or(|b| b.is_telling()) || !long())
+    };
     let verdicts: Vec<_> = chosen
         .iter()
         .enumerate()
@@ -41,8 +46,9 @@ pub fn judge(
             Some(LayerVerdict::Diverged) if has_wrong_input(&graph, m.id, measured) => {
                 (LayerVerdict::Inherited, None)
             }
+            Some(LayerVerdict::Pass) if !proves(m.id) => (LayerVerdict::NotCompared, None),
             Some(verdict) => (verdict, None),
-            None => match covered_by(model, &chosen[at..], measured, fused) {
+            None => match covered_by(model, &chosen[at..], (measured, &proves), fused) {
                 Some(other) => (LayerVerdict::Covered, Some(other)),
                 None => (LayerVerdict::NotCompared, None),
             },
@@ -59,7 +65,12 @@ pub fn judge(
         (None, None) => Verdict::Pass,
     };
     let layers = chosen.iter().zip(verdicts).map(|(m, (verdict, covered_by))| {
-        layer(m, &measured[m.id.0], batch, verdict, covered_by.map(|c| c.name.clone()))
+        let covered_by = covered_by.map(|other| other.name.clone());
+        let mut found = layer(m, &measured[m.id.0], batch, verdict, covered_by);
+        if verdict == LayerVerdict::NotCompared {
+            found.note = proves_nothing(&measured[m.id.0]).or(found.note);
+        }
+        found
     });
     Findings { verdict, culprit, layers: layers.collect() }
 }
@@ -72,6 +83,20 @@ fn own_verdict(measured: &Measured) -> Option<LayerVerdict> {
         _ if !within(inherited) => LayerVerdict::Inherited,
         _ => LayerVerdict::Pass,
     })
+}
+
+/// If more modules than these lie between two compared ones, what is allowed after them may be so much that passing
+/// proves nothing. A block has about 45.
+pub const SPAN: usize = 20;
+
+/// Why a module that was compared does not count as compared; None if it was not compared.
+fn proves_nothing(measured: &Measured) -> Option<String> {
+    let budget = measured.budget.filter(|_| measured.inherited.is_some())?;
+    Some(format!(
+        "in {} an error of up to {:.0} % passes here, which proves nothing: compare layers before it, too",
+        budget.precision,
+        100.0 * budget.passes_up_to()
+    ))
 }
 
 /// Whether a module whose value is right in the whole run only seems to diverge, because what was recorded of
@@ -89,18 +114,18 @@ fn has_wrong_input(graph: &crate::faults::ModelGraph, id: ModuleId, measured: &[
 fn covered_by<'a>(
     model: &'a Model,
     rest: &[&'a Module],
-    measured: &[Measured],
+    (measured, proves): (&[Measured], &dyn Fn(ModuleId) -> bool),
     fused: bool,
 ) -> Option<&'a Module> {
     let (module, later) = rest.split_first()?;
     if let Some(shown_at) = measured[module.id.0].shown_at {
-        return measured[shown_at.0].inherited.is_some().then(|| model.module(shown_at));
+        return proves(shown_at).then(|| model.module(shown_at));
     }
     // A normalisation directly after a convolution is the only module that reads the convolution.
     if module.kind == Kind::Conv
         && let Some(bn) = model.modules().get(module.id.0 + 1)
         && bn.kind == Kind::BatchNorm
-        && measured[bn.id.0].inherited.is_some()
+        && proves(bn.id)
     {
         return Some(bn);
     }
@@ -116,7 +141,7 @@ fn covered_by<'a>(
     // other module is read within its own block.
     let crosses = matches!(module.kind, Kind::Block | Kind::Input | Kind::Pool);
     let near = next.block == module.block || crosses;
-    (near && measured[next.id.0].inherited.is_some()).then_some(*next)
+    (near && proves(next.id)).then_some(*next)
 }
 
 fn layer(

@@ -32,6 +32,10 @@ use super::allowed::{self, Allowance};
 /// The largest error ratio that passes.
 pub const BOUND: f64 = 4.0;
 
+/// Where a larger relative L2 error than this would pass after many modules, it proves nothing that a candidate
+/// passes. Most single layers allow a tenth in bfloat16; a whole network allows half of the value and more.
+pub const TELLING: f64 = 0.25;
+
 /// Whether an error ratio passes. NaN does not.
 pub fn passes(ratio: f64) -> bool {
     // `ratio <= BOUND` is false for NaN.
@@ -243,6 +247,18 @@ impl Budget {
         // engine may flush such numbers to zero.
         let underflow = smallest_normal(self.precision);
         [l2.max(self.carried[0]) + underflow, largest.max(self.carried[1]) + underflow]
+    }
+
+    /// The relative L2 error up to which a candidate passes; 0 where the truth is zero everywhere, and any error is
+    /// infinite.
+    pub fn passes_up_to(&self) -> f64 {
+        let rms = self.yardstick.rms;
+        if rms == 0.0 { 0.0 } else { BOUND * self.granted()[0] / rms }
+    }
+
+    /// Whether what passes is close to the truth.
+    pub fn is_telling(&self) -> bool {
+        self.passes_up_to() <= TELLING
     }
 
     /// The error of a candidate as it stands in the record.

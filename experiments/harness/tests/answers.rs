@@ -29,8 +29,8 @@ fn the_record_on_stdout_is_alone_there() {
     assert!(run.stderr.contains("PASS") && run.stderr.contains("verdict"), "{}", run.stderr);
     assert!(!Path::new(&h.path("-")).exists());
     // The fields for programs come first.
-    let top: Vec<&str> = run.stdout.lines().skip(1).take(6).collect();
-    let keys = ["schema", "kind", "verdict", "first_divergent", "explanation", "next"];
+    let top: Vec<&str> = run.stdout.lines().skip(1).take(7).collect();
+    let keys = ["schema", "kind", "verdict", "first_divergent", "cause", "explanation", "next"];
     for (line, key) in top.iter().zip(keys) {
         assert!(line.trim().starts_with(&format!("\"{key}\":")), "{line}");
     }

@@ -237,6 +237,9 @@ fn a_baseline_is_saved_and_compared_and_unsuitable_ones_are_refused() {
     // Three rounds are too few to prove a regression, whatever the machine does.
     let (code, out, err) = with(&["--baseline", "here"]);
     assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("baseline here: 0 of 1 medians are significantly longer"), "{out}");
+    let (code, _, err) = with(&["--batch-size", "2"]);
+    assert!(code == 2 && err.contains("give --batch 2"), "{err}");
     let (code, out, err) = with(&["--baseline", "here", "--batch", "2"]);
     assert_eq!(code, 2, "{out}{err}");
     assert!(out.contains("the baseline lacks f32, batch 2"), "{out}");

@@ -49,6 +49,11 @@ fn a_file_in_int8_passes_diff_and_keeps_its_accuracy() {
     // The calibration takes the videos of this folder, which `eval` makes.
     let run = eval(&h, "scalar").code(0);
     assert!(run.stdout.contains("PASS"), "{}", run.stdout);
+    assert!(
+        run.stdout.contains("10 of the ") && run.stdout.contains(" videos of mini"),
+        "{}",
+        run.stdout
+    );
     let videos = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mini/val").display().to_string();
     let run = export(&h, &int8, &["--precision", "int8", "--calibrate", &videos]).code(0);
     assert!(run.stderr.contains("calibrated on clips of"), "{}", run.stderr);
@@ -142,10 +147,25 @@ fn a_file_with_other_weights_or_of_another_size_is_refused() {
     let h = Harness::new();
     let other = h.path("other.onnx");
     let shape = ["--depth", "10", "--width", "0.25", "--classes", "10", "--pos-dim", "16,8,4,2"];
-    let export = ["export", "onnx", "--weights", "formula:3", "--out", &other];
-    h.run(&[&export[..], &shape, &["--size", "64"]].concat()).code(0);
+    let fixed = ["export", "onnx", "--weights", "formula:3", "--out", &other];
+    h.run(&[&fixed[..], &shape, &["--size", "64"]].concat()).code(0);
     let run = eval(&h, &format!("onnx:{other}")).code(2);
     assert!(run.stderr.contains("have weights of the checkpoint"), "{}", run.stderr);
+    // All weights are right, but the file returns something else.
+    export(&h, &other, &[]).code(0);
+    let mut file = onnx::proto::ModelProto::decode(&*std::fs::read(&other).unwrap()).unwrap();
+    let graph = file.graph.as_mut().unwrap();
+    let output = graph.output[0].name.clone();
+    graph.node.push(onnx::proto::NodeProto {
+        op_type: "Add".to_owned(),
+        input: vec![output.clone(), output],
+        output: vec!["doubled".to_owned()],
+        ..Default::default()
+    });
+    graph.output[0].name = "doubled".to_owned();
+    std::fs::write(&other, file.encode_to_vec()).unwrap();
+    let run = eval(&h, &format!("onnx:{other}")).code(2);
+    assert!(run.stderr.contains("its logits are not those of the network"), "{}", run.stderr);
     h.run(&["export", "onnx", "--out", &other, MINI[0], MINI[1], "--size", "96"]).code(0);
     let run = eval(&h, &format!("onnx:{other}")).code(2);
     assert!(run.stderr.contains("other.onnx") && run.stderr.contains("64"), "{}", run.stderr);

@@ -300,6 +300,8 @@ fn weights_in_another_order_are_named() {
     let said =
         format!("which stands at {name}, has its weights with the kernel rotated by 180 degrees");
     assert!(found.remarks.iter().any(|r| r.contains(&said)), "{:?}", found.remarks);
+    assert!(found.contradiction.is_some_and(|first| first.contains(&said)));
+    assert_eq!(right.contradiction, None);
 }
 
 #[test]

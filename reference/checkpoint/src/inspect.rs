@@ -55,6 +55,15 @@ pub enum Verdict {
         /// Number of such values.
         count: usize,
     },
+    /// A variance is below zero by more than the eps of a batch normalisation makes up for.
+    NegativeVariance {
+        /// Flat index of the first such value, in PyTorch's order of dimensions.
+        index: usize,
+        /// That value.
+        value: String,
+        /// Number of such values.
+        count: usize,
+    },
     /// The bytes of the tensor cannot be read.
     Unreadable {
         /// The reason, as part of a sentence.
@@ -89,6 +98,12 @@ impl fmt::Display for Verdict {
             Verdict::NotFinite { index, value, count: 1 } => write!(f, "has {value} at {index}"),
             Verdict::NotFinite { index, value, count } => {
                 write!(f, "has {value} at {index}, and {} more such values", count - 1)
+            }
+            Verdict::NegativeVariance { index, value, count: 1 } => {
+                write!(f, "has the variance {value} at {index}")
+            }
+            Verdict::NegativeVariance { index, value, count } => {
+                write!(f, "has the variance {value} at {index}, and {} more below zero", count - 1)
             }
             Verdict::Unreadable { why } => write!(f, "cannot be read: {why}"),
         }
@@ -234,7 +249,7 @@ fn inspection(
         canonical_shape: entry.raw.canonical_shape(),
         dtype: entry.raw.number.name().to_owned(),
         verdict: match &entry.verdict {
-            Verdict::Used => survey.check_finite(&entry.raw),
+            Verdict::Used => survey.check_values(entry),
             other => other.clone(),
         },
     });

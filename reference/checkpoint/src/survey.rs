@@ -83,11 +83,11 @@ impl<'a, 's> Survey<'a, 's> {
         Ok(Survey { checkpoint, format, naming, entries, missing, has_head, needed })
     }
 
-    /// Reads the values of a tensor and checks that all are finite.
-    pub(super) fn check_finite(&self, raw: &RawTensor<'a>) -> Verdict {
-        match self.checkpoint.values(raw) {
+    /// Reads the values of a tensor and checks that a network can compute with them.
+    pub(super) fn check_values(&self, entry: &Entry<'a>) -> Verdict {
+        match self.checkpoint.values(&entry.raw) {
             Err(failure) => Verdict::Unreadable { why: failure.what().to_owned() },
-            Ok(values) => finite(&values.to_f32()),
+            Ok(values) => usable(&values.to_f32(), entry.canonical.as_deref()),
         }
     }
 
@@ -133,7 +133,7 @@ impl<'a, 's> Survey<'a, 's> {
 
     fn param(&self, entry: &Entry<'a>) -> Result<(String, Arc<Param>), Failure> {
         let param = Param::of(entry.raw.canonical_shape(), self.checkpoint.values(&entry.raw)?);
-        match finite(&param.data) {
+        match usable(&param.data, entry.canonical.as_deref()) {
             Verdict::Used => {}
             verdict => return Err(failure(&entry.raw, &verdict, 0)),
         }
@@ -237,6 +237,9 @@ fn failure(raw: &RawTensor<'_>, verdict: &Verdict, others: usize) -> Failure {
         Verdict::NotFloat { dtype } => not_weights(dtype).1,
         Verdict::Duplicate { .. } => "save one of the two",
         Verdict::NotFinite { .. } => "use a checkpoint from before the training diverged",
+        Verdict::NegativeVariance { .. } => {
+            "its square root is NaN: another tensor may have been saved under this name"
+        }
         _ => "get the file again",
     };
     let what = match verdict {
@@ -311,6 +314,21 @@ fn settle_duplicates<'a>(checkpoint: &Checkpoint<'a>, entries: &mut [Entry<'a>],
             entries[at].verdict = Verdict::Same { of: of.clone() };
         }
     }
+}
+
+/// The eps of a batch normalisation, which is added to a variance before its square root.
+const EPS: f32 = 1e-5;
+
+/// Whether a network can compute with the values of a tensor that has this name in the model.
+fn usable(values: &[f32], name: Option<&str>) -> Verdict {
+    let negative = |x: &f32| *x <= -EPS;
+    if name.is_some_and(|name| name.ends_with(".running_var"))
+        && let Some(index) = values.iter().position(|x| negative(x) && x.is_finite())
+    {
+        let count = values.iter().filter(|x| negative(x)).count();
+        return Verdict::NegativeVariance { index, value: values[index].to_string(), count };
+    }
+    finite(values)
 }
 
 fn finite(values: &[f32]) -> Verdict {

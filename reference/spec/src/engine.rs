@@ -231,6 +231,12 @@ pub trait Engine: Send {
         None
     }
 
+    /// What the engine was found to contradict, although its values may agree within what rounding explains: for
+    /// example a file that states another eps.
+    fn contradiction(&self) -> Option<String> {
+        None
+    }
+
     /// The engine as one that can be timed step by step; `None` for an engine without such times.
     fn as_profile(&mut self) -> Option<&mut dyn Profile> {
         None

@@ -110,9 +110,14 @@ fn word(pairs: &[Pair<'_>]) -> String {
 }
 
 /// What the runs differ in besides the revision.
-fn warnings(a: &Record, b: &Record) -> Vec<String> {
-    let (a, b) = (a.run(), b.run());
+fn warnings(first: &Record, second: &Record) -> Vec<String> {
+    let (a, b) = (first.run(), second.run());
     let mut found = vec![];
+    if let (Record::Eval(a), Record::Eval(b)) = (first, second)
+        && (&a.protocol, &a.order) != (&b.protocol, &b.order)
+    {
+        found.push("The runs have different protocols or orders of the frames.".to_owned());
+    }
     if a.machine.cpu != b.machine.cpu || a.machine.cores != b.machine.cores {
         found
             .push("The runs were made on different machines: times cannot be compared.".to_owned());
@@ -122,6 +127,12 @@ fn warnings(a: &Record, b: &Record) -> Vec<String> {
     }
     if a.weights != b.weights || a.input != b.input {
         found.push("The runs have different weights or inputs.".to_owned());
+    }
+    if a.yardstick != b.yardstick {
+        found.push(format!(
+            "The runs were judged in different precisions, by {} and by {}: the same ratio stands for other errors.",
+            a.yardstick, b.yardstick
+        ));
     }
     found
 }

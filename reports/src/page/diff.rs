@@ -152,8 +152,9 @@ impl Page for DiffRecord {
             let all = self.layers.iter().filter_map(read).map(|errors| errors.ratio);
             all.reduce(worse)
         };
+        // Without the candidate's name: often it is another file, and the question is what has changed.
         let of = |what: &str, value: Option<f64>| {
-            let name = format!("{what}, {}", self.run.candidate);
+            let name = what.to_owned();
             value.map(|value| Measure { name, value, interval: None, by_ratio: true })
         };
         let found = [

@@ -79,6 +79,23 @@ impl Change {
         }
     }
 
+    /// Whether the mistake only rewrites weights, and leaves these as they are.
+    pub fn keeps(&self, weights: &Weights) -> bool {
+        let keeps = |edit: &Edit| match edit {
+            Edit::Weight(name, rewrite) => weights.get(name).is_some_and(|param| {
+                let mut edited = param.clone();
+                edited.edit(rewrite);
+                edited.data == param.data
+            }),
+            Edit::Swap(a, b) => match (weights.get(a), weights.get(b)) {
+                (Some(a), Some(b)) => a.data == b.data,
+                _ => false,
+            },
+            Edit::Semantics(..) | Edit::Eps(..) | Edit::Clip(_) | Edit::Compute(..) => false,
+        };
+        self.edits.iter().all(keeps)
+    }
+
     /// The modules that the edits change directly, in order of execution.
     pub fn touches(&self, model: &Model) -> BTreeSet<ModuleId> {
         self.edits.iter().flat_map(|edit| touched(edit, model)).collect()

@@ -1,5 +1,6 @@
 //! Tells which known mistakes a run could not have noticed.
 
+use checkpoint::Weights;
 use spec::{Config, Model, ModuleId, Tensor};
 
 use super::catalogue::Fault;
@@ -63,6 +64,42 @@ pub fn not_exercised(
         }
     }
     found
+}
+
+/// Every mistake of the catalogue that leaves these weights as they are, wherever it is made: statistics that were
+/// not loaded, of a network that was never trained, or another resize of embeddings that are zero.
+pub fn kept_by_weights(
+    model: &Model,
+    weights: &Weights,
+    compared: &dyn Fn(ModuleId) -> bool,
+) -> Vec<NotExercised> {
+    let graph = ModelGraph::new(model);
+    let is_embedding = |name: &&str| name.contains("pos_embed");
+    let names = model.parameters().iter().map(|spec| spec.name.as_str());
+    let zero = |name: &str| weights.get(name).is_some_and(|p| p.data.iter().all(|v| *v == 0.0));
+    let mut embeddings = names.filter(is_embedding).peekable();
+    let all_zero = embeddings.peek().is_some() && embeddings.all(zero);
+    let kept = |change: &Change| {
+        let of_embedding = ["embedding-", "align-corners", "resize-"];
+        let of_embedding = of_embedding.iter().any(|word| change.word.starts_with(word));
+        of_embedding && all_zero || change.keeps(weights)
+    };
+    let is_kept = |fault: &&Fault| {
+        let places = fault.places_on(&graph);
+        let mut seen = places
+            .iter()
+            .filter(|change| first_shown(&graph, change, compared).is_some())
+            .peekable();
+        seen.peek().is_some() && seen.all(kept)
+    };
+    let found = Fault::ALL.iter().filter(is_kept);
+    found
+        .map(|fault| NotExercised {
+            word: fault.word,
+            what: format!("{} (these weights stay the same)", fault.what),
+            try_size: None,
+        })
+        .collect()
 }
 
 /// The wrong orders of planes that a mistake in the clip may mean.

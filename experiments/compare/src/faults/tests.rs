@@ -182,6 +182,35 @@ fn a_default_model_at_224_does_not_exercise_the_resize() {
     assert_eq!(pool.try_size.as_deref(), Some("64x64"));
 }
 
+/// As PyTorch initialises it: normalisations do nothing, and embeddings are zero.
+#[test]
+fn a_network_that_was_not_trained_does_not_exercise_its_statistics() {
+    let config = Config { depth: 10, width: 0.125, size: (64, 64), ..Config::default() };
+    let model = Model::new(config).unwrap();
+    let mut weights = Weights::formula(model.parameters(), 0);
+    let words = |weights: &Weights, compared: &dyn Fn(ModuleId) -> bool| -> Vec<&str> {
+        kept_by_weights(&model, weights, compared).into_iter().map(|m| m.word).collect()
+    };
+    assert_eq!(words(&weights, &|_| true), [""; 0]);
+    for spec in model.parameters() {
+        let fresh = match spec.name.rsplit('.').next() {
+            Some("running_mean") => 0.0,
+            Some("running_var") => 1.0,
+            _ if spec.name.contains("pos_embed") => 0.0,
+            _ => continue,
+        };
+        weights.get_mut(&spec.name).unwrap().data.fill(fresh);
+    }
+    let kept = words(&weights, &|_| true);
+    for word in ["bn-statistics", "bn-deviation", "embedding-dropped", "align-corners"] {
+        assert!(kept.contains(&word), "{word}: {kept:?}");
+    }
+    for word in ["bn-affine", "bn-missing", "eps", "bias-missing", "transposed-kernel"] {
+        assert!(!kept.contains(&word), "{word}: {kept:?}");
+    }
+    assert_eq!(words(&weights, &|_| false), [""; 0], "nothing was compared");
+}
+
 #[test]
 fn mistakes_in_modules_that_were_not_compared_are_not_exercised() {
     let model = Model::new(Config { depth: 10, size: (57, 65), ..Config::default() }).unwrap();

@@ -44,6 +44,8 @@ pub struct Matched {
     pub offsets: Offsets,
     /// What was found out about the file, one sentence each.
     pub remarks: Vec<String>,
+    /// The first of the nodes that have other weights or another eps than the network, in words.
+    pub contradiction: Option<String>,
 }
 
 /// Matches a file.
@@ -87,6 +89,7 @@ fn found_in(net: &Net, model: &Model, weights: &Weights, ground: &Ground) -> Res
     let moved = moved::moved(net, model, weights, anchors, places, aligned);
     remarks.extend(report::moved(net, anchors, &moved));
     let strange = report::remarks(net, model, weights, ground, &moved);
+    let contradiction = strange.first().cloned();
     remarks.extend(report::shortened(strange));
     remarks.extend(report::left_over(net, anchors, aligned));
     remarks.extend(report::several_logits(net, model));
@@ -99,6 +102,7 @@ fn found_in(net: &Net, model: &Model, weights: &Weights, ground: &Ground) -> Res
         clip,
         offsets: moved.offsets,
         remarks,
+        contradiction,
     })
 }
 

@@ -67,7 +67,7 @@ fn cast(node: &NodeProto, x: &Constant) -> Option<Constant> {
         (Some(a), Some(b)) if a.epsilon() > b.epsilon() => Some(a),
         (_, b) => b,
     };
-    Some(Constant { format: coarser, ..rounded })
+    Some(Constant { format: coarser, element: format, ..rounded })
 }
 
 fn order(node: &NodeProto, rank: usize) -> Vec<usize> {
@@ -241,7 +241,8 @@ fn dequantized(
     let scale = along(node, x, scale)?;
     let scaled = both(&centred, &scale, |a, b| a * b)?;
     let steps = both(&centred, &scale, |_, step| step.abs())?.values;
-    Some(Constant { format: scale.format, steps: Some(steps), from: x.from.clone(), ..scaled })
+    let Constant { format, element, .. } = scale;
+    Some(Constant { format, element, steps: Some(steps), from: x.from.clone(), ..scaled })
 }
 
 /// x / scale + zero, rounded to an integer of the zero point's type.
@@ -257,5 +258,5 @@ fn quantized(
         Some(zero) => both(&rounded, &along(node, x, zero)?, |a, b| a + b)?,
         None => rounded,
     };
-    Some(Constant { format: None, ..each(&moved, |v| v.clamp(low, high)) })
+    Some(Constant { format: None, element: None, ..each(&moved, |v| v.clamp(low, high)) })
 }

@@ -16,8 +16,10 @@ pub struct Constant {
     pub shape: Vec<usize>,
     /// Its values, row-major; shared by everything that only renames or reshapes it.
     pub values: Arc<Vec<f64>>,
-    /// The number format in which the file stores them; None for integers.
+    /// The coarsest number format that they were rounded to; None for integers.
     pub format: Option<Precision>,
+    /// The number format of its type; None for integers.
+    pub element: Option<Precision>,
     /// The smallest and the largest integer of its type; None for other types than integers.
     pub integers: Option<(f64, f64)>,
     /// The tensor of the file that it is made of.
@@ -101,6 +103,7 @@ pub(super) fn constant(tensor: &TensorProto) -> Result<Constant> {
         shape: tensor.dims.iter().map(|&extent| extent as usize).collect(),
         values: Arc::new(values),
         format: format_of(tensor.data_type),
+        element: format_of(tensor.data_type),
         integers: integers_of(tensor.data_type),
         from: tensor.name.clone(),
         steps: None,

@@ -65,6 +65,26 @@ fn values_that_are_not_finite_are_an_error_with_their_place() {
 }
 
 #[test]
+fn a_variance_below_zero_is_an_error_with_its_place() {
+    let with = |variance: f32| {
+        file(|name, s, mut d| {
+            if name == "bn1.running_var" {
+                d[1] = variance;
+            }
+            Some((s, d))
+        })
+    };
+    let text = refusal(&with(-0.25));
+    assert!(text.contains("tensor `bn1.running_var` has the variance -0.25 at 1;"), "{text}");
+    let found = inspect_bytes(&with(-0.25), "FILE", None, &specs()).unwrap();
+    let verdict = &found.problems().next().unwrap().verdict;
+    assert!(matches!(verdict, Verdict::NegativeVariance { index: 1, count: 1, .. }), "{verdict:?}");
+    // The eps of the normalisation makes up for what rounding leaves below zero.
+    let found = inspect_bytes(&with(-1e-9), "FILE", None, &specs()).unwrap();
+    assert_eq!(found.problems().count(), 0);
+}
+
+#[test]
 fn unknown_and_duplicate_tensors_are_errors() {
     let formula = Weights::formula(&specs(), 0);
     let tensors = |more: &[&'static str]| {

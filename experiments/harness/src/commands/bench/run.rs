@@ -117,7 +117,7 @@ fn with_baseline(
     let slower = compared.regressions.len();
     publish::print_result(
         &format!(
-            "baseline {name}: {} times compared, {slower} significantly slower",
+            "baseline {name}: {slower} of {} medians are significantly longer",
             compared.ratios.len()
         ),
         &args.report,

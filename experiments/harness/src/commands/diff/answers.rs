@@ -6,6 +6,7 @@ use spec::config::FrameSize;
 use super::args::DiffArgs;
 use super::plan::Plan;
 use super::quantised::NOT_JUDGED;
+use super::remarks::CONTRADICTS;
 use crate::command_line::CommandLine;
 
 /// Fills in `explanation` and `next`.
@@ -47,6 +48,13 @@ fn incomplete(diff: &DiffRecord) -> String {
             missing.len()
         ));
     }
+    let unproven = diff
+        .layers
+        .iter()
+        .find(|layer| layer.verdict == LayerVerdict::NotCompared && layer.inherited.is_some());
+    parts.extend(
+        unproven.and_then(|layer| Some(format!("{}: {}", layer.name, layer.note.as_ref()?))),
+    );
     let counts = [
         (ArrayState::Refused, ["array was refused", "arrays were refused"]),
         (ArrayState::Unknown, ["array has an unknown name", "arrays have unknown names"]),
@@ -65,7 +73,8 @@ fn incomplete(diff: &DiffRecord) -> String {
             }
         }
     }
-    parts.extend(diff.remarks.iter().find(|text| text.starts_with(NOT_JUDGED)).cloned());
+    let tells = |text: &&String| text.starts_with(NOT_JUDGED) || text.starts_with(CONTRADICTS);
+    parts.extend(diff.remarks.iter().filter(tells).cloned());
     format!("Not everything was compared: {}.", parts.join("; "))
 }
 

@@ -8,8 +8,10 @@ use super::plan::Plan;
 /// A relative L2 error that no number format explains.
 const GROSS: f64 = 0.1;
 
-/// If an error is so many times as large as a later one, it cannot have been passed on to it.
+/// If an error is so many times as large as a later one, it cannot have been passed on to it; a gross one cannot
+/// if it is ten times as large.
 const LOST: f64 = 1000.0;
+const LOST_IF_GROSS: f64 = 10.0;
 
 /// The probable cause of a divergence, if it is not the port, and the sentence that says why.
 pub(super) fn other_than_the_port(plan: &Plan, diff: &DiffRecord) -> Option<(Cause, String)> {
@@ -33,6 +35,8 @@ fn only_the_array(diff: &DiffRecord) -> Option<String> {
     let at = diff.layers.iter().position(|layer| layer.verdict == LayerVerdict::Diverged)?;
     let wrong = &diff.layers[at];
     let error = wrong.inherited.as_ref()?.rel_l2;
+    let times = if is_gross(wrong) { LOST_IF_GROSS } else { LOST };
+    let lost = |later: Errors| exceeds(error, times * later.rel_l2);
     let right = |errors: &Errors| passes(errors.ratio) && errors.nan == 0;
     // Every later block, and the logits, follow from what the layer passes on.
     let follows = |layer: &&Layer| {
@@ -41,10 +45,8 @@ fn only_the_array(diff: &DiffRecord) -> Option<String> {
     let mut later = diff.layers[at + 1..].iter().filter(follows);
     let later = later.find_map(|layer| Some((layer, layer.inherited.filter(right)?)));
     let proof = match (later, diff.logits.filter(right)) {
-        (Some((layer, errors)), _) if exceeds(error, LOST * errors.rel_l2) => layer.name.as_str(),
-        (_, Some(logits)) if is_gross(wrong) || exceeds(error, LOST * logits.rel_l2) => {
-            "the output"
-        }
+        (Some((layer, errors)), _) if lost(errors) => layer.name.as_str(),
+        (_, Some(logits)) if lost(logits) => "the output",
         _ => return None,
     };
     Some(format!(

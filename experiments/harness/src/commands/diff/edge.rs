@@ -83,7 +83,7 @@ fn compare(plan: &Plan) -> Result<Edge> {
         worst: ratios.fold(0.0, |a: f64, b| if b.is_nan() { b } else { a.max(b) }),
         first_divergent: culprit.as_ref().map(|culprit| culprit.name.clone()),
         culprit,
-        not_exercised: not_exercised(&comparison, &measured),
+        not_exercised: not_exercised(&comparison, plan, &measured),
         seconds: start.elapsed().as_secs_f64(),
     })
 }

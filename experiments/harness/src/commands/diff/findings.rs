@@ -48,7 +48,9 @@ pub(super) fn findings(
     let refused = ledger.iter().any(|entry| entry.state == ArrayState::Refused);
     let verdict = match found.verdict {
         _ if before.is_some() || differ => Verdict::Diverged,
-        Verdict::Pass if refused => Verdict::Incomplete,
+        Verdict::Pass if refused || remarks::contradiction(comparison).is_some() => {
+            Verdict::Incomplete
+        }
         other => other,
     };
     if before.is_some() {
@@ -71,7 +73,7 @@ pub(super) fn findings(
         unmatched: unmatched(&ledger),
         ledger,
         remarks: vec![],
-        not_exercised: not_exercised(comparison, measured),
+        not_exercised: not_exercised(comparison, plan, measured),
         edge: None,
         clips: None,
         quantisation: None,
@@ -114,12 +116,24 @@ fn wrong_array(
 }
 
 /// The known mistakes that would not have changed any compared value.
-pub(super) fn not_exercised(comparison: &Comparison, measured: &Measurements) -> Vec<NotExercised> {
+pub(super) fn not_exercised(
+    comparison: &Comparison,
+    plan: &Plan,
+    measured: &Measurements,
+) -> Vec<NotExercised> {
     let (model, clip) = (&comparison.model, Some(&comparison.input));
     let compared = |id: ModuleId| measured.layers[id.0].inherited.is_some();
     let largest = |id: ModuleId| measured.layers[id.0].largest.unwrap_or(f64::INFINITY);
-    let found = faults::not_exercised(model, &compared, &largest, clip).into_iter();
-    found.map(|m| NotExercised { what: m.what, try_size: m.try_size, at_edge: false }).collect()
+    let mut found = faults::not_exercised(model, &compared, &largest, clip);
+    for kept in faults::kept_by_weights(model, &plan.weights, &compared) {
+        // Another size does not help.
+        found.retain(|mistake| mistake.word != kept.word);
+        found.push(kept);
+    }
+    found
+        .into_iter()
+        .map(|m| NotExercised { what: m.what, try_size: m.try_size, at_edge: false })
+        .collect()
 }
 
 /// The culprit for a reference dump: its first array that disagrees with another array of the same module,
@@ -213,7 +227,10 @@ pub(super) fn culprit(
     let layer = &measured.layers[id.0];
     let introduced = layer.introduced.as_ref().is_none_or(|e| !passes(e.ratio) || e.nan > 0);
     let mut culprit = in_words(&comparison.model, id, introduced, &measured.layers);
-    let Some(budget) = layer.budget.filter(|_| introduced) else { return Ok(culprit) };
+    // Where nearly every value passes, every mistake fits.
+    let near = culprit.unseen.len() <= compare::judge::SPAN;
+    let telling = layer.budget.filter(|budget| introduced && (near || budget.is_telling()));
+    let Some(budget) = telling else { return Ok(culprit) };
     let shows = comparison.shown(measured);
     let load = |model, weights: Weights| {
         let engine = engines::load(plan.truth, model, &weights, Precision::F64, plan.device)?;

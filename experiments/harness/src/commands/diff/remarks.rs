@@ -26,6 +26,7 @@ pub(super) fn remarks(
     };
     if let Side::Engine(engine) = &comparison.candidate {
         remarks.extend(engine.notes());
+        remarks.extend(contradiction(comparison));
     }
     if let Some(dump) = recorded.or(comparison.reference.as_ref()) {
         remarks.extend(of_dump(plan, dump, comparison.precision));
@@ -74,6 +75,19 @@ fn of_dump(plan: &Plan, dump: &Dump, precision: Precision) -> Option<String> {
     Some(format!(
         "the dump: batch {}, maps {}, {count} of {total} arrays hold {format} values, {judged}",
         dump.batch, dump.order
+    ))
+}
+
+/// How the remark begins on what the candidate states otherwise than the network, although its values agree.
+pub(super) const CONTRADICTS: &str = "the candidate contradicts the network";
+
+/// What the candidate states otherwise, in words.
+pub(super) fn contradiction(comparison: &Comparison) -> Option<String> {
+    let Side::Engine(engine) = &comparison.candidate else { return None };
+    Some(format!(
+        "{CONTRADICTS}, even if {} is too coarse to show it: {}",
+        comparison.precision,
+        engine.contradiction()?
     ))
 }
 

@@ -5,6 +5,7 @@
 //! mistakes and disagreements.
 
 mod args;
+mod checked;
 mod journal;
 mod lock;
 mod merge;

@@ -18,9 +18,9 @@ use super::lock::{Lock, PATIENCE};
 use super::merge::{Merged, merge};
 use super::summary::{Found, record};
 use super::table::table;
-use super::{resume, strips};
+use super::{checked, resume, strips};
 use crate::command_line::CommandLine;
-use crate::engines::{Device, onnx};
+use crate::engines::Device;
 use crate::eval::network::{config_of, model_and_weights, weights_in_words};
 use crate::eval::pipeline::{self, NamedEngine, Ran};
 use crate::eval::source::Videos;
@@ -123,26 +123,9 @@ fn loaded(
             (engine, name.mixes_clips())
         }
         // A runtime may choose its algorithms by the size of the batch.
-        EvalEngine::Onnx(path) => (Box::new(onnx_file(path, args, model, weights)?), false),
+        EvalEngine::Onnx(path) => (checked::onnx_file(path, args, model, weights, device)?, false),
     };
     Ok(NamedEngine::new(engine.describe(), engine).mixing(mixes))
-}
-
-fn onnx_file(
-    path: &Path,
-    args: &EvalArgs,
-    model: &Model,
-    weights: &Weights,
-) -> Result<onnx::Whole> {
-    onnx::Whole::start(&onnx::Recipe {
-        path,
-        runtime: &args.runtime,
-        python: &args.python,
-        model,
-        weights,
-        threads: args.on.threads,
-        device: args.on.device.to_string(),
-    })
 }
 
 fn chosen_engines(args: &EvalArgs) -> Vec<EvalEngine> {

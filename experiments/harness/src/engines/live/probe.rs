@@ -85,9 +85,12 @@ pub fn probe(
     }));
     let misshapen = misfits.into_iter().next().map(|first| (first.id, first.shape));
     notes.extend(unseen(&answer.modules, &meanings));
-    let formats = found.values().filter_map(|seen| seen.dtype.as_deref()).map(precision_of);
+    let formats = found
+        .values()
+        .filter_map(|seen| Some((seen.name.as_str(), precision_of(seen.dtype.as_deref()?))));
     let of_weights = weights_precision.parse().unwrap_or(Precision::F32);
-    let precision = formats.fold(of_weights, coarser);
+    let (precision, note) = judged(of_weights, &formats.collect::<Vec<_>>());
+    notes.extend(note);
     let shown = found.into_iter().map(|(id, seen)| Shown { id, name: seen.name.clone() });
     Ok(Probed { shown: shown.collect(), channels_last, precision, misshapen, notes })
 }
@@ -242,6 +245,60 @@ fn precision_of(dtype: &str) -> Precision {
     }
 }
 
-fn coarser(a: Precision, b: Precision) -> Precision {
-    if b.epsilon() > a.epsilon() { b } else { a }
+/// The precision in which a model is judged, from the format of its weights and from those that its modules give,
+/// and what has to be said of the others. A half format counts if at least half of the modules have it: one module
+/// that rounds to it must not widen what all others are allowed.
+fn judged(of_weights: Precision, modules: &[(&str, Precision)]) -> (Precision, Option<String>) {
+    let is_half = |p: &Precision| matches!(p, Precision::Bf16 | Precision::F16);
+    let halves: Vec<_> = modules.iter().filter(|(_, format)| is_half(format)).collect();
+    let coarsest = |all: &mut dyn Iterator<Item = Precision>| {
+        all.max_by(|a, b| a.epsilon().total_cmp(&b.epsilon()))
+    };
+    if modules.is_empty() {
+        return (of_weights, None);
+    }
+    if 2 * halves.len() >= modules.len() {
+        let precision = coarsest(&mut halves.iter().map(|(_, format)| *format));
+        return (precision.unwrap_or(of_weights), None);
+    }
+    let own = (!is_half(&of_weights)).then_some(of_weights);
+    let others = modules.iter().map(|(_, format)| *format).filter(|format| !is_half(format));
+    let precision = coarsest(&mut others.chain(own)).unwrap_or(Precision::F32);
+    let note = match (halves.first(), is_half(&of_weights)) {
+        (Some((name, format)), _) => Some(format!(
+            "{} of {} modules give {format}, the first is {name}; the model is judged in {precision}, as the \
+             others compute (--precision {format} judges all in {format})",
+            halves.len(),
+            modules.len()
+        )),
+        (None, true) => Some(format!(
+            "the weights are kept in {of_weights}, but the modules give {precision}, in which they are judged \
+             (--precision {of_weights} allows the rounding of the weights, too)"
+        )),
+        (None, false) => None,
+    };
+    (precision, note)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_module_in_half_precision_does_not_decide_how_the_others_are_judged() {
+        use Precision::{Bf16, F16, F32, F64, Tf32};
+        let of = |weights, formats: &[Precision]| {
+            let modules: Vec<_> = formats.iter().map(|format| ("m", *format)).collect();
+            let (precision, note) = judged(weights, &modules);
+            (precision, note.is_some())
+        };
+        assert_eq!(of(F32, &[F32, F32, Bf16]), (F32, true));
+        assert_eq!(of(F32, &[F32, Bf16, Bf16]), (Bf16, false), "mixed precision");
+        assert_eq!(of(F16, &[F16, F16, F32]), (F16, false));
+        assert_eq!(of(F16, &[F32, F32]), (F32, true));
+        assert_eq!(of(Tf32, &[F32, F32]), (Tf32, false));
+        assert_eq!(of(F64, &[F64, F64]), (F64, false));
+        assert_eq!(of(F64, &[F64, F32]), (F32, false));
+        assert_eq!(of(Bf16, &[]), (Bf16, false), "nothing is known but the weights");
+    }
 }

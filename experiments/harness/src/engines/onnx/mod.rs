@@ -244,6 +244,10 @@ impl Engine for OnnxFile {
         self.notes.clone()
     }
 
+    fn contradiction(&self) -> Option<String> {
+        self.matched.contradiction.as_deref().map(printable)
+    }
+
     fn misshapen(&self) -> Option<(ModuleId, &[usize])> {
         self.misshapen.first().map(|(id, _, shape)| (*id, &shape[..]))
     }

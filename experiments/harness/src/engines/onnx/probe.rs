@@ -112,7 +112,7 @@ impl OnnxFile {
         for value in values {
             if let Some(constant) = self.constant(value) {
                 self.keep(value, &constant, batch);
-                let element = match self.net.constant(value).and_then(|c| c.format) {
+                let element = match self.net.constant(value).and_then(|c| c.element) {
                     Some(Precision::F16) => "float16",
                     Some(Precision::Bf16) => "bfloat16",
                     Some(Precision::F64) => "float64",

@@ -20,9 +20,11 @@ pub struct Whole {
     output: usize,
     /// The output is probabilities.
     softmax: bool,
+    /// The output is the logits of the network, up to rounding.
+    pub comparable: bool,
     clip: Clip,
     /// Clips in a batch, if the file allows one number only.
-    batch: Option<usize>,
+    pub batch: Option<usize>,
     precision: Precision,
     classes: usize,
 }
@@ -33,7 +35,8 @@ impl Whole {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read or is another network, or if the runtime cannot be started.
+    /// If the file cannot be read, is another network or states another eps or other weights, or if the runtime
+    /// cannot be started.
     pub fn start(recipe: &Recipe<'_>) -> Result<Self> {
         let called = printable(&recipe.path.display().to_string());
         let unusable = || format!("{called} cannot be used");
@@ -53,6 +56,13 @@ impl Whole {
             )?,
         };
         announce!("{called}: {}", found.remarks.join("; "));
+        if let Some(other) = &found.contradiction {
+            bail!(
+                "{called}: {}, so that its accuracy is that of another network; harness diff --candidate \
+                 onnx:FILE shows what that changes",
+                printable(other)
+            );
+        }
         let last = net.producer(net.output).map(|id| net.node(id).op_type.as_str());
         let name = recipe.path.file_name().unwrap_or_default().to_string_lossy();
         let runtime = Runtime::start(recipe)?;
@@ -66,6 +76,7 @@ impl Whole {
             input: net.name(net.input).to_owned(),
             output: output_index(&net),
             softmax: last == Some("Softmax"),
+            comparable: quantisers.is_empty() && last != Some("Softmax"),
             clip: found.clip,
             batch: matching::fixed_batch(&net),
             precision: found.precision,
