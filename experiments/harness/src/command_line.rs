@@ -16,7 +16,7 @@ impl CommandLine {
     }
 
     /// The command with the program as the user has called it, which scripts/harness says.
-    pub fn as_called(self) -> Self {
+    pub fn with_program(self) -> Self {
         let called = std::env::var("HARNESS_PROGRAM").unwrap_or_default();
         let called: Vec<String> = called.split_whitespace().map(str::to_owned).collect();
         match self.0.split_first() {

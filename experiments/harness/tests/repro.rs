@@ -131,8 +131,8 @@ fn of_two_arrays_of_a_module_the_wrong_one_is_reproduced() {
     let difference = (read("candidate") - read("expected")).mean().unwrap();
     assert!((difference - 1.0).abs() < 1e-3, "{difference}");
     // The port went on with the right values, which the logits show.
-    let remarks = record["remarks"].to_string();
-    assert!(remarks.contains("it is the recording of layer1.2 that is wrong"), "{remarks}");
+    let explanation = record["explanation"].as_str().unwrap();
+    assert!(explanation.contains("it is the recording of layer1.2 that is wrong"), "{explanation}");
 }
 
 #[test]

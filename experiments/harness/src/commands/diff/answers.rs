@@ -13,7 +13,7 @@ use crate::command_line::CommandLine;
 pub(super) fn complete(diff: &mut DiffRecord, plan: &Plan, args: &DiffArgs) {
     diff.explanation = explanation(diff);
     let command = CommandLine::new(diff.run.command.clone());
-    diff.next = next(diff, plan, args, command).map(|command| command.as_called().in_words());
+    diff.next = next(diff, plan, args, command).map(|command| command.with_program().in_words());
 }
 
 fn explanation(diff: &DiffRecord) -> Option<String> {
@@ -125,7 +125,7 @@ fn after_divergence(
     match diff.cause {
         Some(Cause::Weights) => return command.with("--weights", WEIGHTS),
         // Once it is recorded again.
-        Some(Cause::Recording) => return command,
+        Some(Cause::Recording) if args.answers.repro.is_none() => return command,
         _ => {}
     }
     let only_edge = layer.is_none() && diff.edge.as_ref().is_some_and(|e| e.culprit.is_some());

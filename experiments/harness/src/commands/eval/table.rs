@@ -54,11 +54,8 @@ pub fn table(record: &EvalRecord) -> String {
 
 /// How many videos of the list were evaluated.
 fn evaluated(manifest: &Manifest) -> String {
-    let list = printable(&manifest.list);
-    match manifest.in_list.filter(|all| manifest.evaluated < *all) {
-        Some(all) => format!("{} of the {} of {list}", manifest.evaluated, videos(all)),
-        None => format!("all {} of {list}", videos(manifest.evaluated)),
-    }
+    let all = manifest.in_list.unwrap_or(manifest.listed);
+    format!("{} of the {} of {}", manifest.evaluated, videos(all), printable(&manifest.list))
 }
 
 /// A number of videos.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use checkpoint::Weights;
 use onnx::matching::{self, Clip};
 use onnx::read::{Net, open, printable, without_quantisers};
-use spec::{Engine, EngineError, Precision, Tap, Tensor};
+use spec::{Engine, EngineError, Flow, ModuleId, Precision, Tap, Tensor};
 
 use super::{Recipe, failed, output_index, runtime::Runtime};
 
@@ -27,6 +27,7 @@ pub struct Whole {
     pub batch: Option<usize>,
     precision: Precision,
     classes: usize,
+    head: ModuleId,
 }
 
 impl Whole {
@@ -81,6 +82,7 @@ impl Whole {
             batch: matching::fixed_batch(&net),
             precision: found.precision,
             classes: recipe.model.config.classes,
+            head: recipe.model.output(),
             runtime,
         })
     }
@@ -134,8 +136,17 @@ impl Engine for Whole {
         self.precision
     }
 
-    fn forward(&mut self, input: &Tensor, _: &mut dyn Tap) -> Result<Tensor, EngineError> {
-        self.all(input).map_err(failed)
+    /// Shows a tap the logits only.
+    fn forward(&mut self, input: &Tensor, tap: &mut dyn Tap) -> Result<Tensor, EngineError> {
+        let logits = self.all(input).map_err(failed)?;
+        if !tap.wants(self.head) {
+            return Ok(logits);
+        }
+        match tap.observe(self.head, logits.clone()) {
+            Flow::Continue => Ok(logits),
+            Flow::Stop => Err(EngineError::Stopped),
+            Flow::Replace(other) => Ok(other),
+        }
     }
 }
 
