@@ -90,6 +90,9 @@ pub fn read(path: &Path, folder: &Path, classes: usize) -> Result<List, VideoErr
     if let Some(first) = parsed.mistakes.first() {
         return Err(fail(first.line, in_words(&parsed.mistakes)));
     }
+    if let Some(mistake) = parsed.contradiction() {
+        return Err(fail(mistake.line, mistake.text));
+    }
     if parsed.entries.is_empty() {
         return Err(fail(1, "the list holds no video; expected lines `path label`".to_owned()));
     }
@@ -156,21 +159,39 @@ impl Parsed {
         }
     }
 
-    fn remark_on_repetitions(&mut self) {
+    /// The places in the list at which a video is listed again, each with the first place of that video. The
+    /// extension `.mp4` may be left out.
+    fn repetitions(&self) -> Vec<(usize, usize)> {
         let mut seen: HashMap<&str, usize> = HashMap::new();
-        let again: Vec<(usize, usize)> = self
-            .entries
-            .iter()
-            .filter_map(|(line, entry)| {
-                let before = *seen.entry(&entry.path).or_insert(*line);
-                (before != *line).then_some((*line, before))
-            })
-            .collect();
-        if let Some((line, before)) = again.first() {
+        let again = self.entries.iter().enumerate().filter_map(|(at, (_, entry))| {
+            let name = entry.path.strip_suffix(".mp4").unwrap_or(&entry.path);
+            let before = *seen.entry(name).or_insert(at);
+            (before != at).then_some((at, before))
+        });
+        again.collect()
+    }
+
+    /// The first video that is listed with two labels.
+    fn contradiction(&self) -> Option<Mistake> {
+        self.repetitions().into_iter().find_map(|(at, before)| {
+            let [(line, entry), (first, other)] = [&self.entries[at], &self.entries[before]];
+            let (label, earlier) = (entry.label?, other.label?);
+            let text = format!(
+                "`{}` has the label {label} here and {earlier} in line {first}; a video has one label",
+                shown(&entry.path)
+            );
+            (label != earlier).then(|| Mistake::new(*line, "two labels", text))
+        })
+    }
+
+    fn remark_on_repetitions(&mut self) {
+        let again = self.repetitions();
+        if let Some((at, before)) = again.first() {
             self.remarks.push(format!(
-                "{} videos are listed more than once and count each time (line {line} repeats line \
-                 {before})",
-                again.len()
+                "{} videos are listed more than once and count each time (line {} repeats line {})",
+                again.len(),
+                self.entries[*at].0,
+                self.entries[*before].0
             ));
         }
     }

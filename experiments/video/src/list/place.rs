@@ -41,7 +41,9 @@ impl Rules<'_> {
         if inner.as_os_str().is_empty() || !inner.components().all(plain) {
             return outside("is outside of the data set's folder; use relative paths without `..`");
         }
-        Ok(inner.to_string_lossy().into_owned())
+        // Without `./`, so that a video has one path.
+        let parts = inner.components().filter(|part| matches!(part, Component::Normal(_)));
+        Ok(parts.collect::<PathBuf>().to_string_lossy().into_owned())
     }
 }
 

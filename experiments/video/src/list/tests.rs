@@ -104,6 +104,20 @@ fn a_refusal_counts_all_mistakes_and_names_the_first() {
 }
 
 #[test]
+fn a_video_is_the_same_under_every_spelling_and_has_one_label() {
+    let repeated = |text: &str| parsed(text).unwrap().repetitions();
+    assert_eq!(repeated("a.mp4 1\n./a.mp4 1\na 1\nb/a.mp4 1\n"), [(1, 0), (2, 0)]);
+    assert_eq!(repeated("a.mp4 1\na.webm 1\n"), []);
+    let two = |text: &str| parsed(text).unwrap().contradiction().map(|m| (m.line, m.text));
+    assert_eq!(two("a.mp4 1\n\na -1\na 1\n"), None);
+    let (line, text) = two("a.mp4 1\n\n./a 0\n").unwrap();
+    assert_eq!(
+        (line, text.as_str()),
+        (3, "`a` has the label 0 here and 1 in line 1; a video has one label")
+    );
+}
+
+#[test]
 fn a_row_of_kinetics_without_a_class_is_a_mistake() {
     let text = "label,youtube_id,time_start,time_end,split\n\
                 a,aaaaaaaaaaa,0,10,val\n,bbbbbbbbbbb,0,10,val\n";

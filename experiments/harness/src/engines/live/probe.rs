@@ -75,7 +75,7 @@ pub fn probe(
     let channels_last = map_order(model, batch, arrays) == MapOrder::Nhwc;
     let mut notes = told(&answer);
     let misfits = misfits(model, batch, channels_last, &mut found);
-    check(recipe, batch, &answer, &found, &misfits)?;
+    check(recipe, batch, (&answer, &meanings), &found, &misfits)?;
     notes.extend(misfits.first().map(|first| match misfits.len() - 1 {
         0 => format!("{}: it is checked through the next module", first.what),
         more => format!(
@@ -162,7 +162,7 @@ fn misfits(
 fn check(
     recipe: &Recipe<'_>,
     batch: usize,
-    answer: &Answer,
+    (answer, meanings): (&Answer, &[Meaning]),
     found: &BTreeMap<ModuleId, &Seen>,
     misfits: &[Misfit],
 ) -> Result<()> {
@@ -179,15 +179,31 @@ fn check(
             misfits.len()
         );
     }
-    if found.is_empty() {
-        let first = answer.modules.first().map_or("it has no modules", |seen| &seen.name);
+    if !found.is_empty() {
+        return Ok(());
+    }
+    let Some(first) = answer.modules.first() else {
         bail!(
-            "{name}: none of the {} modules that the model ran has a name that is known (first: {first}); \
-             --suggest-map matches them by their values, or name them as `harness info` does",
-            answer.modules.len()
+            "{name}: the model returned an output without running a module; it must compute the output of the clip \
+             that it is given, with modules that can be observed"
+        );
+    };
+    let known = answer.modules.iter().zip(meanings);
+    let known = known.filter(|(_, meaning)| matches!(meaning, Meaning::Module(_)));
+    if let Some((seen, _)) = known.into_iter().find(|(seen, _)| seen.calls > 1) {
+        bail!(
+            "{name}: {} and the other modules run {} times for one clip, so that none of them has a single output; \
+             give a function that makes a model which runs once (without flips or several crops)",
+            seen.name,
+            seen.calls
         );
     }
-    Ok(())
+    bail!(
+        "{name}: none of the {} modules that the model ran has a name that is known (first: {}); \
+         --suggest-map matches them by their values, or name them as `harness info` does",
+        answer.modules.len(),
+        first.name
+    );
 }
 
 /// What the runs of the probe showed.

@@ -37,13 +37,18 @@ pub fn compare(
         Err(why) => return Ok(Some(format!("the model's weights were not checked: {why}"))),
     };
     let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+    let pairs =
+        names.iter().filter_map(|name| Some((recipe.weights.get(name)?, theirs.get(name)?)));
+    let rounded = pairs.filter_map(|(ours, theirs)| rounded_to(ours, theirs)).next();
     let mut differ = names.iter().filter_map(|name| {
         let (ours, theirs) = (recipe.weights.get(name)?, theirs.get(name)?);
         difference(ours, theirs).map(|how| format!("{name} differs{how}"))
     });
     let Some(first) = differ.next() else {
         let source = recipe.source;
-        return Ok(Some(format!("the model's {} tensors are those of {source}", names.len())));
+        let rounded = rounded.map_or(String::new(), |format| format!(", rounded to {format}"));
+        let count = names.len();
+        return Ok(Some(format!("the model's {count} tensors are those of {source}{rounded}")));
     };
     let count = 1 + differ.count();
     let said = format!(
@@ -69,15 +74,20 @@ pub fn compare(
     Ok(Some(said))
 }
 
+/// The half format to which a tensor was rounded, if it is not the same without that.
+fn rounded_to(ours: &Param, theirs: &Param) -> Option<Precision> {
+    let rounded = |format: &Precision| {
+        let tensor = Tensor::f32(ours.shape.clone(), ours.data.clone());
+        format.round(tensor).to_f32() == theirs.data
+    };
+    let halves = [Precision::Bf16, Precision::F16];
+    (ours.data != theirs.data).then(|| halves.into_iter().find(rounded)).flatten()
+}
+
 /// How two tensors differ, in words; `None` if they are the same, or the same but for the rounding to a half
 /// format in which the live model keeps its weights.
 fn difference(ours: &Param, theirs: &Param) -> Option<String> {
-    let same = |format: Option<Precision>| {
-        let tensor = Tensor::f32(ours.shape.clone(), ours.data.clone());
-        let rounded = format.map_or(tensor.clone(), |format| format.round(tensor)).to_f32();
-        rounded == theirs.data
-    };
-    if [None, Some(Precision::Bf16), Some(Precision::F16)].into_iter().any(same) {
+    if ours.data == theirs.data || rounded_to(ours, theirs).is_some() {
         return None;
     }
     let relative = relative_l2(&theirs.to_f64(), &ours.to_f64());
