@@ -181,7 +181,7 @@ pub struct Spread<'a> {
     pub median: &'a BenchProcess,
 }
 
-/// Times whose 99th percentile is so many times the fastest one were disturbed.
+/// If the 99th percentile exceeds the fastest time by more than this factor, something disturbed the measurement.
 const STEADY: f64 = 2.0;
 
 impl BenchEntry {

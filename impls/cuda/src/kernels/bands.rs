@@ -278,7 +278,7 @@ pub struct Product {
     pub loads: usize,
     /// The most columns.
     pub most_columns: usize,
-    /// Of a map without a border, a warpgroup's part consists of whole groups of so many pixels.
+    /// In a map without a border, the pixels of a warpgroup's part are a multiple of this.
     pub group: usize,
     /// Whether pixels are the rows of products, and outputs their columns.
     pub narrow: bool,

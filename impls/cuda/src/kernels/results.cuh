@@ -6,8 +6,8 @@
 // Pixels of a tile of tile_sums.cuh.
 constexpr int SUM_PIXELS = 64;
 
-// The accumulators of a thread are taken in groups of eight, two of each of four matrices of 8x8: so many are stored
-// in shared memory at a time, 16 channels of 16 pixels for a warp. Usually matrices 0 and 2 have the thread's first
+// A thread stores its accumulators in groups of eight, two for each of four 8x8 matrices, because stmatrix stores four
+// matrices at a time: for a warp, 16 channels of 16 pixels. Usually matrices 0 and 2 have the thread's first
 // channel and 1 and 3 the second, 8 more, of two neighbouring pixels. With NARROW the two of matrices 0 and 1 have two
 // neighbouring channels, and those of 2 and 3 the channels that are 8 more.
 constexpr int GROUPS = NARROW ? BLOCKS : (COLUMNS + 15) / 16;
@@ -28,7 +28,7 @@ DEVICE int column_of(const Worker& w, int group, int matrix, int odd) {
     return group * 16 + matrix / 2 * 8 + w.lane % 4 * 2 + odd;
 }
 
-// The accumulator. The last group has only two matrices where COLUMNS is no multiple of 16.
+// One accumulator by its place in a group. If COLUMNS is not a multiple of 16, the last group has only two matrices.
 DEVICE bool is_held(int group, int matrix) { return NARROW || group * 2 + matrix / 2 < COLUMNS / 8; }
 DEVICE float& accumulator(Accumulators& acc, int group, int matrix, int odd) {
     int at = (NARROW ? 0 : group * 8) + matrix * 2 + odd;

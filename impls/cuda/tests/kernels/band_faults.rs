@@ -157,6 +157,16 @@ const FAULTS: [(&str, Edit, &str); 17] = [
     ),
 ];
 
+/// Plants each fault by `run`, and asserts that it is noticed as [`FAULTS`] says.
+fn all_are_noticed(faults: &[(&str, Edit, &str)], run: impl Fn(Edit) -> Option<Noticed>) {
+    for &(what, edit, message) in faults {
+        let Some(noticed) = run(edit) else { return };
+        let named = noticed.errors.iter().any(|error| error.contains(message));
+        let seen = if message.is_empty() { noticed.differs || named } else { named };
+        assert!(seen, "{what}: {noticed:?}");
+    }
+}
+
 #[test]
 fn a_gpu_that_computes_wrongly_in_bands_is_noticed_before_it_is_used() {
     let Some(mut host) = lab::emulated() else { return };
@@ -210,12 +220,7 @@ fn a_gpu_that_computes_wrongly_in_bands_is_noticed_before_it_is_used() {
 
 #[test]
 fn every_planted_fault_of_bands_is_noticed() {
-    for (what, edit, message) in FAULTS {
-        let Some(noticed) = edited(edit) else { return };
-        let named = noticed.errors.iter().any(|error| error.contains(message));
-        let seen = if message.is_empty() { noticed.differs || named } else { named };
-        assert!(seen, "{what}: {noticed:?}");
-    }
+    all_are_noticed(&FAULTS, edited);
 }
 
 #[test]
@@ -288,12 +293,7 @@ fn faults_of_a_gate_in_place_are_noticed() {
             "deadlock",
         ),
     ];
-    for (what, edit, message) in edits {
-        let Some(noticed) = notice(edit, run) else { return };
-        let named = noticed.errors.iter().any(|error| error.contains(message));
-        let seen = if message.is_empty() { noticed.differs || named } else { named };
-        assert!(seen, "{what}: {noticed:?}");
-    }
+    all_are_noticed(&edits, |edit| notice(edit, run));
 }
 
 #[test]
@@ -328,12 +328,7 @@ fn faults_of_products_whose_rows_are_pixels_are_noticed() {
             "",
         ),
     ];
-    for (what, edit, message) in edits {
-        let Some(noticed) = notice(edit, run) else { return };
-        let named = noticed.errors.iter().any(|error| error.contains(message));
-        let seen = if message.is_empty() { noticed.differs || named } else { named };
-        assert!(seen, "{what}: {noticed:?}");
-    }
+    all_are_noticed(&edits, |edit| notice(edit, run));
 }
 
 #[test]
@@ -377,12 +372,7 @@ fn faults_of_a_halved_result_are_noticed() {
             "",
         ),
     ];
-    for (what, edit, message) in edits {
-        let Some(noticed) = notice(edit, run) else { return };
-        let named = noticed.errors.iter().any(|error| error.contains(message));
-        let seen = if message.is_empty() { noticed.differs || named } else { named };
-        assert!(seen, "{what}: {noticed:?}");
-    }
+    all_are_noticed(&edits, |edit| notice(edit, run));
 }
 
 #[test]

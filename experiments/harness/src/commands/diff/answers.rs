@@ -73,9 +73,13 @@ fn incomplete(diff: &DiffRecord) -> String {
             }
         }
     }
-    let tells = |text: &&String| text.starts_with(NOT_JUDGED) || text.starts_with(CONTRADICTS);
-    parts.extend(diff.remarks.iter().filter(tells).cloned());
-    format!("Not everything was compared: {}.", parts.join("; "))
+    let starting =
+        |start: &'static str| diff.remarks.iter().filter(move |text| text.starts_with(start));
+    parts.extend(starting(NOT_JUDGED).cloned());
+    let compared =
+        (!parts.is_empty()).then(|| format!("Not everything was compared: {}.", parts.join("; ")));
+    let contradictions = starting(CONTRADICTS).map(|text| format!("{}.", capital(text)));
+    compared.into_iter().chain(contradictions).collect::<Vec<_>>().join(" ")
 }
 
 fn capital(text: &str) -> String {

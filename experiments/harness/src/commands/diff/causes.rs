@@ -8,8 +8,8 @@ use super::plan::Plan;
 /// A relative L2 error that no number format explains.
 const GROSS: f64 = 0.1;
 
-/// If an error is so many times as large as a later one, it cannot have been passed on to it; a gross one cannot
-/// if it is ten times as large.
+/// An error that is this many times as large as the error of a later layer was not passed on to that layer. For a
+/// gross error, a factor of ten is enough.
 const LOST: f64 = 1000.0;
 const LOST_IF_GROSS: f64 = 10.0;
 

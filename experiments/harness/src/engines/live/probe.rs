@@ -184,8 +184,8 @@ fn check(
     }
     let Some(first) = answer.modules.first() else {
         bail!(
-            "{name}: the model returned an output without running a module; it must compute the output of the clip \
-             that it is given, with modules that can be observed"
+            "{name}: the model returned an output, but ran none of its modules, so no layer can be observed; make sure \
+             that it does not return a stored output"
         );
     };
     let known = answer.modules.iter().zip(meanings);
