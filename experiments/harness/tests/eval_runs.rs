@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::videos::{Eval, VIDEOS, arguments, make, slow_ffmpeg};
+use common::videos::{Eval, VIDEOS, arguments, ffmpeg_after, make, slow_ffmpeg};
 use common::{Harness, ffmpeg, json_of};
 
 /// How often each disturbance is tried; `HARNESS_ROUNDS` sets another number.
@@ -209,4 +209,23 @@ fn an_interrupt_while_mini_is_made_is_one_sentence() {
     let last = stderr.lines().last().unwrap();
     assert!(last.starts_with("harness: interrupted; no video was evaluated"), "{stderr}");
     assert!(!stderr.contains("ffmpeg"), "{stderr}");
+}
+
+/// The terminal's Ctrl-C reaches an ffmpeg that has just been started and has no group of its own yet.
+#[test]
+fn an_interrupt_that_also_ends_ffmpeg_is_no_error_of_ffmpeg() {
+    if ffmpeg().is_none() {
+        return;
+    }
+    let harness = Harness::new();
+    let both = "[ \"$1\" != -v ] || { kill -s INT $PPID; sleep 0.3; kill -s INT $$; }";
+    let output = Command::new(env!("CARGO_BIN_EXE_harness"))
+        .args(["eval", "mini", "--data", &harness.path("mini"), "--out", &harness.path("run")])
+        .args(["--threads", "1"])
+        .env("FFMPEG", ffmpeg_after(&harness, "ended", both))
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert!(stderr.lines().last().unwrap().starts_with("harness: interrupted; "), "{stderr}");
 }

@@ -115,10 +115,15 @@ impl Eval {
 
 /// A program that waits before it becomes ffmpeg; its version is that of ffmpeg.
 pub fn slow_ffmpeg(harness: &Harness, seconds: f64) -> PathBuf {
-    let path = PathBuf::from(harness.path(&format!("ffmpeg-{seconds}")));
+    let before = format!("[ \"$1\" = -version ] || sleep {seconds}");
+    ffmpeg_after(harness, &format!("ffmpeg-{seconds}"), &before)
+}
+
+/// An ffmpeg that runs a line of shell first.
+pub fn ffmpeg_after(harness: &Harness, name: &str, before: &str) -> PathBuf {
+    let path = PathBuf::from(harness.path(name));
     let real = ffmpeg().expect("asked before");
-    let script =
-        format!("#!/bin/sh\n[ \"$1\" = -version ] || sleep {seconds}\nexec '{real}' \"$@\"\n");
+    let script = format!("#!/bin/sh\n{before}\nexec '{real}' \"$@\"\n");
     // Written under another name and renamed, since a file that is open for writing cannot be executed.
     let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap()).unwrap();
     file.write_all(script.as_bytes()).unwrap();

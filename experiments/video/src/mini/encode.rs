@@ -55,7 +55,10 @@ pub fn provide(
         if stopped() {
             return Err(VideoError::Stopped);
         }
-        encode(ffmpeg, part, index, &folder.join(&entries[index].path))?;
+        encode(ffmpeg, part, index, &folder.join(&entries[index].path)).map_err(|why| {
+            // A Ctrl-C that comes before ffmpeg has a process group of its own ends ffmpeg as well.
+            if stopped() { VideoError::Stopped } else { why }
+        })?;
         let count = 1 + done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         made(count, missing.len());
         Ok(())
