@@ -47,6 +47,9 @@ fn lists_in_every_form_give_the_same_videos() {
     // Neither accuracy nor agreement: nothing would be measured.
     let one = harness.run(&arguments(&harness.path("k"), &list, &["--engine", "cpu"])).code(2);
     assert!(one.stderr.contains("give two engines"), "{}", one.stderr);
+    let twice = ["--engine", "scalar,cpu,scalar:f32"];
+    let run = harness.run(&arguments(&harness.path("k"), &list, &twice)).code(2);
+    assert!(run.stderr.contains("--engine scalar:f32: it is named twice"), "{}", run.stderr);
 }
 
 #[test]

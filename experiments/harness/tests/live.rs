@@ -108,6 +108,25 @@ fn a_mistake_is_found_where_it_is() {
     }
 }
 
+/// One clip cannot show it, so the second comparison has two.
+#[test]
+fn clips_that_depend_on_each_other_are_found() {
+    let Some(ports) = Ports::torch() else { return };
+    let record = ports.diff("mixed", &[]).fails();
+    assert_eq!(record["edge"]["first_divergent"], "layer2.0.conv1.param_conv.0");
+    let unseen = |record: &Value| {
+        let mistakes = record["not_exercised"].as_array().unwrap();
+        let about = |m: &&Value| m["what"].as_str().unwrap().starts_with("clips that depend");
+        mistakes.iter().find(about).cloned()
+    };
+    assert_eq!(unseen(&record).unwrap()["at_edge"], true);
+    let record = ports.diff("one_at_a_time", &[]).passes();
+    assert_eq!(record["edge"]["verdict"], "pass");
+    assert_eq!(unseen(&record).unwrap()["at_edge"], false);
+    let record = ports.diff("right", &["--batch-size", "2", "--no-edge"]).passes();
+    assert_eq!(unseen(&record), None);
+}
+
 #[test]
 fn other_weights_are_named_before_anything_is_compared() {
     let Some(ports) = Ports::torch() else { return };

@@ -113,6 +113,31 @@ fn a_file_whose_shortcuts_the_runtime_would_fuse_is_judged_as_a_whole() {
     let candidate = format!("onnx:{int8}");
     let record = h.diff(&[&["--candidate", &candidate], &model[..]].concat()).passes();
     assert!(record["quantisation"]["quantisers"].as_array().unwrap().len() > 100);
+
+    let coarse = h.path("coarse.onnx");
+    std::fs::write(&coarse, with_scales(&int8, 3.0)).unwrap();
+    let candidate = format!("onnx:{coarse}");
+    let record = h.diff(&[&["--candidate", &candidate], &model[..]].concat()).fails();
+    assert_eq!(record["verdict"], "incomplete");
+    let explanation = record["explanation"].as_str().unwrap();
+    assert!(explanation.contains("The quantisers are coarse"), "{explanation}");
+}
+
+/// The file with the scales of its activations multiplied by a factor, of which each alone passes.
+fn with_scales(file: &str, factor: f32) -> Vec<u8> {
+    let bytes = std::fs::read(file).unwrap();
+    let mut file = onnx::proto::ModelProto::decode(bytes.as_slice()).unwrap();
+    let graph = file.graph.as_mut().unwrap();
+    let quantisers = graph.node.iter().filter(|node| node.op_type == "QuantizeLinear");
+    let scales: Vec<String> = quantisers.map(|node| node.input[1].clone()).collect();
+    for tensor in graph.initializer.iter_mut().filter(|t| scales.contains(&t.name)) {
+        tensor.float_data.iter_mut().for_each(|scale| *scale *= factor);
+        for raw in tensor.raw_data.chunks_exact_mut(4) {
+            let scale = f32::from_le_bytes(raw.try_into().unwrap());
+            raw.copy_from_slice(&(scale * factor).to_le_bytes());
+        }
+    }
+    file.encode_to_vec()
 }
 
 #[test]

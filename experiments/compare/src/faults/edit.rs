@@ -7,7 +7,8 @@ use std::sync::Arc;
 use checkpoint::Weights;
 use spec::{Data, Engine, EngineError, Flow, Model, ModuleId, Precision, Semantics, Tap, Tensor};
 
-use super::expr::{Expr, Missing, Scope};
+use super::expr::{Expr, Missing, Scope, Statistics};
+use super::graph::ModelGraph;
 use super::map::Map;
 
 /// A function that rewrites the values of a weight tensor in place, given its shape.
@@ -94,6 +95,22 @@ impl Change {
             Edit::Semantics(..) | Edit::Eps(..) | Edit::Clip(_) | Edit::Compute(..) => false,
         };
         self.edits.iter().all(keeps)
+    }
+
+    /// For another eps of a normalisation, by how much it changes the normalised values: the root mean square
+    /// over the channels, relative to them. None for other mistakes.
+    pub(super) fn effect_of_eps(&self, graph: &ModelGraph, weights: &Weights) -> Option<f64> {
+        let [Edit::Eps(id, other)] = self.edits[..] else { return None };
+        let Expr::Norm(_, name, Statistics::Running(eps)) = graph.network.expr(id) else {
+            return None;
+        };
+        let variances = &weights.get(&format!("{name}.running_var"))?.data;
+        let change = |v: &f32| {
+            let v = f64::from(*v);
+            ((v + eps) / (v + other)).sqrt() - 1.0
+        };
+        let sum: f64 = variances.iter().map(|v| change(v).powi(2)).sum();
+        Some((sum / variances.len().max(1) as f64).sqrt())
     }
 
     /// The modules that the edits change directly, in order of execution.

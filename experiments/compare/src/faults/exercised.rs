@@ -102,6 +102,36 @@ pub fn kept_by_weights(
         .collect()
 }
 
+/// Every other eps of the catalogue that changes no compared value by more than what passes there, as
+/// `passes_up_to` (a relative L2 error) tells.
+pub fn too_small(
+    model: &Model,
+    weights: &Weights,
+    compared: &dyn Fn(ModuleId) -> bool,
+    passes_up_to: &dyn Fn(ModuleId) -> f64,
+) -> Vec<NotExercised> {
+    let graph = ModelGraph::new(model);
+    let largest = |fault: &'static Fault| {
+        let mut largest: Option<f64> = None;
+        for place in fault.places_on(&graph) {
+            let effect = place.effect_of_eps(&graph, weights)?;
+            if let Some(shown) = first_shown(&graph, &place, compared) {
+                let passes = effect <= passes_up_to(shown);
+                largest = Some(passes.then_some(effect)?.max(largest.unwrap_or(0.0)));
+            }
+        }
+        Some((fault, largest?))
+    };
+    let found = Fault::ALL.iter().filter_map(largest);
+    found
+        .map(|(fault, effect)| NotExercised {
+            word: fault.word,
+            what: format!("{} (changes values by {effect:.0e}, which passes)", fault.what),
+            try_size: None,
+        })
+        .collect()
+}
+
 /// The wrong orders of planes that a mistake in the clip may mean.
 fn orders(word: &str) -> &'static [Planes] {
     match word {

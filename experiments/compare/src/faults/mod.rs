@@ -43,7 +43,7 @@ mod unknown;
 
 pub use catalogue::{Fault, choose, parse, throughout};
 pub use edit::{Change, Edited, everywhere, relu};
-pub use exercised::{SIZES, kept_by_weights, not_exercised, try_size};
+pub use exercised::{NotExercised, SIZES, kept_by_weights, not_exercised, too_small, try_size};
 pub use expr::round;
 pub use graph::ModelGraph;
 pub use hypotheses::hypotheses;

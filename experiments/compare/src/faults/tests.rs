@@ -212,6 +212,22 @@ fn a_network_that_was_not_trained_does_not_exercise_its_statistics() {
 }
 
 #[test]
+fn an_eps_whose_effect_passes_everywhere_is_not_exercised() {
+    let config = Config { depth: 10, width: 0.125, size: (64, 64), ..Config::default() };
+    let model = Model::new(config).unwrap();
+    let weights = Weights::formula(model.parameters(), 0);
+    let words = |passes: &dyn Fn(ModuleId) -> f64| -> Vec<&str> {
+        too_small(&model, &weights, &|_| true, passes).into_iter().map(|m| m.word).collect()
+    };
+    assert_eq!(words(&|_| 1e-2), ["eps", "eps-1e-6", "eps-0"]);
+    assert_eq!(words(&|_| 1e-4), ["eps-1e-6", "eps-0"]);
+    assert_eq!(words(&|_| 1e-6), [""; 0]);
+    // One layer that is precise enough shows it.
+    let first = |id: ModuleId| if model.module(id).name == "bn1" { 1e-6 } else { 1e-2 };
+    assert_eq!(words(&first), [""; 0]);
+}
+
+#[test]
 fn mistakes_in_modules_that_were_not_compared_are_not_exercised() {
     let model = Model::new(Config { depth: 10, size: (57, 65), ..Config::default() }).unwrap();
     let stem = |id: ModuleId| model.module(id).block == "stem";

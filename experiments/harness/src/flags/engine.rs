@@ -87,6 +87,15 @@ pub enum EvalEngine {
     Onnx(PathBuf),
 }
 
+impl fmt::Display for EvalEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EvalEngine::Own(name, precision) => write!(f, "{name}:{precision}"),
+            EvalEngine::Onnx(path) => write!(f, "onnx:{}", path.display()),
+        }
+    }
+}
+
 impl From<EngineName> for EvalEngine {
     fn from(name: EngineName) -> Self {
         EvalEngine::Own(name, Precision::F32)

@@ -125,6 +125,20 @@ def random(depth, width, frames, classes):
     return model
 
 
+def mixed(depth, width, frames, classes):
+    """One gate for all clips of a batch."""
+    model = right(depth, width, frames, classes, (56, 28, 14, 7))
+    pool = model.layer2[0].conv1.param_conv[0]
+    pool.register_forward_hook(lambda module, inputs, output: output[:1].expand_as(output))
+    return model
+
+
+def one_at_a_time(depth, width, frames, classes):
+    model = right(depth, width, frames, classes, (56, 28, 14, 7))
+    model.register_forward_pre_hook(lambda module, inputs: inputs[0].reshape(1, 3, frames, *inputs[0].shape[-2:]))
+    return model
+
+
 # Functions that fail.
 
 

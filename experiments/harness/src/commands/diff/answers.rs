@@ -5,7 +5,7 @@ use spec::config::FrameSize;
 
 use super::args::DiffArgs;
 use super::plan::Plan;
-use super::quantised::NOT_JUDGED;
+use super::quantised::{COARSE, NOT_JUDGED};
 use super::remarks::CONTRADICTS;
 use crate::command_line::CommandLine;
 
@@ -78,7 +78,8 @@ fn incomplete(diff: &DiffRecord) -> String {
     parts.extend(starting(NOT_JUDGED).cloned());
     let compared =
         (!parts.is_empty()).then(|| format!("Not everything was compared: {}.", parts.join("; ")));
-    let contradictions = starting(CONTRADICTS).map(|text| format!("{}.", capital(text)));
+    let contradictions =
+        starting(CONTRADICTS).chain(starting(COARSE)).map(|text| format!("{}.", capital(text)));
     compared.into_iter().chain(contradictions).collect::<Vec<_>>().join(" ")
 }
 

@@ -57,14 +57,18 @@ fn worse(a: Verdict, b: Verdict) -> Verdict {
     }
 }
 
-/// Compares one clip at the frame size of the plan.
+/// Compares two clips at the frame size of the plan, or one if the candidate cannot run two.
 fn compare(plan: &Plan) -> Result<Edge> {
+    compare_clips(plan, 2).or_else(|_| compare_clips(plan, 1))
+}
+
+fn compare_clips(plan: &Plan, clips: usize) -> Result<Edge> {
     let start = Instant::now();
     let source = match plan.input {
         Some(InputSource::Formula(seed)) => InputSource::Formula(seed),
         _ => InputSource::Formula(0),
     };
-    let clip = input::load(&source, &plan.model, 1)?;
+    let clip = input::load(&source, &plan.model, clips)?;
     let (candidate, precision) = plan.live(&clip, Precision::F32)?;
     let (clip, from) = (precision.round(clip), source.to_string());
     let (mut comparison, _) = plan.compare(candidate, None, (clip, from), precision)?;

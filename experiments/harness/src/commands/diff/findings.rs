@@ -125,10 +125,18 @@ pub(super) fn not_exercised(
     let compared = |id: ModuleId| measured.layers[id.0].inherited.is_some();
     let largest = |id: ModuleId| measured.layers[id.0].largest.unwrap_or(f64::INFINITY);
     let mut found = faults::not_exercised(model, &compared, &largest, clip);
-    for kept in faults::kept_by_weights(model, &plan.weights, &compared) {
+    let passes_up_to =
+        |id: ModuleId| measured.layers[id.0].budget.map_or(0.0, |b| b.passes_up_to());
+    let mut hidden = faults::kept_by_weights(model, &plan.weights, &compared);
+    hidden.extend(faults::too_small(model, &plan.weights, &compared, &passes_up_to));
+    for kept in hidden {
         // Another size does not help.
         found.retain(|mistake| mistake.word != kept.word);
         found.push(kept);
+    }
+    if comparison.input.shape[0] == 1 {
+        let what = "clips that depend on each other (a batch of two exercises it)".to_owned();
+        found.push(faults::NotExercised { word: "mixed-clips", what, try_size: None });
     }
     found
         .into_iter()

@@ -11,6 +11,16 @@ use crate::flags::Participant;
 /// How the remark begins that says why the quantisers have no verdict.
 pub(super) const NOT_JUDGED: &str = "the quantisers were not judged";
 
+/// How the remark begins that says that most quantisers lose precision, although each passes.
+pub(super) const COARSE: &str = "the quantisers are coarse";
+
+/// The median quantiser may have this many times the error that its integers must have: one bit is lost. A
+/// single one may lose more ([`compare::measure::BOUND`]), where this clip fills a part of its range.
+const MOST_LOST: f64 = 2.0;
+
+/// So few quantisers may be coarse by chance.
+const FEW: usize = 8;
+
 /// Judges the quantisers, if the candidate has any, and adds the result to the record. If the runtime cannot
 /// run the quantised file, the comparison of the layers stands, and a pass becomes incomplete.
 pub(super) fn add(plan: &Plan, clip: &Tensor, diff: &mut DiffRecord) {
@@ -30,7 +40,27 @@ pub(super) fn add(plan: &Plan, clip: &Tensor, diff: &mut DiffRecord) {
         diff.first_divergent = Some(culprit.name.clone());
         diff.culprit = Some(culprit);
     }
+    if let Some(remark) = coarse(&found) {
+        diff.remarks.push(remark);
+        if diff.verdict == Verdict::Pass {
+            diff.verdict = Verdict::Incomplete;
+        }
+    }
     diff.quantisation = Some(found);
+}
+
+/// Scales that are too large everywhere are a mistake even if each of them passes.
+fn coarse(found: &Quantisation) -> Option<String> {
+    let mut ratios: Vec<f64> = found.quantisers.iter().map(|q| q.ratio).collect();
+    ratios.sort_by(f64::total_cmp);
+    let median = *ratios.get(ratios.len() / 2).filter(|_| ratios.len() >= FEW)?;
+    (median > MOST_LOST).then(|| {
+        format!(
+            "{COARSE}: half of them have at least {median:.1} times the error that as many integers must have on \
+             this clip, as with scales that are too large everywhere; calibrate again, or give a clip like those \
+             of the calibration with --input"
+        )
+    })
 }
 
 fn not_judged(diff: &mut DiffRecord, error: &Error) {

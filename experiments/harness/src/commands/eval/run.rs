@@ -57,6 +57,12 @@ fn evaluate(args: &EvalArgs, started: &Started) -> Result<Outcome> {
     let shard = shard(args)?;
     let videos = Videos::open(args.dataset, &args.videos, &config, args.model.counting(), shard)?;
     let chosen = chosen_engines(args);
+    if let Some(twice) = (1..chosen.len()).find(|&at| chosen[..at].contains(&chosen[at])) {
+        bail!(
+            "--engine {}: it is named twice, and an engine agrees with itself whatever it computes; name another one",
+            chosen[twice]
+        );
+    }
     if chosen.len() < 2 && !videos.have_labels() {
         bail!(
             "{}: the videos have no labels and there is one engine only, so nothing can be measured; \
