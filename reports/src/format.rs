@@ -40,7 +40,7 @@ pub(crate) fn metric(value: u64) -> String {
 }
 
 /// A number with its noun in singular or plural: `1 layer`, `2 layers`.
-pub(crate) fn count(number: usize, word: &str) -> String {
+pub fn count(number: usize, word: &str) -> String {
     let ending = if number == 1 { "" } else { "s" };
     format!("{number} {word}{ending}")
 }

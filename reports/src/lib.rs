@@ -31,6 +31,7 @@ use std::path::Path;
 use record::{BenchRecord, DiffRecord, Record};
 
 pub use error::{ReportError, Result};
+pub use format::count;
 pub use junit::junit;
 pub use page::{
     IndexEntry, ablation_in_words, compare, has_published, render, render_index, render_with_bench,

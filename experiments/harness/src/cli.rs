@@ -42,8 +42,20 @@ impl Cli {
 
     /// The command line with examples.
     fn described() -> clap::Command {
-        examples::add(Cli::command(), "")
+        examples::add(with_negative_numbers(Cli::command()), "")
     }
+}
+
+/// Takes `-1` as a value, so that an error names the flag that it was given to.
+fn with_negative_numbers(command: clap::Command) -> clap::Command {
+    let names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+    let takes = |arg: clap::Arg| match arg.get_action().takes_values() {
+        true => arg.allow_negative_numbers(true),
+        false => arg,
+    };
+    let below =
+        |command: clap::Command, name: &String| command.mut_subcommand(name, with_negative_numbers);
+    names.iter().fold(command.mut_args(takes), below)
 }
 
 /// The commands of `harness`.

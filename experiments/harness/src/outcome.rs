@@ -35,7 +35,7 @@ pub fn exit_code(result: Result<Outcome>) -> ExitCode {
     stop::give_way();
     if let (Ok(_), Some(why)) = (&result, announce::lost()) {
         stderr_line!(
-            "harness: stdout cannot be written ({why}), and the results are lost; free space, or send \
+            "harness: stdout cannot be written ({why}), and what belongs there is lost; free space, or send \
                       stdout elsewhere, and run again"
         );
         return ExitCode::from(2);

@@ -18,6 +18,35 @@ fn diff(h: &Harness, more: &[&str]) -> Run {
     h.run(&[&["diff", "--json", "-", "--html", &h.path("r.html")], more, &SMALL[..]].concat())
 }
 
+/// The clip of a dump that was made from another one.
+#[test]
+fn another_clip_than_that_of_the_dump_is_not_blamed_on_the_port() {
+    let h = Harness::new();
+    let (dump, small) = (h.path("dump.npz"), ["--depth", "10", "--width", "0.125", "--size", "64"]);
+    let engine = ["dump", "--engine", "scalar", "--out", &dump];
+    h.run(&[&engine[..], &small].concat()).code(0);
+    let candidate = format!("npz:{dump}");
+    let flags = ["--candidate", &candidate, "--input", "formula:3"];
+    let record = h.diff(&[&flags[..], &small].concat()).fails();
+    assert_eq!(record["first_divergent"], "input");
+    assert_eq!(record["cause"], "preprocessing");
+    let explanation = record["explanation"].as_str().unwrap();
+    assert!(explanation.contains("leave out --input"), "{explanation}");
+    let next = record["next"].as_str().unwrap();
+    assert!(!next.contains("--input") && !next.contains("--repro"), "{next}");
+}
+
+/// A folder with other files is refused before the work, not after it.
+#[test]
+fn a_reproduction_that_cannot_be_written_is_refused_at_once() {
+    let h = Harness::new();
+    std::fs::write(h.path("mine.txt"), "kept").unwrap();
+    let folder = h.path("");
+    let small = ["--depth", "10", "--width", "0.125", "--size", "64", "--candidate", "scalar"];
+    let run = h.run(&[&["diff", "--json", "-", "--repro", &folder], &small[..]].concat());
+    assert!(run.refuses(&["the folder is not empty"]).stdout.is_empty());
+}
+
 #[test]
 fn the_record_on_stdout_is_alone_there() {
     let h = Harness::new();

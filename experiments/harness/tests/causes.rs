@@ -151,3 +151,53 @@ fn the_order_in_which_a_stacked_clip_was_read_is_said() {
     let remarks = record["remarks"].to_string();
     assert!(remarks.contains("read with channel colour * T + frame"), "{remarks}");
 }
+
+/// What follows is computed from the wrong values, so it is not the recording, even if the end is right again.
+#[test]
+fn a_mistake_that_a_later_layer_hides_is_one_of_the_port() {
+    let h = Harness::new();
+    let arrays = dumped(&h, &["--inject", "bias-missing@layer1.0.conv1.spatial_conv"]);
+    let record = diff(&h, &arrays, &[]).fails();
+    assert_eq!(record["cause"], "port");
+}
+
+#[test]
+fn a_copy_of_a_wrong_array_is_not_called_right() {
+    let h = Harness::new();
+    let mut arrays = dumped(&h, &[]);
+    let gate = "layer1.0.conv1.param_conv.5";
+    let wrong = arrays[gate].mapv(|x| 1.01 * x);
+    arrays.insert(gate.to_owned(), wrong.clone());
+    arrays.insert("layer1.0.conv1.param_conv".to_owned(), wrong);
+    let record = diff(&h, &arrays, &[]).fails();
+    let explanation = record["explanation"].as_str().unwrap();
+    assert!(!explanation.contains("another array of"), "{explanation}");
+}
+
+#[test]
+fn numbers_that_went_through_text_are_the_recording() {
+    let h = Harness::new();
+    let text = |x: f32| format!("{x:.5e}").parse::<f32>().unwrap();
+    let arrays: Arrays =
+        dumped(&h, &[]).into_iter().map(|(name, array)| (name, array.mapv(text))).collect();
+    let record = diff(&h, &arrays, &[]).fails();
+    assert_eq!(record["cause"], "recording");
+    let remarks = record["remarks"].to_string();
+    assert!(remarks.contains("save them in binary"), "{remarks}");
+    let port = dumped(&h, &["--inject", "relu-missing@layer2.0"]);
+    let port: Arrays = port.into_iter().map(|(name, array)| (name, array.mapv(text))).collect();
+    assert!(diff(&h, &port, &[]).fails()["remarks"].to_string().contains("save them in binary"));
+    let whole = diff(&h, &dumped(&h, &[]), &[]).passes();
+    assert!(!whole["remarks"].to_string().contains("save them in binary"));
+}
+
+#[test]
+fn a_clip_that_was_saved_otherwise_than_it_was_read_is_named() {
+    let h = Harness::new();
+    let mut arrays = dumped(&h, &[]);
+    arrays.get_mut("input").unwrap().mapv_inplace(|x| 0.9 * x + 0.05);
+    let record = diff(&h, &arrays, &[]).fails();
+    assert_eq!(record["first_divergent"], "conv1");
+    let explanation = record["explanation"].as_str().unwrap();
+    assert!(explanation.contains("check first that the array `input`"), "{explanation}");
+}

@@ -128,9 +128,9 @@ fn a_damaged_line_costs_its_video_and_nothing_else() {
     fs::write(&journal, damaged).unwrap();
     let run = eval.ends_undisturbed("run");
     let said = run.stderr.contains("3 lines are damaged (the first is line 5)");
-    assert!(said && run.stderr.contains("9 videos are done, and 3 are left"), "{}", run.stderr);
+    assert!(said && run.stderr.contains("videos done: 9, left: 3"), "{}", run.stderr);
     let run = eval.ends_undisturbed("run");
-    assert!(run.stderr.contains("12 videos are done, and 0 are left"), "{}", run.stderr);
+    assert!(run.stderr.contains("videos done: 12, left: 0"), "{}", run.stderr);
     let out = eval.harness.path("run");
     let other = eval.run(&["--out", &out, "--resume", "--order", "reversed"]).code(2);
     assert!(other.stderr.contains("its order is"), "{}", other.stderr);
@@ -159,7 +159,7 @@ fn errors_are_tried_again_when_that_may_help() {
     let first = run(&[]).code(1);
     assert!(first.stdout.contains("1 missing") && first.stdout.contains("1 undecodable"));
     let same = run(&[]).code(1);
-    assert!(same.stderr.contains("2 videos are done, and 0 are left"), "{}", same.stderr);
+    assert!(same.stderr.contains("videos done: 2, left: 0"), "{}", same.stderr);
     let asked = run(&["--retry-errors"]).code(1);
     assert!(
         asked.stderr.contains("1 of these are tried again as --retry-errors asks"),
@@ -170,14 +170,14 @@ fn errors_are_tried_again_when_that_may_help() {
     fs::copy(folder.join("a.mp4"), folder.join("c.mp4")).unwrap();
     let whole = run(&["--resume"]).code(0);
     assert!(whole.stderr.contains("since their files have changed"), "{}", whole.stderr);
-    assert!(whole.stderr.contains("1 videos are done, and 2 are left"), "{}", whole.stderr);
+    assert!(whole.stderr.contains("videos done: 1, left: 2"), "{}", whole.stderr);
     // An answer does not outlive its file.
     fs::write(folder.join("a.mp4"), "not a video").unwrap();
     let changed = run(&[]).code(1);
     assert!(changed.stderr.contains("since their files have changed"), "{}", changed.stderr);
     assert!(changed.stdout.contains("1 undecodable"), "{}", changed.stdout);
     let same = run(&[]).code(1);
-    assert!(same.stderr.contains("3 videos are done, and 0 are left"), "{}", same.stderr);
+    assert!(same.stderr.contains("videos done: 3, left: 0"), "{}", same.stderr);
 }
 
 /// Without the group of their own, the Ctrl-C of a terminal would end the ffmpeg processes as well.

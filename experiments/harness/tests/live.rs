@@ -128,6 +128,15 @@ fn clips_that_depend_on_each_other_are_found() {
 }
 
 #[test]
+fn a_model_that_keeps_something_from_clip_to_clip_does_not_pass() {
+    let Some(ports) = Ports::torch() else { return };
+    let record = ports.diff("blended", &[]).fails();
+    assert_eq!(record["verdict"], "incomplete");
+    let explanation = record["explanation"].as_str().unwrap();
+    assert!(explanation.contains("keeps something from one clip to the next"), "{explanation}");
+}
+
+#[test]
 fn other_weights_are_named_before_anything_is_compared() {
     let Some(ports) = Ports::torch() else { return };
     let record = ports.diff("transposed", &["--no-edge"]).fails();
@@ -145,7 +154,11 @@ fn other_weights_are_named_before_anything_is_compared() {
 fn a_model_that_is_not_deterministic_is_named() {
     let Some(ports) = Ports::torch() else { return };
     let run = ports.diff("random", &["--no-edge"]);
-    assert!(run.stdout.contains("two runs on the same clip gave other bits"), "{}", run.stdout);
+    assert!(
+        run.stdout.contains("not deterministic: two runs on the same clip, with another one"),
+        "{}",
+        run.stdout
+    );
 }
 
 #[test]

@@ -115,12 +115,37 @@ fn a_file_whose_shortcuts_the_runtime_would_fuse_is_judged_as_a_whole() {
     assert!(record["quantisation"]["quantisers"].as_array().unwrap().len() > 100);
 
     let coarse = h.path("coarse.onnx");
-    std::fs::write(&coarse, with_scales(&int8, 3.0)).unwrap();
+    std::fs::write(&coarse, with_scales(&int8, 3.6)).unwrap();
     let candidate = format!("onnx:{coarse}");
     let record = h.diff(&[&["--candidate", &candidate], &model[..]].concat()).fails();
     assert_eq!(record["verdict"], "incomplete");
     let explanation = record["explanation"].as_str().unwrap();
     assert!(explanation.contains("The quantisers are coarse"), "{explanation}");
+
+    let clipping = h.path("clipping.onnx");
+    std::fs::write(&clipping, with_scales(&int8, 0.05)).unwrap();
+    let candidate = format!("onnx:{clipping}");
+    let record = h.diff(&[&["--candidate", &candidate], &model[..]].concat()).fails();
+    assert_eq!(
+        (&record["verdict"], &record["cause"]),
+        (&"diverged".into(), &"quantisation".into())
+    );
+    let next = record["next"].as_str().unwrap();
+    assert!(next.contains("--input CALIBRATION.mp4"), "{next}");
+    // The page names what the quantisers cost next to what the layers without them differ by.
+    assert!(h.html().contains("Change of the logits by quantisers"));
+    let described = record["run"]["candidate"].as_str().unwrap();
+    assert!(described.starts_with("clipping.onnx quantised in"), "{described}");
+
+    // With several clips the worst of each counts.
+    let candidate = format!("onnx:{int8}");
+    let of = |clips: &[&str]| {
+        let flags = [&["--candidate", &candidate], &model[..], clips].concat();
+        let record = h.diff(&flags).passes();
+        record["quantisation"]["logits"].as_f64().unwrap()
+    };
+    let single = ["formula:0", "formula:1"].map(|input| of(&["--input", input]));
+    assert_eq!(of(&["--clips", "2"]), single[0].max(single[1]));
 }
 
 /// The file with the scales of its activations multiplied by a factor, of which each alone passes.
@@ -188,6 +213,20 @@ fn a_file_with_other_weights_or_of_another_size_is_refused() {
         ..Default::default()
     });
     graph.output[0].name = "doubled".to_owned();
+    std::fs::write(&other, file.encode_to_vec()).unwrap();
+    let run = eval(&h, &format!("onnx:{other}")).code(2);
+    assert!(run.stderr.contains("its logits are not those of the network"), "{}", run.stderr);
+    // Scores are made of probabilities, but not of these.
+    export(&h, &other, &["--softmax"]).code(0);
+    let mut file = onnx::proto::ModelProto::decode(&*std::fs::read(&other).unwrap()).unwrap();
+    let graph = file.graph.as_mut().unwrap();
+    let mut again = graph.node.last().unwrap().clone();
+    assert_eq!(again.op_type, "Softmax");
+    again.name.clear();
+    again.input = again.output.clone();
+    again.output = vec!["twice".to_owned()];
+    graph.node.push(again);
+    graph.output[0].name = "twice".to_owned();
     std::fs::write(&other, file.encode_to_vec()).unwrap();
     let run = eval(&h, &format!("onnx:{other}")).code(2);
     assert!(run.stderr.contains("its logits are not those of the network"), "{}", run.stderr);

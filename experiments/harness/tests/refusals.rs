@@ -193,9 +193,13 @@ fn converted_weights_are_the_same_weights() {
 #[test]
 fn no_partly_written_file_stays() {
     let h = Harness::new();
-    let out = h.path("missing/dump.npz");
+    std::fs::write(h.path("file"), "").unwrap();
+    let out = h.path("file/dump.npz");
     h.run(&[&["dump", "--engine", "scalar", "--out", &out], &SMALL[..]].concat())
         .refuses(&["dump.npz"]);
     let left: Vec<_> = std::fs::read_dir(h.path(".")).unwrap().collect();
-    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(left.len(), 1, "{left:?}");
+    // A folder that does not exist is made.
+    let out = h.path("new/folder/dump.npz");
+    h.run(&[&["dump", "--engine", "scalar", "--out", &out], &SMALL[..]].concat()).code(0);
 }

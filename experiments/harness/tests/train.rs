@@ -10,6 +10,33 @@ use std::time::{Duration, Instant};
 
 use common::{Harness, json_of};
 
+/// Schedulers start a job again that ends with 75, and give up one that ends with 2.
+#[test]
+fn a_training_that_is_stopped_in_its_first_epoch_starts_again() {
+    let harness = Harness::new();
+    let data = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mini").display().to_string();
+    let out = harness.path("out");
+    let child = Command::new(env!("CARGO_BIN_EXE_harness"))
+        .args(["train", "mini", "--data", &data, "--videos", "0", "--out", &out])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // An epoch of all videos takes longer.
+    std::thread::sleep(Duration::from_secs(3));
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-s", "TERM", &id]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    if said.contains("no ffmpeg was found") {
+        return skip::skip!(Ffmpeg, "no ffmpeg was found");
+    }
+    assert_eq!(output.status.code(), Some(75), "{said}");
+    let last = said.lines().last().unwrap();
+    assert!(last.contains("no epoch of this run has ended"), "{said}");
+    assert!(!Path::new(&out).join("model.safetensors").exists());
+}
+
 #[test]
 fn a_killed_training_goes_on_to_the_same_bits() {
     let harness = Harness::new();

@@ -5,6 +5,8 @@ use prost::Message;
 
 /// The element types of tensors that are used, `TensorProto.DataType`.
 pub mod element {
+    /// No type, or one that is not listed here.
+    pub const UNDEFINED: i32 = 0;
     /// Values of type float32.
     pub const FLOAT: i32 = 1;
     /// Values of type uint8.

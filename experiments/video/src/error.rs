@@ -22,7 +22,7 @@ pub enum VideoError {
         at_once: bool,
     },
     /// The file itself cannot be decoded.
-    #[error("{}: {reason}; get the file again, or leave it out of the list", path.display())]
+    #[error("{}: {reason}; get the file again, or leave it out", path.display())]
     Undecodable {
         /// The file.
         path: PathBuf,

@@ -39,10 +39,13 @@ impl std::fmt::Display for Protocol {
             Counting::Decord => "frames as decord 0.6.0 counts them",
             Counting::Decoded => "frames as a player shows them",
         };
+        let ending = |number: usize| if number == 1 { "" } else { "s" };
         write!(
             f,
-            "{clips} clips of {frames} frames, every {interval}th; short side {short_side}; \
-             {crops} crops of {crop}; {of}"
+            "{clips} clip{} of {frames} frames, every {interval}th; short side {short_side}; \
+             {crops} crop{} of {crop}; {of}",
+            ending(*clips),
+            ending(crops)
         )
     }
 }

@@ -16,7 +16,7 @@ pub use self::unfinished::{Folder, Unfinished, remove_unfinished};
 
 /// Writes a file under another name in the same folder, and renames it when it is complete: a reader
 /// sees the old file or the new one, never half of one. When `fill` fails, nothing is left behind. A device
-/// such as `/dev/null` or a pipe is not replaced: the complete content is copied into it.
+/// such as `/dev/null` or a pipe is not replaced: the complete content is copied into it. Missing folders are made.
 ///
 /// # Errors
 /// Those of the file system, and `InvalidInput` for a path without a file name.
@@ -32,6 +32,9 @@ pub fn write_with<E: From<io::Error>>(
         _ => Path::new("."),
     };
     let special = place::is_special(path);
+    if !special {
+        fs::create_dir_all(folder)?;
+    }
     let temporary = std::env::temp_dir();
     let folder = if special { temporary.as_path() } else { folder };
     let prefix = format!(".{}.", name.to_string_lossy());
@@ -53,11 +56,8 @@ pub fn write_with<E: From<io::Error>>(
     Ok(())
 }
 
-/// As [`write_with`], for a content that is in memory. Missing folders are made.
+/// As [`write_with`], for a content that is in memory.
 pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
     write_with(path, |file| file.write_all(content))
 }
 

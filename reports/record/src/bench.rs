@@ -21,6 +21,9 @@ pub struct BenchRecord {
     /// The baseline that the times were compared with; `None` if there was none.
     #[serde(default)]
     pub baseline: Option<Baseline>,
+    /// What makes the times unreliable, one sentence each: measure again before you decide by them.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Significant slowdowns against the baseline, one sentence each.
     #[serde(default)]
     pub regressions: Vec<String>,

@@ -102,8 +102,11 @@ pub enum Cause {
     Weights,
     /// What was recorded of the module in `first_divergent`: what follows from it is right.
     Recording,
-    /// A step before the network, such as decoding or resizing.
+    /// A step before the network, such as decoding or resizing, or another clip.
     Preprocessing,
+    /// The scales of a quantised file: it has to be quantised again, or compared on a clip like those that it was
+    /// calibrated on.
+    Quantisation,
     /// The reference, which is a dump here.
     Reference,
 }

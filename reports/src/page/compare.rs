@@ -18,6 +18,13 @@ pub(crate) struct Measure {
     pub by_ratio: bool,
 }
 
+impl Measure {
+    /// The interval; `None` also if too few times were measured for one.
+    fn known(&self) -> Option<(f64, f64)> {
+        self.interval.filter(|(low, high)| !low.is_nan() && !high.is_nan())
+    }
+}
+
 /// A measure in both records.
 struct Pair<'a> {
     before: &'a Measure,
@@ -47,7 +54,7 @@ impl Pair<'_> {
 
     /// Whether the 95 % intervals overlap; `None` if one is not known.
     fn overlap(&self) -> Option<bool> {
-        let ((low, high), (least, most)) = (self.before.interval?, self.after.interval?);
+        let ((low, high), (least, most)) = (self.before.known()?, self.after.known()?);
         Some(low <= most && least <= high)
     }
 }
@@ -78,7 +85,7 @@ pub(super) fn render(before: (&str, &Record), after: (&str, &Record)) -> Result<
             "incomplete"
         },
         mark: "⇄",
-        word: word(&pairs),
+        word: verdicts(a, b).unwrap_or_else(|| word(&pairs)),
         sentence: format!(
             "{first} ({}) compared with {second} ({}); {} of its {} numbers are in both",
             super::of(a).headline().words(),
@@ -91,6 +98,13 @@ pub(super) fn render(before: (&str, &Record), after: (&str, &Record)) -> Result<
         provenance: provenance::of(b.run()),
     };
     super::fill("study.html", &view)
+}
+
+/// How the verdict on layers has changed; None if it has not, and for other records.
+fn verdicts(a: &Record, b: &Record) -> Option<String> {
+    let (Record::Diff(a), Record::Diff(b)) = (a, b) else { return None };
+    let (before, after) = (a.verdict.as_str(), b.verdict.as_str());
+    (before != after).then(|| format!("The verdict was {before} and is {after}"))
 }
 
 /// The largest change in words.
@@ -171,7 +185,7 @@ fn changes(pairs: &[Pair<'_>]) -> Option<Section> {
 }
 
 fn numbers(pairs: &[Pair<'_>], first: &str, second: &str) -> Section {
-    let value = |m: &Measure| match m.interval {
+    let value = |m: &Measure| match m.known() {
         Some((low, high)) => format!("{} ({} to {})", short(m.value), short(low), short(high)),
         None => short(m.value),
     };

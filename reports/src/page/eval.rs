@@ -120,9 +120,21 @@ fn word(eval: &EvalRecord) -> String {
             )
         }
         _ if manifest.in_list.is_some_and(|all| manifest.listed < all) => {
-            format!("{result} on a part of {}", eval.dataset)
+            format!("{result} on a part of {}", list(eval))
         }
-        _ => format!("{result} on {}", eval.dataset),
+        _ => format!("{result} on {}", list(eval)),
+    }
+}
+
+/// What the accuracy is about. A list of one's own is not the data set whose protocol it is evaluated with.
+fn list(eval: &EvalRecord) -> String {
+    let dataset = &eval.dataset;
+    match eval.manifest.list.strip_prefix(&format!("{dataset}: ")) {
+        Some(list) if dataset != "mini" => {
+            let videos = count(eval.manifest.evaluated as usize, "video");
+            format!("{videos} of {list} (protocol of {dataset})")
+        }
+        _ => dataset.clone(),
     }
 }
 

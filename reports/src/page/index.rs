@@ -24,7 +24,10 @@ impl Headline {
 
     /// The verdict and the summary in words.
     pub fn words(&self) -> String {
-        format!("{}: {}", self.word, self.sentence)
+        match self.sentence.is_empty() {
+            true => self.word.to_owned(),
+            false => format!("{}: {}", self.word, self.sentence),
+        }
     }
 
     /// Whether both have the same verdict.

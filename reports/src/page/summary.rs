@@ -4,7 +4,7 @@ use minijinja::value::Value;
 use serde::Serialize;
 
 use crate::format::{count, escape, short, words, wrapping};
-use record::{Culprit, DiffRecord, Layer, LayerKind, LayerVerdict, Verdict};
+use record::{Culprit, DiffRecord, Layer, LayerKind, LayerVerdict, Quantisation, Verdict};
 
 /// The verdict, its explanation and the key numbers of a comparison.
 #[derive(Serialize)]
@@ -129,7 +129,15 @@ fn hypotheses(culprit: &Culprit) -> Vec<HypothesisView> {
 }
 
 fn facts(diff: &DiffRecord, counts: &Counts) -> Vec<Fact> {
-    vec![compared(counts), worst_layer(diff), logits(diff), time(diff)]
+    let quantisers = diff.quantisation.as_ref().map(quantisers);
+    let all = [
+        Some(compared(counts)),
+        Some(worst_layer(diff)),
+        Some(logits(diff)),
+        quantisers,
+        Some(time(diff)),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 fn compared(counts: &Counts) -> Fact {
@@ -204,6 +212,22 @@ fn logits(diff: &DiffRecord) -> Fact {
                 label, value: "–".to_owned(), remark: text(&words("not_compared")), bad: false
             }
         }
+    }
+}
+
+/// What the quantisers cost, which the comparison of the layers leaves out.
+fn quantisers(found: &Quantisation) -> Fact {
+    let failed = found.quantisers.iter().filter(|q| q.verdict == LayerVerdict::Diverged).count();
+    let kernels = found.kernels.as_ref().is_some_and(|k| k.verdict == LayerVerdict::Diverged);
+    Fact {
+        label: "Change of the logits by quantisers (relative L2)",
+        value: short(found.logits),
+        remark: text(&format!(
+            "{failed} of {} fail{}",
+            count(found.quantisers.len(), "quantiser"),
+            if kernels { ", and so do the runtime’s integer kernels" } else { "" }
+        )),
+        bad: failed > 0 || kernels,
     }
 }
 

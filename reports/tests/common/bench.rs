@@ -83,6 +83,7 @@ pub fn bench() -> BenchRecord {
         rounds: 6,
         runs: 3,
         baseline: None,
+        warnings: vec![],
         regressions: vec![],
         run: run("bench"),
     }

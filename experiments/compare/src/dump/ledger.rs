@@ -46,6 +46,11 @@ impl Fate {
         self.module
     }
 
+    /// Whether it was not compared because it is identical to another array of its module.
+    pub fn is_copy(&self) -> bool {
+        self.same_as.is_some()
+    }
+
     /// Whether it passed in every pass.
     pub fn passed(&self) -> bool {
         self.within

@@ -73,6 +73,8 @@ pub struct Dump {
     /// The number format of the values, the number of arrays that have it, and the number of arrays
     /// whose format could be told.
     pub format: (Precision, usize, usize),
+    /// Whether nearly all values are decimal numbers of few digits, as after a way through text.
+    pub was_text: bool,
     /// Number of clips in the batch.
     pub batch: usize,
     /// The order of the dimensions of maps.
@@ -183,6 +185,7 @@ impl Dump {
         let order = survey::map_order(model, batch, voters);
         let before_network = meanings.contains(&Meaning::Step);
         let mut dump = Dump {
+            was_text: false,
             npz,
             arrays: vec![],
             shown: BTreeMap::new(),
@@ -197,6 +200,7 @@ impl Dump {
             dump.arrays.push(Array { name, meaning, state });
         }
         dump.format = formats.most();
+        dump.was_text = formats.were_text();
         dump.check_it_is_of_this_model(path, model)?;
         dump.show(model, &BTreeMap::new());
         Ok(dump)
@@ -313,7 +317,13 @@ impl Dump {
             let some: Vec<&str> = misfits.iter().take(3).map(String::as_str).collect();
             let unknown = |array: &&Array| matches!(array.state, State::Unknown);
             let of_another = flags::fitting(&self.named(&self.shapes()), model);
+            let is_weight =
+                |array: &&Array| model.parameters().iter().any(|p| p.name == array.name);
+            let weights = self.arrays.iter().filter(is_weight).count();
             let advice = match of_another {
+                _ if 2 * weights > self.arrays.len() => {
+                    "these are weights, not the outputs of modules: give the file as --weights".to_owned()
+                }
                 Some(flags) => format!("the dump fits a model of {flags}"),
                 None if self.arrays.iter().filter(unknown).count() > refused => {
                     "--suggest-map matches arrays by their values, and --map FILE takes your own list \

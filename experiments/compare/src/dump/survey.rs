@@ -116,6 +116,21 @@ const TELLING: usize = 4;
 /// A half format is believed only if this share of the arrays has it.
 const NEARLY_ALL: f64 = 0.9;
 
+/// A sample of this many values shows whether an array was written as text. A float32 number happens to have seven
+/// digits only with a probability of about a third.
+const SAMPLE: usize = 256;
+
+/// Whether all values of an array have at most seven decimal digits, so that they were written as text (`%.6g`,
+/// `%.6e`, `%f`).
+fn was_text(array: &Tensor) -> bool {
+    let short = |x: f64| match array.data {
+        Data::F64(_) => format!("{x:.6e}").parse() == Ok(x),
+        Data::F32(_) => format!("{:.6e}", x as f32).parse() == Ok(x as f32),
+    };
+    let mut telling = array.iter().filter(|x| *x != 0.0 && x.is_finite()).take(SAMPLE).peekable();
+    telling.peek().is_some() && telling.all(short)
+}
+
 /// How many arrays hold values of each number format.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Formats {
@@ -123,6 +138,8 @@ pub struct Formats {
     f32: usize,
     f16: usize,
     bf16: usize,
+    /// Those of all that hold short decimal numbers.
+    text: usize,
 }
 
 impl Formats {
@@ -132,8 +149,10 @@ impl Formats {
         let holds = |format: fn(f64) -> f64| {
             array.iter().all(|x| !x.is_finite() || format(x).to_bits() == x.to_bits())
         };
+        let text = usize::from(was_text(array));
         if matches!(array.data, Data::F64(_)) && !holds(|x| f64::from(x as f32)) {
             self.f64 += 1;
+            self.text += text;
             return;
         }
         // Every format represents zero, so zeros tell nothing.
@@ -146,8 +165,17 @@ impl Formats {
             // Values that both formats represent have no more bits of fraction than bfloat16.
             (true, _) => self.bf16 += 1,
             (false, true) => self.f16 += 1,
-            (false, false) => self.f32 += 1,
+            (false, false) => {
+                self.f32 += 1;
+                self.text += text;
+            }
         }
+    }
+
+    /// Whether nearly all arrays were written as text with few digits.
+    pub fn were_text(&self) -> bool {
+        let (_, _, total) = self.majority();
+        self.text > 0 && self.text as f64 >= NEARLY_ALL * total as f64
     }
 
     /// The format of most arrays, the number of arrays that have it, and the number that were counted.

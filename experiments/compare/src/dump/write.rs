@@ -63,6 +63,10 @@ impl Writer {
         if target.is_dir() {
             bail!("{}: this is a folder; name the file to write", target.display());
         }
+        if let Some(folder) = target.parent() {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("{}: cannot be written", target.display()))?;
+        }
         let mut partial = target.as_os_str().to_owned();
         partial.push(".part");
         let partial = PathBuf::from(partial);

@@ -98,9 +98,9 @@ impl Videos {
     fn report_missing(&self, allowed: bool) -> Result<()> {
         let (here, gone) = (self.wanted.len(), self.missing.len());
         announce!(
-            "{}: {here} of {} videos are in {}",
+            "{}: {here} of {} found in {}",
             files::printable(&self.list),
-            here + gone,
+            reports::count(here + gone, "video"),
             self.folder.display()
         );
         if gone == 0 {
@@ -111,15 +111,19 @@ impl Videos {
         let first = files::printable(&first.join(", "));
         if !allowed || here == 0 {
             bail!(
-                "{gone} of the {} videos of {} are not in {} ({first}{}); get them, give another \
+                "{gone} of the {} of {} not found in {} ({first}{}); get them, give another \
                  --data or --list, or continue without them with --allow-missing",
-                here + gone,
+                reports::count(here + gone, "video"),
                 self.list,
                 self.folder.display(),
                 if gone > 3 { ", …" } else { "" },
             );
         }
-        announce!("{gone} are missing: {first}{}", if gone > 3 { ", …" } else { "" });
+        announce!(
+            "{} missing: {first}{}",
+            reports::count(gone, "video"),
+            if gone > 3 { ", …" } else { "" }
+        );
         Ok(())
     }
 }

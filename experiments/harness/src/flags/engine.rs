@@ -158,12 +158,18 @@ impl FromStr for Participant {
             return Ok(Participant::Engine(engine));
         }
         match text.split_once(':') {
+            Some((kind @ ("npz" | "onnx" | "python"), file)) if file.starts_with("~/") => {
+                Err(format!("the shell does not replace ~ behind `{kind}:`; write $HOME instead"))
+            }
             Some(("npz", file)) if !file.is_empty() => Ok(Participant::Npz(file.into())),
             Some(("python", live)) => live.parse().map(Participant::Python),
             Some(("onnx", file)) if !file.is_empty() => Ok(Participant::Onnx(file.into())),
             _ => Err(match Path::new(text).extension().and_then(|kind| kind.to_str()) {
                 Some(kind @ ("npz" | "onnx")) => {
                     format!("`{text}` is not an engine; did you mean {kind}:{text}?")
+                }
+                Some("safetensors" | "pth" | "pt" | "ckpt" | "msgpack") => {
+                    format!("`{text}` is not an engine; did you mean --weights {text}?")
                 }
                 _ => format!(
                     "`{text}` is not an engine; use scalar, cpu, cuda, torch, npz:FILE, onnx:FILE \

@@ -20,7 +20,7 @@ use video::decode::Limits;
 use video::ffmpeg::Ffmpeg;
 use video::mini::Part;
 use video::mini::rng::Rng;
-use video::{normalize, views};
+use video::{VideoError, normalize, views};
 
 use crate::engines::Device;
 use crate::eval::source::provide;
@@ -116,7 +116,7 @@ impl Videos {
             let protocol = Dataset::Mini.protocol(Mode::Val);
             let clips = entries.par_iter().map(|entry| {
                 if stop::asked() {
-                    return Err(video::VideoError::Stopped);
+                    return Err(VideoError::Stopped);
                 }
                 let path = folder.join(&entry.path);
                 let views = views::load(ffmpeg, &path, &protocol, Limits::default())?;
@@ -124,7 +124,7 @@ impl Videos {
                 // Every video of mini has a label.
                 Ok(Clip { pixels: views.pixels(0), label: entry.label.unwrap_or_default() })
             });
-            let clips = clips.collect::<Result<Vec<_>, video::VideoError>>();
+            let clips = clips.collect::<Result<Vec<_>, VideoError>>();
             bar.finish_and_clear();
             Ok::<_, anyhow::Error>(clips?)
         });
@@ -135,12 +135,14 @@ impl Videos {
 }
 
 /// Trains a network, and writes [`STATE_FILE`] into `folder` after each epoch. If that file is there it
-/// continues from it, and the result has the same bits as if it had never stopped.
+/// continues from it, and the result has the same bits as if it had never stopped. A run that is stopped
+/// afterwards says that this is `kept`; before, it fails with [`VideoError::Stopped`].
 pub fn train(
     settings: &Settings,
     videos: &Videos,
     device: Device,
     folder: &Path,
+    kept: &str,
 ) -> Result<Trained> {
     let model = Arc::new(Model::new(settings.config.clone())?);
     let extent = extent(settings)?;
@@ -155,7 +157,10 @@ pub fn train(
     };
     match state.progress.epochs.len() {
         0 => {}
-        done => announce!("{done} of {} epochs are done in {}", settings.epochs, folder.display()),
+        done => {
+            stop::gently(kept);
+            announce!("{done} of {} epochs are done in {}", settings.epochs, folder.display());
+        }
     }
     let mut student = Student::new(model.clone(), &state.weights, device.torch)?;
     if !state.momenta.is_empty() {
@@ -195,8 +200,12 @@ pub fn train(
         );
         state.progress.epochs.push(point);
         state.write(&path)?;
+        stop::gently(kept);
     }
     let finished = state.progress.epochs.len() == settings.epochs;
+    if state.progress.epochs.is_empty() && !finished {
+        return Err(VideoError::Stopped.into());
+    }
     Ok(Trained { weights: state.weights, epochs: state.progress.epochs, finished })
 }
 

@@ -133,6 +133,27 @@ def mixed(depth, width, frames, classes):
     return model
 
 
+def blended(depth, width, frames, classes):
+    """Half of each clip is the one before it."""
+    model = right(depth, width, frames, classes, (56, 28, 14, 7))
+    last = []
+
+    def blend(module, inputs):
+        last.append(inputs[0].clone())
+        return (0.5 * last[-1] + 0.5 * last[max(0, len(last) - 2)],)
+
+    model.register_forward_pre_hook(blend)
+    return model
+
+
+def relu_behind_pool(depth, width, frames, classes):
+    """The maximum of ReLUs is the ReLU of the maximum, but the pool then shows negative values."""
+    model = right(depth, width, frames, classes, (56, 28, 14, 7))
+    model.layer1.register_forward_pre_hook(lambda module, inputs: (F.relu(inputs[0]),))
+    model.stem = lambda x: model.maxpool(model.bn1(model.conv1(x)))
+    return model
+
+
 def one_at_a_time(depth, width, frames, classes):
     model = right(depth, width, frames, classes, (56, 28, 14, 7))
     model.register_forward_pre_hook(lambda module, inputs: inputs[0].reshape(1, 3, frames, *inputs[0].shape[-2:]))

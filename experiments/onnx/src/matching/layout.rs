@@ -189,7 +189,7 @@ pub(super) fn clip(net: &Net, model: &Model) -> Result<Clip> {
         stated.iter().map(|e| e.map_or("?".to_owned(), |n| n.to_string())).collect();
     bail!(
         "the input `{name}` has the shape [{}], which is not a clip of {} frames of {} x {} pixels in any \
-         layout; check --frames and --size",
+         layout; give its own --frames and --size, or export it for this clip",
         shown.join(", "),
         clip[2],
         clip[3],

@@ -88,7 +88,8 @@ fn found_in(net: &Net, model: &Model, weights: &Weights, ground: &Ground) -> Res
     let mut remarks = vec![summary(model, places, aligned, &points, folded.len())];
     let moved = moved::moved(net, model, weights, anchors, places, aligned);
     remarks.extend(report::moved(net, anchors, &moved));
-    let strange = report::remarks(net, model, weights, ground, &moved);
+    let mut strange = report::remarks(net, model, weights, ground, &moved);
+    strange.extend(report::clipped(net));
     let contradiction = strange.first().cloned();
     remarks.extend(report::shortened(strange));
     remarks.extend(report::left_over(net, anchors, aligned));

@@ -11,7 +11,8 @@ use super::anchors::{Anchor, Content, Numbers};
 use super::moved::Moved;
 use super::places::Place;
 use super::weigh::{Likeness, factor};
-use crate::read::{Net, ValueId, printable};
+use crate::proto::NodeProto;
+use crate::read::{Net, NodeId, ValueId, attribute, printable};
 
 /// Refuses a file of which almost nothing matches.
 ///
@@ -110,6 +111,22 @@ pub(super) fn remarks(
         found.extend(said.map(|said| format!("{node}, which stands at {name}, {said}")));
     }
     found
+}
+
+/// The sentence on a node that cuts large values off, which nothing in the network does: a clip may have none. What
+/// float16 cannot hold is cut off rightly.
+pub(super) fn clipped(net: &Net) -> Option<String> {
+    const FLOAT16: f64 = 65504.0;
+    let most = |id: NodeId, node: &NodeProto| {
+        let stated = net.operand(id, 2).and_then(|constant| constant.values.first().copied());
+        stated.or_else(|| attribute(node, "max").map(|max| f64::from(max.f)))
+    };
+    let (id, most) =
+        net.nodes().filter(|(_, node)| node.op_type == "Clip").find_map(|(id, node)| {
+            let most = most(id, node)?;
+            (most < FLOAT16).then_some((id, most))
+        })?;
+    Some(format!("{} cuts values off at {most}, which nothing in the network does", net.called(id)))
 }
 
 const OTHER_BIAS: &str = "has another bias";

@@ -8,7 +8,7 @@ use super::fold;
 use super::printable;
 use super::tensor::{Constant, constant, is_readable};
 use crate::proto::{
-    AttributeProto, Extent, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
+    AttributeProto, Extent, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, element,
 };
 
 /// A value of the graph: an input, an initializer or an output of a node.
@@ -192,7 +192,8 @@ impl Net {
             extents(info).is_some_and(|all| matches!(all[..], [_, Some(last)] if last == columns))
         };
         let of = move |info: &ValueInfoProto| Some((*self.values.ids.get(&info.name)?, wide(info)));
-        self.graph().output.iter().filter_map(of).filter(|(id, _)| self.values.data[id.0])
+        let floats = self.graph().output.iter().filter(|info| holds_floats(info));
+        floats.filter_map(of).filter(|(id, _)| self.values.data[id.0])
     }
 }
 
@@ -201,7 +202,15 @@ pub fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributePro
     node.attribute.iter().find(|attribute| attribute.name == name)
 }
 
-/// The value that the network returns: the first output that has two dimensions, or else the first one
+/// Whether an output holds floats, as far as the file says: a predicted label is an integer.
+fn holds_floats(info: &ValueInfoProto) -> bool {
+    let of = |kind: &crate::proto::TypeProto| kind.tensor_type.as_ref().map(|t| t.elem_type);
+    let floats =
+        [element::UNDEFINED, element::FLOAT, element::FLOAT16, element::DOUBLE, element::BFLOAT16];
+    info.r#type.as_ref().and_then(of).is_none_or(|kind| floats.contains(&kind))
+}
+
+/// The value that the network returns: the first output of floats that has two dimensions, or else the first one
 /// that depends on the clip.
 fn output(graph: &GraphProto, values: &Values) -> Result<ValueId> {
     let mut found = None;
@@ -209,6 +218,9 @@ fn output(graph: &GraphProto, values: &Values) -> Result<ValueId> {
         let Some(&id) = values.ids.get(&info.name) else {
             bail!("the output `{}` is computed by no node", printable(&info.name));
         };
+        if !holds_floats(info) {
+            continue;
+        }
         let flat = extents(info).is_some_and(|extents| extents.len() == 2);
         if values.data[id.0] && (found.is_none() || flat) {
             found = Some(id);

@@ -166,7 +166,7 @@ impl Study<'_> {
         let data = self.args.videos.data.clone().unwrap_or_else(|| MINI_FOLDER.into());
         let clips = train::Videos::load(&self.videos.ffmpeg, &data, self.args.train_videos)?;
         let again = CommandLine::this().with("--out", &folder.display().to_string()).in_words();
-        stop::gently(format!("the finished epochs are kept, and this goes on: {again}"));
+        let kept = format!("the finished epochs are kept, and this goes on: {again}");
         let mut rows: Vec<Variant> = Vec::new();
         let mut base: Vec<Answers> = Vec::new();
         for (name, config) in self.variants {
@@ -183,7 +183,7 @@ impl Study<'_> {
                 };
                 announce!("training {name}, seed {seed}");
                 let place = folder.join(format!("{name}-{seed}").replace([' ', '='], "_"));
-                let trained = train::train(&settings, &clips, self.device, &place)?;
+                let trained = train::train(&settings, &clips, self.device, &place, &kept)?;
                 if !trained.finished {
                     return Err(VideoError::Stopped.into());
                 }

@@ -104,8 +104,10 @@ impl Kept {
         let mut found = Compared::default();
         for setting in now {
             let place = format!(
-                "{}, batch {}, {} threads",
-                setting.precision, setting.batch, setting.threads
+                "{}, batch {}, {}",
+                setting.precision,
+                setting.batch,
+                reports::count(setting.threads as usize, "thread")
             );
             let same = |s: &&Setting| {
                 (&s.precision, s.batch, s.threads)

@@ -13,7 +13,8 @@ use video::normalize;
 use super::args::BenchArgs;
 use super::baseline::{self, Compared, Kept};
 use super::rounds::{self, Case, Event, Given};
-use super::table::table;
+use super::table::{table, unsteady};
+use crate::commands::eval::lock::{Lock, PATIENCE};
 use crate::engines;
 use crate::flags::{DeviceArgs, DeviceName, EngineName, ModelArgs};
 use crate::machine::{self, Sides, Started};
@@ -37,6 +38,7 @@ pub fn run(args: &BenchArgs) -> Result<Outcome> {
     let kept = args.baseline.as_ref().map(open).transpose()?;
     stop::gently("no setting was measured, and the same command starts again");
     let folder = args.out.clone().unwrap_or_else(|| started.folder("bench"));
+    let _lock = Lock::acquire(&folder, PATIENCE)?;
     let temporary = files::Folder::new().context("a temporary folder cannot be created")?;
     let bench = Bench::new(args, temporary.path())?;
     let cases = bench.cases();
@@ -48,6 +50,7 @@ pub fn run(args: &BenchArgs) -> Result<Outcome> {
             macs: bench.macs,
             rounds: args.rounds as u64,
             runs: args.runs as u64,
+            warnings: settings.iter().flat_map(warnings).collect(),
             regressions,
             run: started.finish(&bench.config, bench.sides()),
         };
@@ -79,6 +82,13 @@ pub fn run(args: &BenchArgs) -> Result<Outcome> {
     let passed = record.verdict == Verdict::Pass;
     publish::publish(&Record::Bench(Box::new(record)), &folder, &args.report)?;
     Ok(if stop::interrupted() && !whole { Outcome::Stopped } else { Outcome::of(passed) })
+}
+
+/// What makes the times of a setting unreliable.
+fn warnings(setting: &Setting) -> Vec<String> {
+    let threads = reports::count(setting.threads as usize, "thread");
+    let place = format!("{}, batch {}, {threads}", setting.precision, setting.batch);
+    unsteady(setting).map(|sentence| format!("{place}: {sentence}")).collect()
 }
 
 /// Fails for arguments with which no bench can run.
@@ -207,7 +217,12 @@ impl<'a> Bench<'a> {
         ndarray_npy::write_npy(&input, &ndarray::ArrayD::from_shape_vec(shape, clip.to_f32())?)?;
         let turns = self.args.rounds * self.args.engines.len();
         let bar = crate::progress::bar("bench", turns as u64);
-        let name = format!("{}, batch {}, {} threads", case.precision, case.batch, case.threads);
+        let name = format!(
+            "{}, batch {}, {}",
+            case.precision,
+            case.batch,
+            reports::count(case.threads, "thread")
+        );
         let notify = |event: Event| {
             bar.set_message(format!("{name}: {event}"));
             bar.inc(u64::from(matches!(event, Event::Turn(..))));

@@ -33,23 +33,27 @@ pub fn table(setting: &Setting) -> String {
         ),
     ];
     lines.extend(setting.entries.iter().map(|entry| line(entry, from_bytes(setting))));
-    lines.extend(setting.entries.iter().filter_map(|entry| {
-        Some(format!(
-            "  the times of {} scatter by a factor of {:.1}: measure again on an idle machine",
-            entry.name,
-            entry.unsteady()?
-        ))
-    }));
+    lines.extend(unsteady(setting).map(|sentence| format!("  {sentence}")));
     lines.extend(processes(setting));
     for (name, why) in &setting.left_out {
         lines.push(format!("  {name:13} left out: {why}"));
     }
     lines.push(
-        "  MiB: peak growth of memory; error: relative L2 against float64; other runtime: all but ours \
-         and eager torch"
+        "  MiB: peak growth of memory; error: relative L2 to float64; other: neither ours nor eager torch"
             .to_owned(),
     );
     lines.iter().map(|line| cut(line.trim_end())).collect::<Vec<_>>().join("\n")
+}
+
+/// A sentence for each contestant whose times scatter.
+pub fn unsteady(setting: &Setting) -> impl Iterator<Item = String> {
+    setting.entries.iter().filter_map(|entry| {
+        Some(format!(
+            "the times of {} scatter by a factor of {:.1}: measure again on an idle machine",
+            entry.name,
+            entry.unsteady()?
+        ))
+    })
 }
 
 /// Whether the time from bytes was measured, which is shown in the place of the 99th percentile.

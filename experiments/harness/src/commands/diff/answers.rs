@@ -8,6 +8,7 @@ use super::plan::Plan;
 use super::quantised::{COARSE, NOT_JUDGED};
 use super::remarks::CONTRADICTS;
 use crate::command_line::CommandLine;
+use crate::flags::Participant;
 
 /// Fills in `explanation` and `next`.
 pub(super) fn complete(diff: &mut DiffRecord, plan: &Plan, args: &DiffArgs) {
@@ -102,16 +103,27 @@ fn next(
     }
 }
 
-/// The file that `next` names where a second dump shows more.
+/// The files that `next` names where a second dump, or a file that was exported at another size, shows more.
 const SECOND: &str = "SECOND.npz";
+const SECOND_ONNX: &str = "SECOND.onnx";
+
+/// What `next` names where a quantised file needs a clip like those that it was calibrated on.
+const CALIBRATION: &str = "CALIBRATION.mp4";
 
 /// What `next` names where the weights are probably others.
 const WEIGHTS: &str = "WEIGHTS.pth";
 
-/// Whether the candidate is the second dump, after which nothing is left.
+/// The second file that shows more than the candidate; None for candidates that run at any size.
+fn second_of(plan: &Plan) -> Option<String> {
+    match &plan.candidate {
+        Participant::Onnx(_) => Some(format!("onnx:{SECOND_ONNX}")),
+        _ => plan.recorded().then(|| format!("npz:{SECOND}")),
+    }
+}
+
+/// Whether the candidate is the second file, after which nothing is left.
 fn is_second(plan: &Plan) -> bool {
-    let name = plan.candidate.dump().and_then(|path| path.file_name());
-    name.is_some_and(|name| name == SECOND)
+    second_of(plan).is_some_and(|second| plan.candidate.to_string().ends_with(&second[4..]))
 }
 
 /// Whether the sides of a frame size such as `57x65` are odd.
@@ -129,6 +141,10 @@ fn after_divergence(
     let layer = diff.layers.iter().find(|l| l.verdict == LayerVerdict::Diverged);
     match diff.cause {
         Some(Cause::Weights) => return command.with("--weights", WEIGHTS),
+        Some(Cause::Preprocessing) if is_input(diff) => return command.without("--input"),
+        Some(Cause::Quantisation) if plan.input.is_none() => {
+            return command.with("--input", CALIBRATION);
+        }
         // Once it is recorded again.
         Some(Cause::Recording) if args.answers.repro.is_none() => return command,
         _ => {}
@@ -151,6 +167,11 @@ fn after_divergence(
         _ if diff.culprit.is_some() && (plan.recorded() || diff.quantisation.is_some()) => command,
         _ => command.with("--clips", "8").without("--input"),
     }
+}
+
+/// Whether the clip itself is wrong.
+fn is_input(diff: &DiffRecord) -> bool {
+    diff.first_divergent.as_deref() == Some("input")
 }
 
 /// Whether every quantiser passes and the runtime computes something else than the file states.
@@ -194,16 +215,17 @@ fn after_pass(
         return Some(command.without("--layer"));
     }
     // A first dump of odd frames leaves out mistakes as well.
-    let second = |size: &String| !plan.recorded() || is_odd(size) || !is_second(plan);
+    let second = |size: &String| second_of(plan).is_none() || is_odd(size) || !is_second(plan);
     let untested =
         diff.not_exercised.iter().find(|m| !m.at_edge && m.try_size.as_ref().is_some_and(second));
     match untested.and_then(|mistake| mistake.try_size.as_ref()) {
-        Some(size) if plan.recorded() => {
-            let command = command.with("--candidate", &format!("npz:{SECOND}"));
-            let command = command.with("--size", size);
-            Some(command.without("--input"))
+        Some(size) => {
+            let command = match second_of(plan) {
+                Some(second) => command.with("--candidate", &second),
+                None => command,
+            };
+            Some(command.with("--size", size).without("--input"))
         }
-        Some(size) => Some(command.with("--size", size).without("--input")),
         None if !plan.recorded() && args.clips.clips.is_none() => {
             Some(command.without("--input").with("--clips", "8"))
         }

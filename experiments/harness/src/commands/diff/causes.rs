@@ -4,6 +4,7 @@ use compare::measure::passes;
 use record::{Cause, DiffRecord, Errors, Layer, LayerKind, LayerVerdict};
 
 use super::plan::Plan;
+use super::remarks::TEXT;
 
 /// A relative L2 error that no number format explains.
 const GROSS: f64 = 0.1;
@@ -15,9 +16,39 @@ const LOST_IF_GROSS: f64 = 10.0;
 
 /// The probable cause of a divergence, if it is not the port, and the sentence that says why.
 pub(super) fn other_than_the_port(plan: &Plan, diff: &DiffRecord) -> Option<(Cause, String)> {
+    if let Some(why) = rounded_by_text(diff) {
+        return Some((Cause::Recording, why));
+    }
+    if let Some(why) = another_clip(plan, diff) {
+        return Some((Cause::Preprocessing, why));
+    }
     let weights = || Some((Cause::Weights, other_weights(plan, diff)?));
-    let recording = || Some((Cause::Recording, only_the_array(diff)?));
-    if plan.recorded() { recording().or_else(weights) } else { weights() }
+    let recording = || Some((Cause::Recording, only_the_array(plan, diff)?));
+    recording().or_else(weights)
+}
+
+/// The sentence on a dump whose values were rounded when they were written as text, if the error is of that size.
+fn rounded_by_text(diff: &DiffRecord) -> Option<String> {
+    const SEVEN_DIGITS: f64 = 1e-5;
+    let layer = diff.layers.iter().find(|layer| layer.verdict == LayerVerdict::Diverged)?;
+    let small = layer.introduced.is_some_and(|errors| errors.rel_l2 <= SEVEN_DIGITS);
+    let said = small && diff.remarks.iter().any(|remark| remark == TEXT);
+    said.then(|| {
+        "The error is no larger than that of numbers that went through text with few digits."
+            .to_owned()
+    })
+}
+
+/// The sentence on a dump that was made from another clip than the one that was asked for.
+fn another_clip(plan: &Plan, diff: &DiffRecord) -> Option<String> {
+    let (input, culprit) = (plan.input.as_ref()?, diff.culprit.as_ref()?);
+    let unexplained = culprit.name == "input" && culprit.explanation.is_none();
+    (plan.recorded() && unexplained).then(|| {
+        format!(
+            "The clip in the dump is not that of --input {input}, and no known mistake of preprocessing makes one from \
+             the other; leave out --input to compare the network on the clip of the dump."
+        )
+    })
 }
 
 fn exceeds(error: f64, limit: f64) -> bool {
@@ -29,15 +60,22 @@ fn is_gross(layer: &Layer) -> bool {
     layer.verdict == LayerVerdict::Diverged && layer.introduced.as_ref().is_some_and(large)
 }
 
-/// The sentence on a dump in which something later is right although a layer is wrong: the port probably
-/// went on with other values than those that were recorded.
-fn only_the_array(diff: &DiffRecord) -> Option<String> {
+/// The sentence on a candidate of which something later is right although a layer is wrong: the port probably
+/// went on with other values than those that it showed.
+fn only_the_array(plan: &Plan, diff: &DiffRecord) -> Option<String> {
     let at = diff.layers.iter().position(|layer| layer.verdict == LayerVerdict::Diverged)?;
     let wrong = &diff.layers[at];
+    let right = |errors: &Errors| passes(errors.ratio) && errors.nan == 0;
+    // A layer that is right for the wrong values before it, and wrong for the right ones, was given the wrong ones.
+    let given_wrong = |layer: &Layer| {
+        layer.introduced.as_ref().is_some_and(right) && layer.inherited.is_some_and(|e| !right(&e))
+    };
+    if plan.recorded() && diff.layers[at + 1..].iter().any(given_wrong) {
+        return None;
+    }
     let error = wrong.inherited.as_ref()?.rel_l2;
     let times = if is_gross(wrong) { LOST_IF_GROSS } else { LOST };
     let lost = |later: Errors| exceeds(error, times * later.rel_l2);
-    let right = |errors: &Errors| passes(errors.ratio) && errors.nan == 0;
     // Every later block, and the logits, follow from what the layer passes on.
     let follows = |layer: &&Layer| {
         matches!(layer.kind, LayerKind::Block | LayerKind::Linear) && layer.block != wrong.block
@@ -49,9 +87,14 @@ fn only_the_array(diff: &DiffRecord) -> Option<String> {
         (_, Some(logits)) if lost(logits) => "the output",
         _ => return None,
     };
+    let what = match plan.recorded() {
+        true => "the recording of it that is wrong: its hook, its layout or a later copy",
+        false => {
+            "what this module shows that is wrong: an operation may have moved behind it, such as a ReLU"
+        }
+    };
     Some(format!(
-        "In the whole run {proof} is right, so the port probably went on with right values, and it is the \
-         recording of {} that is wrong: its hook, its layout or a later copy.",
+        "In the whole run {proof} is right, so the port probably goes on with right values after {}, and it is {what}.",
         wrong.name
     ))
 }

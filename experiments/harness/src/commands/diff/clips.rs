@@ -64,7 +64,7 @@ pub(super) fn measure(
     Ok(Measured { worst, clips: Clips { inputs, modules } })
 }
 
-fn clip(
+pub(super) fn clip(
     comparison: &Comparison,
     plan: &Plan,
     source: &InputSource,

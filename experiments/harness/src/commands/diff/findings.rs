@@ -14,6 +14,7 @@ use compare::faults;
 use compare::measure::{BOUND, passes};
 use compare::{Comparison, Measurements, Side, explain, judge::culprit as in_words};
 
+use crate::engines::onnx::TOGETHER;
 use crate::{engines, preprocessing};
 
 /// Judges the measurements and explains the first divergence.
@@ -37,7 +38,7 @@ pub(super) fn findings(
                 let more = culprit.explanation.map(|text| format!(" {text}"));
                 culprit.explanation = Some(found + &more.unwrap_or_default());
             }
-            Some(of_shape(comparison, culprit))
+            Some(of_clip(comparison, measured, of_shape(comparison, culprit)))
         }
         None => None,
     };
@@ -94,7 +95,13 @@ fn reconsider(plan: &Plan, diff: &mut DiffRecord) {
         && let Some(culprit) = &mut diff.culprit
     {
         diff.cause = Some(cause);
-        let more = culprit.explanation.as_ref().map(|text| format!(" {text}"));
+        let of_shown = |text: &String| {
+            format!(
+                " {}",
+                text.replace("The values fit this mistake", "The values that are shown fit this")
+            )
+        };
+        let more = culprit.explanation.as_ref().map(of_shown);
         culprit.explanation = Some(why + &more.unwrap_or_default());
         diff.remarks.retain(|remark| Some(remark) != remarks::trained_weights(plan).as_ref());
     }
@@ -108,7 +115,8 @@ fn wrong_array(
     id: ModuleId,
 ) -> Option<String> {
     let Side::Dump(dump) = &mut comparison.candidate else { return None };
-    let here = measured.fates.iter().filter(|(_, fate)| fate.module() == id);
+    let compared = |fate: &compare::dump::Fate| fate.module() == id && !fate.is_copy();
+    let here = measured.fates.iter().filter(|(_, fate)| compared(fate));
     let (wrong, right): (Vec<_>, Vec<_>) = here.partition(|(_, fate)| !fate.passed());
     let array = *wrong.first()?.0;
     dump.put_first(array);
@@ -134,7 +142,11 @@ pub(super) fn not_exercised(
         found.retain(|mistake| mistake.word != kept.word);
         found.push(kept);
     }
-    if comparison.input.shape[0] == 1 {
+    let together = match &comparison.candidate {
+        Side::Engine(engine) => engine.notes().iter().any(|note| note == TOGETHER),
+        Side::Dump(_) => false,
+    };
+    if comparison.input.shape[0] == 1 && !together {
         let what = "clips that depend on each other (a batch of two exercises it)".to_owned();
         found.push(faults::NotExercised { word: "mixed-clips", what, try_size: None });
     }
@@ -176,6 +188,34 @@ fn of_shape(comparison: &Comparison, culprit: Culprit) -> Culprit {
         unseen: culprit.unseen,
         hypotheses: culprit.hypotheses,
         ..words
+    }
+}
+
+/// The culprit; if only what reads the clip of a dump is wrong, with the sentence that it may be the clip.
+fn of_clip(comparison: &Comparison, measured: &Measurements, culprit: Culprit) -> Culprit {
+    let Side::Dump(dump) = &comparison.candidate else { return culprit };
+    let model = &comparison.model;
+    let first = model.stem.conv.id;
+    let wrong = |at: &usize| {
+        measured.layers[*at]
+            .introduced
+            .is_some_and(|errors| !passes(errors.ratio) || errors.nan > 0)
+    };
+    let others = (first.0 + 1..measured.layers.len()).filter(wrong).count();
+    let clip = dump.input(model).filter(|_| others == 0);
+    match clip {
+        Some((_, name))
+            if culprit.name == model.module(first).name && culprit.explanation.is_none() =>
+        {
+            Culprit {
+                explanation: Some(format!(
+                    "Everything behind it follows from it, so check first that the array `{name}` is what it read: the \
+                 clip after normalisation, in float32, of the same batch."
+                )),
+                ..culprit
+            }
+        }
+        _ => culprit,
     }
 }
 

@@ -30,6 +30,7 @@ pub(super) fn remarks(
     }
     if let Some(dump) = recorded.or(comparison.reference.as_ref()) {
         remarks.extend(of_dump(plan, dump, comparison.precision));
+        remarks.extend(dump.was_text.then(|| TEXT.to_owned()));
         remarks.extend(stacked(dump, &comparison.model));
     }
     remarks.extend(plan.names.remarks.iter().cloned());
@@ -64,6 +65,10 @@ fn used(plan: &Plan, comparison: &Comparison, diff: &DiffRecord) -> String {
     )
 }
 
+/// The remark on a dump whose values went through text.
+pub(super) const TEXT: &str = "nearly all values of the dump have at most seven decimal digits, so they were rounded when \
+                               they were written as text: save them in binary, or with nine digits (%.9g)";
+
 fn of_dump(plan: &Plan, dump: &Dump, precision: Precision) -> Option<String> {
     let (format, count, total) = dump.format;
     let judged = match plan.precision {
@@ -84,11 +89,7 @@ pub(super) const CONTRADICTS: &str = "the candidate contradicts the network";
 /// What the candidate states otherwise, in words.
 pub(super) fn contradiction(comparison: &Comparison) -> Option<String> {
     let Side::Engine(engine) = &comparison.candidate else { return None };
-    Some(format!(
-        "{CONTRADICTS}, even if {} is too coarse to show it: {}",
-        comparison.precision,
-        engine.contradiction()?
-    ))
+    Some(format!("{CONTRADICTS}, whether or not the values show it: {}", engine.contradiction()?))
 }
 
 /// How a clip was read whose shape does not tell the order of its channels.

@@ -30,7 +30,7 @@ pub(super) fn write(
         );
         return Ok(());
     };
-    check_folder(folder)?;
+    clear(folder)?;
     let made = reproduce(comparison, &plan.weights, measured, id)?;
     for (path, tensor) in &made.arrays {
         let path = folder.join(path);
@@ -45,7 +45,7 @@ pub(super) fn write(
 }
 
 /// Refuses a folder that holds something else than an earlier reproduction.
-fn check_folder(folder: &Path) -> Result<()> {
+pub(super) fn check(folder: &Path) -> Result<()> {
     if folder.is_file() {
         bail!("--repro {}: this is a file; name a folder", folder.display());
     }
@@ -59,6 +59,12 @@ fn check_folder(folder: &Path) -> Result<()> {
             folder.display()
         );
     }
+    Ok(())
+}
+
+/// Removes an earlier reproduction.
+fn clear(folder: &Path) -> Result<()> {
+    check(folder)?;
     for part in ["inputs", "weights"] {
         let old = folder.join(part);
         if old.is_dir() {

@@ -22,6 +22,7 @@ use compare::{Comparison, Measurements, Side};
 pub fn run(args: &DiffArgs) -> Result<Outcome> {
     let started = Started::now();
     viewers::check(args)?;
+    args.answers.repro.iter().try_for_each(|folder| repro::check(folder))?;
     let folder = started.folder("diff");
     let plan = Plan::new(args)?.with_names(&args.names, &folder)?;
     let (mut comparison, mut sides) = plan.comparison()?;
@@ -51,7 +52,7 @@ pub fn run(args: &DiffArgs) -> Result<Outcome> {
         Some(at) => repro::write(at, &plan, &mut comparison, &measured, &diff),
         None => Ok(()),
     };
-    quantised::add(&plan, &comparison.input, &mut diff);
+    quantised::add(&plan, &comparison, args.clips.clips.as_ref(), &mut diff);
     edge::add(&plan, &mut diff)?;
     if plan.candidate == plan.reference && plan.candidate.dump().is_none() {
         let name = named(&plan.candidate);

@@ -231,8 +231,9 @@ fn verdict(record: &DiffRecord) -> Vec<String> {
         // The output of a backbone without a head is its pooled features.
         let head = record.layers.iter().any(|layer| layer.name == "fc");
         let output = if head { "logits" } else { "features" };
+        let which = if record.quantisation.is_some() { " without the quantisers" } else { "" };
         lines.push(format!(
-            "{output}: relative L2 {:.1e}, max |difference| {:.1e}, cosine {:.9}",
+            "{output}{which}: relative L2 {:.1e}, max |difference| {:.1e}, cosine {:.9}",
             logits.rel_l2, logits.max_abs, logits.cosine
         ));
     }

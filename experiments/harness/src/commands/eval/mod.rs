@@ -7,7 +7,7 @@
 mod args;
 mod checked;
 mod journal;
-mod lock;
+pub(super) mod lock;
 mod merge;
 mod owner;
 mod resume;

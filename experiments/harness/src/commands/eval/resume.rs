@@ -53,7 +53,7 @@ pub fn left(videos: &Videos, journal: &Journal, retry_errors: bool, folder: &Pat
     if !journal.videos.is_empty() {
         let repeated: usize = again.values().sum();
         let done = journal.videos.len() - repeated;
-        announce!("{done} videos are done, and {} are left", wanted.len());
+        announce!("videos done: {done}, left: {}", wanted.len());
     }
     for (why, count) in again {
         announce!("{count} of these are tried again {}", why.in_words());

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Result, anyhow, bail};
 use checkpoint::Weights;
 use record::Record;
-use record::{EvalRecord, Verdict, Video};
+use record::{EvalRecord, Speed, Verdict, Video};
 use sha2::{Digest, Sha256};
 use spec::{Config, Engine, Model};
 use video::dataset::Dataset;
@@ -86,7 +86,7 @@ fn evaluate(args: &EvalArgs, started: &Started) -> Result<Outcome> {
         listed: videos.wanted.len() + videos.missing.len(),
         rows: rows.into_values().collect(),
         allow_damaged: args.videos.allow_damaged,
-        speed,
+        speed: speed.or_else(|| earlier_speed(&folder)),
         device: args.on.device,
     };
     let mut record = record(args.dataset, &header, found, started);
@@ -97,6 +97,14 @@ fn evaluate(args: &EvalArgs, started: &Started) -> Result<Outcome> {
     });
     let outcome = publish_all(args, record, &folder)?;
     Ok(if whole { outcome } else { Outcome::Stopped })
+}
+
+/// The speed of the run that evaluated the videos, if there was nothing left to do.
+fn earlier_speed(folder: &Path) -> Option<Speed> {
+    match record::read_record(&folder.join("record.json")) {
+        Ok(Record::Eval(earlier)) => earlier.speed,
+        _ => None,
+    }
 }
 
 /// Writes the record and the report, and prints the table.
@@ -163,7 +171,10 @@ fn header(
     Header {
         journal: VERSION,
         dataset: args.dataset.to_string(),
-        list: format!("{}: {}", args.dataset, videos.list),
+        list: match args.dataset {
+            Dataset::Mini => videos.list.clone(),
+            other => format!("{other}: {}", videos.list),
+        },
         listed: videos.entries.len(),
         entries: digest_of_entries(&videos.entries),
         mode: args.videos.protocol.to_string(),

@@ -45,7 +45,10 @@ pub fn table(record: &EvalRecord) -> String {
             "{}  every video that was asked for was evaluated; with one engine, no agreement was tested",
             style(word).green().bold()
         ),
-        Verdict::Pass => style(word).green().bold().to_string(),
+        Verdict::Pass => format!(
+            "{}  every video that was asked for was evaluated, and the engines agree, ties aside",
+            style(word).green().bold()
+        ),
         Verdict::Diverged => style(word).red().bold().to_string(),
         Verdict::Incomplete => style(word).yellow().bold().to_string(),
     });

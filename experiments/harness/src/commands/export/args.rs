@@ -60,9 +60,9 @@ pub struct OnnxArgs {
     #[arg(long, default_value = "f32")]
     pub precision: Format,
     /// The clips from which int8 takes the ranges of the activations: a folder of videos, of which at most 64
-    /// are used, or a number N for formula:0 to formula:N-1, which says little about real videos.
-    #[arg(long, value_name = "N|DIR", default_value = "8")]
-    pub calibrate: ClipSource,
+    /// are used, or a number N for formula:0 to formula:N-1, which says little about real videos [default: 8].
+    #[arg(long, value_name = "N|DIR")]
+    pub calibrate: Option<ClipSource>,
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,

@@ -18,6 +18,9 @@ const FILES: [(&str, &str); 1] = [("harness_quantise.py", include_str!("quantise
 /// runs each of them with every map as an output.
 const MOST_CLIPS: usize = 64;
 
+/// The number of formula clips without `--calibrate`.
+const DEFAULT_CLIPS: usize = 8;
+
 /// The largest total size of the tensors of one message; the program sends none.
 const MAX_BYTES: usize = 1 << 20;
 
@@ -32,7 +35,8 @@ pub(super) fn quantised(args: &OnnxArgs, model: &Model, float: &[u8]) -> Result<
             "--precision int8 is calibrated on clips, so it cannot be combined with --preprocess"
         );
     }
-    let sources = args.calibrate.spread("--calibrate", MOST_CLIPS)?;
+    let clips = args.calibrate.as_ref().unwrap_or(&ClipSource::Seeds(DEFAULT_CLIPS));
+    let sources = clips.spread("--calibrate", MOST_CLIPS)?;
     let folder = files::Folder::new().context("a temporary folder cannot be created")?;
     let at = |name: &str| folder.path().join(name);
     write(&at("float.onnx"), float)?;
@@ -54,7 +58,7 @@ pub(super) fn quantised(args: &OnnxArgs, model: &Model, float: &[u8]) -> Result<
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let clips = clips_in_words(&args.calibrate, sources.len());
+    let clips = clips_in_words(clips, sources.len());
     announce!("quantising, calibrated on {clips}");
     let answer = worker.ask(
         &json!({

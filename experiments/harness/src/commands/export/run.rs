@@ -13,6 +13,9 @@ use onnx::Plan;
 /// Runs `harness export`.
 pub fn run(command: &ExportCommand) -> Result<Outcome> {
     let ExportCommand::Onnx(args) = command;
+    if args.calibrate.is_some() && args.precision != Format::Int8 {
+        bail!("--calibrate: only int8 is calibrated; add --precision int8, or leave it out");
+    }
     let flags = models::completed(&args.model, &args.weights, &Config::default());
     let model = Model::new(flags.config()?)?;
     // Planning fails for what cannot be exported, before the weights are made or read.

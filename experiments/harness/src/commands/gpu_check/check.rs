@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use checkpoint::{Weights, formula};
 use cuda::kernels::measured::Candidate;
 use record::{GpuRecord, GpuStep, KernelSource, Verdict};
@@ -63,7 +63,13 @@ impl<'a> Check<'a> {
         let end = Instant::now() + Duration::from_secs(args.limit);
         let candidates = args.sweep.as_deref().map(sweep::read).transpose()?.unwrap_or_default();
         let on = DeviceArgs { device, threads: 0, isa: None };
-        engines::open_device(&on)?;
+        if !device.is_gpu() {
+            bail!(
+                "--device {device}: gpu-check checks a GPU; leave out --device, or add --rehearse"
+            );
+        }
+        engines::open_device(&on)
+            .context("gpu-check needs a GPU; --rehearse runs its steps on an emulated one")?;
         let small =
             Config { depth: 10, width: 0.125, frames: 2, size: (32, 32), ..Config::default() };
         let config = if args.rehearse { small } else { Config::default() };

@@ -31,6 +31,11 @@ pub fn run(args: &ReportArgs) -> Result<Outcome> {
              published methods; name such a record, too"
         );
     }
+    if let ([a, b], true) = (records.as_slice(), args.compare)
+        && a.kind() != b.kind()
+    {
+        bail!("--compare compares two runs of one kind, not {} with {}", a.kind(), b.kind());
+    }
     let mut entries = vec![];
     for (at, (run, record)) in runs.iter().zip(records).enumerate() {
         let html = place(run, args.out.as_deref(), at);

@@ -11,6 +11,10 @@ use crate::flags::{DataArgs, EngineName, OutputArgs};
 const DEPTH: usize = 50;
 const WIDTH: f64 = 0.125;
 
+/// The flags of planting, which `--null` draws at random or does not need.
+const NOT_WITH_NULL: [&str; 9] =
+    ["places", "only", "mutations", "candidate", "weights", "input", "depth", "width", "size"];
+
 /// The arguments of `harness selftest`.
 #[derive(Debug, Clone, Args)]
 pub struct SelftestArgs {
@@ -28,7 +32,7 @@ pub struct SelftestArgs {
     pub mutations: usize,
     /// Plant nothing, but make this many comparisons of correct engines on random networks, to measure
     /// how often there is a false alarm and how the error ratios are distributed.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with_all = NOT_WITH_NULL)]
     pub null: Option<usize>,
     /// With --null: number of the first random network, to repeat a comparison.
     #[arg(long, default_value_t = 0, requires = "null", value_name = "I")]

@@ -36,9 +36,8 @@ pub fn run(args: &TrainArgs) -> Result<Outcome> {
     let folder = args.out.clone().unwrap_or_else(|| started.folder("train"));
     let videos = Videos::load(&ffmpeg, &args.data, settings.videos)?;
     let again = CommandLine::this().with("--out", &folder.display().to_string());
-    let again = again.in_words();
-    stop::gently(format!("the finished epochs are kept, and this goes on: {again}"));
-    let trained = train(&settings, &videos, device, &folder)?;
+    let kept = format!("the finished epochs are kept, and this goes on: {}", again.in_words());
+    let trained = train(&settings, &videos, device, &folder, &kept)?;
     let model_file = folder.join("model.safetensors");
     checkpoint::write(&trained.weights, &model_file, OutFormat::Safetensors)?;
     let last = trained.epochs.last().copied();

@@ -106,7 +106,9 @@ class Live:
         self.layout = head["layout"] or fitting_layout(self.model, clip)
         given = laid_out(clip, self.layout)
         first, output = self.survey(given)
-        second, _ = self.survey(given)
+        # Another clip in between shows what a model keeps from one clip to the next.
+        self.model.forward(laid_out((1 - clip).astype(clip.dtype), self.layout))
+        second, again = self.survey(given)
         differs = [name for name, seen in first.items() if second.get(name) != seen]
         plain = self.model.forward(given)
         modules = [
@@ -119,6 +121,8 @@ class Live:
             "layout": self.layout,
             "assumed": head["layout"] is None,
             "differs": differs[:1],
+            "drift": drift(self.model.array(output), self.model.array(again)),
+            "follows": any(seen[-1]["digest"] == self.digest(output) for seen in first.values()),
             "unobserved": self.digest(plain) == self.digest(output),
         }
 
@@ -214,6 +218,15 @@ def checked(model, output):
             "let the function return a model that gives the logits"
         )
     return output
+
+
+def drift(first, second):
+    """By how much two outputs differ, relative to the first; a large number if that is not a number."""
+    import numpy as np
+
+    first, second = first.astype(np.float64), second.astype(np.float64)
+    size, apart = np.linalg.norm(first), np.linalg.norm(second - first)
+    return 0.0 if apart == 0 else float(np.nan_to_num(apart / size, nan=1e300, posinf=1e300))
 
 
 def short(value):

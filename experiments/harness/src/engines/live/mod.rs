@@ -66,6 +66,7 @@ pub struct Live {
     description: String,
     misshapen: Option<(ModuleId, Vec<usize>)>,
     notes: Vec<String>,
+    contradiction: Option<String>,
 }
 
 impl Live {
@@ -84,7 +85,7 @@ impl Live {
         let first = recipe.names.is_empty();
         let mut weights =
             if first { state::compare(recipe, &mut worker, &[], &path)? } else { None };
-        let Probed { shown, channels_last, precision, misshapen, notes } =
+        let Probed { shown, channels_last, precision, misshapen, notes, contradiction } =
             probe::probe(recipe, &mut worker, clip, made.text("precision"))?;
         if !first {
             weights = state::compare(recipe, &mut worker, &shown, &path)?;
@@ -98,7 +99,17 @@ impl Live {
         let told = told.filter_map(Value::as_str).map(printable);
         let notes = [ours].into_iter().chain(weights).chain(told).chain(notes).collect();
         let model = Arc::new((*model).clone());
-        Ok(Live { worker, model, shown, channels_last, precision, description, misshapen, notes })
+        Ok(Live {
+            worker,
+            model,
+            shown,
+            channels_last,
+            precision,
+            description,
+            misshapen,
+            notes,
+            contradiction,
+        })
     }
 
     /// The clip goes to the tap first, which may replace it.
@@ -250,6 +261,10 @@ impl Engine for Live {
 
     fn notes(&self) -> Vec<String> {
         self.notes.clone()
+    }
+
+    fn contradiction(&self) -> Option<String> {
+        self.contradiction.clone()
     }
 
     fn misshapen(&self) -> Option<(ModuleId, &[usize])> {

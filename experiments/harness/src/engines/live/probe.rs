@@ -12,6 +12,9 @@ use spec::{Model, ModuleId, Precision, Tensor};
 use super::Recipe;
 use crate::engines::worker::{Worker, printable};
 
+/// Kernels that add in another order each time change the logits by less.
+const DRIFT: f64 = 0.01;
+
 /// A module of the port that is one of ours.
 #[derive(Debug, Clone)]
 pub struct Shown {
@@ -33,6 +36,8 @@ pub struct Probed {
     pub misshapen: Option<(ModuleId, Vec<usize>)>,
     /// What a reader must know, one sentence each.
     pub notes: Vec<String>,
+    /// Why what is compared here does not tell what the model computes elsewhere.
+    pub contradiction: Option<String>,
 }
 
 /// A module of the port in the answer of Python. There is no shape if the output is not one array.
@@ -51,6 +56,10 @@ struct Answer {
     layout: String,
     assumed: bool,
     differs: Vec<String>,
+    /// Relative L2 distance between the outputs for one clip, between which another one was run.
+    drift: f64,
+    /// Whether the output is that of a module, so that nothing follows the last one.
+    follows: bool,
     unobserved: bool,
 }
 
@@ -92,7 +101,15 @@ pub fn probe(
     let (precision, note) = judged(of_weights, &formats.collect::<Vec<_>>());
     notes.extend(note);
     let shown = found.into_iter().map(|(id, seen)| Shown { id, name: seen.name.clone() });
-    Ok(Probed { shown: shown.collect(), channels_last, precision, misshapen, notes })
+    let contradiction = (answer.drift > DRIFT).then(|| {
+        format!(
+            "after another clip, the same clip has other logits (relative L2 {:.1e}), so the model keeps something \
+             from one clip to the next, or draws random numbers",
+            answer.drift
+        )
+    });
+    let shown = shown.collect();
+    Ok(Probed { shown, channels_last, precision, misshapen, notes, contradiction })
 }
 
 /// What each module of the port means: what the user's map says, or else its name. A module that shows several
@@ -174,7 +191,7 @@ fn check(
         let first = misfits.first().filter(|_| fits || misfits.len() > 1);
         let first = first.map_or(&output, |first| &first.what);
         bail!(
-            "{name}: {first}; {} modules have shapes of another model: check --depth, --width, --frames, \
+            "{name}: {first} (modules with shapes of another model: {}): check --depth, --width, --frames, \
              --size, --classes and --kwargs",
             misfits.len()
         );
@@ -209,6 +226,13 @@ fn check(
 /// What the runs of the probe showed.
 fn told(answer: &Answer) -> Vec<String> {
     let mut notes = vec![];
+    if !answer.follows {
+        notes.push(
+            "the model returns another array than any of its modules: what follows the last one is compared as a part \
+             of it"
+                .to_owned(),
+        );
+    }
     if answer.assumed {
         notes.push(format!(
             "the clip was given as {} (--layout names another layout)",
@@ -217,7 +241,7 @@ fn told(answer: &Answer) -> Vec<String> {
     }
     match answer.differs.first() {
         Some(name) => notes.push(format!(
-            "not deterministic: two runs on the same clip gave other bits, first in {}",
+            "not deterministic: two runs on the same clip, with another one in between, gave other bits, first in {}",
             printable(name)
         )),
         None if !answer.unobserved => notes.push(

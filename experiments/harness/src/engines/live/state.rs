@@ -52,7 +52,7 @@ pub fn compare(
     };
     let count = 1 + differ.count();
     let said = format!(
-        "the model's weights are not those of {}: {first}, and so do {} of {} others",
+        "the model's weights are not those of {}: {first}, and so do {} of the {} others",
         recipe.source,
         count - 1,
         names.len() - 1

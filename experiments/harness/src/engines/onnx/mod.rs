@@ -22,9 +22,11 @@ use anyhow::{Context, Result, bail};
 use checkpoint::Weights;
 use onnx::cut::{self, Typed};
 use onnx::matching::{self, Matched};
+use onnx::proto::element;
 use onnx::read::{Net, ValueId, open, printable, without_quantisers};
 use spec::{Engine, EngineError, Flow, Model, ModuleId, Precision, Tap, Tensor};
 
+pub use self::probe::TOGETHER;
 pub use self::quantised::{Requantised, judged};
 pub use self::record::record;
 use self::runtime::Runtime;
@@ -116,6 +118,12 @@ impl OnnxFile {
         let mut answers = self.runtime.run(&self.path, &[input], &[clip])?;
         if at >= answers.len() {
             bail!("the runtime returned {} outputs, not the one that was asked for", answers.len());
+        }
+        if answers[at].1.element == element::UNDEFINED {
+            let name = printable(self.net.name(self.net.output));
+            bail!(
+                "the output `{name}` does not hold floats; let the file return the logits as well"
+            );
         }
         Ok(answers.swap_remove(at))
     }
@@ -233,7 +241,11 @@ fn failed(error: anyhow::Error) -> EngineError {
 impl Engine for OnnxFile {
     fn describe(&self) -> String {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        format!("{} {} in {}", printable(&name), self.matched.precision, self.runtime.called)
+        let format = match self.quantised {
+            true => "quantised".to_owned(),
+            false => self.matched.precision.to_string(),
+        };
+        format!("{} {format} in {}", printable(&name), self.runtime.called)
     }
 
     fn precision(&self) -> Precision {
@@ -245,7 +257,7 @@ impl Engine for OnnxFile {
     }
 
     fn contradiction(&self) -> Option<String> {
-        self.matched.contradiction.as_deref().map(printable)
+        self.matched.contradiction.clone()
     }
 
     fn misshapen(&self) -> Option<(ModuleId, &[usize])> {

@@ -7,6 +7,13 @@ use spec::{Kind, Precision, Tensor, relative_l2};
 
 use super::OnnxFile;
 use onnx::cut::Typed;
+use onnx::matching;
+
+/// The note on a file of which a batch of two was run.
+pub const TOGETHER: &str = "two clips in a batch have the same logits as each alone";
+
+/// Two ways to compute the logits may differ by this many times eps.
+const ROUNDINGS: f64 = 64.0;
 
 /// The most bytes of additional outputs in one run.
 const CHUNK: usize = 256 << 20;
@@ -46,10 +53,42 @@ impl OnnxFile {
         self.matched.remarks.extend(left_out);
         self.notes = vec![format!("{}: {}", self.called(), self.matched.remarks.join("; "))];
         self.notes.extend(self.observed(&bare, logits.as_ref()));
+        if batch == 1 && matching::fixed_batch(&self.net).is_none() {
+            self.together(clip, &bare)?;
+        }
         if self.shown.iter().all(|(id, _)| self.model.module(*id).kind == Kind::Input) {
             bail!(
                 "none of the values of the file has the shape of its module; check --size and --frames"
             );
+        }
+        Ok(())
+    }
+
+    /// Runs the clip next to another one, which must not change its logits. This needs three short runs, so it does
+    /// not wait for `--batch-size 2`.
+    fn together(&mut self, clip: &Tensor, alone: &Tensor) -> Result<()> {
+        let other = negative(clip);
+        let pair = [clip.to_f32(), other.to_f32()].concat();
+        let pair = Tensor::f32([&[2], &clip.shape[1..]].concat(), pair);
+        let Ok((both, _)) = self.bare(&self.matched.clip.arranged(&pair)) else {
+            let called = self.called();
+            self.notes
+                .push(format!("{called}: it runs one clip only, although its input allows more"));
+            return Ok(());
+        };
+        let (second, _) = self.bare(&self.matched.clip.arranged(&other))?;
+        let distance = relative_l2(&both.to_f64(), &[alone.to_f64(), second.to_f64()].concat());
+        // A runtime may choose other algorithms for two clips. Not `>`, so that NaN is told, too.
+        let same = distance <= ROUNDINGS * self.matched.precision.epsilon();
+        match same {
+            true => self.notes.push(TOGETHER.to_owned()),
+            false => {
+                let found = format!(
+                    "next to another clip a clip has other logits (relative L2 {distance:.1e}), so the clips of a \
+                     batch depend on each other; --batch-size 2 finds the place"
+                );
+                self.matched.contradiction.get_or_insert(found);
+            }
         }
         Ok(())
     }
@@ -118,9 +157,7 @@ impl OnnxFile {
                     Some(Precision::F64) => "float64",
                     _ => "float32",
                 };
-                if let Ok(typed) = Typed::named(element, constant.shape) {
-                    self.types.insert(value, typed);
-                }
+                self.types.insert(value, Typed::named(element, constant.shape));
             }
         }
     }
@@ -128,7 +165,6 @@ impl OnnxFile {
     /// Whether the logits are the same with and without additional outputs, which keep the runtime from
     /// fusing operations.
     fn observed(&self, bare: &Tensor, logits: Option<&Tensor>) -> Option<String> {
-        const ROUNDINGS: f64 = 64.0;
         let logits = logits?;
         let distance = relative_l2(&logits.to_f64(), &bare.to_f64());
         let eps = self.matched.precision.epsilon();
@@ -142,4 +178,9 @@ impl OnnxFile {
             )
         })
     }
+}
+
+/// Another clip of the same kind.
+fn negative(clip: &Tensor) -> Tensor {
+    Tensor::f32(clip.shape.clone(), clip.to_f32().iter().map(|v| 1.0 - v).collect())
 }

@@ -77,10 +77,10 @@ impl Runtime {
         let types = head["types"].as_array().cloned().unwrap_or_default();
         let typed = |(at, tensor): (usize, Tensor)| {
             let element = types.get(at).and_then(Value::as_str).unwrap_or("nothing");
-            let typed = Typed::named(element, tensor.shape.clone())?;
-            Ok((tensor, typed))
+            let typed = Typed::named(element, tensor.shape.clone());
+            (tensor, typed)
         };
-        tensors.into_iter().enumerate().map(typed).collect()
+        Ok(tensors.into_iter().enumerate().map(typed).collect())
     }
 
     /// Runs a file that is not on the disk.

@@ -18,9 +18,9 @@ pub struct Whole {
     called: String,
     input: String,
     output: usize,
-    /// The output is probabilities.
-    softmax: bool,
-    /// The output is the logits of the network, up to rounding.
+    /// The output is probabilities, whose logarithms are the logits but for a constant.
+    pub softmax: bool,
+    /// The file computes in floats, so that its output is that of the network, up to rounding.
     pub comparable: bool,
     clip: Clip,
     /// Clips in a batch, if the file allows one number only.
@@ -61,7 +61,7 @@ impl Whole {
             bail!(
                 "{called}: {}, so that its accuracy is that of another network; harness diff --candidate \
                  onnx:FILE shows what that changes",
-                printable(other)
+                other
             );
         }
         let last = net.producer(net.output).map(|id| net.node(id).op_type.as_str());
@@ -77,7 +77,7 @@ impl Whole {
             input: net.name(net.input).to_owned(),
             output: output_index(&net),
             softmax: last == Some("Softmax"),
-            comparable: quantisers.is_empty() && last != Some("Softmax"),
+            comparable: quantisers.is_empty(),
             clip: found.clip,
             batch: matching::fixed_batch(&net),
             precision: found.precision,
@@ -139,6 +139,13 @@ impl Engine for Whole {
     /// Shows a tap the logits only.
     fn forward(&mut self, input: &Tensor, tap: &mut dyn Tap) -> Result<Tensor, EngineError> {
         let logits = self.all(input).map_err(failed)?;
+        self.shown(logits, tap)
+    }
+}
+
+impl Whole {
+    /// Shows logits to a tap.
+    pub fn shown(&self, logits: Tensor, tap: &mut dyn Tap) -> Result<Tensor, EngineError> {
         if !tap.wants(self.head) {
             return Ok(logits);
         }

@@ -224,8 +224,12 @@ fn table(record: &NullRecord) -> String {
         text += &format!("\n  {}", in_words(case));
     }
     text += &format!(
-        "\n\n{} false alarms in {} comparisons of correct engines ({} draws, {} ratios; {} or less passes)",
-        record.alarms, record.comparisons, record.draws, record.measurements, record.bound
+        "\n\n{} false alarms in {} comparisons of correct engines ({}, {} ratios; {} or less passes)",
+        record.alarms,
+        record.comparisons,
+        reports::count(record.draws as usize, "draw"),
+        record.measurements,
+        record.bound
     );
     if let Some(tail) = &record.tail {
         text += &format!(

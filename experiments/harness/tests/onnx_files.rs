@@ -1,0 +1,119 @@
+//! `diff` and `eval` of ONNX files that compute something else than one clip at a time shows, or that return more
+//! than the logits.
+
+mod common;
+
+use common::{Harness, Run};
+use onnx::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
+use prost::Message;
+use serde_json::Value;
+
+const MODEL: [&str; 8] = ["--depth", "10", "--width", "0.125", "--classes", "7", "--size", "64"];
+
+/// Whether there is a Python with ONNX Runtime. If not, the test is reported as skipped.
+fn has_onnxruntime() -> bool {
+    let found = std::env::var_os("HARNESS_PEERS").is_some();
+    if !found {
+        skip::skip!(Onnxruntime, "HARNESS_PEERS names no Python that has ONNX Runtime");
+    }
+    found
+}
+
+/// A right file, changed.
+fn diff(h: &Harness, change: fn(&mut GraphProto)) -> Run {
+    let path = h.path("model.onnx");
+    h.run(&[&["export", "onnx", "--out", &path], &MODEL[..]].concat()).code(0);
+    let mut file = ModelProto::decode(&*std::fs::read(&path).unwrap()).unwrap();
+    change(file.graph.as_mut().unwrap());
+    std::fs::write(&path, file.encode_to_vec()).unwrap();
+    let candidate = format!("onnx:{path}");
+    let run = h.diff(&[&["--candidate", &candidate], &MODEL[..]].concat());
+    assert_ne!(run.code, 2, "{}", run.stderr);
+    run
+}
+
+fn node(operator: &str, inputs: &[&str], output: &str) -> NodeProto {
+    NodeProto {
+        op_type: operator.to_owned(),
+        input: inputs.iter().map(|&name| name.to_owned()).collect(),
+        output: vec![output.to_owned()],
+        ..NodeProto::default()
+    }
+}
+
+fn mixed(record: &Value) -> bool {
+    record["not_exercised"].to_string().contains("clips that depend on each other")
+}
+
+/// A label is an integer, and stands before the logits here.
+#[test]
+fn a_file_may_also_return_the_label() {
+    if !has_onnxruntime() {
+        return;
+    }
+    let h = Harness::new();
+    let record = diff(&h, |graph| {
+        let logits = graph.output[0].name.clone();
+        graph.node.push(node("ArgMax", &[&logits], "label"));
+        let mut label: ValueInfoProto = graph.output[0].clone();
+        label.name = "label".to_owned();
+        let kind = label.r#type.as_mut().and_then(|kind| kind.tensor_type.as_mut()).unwrap();
+        kind.elem_type = 7;
+        graph.output.insert(0, label);
+    });
+    let record = record.passes();
+    assert!(!mixed(&record), "two clips were run together");
+    assert!(record["remarks"].to_string().contains("two clips in a batch have the same logits"));
+}
+
+#[test]
+fn clips_that_depend_on_each_other_do_not_pass() {
+    if !has_onnxruntime() {
+        return;
+    }
+    // The logits less those of the first clip, and added again to all: of one clip nothing is changed.
+    let h = Harness::new();
+    let record = diff(&h, |graph| {
+        let logits = graph.output[0].name.clone();
+        let mut mean = node("ReduceMean", &[&logits], "mean");
+        mean.attribute.push(AttributeProto {
+            name: "axes".to_owned(),
+            r#type: 7,
+            ints: vec![0],
+            ..AttributeProto::default()
+        });
+        let sub = node("Sub", &[&logits, "mean"], "rest");
+        graph.node.extend([mean, sub, node("Sub", &[&logits, "rest"], "mixed")]);
+        graph.output[0].name = "mixed".to_owned();
+    });
+    let record = record.fails();
+    assert_eq!(record["verdict"], "incomplete");
+    let explanation = record["explanation"].as_str().unwrap();
+    assert!(explanation.contains("the clips of a batch depend on each other"), "{explanation}");
+}
+
+/// No value of this clip is so large.
+#[test]
+fn values_that_are_cut_off_do_not_pass() {
+    if !has_onnxruntime() {
+        return;
+    }
+    let h = Harness::new();
+    let record = diff(&h, |graph| {
+        let name = graph.initializer[0].name.clone() + ".most";
+        let most = onnx::proto::TensorProto {
+            name: name.clone(),
+            data_type: 1,
+            float_data: vec![5000.0],
+            ..Default::default()
+        };
+        graph.initializer.push(most);
+        let logits = graph.output[0].name.clone();
+        graph.node.push(node("Clip", &[&logits, "", &name], "cut"));
+        graph.output[0].name = "cut".to_owned();
+    });
+    let record = record.fails();
+    assert_eq!(record["verdict"], "incomplete");
+    let explanation = record["explanation"].as_str().unwrap();
+    assert!(explanation.contains("cuts values off at 5000"), "{explanation}");
+}
