@@ -13,6 +13,17 @@ fn without_size() -> &'static [&'static str] {
 }
 
 #[test]
+fn info_is_also_json() {
+    let h = Harness::new();
+    let run = h.run(&["info", "--depth", "10", "--layer", "ctl1", "--json"]).code(0);
+    let found: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(found["config"]["depth"], 10);
+    let modules = found["modules"].as_array().unwrap();
+    let name = |m: &serde_json::Value| m["name"].as_str().unwrap().to_owned();
+    assert!(!modules.is_empty() && modules.iter().all(|m| name(m).starts_with("layer1.0.conv1")));
+}
+
+#[test]
 fn a_healthy_engine_passes_with_every_module_compared() {
     let h = Harness::new();
     let record = h.diff(&SMALL).passes();

@@ -173,9 +173,16 @@ pub struct NotExercised {
     pub at_edge: bool,
 }
 
+fn one() -> u64 {
+    1
+}
+
 /// A second comparison with the same weights, at a small frame size that has edge cases.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Edge {
+    /// Number of clips: two, or one if the candidate cannot run two at once, and in old records.
+    #[serde(default = "one")]
+    pub clips: u64,
     /// Height and width of a frame in pixels.
     pub size: [u64; 2],
     /// The verdict on this comparison, which is part of the verdict on the run.

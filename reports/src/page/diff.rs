@@ -252,7 +252,12 @@ fn not_exercised(mistakes: &[NotExercised]) -> Vec<NotExercisedView> {
 fn edge(edge: &Edge) -> EdgeView {
     let culprit = edge.culprit.as_ref();
     EdgeView {
-        size: format!("{} x {}", edge.size[0], edge.size[1]),
+        size: format!(
+            "{} of {} x {}",
+            format::count(edge.clips as usize, "clip"),
+            edge.size[0],
+            edge.size[1]
+        ),
         verdict: edge.verdict.as_str(),
         compared: edge.compared,
         worst: format::short(edge.worst),

@@ -81,6 +81,7 @@ fn compare_clips(plan: &Plan, clips: usize) -> Result<Edge> {
     let ratios = measured.layers.iter().filter_map(|layer| Some(layer.introduced?.ratio));
     let (height, width) = plan.model.config.size;
     Ok(Edge {
+        clips: clips as u64,
         size: [height as u64, width as u64],
         verdict: found.verdict,
         compared: measured.layers.iter().filter(|layer| layer.inherited.is_some()).count() as u64,

@@ -272,7 +272,8 @@ fn edge_line(edge: &Edge) -> String {
         None => String::new(),
     };
     format!(
-        "second comparison at {height}x{width}: {} ({} layers, worst own error / allowed {}{place})",
+        "second comparison, {} of {height}x{width}: {} ({} layers, worst own error / allowed {}{place})",
+        reports::count(edge.clips as usize, "clip"),
         painted(edge.verdict, false),
         edge.compared,
         ratio(edge.worst)

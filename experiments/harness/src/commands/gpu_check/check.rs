@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use checkpoint::{Weights, formula};
 use cuda::kernels::measured::Candidate;
 use record::{GpuRecord, GpuStep, KernelSource, Verdict};
@@ -68,8 +68,10 @@ impl<'a> Check<'a> {
                 "--device {device}: gpu-check checks a GPU; leave out --device, or add --rehearse"
             );
         }
-        engines::open_device(&on)
-            .context("gpu-check needs a GPU; --rehearse runs its steps on an emulated one")?;
+        engines::open_device(&on).map_err(|why| {
+            let instead = "add --rehearse, which emulates a GPU";
+            anyhow!("{}", format!("{why:#}").replace("use --device cpu", instead))
+        })?;
         let small =
             Config { depth: 10, width: 0.125, frames: 2, size: (32, 32), ..Config::default() };
         let config = if args.rehearse { small } else { Config::default() };

@@ -1,7 +1,8 @@
 //! `harness info`: prints the modules of a model.
 
 use anyhow::Result;
-use spec::{Config, Model, Module};
+use serde_json::json;
+use spec::{Config, Model, Module, Selection};
 
 use super::args::InfoArgs;
 use crate::models;
@@ -12,6 +13,10 @@ use crate::publish;
 pub fn run(args: &InfoArgs) -> Result<Outcome> {
     let model = Model::new(args.model.config()?)?;
     let selection = models::selection(&model, &args.layer)?;
+    if args.json {
+        publish::print(&as_json(&model, &selection)?);
+        return Ok(Outcome::Passed);
+    }
     let mut text = format!(
         "{:46} {:6} {:12} {:>14} {:>8} {:>9}\n",
         "module", "alias", "kind", "output", "params", "MMAC"
@@ -22,6 +27,22 @@ pub fn run(args: &InfoArgs) -> Result<Outcome> {
     text += &totals(&model);
     publish::print(text.trim_end());
     Ok(Outcome::Passed)
+}
+
+fn as_json(model: &Model, selection: &Selection) -> Result<String> {
+    let module = |m: &Module| {
+        json!({
+            "name": m.name, "alias": m.alias, "kind": m.kind.word(), "shape": m.shape,
+            "parameters": m.params, "macs": m.macs,
+        })
+    };
+    let modules = model.modules().iter().filter(|m| selection.contains(m.id));
+    Ok(serde_json::to_string_pretty(&json!({
+        "config": serde_json::to_value(&model.config)?,
+        "modules": modules.map(module).collect::<Vec<_>>(),
+        "parameters_without_head": model.backbone_params(),
+        "macs": model.macs(),
+    }))?)
 }
 
 fn line(module: &Module) -> String {

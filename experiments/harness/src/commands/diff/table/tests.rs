@@ -81,6 +81,7 @@ fn record(layers: Vec<Layer>) -> DiffRecord {
         hypotheses: vec![],
     };
     let edge = Edge {
+        clips: 2,
         size: [57, 65],
         verdict: Verdict::Diverged,
         compared: u64::MAX,
