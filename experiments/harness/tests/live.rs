@@ -127,6 +127,15 @@ fn clips_that_depend_on_each_other_are_found() {
     assert_eq!(unseen(&record), None);
 }
 
+/// None of the modules that read the changed value is to blame.
+#[test]
+fn a_value_that_is_changed_between_modules_is_named() {
+    let Some(ports) = Ports::torch() else { return };
+    let record = ports.diff("rectified", &["--no-edge"]).fails();
+    let explanation = record["explanation"].as_str().unwrap();
+    assert!(explanation.contains("layer2.0.downsample.1 is right: something"), "{explanation}");
+}
+
 #[test]
 fn a_model_that_keeps_something_from_clip_to_clip_does_not_pass() {
     let Some(ports) = Ports::torch() else { return };

@@ -133,6 +133,21 @@ def mixed(depth, width, frames, classes):
     return model
 
 
+class Rectified(torch_port.BasicBlock):
+    """What all branches read is changed behind the module that made it."""
+
+    def forward(self, x):
+        if self.downsample is not None:
+            x = F.relu(self.downsample(x))
+        residual = self.residual(x)
+        return F.relu(residual + (x if self.shortcut_conv is None else self.shortcut_conv(x)))
+
+
+def rectified(depth, width, frames, classes):
+    torch_port.BasicBlock = Rectified
+    return right(depth, width, frames, classes, (56, 28, 14, 7))
+
+
 def blended(depth, width, frames, classes):
     """Half of each clip is the one before it."""
     model = right(depth, width, frames, classes, (56, 28, 14, 7))

@@ -156,6 +156,32 @@ pub(super) fn not_exercised(
         .collect()
 }
 
+/// The sentence on a right module of which every reader is wrong: what it passes on is changed on the way.
+fn behind_a_right_one(
+    comparison: &Comparison,
+    measured: &Measurements,
+    id: ModuleId,
+) -> Option<String> {
+    const SEVERAL: usize = 3;
+    let model = &comparison.model;
+    let graph = faults::ModelGraph::new(model);
+    let right = |id: ModuleId| {
+        let errors = measured.layers[id.0].introduced?;
+        Some(passes(errors.ratio) && errors.nan == 0)
+    };
+    let source = graph.reads(id).iter().copied().find(|source| right(*source) == Some(true))?;
+    let readers: Vec<bool> = graph.readers(source).iter().filter_map(|id| right(*id)).collect();
+    let all_wrong = readers.len() >= SEVERAL && !readers.contains(&true);
+    all_wrong.then(|| {
+        let name = &model.module(source).name;
+        format!(
+            "All {} compared modules that read {name} are wrong, and {name} is right: something probably changes its \
+             output on the way to them, such as an operation in place.",
+            readers.len()
+        )
+    })
+}
+
 /// The culprit for a reference dump: its first array that disagrees with another array of the same module,
 /// or with the truth if the candidate has no such array.
 fn of_reference(comparison: &Comparison, measured: &Measurements) -> Option<Culprit> {
@@ -294,6 +320,8 @@ pub(super) fn culprit(
         culprit = in_words(&comparison.model, site, true, &[]);
         let best = &found.tried[0].what;
         culprit.explanation = Some(format!("The values fit this mistake: {best}."));
+    } else {
+        culprit.explanation = behind_a_right_one(comparison, measured, id);
     }
     culprit.hypotheses = found.tried;
     Ok(culprit)
