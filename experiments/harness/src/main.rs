@@ -14,6 +14,7 @@ mod eval;
 mod flags;
 mod input;
 mod latest;
+mod lock;
 mod machine;
 mod models;
 mod outcome;

@@ -8,9 +8,9 @@ use record::Video;
 
 use super::args::EvalArgs;
 use super::journal::{self, Header, JOURNAL_FILE};
-use super::lock::LOCK_FILE;
 use super::run::digest_of_entries;
 use crate::eval::source;
+use crate::lock::LOCK_FILE;
 
 /// The fields of a header that differ between the parts of one run, or between machines.
 const OWN: [&str; 3] = ["list", "shard", "source"];

@@ -1,15 +1,13 @@
 //! `harness eval`: measures the accuracy of engines on videos, and whether they agree.
 //!
 //! `journal` keeps the finished videos, so that a run can go on (`resume`) and the runs of several machines
-//! can be merged (`merge`); `lock` admits one writer (`owner`). `summary` makes the record, and `strips` the pictures of
+//! can be merged (`merge`); [`crate::lock`] admits one writer. `summary` makes the record, and `strips` the pictures of
 //! mistakes and disagreements.
 
 mod args;
 mod checked;
 mod journal;
-pub(super) mod lock;
 mod merge;
-mod owner;
 mod resume;
 mod run;
 mod strips;

@@ -14,7 +14,6 @@ use video::list::Entry;
 
 use super::args::EvalArgs;
 use super::journal::{Header, VERSION, Writer};
-use super::lock::{Lock, PATIENCE};
 use super::merge::{Merged, merge};
 use super::summary::{Found, record};
 use super::table::table;
@@ -25,6 +24,7 @@ use crate::eval::network::{config_of, model_and_weights, weights_in_words};
 use crate::eval::pipeline::{self, NamedEngine, Ran};
 use crate::eval::source::Videos;
 use crate::flags::{DeviceName, EngineName, EvalEngine, Shard};
+use crate::lock::{Lock, PATIENCE};
 use crate::machine::Started;
 use crate::outcome::Outcome;
 use crate::{engines, models, publish, stop};

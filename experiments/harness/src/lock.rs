@@ -6,6 +6,8 @@
 //! [`PATIENCE`] belongs to a process that is gone. A process that was suspended for longer finds out before
 //! it writes that the lock is not its own any more.
 
+mod owner;
+
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -16,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, bail};
 use video::VideoError;
 
-use super::owner::Owner;
+use self::owner::Owner;
 use crate::stop;
 
 /// Name of the lock file in the folder of a run.
