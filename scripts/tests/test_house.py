@@ -34,7 +34,7 @@ CRATES = {
 FLOORS = [
     {"announce"},
     {"command_line", "disk", "flags", "latest", "progress", "stop"},
-    {"engines", "input", "models", "outcome", "outputs", "preprocessing"},
+    {"engines", "input", "lock", "models", "outcome", "outputs", "preprocessing"},
     {"publish"},
     {"machine"},
     {"eval"},
