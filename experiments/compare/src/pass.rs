@@ -89,6 +89,8 @@ impl<'a> Pass<'a> {
             (Some(target), Some(yardstick)) if selected && !offered.is_empty() => {
                 self.compare(id, offered, &target, [&truth, yardstick]);
             }
+            // What is shown is fed, even if it is not selected, and leaves no error to the next module.
+            _ if self.forced() && shown => drop(self.deferred.take(self.setting.model, id)),
             _ if self.forced() => self.deferred.add(self.setting.model, id, self.roundings[id.0]),
             (_, Some(yardstick)) if selected => self.reference_alone(id, [&truth, yardstick]),
             _ => {}

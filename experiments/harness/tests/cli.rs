@@ -12,6 +12,28 @@ fn without_size() -> &'static [&'static str] {
     &SMALL[..6]
 }
 
+/// What stands before a selected layer is fed, and must not widen what the layer is allowed.
+#[test]
+fn a_selected_layer_is_judged_as_in_the_whole_network() {
+    let h = Harness::new();
+    let small =
+        ["--depth", "10", "--width", "0.125", "--classes", "7", "--size", "64", "--no-edge"];
+    for candidate in [["cpu", "bf16"], ["scalar", "f32"]] {
+        let flags = ["--candidate", candidate[0], "--precision", candidate[1]];
+        let ratios = |more: &[&str]| {
+            let record = h.diff(&[&flags[..], &small, more].concat()).passes();
+            let layers = record["layers"].as_array().unwrap().clone();
+            let of = |l: serde_json::Value| (l["name"].clone(), l["introduced"]["ratio"].clone());
+            layers.into_iter().map(of).collect::<Vec<_>>()
+        };
+        let whole = ratios(&[]);
+        for layer in ["ctl3", "layer3", "head"] {
+            let own = ratios(&["--layer", layer]);
+            assert!(own.iter().all(|one| whole.contains(one)), "{candidate:?} {layer}: {own:?}");
+        }
+    }
+}
+
 #[test]
 fn info_is_also_json() {
     let h = Harness::new();
