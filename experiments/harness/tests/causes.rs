@@ -186,7 +186,8 @@ fn numbers_that_went_through_text_are_the_recording() {
     assert!(remarks.contains("save them in binary"), "{remarks}");
     let port = dumped(&h, &["--inject", "relu-missing@layer2.0"]);
     let port: Arrays = port.into_iter().map(|(name, array)| (name, array.mapv(text))).collect();
-    assert!(diff(&h, &port, &[]).fails()["remarks"].to_string().contains("save them in binary"));
+    let port = diff(&h, &port, &[]).fails();
+    assert!(port["remarks"].to_string().contains("6 decimal digits"), "{}", port["remarks"]);
     let whole = diff(&h, &dumped(&h, &[]), &[]).passes();
     assert!(!whole["remarks"].to_string().contains("save them in binary"));
 }
@@ -200,4 +201,32 @@ fn a_clip_that_was_saved_otherwise_than_it_was_read_is_named() {
     assert_eq!(record["first_divergent"], "conv1");
     let explanation = record["explanation"].as_str().unwrap();
     assert!(explanation.contains("check first that the array `input`"), "{explanation}");
+}
+
+/// In bfloat16 the effect of the mistake on what follows may be allowed.
+#[test]
+fn a_mistake_in_a_half_format_is_one_of_the_port_if_its_readers_follow_from_it() {
+    let h = Harness::new();
+    let weights = h.path("weights.safetensors");
+    h.run(&[&["weights", "convert", "formula:0", "--out", &weights], &SMALL[..6]].concat()).code(0);
+    common::edit_weights(&weights, "layer2.0.conv1.param_conv.1.weight", |x| 0.9 * x);
+    let arrays = coarse(&dumped(&h, &["--weights", &weights]));
+    let record = diff(&h, &arrays, &[]).fails();
+    assert_eq!(record["first_divergent"], "layer2.0.conv1.param_conv.1");
+    assert_eq!(record["cause"], "port");
+    let mut arrays = coarse(&dumped(&h, &[]));
+    arrays.get_mut("layer2.0.conv1.param_conv.1").unwrap().mapv_inplace(|x| 0.75 * x);
+    let record = diff(&h, &arrays, &[]).fails();
+    assert_eq!(record["cause"], "recording");
+}
+
+#[test]
+fn the_classifier_that_is_wrong_beside_right_logits_is_the_recording() {
+    let h = Harness::new();
+    let mut arrays = dumped(&h, &[]);
+    let wrong = arrays["logits"].mapv(|x| -x);
+    arrays.insert("fc".to_owned(), wrong);
+    let record = diff(&h, &arrays, &[]).fails();
+    assert_eq!(record["cause"], "recording");
+    assert!(record["explanation"].as_str().unwrap().contains("another array of fc is right"));
 }

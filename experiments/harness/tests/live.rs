@@ -90,6 +90,16 @@ fn a_port_may_be_wrapped_or_take_a_checkpoint_or_compute_in_place() {
 }
 
 #[test]
+fn inference_mode_float32_logits_and_square_frames_are_no_mistakes() {
+    let Some(ports) = Ports::torch() else { return };
+    ports.diff("inference", &["--no-edge"]).passes();
+    let record = ports.diff("double", &[]).passes();
+    remark(&record, "the float64 model is judged in f32");
+    remark(&record, "the second comparison at 57x65 could not be run (--no-edge leaves it out)");
+    assert!(!record["next"].as_str().unwrap().contains("57x65"), "{}", record["next"]);
+}
+
+#[test]
 fn a_mistake_is_found_where_it_is() {
     let Some(ports) = Ports::torch() else { return };
     for (function, module, word) in [
@@ -114,6 +124,9 @@ fn clips_that_depend_on_each_other_are_found() {
     let Some(ports) = Ports::torch() else { return };
     let record = ports.diff("mixed", &[]).fails();
     assert_eq!(record["edge"]["first_divergent"], "layer2.0.conv1.param_conv.0");
+    let explanation = record["explanation"].as_str().unwrap();
+    assert!(explanation.contains("of 2 clips of 57x65, shows it"), "{explanation}");
+    assert!(record["next"].as_str().unwrap().contains("--batch-size 2"), "{}", record["next"]);
     let unseen = |record: &Value| {
         let mistakes = record["not_exercised"].as_array().unwrap();
         let about = |m: &&Value| m["what"].as_str().unwrap().starts_with("clips that depend");
@@ -174,7 +187,7 @@ fn a_model_that_is_not_deterministic_is_named() {
 fn a_failure_is_one_sentence() {
     let Some(ports) = Ports::torch() else { return };
     for (function, words) in [
-        ("raises", "RuntimeError: the weights are lost (torch_ports.py, line 1"),
+        ("raises", "RuntimeError: the weights are lost (torch_ports.py, line "),
         ("raises_later", "has no attribute 'no_such_method' (torch_ports.py, line 1"),
         ("dies", "was ended by SIGSEGV"),
         ("nothing", "nothing returned a NoneType; return a torch.nn.Module"),

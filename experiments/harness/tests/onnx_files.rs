@@ -66,6 +66,47 @@ fn a_file_may_also_return_the_label() {
     assert!(record["remarks"].to_string().contains("two clips in a batch have the same logits"));
 }
 
+/// Probabilities may stand before the logits.
+#[test]
+fn the_output_that_is_called_logits_is_compared() {
+    if !has_onnxruntime() {
+        return;
+    }
+    let h = Harness::new();
+    let record = diff(&h, |graph| {
+        let logits = graph.output[0].name.clone();
+        assert!(logits.contains("logits"));
+        graph.node.push(node("Softmax", &[&logits], "probabilities"));
+        let mut probabilities = graph.output[0].clone();
+        probabilities.name = "probabilities".to_owned();
+        graph.output.insert(0, probabilities);
+    });
+    record.passes();
+}
+
+/// A sigmoid is at most 1 anyway.
+#[test]
+fn a_clip_that_cuts_nothing_off_passes() {
+    if !has_onnxruntime() {
+        return;
+    }
+    let h = Harness::new();
+    let record = diff(&h, |graph| {
+        let at = graph.node.iter().position(|node| node.op_type == "Sigmoid").unwrap();
+        let gate = graph.node[at].output[0].clone();
+        let most = onnx::proto::TensorProto {
+            name: "one".to_owned(),
+            data_type: 1,
+            float_data: vec![1.0],
+            ..Default::default()
+        };
+        graph.initializer.push(most);
+        graph.node[at].output[0] = "before".to_owned();
+        graph.node.insert(at + 1, node("Clip", &["before", "", "one"], &gate));
+    });
+    record.passes();
+}
+
 #[test]
 fn clips_that_depend_on_each_other_do_not_pass() {
     if !has_onnxruntime() {
@@ -116,4 +157,21 @@ fn values_that_are_cut_off_do_not_pass() {
     assert_eq!(record["verdict"], "incomplete");
     let explanation = record["explanation"].as_str().unwrap();
     assert!(explanation.contains("cuts values off at 5000"), "{explanation}");
+}
+
+/// float16 rounds such a bias to zero.
+#[test]
+fn a_bias_that_float16_cannot_hold_passes() {
+    if !has_onnxruntime() {
+        return;
+    }
+    let h = Harness::new();
+    let (weights, path) = (h.path("weights.safetensors"), h.path("half.onnx"));
+    h.run(&[&["weights", "convert", "formula:0", "--out", &weights], &MODEL[..6]].concat()).code(0);
+    common::edit_weights(&weights, "layer1.0.conv1.spatial_conv.glo_conv.0.bias", |_| 1e-10);
+    let model = [&MODEL[..], &["--weights", &weights]].concat();
+    h.run(&[&["export", "onnx", "--precision", "f16", "--out", &path], &model[..]].concat())
+        .code(0);
+    let candidate = format!("onnx:{path}");
+    h.diff(&[&["--candidate", &candidate], &model[..]].concat()).passes();
 }

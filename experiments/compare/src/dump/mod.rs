@@ -52,7 +52,7 @@ pub use ledger::{Closing, Fate, ledger, summary};
 pub use map::NameMap;
 pub use names::{Meaning, meaning};
 pub use npz::Npz;
-pub use survey::{MapOrder, map_order};
+pub use survey::{MapOrder, Text, map_order};
 pub use write::{Naming, Writer};
 
 /// Names of the arrays in a dump, in the order of the steps: the frame indexes `[T]`, the decoded frames
@@ -73,8 +73,8 @@ pub struct Dump {
     /// The number format of the values, the number of arrays that have it, and the number of arrays
     /// whose format could be told.
     pub format: (Precision, usize, usize),
-    /// Whether nearly all values are decimal numbers of few digits, as after a way through text.
-    pub was_text: bool,
+    /// How the values were rounded when they were written as text, if they were.
+    pub text: Option<Text>,
     /// Number of clips in the batch.
     pub batch: usize,
     /// The order of the dimensions of maps.
@@ -185,7 +185,7 @@ impl Dump {
         let order = survey::map_order(model, batch, voters);
         let before_network = meanings.contains(&Meaning::Step);
         let mut dump = Dump {
-            was_text: false,
+            text: None,
             npz,
             arrays: vec![],
             shown: BTreeMap::new(),
@@ -200,7 +200,7 @@ impl Dump {
             dump.arrays.push(Array { name, meaning, state });
         }
         dump.format = formats.most();
-        dump.was_text = formats.were_text();
+        dump.text = formats.text();
         dump.check_it_is_of_this_model(path, model)?;
         dump.show(model, &BTreeMap::new());
         Ok(dump)

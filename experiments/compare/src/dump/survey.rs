@@ -120,26 +120,59 @@ const NEARLY_ALL: f64 = 0.9;
 /// digits only with a probability of about a third.
 const SAMPLE: usize = 256;
 
-/// Whether all values of an array have at most seven decimal digits, so that they were written as text (`%.6g`,
-/// `%.6e`, `%f`).
-fn was_text(array: &Tensor) -> bool {
-    let short = |x: f64| match array.data {
-        Data::F64(_) => format!("{x:.6e}").parse() == Ok(x),
-        Data::F32(_) => format!("{:.6e}", x as f32).parse() == Ok(x as f32),
-    };
-    let mut telling = array.iter().filter(|x| *x != 0.0 && x.is_finite()).take(SAMPLE).peekable();
-    telling.peek().is_some() && telling.all(short)
+/// Values that were rounded when they were written as text.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Text {
+    /// Digits of every value, as `%.6g` and `%.5e` write six.
+    pub digits: usize,
+    /// Digits behind the point, if no value has more, as `%.6f` writes six.
+    pub decimals: Option<usize>,
+}
+
+impl Text {
+    /// How an array was rounded; None if it was not.
+    fn of(array: &Tensor) -> Option<Text> {
+        let (double, most) = match array.data {
+            Data::F64(_) => (true, 14),
+            Data::F32(_) => (false, 7),
+        };
+        let values = array.iter().filter(|x| *x != 0.0 && x.is_finite()).take(SAMPLE);
+        let values: Vec<f64> = values.collect();
+        let same = |text: String, x: f64| match double {
+            true => text.parse() == Ok(x),
+            false => text.parse() == Ok(x as f32),
+        };
+        let with = |digits: &usize| values.iter().all(|x| same(format!("{x:.*e}", digits - 1), *x));
+        let behind = |decimals: &usize| values.iter().all(|x| same(format!("{x:.decimals$}"), *x));
+        let digits = if values.is_empty() { None } else { (1..=most).find(with) }?;
+        Some(Text { digits, decimals: (0..most).find(behind) })
+    }
+
+    /// The rounding of two arrays together.
+    fn or(self, other: Text) -> Text {
+        let decimals = self.decimals.zip(other.decimals).map(|(a, b)| a.max(b));
+        Text { digits: self.digits.max(other.digits), decimals }
+    }
+
+    /// Whether the rounding explains an error, given as relative L2 error and as the largest error. Both a layer's
+    /// inputs and its outputs were rounded, and its weights may add the former up.
+    pub fn explains(&self, rel_l2: f64, largest: f64) -> bool {
+        const TIMES: f64 = 4.0;
+        let unit = |digits: usize| 0.5 * 10f64.powi(-(digits as i32));
+        let absolute = self.decimals.is_some_and(|decimals| largest <= TIMES * unit(decimals));
+        absolute || rel_l2 <= TIMES * unit(self.digits - 1)
+    }
 }
 
 /// How many arrays hold values of each number format.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Formats {
     f64: usize,
     f32: usize,
     f16: usize,
     bf16: usize,
-    /// Those of all that hold short decimal numbers.
-    text: usize,
+    /// Those of all that hold short decimal numbers, and how short.
+    text: (usize, Option<Text>),
 }
 
 impl Formats {
@@ -149,10 +182,10 @@ impl Formats {
         let holds = |format: fn(f64) -> f64| {
             array.iter().all(|x| !x.is_finite() || format(x).to_bits() == x.to_bits())
         };
-        let text = usize::from(was_text(array));
+        let text = Text::of(array);
         if matches!(array.data, Data::F64(_)) && !holds(|x| f64::from(x as f32)) {
             self.f64 += 1;
-            self.text += text;
+            self.count_text(text);
             return;
         }
         // Every format represents zero, so zeros tell nothing.
@@ -167,15 +200,20 @@ impl Formats {
             (false, true) => self.f16 += 1,
             (false, false) => {
                 self.f32 += 1;
-                self.text += text;
+                self.count_text(text);
             }
         }
     }
 
-    /// Whether nearly all arrays were written as text with few digits.
-    pub fn were_text(&self) -> bool {
+    fn count_text(&mut self, text: Option<Text>) {
+        let Some(text) = text else { return };
+        self.text = (self.text.0 + 1, Some(self.text.1.map_or(text, |before| before.or(text))));
+    }
+
+    /// How nearly all arrays were rounded when they were written as text; None if they were not.
+    pub fn text(&self) -> Option<Text> {
         let (_, _, total) = self.majority();
-        self.text > 0 && self.text as f64 >= NEARLY_ALL * total as f64
+        self.text.1.filter(|_| self.text.0 as f64 >= NEARLY_ALL * total as f64)
     }
 
     /// The format of most arrays, the number of arrays that have it, and the number that were counted.

@@ -34,6 +34,20 @@ pub fn ffmpeg() -> Option<String> {
     found
 }
 
+/// Changes the values of a tensor in a safetensors file.
+pub fn edit_weights(file: &str, tensor: &str, edit: fn(f32) -> f32) {
+    let mut bytes = std::fs::read(file).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let offsets = &header[tensor]["data_offsets"];
+    let at = |index: usize| 8 + length + offsets[index].as_u64().unwrap() as usize;
+    for value in bytes[at(0)..at(1)].chunks_exact_mut(4) {
+        let edited = edit(f32::from_le_bytes((&*value).try_into().unwrap()));
+        value.copy_from_slice(&edited.to_le_bytes());
+    }
+    std::fs::write(file, bytes).unwrap();
+}
+
 /// Reads a record.
 pub fn json_of(path: &str) -> Value {
     let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{path}: {e}"));

@@ -169,6 +169,36 @@ def relu_behind_pool(depth, width, frames, classes):
     return model
 
 
+class Inference(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    @torch.inference_mode()
+    def forward(self, clip):
+        return self.net(clip)
+
+
+def inference(depth, width, frames, classes):
+    return Inference(right(depth, width, frames, classes, (56, 28, 14, 7)))
+
+
+class Double(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net.double()
+
+    def forward(self, clip):
+        if clip.shape[-2] != clip.shape[-1]:
+            raise ValueError("frames must be square")
+        return self.net(clip.double()).float()
+
+
+def double(depth, width, frames, classes):
+    """In float64 but for the clip and the logits, and for square frames only."""
+    return Double(right(depth, width, frames, classes, (56, 28, 14, 7)))
+
+
 def one_at_a_time(depth, width, frames, classes):
     model = right(depth, width, frames, classes, (56, 28, 14, 7))
     model.register_forward_pre_hook(lambda module, inputs: inputs[0].reshape(1, 3, frames, *inputs[0].shape[-2:]))

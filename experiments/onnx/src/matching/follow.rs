@@ -9,7 +9,7 @@ use spec::{Model, ModuleId};
 
 use super::anchors::{Anchor, Content, sole};
 use super::weigh::Likeness;
-use crate::read::{Net, NodeId, ValueId};
+use crate::read::{Net, NodeId, ValueId, is_called_logits};
 
 /// What is followed from the aligned nodes.
 pub(super) struct Follow<'a> {
@@ -63,7 +63,9 @@ impl<'a> Follow<'a> {
     /// What the file returns as logits, whatever computes it: the first output with this number of columns, or
     /// else the first that only nodes with one operand compute from the value `own` of the classifier.
     fn logits(&self, classes: usize, own: Option<ValueId>) -> ValueId {
-        let stated = self.net.outputs(classes).find(|(_, wide)| *wide);
+        let wide = || self.net.outputs(classes).filter(|(_, wide)| *wide);
+        let named = wide().find(|(id, _)| is_called_logits(self.net.name(*id)));
+        let stated = named.or_else(|| wide().next());
         let follows = |(id, _): &(ValueId, _)| own.is_some_and(|own| self.back(*id, own).is_some());
         let found = stated.or_else(|| self.net.outputs(classes).find(follows));
         found.map_or(self.net.output, |(id, _)| id)

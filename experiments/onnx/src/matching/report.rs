@@ -10,7 +10,7 @@ use super::align::Alignment;
 use super::anchors::{Anchor, Content, Numbers};
 use super::moved::Moved;
 use super::places::Place;
-use super::weigh::{Likeness, factor};
+use super::weigh::{Likeness, factor, smallest};
 use crate::proto::NodeProto;
 use crate::read::{Net, NodeId, ValueId, attribute, printable};
 
@@ -121,10 +121,19 @@ pub(super) fn clipped(net: &Net) -> Option<String> {
         let stated = net.operand(id, 2).and_then(|constant| constant.values.first().copied());
         stated.or_else(|| attribute(node, "max").map(|max| f64::from(max.f)))
     };
+    // A sigmoid is at most 1, and from 20 on it is 1 in float32.
+    const SATURATED: f64 = 20.0;
+    let is_sigmoid = |id: NodeId| net.node(id).op_type == "Sigmoid";
+    let harmless = |id: NodeId, most: f64| {
+        let from = net.data_inputs(id).first().and_then(|value| net.producer(*value));
+        let to = net.out(id).map(|out| net.consumers(out)).unwrap_or_default();
+        (from.is_some_and(is_sigmoid) && most >= 1.0)
+            || (most >= SATURATED && !to.is_empty() && to.iter().all(|id| is_sigmoid(*id)))
+    };
     let (id, most) =
         net.nodes().filter(|(_, node)| node.op_type == "Clip").find_map(|(id, node)| {
             let most = most(id, node)?;
-            (most < FLOAT16).then_some((id, most))
+            (most < FLOAT16 && !harmless(id, most)).then_some((id, most))
         })?;
     Some(format!("{} cuts values off at {most}, which nothing in the network does", net.called(id)))
 }
@@ -147,10 +156,11 @@ pub(super) fn moved(net: &Net, anchors: &[Anchor], moved: &Moved) -> Option<Stri
 fn partly(model: &Model, weights: &Weights, anchor: &Anchor, name: &str) -> &'static str {
     let Content::Norm { parts, .. } = &anchor.content else { return "has other values" };
     let leaves = ["weight", "bias", "running_mean", "running_var"];
-    let slack = 64.0 * anchor.format.epsilon();
+    let (slack, least) = (64.0 * anchor.format.epsilon(), smallest(anchor.format));
     let own = |leaf: &str| Some(weights.get(&format!("{name}.{leaf}"))?.to_f64());
-    let same =
-        |(leaf, part): (&&str, &Numbers)| own(leaf).is_some_and(|own| close(part, &own, slack));
+    let same = |(leaf, part): (&&str, &Numbers)| {
+        own(leaf).is_some_and(|own| close(part, &own, slack, least))
+    };
     let whole = parts.len() == leaves.len() && model.find(name).is_some();
     match whole && leaves.iter().zip(parts).all(same) {
         true => "has another eps",
@@ -179,6 +189,7 @@ fn bias(
     let zeros = vec![0.0; shape[0]];
     let found = bias.as_ref().map_or(&zeros[..], |bias| bias);
     let slack = 64.0 * anchor.format.epsilon();
+    let close = |a: &[f64], b: &[f64], slack| close(a, b, slack, smallest(anchor.format));
     if likeness == Likeness::Same {
         let expected = if place.bias && place.kind != Kind::BatchNorm { own } else { return None };
         return (!close(found, &expected, slack)).then(|| OTHER_BIAS.to_owned());
@@ -218,9 +229,9 @@ fn bias(
 }
 
 /// Whether two vectors agree, with the largest value as the measure.
-fn close(a: &[f64], b: &[f64], slack: f64) -> bool {
+fn close(a: &[f64], b: &[f64], slack: f64, smallest: f64) -> bool {
     let largest = b.iter().fold(0.0f64, |m, v| m.max(v.abs()));
-    a.len() == b.len() && a.iter().zip(b).all(|(x, y)| (x - y).abs() <= slack * largest.max(1e-30))
+    a.len() == b.len() && a.iter().zip(b).all(|(x, y)| (x - y).abs() <= slack * largest + smallest)
 }
 
 /// A sentence on nodes with weights that are no module of the network; None if there are none.

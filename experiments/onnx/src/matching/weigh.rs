@@ -40,8 +40,12 @@ impl Likeness {
 
 /// The largest distance between a value and its rounding to a number format.
 fn rounding(format: Precision, value: f64) -> f64 {
-    let smallest = if format == Precision::F16 { 6e-8 } else { 1e-38 };
-    format.epsilon() * value.abs() + smallest
+    format.epsilon() * value.abs() + smallest(format)
+}
+
+/// What a format may round to zero: float16 has no number between 0 and 6e-8.
+pub fn smallest(format: Precision) -> f64 {
+    if format == Precision::F16 { 6e-8 } else { 1e-38 }
 }
 
 /// Compares the weight [out, in, kh, kw] of a product with that of a module of the same shape.
@@ -153,7 +157,8 @@ pub fn norms(
     let slack = (16.0 * format.epsilon()).max(4.0 * coarse);
     let same = |a: &[f64], b: &[f64]| {
         let largest = b.iter().fold(0.0f64, |m, v| m.max(v.abs()));
-        a.len() == b.len() && a.iter().zip(b).all(|(x, y)| (x - y).abs() <= slack * largest)
+        a.len() == b.len()
+            && a.iter().zip(b).all(|(x, y)| (x - y).abs() <= slack * largest + smallest(format))
     };
     // Vectors of one number, such as those of a fresh network, are no evidence.
     let tells = |v: &[f64]| v.iter().any(|x| *x != v[0]);

@@ -15,7 +15,7 @@ use prost::Message;
 
 use crate::proto::ModelProto;
 
-pub use net::{Net, NodeId, ValueId, attribute};
+pub use net::{Net, NodeId, ValueId, attribute, is_called_logits};
 pub use quantised::{Quantiser, without_quantisers};
 pub use tensor::{Constant, format_of};
 

@@ -202,6 +202,11 @@ pub fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributePro
     node.attribute.iter().find(|attribute| attribute.name == name)
 }
 
+/// Whether the name of an output says that it is the logits, which may stand next to probabilities.
+pub fn is_called_logits(name: &str) -> bool {
+    name.to_lowercase().contains("logit")
+}
+
 /// Whether an output holds floats, as far as the file says: a predicted label is an integer.
 fn holds_floats(info: &ValueInfoProto) -> bool {
     let of = |kind: &crate::proto::TypeProto| kind.tensor_type.as_ref().map(|t| t.elem_type);
@@ -214,7 +219,9 @@ fn holds_floats(info: &ValueInfoProto) -> bool {
 /// that depends on the clip.
 fn output(graph: &GraphProto, values: &Values) -> Result<ValueId> {
     let mut found = None;
-    for info in &graph.output {
+    let called = |info: &&ValueInfoProto| is_called_logits(&info.name);
+    let named = graph.output.iter().filter(called);
+    for info in named.chain(&graph.output) {
         let Some(&id) = values.ids.get(&info.name) else {
             bail!("the output `{}` is computed by no node", printable(&info.name));
         };

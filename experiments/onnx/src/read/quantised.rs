@@ -18,6 +18,8 @@ pub struct Quantiser {
     pub after: Vec<ValueId>,
     /// The smallest and the largest integer.
     pub range: (f64, f64),
+    /// Only ReLUs read the values after it.
+    pub before_relu: bool,
     to: Scales,
     back: Scales,
 }
@@ -66,7 +68,7 @@ impl Quantiser {
             let (scale, zero) = self.to.at(at, shape);
             let integer = (x / scale).round_ties_even() + zero;
             // What a ReLU would cut off is not clipped.
-            let below = integer < low && !(self.rectifies() && *x < 0.0);
+            let below = integer < low && !((self.rectifies() || self.before_relu) && *x < 0.0);
             clipped += usize::from(below || integer > high);
             (least, most) = (least.min(integer.max(low)), most.max(integer.min(high)));
         }
@@ -116,6 +118,12 @@ pub fn without_quantisers(net: Net) -> Result<(Net, Vec<Quantiser>)> {
                 quantisers.push(quantiser);
             }
             "DequantizeLinear" if data => changes.push((id, "Identity")),
+            // ONNX Runtime takes a resized embedding for an activation, too.
+            "QuantizeLinear" if is_resized(&net, id) => {
+                changes.push((id, "Identity"));
+                let readers = net.out(id).map(|out| net.consumers(out)).unwrap_or_default();
+                changes.extend(readers.iter().map(|reader| (*reader, "Identity")));
+            }
             _ => {}
         }
         bounds.pass(&net, id, node);
@@ -128,6 +136,7 @@ pub fn without_quantisers(net: Net) -> Result<(Net, Vec<Quantiser>)> {
         for (id, op) in changes {
             let node = &mut graph.node[id.0];
             node.op_type = op.to_owned();
+            node.domain.clear();
             node.input.truncate(1);
             node.attribute.clear();
         }
@@ -207,6 +216,25 @@ fn refuse_integers(net: &Net) -> Result<()> {
     Ok(())
 }
 
+/// Whether a quantiser stands behind the resize of a constant, and only before nodes that convert back.
+fn is_resized(net: &Net, id: NodeId) -> bool {
+    let op = |id: NodeId| net.node(id).op_type.as_str();
+    let from = net.inputs(id).next().and_then(|value| net.producer(value));
+    let to = net.out(id).map(|out| net.consumers(out)).unwrap_or_default();
+    from.is_some_and(|id| matches!(op(id), "Resize" | "Upsample"))
+        && to.iter().all(|id| op(*id) == "DequantizeLinear")
+}
+
+/// Whether only ReLUs read the converted values: what is below zero is cut off anyway.
+fn before_relu(net: &Net, after: &[ValueId]) -> bool {
+    let readers = after.iter().flat_map(|value| net.consumers(*value));
+    let mut readers = readers
+        .map(|id| net.node(*id).op_type.as_str())
+        .filter(|op| *op != "DequantizeLinear")
+        .peekable();
+    readers.peek().is_some() && readers.all(|op| op == "Relu")
+}
+
 fn quantiser(net: &Net, id: NodeId) -> Result<Quantiser> {
     let node = net.node(id);
     let value = net.inputs(id).next();
@@ -222,7 +250,8 @@ fn quantiser(net: &Net, id: NodeId) -> Result<Quantiser> {
         bail!("the integers of {} are not converted back by a DequantizeLinear", net.called(id));
     };
     let back = backs.iter().find(|back| **back != to).unwrap_or(first).clone();
-    Ok(Quantiser { value, after, range, to, back })
+    let before_relu = before_relu(net, &after);
+    Ok(Quantiser { value, after, range, before_relu, to, back })
 }
 
 /// The operators that only move integers.

@@ -157,8 +157,11 @@ fn after_divergence(
         }
         (None, Some(_)) => command.with("--repro", "repro"),
         _ if only_edge => {
-            let [height, width] = diff.edge.as_ref().map_or([0, 0], |edge| edge.size);
-            command.with("--size", &format!("{height}x{width}")).without("--input")
+            let edge = diff.edge.as_ref();
+            let [height, width] = edge.map_or([0, 0], |edge| edge.size);
+            let clips = edge.map_or(1, |edge| edge.clips).to_string();
+            let command = command.with("--size", &format!("{height}x{width}")).without("--input");
+            if clips == "1" { command } else { command.with("--batch-size", &clips) }
         }
         _ if layer.is_none() && integer_kernels_differ(diff) => {
             command.with("--runtime", "openvino")
@@ -215,7 +218,11 @@ fn after_pass(
         return Some(command.without("--layer"));
     }
     // A first dump of odd frames leaves out mistakes as well.
-    let second = |size: &String| second_of(plan).is_none() || is_odd(size) || !is_second(plan);
+    // A live model that cannot run at another size has said so.
+    let cannot =
+        matches!(plan.candidate, Participant::Python(_)) && plan.edge && diff.edge.is_none();
+    let second =
+        |size: &String| !cannot && (second_of(plan).is_none() || is_odd(size) || !is_second(plan));
     let untested =
         diff.not_exercised.iter().find(|m| !m.at_edge && m.try_size.as_ref().is_some_and(second));
     match untested.and_then(|mistake| mistake.try_size.as_ref()) {

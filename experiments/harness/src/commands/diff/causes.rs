@@ -1,10 +1,13 @@
 //! Causes of a divergence that are not the port: other weights, or an array that was recorded wrongly.
 
+use compare::dump::Text;
+use compare::faults::ModelGraph;
 use compare::measure::passes;
 use record::{Cause, DiffRecord, Errors, Layer, LayerKind, LayerVerdict};
+use spec::Precision;
 
 use super::plan::Plan;
-use super::remarks::TEXT;
+use crate::flags::Participant;
 
 /// A relative L2 error that no number format explains.
 const GROSS: f64 = 0.1;
@@ -15,26 +18,39 @@ const LOST: f64 = 1000.0;
 const LOST_IF_GROSS: f64 = 10.0;
 
 /// The probable cause of a divergence, if it is not the port, and the sentence that says why.
-pub(super) fn other_than_the_port(plan: &Plan, diff: &DiffRecord) -> Option<(Cause, String)> {
-    if let Some(why) = rounded_by_text(diff) {
+pub(super) fn other_than_the_port(
+    plan: &Plan,
+    diff: &DiffRecord,
+    (text, precision): (Option<Text>, Precision),
+) -> Option<(Cause, String)> {
+    if let Some(why) = rounded_by_text(diff, text) {
         return Some((Cause::Recording, why));
     }
-    if let Some(why) = another_clip(plan, diff) {
+    if let Some(why) = another_clip(plan, diff).or_else(|| own_preprocessing(plan, diff)) {
         return Some((Cause::Preprocessing, why));
     }
     let weights = || Some((Cause::Weights, other_weights(plan, diff)?));
-    let recording = || Some((Cause::Recording, only_the_array(plan, diff)?));
+    let recording = || Some((Cause::Recording, only_the_array(plan, diff, precision)?));
     recording().or_else(weights)
 }
 
-/// The sentence on a dump whose values were rounded when they were written as text, if the error is of that size.
-fn rounded_by_text(diff: &DiffRecord) -> Option<String> {
-    const SEVEN_DIGITS: f64 = 1e-5;
+/// The sentence on a dump whose values were rounded when they were written as text, if that explains the error.
+fn rounded_by_text(diff: &DiffRecord, text: Option<Text>) -> Option<String> {
     let layer = diff.layers.iter().find(|layer| layer.verdict == LayerVerdict::Diverged)?;
-    let small = layer.introduced.is_some_and(|errors| errors.rel_l2 <= SEVEN_DIGITS);
-    let said = small && diff.remarks.iter().any(|remark| remark == TEXT);
-    said.then(|| {
-        "The error is no larger than that of numbers that went through text with few digits."
+    let errors = layer.introduced.as_ref()?;
+    text?.explains(errors.rel_l2, errors.max_abs).then(|| {
+        "The error is no larger than that of the rounding to few digits with which the values went through text."
+            .to_owned()
+    })
+}
+
+/// The sentence on an ONNX file that changes the clip before its first convolution.
+fn own_preprocessing(plan: &Plan, diff: &DiffRecord) -> Option<String> {
+    let culprit = diff.culprit.as_ref()?;
+    let changed = culprit.name == "input" && matches!(plan.candidate, Participant::Onnx(_));
+    (changed && culprit.explanation.is_none()).then(|| {
+        "The file changes the clip before its first convolution, as a normalisation of its own does; clips are \
+         normalised already here, so export the file without it."
             .to_owned()
     })
 }
@@ -62,7 +78,7 @@ fn is_gross(layer: &Layer) -> bool {
 
 /// The sentence on a candidate of which something later is right although a layer is wrong: the port probably
 /// went on with other values than those that it showed.
-fn only_the_array(plan: &Plan, diff: &DiffRecord) -> Option<String> {
+fn only_the_array(plan: &Plan, diff: &DiffRecord, precision: Precision) -> Option<String> {
     let at = diff.layers.iter().position(|layer| layer.verdict == LayerVerdict::Diverged)?;
     let wrong = &diff.layers[at];
     let right = |errors: &Errors| passes(errors.ratio) && errors.nan == 0;
@@ -70,8 +86,14 @@ fn only_the_array(plan: &Plan, diff: &DiffRecord) -> Option<String> {
     let given_wrong = |layer: &Layer| {
         layer.introduced.as_ref().is_some_and(right) && layer.inherited.is_some_and(|e| !right(&e))
     };
-    if plan.recorded() && diff.layers[at + 1..].iter().any(given_wrong) {
-        return None;
+    if plan.recorded() {
+        // In a half format a later error may be allowed although the wrong values caused it.
+        let coarse = matches!(precision, Precision::Bf16 | Precision::F16);
+        let follows = if coarse { readers(plan, diff, wrong) } else { vec![] };
+        let computed_from_it = !follows.is_empty() && follows.iter().all(|errors| right(errors));
+        if computed_from_it || diff.layers[at + 1..].iter().any(given_wrong) {
+            return None;
+        }
     }
     let error = wrong.inherited.as_ref()?.rel_l2;
     let times = if is_gross(wrong) { LOST_IF_GROSS } else { LOST };
@@ -97,6 +119,27 @@ fn only_the_array(plan: &Plan, diff: &DiffRecord) -> Option<String> {
         "In the whole run {proof} is right, so the port probably goes on with right values after {}, and it is {what}.",
         wrong.name
     ))
+}
+
+/// The own errors of the compared modules that read a layer, or read what is computed from it without being
+/// compared: from the values of a wrong recording, they seem wrong themselves.
+fn readers(plan: &Plan, diff: &DiffRecord, wrong: &Layer) -> Vec<Errors> {
+    let graph = ModelGraph::new(&plan.model);
+    let Some(module) = plan.model.find(&wrong.name) else { return vec![] };
+    let own = |name: &str| diff.layers.iter().find(|layer| layer.name == name)?.introduced;
+    let (mut found, mut seen) = (vec![], vec![]);
+    let mut queue = graph.readers(module.id).to_vec();
+    while let Some(id) = queue.pop() {
+        if seen.contains(&id) {
+            continue;
+        }
+        seen.push(id);
+        match own(&plan.model.module(id).name) {
+            Some(errors) => found.push(errors),
+            None => queue.extend(graph.readers(id)),
+        }
+    }
+    found
 }
 
 /// The sentence on a candidate of which nearly all convolutions are grossly wrong.

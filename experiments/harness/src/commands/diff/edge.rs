@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use record::{Cause, DiffRecord, Edge, Verdict};
+use record::{Cause, Culprit, DiffRecord, Edge, Verdict};
 use spec::Precision;
 use spec::config::FrameSize;
 
@@ -35,11 +35,21 @@ pub(super) fn add(plan: &Plan, diff: &mut DiffRecord) -> Result<()> {
         return Ok(());
     }
     let Ok(FrameSize(height, width)) = size.parse() else { return Ok(()) };
-    let edge = compare(&plan.at_size((height, width))?)?;
+    let edge = match compare(&plan.at_size((height, width))?) {
+        Ok(edge) => edge,
+        // A port may take square frames only, say.
+        Err(error) if matches!(plan.candidate, Participant::Python(_)) => {
+            diff.remarks.push(format!(
+                "the second comparison at {size} could not be run (--no-edge leaves it out): {error:#}"
+            ));
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
     diff.verdict = worse(diff.verdict, edge.verdict);
     if diff.first_divergent.is_none() {
         diff.first_divergent.clone_from(&edge.first_divergent);
-        diff.culprit.clone_from(&edge.culprit);
+        diff.culprit = edge.culprit.clone().map(|culprit| only_there(&edge, culprit));
         diff.cause = edge.culprit.as_ref().map(|_| Cause::Port);
     }
     for mistake in &mut diff.not_exercised {
@@ -47,6 +57,17 @@ pub(super) fn add(plan: &Plan, diff: &mut DiffRecord) -> Result<()> {
     }
     diff.edge = Some(edge);
     Ok(())
+}
+
+/// The culprit, with the sentence that the first comparison does not show it.
+fn only_there(edge: &Edge, culprit: Culprit) -> Culprit {
+    let [height, width] = edge.size;
+    let clips = reports::count(edge.clips as usize, "clip");
+    let more = culprit.explanation.map(|text| format!(" {text}")).unwrap_or_default();
+    let explanation = Some(format!(
+        "Only the second comparison, of {clips} of {height}x{width}, shows it.{more}"
+    ));
+    Culprit { explanation, ..culprit }
 }
 
 fn worse(a: Verdict, b: Verdict) -> Verdict {

@@ -9,7 +9,7 @@ use spec::{ModuleId, Precision};
 
 use super::plan::Plan;
 use super::{causes, remarks};
-use compare::dump::{Closing, Dump, ledger};
+use compare::dump::{Closing, Dump, Text, ledger};
 use compare::faults;
 use compare::measure::{BOUND, passes};
 use compare::{Comparison, Measurements, Side, explain, judge::culprit as in_words};
@@ -26,9 +26,11 @@ pub(super) fn findings(
     run: Run,
 ) -> Result<DiffRecord> {
     let found = comparison.judge(measured);
+    let mut shown_twice = false;
     let culprit = match found.culprit {
         Some(id) => {
             let wrong = wrong_array(comparison, measured, id);
+            shown_twice = wrong.is_some();
             let mut culprit = culprit(comparison, plan, measured, id)?;
             if let Some(array) = wrong {
                 let found = format!(
@@ -84,13 +86,21 @@ pub(super) fn findings(
         run,
     };
     diff.remarks = remarks::remarks(plan, comparison, measured, &diff);
-    reconsider(plan, &mut diff);
+    let text = match &comparison.candidate {
+        Side::Dump(dump) => dump.text,
+        Side::Engine(_) => None,
+    };
+    reconsider(plan, &mut diff, (text, comparison.precision));
+    if shown_twice && diff.cause == Some(Cause::Port) {
+        diff.cause = Some(Cause::Recording);
+    }
     Ok(diff)
 }
 
 /// Finds out whether it is not the port that has to be mended, and says why.
-fn reconsider(plan: &Plan, diff: &mut DiffRecord) {
-    let found = (diff.cause == Some(Cause::Port)).then(|| causes::other_than_the_port(plan, diff));
+fn reconsider(plan: &Plan, diff: &mut DiffRecord, dump: (Option<Text>, Precision)) {
+    let found =
+        (diff.cause == Some(Cause::Port)).then(|| causes::other_than_the_port(plan, diff, dump));
     if let Some((cause, why)) = found.flatten()
         && let Some(culprit) = &mut diff.culprit
     {
@@ -228,21 +238,19 @@ fn of_clip(comparison: &Comparison, measured: &Measurements, culprit: Culprit) -
             .is_some_and(|errors| !passes(errors.ratio) || errors.nan > 0)
     };
     let others = (first.0 + 1..measured.layers.len()).filter(wrong).count();
-    let clip = dump.input(model).filter(|_| others == 0);
-    match clip {
-        Some((_, name))
-            if culprit.name == model.module(first).name && culprit.explanation.is_none() =>
-        {
-            Culprit {
-                explanation: Some(format!(
-                    "Everything behind it follows from it, so check first that the array `{name}` is what it read: the \
-                 clip after normalisation, in float32, of the same batch."
-                )),
-                ..culprit
-            }
-        }
-        _ => culprit,
+    let is_first = culprit.name == model.module(first).name && culprit.explanation.is_none();
+    if others > 0 || !is_first {
+        return culprit;
     }
+    let clip = match dump.input(model) {
+        Some((_, name)) => format!("array `{name}`"),
+        None => "clip of --input".to_owned(),
+    };
+    let explanation = Some(format!(
+        "Everything behind it follows from it, so check first that the {clip} is what it read: the clip after \
+         normalisation, in float32, of the same batch."
+    ));
+    Culprit { explanation, ..culprit }
 }
 
 /// The ledgers of the dumps on both sides, the candidate's first.

@@ -6,7 +6,7 @@ use record::{ArrayState, DiffRecord, LedgerEntry, Verdict};
 use spec::{Model, Precision};
 
 use super::plan::Plan;
-use compare::dump::{Dump, summary};
+use compare::dump::{Dump, Text, summary};
 use compare::{Comparison, Measurements, Side, readings};
 
 /// The remarks of a comparison, one sentence each.
@@ -30,7 +30,7 @@ pub(super) fn remarks(
     }
     if let Some(dump) = recorded.or(comparison.reference.as_ref()) {
         remarks.extend(of_dump(plan, dump, comparison.precision));
-        remarks.extend(dump.was_text.then(|| TEXT.to_owned()));
+        remarks.extend(dump.text.map(of_text));
         remarks.extend(stacked(dump, &comparison.model));
     }
     remarks.extend(plan.names.remarks.iter().cloned());
@@ -66,8 +66,16 @@ fn used(plan: &Plan, comparison: &Comparison, diff: &DiffRecord) -> String {
 }
 
 /// The remark on a dump whose values went through text.
-pub(super) const TEXT: &str = "nearly all values of the dump have at most seven decimal digits, so they were rounded when \
-                               they were written as text: save them in binary, or with nine digits (%.9g)";
+fn of_text(text: Text) -> String {
+    let digits = match text.decimals {
+        Some(decimals) if decimals < text.digits => format!("{decimals} digits behind the point"),
+        _ => format!("{} decimal digits", text.digits),
+    };
+    format!(
+        "nearly all values of the dump have at most {digits}, so they were rounded when they were written as text: \
+         save them in binary, or with nine digits (%.9g; %.17g for float64)"
+    )
+}
 
 fn of_dump(plan: &Plan, dump: &Dump, precision: Precision) -> Option<String> {
     let (format, count, total) = dump.format;

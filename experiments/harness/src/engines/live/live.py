@@ -118,6 +118,7 @@ class Live:
         return {
             "modules": modules,
             "shape": list(output.shape),
+            "dtype": str(output.dtype).rpartition(".")[2],
             "layout": self.layout,
             "assumed": head["layout"] is None,
             "differs": differs[:1],

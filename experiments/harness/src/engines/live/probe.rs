@@ -53,6 +53,7 @@ struct Seen {
 struct Answer {
     modules: Vec<Seen>,
     shape: Vec<usize>,
+    dtype: String,
     layout: String,
     assumed: bool,
     differs: Vec<String>,
@@ -100,6 +101,13 @@ pub fn probe(
     let of_weights = weights_precision.parse().unwrap_or(Precision::F32);
     let (precision, note) = judged(of_weights, &formats.collect::<Vec<_>>());
     notes.extend(note);
+    let precision = match (precision, precision_of(&answer.dtype)) {
+        (Precision::F64, Precision::F32) => {
+            notes.push("the output is float32, so the float64 model is judged in f32".to_owned());
+            Precision::F32
+        }
+        (precision, _) => precision,
+    };
     let shown = found.into_iter().map(|(id, seen)| Shown { id, name: seen.name.clone() });
     let contradiction = (answer.drift > DRIFT).then(|| {
         format!(

@@ -94,14 +94,19 @@ class TorchModel:
             if known is not None:
                 return known.clone()
             tensors = [value for value in (*arguments, *named.values()) if isinstance(value, torch.Tensor)]
-            before = [tensor._version for tensor in tensors]
+            before = [version_of(tensor) for tensor in tensors]
             output = own(*arguments, **named)
-            if before != [tensor._version for tensor in tensors]:
+            if before != [version_of(tensor) for tensor in tensors]:
                 self.mutating.add(name)
             return output
 
         module.forward = forward
         stack.callback(vars(module).pop, "forward", None)
+
+
+def version_of(tensor):
+    """Counts changes in place. Tensors of inference mode do not count, so each of them is taken for changed."""
+    return object() if tensor.is_inference() else tensor._version
 
 
 # A compiled model must not trace the hooks. PyTorch before 2.1 has no such mark.

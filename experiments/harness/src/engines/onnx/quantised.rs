@@ -226,8 +226,13 @@ fn row(
     found: &Matched,
 ) -> record::Quantiser {
     let values = value.to_f64();
-    let after = quantiser.apply(&values, &value.shape);
-    let judged = judge(&values, &after, quantiser.levels(), quantiser.rectifies());
+    let (mut kept, mut after) = (values.clone(), quantiser.apply(&values, &value.shape));
+    if quantiser.before_relu {
+        // Not `max`, which would turn NaN into a number.
+        let relu = |x: &mut f64| *x = if *x < 0.0 { 0.0 } else { *x };
+        kept.iter_mut().chain(&mut after).for_each(relu);
+    }
+    let judged = judge(&kept, &after, quantiser.levels(), quantiser.rectifies());
     let (clipped, used) = quantiser.reach(&values, &value.shape);
     let here = |point: &ValueId| *point == quantiser.value || quantiser.after.contains(point);
     let module = found.points.iter().find(|(_, point)| here(point));
