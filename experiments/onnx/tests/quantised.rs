@@ -235,3 +235,53 @@ fn what_cannot_be_judged_is_refused_in_a_sentence() {
     });
     assert!(said.contains("not converted back"), "{said}");
 }
+
+/// A quantiser with the zero point 128 in front of every ReLU, and one behind a resize of each embedding, both as
+/// ONNX Runtime puts them.
+#[test]
+fn quantisers_before_relus_and_of_resized_embeddings_are_no_mistakes() {
+    let model = model();
+    let weights = Weights::formula(model.parameters(), 0);
+    let mut file = exported(&model, &weights);
+    let graph = file.graph.as_mut().unwrap();
+    let middle = tensor("middle", &[], element::UINT8, vec![128]);
+    graph.initializer.extend([scale("step", &[0.002]), middle, scale("none", &[1.0; 4])]);
+    let is_embedding = |t: &TensorProto| t.dims.len() == 4 && t.dims[0] == 1 && t.dims[1] == 16;
+    let found = graph.initializer.iter().filter(|t| is_embedding(t));
+    let embeddings: Vec<String> = found.map(|t| t.name.clone()).collect();
+    assert!(!embeddings.is_empty());
+    let pair = |read: &str, given: &str| {
+        let integers = format!("{given} integers");
+        [
+            node("QuantizeLinear", [read, "step", "middle"], &integers),
+            node("DequantizeLinear", [&integers, "step", "middle"], given),
+        ]
+    };
+    let nodes = std::mem::take(&mut graph.node);
+    for name in &embeddings {
+        graph.node.push(node("Resize", [name, "", "none"], &format!("{name} resized")));
+        graph.node.extend(pair(&format!("{name} resized"), &format!("{name} rounded")));
+    }
+    for mut old in nodes {
+        for input in &mut old.input {
+            if embeddings.contains(input) {
+                *input = format!("{input} rounded");
+            }
+        }
+        if old.op_type == "Relu" {
+            let rounded = format!("{} rounded", old.input[0]);
+            graph.node.extend(pair(&old.input[0], &rounded));
+            old.input[0] = rounded;
+        }
+        graph.node.push(old);
+    }
+    let (net, quantisers) = without_quantisers(Net::new(file).unwrap()).unwrap();
+    assert!(net.nodes().all(|(_, node)| !node.op_type.ends_with("quantizeLinear")));
+    let embeddings = |name: &str| embeddings.iter().any(|e| name.starts_with(e.as_str()));
+    assert!(quantisers.iter().all(|q| q.before_relu && !embeddings(net.name(q.value))));
+    // From 128 steps below zero on, the values are cut off, and a ReLU does so anyway.
+    let (clipped, _) = quantisers[0].reach(&[-1.0, -0.3, 0.1], &[3]);
+    assert_eq!(clipped, 0.0);
+    let (clipped, _) = quantisers[0].reach(&[-1.0, 0.1, 0.5, 1.0], &[4]);
+    assert_eq!(clipped, 0.5);
+}

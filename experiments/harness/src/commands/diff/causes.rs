@@ -90,7 +90,7 @@ fn only_the_array(plan: &Plan, diff: &DiffRecord, precision: Precision) -> Optio
         // In a half format a later error may be allowed although the wrong values caused it.
         let coarse = matches!(precision, Precision::Bf16 | Precision::F16);
         let follows = if coarse { readers(plan, diff, wrong) } else { vec![] };
-        let computed_from_it = !follows.is_empty() && follows.iter().all(|errors| right(errors));
+        let computed_from_it = !follows.is_empty() && follows.iter().all(right);
         if computed_from_it || diff.layers[at + 1..].iter().any(given_wrong) {
             return None;
         }
