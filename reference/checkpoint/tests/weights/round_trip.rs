@@ -37,7 +37,8 @@ fn every_input_survives_every_output() {
 fn a_path_that_cannot_be_written_is_named() {
     let weights = Weights::formula(&specs(), 0);
     let folder = tempfile::tempdir().unwrap();
-    let inside = folder.path().join("absent/out.npz");
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let inside = folder.path().join("file/out.npz");
     for path in [folder.path(), inside.as_path()] {
         let text = write(&weights, path, OutFormat::Npz).unwrap_err().to_string();
         assert!(text.contains(&path.display().to_string()), "{text}");

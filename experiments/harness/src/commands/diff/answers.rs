@@ -123,7 +123,11 @@ fn second_of(plan: &Plan) -> Option<String> {
 
 /// Whether the candidate is the second file, after which nothing is left.
 fn is_second(plan: &Plan) -> bool {
-    second_of(plan).is_some_and(|second| plan.candidate.to_string().ends_with(&second[4..]))
+    let file = match &plan.candidate {
+        Participant::Npz(path) | Participant::Onnx(path) => path.file_name(),
+        Participant::Engine(_) | Participant::Python(_) => None,
+    };
+    file.is_some_and(|name| name == SECOND || name == SECOND_ONNX)
 }
 
 /// Whether the sides of a frame size such as `57x65` are odd.
@@ -142,7 +146,7 @@ fn after_divergence(
     match diff.cause {
         Some(Cause::Weights) => return command.with("--weights", WEIGHTS),
         Some(Cause::Preprocessing) if is_input(diff) => return command.without("--input"),
-        Some(Cause::Quantisation) if plan.input.is_none() => {
+        Some(Cause::Quantisation) if plan.input.is_none() && !integer_kernels_differ(diff) => {
             return command.with("--input", CALIBRATION);
         }
         // Once it is recorded again.

@@ -209,10 +209,16 @@ fn check(
     }
     let Some(first) = answer.modules.first() else {
         bail!(
-            "{name}: the model returned an output, but ran none of its modules, so no layer can be observed; make sure \
-             that it does not return a stored output"
+            "{name}: the model returned an output, but ran none of its modules, so no layer can be observed; give a \
+             model that is not traced, and make sure that it does not return a stored output"
         );
     };
+    if first.name.starts_with("_orig_mod") {
+        bail!(
+            "{name}: the model is compiled (torch.compile), so its modules cannot be observed; give the model before it \
+             is compiled"
+        );
+    }
     let known = answer.modules.iter().zip(meanings);
     let known = known.filter(|(_, meaning)| matches!(meaning, Meaning::Module(_)));
     if let Some((seen, _)) = known.into_iter().find(|(seen, _)| seen.calls > 1) {
