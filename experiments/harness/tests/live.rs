@@ -188,7 +188,7 @@ fn a_failure_is_one_sentence() {
     let Some(ports) = Ports::torch() else { return };
     for (function, words) in [
         ("raises", "RuntimeError: the weights are lost (torch_ports.py, line "),
-        ("raises_later", "has no attribute 'no_such_method' (torch_ports.py, line 1"),
+        ("raises_later", "has no attribute 'no_such_method' (torch_ports.py, line "),
         ("dies", "was ended by SIGSEGV"),
         ("nothing", "nothing returned a NoneType; return a torch.nn.Module"),
         ("needs", "needs the argument `secret`"),
