@@ -42,7 +42,11 @@ fn cuda_without_a_gpu_is_one_sentence() {
     let h = Harness::new();
     h.diff(&[&SMALL[..], &["--device", "cuda"]].concat())
         .refuses(&["--device cuda", "--device cpu"]);
-    for command in [&["eval", "mini"][..], &["bench"], &["gpu-check"]] {
+    for (command, instead) in [
+        (&["eval", "mini"][..], "--device cpu"),
+        (&["bench"], "--device cpu"),
+        (&["gpu-check"], "--rehearse"),
+    ] {
         if !cfg!(feature = "cuda") {
             skip!(
                 Feature,
@@ -52,7 +56,7 @@ fn cuda_without_a_gpu_is_one_sentence() {
             continue;
         }
         let run = h.run(&[command, &["--device", "cuda"]].concat());
-        run.refuses(&["no NVIDIA driver", "--device cpu"]);
+        run.refuses(&["no NVIDIA driver", instead]);
     }
     h.diff(&[&SMALL[..], &["--candidate", "cuda"]].concat()).refuses(&["engine cpu"]);
     h.diff(&[&SMALL[..], &["--device", "gpu"]].concat()).code(2);

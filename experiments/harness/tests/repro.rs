@@ -132,7 +132,10 @@ fn of_two_arrays_of_a_module_the_wrong_one_is_reproduced() {
     assert!((difference - 1.0).abs() < 1e-3, "{difference}");
     // The port went on with the right values, which the logits show.
     let explanation = record["explanation"].as_str().unwrap();
-    assert!(explanation.contains("it is the recording of layer1.2 that is wrong"), "{explanation}");
+    assert!(
+        explanation.contains("after layer1.2, and it is the recording of it that is wrong"),
+        "{explanation}"
+    );
 }
 
 #[test]
