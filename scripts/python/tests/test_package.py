@@ -67,7 +67,7 @@ def test_a_right_port_passes_and_is_left_as_it_was():
     assert result.first_divergent is None and result.explanation is None
     assert all(module.training for module in model.modules())
     assert any("training mode" in remark for remark in result.remarks)
-    assert "second comparison at 57x65: pass" in str(result)
+    assert "second comparison, 2 clips of 57x65: pass" in str(result)
     assert "<iframe" in result._repr_html_()
 
 
