@@ -140,6 +140,20 @@ fn clips_that_depend_on_each_other_are_found() {
     assert_eq!(unseen(&record), None);
 }
 
+#[test]
+fn a_relu_that_has_moved_behind_a_module_is_not_called_missing() {
+    let Some(ports) = Ports::torch() else { return };
+    let record = ports.diff("pooled_first", &["--no-edge"]).fails();
+    assert_eq!(
+        (&record["first_divergent"], &record["cause"]),
+        (&"maxpool".into(), &"recording".into())
+    );
+    let explanation = record["explanation"].as_str().unwrap();
+    assert!(explanation.contains("may have moved behind it"), "{explanation}");
+    let record = ports.diff("missing_relu", &["--no-edge"]).fails();
+    assert_eq!(record["cause"], "port");
+}
+
 /// None of the modules that read the changed value is to blame.
 #[test]
 fn a_value_that_is_changed_between_modules_is_named() {

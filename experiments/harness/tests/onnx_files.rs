@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Harness, Run};
-use onnx::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
+use onnx::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use prost::Message;
 use serde_json::Value;
 
@@ -39,6 +39,11 @@ fn node(operator: &str, inputs: &[&str], output: &str) -> NodeProto {
         output: vec![output.to_owned()],
         ..NodeProto::default()
     }
+}
+
+fn scalar(name: &str, value: f32) -> TensorProto {
+    let float_data = vec![value];
+    TensorProto { name: name.to_owned(), data_type: 1, float_data, ..TensorProto::default() }
 }
 
 fn mixed(record: &Value) -> bool {
@@ -94,13 +99,7 @@ fn a_clip_that_cuts_nothing_off_passes() {
     let record = diff(&h, |graph| {
         let at = graph.node.iter().position(|node| node.op_type == "Sigmoid").unwrap();
         let gate = graph.node[at].output[0].clone();
-        let most = onnx::proto::TensorProto {
-            name: "one".to_owned(),
-            data_type: 1,
-            float_data: vec![1.0],
-            ..Default::default()
-        };
-        graph.initializer.push(most);
+        graph.initializer.push(scalar("one", 1.0));
         graph.node[at].output[0] = "before".to_owned();
         graph.node.insert(at + 1, node("Clip", &["before", "", "one"], &gate));
     });
@@ -141,16 +140,9 @@ fn values_that_are_cut_off_do_not_pass() {
     }
     let h = Harness::new();
     let record = diff(&h, |graph| {
-        let name = graph.initializer[0].name.clone() + ".most";
-        let most = onnx::proto::TensorProto {
-            name: name.clone(),
-            data_type: 1,
-            float_data: vec![5000.0],
-            ..Default::default()
-        };
-        graph.initializer.push(most);
+        graph.initializer.push(scalar("most", 5000.0));
         let logits = graph.output[0].name.clone();
-        graph.node.push(node("Clip", &[&logits, "", &name], "cut"));
+        graph.node.push(node("Clip", &[&logits, "", "most"], "cut"));
         graph.output[0].name = "cut".to_owned();
     });
     let record = record.fails();

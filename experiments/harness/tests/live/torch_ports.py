@@ -161,12 +161,19 @@ def blended(depth, width, frames, classes):
     return model
 
 
-def relu_behind_pool(depth, width, frames, classes):
+class PooledFirst(torch_port.SqueezeTime):
     """The maximum of ReLUs is the ReLU of the maximum, but the pool then shows negative values."""
-    model = right(depth, width, frames, classes, (56, 28, 14, 7))
-    model.layer1.register_forward_pre_hook(lambda module, inputs: (F.relu(inputs[0]),))
-    model.stem = lambda x: model.maxpool(model.bn1(model.conv1(x)))
-    return model
+
+    def forward(self, clip):
+        x = F.relu(self.maxpool(self.bn1(self.conv1(clip.flatten(1, 2)))))
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+        return self.fc(x.mean(2).mean(2))
+
+
+def pooled_first(depth, width, frames, classes):
+    torch_port.SqueezeTime = PooledFirst
+    return right(depth, width, frames, classes, (56, 28, 14, 7))
 
 
 class Inference(nn.Module):

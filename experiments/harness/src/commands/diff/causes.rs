@@ -39,7 +39,7 @@ fn rounded_by_text(diff: &DiffRecord, text: Option<Text>) -> Option<String> {
     let layer = diff.layers.iter().find(|layer| layer.verdict == LayerVerdict::Diverged)?;
     let errors = layer.introduced.as_ref()?;
     text?.explains(errors.rel_l2, errors.max_abs).then(|| {
-        "The error is no larger than that of the rounding to few digits with which the values went through text."
+        "Writing the values as text with so few digits changes them by as much as this error."
             .to_owned()
     })
 }
@@ -49,8 +49,8 @@ fn own_preprocessing(plan: &Plan, diff: &DiffRecord) -> Option<String> {
     let culprit = diff.culprit.as_ref()?;
     let changed = culprit.name == "input" && matches!(plan.candidate, Participant::Onnx(_));
     (changed && culprit.explanation.is_none()).then(|| {
-        "The file changes the clip before its first convolution, as a normalisation of its own does; clips are \
-         normalised already here, so export the file without it."
+        "The file changes the clip before its first convolution. If it normalises clips, export it without that step: \
+         here it is given clips that are normalised."
             .to_owned()
     })
 }

@@ -39,27 +39,40 @@ pub(super) fn onnx_file(
     checked(file, path, model, weights, device)
 }
 
-/// A file that ends in a softmax, which forgets the mean of the logits: while it is compared, it is given the
-/// right one.
-struct Shifted {
+/// A file that ends in a softmax. Its logarithms are the logits less the logarithm of the sum of their exponentials,
+/// which is added while it is compared.
+struct Logits {
     file: onnx::Whole,
-    means: Vec<f64>,
-    shifting: Arc<AtomicBool>,
+    /// The right logits.
+    right: Tensor,
+    adding: Arc<AtomicBool>,
 }
 
-/// Whether the logarithm of a probability is that of 0.
-fn has_zeros(logits: &Tensor) -> bool {
-    logits.iter().any(|value| value == f64::NEG_INFINITY)
+/// The logits of probabilities, of which the logarithms are given. A probability that is rounded to 0 is taken for
+/// the right one where that is too small for the format.
+fn logits(logarithms: &Tensor, right: &Tensor, format: Precision) -> Tensor {
+    let smallest = match format {
+        Precision::F16 => 6e-8f64.ln(),
+        _ => f64::from(f32::MIN_POSITIVE).ln(),
+    };
+    let classes = logarithms.shape.last().copied().unwrap_or(1).max(1);
+    let (own, right) = (logarithms.to_f64(), right.to_f64());
+    let mut values = vec![];
+    for (own, right) in own.chunks(classes).zip(right.chunks(classes)) {
+        let sum = log_sum_exp(right);
+        let rounded_away = |x: f64, r: f64| x == f64::NEG_INFINITY && r - sum < smallest;
+        let logit = |(&x, &r): (&f64, &f64)| if rounded_away(x, r) { r } else { x + sum };
+        values.extend(own.iter().zip(right).map(logit).map(|value| value as f32));
+    }
+    Tensor::f32(logarithms.shape.clone(), values)
 }
 
-/// The mean of each row.
-fn means(logits: &Tensor) -> Vec<f64> {
-    let classes = logits.shape.last().copied().unwrap_or(1).max(1);
-    let mean = |row: &[f64]| row.iter().sum::<f64>() / row.len() as f64;
-    logits.to_f64().chunks(classes).map(mean).collect()
+fn log_sum_exp(row: &[f64]) -> f64 {
+    let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    largest + row.iter().map(|value| (value - largest).exp()).sum::<f64>().ln()
 }
 
-impl Engine for Shifted {
+impl Engine for Logits {
     fn describe(&self) -> String {
         self.file.describe()
     }
@@ -69,23 +82,19 @@ impl Engine for Shifted {
     }
 
     fn forward(&mut self, input: &Tensor, tap: &mut dyn Tap) -> Result<Tensor, EngineError> {
-        if !self.shifting.load(Ordering::Relaxed) {
+        if !self.adding.load(Ordering::Relaxed) {
             return self.file.forward(input, tap);
         }
-        let own = self.file.forward(input, &mut Ignore)?;
-        let classes = own.shape.last().copied().unwrap_or(1).max(1);
-        let shifts = means(&own).into_iter().zip(&self.means).map(|(own, right)| right - own);
-        let rows = own.to_f64();
-        let rows = rows.chunks(classes).zip(shifts);
-        let values = rows.flat_map(|(row, by)| row.iter().map(move |value| (value + by) as f32));
-        self.file.shown(Tensor::f32(own.shape.clone(), values.collect()), tap)
+        let logarithms = self.file.forward(input, &mut Ignore)?;
+        let logits = logits(&logarithms, &self.right, self.file.precision());
+        self.file.shown(logits, tap)
     }
 }
 
 /// The file, if its logits for a clip are those of the network. Its weights alone do not tell: something may
 /// stand between them, or after them.
 fn checked(
-    mut file: onnx::Whole,
+    file: onnx::Whole,
     path: &Path,
     model: &Model,
     weights: &Weights,
@@ -98,19 +107,11 @@ fn checked(
     let clip = precision.round(input::load(&InputSource::Formula(0), model, batch)?);
     let load =
         |precision| engines::load(EngineName::REFERENCE, model.clone(), weights, precision, device);
-    if file.softmax && has_zeros(&file.forward(&clip, &mut Ignore)?) {
-        announce!(
-            "{}: some probabilities are rounded to 0, so that its logits are not known and were not compared with \
-             the network's; harness diff compares every layer",
-            files::printable(&path.display().to_string())
-        );
-        return Ok(Box::new(file));
-    }
-    let shifting = Arc::new(AtomicBool::new(file.softmax));
+    let adding = Arc::new(AtomicBool::new(true));
     let engine: Box<dyn Engine> = match file.softmax {
         true => {
             let right = load(Precision::F64)?.forward(&clip, &mut Ignore)?;
-            Box::new(Shifted { file, means: means(&right), shifting: shifting.clone() })
+            Box::new(Logits { file, right, adding: adding.clone() })
         }
         false => Box::new(file),
     };
@@ -133,9 +134,33 @@ fn checked(
         ),
         Verdict::Pass => {}
     }
-    shifting.store(false, Ordering::Relaxed);
+    adding.store(false, Ordering::Relaxed);
     match comparison.candidate {
         Side::Engine(engine) => Ok(engine),
         Side::Dump(_) => bail!("internal error: the candidate is a file"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probabilities_give_the_logits_again_and_only_small_ones_may_be_zero() {
+        let right = Tensor::f64([2, 3], vec![1.0, 2.0, -1.0, 0.0, -20.0, 3.0]);
+        let rows = right.to_f64();
+        let logarithm = |at: usize| rows[at] - log_sum_exp(&rows[at / 3 * 3..][..3]);
+        let mut logarithms: Vec<f32> = (0..6).map(|at| logarithm(at) as f32).collect();
+        let of = |logarithms: &[f32], format| {
+            logits(&Tensor::f32([2, 3], logarithms.to_vec()), &right, format).to_f64()
+        };
+        let near = |a: &[f64]| a.iter().zip(&rows).all(|(a, b)| (a - b).abs() < 1e-5);
+        assert!(near(&of(&logarithms, Precision::F32)));
+        // exp(-23) is 0 in float16, and is not in float32.
+        logarithms[4] = f32::NEG_INFINITY;
+        assert!(near(&of(&logarithms, Precision::F16)));
+        assert!(!near(&of(&logarithms, Precision::F32)));
+        logarithms[0] = f32::NEG_INFINITY;
+        assert!(!near(&of(&logarithms, Precision::F16)));
     }
 }
