@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         host.bands = bands;
         Ok(Cuda::new(model.clone(), &weights, Precision::Bf16, Box::new(host))?)
     };
-    let cuda = engine(BandSupport::Shifted)?;
+    let cuda = engine(BandSupport::Planes)?;
     let clips = if asked.is_empty() { vec![256, 1] } else { asked };
     for clips in clips {
         table(&cuda, clips)?;

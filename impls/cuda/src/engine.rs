@@ -282,7 +282,7 @@ impl Cuda {
         let (device, bound) = self.parts(at)?;
         for (action, what) in bound.layout.actions.iter().enumerate() {
             match what {
-                Action::Step(index, _) => {
+                Action::Step(index, _) | Action::Imported(.., index) => {
                     let op = &bound.plan.steps[*index].op;
                     observe::step(&bound, device, (&model, tap), action, op)?;
                 }
@@ -312,10 +312,10 @@ impl Cuda {
     ) -> Result<Vec<(&'static str, &'static str, Prediction)>, EngineError> {
         let layout = Layout::new(&self.plan, clips, self.options(false))?;
         let predicted = layout.actions.iter().map(|action| {
-            let way = match action.way() {
-                Some(Way::Bands(_)) => "bands",
-                Some(Way::Tiles(_)) => "tiles",
-                None => "",
+            let way = match (action, action.way()) {
+                (Action::Imported(..), _) | (_, Some(Way::Bands(_))) => "bands",
+                (_, Some(Way::Tiles(_))) => "tiles",
+                (_, None) => "",
             };
             let kind = self.plan.steps[action.main()].kind;
             (kind, way, predict::predict(&self.plan, &layout, action, self.precision))
@@ -335,16 +335,20 @@ impl Cuda {
             let fused = match action {
                 Action::Pooled(..) => "average pool and dense layer in one, ",
                 Action::Halved(..) => "with the downsampling after it, ",
+                Action::Imported(..) => "with the import, ",
                 Action::Fused(..) => "fused block, ",
                 Action::Step(..) => "",
             };
-            let how = match action.way() {
-                None => "no tile".to_owned(),
-                Some(Way::Tiles(tiling)) => {
+            let how = match (action, action.way()) {
+                (Action::Imported(_, division, _), _) => {
+                    format!("bands of planes, {} tiles", division.tiles)
+                }
+                (_, None) => "no tile".to_owned(),
+                (_, Some(Way::Tiles(tiling))) => {
                     let Tile { pixels, outputs, .. } = tiling.tile;
                     format!("tile {pixels}x{outputs}, K split by {}", tiling.splits)
                 }
-                Some(Way::Bands(division)) => {
+                (_, Some(Way::Bands(division))) => {
                     let (columns, outputs) = (division.tile.columns, division.tile.outputs());
                     format!("bands, {columns} columns x {outputs}, {} tiles", division.bands.tiles)
                 }

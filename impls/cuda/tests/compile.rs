@@ -2,7 +2,7 @@
 //! registers, and the assembler may not warn that it serialises tensor cores.
 
 use cuda::device::nvrtc::{Compiled, Nvrtc};
-use cuda::kernels::Variant;
+use cuda::kernels::{Variant, hopper_stem};
 use spec::Precision;
 
 const WITHOUT_BF16: &[Precision] = &[Precision::F32, Precision::F16];
@@ -103,6 +103,15 @@ fn kernels_in_bands_compile_for_sm_90a() {
     check(&nvrtc, "sm_90a", some);
     let f16 = Variant::all_in_bands(Precision::F16);
     check(&nvrtc, "sm_90a", f16.into_iter().take(1));
+}
+
+/// Both warpgroups that multiply and those that make bands have 128 registers for a thread.
+#[test]
+fn the_stem_of_planes_compiles_for_sm_90a() {
+    let Some(nvrtc) = nvrtc() else { return };
+    let halves = [Precision::Bf16, Precision::F16].into_iter();
+    check(&nvrtc, "sm_90a", halves.map(|precision| hopper_stem::variant(precision, false)));
+    check(&nvrtc, "sm_90a", std::iter::once(hopper_stem::variant(Precision::Bf16, true)));
 }
 
 #[test]

@@ -41,7 +41,7 @@ impl Case {
         multiprocessors: usize,
         schedule: Schedule,
     ) -> Option<Cuda> {
-        self.cuda_with(precision, multiprocessors, schedule, BandSupport::Shifted)
+        self.cuda_with(precision, multiprocessors, schedule, BandSupport::Planes)
     }
 
     /// As [`Case::cuda`], on a GPU that runs convolutions in bands or does not.
@@ -166,6 +166,8 @@ fn half_precision_is_right_without_bands_and_with_flat_ones() {
         (Precision::F16, BandSupport::Off, MANY, false),
         (Precision::Bf16, BandSupport::Flat, FEW, true),
         (Precision::Bf16, BandSupport::Shifted, FEW, true),
+        (Precision::Bf16, BandSupport::Planes, FEW, true),
+        (Precision::F16, BandSupport::Planes, FEW, true),
     ] {
         let engine = case.cuda_with(precision, multiprocessors, Schedule::default(), bands);
         let Some(mut cuda) = engine else { return };
@@ -181,13 +183,15 @@ fn half_precision_is_right_without_bands_and_with_flat_ones() {
             .map(|(_, kind, how)| (*kind, how.contains("bands")))
             .collect();
         assert_eq!(how.contains(&("reduce 1x1", true)), in_bands, "{bands:?} {how:?}");
-        let shifted = bands == BandSupport::Shifted;
+        let shifted = bands >= BandSupport::Shifted;
         // A gated map of which all readers multiply by the gate themselves is not stored.
         let steps = cuda.explain(2).unwrap();
         let stored = steps.iter().any(|(name, ..)| name == "gate product");
         assert_eq!(stored, bands == BandSupport::Flat, "{bands:?}");
         let halved = steps.iter().filter(|(.., how)| how.contains("with the downsampling"));
         assert_eq!(halved.count(), if in_bands { 3 } else { 0 }, "{bands:?} {steps:?}");
+        let imports = steps.iter().filter(|(_, kind, _)| *kind == "import").count();
+        assert_eq!(imports == 0, bands == BandSupport::Planes, "{bands:?} {steps:?}");
         for kind in ["stem", "ioi 3x3 in"] {
             assert_eq!(how.contains(&(kind, true)), shifted, "{bands:?} {how:?}");
         }

@@ -279,7 +279,8 @@ impl Device for Gpu {
         let limited = match self.limited {
             None => "",
             Some(BandSupport::Off) => ", in tiles: bands gave wrong results",
-            Some(_) => ", all but 1x1 in tiles: bands gave wrong results",
+            Some(BandSupport::Flat) => ", all but 1x1 in tiles: bands gave wrong results",
+            Some(_) => ", with a map of the clip: bands of planes gave wrong results",
         };
         format!(
             "cuda:{ordinal} ({}, {}, NVRTC {}{limited})",

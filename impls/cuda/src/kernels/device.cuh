@@ -10,7 +10,7 @@
 //   BM, BN, WARPS_M, WARPS_N, SLOTS       the tile, for kernels that include loader.cuh
 //   GATED                                 whether a source has a gate (loader.cuh), or may have one (bands.cuh)
 //   COLUMNS, OUTPUT_GROUPS, NARROW        for kernels that include bands.cuh
-//   SUMS, ADDEND, HALVED                  for hopper_conv.cu
+//   SUMS, ADDEND, HALVED                  for hopper_conv.cu; SUMS for hopper_stem.cu, too
 #pragma once
 
 typedef unsigned char u8;
@@ -46,6 +46,8 @@ DEVICE int block_y() { return blockIdx.y; }
 DEVICE int block_z() { return blockIdx.z; }
 DEVICE int blocks_x() { return gridDim.x; }
 DEVICE void sync_threads() { __syncthreads(); }
+// The threads of a warp meet.
+DEVICE void sync_warp() { __syncwarp(); }
 
 // Lets the next kernel of the stream start, and waits until all earlier ones have ended and their results are in
 // memory. Every thread must call it, before it touches memory that a kernel writes, or has read. What stands before

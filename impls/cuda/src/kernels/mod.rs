@@ -10,6 +10,7 @@ pub mod depthwise;
 pub mod fields;
 pub mod hopper_conv;
 pub mod hopper_ctl;
+pub mod hopper_stem;
 pub mod import;
 pub mod maxpool;
 pub mod measured;
@@ -58,6 +59,8 @@ pub enum File {
     HopperConv,
     /// The end of a channel-time learning block on sm_90a.
     HopperCtl,
+    /// The stem on sm_90a, which reads the clip.
+    HopperStem,
     /// From the planes of the input to channels-last pixels.
     Import,
     /// ReLU and max-pool of the stem.
@@ -101,7 +104,7 @@ macro_rules! entry {
     };
 }
 
-const FILES: [Entry; 13] = [
+const FILES: [Entry; 14] = [
     entry!(AveragePool, average_pool),
     entry!(Conv, conv),
     entry!(Ctl, ctl),
@@ -109,6 +112,7 @@ const FILES: [Entry; 13] = [
     entry!(Depthwise, depthwise),
     entry!(HopperConv, hopper_conv),
     entry!(HopperCtl, hopper_ctl),
+    entry!(HopperStem, hopper_stem),
     entry!(Import, import),
     entry!(MaxPool, maxpool),
     entry!(Normalize, normalize),
@@ -163,8 +167,8 @@ impl Variant {
     /// of shared memory, except those in bands ([`Variant::all_in_bands`]).
     pub fn all(precision: Precision, shared_bytes: usize) -> Vec<Variant> {
         let plain = FILES.iter().map(|entry| entry.file);
-        let tiled = [File::Conv, File::Ctl, File::HopperConv, File::HopperCtl];
-        let plain = plain.filter(|file| !tiled.contains(file));
+        let other = [File::Conv, File::Ctl, File::HopperConv, File::HopperCtl, File::HopperStem];
+        let plain = plain.filter(|file| !other.contains(file));
         let mut all: Vec<Variant> = plain.map(|file| Variant::new(file, precision)).collect();
         let tiled = |file, tiles: &[Tile]| -> Vec<Variant> {
             let tiles = tiles.iter().filter_map(|tile| tile.within(shared_bytes));
@@ -209,13 +213,14 @@ impl Variant {
                     && (!tile.narrow || tile.columns.is_multiple_of(64))
             })
         };
-        all.filter(used).collect()
+        let stem = [false, true].map(|sums| hopper_stem::variant(precision, sums));
+        all.filter(used).chain(stem).collect()
     }
 
     /// The registers of each thread with which a kernel in bands must start, so that those that it
     /// then moves between its warpgroups are all there. With fewer it would wait for them for ever.
     pub fn registers(&self) -> Option<u32> {
-        self.bands.map(|_| bands::REGISTERS)
+        self.bands.filter(|_| self.file != File::HopperStem).map(|_| bands::REGISTERS)
     }
 
     fn entry(&self) -> &'static Entry {
@@ -258,10 +263,11 @@ impl Variant {
 
     /// Threads in a block.
     pub fn threads(&self) -> u32 {
-        if self.bands.is_some() {
-            return bands::THREADS;
+        match (self.file, self.tile) {
+            (File::HopperStem, _) => hopper_stem::THREADS,
+            (File::HopperConv | File::HopperCtl, _) => bands::THREADS,
+            (_, tile) => tile.map_or(THREADS, |tile| tile.threads()),
         }
-        self.tile.map_or(THREADS, |tile| tile.threads())
     }
 
     /// Bytes of dynamic shared memory of a block.

@@ -101,18 +101,21 @@ pub enum BandSupport {
     Flat,
     /// All. Products then read a band from any of its rows on.
     Shifted,
+    /// All, and the stem makes its bands from the planes of the clip (`hopper_stem.cu`).
+    Planes,
 }
 
 impl BandSupport {
-    /// What `$HARNESS_CUDA_BANDS` asks for: `shifted`, the default, `flat` or `off`.
+    /// What `$HARNESS_CUDA_BANDS` asks for: `planes`, the default, `shifted`, `flat` or `off`.
     pub fn chosen() -> Result<Self, spec::EngineError> {
-        let name = std::env::var("HARNESS_CUDA_BANDS").unwrap_or_else(|_| "shifted".to_owned());
+        let name = std::env::var("HARNESS_CUDA_BANDS").unwrap_or_else(|_| "planes".to_owned());
         match name.as_str() {
+            "planes" => Ok(BandSupport::Planes),
             "shifted" => Ok(BandSupport::Shifted),
             "flat" => Ok(BandSupport::Flat),
             "off" => Ok(BandSupport::Off),
             other => Err(spec::EngineError::Device(format!(
-                "HARNESS_CUDA_BANDS is `{other}`; it must be shifted, flat or off"
+                "HARNESS_CUDA_BANDS is `{other}`; it must be planes, shifted, flat or off"
             ))),
         }
     }

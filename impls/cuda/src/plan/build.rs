@@ -12,7 +12,7 @@ use spec::{EngineError, Model, Precision};
 use super::constants::{Constant, Constants};
 use super::{Conv, CtlBlock, Embedding, Epilogue, Input, Map, Op, Plan, Step};
 use crate::kernels::windows::Shape;
-use crate::kernels::{bands, dense, vector};
+use crate::kernels::{bands, dense, hopper_stem, vector};
 
 /// Makes the plan of a network. With `in_bands`, convolutions may run in bands
 /// (`bands.cuh`): their weights are stored in that order, too, and the products of maps and gates are
@@ -138,7 +138,7 @@ impl Builder<'_> {
         let band_weights = (self.in_bands && keeps_size && gate.is_none())
             .then(|| self.band_weights(layer, kernel, band_shape(layer, from.pitch), &scale));
         let Layer { kernel, stride, padding, .. } = *layer;
-        Input { from, weights, band_weights, gate, kernel, stride, padding }
+        Input { from, weights, band_weights, plane_weights: None, gate, kernel, stride, padding }
     }
 
     /// Packs the weights of a convolution as [outputs, K] for each window of its shape.
@@ -155,6 +155,16 @@ impl Builder<'_> {
                 window.positions().map(move |(pixel, c)| {
                     if c < inputs { kernel.at(o, c, pixel) * scale(o) } else { 0.0 }
                 })
+            })
+        }))
+    }
+
+    /// Packs the weights of the stem as [outputs, K] for `hopper_stem.cu`.
+    fn plane_weights(&mut self, layer: &Layer, kernel: &Kernel) -> Constant {
+        let planes = layer.in_channels;
+        self.constants.stored((0..layer.out_channels).flat_map(move |o| {
+            hopper_stem::positions(planes).map(move |(plane, pixel)| {
+                if plane < planes { kernel.at(o, plane, pixel) } else { 0.0 }
             })
         }))
     }
@@ -195,6 +205,11 @@ impl Builder<'_> {
         let whole = shape.channels.is_multiple_of(bands::STEP);
         if self.in_bands && shape.stride == 2 && even && whole {
             input.band_weights = Some(self.band_weights(&stem.conv, &kernel, shape, |_| 1.0));
+        }
+        let square = (stem.conv.kernel, stem.conv.padding) == (hopper_stem::KERNEL, 2);
+        let fits = hopper_stem::fits(pixels.channels, out.channels);
+        if self.in_bands && shape.stride == 2 && even && square && fits {
+            input.plane_weights = Some(self.plane_weights(&stem.conv, &kernel));
         }
         self.conv(&stem.conv, "stem", input, None, epilogue);
         let halved = (out.size.0.div_ceil(2), out.size.1.div_ceil(2));

@@ -105,6 +105,8 @@ pub struct Input {
     /// The same weights as `bands.cuh` reads them, on a GPU that has it. A map of which it reads groups
     /// (stride 2) is then stored in groups.
     pub band_weights: Option<Constant>,
+    /// The same weights as `hopper_stem.cu` reads them, if it can compute the convolution.
+    pub plane_weights: Option<Constant>,
     /// A wide vector for each image that the map is multiplied by.
     pub gate: Option<Map>,
     /// Side of the kernel.

@@ -12,8 +12,8 @@ use crate::kernels::hopper_conv::Halving;
 use crate::kernels::tile::{Tile, Tiling};
 use crate::kernels::tile_sums::TileSums;
 use crate::kernels::{
-    File, Variant, average_pool, conv, ctl, dense, depthwise, hopper_conv, hopper_ctl, import,
-    maxpool, scale, split_k_reduce, tile_sums,
+    File, Variant, average_pool, conv, ctl, dense, depthwise, hopper_conv, hopper_ctl, hopper_stem,
+    import, maxpool, scale, split_k_reduce, tile_sums,
 };
 use crate::plan::constants::Constant;
 use crate::plan::{Conv, CtlBlock, Epilogue, Input, Map, Op, Plan};
@@ -92,6 +92,9 @@ impl Bound<'_> {
             }
             Action::Fused(block, Way::Bands(division)) => {
                 Ok(vec![self.fused_in_bands(device, block, division)?])
+            }
+            Action::Imported(_, division, index) => {
+                self.stem(device, self.plan.conv(*index), division, at, observed)
             }
             Action::Halved(index, division, _) => {
                 self.conv_in_bands(device, self.plan.conv(*index), division, at, observed)
@@ -299,6 +302,33 @@ impl Bound<'_> {
                 TileSums::zeroed(),
                 epilogue,
             )?);
+        }
+        Ok(launches)
+    }
+
+    /// The stem with the import. Where its stages may be observed, it leaves the epilogue to another
+    /// kernel.
+    fn stem(
+        &self,
+        device: &mut dyn Device,
+        conv: &Conv,
+        division: &hopper_stem::Division,
+        at: usize,
+        observed: Observed,
+    ) -> Result<Vec<Launch>, EngineError> {
+        let (out, unfused) = (&conv.epilogue.out, self.layout.unfused);
+        let epilogue = self.epilogue_of(at, &conv.epilogue, observed);
+        let sums = if unfused { self.arena + self.layout.scratch(at) as u64 } else { 0 };
+        let weights = self.constant(conv.inputs[0].plane_weights);
+        let weights = device.tensor_map(&division.weights(weights, out.channels))?;
+        let clip = self.arena + self.layout.clip() as u64;
+        let args = division.args(weights, clip, sums, epilogue);
+        let grid = [division.blocks(device.machine().multiprocessors), 1, 1];
+        let variant = hopper_stem::variant(self.precision, unfused);
+        let mut launches = vec![launch(device, &variant, grid, &args)?];
+        if unfused {
+            let sums = (sums, 1);
+            launches.push(self.split_k_reduce(device, sums, out, TileSums::zeroed(), epilogue)?);
         }
         Ok(launches)
     }

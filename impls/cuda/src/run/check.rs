@@ -13,11 +13,13 @@ use crate::kernels::args::Epilogue;
 use crate::kernels::bands::{BandTile, Division, Place, Product, Source};
 use crate::kernels::tile::BandSupport;
 use crate::kernels::windows::Shape;
-use crate::kernels::{hopper_conv, is_half};
+use crate::kernels::{Variant, hopper_conv, hopper_stem, is_half};
 
-/// A small convolution of two images whose results are known, with two chunks of channels.
+/// A small convolution of two images whose results are known.
 #[derive(Debug, Clone, Copy)]
 pub struct Trial {
+    /// Channels of the map. With two chunks, or three bands of planes, of which the last is not whole.
+    pub channels: usize,
     /// Side of the window.
     pub kernel: usize,
     /// Stride; the map is as many times larger than the result.
@@ -51,10 +53,8 @@ fn weight(output: usize, pixel: usize, channel: usize) -> f64 {
 }
 
 impl Trial {
-    /// The second chunk of channels is not whole, nor is its last step where the stride allows that.
     fn shape(self) -> Shape {
-        let channels = if self.stride > 1 { 80 } else { 72 };
-        Shape { channels, kernel: self.kernel, stride: self.stride }
+        Shape { channels: self.channels, kernel: self.kernel, stride: self.stride }
     }
 
     /// Height and width of the map.
@@ -81,6 +81,15 @@ impl Trial {
         let (size, channels) = (self.size(), self.shape().channels);
         (0..IMAGES * size.0 * size.1)
             .flat_map(move |at| (0..channels).map(move |c| value(self.pixel(at) * channels + c)))
+    }
+
+    /// The values of the map as planes [images, channels, height, width].
+    fn planes(self) -> impl Iterator<Item = f64> {
+        let (pixels, channels) = (self.size().0 * self.size().1, self.channels);
+        (0..IMAGES * channels).flat_map(move |plane| {
+            let (image, c) = (plane / channels, plane % channels);
+            (0..pixels).map(move |at| value((image * pixels + at) * channels + c))
+        })
     }
 
     /// The right results [images, height, width, outputs], rounded once.
@@ -149,6 +158,62 @@ pub fn bands_are_right(
     let gate = upload(device, gates)?;
     let out = upload(device, std::iter::repeat_n(0xffffu16, IMAGES * SIZE.0 * SIZE.1 * outputs))?;
     launch(device, (precision, trial), &division, [&x, &weights, &gate, &out])?;
+    is_right(device, precision, trial, &out)
+}
+
+/// The same for the stem that reads planes.
+pub fn planes_are_right(
+    device: &mut dyn Device,
+    precision: Precision,
+) -> Result<bool, EngineError> {
+    let (trial, pixels) = (PLANES, IMAGES * SIZE.0 * SIZE.1);
+    let clip = upload(device, trial.planes().map(|v| v as f32))?;
+    let exists = |c: usize| c < trial.channels;
+    let rows = (0..trial.outputs).flat_map(|o| {
+        let value = move |(c, pixel)| if exists(c) { weight(o, pixel, c) } else { 0.0 };
+        hopper_stem::positions(trial.channels).map(value)
+    });
+    let weights = upload(device, rows.map(|v| round(precision, v)))?;
+    device.freeze(&weights)?;
+    let out = upload(device, std::iter::repeat_n(0xffffu16, pixels * trial.outputs))?;
+    let division = hopper_stem::Division::new(IMAGES, SIZE, trial.channels);
+    let map = device.tensor_map(&division.weights(weights.address, trial.outputs))?;
+    let args = division.args(map, clip.address, 0, epilogue(&out, trial.outputs));
+    run(device, &hopper_stem::variant(precision, false), &args)?;
+    is_right(device, precision, trial, &out)
+}
+
+/// An epilogue that only stores.
+fn epilogue(out: &Memory, outputs: usize) -> Epilogue {
+    Epilogue {
+        out: out.address,
+        channels: outputs as i32,
+        pitch: outputs as i32,
+        image_pixels: (SIZE.0 * SIZE.1) as i32,
+        ..Epilogue::zeroed()
+    }
+}
+
+/// Runs one block, which works through all tiles.
+fn run<A: bytemuck::Pod>(
+    device: &mut dyn Device,
+    variant: &Variant,
+    args: &A,
+) -> Result<(), EngineError> {
+    let kernel = device.kernel(variant)?;
+    let args = bytemuck::bytes_of(args).to_vec();
+    // SAFETY: the callers allocated every map in `args` with the shape that `Args` documents; they outlive the read
+    // in `is_right`.
+    unsafe { device.launch(&Launch { kernel, grid: [1, 1, 1], args }) }
+}
+
+/// Whether the results at `out` are those of a trial.
+fn is_right(
+    device: &mut dyn Device,
+    precision: Precision,
+    trial: Trial,
+    out: &Memory,
+) -> Result<bool, EngineError> {
     let mut got = vec![0u16; out.bytes / 2];
     // SAFETY: `out` was allocated with the length of `got`.
     unsafe { device.read(out.address, bytemuck::cast_slice_mut(&mut got))? };
@@ -158,20 +223,28 @@ pub fn bands_are_right(
 /// Windows that read shifted bands: one with a gate, the stem's, and one with few outputs, whose products read the
 /// shifted bands as their other operand.
 const SHIFTED: &[Trial] = &[
-    Trial { kernel: 3, stride: 1, gated: true, outputs: 72 },
-    Trial { kernel: 5, stride: 2, gated: false, outputs: 72 },
-    Trial { kernel: 3, stride: 1, gated: true, outputs: 16 },
+    Trial { channels: 72, kernel: 3, stride: 1, gated: true, outputs: 72 },
+    Trial { channels: 80, kernel: 5, stride: 2, gated: false, outputs: 72 },
+    Trial { channels: 72, kernel: 3, stride: 1, gated: true, outputs: 16 },
 ];
 /// Two tiles of outputs.
-const FLAT: &[Trial] = &[Trial { kernel: 1, stride: 1, gated: false, outputs: 72 }];
+const FLAT: &[Trial] = &[Trial { channels: 72, kernel: 1, stride: 1, gated: false, outputs: 72 }];
 
-/// What of the bands that a device supports is right there: all, 1x1 convolutions, or nothing. Fails as
+/// The stem that reads planes.
+const PLANES: Trial = Trial { channels: 40, kernel: 5, stride: 2, gated: false, outputs: 56 };
+
+/// What of the bands that a device supports is right there: all, all but those from planes, 1x1 convolutions, or
+/// nothing. Fails as
 /// [`bands_are_right`] does.
 pub fn right_bands(
     device: &mut dyn Device,
     precision: Precision,
 ) -> Result<BandSupport, EngineError> {
     let mut support = device.machine().bands;
+    if is_half(precision) && support == BandSupport::Planes && !planes_are_right(device, precision)?
+    {
+        support = BandSupport::Shifted;
+    }
     let kinds = [
         (BandSupport::Shifted, SHIFTED, BandSupport::Flat),
         (BandSupport::Flat, FLAT, BandSupport::Off),
@@ -200,25 +273,14 @@ fn launch(
     let used = division.sources(device, place)?;
     let mut sources = [Source::zeroed(); hopper_conv::MAX_SOURCES];
     sources[..used.len()].copy_from_slice(&used);
-    let epilogue = Epilogue {
-        channels: outputs as i32,
-        pitch: outputs as i32,
-        image_pixels: (SIZE.0 * SIZE.1) as i32,
-        ..Epilogue::zeroed()
-    };
     let args = hopper_conv::Args {
         sources,
         out: device.tensor_map(&division.tensor(out.address, outputs, true))?,
         bands: division.bands,
         source_count: used.len() as i32,
-        epilogue,
+        epilogue: epilogue(out, outputs),
         ..hopper_conv::Args::zeroed()
     };
     let tile = BandTile { gated: trial.gated, ..division.tile };
-    let kernel = device.kernel(&hopper_conv::variant(precision, tile))?;
-    let args = bytemuck::bytes_of(&args).to_vec();
-    // One block works through all tiles.
-    // SAFETY: the maps in `args` are those of `x`, `weights`, `gate` and `out`, which have the shapes that
-    // `Args` documents and outlive the read that follows.
-    unsafe { device.launch(&Launch { kernel, grid: [1, 1, 1], args }) }
+    run(device, &hopper_conv::variant(precision, tile), &args)
 }

@@ -8,7 +8,7 @@ use crate::device::failed;
 use crate::kernels::bands::{self, Division};
 use crate::kernels::tile::{BandSupport, Machine, Product, STEP_BYTES, Tiling};
 use crate::kernels::windows::Shape;
-use crate::kernels::{ctl, is_half, measured, split_k_reduce, tile_sums, vector};
+use crate::kernels::{ctl, hopper_stem, is_half, measured, split_k_reduce, tile_sums, vector};
 use crate::plan::{Conv, CtlBlock, Input, Map, Op, Plan};
 
 /// Alignment of every buffer, in bytes.
@@ -50,6 +50,8 @@ pub enum Action {
     /// A convolution in bands and the depthwise convolution that halves its result, in one kernel; by their
     /// indices in the plan.
     Halved(usize, Division, usize),
+    /// The import of the clip and the convolution that reads it, in one kernel; by their indices in the plan.
+    Imported(usize, hopper_stem::Division, usize),
     /// An average pool over sums of tiles and the dense layer that reads it, in one kernel; by
     /// their indices in the plan.
     Pooled(usize, usize),
@@ -59,7 +61,10 @@ impl Action {
     /// The step whose result it stores, by its index in the plan.
     pub fn last(&self) -> usize {
         match self {
-            Action::Step(index, _) | Action::Pooled(_, index) | Action::Halved(.., index) => *index,
+            Action::Step(index, _)
+            | Action::Pooled(_, index)
+            | Action::Halved(.., index)
+            | Action::Imported(.., index) => *index,
             Action::Fused(block, _) => block.temporal,
         }
     }
@@ -72,13 +77,13 @@ impl Action {
         }
     }
 
-    /// How its convolutions run, if it has any.
+    /// How its convolutions run, if it has any for which there is a choice.
     pub fn way(&self) -> Option<Way> {
         match self {
             Action::Step(_, way) => *way,
             Action::Fused(_, way) => Some(*way),
             Action::Halved(_, division, _) => Some(Way::Bands(*division)),
-            Action::Pooled(..) => None,
+            Action::Pooled(..) | Action::Imported(..) => None,
         }
     }
 
@@ -89,6 +94,7 @@ impl Action {
             Action::Fused(block, _) => [Some(block.short), Some(block.glo_out)],
             Action::Pooled(pool, _) => [Some(*pool), None],
             Action::Halved(conv, ..) => [Some(*conv), None],
+            Action::Imported(import, ..) => [Some(*import), None],
         };
         inner.into_iter().flatten()
     }
@@ -157,7 +163,8 @@ impl Layout {
     /// Decides everything for a batch. Fails if a size overflows the kernels' 32-bit integers.
     pub fn new(plan: &Plan, clips: usize, options: LayoutOptions) -> Result<Self, EngineError> {
         check(plan, clips, options.precision)?;
-        let mut actions = halved(plan, actions(plan, clips, options), clips, options);
+        let actions = imported(plan, actions(plan, clips, options), clips, options);
+        let mut actions = halved(plan, actions, clips, options);
         let in_place = take_in_place(plan, &mut actions);
         let (actions, pool_tiles) = pooled(plan, actions, options);
         let mut buffers = vec![Buffer::default(); plan.buffers + 1];
@@ -166,9 +173,8 @@ impl Layout {
             for map in reads.iter().chain([&out]) {
                 buffers[map.buffer].touch(at, bytes(map, clips, options.precision));
             }
-            if let Action::Step(index, _) = action
-                && let Op::Import { out } = &plan.steps[*index].op
-            {
+            let first = action.steps().next().expect("an action has a step");
+            if let Op::Import { out } = &plan.steps[first].op {
                 let bytes = clips * out.channels * out.pixels() * size_of::<f32>();
                 buffers[plan.buffers].touch(at, bytes);
             }
@@ -310,7 +316,7 @@ fn division(convs: &[&Conv], clips: usize, options: LayoutOptions) -> Option<Div
     if machine.bands == BandSupport::Flat && product.halo > 0 {
         return None;
     }
-    product.division(machine).filter(|division| fills(division, machine))
+    product.division(machine).filter(|division| fills(division.bands.tiles as usize, machine))
 }
 
 /// Convolutions that share their tiles, as a product in bands.
@@ -322,17 +328,60 @@ fn product(convs: &[&Conv], clips: usize) -> bands::Product {
 }
 
 /// Whether there are tiles for at least half of the GPU.
-fn fills(division: &Division, machine: Machine) -> bool {
-    2 * division.bands.tiles as usize >= machine.multiprocessors
+fn fills(tiles: usize, machine: Machine) -> bool {
+    2 * tiles >= machine.multiprocessors
+}
+
+/// How many inputs of steps a map is.
+fn readers(plan: &Plan, map: Map) -> usize {
+    let reads = plan.steps.iter().flat_map(|step| step.op.reads());
+    reads.filter(|read| read.buffer == map.buffer).count()
+}
+
+/// Makes the import and the convolution that alone reads it one action where the kernel for both can run, so
+/// that the clip is never stored as a map. It does so also where every step must be launched by itself: the
+/// import cannot be observed.
+fn imported(
+    plan: &Plan,
+    actions: Vec<Action>,
+    clips: usize,
+    options: LayoutOptions,
+) -> Vec<Action> {
+    let both = |last: &Action, next: &Action| -> Option<Action> {
+        let (Action::Step(import, _), Action::Step(index, Some(_))) = (last, next) else {
+            return None;
+        };
+        let (Op::Import { out: map }, conv) = (&plan.steps[*import].op, plan.conv(*index)) else {
+            return None;
+        };
+        conv.inputs[0].plane_weights?;
+        let size = conv.epilogue.out.size;
+        let division = hopper_stem::Division::new(clips, size, map.channels);
+        let able = options.machine.bands == BandSupport::Planes && is_half(options.precision);
+        let runs = able && readers(plan, *map) == 1 && fills(division.tiles, options.machine);
+        runs.then_some(Action::Imported(*import, division, *index))
+    };
+    in_pairs(actions, both)
+}
+
+/// Replaces each two actions that follow each other and become one.
+fn in_pairs(
+    actions: Vec<Action>,
+    both: impl Fn(&Action, &Action) -> Option<Action>,
+) -> Vec<Action> {
+    let mut out: Vec<Action> = vec![];
+    for action in actions {
+        match out.last().and_then(|last| both(last, &action)) {
+            Some(one) => *out.last_mut().expect("there is a last action") = one,
+            None => out.push(action),
+        }
+    }
+    out
 }
 
 /// Makes a convolution in bands and the depthwise convolution that halves its result one action, unless
 /// every step must run by itself, so that the result is never stored.
 fn halved(plan: &Plan, actions: Vec<Action>, clips: usize, options: LayoutOptions) -> Vec<Action> {
-    let readers = |map: Map| {
-        let reads = plan.steps.iter().flat_map(|step| step.op.reads());
-        reads.filter(|read| read.buffer == map.buffer).count()
-    };
     let halves = |last: &Action, next: &Action| -> Option<Action> {
         let (Action::Step(index, Some(Way::Bands(_))), Action::Step(next, _)) = (last, next) else {
             return None;
@@ -342,20 +391,14 @@ fn halved(plan: &Plan, actions: Vec<Action>, clips: usize, options: LayoutOption
         };
         let out = conv.epilogue.out;
         let other = out.buffer != from.buffer || conv.epilogue.addend.is_some();
-        if options.unfused || other || readers(out) > 1 {
+        if options.unfused || other || readers(plan, out) > 1 {
             return None;
         }
         let division = product(&[conv], clips).halved()?.division(options.machine)?;
-        fills(&division, options.machine).then_some(Action::Halved(*index, division, *next))
+        let tiles = division.bands.tiles as usize;
+        fills(tiles, options.machine).then_some(Action::Halved(*index, division, *next))
     };
-    let mut out: Vec<Action> = vec![];
-    for action in actions {
-        match out.last().and_then(|last| halves(last, &action)) {
-            Some(both) => *out.last_mut().expect("there is a last action") = both,
-            None => out.push(action),
-        }
-    }
-    out
+    in_pairs(actions, halves)
 }
 
 /// Finds the tiles that each average pool adds up, and makes such a pool one action with the dense
@@ -458,10 +501,10 @@ fn tile_sums_bytes(plan: &Plan, action: &Action, tiles: &PoolTiles, clips: usize
 /// Bytes of the partial sums f32 [splits, pixels, pitch] of a convolution; 0 where it applies its
 /// epilogue itself. In bands it does so unless an observer may want to see the stages.
 fn partial_bytes(plan: &Plan, action: &Action, clips: usize, unfused: bool) -> usize {
-    let Action::Step(index, Some(way)) = action else { return 0 };
-    let copies = match way {
-        Way::Tiles(tiling) if tiling.splits > 1 => tiling.splits,
-        Way::Bands(_) if unfused => 1,
+    let (Action::Step(index, _) | Action::Imported(.., index)) = action else { return 0 };
+    let copies = match action {
+        Action::Step(_, Some(Way::Tiles(tiling))) if tiling.splits > 1 => tiling.splits,
+        Action::Step(_, Some(Way::Bands(_))) | Action::Imported(..) if unfused => 1,
         _ => 0,
     };
     copies * clips * plan.steps[*index].op.out().image() * size_of::<f32>()

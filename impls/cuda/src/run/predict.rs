@@ -7,6 +7,7 @@
 use spec::Precision;
 
 use super::layout::{self, Action, InPlace, Layout, Way};
+use crate::kernels::bands::Work;
 use crate::kernels::is_half;
 use crate::plan::{Input, Op, Plan};
 
@@ -79,19 +80,27 @@ fn clip_bytes(op: &Op, clips: usize) -> usize {
     }
 }
 
+/// Seconds of all tiles, of which each multiprocessor has one at a time.
+fn in_rounds(tiles: f64, work: Work) -> f64 {
+    let cycle = MULTIPROCESSORS * PER_CYCLE / TENSOR;
+    (tiles / MULTIPROCESSORS).ceil() * work.cycles() as f64 * cycle
+}
+
 /// The prediction for an action.
 pub fn predict(plan: &Plan, layout: &Layout, action: &Action, precision: Precision) -> Prediction {
     let macs: u64 = action.steps().map(|index| plan.steps[index].macs).sum();
     let flops = 2.0 * macs as f64 * layout.clips as f64;
-    let (compute, l2) = match action.way() {
-        Some(Way::Bands(division)) => {
-            let (work, tiles) = (division.work(), f64::from(division.bands.tiles));
-            let cycle = MULTIPROCESSORS * PER_CYCLE / TENSOR;
-            let rounds = (tiles / MULTIPROCESSORS).ceil();
-            (rounds * work.cycles() as f64 * cycle, tiles * (work.loaded * 128) as f64 / L2)
+    let (compute, l2) = match (action, action.way()) {
+        (Action::Imported(_, division, _), _) => {
+            let tiles = division.tiles as f64;
+            (in_rounds(tiles, division.work()), tiles * division.clip_bytes() as f64 / L2)
         }
-        Some(Way::Tiles(_)) => (flops / (TENSOR * MMA_SYNC), 0.0),
-        None => (0.0, 0.0),
+        (_, Some(Way::Bands(division))) => {
+            let (work, tiles) = (division.work(), f64::from(division.bands.tiles));
+            (in_rounds(tiles, work), tiles * (work.loaded * 128) as f64 / L2)
+        }
+        (_, Some(Way::Tiles(_))) => (flops / (TENSOR * MMA_SYNC), 0.0),
+        (_, None) => (0.0, 0.0),
     };
     let memory = bytes(plan, &layout.in_place, action, layout.clips, precision) as f64 / MEMORY;
     Prediction { compute, l2, memory, seconds: compute.max(l2).max(memory) + LAUNCH }

@@ -9,7 +9,7 @@ use spec::Precision;
 use crate::bands::{Extra, Input, outputs, product, some_divisions};
 use crate::conv::{CASE, Case, Values};
 use crate::faults::{Edit, Noticed, edit, notice};
-use crate::lab;
+use crate::{lab, stem};
 
 /// Runs a convolution with a residual whose sources are edited, in many tiles for each block.
 fn edited(edit: Edit) -> Option<Noticed> {
@@ -175,13 +175,22 @@ fn a_gpu_that_computes_wrongly_in_bands_is_noticed_before_it_is_used() {
             [(1, 1, false), (3, 1, false), (3, 1, true), (7, 1, true), (5, 2, false)]
         {
             for outputs in [72, 16] {
-                let trial = Trial { kernel, stride, gated, outputs };
+                let channels = if stride > 1 { 80 } else { 72 };
+                let trial = Trial { channels, kernel, stride, gated, outputs };
                 let right = bands_are_right(&mut host, precision, trial).unwrap();
                 assert!(right, "{precision} {trial:?}");
             }
         }
     }
-    // A GPU whose products start at the wrong row.
+    assert_eq!(right_bands(&mut host, Precision::Bf16).unwrap(), BandSupport::Planes);
+    // A GPU whose products start at the wrong row where bands are made from planes.
+    let mut host = lab::emulated().unwrap().edited(edit!(
+        "hopper_stem.cu",
+        "ky / 2 * a.pitch * ROW_BYTES",
+        "ky / 2 * a.pitch / 8 * 8 * ROW_BYTES"
+    ));
+    assert_eq!(right_bands(&mut host, Precision::Bf16).unwrap(), BandSupport::Shifted);
+    // One whose products start at the wrong row of other bands.
     let mut host = lab::emulated().unwrap().edited(edit!(
         "bands.cuh",
         "first_row + at.ky * b.pitch",
@@ -215,7 +224,7 @@ fn a_gpu_that_computes_wrongly_in_bands_is_noticed_before_it_is_used() {
         "linear.activate(sum + 1.0f);"
     ));
     assert_eq!(right_bands(&mut host, Precision::Bf16).unwrap(), BandSupport::Off);
-    assert_eq!(right_bands(&mut host, Precision::F32).unwrap(), BandSupport::Shifted, "not asked");
+    assert_eq!(right_bands(&mut host, Precision::F32).unwrap(), BandSupport::Planes, "not asked");
 }
 
 #[test]
@@ -373,6 +382,103 @@ fn faults_of_a_halved_result_are_noticed() {
         ),
     ];
     all_are_noticed(&edits, |edit| notice(edit, run));
+}
+
+#[test]
+fn faults_of_the_stem_are_noticed() {
+    let precision = Precision::Bf16;
+    let case = Case { images: 3, size: (10, 62), inputs: 36, outputs: 40, ..stem::STEM };
+    let values = Values::new(&case, precision);
+    let edits: [(&str, Edit, &str); 13] = [
+        (
+            "planes that are read before earlier kernels have ended",
+            edit!(
+                "hopper_stem.cu",
+                "    wait_for_earlier_kernels();\n",
+                "    if (thread_index() < MULTIPLIERS) wait_for_earlier_kernels();\n"
+            ),
+            "without a wait for earlier kernels",
+        ),
+        (
+            "a band that is made while the last one there is multiplied",
+            edit!(
+                "hopper_stem.cu",
+                "            barrier_wait(barriers.empty(band), parity ^ 1);\n",
+                ""
+            ),
+            "",
+        ),
+        (
+            "a wait for the wrong phase",
+            edit!(
+                "hopper_stem.cu",
+                "barriers.empty(band), parity ^ 1",
+                "barriers.empty(band), parity"
+            ),
+            "deadlock",
+        ),
+        (
+            "bands that products do not see",
+            edit!("hopper_stem.cu", "            fence_for_async();\n", ""),
+            "without fence.proxy.async",
+        ),
+        (
+            "products that do not wait for a band",
+            edit!("hopper_stem.cu", "        barrier_wait(barriers.full(band), parity);\n", ""),
+            "",
+        ),
+        (
+            "products that do not wait for the weights",
+            edit!("hopper_stem.cu", "    barrier_wait(barriers.weights(), 0);\n", ""),
+            "",
+        ),
+        (
+            "fewer bytes of weights than land",
+            edit!(
+                "hopper_stem.cu",
+                "barrier_expect(barriers.weights(), args.weight_rows * WEIGHT_BYTES)",
+                "barrier_expect(barriers.weights(), args.weight_rows * WEIGHT_BYTES - 128)"
+            ),
+            "bytes are missing",
+        ),
+        (
+            "a band that is given back before its products have ended",
+            edit!("hopper_stem.cu", "            wait_products<1>(acc);\n", ""),
+            "",
+        ),
+        (
+            "accumulators that are read before the wait",
+            edit!("hopper_stem.cu", "    wait_products<0>(acc);\n", ""),
+            "",
+        ),
+        (
+            "a border that is not zero",
+            edit!("hopper_stem.cu", "static_cast<u32>(row) < static_cast<u32>(height)", "true"),
+            "",
+        ),
+        (
+            "planes behind the last",
+            edit!("hopper_stem.cu", "inside && first_plane + p < a.planes", "inside"),
+            "outside of a buffer",
+        ),
+        (
+            "both warpgroups with the rows of the first",
+            edit!("hopper_stem.cu", "thread_index() / 128 * PART_ROWS * a.pitch", "0 * a.pitch"),
+            "",
+        ),
+        (
+            "outputs of another lane",
+            edit!(
+                "hopper_stem.cu",
+                "shuffle_xor(lane & bit ? v[i][odd] : v[i | bit][odd], bit)",
+                "shuffle_xor(lane & bit ? v[i | bit][odd] : v[i][odd], bit)"
+            ),
+            "",
+        ),
+    ];
+    all_are_noticed(&edits, |edit| {
+        notice(edit, |host| stem::outputs(host, (&case, precision, &values), false, |e| e))
+    });
 }
 
 #[test]

@@ -38,7 +38,7 @@ const CASES: [Case; 15] = [
 ];
 
 /// A device that can run in bands. If there is none, reports the skip and returns None.
-fn open() -> Option<Lab> {
+pub fn open() -> Option<Lab> {
     let mut lab = Lab::open()?;
     if lab.device().capability() != (9, 0) {
         skip::skip!(Isa, "the GPU has no instruction set for kernels in bands: sm_90a");
@@ -216,7 +216,7 @@ pub fn outputs(
     Ok(lab::download_stored(device, precision, if extra.halved == 0 { &out } else { &halved }))
 }
 
-fn bits(values: &[f64]) -> Vec<u64> {
+pub fn bits(values: &[f64]) -> Vec<u64> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 

@@ -13,3 +13,4 @@ mod dense;
 mod faults;
 mod lab;
 mod maps;
+mod stem;

@@ -108,9 +108,15 @@ pub(super) fn on_gpu(device: DeviceName) -> Vec<Step> {
     let peers = "--engines cuda,torch-graph,torch-compile";
     let mut steps = vec![
         Step::new("probes", probes, 90, Action::Probes).alone().quick(),
-        Step::tests("bands", kernels, 60, "", &format!("--test-threads 1 {WITHOUT_GPU} bands::"))
-            .alone()
-            .quick(),
+        Step::tests(
+            "bands",
+            kernels,
+            60,
+            "",
+            &format!("--test-threads 1 {WITHOUT_GPU} bands:: stem::"),
+        )
+        .alone()
+        .quick(),
         diff("diff bf16", "bf16", "").alone().quick(),
         bench(
             "bench graph",
@@ -124,6 +130,13 @@ pub(super) fn on_gpu(device: DeviceName) -> Vec<Step> {
             "--engines cuda --batch 1 --precision bf16 --rounds 6 --runs 10 --no-profile",
         )
         .with("HARNESS_CUDA_EARLY_STARTS", "off")
+        .quick(),
+        bench(
+            "bench with a map of the clip",
+            30,
+            "--engines cuda --batch 256 --precision bf16 --rounds 6 --runs 3 --no-profile",
+        )
+        .with("HARNESS_CUDA_BANDS", "shifted")
         .quick(),
         bench(
             "bench in tiles",

@@ -114,6 +114,7 @@ static inline int blocks_x() { return emulate::block->launch.grid[0]; }
 void wait_for_earlier_kernels();
 void sync_threads();
 float shuffle_xor(float v, int mask);
+static inline void sync_warp() { shuffle_xor(0.0f, 0); }
 
 static inline float add(float a, float b) { return a + b; }
 static inline float mul(float a, float b) { return a * b; }
