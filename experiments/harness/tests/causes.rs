@@ -209,10 +209,10 @@ fn a_mistake_in_a_half_format_is_one_of_the_port_if_its_readers_follow_from_it()
     let h = Harness::new();
     let weights = h.path("weights.safetensors");
     h.run(&[&["weights", "convert", "formula:0", "--out", &weights], &SMALL[..6]].concat()).code(0);
-    common::edit_weights(&weights, "layer2.0.conv1.param_conv.1.weight", |x| 0.9 * x);
+    common::edit_weights(&weights, "layer4.0.conv1.param_conv.2.weight", |x| 0.9 * x);
     let arrays = coarse(&dumped(&h, &["--weights", &weights]));
     let record = diff(&h, &arrays, &[]).fails();
-    assert_eq!(record["first_divergent"], "layer2.0.conv1.param_conv.1");
+    assert_eq!(record["first_divergent"], "layer4.0.conv1.param_conv.2");
     assert_eq!(record["cause"], "port");
     let mut arrays = coarse(&dumped(&h, &[]));
     arrays.get_mut("layer2.0.conv1.param_conv.1").unwrap().mapv_inplace(|x| 0.75 * x);

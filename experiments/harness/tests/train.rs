@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,23 +16,33 @@ use common::{Harness, json_of};
 fn a_training_that_is_stopped_in_its_first_epoch_starts_again() {
     let harness = Harness::new();
     let data = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mini").display().to_string();
-    let out = harness.path("out");
-    let child = Command::new(env!("CARGO_BIN_EXE_harness"))
-        .args(["train", "mini", "--data", &data, "--videos", "0", "--out", &out])
+    let (out, short) = (harness.path("out"), harness.path("short"));
+    // Makes the videos, so that the signal comes while the network is trained.
+    let train = ["train", "mini", "--data", &data];
+    let few = ["--videos", "20", "--epochs", "1", "--batch", "20", "--out", &short];
+    let run = harness.run(&[&train[..], &few].concat());
+    if run.stderr.contains("no ffmpeg was found") {
+        return skip::skip!(Ffmpeg, "no ffmpeg was found");
+    }
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_harness"))
+        .args(train)
+        .args(["--videos", "200", "--batch", "20", "--out", &out])
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // An epoch of all videos takes longer.
-    std::thread::sleep(Duration::from_secs(3));
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let mut said: Vec<String> = vec![];
+    while said.last().is_none_or(|line| !line.contains("steps in an epoch")) {
+        said.push(lines.next().expect("the training should begin"));
+    }
+    // An epoch of ten steps takes two seconds.
     let id = child.id().to_string();
     assert!(Command::new("kill").args(["-s", "TERM", &id]).status().unwrap().success());
-    let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    if said.contains("no ffmpeg was found") {
-        return skip::skip!(Ffmpeg, "no ffmpeg was found");
-    }
-    assert_eq!(output.status.code(), Some(75), "{said}");
+    said.extend(lines);
+    let said = said.join("\n");
+    assert_eq!(child.wait().unwrap().code(), Some(75), "{said}");
     let last = said.lines().last().unwrap();
     assert!(last.contains("no epoch of this run has ended"), "{said}");
     assert!(!Path::new(&out).join("model.safetensors").exists());

@@ -167,6 +167,7 @@ pub fn train(
         student.resume(&state.momenta)?;
     }
     let per_epoch = (videos.train.len() / settings.batch).max(1);
+    announce!("{} videos to learn from, {per_epoch} steps in an epoch", videos.train.len());
     for epoch in state.progress.epochs.len()..settings.epochs {
         let start = Instant::now();
         let Some(sums) = one_epoch(settings, videos, extent, &mut student, epoch)? else { break };
