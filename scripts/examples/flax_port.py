@@ -205,17 +205,25 @@ def official_name(path):
     return ".".join(parts)
 
 
-def formula_leaf(path, shape, seed):
-    """The formula's values for a variable, transposed from PyTorch's to Flax's layout."""
-    name = formula.official_name(official_name(path))
+def leaf(path, shape, read):
+    """A variable in Flax's layout, from `read`, which gets PyTorch's name and shape of it."""
+    name = official_name(path)
     if path[-1] == "kernel" and len(shape) == 4:
         height, width, inputs, outputs = shape
-        return formula.parameter(name, (outputs, inputs, height, width), seed).transpose(2, 3, 1, 0)
+        return read(name, (outputs, inputs, height, width)).transpose(2, 3, 1, 0)
     if path[-1] == "kernel":
-        return formula.parameter(name, shape[::-1], seed).T
+        return read(name, shape[::-1]).T
     if path[-1] == "pos_embed":
-        return formula.parameter(name, (1, shape[2], *shape[:2]), seed)[0].transpose(1, 2, 0)
-    return formula.parameter(name, shape, seed)
+        return read(name, (1, shape[2], *shape[:2]))[0].transpose(1, 2, 0)
+    return read(name, shape)
+
+
+def fill(module, size, read):
+    """The variables of a module for clips of a height and width, from `read` (see `leaf`)."""
+    clip = jax.ShapeDtypeStruct((1, 3, module.frames, *size), jnp.float32)
+    shapes = jax.eval_shape(module.clone(resize="align_corners").init, jax.random.PRNGKey(0), clip)
+    flat = flatten_dict(shapes)
+    return unflatten_dict({path: leaf(path[1:], value.shape, read) for path, value in flat.items()})
 
 
 def make_model(
@@ -223,9 +231,8 @@ def make_model(
 ):
     """The module, and its variables with formula weights. The variables do not depend on the size."""
     module = SqueezeTime(depth, width, frames, classes, tuple(pos_dim), resize)
-    height, width = (size, size) if isinstance(size, int) else size
-    clip = jax.ShapeDtypeStruct((1, 3, module.frames, height, width), jnp.float32)
-    shapes = jax.eval_shape(module.clone(resize="align_corners").init, jax.random.PRNGKey(0), clip)
-    flat = flatten_dict(shapes)
-    filled = {path: formula_leaf(path[1:], leaf.shape, seed) for path, leaf in flat.items()}
-    return module, unflatten_dict(filled)
+
+    def read(name, shape):
+        return formula.parameter(formula.official_name(name), shape, seed)
+
+    return module, fill(module, (size, size) if isinstance(size, int) else size, read)

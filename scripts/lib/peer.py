@@ -1,7 +1,7 @@
-"""A peer in `harness bench`: ONNX Runtime, OpenVINO, MNN, tract or PyTorch in a separate process.
+"""A peer in `harness bench`: ONNX Runtime, OpenVINO, MNN, tract, PyTorch or XLA in a separate process.
 
     python peer.py onnxruntime|openvino|mnn|tract --model FILE.onnx --input FILE.npy --threads N --precision f32|bf16
-    python peer.py torch-graph|torch-compile --weights FILE.safetensors --config JSON --device cpu|cuda --input FILE.npy
+    python peer.py torch-graph|torch-compile|xla --weights FILE.safetensors --config JSON --device cpu|cuda --input FILE.npy
         --threads N --precision …
 
 Requests on stdin and answers on stdout are JSON objects, one per line. The module `contestant` of `harness bench`
@@ -269,6 +269,68 @@ def safetensors(path):
     return arrays
 
 
+def port(name):
+    """The module of scripts/examples with this name."""
+    sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "examples"))
+    return __import__(name)
+
+
+class Xla(Runtime):
+    """XLA, the compiler of JAX: scripts/examples/flax_port.py, compiled with its weights as constants.
+
+    Its conversion of the float32 clip [N, 3, T, H, W] to the precision and to channels-last is timed, as for PyTorch.
+    """
+
+    name = "xla"
+
+    def __init__(self):
+        import flax  # noqa: F401  (the port needs it)
+        import jax
+
+        self.jax, self.version = jax, jax.__version__
+
+    def load(self, args):
+        jax, numpy = self.jax, self.jax.numpy
+        kinds = {"f32": numpy.float32, "tf32": numpy.float32, "bf16": numpy.bfloat16, "f16": numpy.float16}
+        if args.device == "cpu" and args.precision not in ("f32", "bf16"):
+            raise Refused(f"XLA takes part on the processor in f32 and bf16, not in {args.precision}")
+        try:
+            self.device = jax.devices(args.device)[0]
+        except RuntimeError:
+            raise Refused(f"JAX finds no device of the kind {args.device}") from None
+        jax.config.update("jax_default_matmul_precision", "tensorfloat32" if args.precision == "tf32" else "float32")
+        kind, (module, variables) = kinds[args.precision], self.model(args)
+        variables = jax.tree_util.tree_map(lambda value: numpy.asarray(value, kind), variables)
+        self.compiled = jax.jit(lambda clip: module.apply(variables, clip.astype(kind)).astype(numpy.float32))
+        self.stage(self.clip)
+        self.run()  # compiles, which belongs to loading
+
+    def model(self, args):
+        flax_port, config, weights = port("flax_port"), json.loads(args.config), safetensors(args.weights)
+
+        def read(name, shape):
+            value = weights.get(name)
+            if value is None or value.shape != tuple(shape):
+                raise Refused(f"the weights do not fit the Flax port: {name} should have the shape {tuple(shape)}")
+            return value
+
+        sizes = [config[key] for key in ("depth", "width", "frames", "classes")]
+        module = flax_port.SqueezeTime(*sizes, tuple(config["pos_dim"]))
+        return module, flax_port.fill(module, self.clip.shape[-2:], read)
+
+    def stage(self, clip):
+        self.staged = self.jax.device_put(clip, self.device)
+
+    def run(self):
+        self.logits = self.compiled(self.staged).block_until_ready()
+
+    def output(self):
+        return self.logits
+
+    def profile(self, n):
+        raise Refused("a compiled network is not profiled")
+
+
 class TorchPort:
     """scripts/examples/torch_port.py in channels-last, with the clip as float32 [N, 3, T, H, W] on the device.
 
@@ -301,11 +363,8 @@ class TorchPort:
         return forward
 
     def model(self, args):
-        sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "examples"))
-        import torch_port
-
         config = json.loads(args.config)
-        model = torch_port.SqueezeTime(
+        model = port("torch_port").SqueezeTime(
             config["depth"], config["width"], config["frames"], config["classes"], config["pos_dim"]
         )
         weights = {name: self.torch.from_numpy(value) for name, value in safetensors(args.weights).items()}
@@ -405,21 +464,22 @@ class TorchCompile(TorchPort):
         raise Refused("a compiled network is not profiled")
 
 
-PEERS = {peer.name: peer for peer in (OnnxRuntime, OpenVino, Mnn, Tract, TorchGraph, TorchCompile)}
+PEERS = {peer.name: peer for peer in (OnnxRuntime, OpenVino, Mnn, Tract, TorchGraph, TorchCompile, Xla)}
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("peer", choices=PEERS)
     parser.add_argument("--model", help="the network as ONNX")
-    parser.add_argument("--weights", help="the weights as safetensors, for PyTorch")
-    parser.add_argument("--config", help="the configuration as JSON, for PyTorch")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda, for PyTorch")
+    parser.add_argument("--weights", help="the weights as safetensors, for PyTorch and XLA")
+    parser.add_argument("--config", help="the configuration as JSON, for PyTorch and XLA")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda, for PyTorch and XLA")
     parser.add_argument("--input", required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--precision", choices=["f32", "bf16", "tf32", "f16"], required=True)
     args = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = str(args.threads)
+    # NPROC is the number of threads of XLA.
+    os.environ["OMP_NUM_THREADS"] = os.environ["NPROC"] = str(args.threads)
     import numpy
 
     # Answers go to the original stdout; output of the libraries is redirected to stderr.

@@ -313,3 +313,39 @@ fn invalid_arguments_are_refused_before_anything_is_done() {
     }
     assert!(!bench.path().join("out").exists());
 }
+
+/// The Flax port, compiled by XLA, in both precisions that it computes in on a processor, also from bytes.
+#[test]
+fn xla_takes_part_with_right_outputs() {
+    let Some(python) = std::env::var_os("HARNESS_FLAX_PYTHON") else {
+        return skip::skip!(Flax, "HARNESS_FLAX_PYTHON is not set");
+    };
+    let bench = Bench::new();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/lib/peer.py");
+    let run = |engines: &str, python: Option<&std::ffi::OsStr>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
+        command.args(["bench", "--out", "out", "--engines", engines, "--starts", "1"]).args(SMALL);
+        command.args(["--precision", "bf16", "--from-bytes"]).current_dir(bench.path());
+        command.env("HARNESS_PEER_SCRIPT", &script).env_remove("HARNESS_XLA");
+        if let Some(python) = python {
+            command.env("HARNESS_XLA", python);
+        }
+        let output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    let (code, said) = run("cpu,xla", Some(&python));
+    assert_eq!(code, Some(0), "{said}");
+    let record = bench.record();
+    assert_eq!(record["settings"].as_array().unwrap().len(), 2, "a setting for each precision");
+    for setting in record["settings"].as_array().unwrap() {
+        let names: Vec<&Value> =
+            setting["entries"].as_array().unwrap().iter().map(|entry| &entry["name"]).collect();
+        assert_eq!(names, ["cpu", "xla"], "{setting}");
+        assert!(setting["entries"][1]["right"].as_bool().unwrap(), "{setting}");
+    }
+    let (code, said) = run("cpu,xla", None);
+    assert_ne!(code, Some(0), "a contestant that was named must take part");
+    let words: Vec<&str> = said.split_whitespace().collect();
+    assert!(words.join(" ").contains("set HARNESS_XLA to a Python with JAX and Flax"), "{said}");
+}

@@ -26,6 +26,8 @@ pub enum ContestantName {
     TorchGraph,
     /// PyTorch compiled by `torch.compile`.
     TorchCompile,
+    /// XLA, the compiler of JAX.
+    Xla,
     /// ONNX Runtime.
     Onnxruntime,
     /// OpenVINO.
@@ -37,21 +39,23 @@ pub enum ContestantName {
 }
 
 /// The default contestants on a CPU.
-const ON_CPU: [ContestantName; 7] = [
+const ON_CPU: [ContestantName; 8] = [
     ContestantName::Cpu,
     ContestantName::Torch,
     ContestantName::TorchCompile,
+    ContestantName::Xla,
     ContestantName::Onnxruntime,
     ContestantName::Openvino,
     ContestantName::Mnn,
     ContestantName::Tract,
 ];
 /// The default contestants on a GPU.
-const ON_GPU: [ContestantName; 4] = [
+const ON_GPU: [ContestantName; 5] = [
     ContestantName::Cuda,
     ContestantName::Torch,
     ContestantName::TorchGraph,
     ContestantName::TorchCompile,
+    ContestantName::Xla,
 ];
 
 impl ContestantName {
@@ -64,6 +68,7 @@ impl ContestantName {
             ContestantName::Torch => "torch",
             ContestantName::TorchGraph => "torch-graph",
             ContestantName::TorchCompile => "torch-compile",
+            ContestantName::Xla => "xla",
             ContestantName::Onnxruntime => "onnxruntime",
             ContestantName::Openvino => "openvino",
             ContestantName::Mnn => "mnn",
@@ -73,12 +78,13 @@ impl ContestantName {
 
     /// Whether the contestant is a peer, which is another runtime in a Python process.
     pub fn is_peer(self) -> bool {
-        self.needs_onnx() || self.is_pytorch()
+        self.needs_onnx() || self.is_port()
     }
 
-    /// Whether the contestant is the PyTorch port in a Python process.
-    pub fn is_pytorch(self) -> bool {
-        matches!(self, ContestantName::TorchGraph | ContestantName::TorchCompile)
+    /// Whether the contestant is a port in Python, which reads the weights.
+    pub fn is_port(self) -> bool {
+        use ContestantName::{TorchCompile, TorchGraph, Xla};
+        matches!(self, TorchGraph | TorchCompile | Xla)
     }
 
     /// Whether the contestant reads the network as ONNX.
@@ -92,9 +98,11 @@ impl ContestantName {
         )
     }
 
-    /// The variable that names the Python of a contestant that reads ONNX.
+    /// The variable that names the Python of a peer.
     pub fn environment(self) -> &'static str {
         match self {
+            ContestantName::TorchGraph | ContestantName::TorchCompile => "HARNESS_TORCH_PYTHON",
+            ContestantName::Xla => "HARNESS_XLA",
             ContestantName::Mnn | ContestantName::Tract => "HARNESS_SMALL_PEERS",
             _ => "HARNESS_PEERS",
         }
@@ -120,11 +128,11 @@ impl fmt::Display for ContestantName {
     settings stays. The exit code is 130."
 )]
 pub struct BenchArgs {
-    /// Contestants: cpu, scalar, torch, torch-compile, onnxruntime, openvino, mnn and tract; on a GPU cuda,
-    /// torch, torch-graph and torch-compile [default: all but scalar]. Here cpu and cuda are our engines; torch is
+    /// Contestants: cpu, scalar, torch, torch-compile, xla, onnxruntime, openvino, mnn and tract; on a GPU cuda,
+    /// torch, torch-graph, torch-compile and xla [default: all but scalar]. Here cpu and cuda are our engines; torch is
     /// eager libtorch; torch-graph is PyTorch channels-last, with cuDNN tuned, in a CUDA graph;
     /// torch-compile is torch.compile with frozen weights (max-autotune; on a GPU reduce-overhead), which
-    /// takes a minute or more to load. All start from the same float32 clip on the device.
+    /// takes a minute or more to load; xla is the Flax port compiled by jax.jit. All start from the same float32 clip on the device.
     #[arg(long, value_delimiter = ',')]
     pub engines: Vec<ContestantName>,
     /// Device of cuda and of the contestants with torch in their name: cpu, cuda or cuda:N.

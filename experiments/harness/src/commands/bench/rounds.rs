@@ -55,7 +55,7 @@ pub struct Given<'a> {
     pub weights: PathBuf,
     /// The network as an ONNX file, if a peer that reads ONNX takes part.
     pub onnx: Option<PathBuf>,
-    /// The model's configuration as JSON, for the PyTorch port.
+    /// The model's configuration as JSON, for the ports in Python.
     pub config: String,
     /// The model flags of the command line, for our own engines.
     pub model_flags: Vec<String>,
@@ -63,27 +63,27 @@ pub struct Given<'a> {
     pub warm: Cell<bool>,
 }
 
-/// The Python and the script of a peer that reads ONNX, which `scripts/bench` sets.
+/// The Python and the script of a peer, which `scripts/bench` sets.
 pub fn peer(engine: ContestantName) -> Option<(PathBuf, PathBuf)> {
     let path = |name| std::env::var_os(name).map(PathBuf::from);
     Some((path(engine.environment())?, path("HARNESS_PEER_SCRIPT")?))
-}
-
-/// The Python that has PyTorch: `HARNESS_TORCH_PYTHON`, or python3.
-fn torch_python() -> PathBuf {
-    std::env::var_os("HARNESS_TORCH_PYTHON").map_or("python3".into(), PathBuf::from)
 }
 
 /// Why a peer cannot be started, if `scripts/bench` has not set it up.
 fn not_set_up(engine: ContestantName) -> Option<&'static str> {
     let script = std::env::var_os("HARNESS_PEER_SCRIPT").is_some();
     let ready = match engine {
-        _ if engine.needs_onnx() => peer(engine).is_some(),
+        _ if engine.needs_onnx() || engine == ContestantName::Xla => peer(engine).is_some(),
         // On a GPU python3 has PyTorch; on the processor `scripts/bench` provides a small one.
         ContestantName::TorchCompile => script,
         _ => true,
     };
-    (!ready).then_some("it is not set up; run scripts/bench, which does that")
+    (!ready).then_some(match engine {
+        ContestantName::Xla => {
+            "set HARNESS_XLA to a Python with JAX and Flax, or run scripts/bench"
+        }
+        _ => "it is not set up; run scripts/bench, which does that",
+    })
 }
 
 /// The largest accepted relative L2 distance of an output from the float64 reference. It is far above
@@ -170,11 +170,12 @@ impl LeftOut {
 impl Given<'_> {
     fn command(&self, engine: ContestantName, case: Case, input: &Path) -> Result<Command> {
         let (precision, threads) = (case.precision.to_string(), case.threads.to_string());
-        if engine.is_pytorch() {
+        if engine.is_port() {
             let script = std::env::var_os("HARNESS_PEER_SCRIPT");
             let script = script
                 .context("HARNESS_PEER_SCRIPT is not set; start the bench with scripts/bench")?;
-            let mut command = Command::new(torch_python());
+            let python = std::env::var_os(engine.environment());
+            let mut command = Command::new(python.unwrap_or_else(|| "python3".into()));
             command.arg(script).arg(engine.name()).arg("--weights").arg(&self.weights);
             command.arg("--input").arg(input).args(["--config", &self.config]);
             command.args(["--threads", &threads, "--precision", &precision]);
