@@ -98,7 +98,7 @@ pub fn positions(planes: usize) -> impl Iterator<Item = (usize, usize)> {
     })
 }
 
-/// Whether all weights and a tile fit into a block, for a convolution of so many planes and outputs.
+/// Whether the shared memory of a block holds all weights of a stem and the bands of a tile.
 pub fn fits(planes: usize, outputs: usize) -> bool {
     let bands = planes.div_ceil(PLANES);
     let bytes = bands * BAND_BYTES + weight_rows(bands) * WEIGHT_BYTES + BARRIER_BYTES;

@@ -183,48 +183,60 @@ fn a_gpu_that_computes_wrongly_in_bands_is_noticed_before_it_is_used() {
         }
     }
     assert_eq!(right_bands(&mut host, Precision::Bf16).unwrap(), BandSupport::Planes);
-    // A GPU whose products start at the wrong row where bands are made from planes.
-    let mut host = lab::emulated().unwrap().edited(edit!(
-        "hopper_stem.cu",
-        "ky / 2 * a.pitch * ROW_BYTES",
-        "ky / 2 * a.pitch / 8 * 8 * ROW_BYTES"
-    ));
-    assert_eq!(right_bands(&mut host, Precision::Bf16).unwrap(), BandSupport::Shifted);
-    // One whose products start at the wrong row of other bands.
-    let mut host = lab::emulated().unwrap().edited(edit!(
-        "bands.cuh",
-        "first_row + at.ky * b.pitch",
-        "first_row + at.ky * b.pitch / 8 * 8"
-    ));
-    assert_eq!(right_bands(&mut host, Precision::Bf16).unwrap(), BandSupport::Flat);
-    // One whose products with few outputs start at the wrong row.
-    let mut host = lab::emulated().unwrap().edited(edit!(
-        "bands.cuh",
-        "first_row + at.ky * b.pitch",
-        "first_row + (NARROW ? at.ky * b.pitch / 8 * 8 : at.ky * b.pitch)"
-    ));
-    assert_eq!(right_bands(&mut host, Precision::Bf16).unwrap(), BandSupport::Flat);
-    // One that multiplies another row by the gate, and one whose window of stride 2 begins elsewhere.
-    let mut host = lab::emulated().unwrap().edited(edit!(
-        "bands.cuh",
-        "mul(v.v[j], gate.v[j])",
-        "mul(v.v[j], gate.v[j ^ 1])"
-    ));
-    assert_eq!(right_bands(&mut host, Precision::Bf16).unwrap(), BandSupport::Flat);
-    let mut host = lab::emulated().unwrap().edited(edit!(
-        "bands.cuh",
-        "source.first + first, at.x",
-        "source.first / 2 + first, at.x"
-    ));
-    assert_eq!(right_bands(&mut host, Precision::Bf16).unwrap(), BandSupport::Flat);
-    // One whose epilogue is wrong.
-    let mut host = lab::emulated().unwrap().edited(edit!(
-        "results.cuh",
-        "linear.activate(sum);",
-        "linear.activate(sum + 1.0f);"
-    ));
-    assert_eq!(right_bands(&mut host, Precision::Bf16).unwrap(), BandSupport::Off);
-    assert_eq!(right_bands(&mut host, Precision::F32).unwrap(), BandSupport::Planes, "not asked");
+    // What remains of the bands on a GPU with a fault.
+    let wrong: [(&str, Edit, BandSupport); 6] = [
+        (
+            "products of bands of planes start at the wrong row",
+            edit!(
+                "hopper_stem.cu",
+                "ky / 2 * a.pitch * ROW_BYTES",
+                "ky / 2 * a.pitch / 8 * 8 * ROW_BYTES"
+            ),
+            BandSupport::Shifted,
+        ),
+        (
+            "products of other bands start at the wrong row",
+            edit!(
+                "bands.cuh",
+                "first_row + at.ky * b.pitch",
+                "first_row + at.ky * b.pitch / 8 * 8"
+            ),
+            BandSupport::Flat,
+        ),
+        (
+            "products with few outputs start at the wrong row",
+            edit!(
+                "bands.cuh",
+                "first_row + at.ky * b.pitch",
+                "first_row + (NARROW ? at.ky * b.pitch / 8 * 8 : at.ky * b.pitch)"
+            ),
+            BandSupport::Flat,
+        ),
+        (
+            "another row is multiplied by the gate",
+            edit!("bands.cuh", "mul(v.v[j], gate.v[j])", "mul(v.v[j], gate.v[j ^ 1])"),
+            BandSupport::Flat,
+        ),
+        (
+            "a window of stride 2 begins elsewhere",
+            edit!("bands.cuh", "source.first + first, at.x", "source.first / 2 + first, at.x"),
+            BandSupport::Flat,
+        ),
+        (
+            "the epilogue is wrong",
+            edit!("results.cuh", "linear.activate(sum);", "linear.activate(sum + 1.0f);"),
+            BandSupport::Off,
+        ),
+    ];
+    for (what, edit, rest) in wrong {
+        let mut host = lab::emulated().unwrap().edited(edit);
+        assert_eq!(right_bands(&mut host, Precision::Bf16).unwrap(), rest, "{what}");
+        assert_eq!(
+            right_bands(&mut host, Precision::F32).unwrap(),
+            BandSupport::Planes,
+            "not asked"
+        );
+    }
 }
 
 #[test]
