@@ -38,7 +38,7 @@ fn table(cuda: &Cuda, clips: usize) -> Result<(), Box<dyn std::error::Error>> {
     let mut kinds: BTreeMap<(&str, &str), (usize, [f64; 4])> = BTreeMap::new();
     for (kind, way, p) in cuda.predict(clips)? {
         let (count, sums) = kinds.entry((kind, way)).or_default();
-        *count += 1;
+        *count += p.launches;
         for (sum, part) in sums.iter_mut().zip([p.compute, p.l2, p.memory, p.seconds]) {
             *sum += part * 1e3;
         }

@@ -18,6 +18,7 @@ use crate::plan::Plan;
 use crate::plan::build::plan;
 use crate::run::bind::{Bound, UNOBSERVED};
 use crate::run::check::right_bands;
+use crate::run::cluster_check::clusters_are_right;
 use crate::run::layout::{Action, Layout, LayoutOptions, Way};
 use crate::run::observe;
 use crate::run::predict::{self, Prediction};
@@ -65,6 +66,9 @@ pub fn load(
     let right = right_bands(&mut gpu, precision)?;
     if right != gpu.machine().bands {
         gpu.limit_bands(right);
+    }
+    if gpu.machine().clusters && !clusters_are_right(&mut gpu, precision)? {
+        gpu.leave_clusters();
     }
     Cuda::new(model, weights, precision, Box::new(gpu))
 }
@@ -214,7 +218,7 @@ impl Cuda {
         // `run_frames` has compared both sizes with the shape of the frames.
         unsafe {
             self.device.write(rgb, frames.rgb)?;
-            self.device.launch(&Launch { kernel, grid, args })
+            self.device.launch(&Launch { kernel, grid, cluster: 1, args })
         }
     }
 
@@ -330,8 +334,8 @@ impl Cuda {
         clips: usize,
     ) -> Result<Vec<(String, &'static str, String)>, EngineError> {
         let at = self.prepare(clips, false)?;
-        let steps = &self.plan.steps;
-        let actions = self.prepared[at].layout.actions.iter().map(|action| {
+        let (steps, layout) = (&self.plan.steps, &self.prepared[at].layout);
+        let actions = layout.actions.iter().map(|action| {
             let fused = match action {
                 Action::Pooled(..) => "average pool and dense layer in one, ",
                 Action::Halved(..) => "with the downsampling after it, ",
@@ -346,7 +350,9 @@ impl Cuda {
                 (_, None) => "no tile".to_owned(),
                 (_, Some(Way::Tiles(tiling))) => {
                     let Tile { pixels, outputs, .. } = tiling.tile;
-                    format!("tile {pixels}x{outputs}, K split by {}", tiling.splits)
+                    let reduced = layout.is_reduced(tiling.splits);
+                    let by = if reduced { " with another launch" } else { "" };
+                    format!("tile {pixels}x{outputs}, K split by {}{by}", tiling.splits)
                 }
                 (_, Some(Way::Bands(division))) => {
                     let (columns, outputs) = (division.tile.columns, division.tile.outputs());

@@ -122,17 +122,20 @@ impl Operands {
         candidate: &Candidate,
         partial: u64,
     ) -> Result<Vec<Launch>, EngineError> {
-        let (args, tiling) = (self.args(candidate, partial), candidate.tiling);
+        let (tiling, clustered) =
+            (candidate.tiling, device.machine().in_cluster(candidate.tiling.splits));
+        let args = self.args(candidate, if clustered { 0 } else { partial });
         let kernel = device.kernel(&conv::variant(PRECISION, tiling, false))?;
         let grid = conv::grid(&args, tiling);
-        let mut launches = vec![Launch { kernel, grid, args: bytes_of(&args).to_vec() }];
-        if tiling.splits > 1 {
+        let cluster = if clustered { tiling.splits as u32 } else { 1 };
+        let mut launches = vec![Launch { kernel, grid, cluster, args: bytes_of(&args).to_vec() }];
+        if tiling.splits > 1 && !clustered {
             let (splits, pixels, epilogue) = (args.splits, args.extent.pixels, args.epilogue);
             let args =
                 split_k_reduce::Args { partial, splits, pixels, epilogue, ..Zeroable::zeroed() };
             let kernel = device.kernel(&Variant::new(File::SplitKReduce, PRECISION))?;
             let grid = split_k_reduce::grid(&args, PRECISION);
-            launches.push(Launch { kernel, grid, args: bytes_of(&args).to_vec() });
+            launches.push(Launch { kernel, grid, cluster: 1, args: bytes_of(&args).to_vec() });
         }
         Ok(launches)
     }

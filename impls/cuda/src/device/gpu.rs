@@ -14,7 +14,9 @@ use cudarc::nvrtc::Ptx;
 use spec::EngineError;
 
 use super::nvrtc::Nvrtc;
-use super::{Device, Kernel, Launch, Memory, Recording, Tensor, cache, failed};
+use super::{
+    Device, Kernel, Launch, Memory, Recording, Tensor, cache, clusters_chosen, failed, is_on,
+};
 use crate::kernels::bands::TensorMap;
 use crate::kernels::tile::BandSupport;
 use crate::kernels::{Machine, Variant};
@@ -46,6 +48,8 @@ pub struct Gpu {
     early: bool,
     /// Bands gave wrong results, and only these are left.
     limited: Option<BandSupport>,
+    /// Whether clusters gave wrong results.
+    without_clusters: bool,
     loaded: Vec<(CudaFunction, Variant)>,
     known: HashMap<Variant, Kernel>,
 }
@@ -68,18 +72,6 @@ fn driver_version() -> Result<i32, EngineError> {
     let code = unsafe { sys::cuDriverGetVersion(&mut version) };
     code.result().map_err(driver_error)?;
     Ok(version)
-}
-
-/// Whether `$HARNESS_CUDA_EARLY_STARTS` asks for early starts: `on`, the default, or `off`.
-fn early_starts_chosen() -> Result<bool, EngineError> {
-    let name = std::env::var("HARNESS_CUDA_EARLY_STARTS").unwrap_or_else(|_| "on".to_owned());
-    match name.as_str() {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        other => {
-            Err(refused(format!("HARNESS_CUDA_EARLY_STARTS is `{other}`; it must be on or off")))
-        }
-    }
 }
 
 /// Checks, without opening it, that the GPU exists and that its driver is new enough. Fails with
@@ -153,6 +145,8 @@ impl Gpu {
                 CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
             )?,
             bands: if capability == (9, 0) { BandSupport::chosen()? } else { BandSupport::Off },
+            clusters: attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_CLUSTER_LAUNCH)? > 0
+                && clusters_chosen()?,
         };
         let architecture = nvrtc.architecture(capability)?;
         let driver = driver_version()?;
@@ -166,8 +160,9 @@ impl Gpu {
             capability,
             machine,
             driver,
-            early: able && early_starts_chosen()?,
+            early: able && is_on("HARNESS_CUDA_EARLY_STARTS")?,
             limited: None,
+            without_clusters: false,
             loaded: vec![],
             known: HashMap::new(),
         })
@@ -178,6 +173,13 @@ impl Gpu {
     pub fn limit_bands(&mut self, support: BandSupport) {
         self.machine.bands = support;
         self.limited = Some(support);
+    }
+
+    /// Runs no clusters from now on, because they gave wrong results, and says so in
+    /// [`Device::describe`].
+    pub fn leave_clusters(&mut self) {
+        self.machine.clusters = false;
+        self.without_clusters = true;
     }
 
     /// An error after a launch. It may be that of a kernel for Hopper, without which the engine runs,
@@ -228,11 +230,23 @@ impl Gpu {
         // SAFETY: the caller guarantees that the argument is the kernel's. `params` points to it,
         // and the driver copies it before the call returns.
         unsafe {
-            let mut early = sys::CUlaunchAttribute {
-                id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
-                pad: [0; 4],
-                value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
-            };
+            let attribute = |id, value| sys::CUlaunchAttribute { id, pad: [0; 4], value };
+            let cluster = attribute(
+                sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
+                sys::CUlaunchAttributeValue {
+                    clusterDim: sys::CUlaunchAttributeValue_union__bindgen_ty_1 {
+                        x: 1,
+                        y: 1,
+                        z: launch.cluster,
+                    },
+                },
+            );
+            let early = attribute(
+                sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+                sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
+            );
+            let wanted = [(launch.cluster > 1).then_some(cluster), self.early.then_some(early)];
+            let mut attributes: Vec<_> = wanted.into_iter().flatten().collect();
             let config = sys::CUlaunchConfig {
                 gridDimX: x,
                 gridDimY: y,
@@ -242,8 +256,8 @@ impl Gpu {
                 blockDimZ: 1,
                 sharedMemBytes: variant.shared_bytes(),
                 hStream: self.stream.cu_stream(),
-                attrs: &mut early,
-                numAttrs: u32::from(self.early),
+                attrs: attributes.as_mut_ptr(),
+                numAttrs: attributes.len() as u32,
             };
             let (function, none) = (function.cu_function(), std::ptr::null_mut());
             sys::cuLaunchKernelEx(&config, function, params.as_mut_ptr(), none).result()
@@ -282,8 +296,10 @@ impl Device for Gpu {
             Some(BandSupport::Flat) => ", all but 1x1 in tiles: bands gave wrong results",
             Some(_) => ", with a map of the clip: bands of planes gave wrong results",
         };
+        let without =
+            if self.without_clusters { ", without clusters: they gave wrong results" } else { "" };
         format!(
-            "cuda:{ordinal} ({}, {}, NVRTC {}{limited})",
+            "cuda:{ordinal} ({}, {}, NVRTC {}{limited}{without})",
             self.name,
             self.architecture,
             self.nvrtc.version()

@@ -38,6 +38,8 @@ pub struct Launch {
     pub kernel: Kernel,
     /// Number of blocks along x, y and z.
     pub grid: [u32; 3],
+    /// Neighbours along z that form a cluster; 1 where blocks do not know each other.
+    pub cluster: u32,
     /// The bytes of the kernel's one argument, the `Args` of its module.
     pub args: Vec<u8>,
 }
@@ -127,6 +129,21 @@ pub trait Device: Send {
 
     /// Waits for the end of all launches, and returns the error of any that failed.
     fn synchronize(&mut self) -> Result<(), EngineError>;
+}
+
+/// Whether an environment variable says `on`, which is the default, and not `off`.
+fn is_on(variable: &str) -> Result<bool, EngineError> {
+    let name = std::env::var(variable).unwrap_or_else(|_| "on".to_owned());
+    match name.as_str() {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        other => Err(EngineError::Device(format!("{variable} is `{other}`; it must be on or off"))),
+    }
+}
+
+/// Whether blocks may form clusters.
+fn clusters_chosen() -> Result<bool, EngineError> {
+    is_on("HARNESS_CUDA_CLUSTERS")
 }
 
 /// An error of this engine.

@@ -540,8 +540,12 @@ mod tests {
     /// pixel; the weights there must be as long.
     #[test]
     fn no_product_reads_beyond_shared_memory() {
-        let machine =
-            Machine { multiprocessors: 132, shared_bytes: 227 << 10, bands: BandSupport::Shifted };
+        let machine = Machine {
+            multiprocessors: 132,
+            shared_bytes: 227 << 10,
+            bands: BandSupport::Shifted,
+            clusters: true,
+        };
         let mut checked = 0;
         for side in [1, 2, 7, 8, 9, 14, 15, 18, 28, 36, 56, 72, 160, 250] {
             for (kernel, outputs) in [(1, 256), (3, 64), (3, 16), (3, 512), (7, 16)] {

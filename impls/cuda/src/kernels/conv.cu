@@ -8,18 +8,19 @@
 // Grid:    (M / BM, pitch / BN, splits), rounded up; blocks of THREADS threads
 // Shared:  SLOTS slots of (BM + BN) rows of 128 bytes; the epilogue uses the same memory for BM rows of
 //          OUT_PITCH floats. Behind both, the places of the BM rows (loader.cuh)
-// Split K: with splits > 1, block z sums one part of K and stores it to `partial` without an epilogue;
-//          split_k_reduce.cu adds the parts and applies the epilogue
+// Split K: with splits > 1, block z sums one part of K. Without `partial`, the blocks of a tile are a cluster, which
+//          adds the parts; otherwise they are stored there without an epilogue, and split_k_reduce.cu adds them
+//          and applies it. The bits are the same
 #include "tile.cuh"
 
 struct ConvArgs {
     Source sources[2];
     Extent extent;
     const float* init;   // [pixels, pitch], initial values of the accumulators; null: zeros
-    float* partial;      // [splits, pixels, pitch], used where splits > 1
+    float* partial;      // [splits, pixels, pitch], where splits > 1; null: in a cluster
     int source_count;    // 1 or 2
     int splits;
-    TileSums tile_sums;  // for the average pool over the result; not used where splits > 1
+    TileSums tile_sums;  // for the average pool over the result; not used where there is `partial`
     Epilogue epilogue;
 };
 
@@ -58,6 +59,8 @@ KERNEL(conv, ConvArgs, THREADS) {
     Part part(args.extent, e.pitch, first_pixel, first_output);
     if (args.splits > 1) {
         stage(acc);
+        if (!args.partial)
+            return store_in_cluster(e, args.extent, args.tile_sums, args.splits, first_pixel, first_output);
         sync_threads();
         for_each_vector(part, [&](const Values& v, int pixel, int channel) {
             i64 row = static_cast<i64>(block_z()) * args.extent.pixels + pixel;

@@ -19,14 +19,14 @@ pub struct Args {
     pub extent: Extent,
     /// f32 [pixels, pitch]: initial values of the sums.
     pub init: u64,
-    /// f32 [splits, pixels, pitch]: the partial sums where K is split.
+    /// f32 [splits, pixels, pitch]: the partial sums where K is split; 0 where the blocks of a tile are a cluster.
     pub partial: u64,
     /// How many of `sources` are used, 1 or 2.
     pub source_count: i32,
-    /// Blocks that share each sum. With more than one, the epilogue is left to `split_k_reduce.cu`.
+    /// Blocks that share each sum. With `partial`, the epilogue is left to `split_k_reduce.cu`.
     pub splits: i32,
-    /// For the average pool over the result, in tiles of [`Tiling::tile`]; not used where K is
-    /// split.
+    /// For the average pool over the result, in tiles of [`Tiling::tile`], or in a cluster of the share of a block;
+    /// not used with `partial`.
     pub tile_sums: TileSums,
     /// What happens to the sums.
     pub epilogue: Epilogue,

@@ -58,6 +58,16 @@ DEVICE void wait_for_earlier_kernels() {
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
+
+// The blocks of a cluster meet. What each of them stored in its shared memory is then visible to the others
+// (read_peer). No block may end while another reads its memory. Clusters exist from sm_90 on.
+DEVICE void sync_cluster() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+}
+
 DEVICE float shuffle_xor(float v, int mask) { return __shfl_xor_sync(0xffffffffu, v, mask); }
 
 // Arithmetic that no compiler contracts or reorders, so that fused and separate kernels give the same bits.
@@ -75,6 +85,20 @@ DEVICE u8* shared_memory() {
 
 // The 32-bit address in shared memory that PTX instructions take.
 DEVICE u32 shared_address(const void* p) { return static_cast<u32>(__cvta_generic_to_shared(p)); }
+
+// Reads 16 bytes of the block `rank` of this cluster, from the place that `own` has in the memory of this block.
+DEVICE uint4 read_peer(const void* own, int rank) {
+    uint4 v = {};
+#if __CUDA_ARCH__ >= 900
+    u32 at;
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(at) : "r"(shared_address(own)), "r"(rank));
+    asm volatile("ld.shared::cluster.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "r"(at)
+                 : "memory");
+#endif
+    return v;
+}
 
 // Address of 16 bytes, `offset` times 16 bytes from a base: one instruction and no registers for the sign.
 DEVICE const void* offset_16(const void* base, int offset) {

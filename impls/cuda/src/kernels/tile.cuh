@@ -134,6 +134,52 @@ DEVICE void store_tile(const Epilogue& e, const Accumulators& acc, const Part& p
     });
 }
 
+// Adds what N blocks of a cluster have at this place of their shared memory, in the order of the blocks.
+template <int N>
+DEVICE Values sum_of_peers(const float* own) {
+    Values parts[N];
+    UNROLL for (int rank = 0; rank < N; rank++) {
+        UNROLL for (int at = 0; at < VEC; at += 4) {
+            uint4 chunk = read_peer(own + at, rank);
+            parts[rank].v[at] = float_of(chunk.x);
+            parts[rank].v[at + 1] = float_of(chunk.y);
+            parts[rank].v[at + 2] = float_of(chunk.z);
+            parts[rank].v[at + 3] = float_of(chunk.w);
+        }
+    }
+    UNROLL for (int rank = 1; rank < N; rank++) {
+        UNROLL for (int i = 0; i < VEC; i++) parts[0].v[i] = add(parts[0].v[i], parts[rank].v[i]);
+    }
+    return parts[0];
+}
+
+// The end of a tile of which each of `splits` blocks of a cluster, 2, 4 or 8, has staged a part of the sums: every
+// block adds the parts of as many rows as the others, applies the epilogue, and stores the results. Only it reads
+// these rows of its own part, so it leaves the results there, for the sums of `tile_sums`, which are of these rows.
+DEVICE void store_in_cluster(const Epilogue& e, const Extent& extent, const TileSums& tile_sums, int splits,
+                             int first_pixel, int first_output) {
+    float* shared = reinterpret_cast<float*>(shared_memory());
+    int count = BM / splits, begin = block_z() * count, pixels = extent.pixels - first_pixel;
+    sync_cluster();
+    for (int at = thread_index(); at < count * VECTORS; at += THREADS) {
+        int row = begin + at / VECTORS, column = at % VECTORS * VEC;
+        if (row >= pixels || first_output + column >= e.pitch) continue;
+        float* own = shared + row * OUT_PITCH + column;
+        Values sums = splits == 2   ? sum_of_peers<2>(own)
+                      : splits == 4 ? sum_of_peers<4>(own)
+                                    : sum_of_peers<8>(own);
+        store_wide(own, apply_epilogue(e, sums, first_pixel + row, first_output + column));
+    }
+    if (tile_sums.sums && begin < pixels) {
+        sync_threads();
+        int first = first_pixel + begin, rows = pixels - begin < count ? pixels - begin : count;
+        for (int column = thread_index(); column < BN && first_output + column < e.pitch; column += THREADS)
+            sum_tile_channel(tile_sums, e.pitch, first / count, first, rows, first_output + column,
+                             [&](int row) { return shared[(begin + row) * OUT_PITCH + column]; });
+    }
+    sync_cluster();
+}
+
 // Brings the part of the residual that this tile adds into the L2 cache, so that its latency hides behind the
 // main loop. A sector of that cache is 32 bytes.
 DEVICE void prefetch_residual(const Epilogue& e, const Extent& extent, int first_pixel, int first_output) {

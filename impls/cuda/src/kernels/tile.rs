@@ -42,8 +42,12 @@ pub const STEP_BYTES: usize = 128;
 /// Bytes in which a block keeps where a row of its tile lies (`Place` in `loader.cuh`).
 const PLACE_BYTES: usize = 16;
 
-/// The most blocks that share a sum.
+/// The most blocks that share a sum, and the most where they are a cluster.
 const MAX_SPLITS: usize = 16;
+const MAX_CLUSTER: usize = 8;
+
+/// Blocks that can be a cluster for a sum; each has a share of the pixels of every tile.
+pub const CLUSTERS: [usize; 3] = [2, 4, MAX_CLUSTER];
 
 /// The fewest steps of K that a split may leave to a block; with fewer, filling the pipeline
 /// dominates.
@@ -90,6 +94,15 @@ pub struct Machine {
     pub shared_bytes: usize,
     /// Whether convolutions in half precision run in bands (`bands.cuh`).
     pub bands: BandSupport,
+    /// Whether blocks can form clusters, which read each other's shared memory: from sm_90 on.
+    pub clusters: bool,
+}
+
+impl Machine {
+    /// Whether the blocks that share a sum add their parts in a cluster, or else by a launch of its own.
+    pub fn in_cluster(&self, splits: usize) -> bool {
+        self.clusters && CLUSTERS.contains(&splits)
+    }
 }
 
 /// Whether a GPU runs convolutions in bands, and of what kind.
@@ -145,14 +158,14 @@ impl Product {
     /// The tiling with the least estimated time, among those that fit into shared memory.
     pub fn tiling(&self, machine: Machine, may_split: bool) -> Tiling {
         let most = if may_split { self.steps / MIN_STEPS } else { 1 };
-        let splits =
-            (0..).map(|power| 1 << power).take_while(|&s| s <= MAX_SPLITS.min(most.max(1)));
+        let most = most.max(1).min(if machine.clusters { MAX_CLUSTER } else { MAX_SPLITS });
+        let splits = (0..).map(|power| 1 << power).take_while(|&s| s <= most);
         let tiles = TILES.map(|tile| tile.within(machine.shared_bytes));
         let tiles = tiles.iter().flatten();
         let tilings =
             splits.flat_map(|splits| tiles.clone().map(move |&tile| Tiling { tile, splits }));
         tilings
-            .min_by_key(|tiling| self.cost(*tiling, machine.multiprocessors))
+            .min_by_key(|tiling| self.cost(*tiling, machine))
             .expect("the smallest tile fits on every GPU")
     }
 
@@ -169,16 +182,18 @@ impl Product {
     /// weights are assumptions from before the engine ran on a GPU, neither derived nor fitted.
     /// They are low for an H100: there, a unit is about 72 ps (128 operations at 30 % of 784
     /// TFLOP/s on 132 multiprocessors), and 8 bytes of L2 traffic (6.5 TB/s, an estimate) take 160
-    /// ps, so a partial sum costs two units or more. The second launch is not counted at all.
-    fn cost(&self, tiling: Tiling, multiprocessors: usize) -> usize {
-        let Tiling { tile, splits } = tiling;
+    /// ps, so a partial sum costs two units or more. The second launch is not counted at all. In a
+    /// cluster, partial sums are neither written to memory nor read from it, which is assumed to cost half.
+    fn cost(&self, tiling: Tiling, machine: Machine) -> usize {
+        let (Tiling { tile, splits }, Machine { multiprocessors, .. }) = (tiling, machine);
         let steps = self.steps.div_ceil(splits) + tile.slots;
         let block = tile.pixels * tile.outputs * steps * 100 / tile.rate;
         let waves = (tile.blocks(self.pixels, self.outputs) * splits).div_ceil(multiprocessors);
-        let reduction = if splits > 1 {
-            self.pixels * self.outputs * (splits + 4) / 2 / multiprocessors
-        } else {
-            0
+        let reduction = self.pixels * self.outputs * (splits + 4) / 2 / multiprocessors;
+        let reduction = match splits {
+            1 => 0,
+            _ if machine.in_cluster(splits) => reduction / 2,
+            _ => reduction,
         };
         waves * block + reduction
     }
@@ -188,8 +203,12 @@ impl Product {
 mod tests {
     use super::*;
 
-    const H200: Machine =
-        Machine { multiprocessors: 132, shared_bytes: 227 << 10, bands: BandSupport::Off };
+    const H200: Machine = Machine {
+        multiprocessors: 132,
+        shared_bytes: 227 << 10,
+        bands: BandSupport::Off,
+        clusters: true,
+    };
 
     #[test]
     fn large_products_take_large_tiles_and_small_ones_are_split() {
@@ -198,13 +217,14 @@ mod tests {
         let small = Product { pixels: 49, outputs: 512, steps: 72 };
         assert!(small.tiling(H200, true).splits > 1);
         assert_eq!(small.tiling(H200, false).splits, 1);
+        assert!(H200.in_cluster(small.tiling(H200, true).splits));
         let narrow = Product { pixels: 64 * 56 * 56, outputs: 16, steps: 9 };
         assert_eq!(narrow.tiling(H200, true).tile.outputs, 16);
     }
 
     #[test]
     fn tiles_fit_into_the_shared_memory_of_the_gpu() {
-        let t4 = Machine { multiprocessors: 40, shared_bytes: 64 << 10, bands: BandSupport::Off };
+        let t4 = Machine { multiprocessors: 40, shared_bytes: 64 << 10, clusters: false, ..H200 };
         let large = Product { pixels: 64 * 56 * 56, outputs: 128, steps: 18 };
         let tile = large.tiling(t4, true).tile;
         assert_eq!(tile, Tile { slots: 2, ..TILES[1] });

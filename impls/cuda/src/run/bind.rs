@@ -61,7 +61,7 @@ fn launch<A: bytemuck::Pod>(
     args: &A,
 ) -> Result<Launch, EngineError> {
     let kernel = device.kernel(variant)?;
-    Ok(Launch { kernel, grid, args: bytemuck::bytes_of(args).to_vec() })
+    Ok(Launch { kernel, grid, cluster: 1, args: bytemuck::bytes_of(args).to_vec() })
 }
 
 impl Bound<'_> {
@@ -219,10 +219,8 @@ impl Bound<'_> {
         }
         let out = &conv.epilogue.out;
         let epilogue = self.epilogue(&conv.epilogue, observed);
-        let partial = match tiling.splits {
-            1 => 0,
-            _ => self.arena + self.layout.scratch(at) as u64,
-        };
+        let reduced = self.layout.is_reduced(tiling.splits);
+        let partial = if reduced { self.arena + self.layout.scratch(at) as u64 } else { 0 };
         let tile_sums = self.sums_for_next(out, at);
         let args = conv::Args {
             sources,
@@ -231,13 +229,17 @@ impl Bound<'_> {
             partial,
             source_count: int(conv.inputs.len()),
             splits: int(tiling.splits),
-            tile_sums: if tiling.splits == 1 { tile_sums } else { TileSums::zeroed() },
+            tile_sums: if reduced { TileSums::zeroed() } else { tile_sums },
             epilogue,
         };
         let gated = conv.inputs.iter().any(|input| input.gate.is_some());
         let variant = conv::variant(self.precision, tiling, gated);
-        let mut launches = vec![launch(device, &variant, conv::grid(&args, tiling), &args)?];
-        if tiling.splits > 1 {
+        let mut first = launch(device, &variant, conv::grid(&args, tiling), &args)?;
+        if !reduced {
+            first.cluster = tiling.splits as u32;
+        }
+        let mut launches = vec![first];
+        if reduced {
             let partial = (partial, tiling.splits);
             launches.push(self.split_k_reduce(device, partial, out, tile_sums, epilogue)?);
         }

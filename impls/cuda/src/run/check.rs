@@ -35,12 +35,12 @@ const SIZE: (usize, usize) = (13, 11);
 
 /// Multiples of 1/8 in [-1, 1], which every format holds. Sums of their products are exact in
 /// float32, in whatever order they are added, also after a gate.
-fn value(at: usize) -> f64 {
+pub(super) fn value(at: usize) -> f64 {
     let mixed = (at as u32 + 1).wrapping_mul(0x9e37_79b9);
     f64::from((mixed >> 16) % 17) / 8.0 - 1.0
 }
 
-fn round(precision: Precision, value: f64) -> u16 {
+pub(super) fn round(precision: Precision, value: f64) -> u16 {
     match precision {
         Precision::Bf16 => bf16::from_f64(value).to_bits(),
         _ => f16::from_f64(value).to_bits(),
@@ -48,7 +48,7 @@ fn round(precision: Precision, value: f64) -> u16 {
 }
 
 /// The weight of an output for a pixel of the window and a channel.
-fn weight(output: usize, pixel: usize, channel: usize) -> f64 {
+pub(super) fn weight(output: usize, pixel: usize, channel: usize) -> f64 {
     value(1_000_003 * output + 131 * pixel + channel)
 }
 
@@ -122,7 +122,8 @@ impl Trial {
     }
 }
 
-fn upload<T: bytemuck::NoUninit>(
+/// Allocates memory that holds values.
+pub(super) fn upload<T: bytemuck::NoUninit>(
     device: &mut dyn Device,
     values: impl Iterator<Item = T>,
 ) -> Result<Memory, EngineError> {
@@ -204,7 +205,7 @@ fn run<A: bytemuck::Pod>(
     let args = bytemuck::bytes_of(args).to_vec();
     // SAFETY: the callers allocated every map in `args` with the shape that `Args` documents; they outlive the read
     // in `is_right`.
-    unsafe { device.launch(&Launch { kernel, grid: [1, 1, 1], args }) }
+    unsafe { device.launch(&Launch { kernel, grid: [1, 1, 1], cluster: 1, args }) }
 }
 
 /// Whether the results at `out` are those of a trial.

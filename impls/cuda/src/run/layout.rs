@@ -31,9 +31,13 @@ pub enum Way {
 impl Way {
     /// Pixels of the tiles whose sums an average pool over a map with this pitch can add up; None
     /// where the convolution does not make them.
-    fn sum_pixels(&self, pitch: usize, precision: Precision) -> Option<usize> {
+    fn sum_pixels(&self, pitch: usize, options: LayoutOptions) -> Option<usize> {
+        let LayoutOptions { precision, machine, .. } = options;
         match self {
             Way::Tiles(Tiling { tile, splits: 1 }) => Some(tile.pixels),
+            Way::Tiles(Tiling { tile, splits }) if machine.in_cluster(*splits) => {
+                Some(tile.pixels / splits)
+            }
             Way::Tiles(_) => split_k_reduce::tile_pixels(pitch, precision),
             Way::Bands(division) => division.flat.then_some(bands::SUM_PIXELS),
         }
@@ -140,6 +144,8 @@ pub struct Layout {
     pub in_place: Vec<InPlace>,
     /// Whether every step is launched by itself.
     pub unfused: bool,
+    /// The properties of the GPU.
+    machine: Machine,
     /// Size of the arena in bytes.
     pub bytes: usize,
     /// Offset of each map, then of the clip, then of the scratch buffer of each action.
@@ -189,13 +195,27 @@ impl Layout {
                 Buffer { bytes: tile_sums_bytes(plan, action, tiles, clips), live: at - 1..at + 1 }
             }
             None => {
-                let bytes = partial_bytes(plan, action, clips, options.unfused);
+                let bytes = partial_bytes(plan, action, clips, options);
                 Buffer { bytes, live: at..at + 1 }
             }
         }));
         let (offsets, bytes) = place(&buffers, ALIGN);
-        let (unfused, maps) = (options.unfused, plan.buffers);
-        Ok(Layout { clips, actions, pool_tiles, in_place, unfused, bytes, offsets, maps })
+        let LayoutOptions { unfused, machine, .. } = options;
+        let maps = plan.buffers;
+        Ok(Layout { clips, actions, pool_tiles, in_place, unfused, machine, bytes, offsets, maps })
+    }
+
+    /// Whether the partial sums of a split K are stored, and added by another launch.
+    pub fn is_reduced(&self, splits: usize) -> bool {
+        is_reduced(self.machine, splits)
+    }
+
+    /// How many kernels an action launches where nothing is observed.
+    pub fn launches(&self, action: &Action) -> usize {
+        match action.way() {
+            Some(Way::Tiles(tiling)) if self.is_reduced(tiling.splits) => 2,
+            _ => 1,
+        }
     }
 
     /// Offset of a map in the arena, in bytes.
@@ -410,7 +430,7 @@ fn pooled(
 ) -> (Vec<Action>, Vec<Option<PoolTiles>>) {
     let mut out: Vec<(Action, Option<PoolTiles>)> = vec![];
     for (at, action) in actions.iter().enumerate() {
-        let tiles = pool_tiles(plan, &actions, at, options.precision);
+        let tiles = pool_tiles(plan, &actions, at, options);
         match (out.last_mut(), action) {
             (Some((last @ Action::Step(..), Some(_))), Action::Step(index, _))
                 if !options.unfused && matches!(plan.steps[*index].op, Op::Dense { .. }) =>
@@ -475,7 +495,7 @@ fn pool_tiles(
     plan: &Plan,
     actions: &[Action],
     at: usize,
-    precision: Precision,
+    options: LayoutOptions,
 ) -> Option<PoolTiles> {
     let [Action::Step(before, Some(way)), Action::Step(index, _)] =
         actions.get(at.checked_sub(1)?..=at)?
@@ -485,7 +505,7 @@ fn pool_tiles(
     let Op::AveragePool { from, .. } = &plan.steps[*index].op else { return None };
     let ends_block = plan.ctl_blocks.iter().any(|block| block.temporal == *before);
     let makes = plan.steps[*before].op.out().buffer == from.buffer;
-    let tile_pixels = way.sum_pixels(from.pitch, precision)?;
+    let tile_pixels = way.sum_pixels(from.pitch, options)?;
     let segments = tile_sums::segments(tile_pixels, from.pixels());
     (makes && !ends_block).then_some(PoolTiles { tile_pixels, segments })
 }
@@ -498,13 +518,20 @@ fn tile_sums_bytes(plan: &Plan, action: &Action, tiles: &PoolTiles, clips: usize
     count * tiles.segments * from.pitch * size_of::<f32>()
 }
 
+/// Whether partial sums are stored, and added by another launch: where K is split, but not in a cluster.
+fn is_reduced(machine: Machine, splits: usize) -> bool {
+    splits > 1 && !machine.in_cluster(splits)
+}
+
 /// Bytes of the partial sums f32 [splits, pixels, pitch] of a convolution; 0 where it applies its
 /// epilogue itself. In bands it does so unless an observer may want to see the stages.
-fn partial_bytes(plan: &Plan, action: &Action, clips: usize, unfused: bool) -> usize {
+fn partial_bytes(plan: &Plan, action: &Action, clips: usize, options: LayoutOptions) -> usize {
     let (Action::Step(index, _) | Action::Imported(.., index)) = action else { return 0 };
     let copies = match action {
-        Action::Step(_, Some(Way::Tiles(tiling))) if tiling.splits > 1 => tiling.splits,
-        Action::Step(_, Some(Way::Bands(_))) | Action::Imported(..) if unfused => 1,
+        Action::Step(_, Some(Way::Tiles(tiling))) if is_reduced(options.machine, tiling.splits) => {
+            tiling.splits
+        }
+        Action::Step(_, Some(Way::Bands(_))) | Action::Imported(..) if options.unfused => 1,
         _ => 0,
     };
     copies * clips * plan.steps[*index].op.out().image() * size_of::<f32>()

@@ -1,5 +1,5 @@
 //! Times of actions on an H100 as a model predicts them, without a GPU: the largest of what tensor
-//! cores and shared memory, the L2 cache and the memory allow, and a constant for a launch.
+//! cores and shared memory, the L2 cache and the memory allow, and a constant for each launch.
 //!
 //! The constants are those of `bench` and a profile on an H100 SXM, except where they say that they
 //! are assumptions. No GPU has confirmed what the model says of the kernels in bands.
@@ -42,7 +42,9 @@ pub struct Prediction {
     pub l2: f64,
     /// Weights and maps, once each.
     pub memory: f64,
-    /// The largest of these, and a launch.
+    /// Kernels that it launches.
+    pub launches: usize,
+    /// The largest of these times, and the launches.
     pub seconds: f64,
 }
 
@@ -103,5 +105,7 @@ pub fn predict(plan: &Plan, layout: &Layout, action: &Action, precision: Precisi
         (_, None) => (0.0, 0.0),
     };
     let memory = bytes(plan, &layout.in_place, action, layout.clips, precision) as f64 / MEMORY;
-    Prediction { compute, l2, memory, seconds: compute.max(l2).max(memory) + LAUNCH }
+    let launches = layout.launches(action);
+    let seconds = compute.max(l2).max(memory) + launches as f64 * LAUNCH;
+    Prediction { compute, l2, memory, launches, seconds }
 }

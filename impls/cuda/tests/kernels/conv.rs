@@ -176,7 +176,7 @@ pub fn upload(
     Uploaded { source, _memory: [x, weights, gate] }
 }
 
-/// Runs a convolution, and the reduction where K is split. Returns its outputs [pixels, pitch].
+/// Runs a convolution, in a cluster or with a reduction where K is split. Returns its outputs [pixels, pitch].
 pub fn outputs(
     device: &mut dyn Device,
     case: &Case,
@@ -203,6 +203,8 @@ pub fn pooled_outputs(
     let (height, width) = case.out_size();
     let epilogue = epilogue(lab::epilogue_to(&out, case.outputs, pitch, height * width));
     let partial = device.alloc(tiling.splits * case.pixels() * pitch * 4)?;
+    let clustered = device.machine().in_cluster(tiling.splits);
+    let reduced = tiling.splits > 1 && !clustered;
     let args = conv::Args {
         sources: [source, other.unwrap_or(source)],
         extent: Extent {
@@ -212,15 +214,16 @@ pub fn pooled_outputs(
             outputs: case.outputs as i32,
         },
         init: 0,
-        partial: if tiling.splits > 1 { partial.address } else { 0 },
+        partial: if reduced { partial.address } else { 0 },
         source_count: if other.is_some() { 2 } else { 1 },
         splits: tiling.splits as i32,
-        tile_sums: if tiling.splits == 1 { tile_sums } else { bytemuck::Zeroable::zeroed() },
+        tile_sums: if reduced { bytemuck::Zeroable::zeroed() } else { tile_sums },
         epilogue,
     };
     let variant = conv::variant(precision, tiling, case.gated);
-    lab::run(device, &variant, conv::grid(&args, tiling), &args)?;
-    if tiling.splits > 1 {
+    let cluster = if clustered { tiling.splits as u32 } else { 1 };
+    lab::run_clusters(device, &variant, (conv::grid(&args, tiling), cluster), &args)?;
+    if reduced {
         let (splits, pixels) = (args.splits, args.extent.pixels);
         let partial = partial.address;
         let args = split_k_reduce::Args { partial, splits, pixels, tile_sums, epilogue };

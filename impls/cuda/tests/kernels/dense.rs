@@ -177,7 +177,7 @@ pub struct Map {
 }
 
 impl Map {
-    /// Runs a convolution that sums its own tiles; None if it cannot.
+    /// Runs a convolution that sums its own tiles, or shares of tiles in a cluster; None if it cannot.
     pub fn new(
         device: &mut dyn Device,
         case: &Case,
@@ -188,6 +188,7 @@ impl Map {
         let (images, pixels) = (case.images, case.pixels() / case.images);
         let tile_pixels = match tiling.splits {
             1 => tiling.tile.pixels,
+            splits if device.machine().in_cluster(splits) => tiling.tile.pixels / splits,
             _ => split_k_reduce::tile_pixels(pitch, precision)?,
         };
         let segments = tile_sums::segments(tile_pixels, pixels);
@@ -265,8 +266,8 @@ pub const MAPS: [Case; 4] = [
 ];
 const MAP: Case = Case { inputs: 5, outputs: 61, ..CASE };
 
-fn tilings() -> [Tiling; 4] {
-    [(TILES[0], 1), (TILES[2], 1), (TILES[5], 1), (TILES[4], 2)]
+fn tilings() -> [Tiling; 6] {
+    [(TILES[0], 1), (TILES[2], 1), (TILES[5], 1), (TILES[4], 2), (TILES[2], 8), (TILES[4], 3)]
         .map(|(tile, splits)| Tiling { tile, splits })
 }
 

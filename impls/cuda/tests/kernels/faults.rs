@@ -353,7 +353,7 @@ fn a_missing_or_late_wait_for_earlier_kernels_is_noticed() {
 
 #[test]
 fn faults_of_sums_of_tiles_are_noticed() {
-    let tiling = Tiling { tile: TILES[4], splits: 2 };
+    let tiling = Tiling { tile: TILES[4], splits: 3 };
     let run = |host: &mut Host| {
         let map = Map::new(host, &dense::MAPS[1], Precision::Bf16, tiling).expect("whole pixels");
         Ok(map.means(host, map.tile_sums, 1))

@@ -37,6 +37,14 @@ impl Lab {
         }
     }
 
+    /// Runs no clusters from now on.
+    pub fn leave_clusters(&mut self) {
+        match self {
+            Lab::Host(host) => host.clusters = false,
+            Lab::Gpu(gpu) => gpu.leave_clusters(),
+        }
+    }
+
     /// Sets the schedule of an emulated GPU. A real GPU has its own.
     pub fn set_schedule(&mut self, schedule: Schedule) {
         if let Lab::Host(host) = self {
@@ -167,8 +175,18 @@ pub fn run<A: Pod>(
     grid: [u32; 3],
     args: &A,
 ) -> Result<(), EngineError> {
+    run_clusters(device, variant, (grid, 1), args)
+}
+
+/// Runs a kernel whose blocks form clusters.
+pub fn run_clusters<A: Pod>(
+    device: &mut dyn Device,
+    variant: &Variant,
+    (grid, cluster): ([u32; 3], u32),
+    args: &A,
+) -> Result<(), EngineError> {
     let kernel = device.kernel(variant)?;
-    let launch = Launch { kernel, grid, args: bytemuck::bytes_of(args).to_vec() };
+    let launch = Launch { kernel, grid, cluster, args: bytemuck::bytes_of(args).to_vec() };
     // SAFETY: the tests allocate every buffer in `args` with the type and shape that `A` documents.
     // Planted faults run on an emulated GPU only, where an access outside a buffer ends the kernel.
     unsafe { device.launch(&launch) }

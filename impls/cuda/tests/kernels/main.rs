@@ -8,6 +8,7 @@
 
 mod band_faults;
 mod bands;
+mod clusters;
 mod conv;
 mod dense;
 mod faults;

@@ -81,7 +81,8 @@ const CONFIGURATIONS: [(&str, &str); 10] = [
 ];
 
 /// The part of the tests of the kernels that the sanitizers, which are slow, run.
-const SANITIZED: &str = "--test-threads 1 fused_block dense import mean two_inputs";
+const SANITIZED: &str =
+    "--test-threads 1 fused_block dense import mean two_inputs cluster_is_right";
 
 /// Tests that need no GPU, because they plant faults in kernels.
 const WITHOUT_GPU: &str = "--skip faults::";
@@ -113,7 +114,7 @@ pub(super) fn on_gpu(device: DeviceName) -> Vec<Step> {
             kernels,
             60,
             "",
-            &format!("--test-threads 1 {WITHOUT_GPU} bands:: stem::"),
+            &format!("--test-threads 1 {WITHOUT_GPU} bands:: stem:: clusters::"),
         )
         .alone()
         .quick(),
@@ -130,6 +131,13 @@ pub(super) fn on_gpu(device: DeviceName) -> Vec<Step> {
             "--engines cuda --batch 1 --precision bf16 --rounds 6 --runs 10 --no-profile",
         )
         .with("HARNESS_CUDA_EARLY_STARTS", "off")
+        .quick(),
+        bench(
+            "bench without clusters",
+            30,
+            "--engines cuda --batch 1 --precision bf16 --rounds 6 --runs 10 --no-profile",
+        )
+        .with("HARNESS_CUDA_CLUSTERS", "off")
         .quick(),
         bench(
             "bench with a map of the clip",

@@ -11,6 +11,7 @@
 //   - access outside a buffer: global buffers and shared memory end at an inaccessible page;
 //   - access to memory before earlier kernels have ended: there is none until all threads of the first block have
 //     waited for them;
+//   - shared memory of another block of a cluster that is read too early, or after that block has ended;
 //   - bank conflicts of ldmatrix, which are counted.
 // It does not reproduce how tensor cores round.
 #pragma once
@@ -29,6 +30,7 @@ namespace emulate {
 // The same layout as `LaunchParams` in mod.rs.
 struct Launch {
     int grid[3];
+    int cluster;  // blocks of a cluster, which are neighbours along z
     int threads;
     int shared_bytes;
     int order;  // 0: threads and blocks forward; 1: backward; otherwise the seed of a random order
@@ -57,15 +59,10 @@ constexpr Storage STORAGE = WORDS;
 // A thread (fibers.hpp).
 struct Fiber;
 
-// The state of the block that runs.
-struct Block {
+// What the blocks of a grid share.
+struct Grid {
     Launch launch;
     Storage storage;
-    int index[3];
-    int current;
-    u8* shared;
-    Fiber* fibers;
-    void* scheduler;
     void (*body)(const void*);
     const void* args;
     char message[512];
@@ -76,6 +73,18 @@ struct Block {
     long conflicts;  // ldmatrix rows that hit a bank which another row of the same matrix uses
 };
 
+// A block that runs.
+struct Block {
+    int index[3];
+    int current;
+    u8* shared;
+    Fiber* fibers;
+    void* scheduler;
+    Block* cluster;  // the first block of its cluster
+    int rank;        // its number there
+};
+
+inline thread_local Grid* grid = nullptr;
 inline thread_local Block* block = nullptr;
 
 // Runs a grid. Returns null, or the message of the first fault, which is valid until this thread's next call.
@@ -109,10 +118,12 @@ static inline int warp_index() { return emulate::block->current / 32; }
 static inline int block_x() { return emulate::block->index[0]; }
 static inline int block_y() { return emulate::block->index[1]; }
 static inline int block_z() { return emulate::block->index[2]; }
-static inline int blocks_x() { return emulate::block->launch.grid[0]; }
+static inline int blocks_x() { return emulate::grid->launch.grid[0]; }
 
 void wait_for_earlier_kernels();
 void sync_threads();
+void sync_cluster();
+uint4 read_peer(const void* own, int rank);
 float shuffle_xor(float v, int mask);
 static inline void sync_warp() { shuffle_xor(0.0f, 0); }
 

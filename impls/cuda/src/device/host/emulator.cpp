@@ -9,17 +9,34 @@ typedef long long i64;
 
 // In the first block, a barrier: all threads have run so far before earlier kernels ended.
 void wait_for_earlier_kernels() {
-    emulate::Block& b = *emulate::block;
+    emulate::Grid& g = *emulate::grid;
     emulate::self().waited = true;
-    if (b.open) return;
-    b.waited++;
+    if (g.open) return;
+    g.waited++;
     sync_threads();
-    if (!b.open && b.waited == b.launch.threads) emulate::open_memory(true);
+    if (!g.open && g.waited == g.launch.threads) emulate::open_memory(true);
 }
 
 void sync_threads() {
     emulate::self().state = emulate::AT_BARRIER;
     emulate::switch_to_scheduler();
+}
+
+void sync_cluster() {
+    emulate::self().state = emulate::AT_CLUSTER;
+    emulate::switch_to_scheduler();
+}
+
+uint4 read_peer(const void* own, int rank) {
+    if (rank < 0 || rank >= emulate::grid->launch.cluster) emulate::fail("the cluster has no such block");
+    const emulate::Block& peer = emulate::block->cluster[rank];
+    if (emulate::has_ended(peer)) emulate::fail("a read from shared memory of a block that has ended");
+    u32 at = shared_address(own);
+    if (at % 16 || at + 16 > static_cast<u32>(emulate::grid->launch.shared_bytes))
+        emulate::fail("a read outside of the shared memory of a block, or misaligned");
+    uint4 v;
+    memcpy(&v, peer.shared + at, sizeof v);
+    return v;
 }
 
 float exponential(float v) { return std::exp(v); }

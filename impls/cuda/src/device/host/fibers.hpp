@@ -1,4 +1,5 @@
-// Runs a grid on the host: one block after another, each with a fiber for every thread.
+// Runs a grid on the host: one block after another, each with a fiber for every thread. The blocks of a cluster take
+// turns: each runs until all of its threads wait for the cluster.
 //
 // Fibers switch only at barriers and at warp-wide operations (warp.hpp). A Launch fixes a schedule: the order
 // in which fibers run, and when asynchronous copies arrive. A kernel whose result depends on the schedule has
@@ -14,6 +15,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <sys/mman.h>
 #include <unistd.h>
 #include <vector>
@@ -22,6 +24,9 @@ namespace emulate {
 
 constexpr int MAX_THREADS = 1024;
 constexpr size_t STACK = 64 * 1024;
+
+// Blocks of a cluster that every GPU with clusters can run.
+constexpr int MAX_CLUSTER = 8;
 
 // One asynchronous copy of 16 bytes, or of zeros where it is not valid.
 struct Copy {
@@ -38,7 +43,7 @@ struct BoxStore {
     int at[4];
 };
 
-enum State { READY, AT_BARRIER, AT_NAMED, AT_PHASE, IN_WARP, DONE };
+enum State { READY, AT_BARRIER, AT_CLUSTER, AT_NAMED, AT_PHASE, IN_WARP, DONE };
 
 // Threads that wait for each other at an operation of a warp or warpgroup.
 struct Meeting {
@@ -72,7 +77,7 @@ struct Fiber {
 // The threads of the block that runs.
 struct Fibers {
     Fiber* begin() const { return block->fibers; }
-    Fiber* end() const { return block->fibers + block->launch.threads; }
+    Fiber* end() const { return block->fibers + grid->launch.threads; }
 };
 
 // Where the signal handler continues after a fault of a kernel.
@@ -111,22 +116,22 @@ inline void switch_to_scheduler() {
 
 // Reports a fault of the running thread and abandons the grid. Only the first message is kept.
 [[noreturn]] inline void fail(const char* what) {
-    if (!block->failed)
-        snprintf(block->message, sizeof block->message, "%s (block %d %d %d, thread %d)", what,
+    if (!grid->failed)
+        snprintf(grid->message, sizeof grid->message, "%s (block %d %d %d, thread %d)", what,
                  block->index[0], block->index[1], block->index[2], block->current);
-    block->failed = true;
+    grid->failed = true;
     for (;;) switch_to_scheduler();
 }
 
 // Reports a fault that is no thread's.
 inline void fail_block(const char* what) {
-    snprintf(block->message, sizeof block->message, "%s (block %d %d %d)", what, block->index[0], block->index[1],
+    snprintf(grid->message, sizeof grid->message, "%s (block %d %d %d)", what, block->index[0], block->index[1],
              block->index[2]);
-    block->failed = true;
+    grid->failed = true;
 }
 
 inline void fiber_main() {
-    block->body(block->args);
+    grid->body(grid->args);
     Fiber& self = block->fibers[block->current];
     self.state = DONE;
     if (!self.waited) fail("a thread ended without a wait for earlier kernels");
@@ -137,10 +142,10 @@ inline void fiber_main() {
 inline Fiber& self() { return block->fibers[block->current]; }
 
 inline u32 next_random(u32 below) {
-    block->random ^= block->random << 13;
-    block->random ^= block->random >> 7;
-    block->random ^= block->random << 17;
-    return static_cast<u32>(block->random % below);
+    grid->random ^= grid->random << 13;
+    grid->random ^= grid->random >> 7;
+    grid->random ^= grid->random << 17;
+    return static_cast<u32>(grid->random % below);
 }
 
 // Runs a thread until it switches back.
@@ -153,16 +158,16 @@ inline void resume(int thread) {
 // other warps can run in between. Returns whether any thread ran.
 inline bool run_warp(int first, int last) {
     bool any = false, again = true;
-    while (again && !block->failed) {
+    while (again && !grid->failed) {
         again = false;
-        int count = last - first, start = block->launch.order < 2 ? 0 : static_cast<int>(next_random(count));
-        for (int i = 0; i < count && !block->failed; i++) {
-            int lane = (start + (block->launch.order == 1 ? count - 1 - i : i)) % count;
+        int count = last - first, start = grid->launch.order < 2 ? 0 : static_cast<int>(next_random(count));
+        for (int i = 0; i < count && !grid->failed; i++) {
+            int lane = (start + (grid->launch.order == 1 ? count - 1 - i : i)) % count;
             if (block->fibers[first + lane].state != READY) continue;
             resume(first + lane);
             any = again = true;
         }
-        if (block->launch.order >= 2) break;
+        if (grid->launch.order >= 2) break;
     }
     return any;
 }
@@ -176,44 +181,47 @@ inline void reset_hopper();
 inline const char* check_end();
 inline void describe_waits(char* to, size_t size);
 
-// Runs all threads of a block. When all wait at the barrier, it opens; when nobody can run, that is a fault.
+// Runs all threads of a block until they have ended or wait for the cluster. When all wait at the barrier, it
+// opens; when nobody can run, that is a fault.
 inline void run_fibers() {
-    int threads = block->launch.threads, warps = (threads + 31) / 32;
-    while (!block->failed) {
+    int threads = grid->launch.threads, warps = (threads + 31) / 32;
+    while (!grid->failed) {
         bool any = false;
-        int start = block->launch.order < 2 ? 0 : static_cast<int>(next_random(warps));
-        for (int i = 0; i < warps && !block->failed; i++) {
-            int warp = (start + (block->launch.order == 1 ? warps - 1 - i : i)) % warps;
+        int start = grid->launch.order < 2 ? 0 : static_cast<int>(next_random(warps));
+        for (int i = 0; i < warps && !grid->failed; i++) {
+            int warp = (start + (grid->launch.order == 1 ? warps - 1 - i : i)) % warps;
             any |= run_warp(warp * 32, warp * 32 + 32 < threads ? warp * 32 + 32 : threads);
         }
-        if (block->failed) continue;
+        if (grid->failed) continue;
         // Under a random order boxes land, and threads wake, while others run.
-        if (any && block->launch.order >= 2 && next_random(2)) land_one();
-        if (any && block->launch.order >= 2) wake_waiting();
+        if (any && grid->launch.order >= 2 && next_random(2)) land_one();
+        if (any && grid->launch.order >= 2) wake_waiting();
         if (any || wake_waiting() || open_named() || land_one()) continue;
-        int done = 0, waiting = 0;
+        int done = 0, waiting = 0, clustered = 0;
         for (const Fiber& f : Fibers()) {
             done += f.state == DONE;
             waiting += f.state == AT_BARRIER;
+            clustered += f.state == AT_CLUSTER;
         }
+        if (clustered == threads) return;
         if (done == threads) {
             if (const char* fault = check_end()) fail_block(fault);
             return;
         }
         const int* at = block->index;
         if (waiting && done) {
-            snprintf(block->message, sizeof block->message,
+            snprintf(grid->message, sizeof grid->message,
                      "%d threads wait at a barrier that %d ended threads never reach (block %d %d %d)", waiting,
                      done, at[0], at[1], at[2]);
-            block->failed = true;
+            grid->failed = true;
             return;
         }
         if (waiting != threads) {
-            int written = snprintf(block->message, sizeof block->message,
+            int written = snprintf(grid->message, sizeof grid->message,
                                    "deadlock: threads wait for others that wait elsewhere (block %d %d %d)", at[0],
                                    at[1], at[2]);
-            describe_waits(block->message + written, sizeof block->message - static_cast<size_t>(written));
-            block->failed = true;
+            describe_waits(grid->message + written, sizeof grid->message - static_cast<size_t>(written));
+            grid->failed = true;
             return;
         }
         for (Fiber& f : Fibers()) f.state = READY;
@@ -239,8 +247,8 @@ constexpr const char* TOO_EARLY = "access to memory without a wait for earlier k
 
 // Whether an address lies in memory that is still inaccessible.
 inline bool too_early(const void* address) {
-    for (int i = 0; i < block->launch.memories && !block->open; i++) {
-        const Memory& memory = block->launch.memory[i];
+    for (int i = 0; i < grid->launch.memories && !grid->open; i++) {
+        const Memory& memory = grid->launch.memory[i];
         if (reinterpret_cast<u64>(address) - reinterpret_cast<u64>(memory.first) < memory.bytes) return true;
     }
     return false;
@@ -257,7 +265,7 @@ inline const int SIGNALS[3] = {SIGSEGV, SIGBUS, SIGILL};
 
 inline void on_signal(int signal, siginfo_t* info, void*) {
     if (fault_exit && block) {
-        snprintf(block->message, sizeof block->message, "%s at %p (block %d %d %d, thread %d)",
+        snprintf(grid->message, sizeof grid->message, "%s at %p (block %d %d %d, thread %d)",
                  meaning(signal, info->si_addr), info->si_addr, block->index[0], block->index[1], block->index[2],
                  block->current);
         siglongjmp(*fault_exit, 1);
@@ -280,12 +288,12 @@ inline void install_signal_handlers() {
     (void)done;
 }
 
-inline void run_block(u8* stacks) {
-    Block& b = *block;
-    memset(b.shared, 0xff, static_cast<size_t>(b.launch.shared_bytes));
+// Prepares the block that runs; its threads start when they are resumed.
+inline void start_block(u8* stacks) {
+    memset(block->shared, 0xff, static_cast<size_t>(grid->launch.shared_bytes));
     reset_hopper();
-    for (int thread = 0; thread < b.launch.threads; thread++) {
-        Fiber& f = b.fibers[thread];
+    for (int thread = 0; thread < grid->launch.threads; thread++) {
+        Fiber& f = block->fibers[thread];
         f.state = READY;
         f.groups.clear();
         f.open.clear();
@@ -300,14 +308,37 @@ inline void run_block(u8* stacks) {
         for (int i = 0; i < 6; i++) *--top = nullptr;
         f.stack_pointer = top;
     }
-    run_fibers();
+}
+
+inline bool has_ended(const Block& b) {
+    for (int i = 0; i < grid->launch.threads; i++)
+        if (b.fibers[i].state != DONE) return false;
+    return true;
+}
+
+// Runs the blocks of a cluster to their ends.
+inline void run_cluster(std::vector<Block>& blocks) {
+    size_t count = blocks.size();
+    for (;;) {
+        size_t start = grid->launch.order < 2 ? 0 : next_random(static_cast<u32>(count)), ended = 0;
+        for (size_t i = 0; i < count; i++) {
+            block = &blocks[(start + (grid->launch.order == 1 ? count - 1 - i : i)) % count];
+            run_fibers();
+            if (grid->failed) return;
+            ended += has_ended(*block);
+        }
+        if (ended == count) return;
+        if (ended) return fail_block("a block waits for its cluster, of which another block has ended");
+        for (Block& b : blocks)
+            for (int i = 0; i < grid->launch.threads; i++) b.fibers[i].state = READY;
+    }
 }
 
 // Makes the memory of the device accessible, or inaccessible.
 inline void open_memory(bool open) {
-    block->open = open;
-    for (int i = 0; i < block->launch.memories; i++) {
-        const Memory& memory = block->launch.memory[i];
+    grid->open = open;
+    for (int i = 0; i < grid->launch.memories; i++) {
+        const Memory& memory = grid->launch.memory[i];
         if (mprotect(memory.first, memory.bytes, open ? PROT_READ | PROT_WRITE : PROT_NONE)) abort();
     }
 }
@@ -316,41 +347,55 @@ inline void open_memory(bool open) {
 const char* run(const Launch& launch, Storage storage, void (*body)(const void*), const void* args, long* conflicts) {
     static thread_local char message[512];
     static thread_local std::vector<u8> stacks;
+    int count = launch.cluster;
+    if (count < 1 || count > MAX_CLUSTER || launch.grid[2] % count) return "the grid is not a number of clusters";
     install_signal_handlers();
-    stacks.resize(STACK * static_cast<size_t>(launch.threads));
-    Guarded shared(static_cast<size_t>(launch.shared_bytes));
-    auto* b = new Block();
-    b->launch = launch;
-    b->storage = storage;
-    b->shared = shared.data;
-    std::vector<Fiber> fibers(static_cast<size_t>(launch.threads));
-    b->fibers = fibers.data();
-    b->body = body;
-    b->args = args;
-    b->random = 0x9e3779b97f4a7c15ull * static_cast<u64>(launch.order + 1) | 1;
-    block = b;
+    size_t threads = static_cast<size_t>(launch.threads), each = STACK * threads;
+    stacks.resize(each * static_cast<size_t>(count));
+    std::deque<Guarded> shared;
+    std::vector<std::vector<Fiber>> fibers;
+    for (int rank = 0; rank < count; rank++) {
+        shared.emplace_back(static_cast<size_t>(launch.shared_bytes));
+        fibers.emplace_back(threads);
+    }
+    auto* g = new Grid();
+    g->launch = launch;
+    g->storage = storage;
+    g->body = body;
+    g->args = args;
+    g->random = 0x9e3779b97f4a7c15ull * static_cast<u64>(launch.order + 1) | 1;
+    grid = g;
+    std::vector<Block> blocks(static_cast<size_t>(count));
     sigjmp_buf out;
     if (sigsetjmp(out, 1) == 0) {
         fault_exit = &out;
         open_memory(false);
-        long blocks = static_cast<long>(launch.grid[0]) * launch.grid[1] * launch.grid[2];
-        for (long i = 0; i < blocks && !b->failed; i++) {
-            long at = launch.order == 1 ? blocks - 1 - i : i;
-            b->index[0] = static_cast<int>(at % launch.grid[0]);
-            b->index[1] = static_cast<int>(at / launch.grid[0] % launch.grid[1]);
-            b->index[2] = static_cast<int>(at / launch.grid[0] / launch.grid[1]);
-            run_block(stacks.data());
+        int layers = launch.grid[2] / count;
+        long clusters = static_cast<long>(launch.grid[0]) * launch.grid[1] * layers;
+        for (long i = 0; i < clusters && !g->failed; i++) {
+            long at = launch.order == 1 ? clusters - 1 - i : i, layer = at / launch.grid[0] / launch.grid[1];
+            for (int rank = 0; rank < count; rank++) {
+                auto r = static_cast<size_t>(rank);
+                block = &blocks[r];
+                *block = {{static_cast<int>(at % launch.grid[0]),
+                           static_cast<int>(at / launch.grid[0] % launch.grid[1]),
+                           static_cast<int>(layer) * count + rank},
+                          0, shared[r].data, fibers[r].data(), nullptr, blocks.data(), rank};
+                start_block(stacks.data() + each * r);
+            }
+            run_cluster(blocks);
         }
     } else {
-        b->failed = true;
+        g->failed = true;
     }
-    if (!b->open) open_memory(true);
+    if (!g->open) open_memory(true);
     fault_exit = nullptr;
     block = nullptr;
-    *conflicts = b->conflicts;
-    bool failed = b->failed;
-    memcpy(message, b->message, sizeof message);
-    delete b;
+    grid = nullptr;
+    *conflicts = g->conflicts;
+    bool failed = g->failed;
+    memcpy(message, g->message, sizeof message);
+    delete g;
     return failed ? message : nullptr;
 }
 

@@ -69,8 +69,8 @@ struct HopperBlock {
 };
 
 inline HopperBlock& hopper() {
-    static thread_local HopperBlock state;
-    return state;
+    static thread_local HopperBlock states[MAX_CLUSTER];
+    return states[block->rank];
 }
 
 // A thread has stored 16 bytes of shared memory, which it must fence before the asynchronous proxy reads them.
@@ -82,8 +82,8 @@ inline void note_store(Fiber& thread, size_t chunk) {
 // Before a block starts.
 inline void reset_hopper() {
     hopper().boxes.clear();
-    hopper().warpgroups.assign(static_cast<size_t>(block->launch.threads + 127) / 128, {});
-    hopper().written.assign(static_cast<size_t>(block->launch.shared_bytes) / 16 + 1, 0);
+    hopper().warpgroups.assign(static_cast<size_t>(grid->launch.threads + 127) / 128, {});
+    hopper().written.assign(static_cast<size_t>(grid->launch.shared_bytes) / 16 + 1, 0);
 }
 
 inline const Tensor* tensor_of(const TensorMap* map) {
@@ -111,7 +111,7 @@ inline void end_phase(Barrier* barrier) {
 inline u8* swizzled(const u8* start, size_t row, size_t byte) {
     size_t at = static_cast<size_t>(start - block->shared) + row * 128 + byte;
     at ^= (at >> 7 & 7) << 4;
-    if (at + 2 > static_cast<size_t>(block->launch.shared_bytes)) fail("an operand outside of shared memory");
+    if (at + 2 > static_cast<size_t>(grid->launch.shared_bytes)) fail("an operand outside of shared memory");
     return block->shared + at;
 }
 
@@ -232,7 +232,7 @@ void start_product(u64 a, u64 b, bool accumulate, int columns, float* d) {
                 p.d[thread][i] = NAN;
             }
         }
-        if (block->launch.eager) multiply_now(p, held.first);
+        if (grid->launch.eager) multiply_now(p, held.first);
         group.open.push_back(p);
     });
 }
@@ -252,7 +252,7 @@ void wait_products(int left) {
         while (group.groups.size() > static_cast<size_t>(left)) {
             for (const Product& p : group.groups.front()) {
                 auto& held = group.held[p.d[0]];
-                if (!block->launch.eager) multiply_now(p, held.first);
+                if (!grid->launch.eager) multiply_now(p, held.first);
                 if (--held.second > 0) continue;
                 int count = p.columns / 2;
                 for (int thread = 0; thread < 128; thread++)
@@ -277,7 +277,7 @@ inline void move_matrices(Fiber* warp, int operation) {
             uintptr_t address = reinterpret_cast<uintptr_t>(memory);
             if (address % 16) fail("ldmatrix or stmatrix: a row is not aligned to 16 bytes");
             u32 bank = 1u << (address / 16 % 8);
-            block->conflicts += (banks & bank) != 0;
+            grid->conflicts += (banks & bank) != 0;
             banks |= bank;
             for (int i = 0; i < 8; i++) {
                 int of_row = transposed ? i : row, of_column = transposed ? row : i;
@@ -328,7 +328,7 @@ inline bool open_named() {
 inline bool land_one() {
     auto& boxes = hopper().boxes;
     if (boxes.empty()) return false;
-    size_t which = block->launch.order < 2 ? 0 : next_random(static_cast<u32>(boxes.size()));
+    size_t which = grid->launch.order < 2 ? 0 : next_random(static_cast<u32>(boxes.size()));
     Box box = boxes[which];
     boxes.erase(boxes.begin() + static_cast<long>(which));
     land(box);
@@ -398,7 +398,7 @@ void load_box(void* to, const TensorMap* map, int channel, int x, int y, int ima
     emulate::Box box = {emulate::tensor_of(map), static_cast<u8*>(to), {channel, x, y, image},
                         emulate::barrier_of(barrier)};
     emulate::hopper().boxes.push_back(box);
-    if (emulate::block->launch.eager) emulate::land_one();
+    if (emulate::grid->launch.eager) emulate::land_one();
 }
 
 void store_shared(void* to, const uint4& v, bool valid) {
@@ -411,13 +411,13 @@ void store_shared(void* to, const uint4& v, bool valid) {
 void store_box(const TensorMap* map, int channel, int x, int y, int image, const void* from) {
     if (shared_address(from) % 128) emulate::fail("a box is not aligned to 128 bytes in shared memory");
     emulate::BoxStore store = {emulate::tensor_of(map), static_cast<const u8*>(from), {channel, x, y, image}};
-    if (emulate::block->launch.eager) emulate::perform(store);
+    if (emulate::grid->launch.eager) emulate::perform(store);
     emulate::self().stores.push_back(store);
 }
 
 void store_box_wait() {
     emulate::Fiber& f = emulate::self();
-    if (!emulate::block->launch.eager)
+    if (!emulate::grid->launch.eager)
         for (const emulate::BoxStore& store : f.stores) emulate::perform(store);
     f.stores.clear();
 }

@@ -16,7 +16,7 @@ use lower::{Activation, Stage};
 use spec::EngineError;
 
 use self::guarded::Pages;
-use super::{Device, Kernel, Launch, Memory, Recording, Tensor, cache, failed};
+use super::{Device, Kernel, Launch, Memory, Recording, Tensor, cache, clusters_chosen, failed};
 use crate::kernels::args::SIGMOID_HALF;
 use crate::kernels::bands::TensorMap;
 use crate::kernels::fields::{fields, offsets};
@@ -61,6 +61,7 @@ pub const SCHEDULES: [Schedule; 5] = [
 #[repr(C)]
 struct LaunchParams {
     grid: [c_int; 3],
+    cluster: c_int,
     threads: c_int,
     shared_bytes: c_int,
     order: c_int,
@@ -69,7 +70,7 @@ struct LaunchParams {
     memory: u64,
 }
 
-fields!(LaunchParams { grid, threads, shared_bytes, order, eager, memories, memory });
+fields!(LaunchParams { grid, cluster, threads, shared_bytes, order, eager, memories, memory });
 
 /// The same layout as `emulate::Memory` in `emulate.hpp`.
 #[repr(C)]
@@ -96,6 +97,8 @@ pub struct Host {
     pub multiprocessors: usize,
     /// How it runs convolutions in half precision.
     pub bands: BandSupport,
+    /// Whether its blocks can form clusters.
+    pub clusters: bool,
     /// The free memory in bytes that it reports.
     pub memory: usize,
     /// Bank conflicts of `ldmatrix` in all launches so far.
@@ -174,6 +177,7 @@ impl Host {
             schedule: Schedule::default(),
             multiprocessors,
             bands: BandSupport::chosen()?,
+            clusters: clusters_chosen()?,
             memory: usize::MAX,
             conflicts: 0,
             edit: None,
@@ -262,8 +266,8 @@ impl Device for Host {
     }
 
     fn machine(&self) -> Machine {
-        let Host { multiprocessors, bands, .. } = *self;
-        Machine { multiprocessors, shared_bytes: 227 << 10, bands }
+        let Host { multiprocessors, bands, clusters, .. } = *self;
+        Machine { multiprocessors, shared_bytes: 227 << 10, bands, clusters }
     }
 
     fn capability(&self) -> (i32, i32) {
@@ -374,6 +378,7 @@ impl Device for Host {
         let memory: Vec<MemoryRange> = live.iter().map(range).collect();
         let params = LaunchParams {
             grid: launch.grid.map(|side| side as c_int),
+            cluster: launch.cluster as c_int,
             threads: variant.threads() as c_int,
             shared_bytes: variant.shared_bytes() as c_int,
             order: self.schedule.order as c_int,

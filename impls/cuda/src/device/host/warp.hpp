@@ -17,9 +17,9 @@ inline void complete(const std::vector<Copy>& copies) {
 
 // Value `at` of a vector of words in the storage format.
 inline float element(const u32* words, int at) {
-    if (block->storage == WORDS) return float_of(words[at]);
+    if (grid->storage == WORDS) return float_of(words[at]);
     u16 bits = static_cast<u16>(words[at / 2] >> (at % 2 * 16));
-    return block->storage == F16 ? widen_f16(bits) : float_of(static_cast<u32>(bits) << 16);
+    return grid->storage == F16 ? widen_f16(bits) : float_of(static_cast<u32>(bits) << 16);
 }
 
 enum {
@@ -40,7 +40,7 @@ inline void load_matrices_of(Fiber* warp) {
             uintptr_t address = reinterpret_cast<uintptr_t>(source.row);
             if (address % 16) fail("ldmatrix: a row is not aligned to 16 bytes");
             u32 bank = 1u << (address / 16 % 8);
-            block->conflicts += (banks & bank) != 0;
+            grid->conflicts += (banks & bank) != 0;
             banks |= bank;
             for (int column = 0; column < 4; column++)
                 memcpy(&warp[row * 4 + column].matrices[matrix],
@@ -100,7 +100,7 @@ inline bool arrive(Fiber& first, int count, int operation, u64 key_a, u64 key_b)
 // Goes on after an operation for which all threads have arrived.
 inline void leave(Fiber* threads, int count) {
     for (int i = 0; i < count; i++) threads[i].state = READY;
-    if (block->launch.order >= 2) switch_to_scheduler();
+    if (grid->launch.order >= 2) switch_to_scheduler();
 }
 
 // A warp-wide operation: the last lane that arrives performs it for all lanes.
@@ -108,7 +108,7 @@ inline void run_by_warp(int operation) {
     Fiber* warp = &block->fibers[block->current / 32 * 32];
     if (!arrive(*warp, 32, operation, 0, 0)) return switch_to_scheduler();
     if (operation == MATRICES) load_matrices_of(warp);
-    if (operation == MULTIPLY) block->storage == WORDS ? multiply_of<1>(warp) : multiply_of<2>(warp);
+    if (operation == MULTIPLY) grid->storage == WORDS ? multiply_of<1>(warp) : multiply_of<2>(warp);
     if (operation == SHUFFLE) shuffle_of(warp);
     if (operation >= STORE_MATRICES && operation <= LOAD_TRANSPOSED) move_matrices(warp, operation);
     leave(warp, 32);
@@ -129,7 +129,7 @@ void copy_async(void* to, const void* from, bool valid) {
         emulate::fail("cp.async: an address is not aligned to 16 bytes");
     if (valid && emulate::too_early(from)) emulate::fail(emulate::TOO_EARLY);
     emulate::self().open.push_back({to, from, valid});
-    if (emulate::block->launch.eager) emulate::complete({{to, from, valid}});
+    if (emulate::grid->launch.eager) emulate::complete({{to, from, valid}});
 }
 
 void commit() {
@@ -141,7 +141,7 @@ void commit() {
 void emulate::wait_copies(int groups) {
     Fiber& f = self();
     while (f.groups.size() > static_cast<size_t>(groups)) {
-        if (!block->launch.eager) complete(f.groups.front());
+        if (!grid->launch.eager) complete(f.groups.front());
         f.groups.erase(f.groups.begin());
     }
 }
