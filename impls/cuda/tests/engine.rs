@@ -14,8 +14,8 @@ use spec::{
     Tensor,
 };
 
-/// Numbers of multiprocessors of the emulated GPU. With few, CTL blocks are fused; with many, the K
-/// of convolutions is split.
+/// Numbers of multiprocessors of the emulated GPU. With few, a block computes a tile; with many, the K of
+/// convolutions is split.
 const FEW: usize = 2;
 const MANY: usize = 132;
 
@@ -41,16 +41,16 @@ impl Case {
         multiprocessors: usize,
         schedule: Schedule,
     ) -> Option<Cuda> {
-        self.cuda_with(precision, multiprocessors, schedule, BandSupport::Planes)
+        self.cuda_with(precision, multiprocessors, schedule, (BandSupport::Planes, true))
     }
 
-    /// As [`Case::cuda`], on a GPU that runs convolutions in bands or does not.
+    /// As [`Case::cuda`], on a GPU that runs convolutions in bands or does not, and has clusters or not.
     fn cuda_with(
         &self,
         precision: Precision,
         multiprocessors: usize,
         schedule: Schedule,
-        bands: BandSupport,
+        (bands, clusters): (BandSupport, bool),
     ) -> Option<Cuda> {
         let mut host = match Host::new(multiprocessors) {
             Ok(host) => host,
@@ -59,7 +59,7 @@ impl Case {
                 return None;
             }
         };
-        (host.schedule, host.bands) = (schedule, bands);
+        (host.schedule, host.bands, host.clusters) = (schedule, bands, clusters);
         let (model, device) = (self.model.clone(), Box::new(host));
         let mut cuda = Cuda::new(model, &self.weights, precision, device).unwrap();
         cuda.poison = true;
@@ -169,7 +169,8 @@ fn half_precision_is_right_without_bands_and_with_flat_ones() {
         (Precision::Bf16, BandSupport::Planes, FEW, true),
         (Precision::F16, BandSupport::Planes, FEW, true),
     ] {
-        let engine = case.cuda_with(precision, multiprocessors, Schedule::default(), bands);
+        let has = (bands, true);
+        let engine = case.cuda_with(precision, multiprocessors, Schedule::default(), has);
         let Some(mut cuda) = engine else { return };
         let first = cuda.forward(&case.input, &mut Ignore).unwrap();
         let error = relative(&first, &truth);
@@ -204,8 +205,9 @@ fn half_precision_is_right_without_bands_and_with_flat_ones() {
 fn a_block_that_is_not_fused_keeps_its_initial_values() {
     let case = Case::new(Config { size: (52, 44), ..small(50) }, 1);
     let truth = case.truth(&mut Ignore);
-    let bands = BandSupport::Flat;
-    let engine = case.cuda_with(Precision::Bf16, 4, Schedule::default(), bands);
+    // With clusters, the block is fused.
+    let has = (BandSupport::Flat, false);
+    let engine = case.cuda_with(Precision::Bf16, 4, Schedule::default(), has);
     let Some(mut cuda) = engine else { return };
     let how = cuda.explain(1).unwrap();
     let runs = |kind: &str, word: &str| {
@@ -238,13 +240,18 @@ fn the_schedule_of_threads_changes_no_bit() {
 
 #[test]
 fn observing_and_running_again_change_no_bit() {
-    for (precision, multiprocessors) in
-        [(Precision::F32, FEW), (Precision::Bf16, FEW), (Precision::F16, MANY)]
-    {
+    // Where K is split and there are no clusters, blocks are not fused.
+    for (precision, multiprocessors, clusters) in [
+        (Precision::F32, FEW, true),
+        (Precision::Bf16, FEW, true),
+        (Precision::F16, MANY, false),
+        (Precision::F16, MANY, true),
+        (Precision::F32, MANY, true),
+    ] {
         let case = Case::new(small(50), 2);
-        let Some(mut cuda) = case.cuda(precision, multiprocessors, Schedule::default()) else {
-            return;
-        };
+        let has = (BandSupport::Planes, clusters);
+        let engine = case.cuda_with(precision, multiprocessors, Schedule::default(), has);
+        let Some(mut cuda) = engine else { return };
         let first = cuda.forward(&case.input, &mut Ignore).unwrap();
         let mut keep = Keep::default();
         assert_eq!(cuda.forward(&case.input, &mut keep).unwrap(), first, "{precision} observed");
@@ -254,9 +261,11 @@ fn observing_and_running_again_change_no_bit() {
         assert!(any("average pool"), "{precision}: a dense layer should make the means of a gate");
         assert_eq!(
             any("fused"),
-            multiprocessors == FEW,
+            clusters,
             "{precision} with {multiprocessors} multiprocessors: whether blocks are fused"
         );
+        let apart = actions.iter().any(|(.., how)| how.contains("another launch"));
+        assert_eq!(apart, multiprocessors == MANY && !clusters, "{actions:?}");
     }
 }
 
@@ -337,14 +346,21 @@ fn every_observed_activation_is_right_and_can_be_replaced() {
 #[test]
 fn batches_of_any_size_run_including_empty_ones() {
     let case = Case::new(small(10), 3);
-    let Some(mut cuda) = case.cuda(Precision::F32, FEW, Schedule::default()) else { return };
+    // Without clusters, K is not split on so small a GPU.
+    let has = (BandSupport::Planes, false);
+    let engine = case.cuda_with(Precision::F32, FEW, Schedule::default(), has);
+    let Some(mut cuda) = engine else { return };
     let three = cuda.forward(&case.input, &mut Ignore).unwrap();
     assert!(relative(&three, &case.truth(&mut Ignore)) <= tolerance(Precision::F32));
     let none = Case::new(small(10), 0);
     assert_eq!(cuda.forward(&none.input, &mut Keep::default()).unwrap().shape, [0, 7]);
     let one = Case::new(small(10), 1);
     let one = cuda.forward(&one.input, &mut Ignore).unwrap();
-    assert_eq!(one.to_f32(), three.to_f32()[..7], "the bits of a clip do not depend on its batch");
+    assert_eq!(
+        one.to_f32(),
+        three.to_f32()[..7],
+        "without a split of K, the bits of a clip do not depend on its batch"
+    );
 }
 
 #[test]

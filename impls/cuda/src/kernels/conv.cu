@@ -44,7 +44,8 @@ KERNEL(conv, ConvArgs, THREADS) {
     wait_for_earlier_kernels();
     if (args.splits == 1) prefetch_residual(e, args.extent, first_pixel, first_output);
     Accumulators acc = {};
-    if (args.init && block_z() == 0) load_initial(acc, args, first_pixel, first_output);
+    // A cluster adds them last, as ctl_cluster.cu does.
+    if (args.init && block_z() == 0 && (args.splits == 1 || args.partial)) load_initial(acc, args, first_pixel, first_output);
     // Steps of K are counted through both sources; this block takes first..last of them.
     int steps = steps_of(args.sources[0]);
     int total = steps + (args.source_count > 1 ? steps_of(args.sources[1]) : 0);
@@ -58,9 +59,9 @@ KERNEL(conv, ConvArgs, THREADS) {
                           first > steps ? first - steps : 0, last - steps);
     Part part(args.extent, e.pitch, first_pixel, first_output);
     if (args.splits > 1) {
-        stage(acc);
+        stage(acc, reinterpret_cast<float*>(shared_memory()));
         if (!args.partial)
-            return store_in_cluster(e, args.extent, args.tile_sums, args.splits, first_pixel, first_output);
+            return store_in_cluster(e, args.init, args.extent, args.tile_sums, args.splits, first_pixel, first_output);
         sync_threads();
         for_each_vector(part, [&](const Values& v, int pixel, int channel) {
             i64 row = static_cast<i64>(block_z()) * args.extent.pixels + pixel;

@@ -5,6 +5,7 @@ pub mod average_pool;
 pub mod bands;
 pub mod conv;
 pub mod ctl;
+pub mod ctl_cluster;
 pub mod dense;
 pub mod depthwise;
 pub mod fields;
@@ -51,6 +52,8 @@ pub enum File {
     Conv,
     /// The end of a channel-time learning block.
     Ctl,
+    /// The same with tiles that clusters share.
+    CtlCluster,
     /// Dense layer, with the second pass of a global average pool before it.
     Dense,
     /// Depthwise 2x2 convolution.
@@ -104,10 +107,11 @@ macro_rules! entry {
     };
 }
 
-const FILES: [Entry; 14] = [
+const FILES: [Entry; 15] = [
     entry!(AveragePool, average_pool),
     entry!(Conv, conv),
     entry!(Ctl, ctl),
+    entry!(CtlCluster, ctl_cluster),
     entry!(Dense, dense),
     entry!(Depthwise, depthwise),
     entry!(HopperConv, hopper_conv),
@@ -167,16 +171,19 @@ impl Variant {
     /// of shared memory, except those in bands ([`Variant::all_in_bands`]).
     pub fn all(precision: Precision, shared_bytes: usize) -> Vec<Variant> {
         let plain = FILES.iter().map(|entry| entry.file);
-        let other = [File::Conv, File::Ctl, File::HopperConv, File::HopperCtl, File::HopperStem];
-        let plain = plain.filter(|file| !other.contains(file));
+        let tiled = [File::Conv, File::Ctl, File::CtlCluster];
+        let other = [File::HopperConv, File::HopperCtl, File::HopperStem];
+        let plain = plain.filter(|file| !tiled.contains(file) && !other.contains(file));
         let mut all: Vec<Variant> = plain.map(|file| Variant::new(file, precision)).collect();
-        let tiled = |file, tiles: &[Tile]| -> Vec<Variant> {
-            let tiles = tiles.iter().filter_map(|tile| tile.within(shared_bytes));
-            let each = tiles.flat_map(|tile| [(tile, false), (tile, true)]);
-            each.map(|(tile, gated)| Variant::tiled(file, precision, tile, gated)).collect()
+        let within = |tiles: &[Tile]| -> Vec<Tile> {
+            tiles.iter().filter_map(|tile| tile.within(shared_bytes)).collect()
         };
-        all.extend(tiled(File::Conv, &tile::TILES));
-        all.extend(tiled(File::Ctl, &tile::CTL_TILES));
+        let in_cluster = ctl_cluster::tiles(shared_bytes).collect();
+        let tiles = [within(&tile::TILES), within(&tile::CTL_TILES), in_cluster];
+        for (file, tiles) in tiled.into_iter().zip(tiles) {
+            let each = tiles.into_iter().flat_map(|tile| [(tile, false), (tile, true)]);
+            all.extend(each.map(|(tile, gated)| Variant::tiled(file, precision, tile, gated)));
+        }
         all
     }
 
@@ -276,6 +283,7 @@ impl Variant {
             return bands::SHARED_BYTES as u32;
         }
         match (self.tile, self.file) {
+            (Some(tile), File::CtlCluster) => ctl_cluster::shared_bytes(tile),
             (Some(tile), _) => tile.shared_bytes(),
             (None, File::AveragePool) => THREADS * average_pool::SHARED_PER_THREAD,
             (None, File::Dense) => dense::SHARED_BYTES,

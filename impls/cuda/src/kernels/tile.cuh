@@ -54,8 +54,7 @@ struct alignas(8) Two {
 };
 
 // Writes the accumulators to shared memory, [BM, OUT_PITCH]. Other threads see them behind a barrier.
-DEVICE void stage(const Accumulators& acc) {
-    float* shared = reinterpret_cast<float*>(shared_memory());
+DEVICE void stage(const Accumulators& acc, float* shared) {
     UNROLL for (int mi = 0; mi < MI; mi++) {
         UNROLL for (int half = 0; half < 2; half++) {
             float* row = shared + acc_row(mi, half * 2) * OUT_PITCH;
@@ -120,7 +119,7 @@ DEVICE void store_short(const Epilogue& e, const Part& part, bool summed) {
 // Applies the epilogue to the accumulators and stores the results. If they are to be summed, they are then in
 // shared memory, for store_tile_sums.
 DEVICE void store_tile(const Epilogue& e, const Accumulators& acc, const Part& part, bool summed) {
-    stage(acc);
+    stage(acc, reinterpret_cast<float*>(shared_memory()));
     if (is_short(e)) {
         if (e.residual)
             store_short<true>(e, part, summed);
@@ -136,7 +135,7 @@ DEVICE void store_tile(const Epilogue& e, const Accumulators& acc, const Part& p
 
 // Adds what N blocks of a cluster have at this place of their shared memory, in the order of the blocks.
 template <int N>
-DEVICE Values sum_of_peers(const float* own) {
+DEVICE Values sum_of(const float* own) {
     Values parts[N];
     UNROLL for (int rank = 0; rank < N; rank++) {
         UNROLL for (int at = 0; at < VEC; at += 4) {
@@ -153,23 +152,45 @@ DEVICE Values sum_of_peers(const float* own) {
     return parts[0];
 }
 
-// The end of a tile of which each of `splits` blocks of a cluster, 2, 4 or 8, has staged a part of the sums: every
-// block adds the parts of as many rows as the others, applies the epilogue, and stores the results. Only it reads
-// these rows of its own part, so it leaves the results there, for the sums of `tile_sums`, which are of these rows.
-DEVICE void store_in_cluster(const Epilogue& e, const Extent& extent, const TileSums& tile_sums, int splits,
-                             int first_pixel, int first_output) {
-    float* shared = reinterpret_cast<float*>(shared_memory());
-    int count = BM / splits, begin = block_z() * count, pixels = extent.pixels - first_pixel;
-    sync_cluster();
-    for (int at = thread_index(); at < count * VECTORS; at += THREADS) {
+// The same for a cluster of 2, 4 or 8 blocks.
+DEVICE Values sum_of_peers(const float* own, int splits) {
+    return splits == 2 ? sum_of<2>(own) : splits == 4 ? sum_of<4>(own) : sum_of<8>(own);
+}
+
+// A vector of the tile: its row and first column there, and its pixel and first channel in the result.
+struct InTile {
+    int row, column, pixel, channel;
+};
+
+// Calls act(InTile) for the vectors inside the result that this block of a cluster finishes: as many rows of the
+// tile as every other block does, which are those from block_z() * BM / splits on.
+template <class Act>
+DEVICE void for_each_in_share(int splits, const Extent& extent, int pitch, int first_pixel, int first_output, Act act) {
+    int rows = BM / splits, begin = block_z() * rows;
+    for (int at = thread_index(); at < rows * VECTORS; at += THREADS) {
         int row = begin + at / VECTORS, column = at % VECTORS * VEC;
-        if (row >= pixels || first_output + column >= e.pitch) continue;
-        float* own = shared + row * OUT_PITCH + column;
-        Values sums = splits == 2   ? sum_of_peers<2>(own)
-                      : splits == 4 ? sum_of_peers<4>(own)
-                                    : sum_of_peers<8>(own);
-        store_wide(own, apply_epilogue(e, sums, first_pixel + row, first_output + column));
+        InTile place = {row, column, first_pixel + row, first_output + column};
+        if (place.pixel < extent.pixels && place.channel < pitch) act(place);
     }
+}
+
+// The end of a tile of which each block of a cluster has staged a part of the sums: every block adds the parts of
+// its share, applies the epilogue, and stores the results. `init` is added last. Only this block reads these rows of
+// its own part, so it leaves the results there, for the sums of `tile_sums`, which are of these rows.
+DEVICE void store_in_cluster(const Epilogue& e, const float* init, const Extent& extent, const TileSums& tile_sums,
+                             int splits, int first_pixel, int first_output) {
+    float* shared = reinterpret_cast<float*>(shared_memory());
+    sync_cluster();
+    for_each_in_share(splits, extent, e.pitch, first_pixel, first_output, [&](const InTile& at) {
+        float* own = shared + at.row * OUT_PITCH + at.column;
+        Values sums = sum_of_peers(own, splits);
+        if (init) {
+            Values first = load_wide(init + static_cast<i64>(at.pixel) * e.pitch + at.channel);
+            UNROLL for (int i = 0; i < VEC; i++) sums.v[i] = add(sums.v[i], first.v[i]);
+        }
+        store_wide(own, apply_epilogue(e, sums, at.pixel, at.channel));
+    });
+    int count = BM / splits, begin = block_z() * count, pixels = extent.pixels - first_pixel;
     if (tile_sums.sums && begin < pixels) {
         sync_threads();
         int first = first_pixel + begin, rows = pixels - begin < count ? pixels - begin : count;

@@ -67,16 +67,32 @@ impl Tile {
     /// Bytes of shared memory of a block: the larger of the slots and, after the main loop, the
     /// tile as f32 with rows padded by 8 values; and the places of the tile's rows.
     pub fn shared_bytes(&self) -> u32 {
-        let pipeline = self.slots * (self.pixels + self.outputs) * STEP_BYTES;
-        let sums = self.pixels * (self.outputs + 8) * size_of::<f32>();
-        (pipeline.max(sums) + self.pixels * PLACE_BYTES) as u32
+        self.slot_bytes().max(self.staged_bytes()) + self.place_bytes()
+    }
+
+    /// Bytes of the slots.
+    pub(super) fn slot_bytes(&self) -> u32 {
+        (self.slots * (self.pixels + self.outputs) * STEP_BYTES) as u32
+    }
+
+    /// Bytes of the tile as f32, with padded rows.
+    pub(super) fn staged_bytes(&self) -> u32 {
+        (self.pixels * (self.outputs + 8) * size_of::<f32>()) as u32
+    }
+
+    /// Bytes of the places of the rows.
+    pub(super) fn place_bytes(&self) -> u32 {
+        (self.pixels * PLACE_BYTES) as u32
+    }
+
+    /// The tile with as many slots as it has, then with fewer, down to two.
+    pub(super) fn with_fewer_slots(self) -> impl Iterator<Item = Tile> {
+        (2..=self.slots).rev().map(move |slots| Tile { slots, ..self })
     }
 
     /// The tile with as many slots, from two on, as shared memory holds; None if two are too many.
     pub fn within(self, shared_bytes: usize) -> Option<Tile> {
-        let slots = (2..=self.slots).rev();
-        let mut tiles = slots.map(|slots| Tile { slots, ..self });
-        tiles.find(|tile| tile.shared_bytes() as usize <= shared_bytes)
+        self.with_fewer_slots().find(|tile| tile.shared_bytes() as usize <= shared_bytes)
     }
 
     /// Tiles that cover a product of this size.
@@ -184,7 +200,7 @@ impl Product {
     /// TFLOP/s on 132 multiprocessors), and 8 bytes of L2 traffic (6.5 TB/s, an estimate) take 160
     /// ps, so a partial sum costs two units or more. The second launch is not counted at all. In a
     /// cluster, partial sums are neither written to memory nor read from it, which is assumed to cost half.
-    fn cost(&self, tiling: Tiling, machine: Machine) -> usize {
+    pub(super) fn cost(&self, tiling: Tiling, machine: Machine) -> usize {
         let (Tiling { tile, splits }, Machine { multiprocessors, .. }) = (tiling, machine);
         let steps = self.steps.div_ceil(splits) + tile.slots;
         let block = tile.pixels * tile.outputs * steps * 100 / tile.rate;

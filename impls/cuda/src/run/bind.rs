@@ -12,8 +12,8 @@ use crate::kernels::hopper_conv::Halving;
 use crate::kernels::tile::{Tile, Tiling};
 use crate::kernels::tile_sums::TileSums;
 use crate::kernels::{
-    File, Variant, average_pool, conv, ctl, dense, depthwise, hopper_conv, hopper_ctl, hopper_stem,
-    import, maxpool, scale, split_k_reduce, tile_sums,
+    File, Variant, average_pool, conv, ctl, ctl_cluster, dense, depthwise, hopper_conv, hopper_ctl,
+    hopper_stem, import, maxpool, scale, split_k_reduce, tile_sums,
 };
 use crate::plan::constants::Constant;
 use crate::plan::{Conv, CtlBlock, Epilogue, Input, Map, Op, Plan};
@@ -87,6 +87,9 @@ impl Bound<'_> {
         observed: Observed,
     ) -> Result<Vec<Launch>, EngineError> {
         match &self.layout.actions[at] {
+            Action::Fused(block, Way::Tiles(tiling)) if tiling.splits > 1 => {
+                Ok(vec![self.fused_in_cluster(device, block, *tiling)?])
+            }
             Action::Fused(block, Way::Tiles(tiling)) => {
                 Ok(vec![self.fused(device, block, tiling.tile)?])
             }
@@ -495,6 +498,31 @@ impl Bound<'_> {
         let gated = temporal.inputs[0].gate.is_some();
         let variant = ctl::variant(self.precision, tile, gated);
         launch(device, &variant, ctl::grid(&args, tile), &args)
+    }
+
+    fn fused_in_cluster(
+        &self,
+        device: &mut dyn Device,
+        block: &CtlBlock,
+        tiling: Tiling,
+    ) -> Result<Launch, EngineError> {
+        let [short, glo_out, temporal] =
+            [block.short, block.glo_out, block.temporal].map(|index| self.plan.conv(index));
+        let args = ctl_cluster::Args {
+            short_conv: self.source(&short.inputs[0]),
+            glo_out: self.source(&glo_out.inputs[0]),
+            temporal: self.source(&temporal.inputs[0]),
+            extent: self.extent(&temporal.epilogue.out),
+            short_bias: self.constant(short.epilogue.bias),
+            glo_out_bias: self.constant(glo_out.epilogue.bias),
+            splits: int(tiling.splits),
+            unused: 0,
+            epilogue: self.epilogue(&temporal.epilogue, UNOBSERVED),
+        };
+        let gated = temporal.inputs[0].gate.is_some();
+        let variant = ctl_cluster::variant(self.precision, tiling.tile, gated);
+        let one = launch(device, &variant, ctl_cluster::grid(&args, tiling.tile), &args)?;
+        Ok(Launch { cluster: tiling.splits as u32, ..one })
     }
 
     fn fused_in_bands(

@@ -8,7 +8,9 @@ use crate::device::failed;
 use crate::kernels::bands::{self, Division};
 use crate::kernels::tile::{BandSupport, Machine, Product, STEP_BYTES, Tiling};
 use crate::kernels::windows::Shape;
-use crate::kernels::{ctl, hopper_stem, is_half, measured, split_k_reduce, tile_sums, vector};
+use crate::kernels::{
+    ctl, ctl_cluster, hopper_stem, is_half, measured, split_k_reduce, tile_sums, vector,
+};
 use crate::plan::{Conv, CtlBlock, Input, Map, Op, Plan};
 
 /// Alignment of every buffer, in bytes.
@@ -289,8 +291,10 @@ fn actions(plan: &Plan, clips: usize, options: LayoutOptions) -> Vec<Action> {
                     actions.push(Action::Fused(*block, *way));
                 }
             }
-            // The fused kernel does not split K, and its steps must give the same bits alone.
-            Some((_, way @ Way::Bands(_))) => actions.push(Action::Step(index, Some(*way))),
+            // The steps of a fused kernel must give the same bits alone: K must be split as there, or not at all.
+            Some((_, way @ (Way::Bands(_) | Way::Tiles(Tiling { splits: 2.., .. })))) => {
+                actions.push(Action::Step(index, Some(*way)));
+            }
             Some((_, Way::Tiles(_))) => {
                 let way = tiling(&step.op, clips, options, false).map(Way::Tiles);
                 actions.push(Action::Step(index, way));
@@ -305,10 +309,17 @@ fn actions(plan: &Plan, clips: usize, options: LayoutOptions) -> Vec<Action> {
 fn fused_way(plan: &Plan, block: &CtlBlock, clips: usize, options: LayoutOptions) -> Option<Way> {
     let convs = [block.short, block.glo_out, block.temporal].map(|index| plan.conv(index));
     let map = convs[2].epilogue.out;
-    division(&convs, clips, options).map(Way::Bands).or_else(|| {
-        let tile = ctl::tile(clips * map.pixels(), map.channels, options.machine)?;
-        Some(Way::Tiles(Tiling { tile, splits: 1 }))
-    })
+    let (pixels, machine) = (clips * map.pixels(), options.machine);
+    let whole = || {
+        let tile = ctl::tile(pixels, map.channels, machine)?;
+        Some(Tiling { tile, splits: 1 })
+    };
+    let shared = || {
+        let steps = convs.map(|conv| steps(conv, options.precision));
+        ctl_cluster::tiling((pixels, map.channels), steps, machine)
+    };
+    let in_tiles = || whole().or_else(shared).map(Way::Tiles);
+    division(&convs, clips, options).map(Way::Bands).or_else(in_tiles)
 }
 
 /// How a convolution runs; None for other operations.
@@ -443,12 +454,16 @@ fn pooled(
     out.into_iter().unzip()
 }
 
+/// Steps of K in a convolution.
+fn steps(conv: &Conv, precision: Precision) -> usize {
+    conv.inputs.iter().map(|input| input.k().div_ceil(values_per_step(precision))).sum()
+}
+
 /// The tiling of a convolution; None for other operations.
 fn tiling(op: &Op, clips: usize, options: LayoutOptions, may_split: bool) -> Option<Tiling> {
     let Op::Conv(conv) = op else { return None };
     let out = conv.epilogue.out;
-    let values = values_per_step(options.precision);
-    let steps = conv.inputs.iter().map(|input| input.k().div_ceil(values)).sum();
+    let steps = steps(conv, options.precision);
     let product = Product { pixels: clips * out.pixels(), outputs: out.channels, steps };
     Some(measured::tiling(product, options.machine, options.precision, may_split))
 }

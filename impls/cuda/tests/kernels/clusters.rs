@@ -9,7 +9,7 @@ use cuda::run::cluster_check::clusters_are_right;
 use lower::{Activation, Stage};
 use spec::Precision;
 
-use crate::conv::{CASE, CASES, Case, Values, expected_outputs, outputs, upload};
+use crate::conv::{Block, CASE, CASES, Case, Values, expected_outputs, outputs, upload};
 use crate::dense::Map;
 use crate::lab::{self, Lab, PRECISIONS};
 
@@ -105,6 +105,24 @@ fn a_cluster_is_right_and_the_schedule_changes_no_bit() {
 }
 
 #[test]
+fn the_schedule_changes_no_bit_of_a_fused_block_in_a_cluster() {
+    let Some(mut lab) = Lab::open() else { return };
+    for precision in [Precision::F32, Precision::Bf16] {
+        for (splits, inputs) in CLUSTERS.into_iter().zip([19, 150, 70]) {
+            let shape = ((5, 7), 2, inputs, 38);
+            let block = Block::upload(lab.device(), precision, shape);
+            let tiling = Tiling { tile: TILES[4], splits };
+            let mut run = |schedule| {
+                lab.set_schedule(schedule);
+                bits(block.run(lab.device(), tiling).unwrap())
+            };
+            let first = run(SCHEDULES[0]);
+            assert!(SCHEDULES[1..].iter().all(|schedule| run(*schedule) == first), "{shape:?}");
+        }
+    }
+}
+
+#[test]
 fn the_check_before_clusters_are_used_passes() {
     let Some(mut lab) = Lab::open() else { return };
     for precision in PRECISIONS {
@@ -139,7 +157,7 @@ mod faults {
             // As code for a GPU without clusters: nothing is read.
             edit!("tile.cuh", "= read_peer(own + at, rank);", "= {};"),
             // The last block of the largest cluster is missing.
-            edit!("tile.cuh", ": sum_of_peers<8>(own)", ": sum_of_peers<7>(own)"),
+            edit!("tile.cuh", ": sum_of<8>(own)", ": sum_of<7>(own)"),
             // The device refuses the launch.
             edit!("fibers.hpp", "count > MAX_CLUSTER", "count > 4"),
         ];
@@ -157,8 +175,8 @@ mod faults {
                 "parts are read before all blocks have made them",
                 edit!(
                     "tile.cuh",
-                    "    sync_cluster();\n    for (int at",
-                    "    sync_threads();\n    for (int at"
+                    "    sync_cluster();\n    for_each",
+                    "    sync_threads();\n    for_each"
                 ),
             ),
             (
@@ -187,15 +205,11 @@ mod faults {
             ),
             (
                 "shares overlap, so that a result is read as a part",
-                edit!(
-                    "tile.cuh",
-                    "begin = block_z() * count, pixels",
-                    "begin = block_z() * count / 2, pixels"
-                ),
+                edit!("tile.cuh", "begin = block_z() * rows;", "begin = block_z() * rows / 2;"),
             ),
             (
                 "rows beyond the result are stored",
-                edit!("tile.cuh", "if (row >= pixels || first_output", "if (first_output"),
+                edit!("tile.cuh", "if (place.pixel < extent.pixels && ", "if ("),
             ),
             (
                 "rows are summed before another warp has made them",
@@ -208,6 +222,49 @@ mod faults {
         ];
         for (what, edit) in edits {
             let Some(noticed) = noticed(edit) else { return };
+            assert!(noticed.differs || !noticed.errors.is_empty(), "{what}: {noticed:?}");
+        }
+    }
+
+    #[test]
+    fn faults_of_a_fused_block_in_a_cluster_are_noticed() {
+        let tiling = Tiling { tile: TILES[4], splits: 4 };
+        let run = |host: &mut Host| {
+            let block = Block::upload(host, Precision::Bf16, ((5, 7), 2, 150, 38));
+            block.run(host, tiling)
+        };
+        let edits: [(&str, Edit); 6] = [
+            (
+                "parts are read before all blocks have made them",
+                edit!(
+                    "ctl_cluster.cu",
+                    "    sync_cluster();\n    for_each",
+                    "    sync_threads();\n    for_each"
+                ),
+            ),
+            (
+                "a block ends while others read its parts",
+                edit!("ctl_cluster.cu", "    });\n    sync_cluster();\n", "    });\n"),
+            ),
+            (
+                "the parts of one convolution replace those of another",
+                edit!("ctl_cluster.cu", "first_output, parts + PART)", "first_output, parts)"),
+            ),
+            (
+                "slots are filled where parts are",
+                edit!("ctl_cluster.cu", "PARTS_AT = SLOTS * SLOT_BYTES", "PARTS_AT = 0"),
+            ),
+            (
+                "every block sums all of K",
+                edit!("ctl_cluster.cu", "first = block_z() * share", "first = 0"),
+            ),
+            (
+                "the last part of K is left out",
+                edit!("ctl_cluster.cu", "if (first < total)", "if (first + share < total)"),
+            ),
+        ];
+        for (what, edit) in edits {
+            let Some(noticed) = notice(edit, run) else { return };
             assert!(noticed.differs || !noticed.errors.is_empty(), "{what}: {noticed:?}");
         }
     }
