@@ -290,9 +290,10 @@ impl Cuda {
                     let op = &bound.plan.steps[*index].op;
                     observe::step(&bound, device, (&model, tap), action, op)?;
                 }
-                Action::Fused(..) | Action::Pooled(..) | Action::Halved(..) => {
-                    observe::run(&bound, device, action, UNOBSERVED)?
-                }
+                Action::Fused(..)
+                | Action::Pooled(..)
+                | Action::Scaled(..)
+                | Action::Halved(..) => observe::run(&bound, device, action, UNOBSERVED)?,
             }
             after(device)?;
         }
@@ -338,6 +339,7 @@ impl Cuda {
         let actions = layout.actions.iter().map(|action| {
             let fused = match action {
                 Action::Pooled(..) => "average pool and dense layer in one, ",
+                Action::Scaled(..) => "with the product of its map, ",
                 Action::Halved(..) => "with the downsampling after it, ",
                 Action::Imported(..) => "with the import, ",
                 Action::Fused(..) => "fused block, ",

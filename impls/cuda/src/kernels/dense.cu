@@ -5,8 +5,13 @@
 // x is a vector in memory, or the mean of a map: then the kernel is the second pass of an average pool as well,
 // and makes x from the sums of the map's tiles (tile_sums.cuh). That costs less than a launch in between.
 //
+// Where the result is a gate, the kernel can also multiply a map by it, as scale.cu does:
+//
+//   product[n, pixel, o] = map[n, pixel, o] * out[n, o], rounded to the storage format
+//
 // Shapes:  n = images, o = outputs, i = inputs
-// Grid:    (out_pitch / outputs of a block, images / images of a block), rounded up; blocks of 256 threads
+// Grid:    (out_pitch / outputs of a block, images / images of a block, parts), rounded up; blocks of 256 threads.
+//          The blocks of all parts compute the same outputs, and multiply the pixels in turn
 // Shared:  x of the images of the block, CHUNK inputs at a time
 // A warp sums OUTPUTS outputs for the IMAGES images of its block, so that it reads a row of weights once for all
 // of them. Lane l sums inputs 4 l to 4 l + 3, then those 128 further on, and so forth; a butterfly adds the
@@ -21,11 +26,14 @@ struct DenseArgs {
     const float* weights;  // [outputs of all blocks, in_pitch], zeros in padded channels and outputs
     const float* scale;    // [outputs] or null
     const float* bias;     // [outputs] or null
-    float* out;            // [images, out_pitch], zeros from channel `outputs` on
+    float* out;            // [images, out_pitch], zeros from channel `outputs` on; null: not stored
     float* observed[2];    // [images, out_pitch] after LINEAR and after ACTIVATION; null: not observed
+    const T* map;          // [images, map_pixels, out_pitch], whose gate the result is; null: none
+    T* product;            // like the map
     int images, in_pitch, outputs, out_pitch, activation;
     int block_images;      // images of a block: 1 or 8
-    int tile_pixels, unused;
+    int tile_pixels, map_pixels;
+    int parts, unused;     // blocks along z
 };
 
 constexpr int WARPS = 8, STEP = 128;
@@ -124,8 +132,9 @@ DEVICE void fill(const DenseArgs& args, float* shared, int chunk, int begin, int
         average(args, tiles, image, channel, STRIDE, end, to);
 }
 
-DEVICE void store_result(const DenseArgs& args, float sum, int image, int output) {
-    if (image >= args.images || output >= args.out_pitch) return;
+// Stores an output, unless the block of another part does, and returns it.
+DEVICE float store_result(const DenseArgs& args, float sum, int image, int output) {
+    if (image >= args.images || output >= args.out_pitch) return 0.0f;
     i64 at = static_cast<i64>(image) * args.out_pitch + output;
     float v = 0.0f;
     if (output < args.outputs) {
@@ -135,7 +144,25 @@ DEVICE void store_result(const DenseArgs& args, float sum, int image, int output
         v = activate(args.activation, v);
         if (args.observed[1]) args.observed[1][at] = v;
     }
-    args.out[at] = v;
+    if (args.out && block_z() == 0) args.out[at] = v;
+    return v;
+}
+
+// Multiplies this block's part of the map by its outputs, `gates` [IMAGES, CHANNELS].
+template <int IMAGES, int CHANNELS>
+DEVICE void multiply_map(const DenseArgs& args, const float* gates) {
+    constexpr int VECTORS = CHANNELS / VEC;
+    int first_image = block_y() * IMAGES, images = least(args.images - first_image, IMAGES);
+    int count = images * args.map_pixels * VECTORS;
+    for (int at = block_z() * 256 + thread_index(); at < count; at += args.parts * 256) {
+        int pixel = at / VECTORS, column = at % VECTORS * VEC, channel = block_x() * CHANNELS + column;
+        if (channel >= args.out_pitch) continue;
+        i64 from = (static_cast<i64>(first_image) * args.map_pixels + pixel) * args.out_pitch + channel;
+        Values v = load(args.map + from);
+        const float* gate = gates + pixel / args.map_pixels * CHANNELS + column;
+        UNROLL for (int i = 0; i < VEC; i++) v.v[i] = mul(v.v[i], gate[i]);
+        store(args.product + from, v);
+    }
 }
 
 // Computes OUTPUTS outputs of IMAGES images with each warp. ROUND steps of weights are under way at a time; the
@@ -185,11 +212,17 @@ DEVICE void compute(const DenseArgs& args) {
     add_lanes<16, 0, SUMS>(sums);
     // What each lane has now, and how many lanes have the same.
     constexpr int KEPT = SUMS > 32 ? SUMS / 32 : 1, SAME = SUMS < 32 ? 32 / SUMS : 1;
+    // Gates replace x when all warps are done with it.
+    if (args.map) sync_threads();
     UNROLL for (int i = 0; i < KEPT; i++) {
-        int at = lane / SAME * KEPT + i;
-        if (lane % SAME == 0)
-            store_result(args, sums[i], block_y() * IMAGES + at / OUTPUTS, output + at % OUTPUTS);
+        int at = lane / SAME * KEPT + i, column = warp_index() * OUTPUTS + at % OUTPUTS;
+        if (lane % SAME != 0) continue;
+        float v = store_result(args, sums[i], block_y() * IMAGES + at / OUTPUTS, output + at % OUTPUTS);
+        if (args.map) x[at / OUTPUTS * WARPS * OUTPUTS + column] = v;
     }
+    if (!args.map) return;
+    sync_threads();
+    multiply_map<IMAGES, WARPS * OUTPUTS>(args, x);
 }
 
 KERNEL(dense, DenseArgs, 256) {

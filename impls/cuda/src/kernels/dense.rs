@@ -2,10 +2,11 @@
 //! (`dense.cu`).
 
 use bytemuck::{Pod, Zeroable};
+use spec::Precision;
 
-use super::blocks;
 use super::fields::fields;
 use super::tile_sums::TileSums;
+use super::{THREADS, blocks, vector};
 
 /// Bytes of dynamic shared memory: 1024 inputs of 8 images at a time, or 8192 of one.
 pub const SHARED_BYTES: u32 = 32 << 10;
@@ -33,11 +34,15 @@ pub struct Args {
     pub scale: u64,
     /// f32 `[outputs]`, or 0.
     pub bias: u64,
-    /// f32 [images, out_pitch].
+    /// f32 [images, out_pitch]; 0 for nowhere.
     pub out: u64,
     /// f32 [images, out_pitch] each: where the values after LINEAR and after ACTIVATION are copied
     /// for an observer.
     pub observed: [u64; 2],
+    /// Stored [images, map_pixels, out_pitch]: a map that is multiplied by the result; 0 for none.
+    pub map: u64,
+    /// The product, stored like the map.
+    pub product: u64,
     /// Number of images.
     pub images: i32,
     /// Input channels with padding, a multiple of 4.
@@ -52,6 +57,10 @@ pub struct Args {
     pub block_images: i32,
     /// Pixels of a tile.
     pub tile_pixels: i32,
+    /// Pixels of an image of `map`.
+    pub map_pixels: i32,
+    /// Blocks that share the pixels of `map`, from [`parts`].
+    pub parts: i32,
     /// Alignment.
     pub unused: i32,
 }
@@ -65,6 +74,8 @@ fields!(Args {
     bias,
     out,
     observed,
+    map,
+    product,
     images,
     in_pitch,
     outputs,
@@ -72,6 +83,8 @@ fields!(Args {
     activation,
     block_images,
     tile_pixels,
+    map_pixels,
+    parts,
     unused
 });
 
@@ -90,9 +103,24 @@ pub fn block_images(args: &Args, multiprocessors: usize) -> i32 {
     BLOCKS.iter().find(|size| enough(size)).map_or(1, |(images, _)| *images as i32)
 }
 
-/// The grid: groups of outputs, groups of images.
-pub fn grid(args: &Args) -> [u32; 3] {
+/// Images and outputs of a block.
+fn size(args: &Args) -> (usize, usize) {
     let size = BLOCKS.iter().find(|(images, _)| *images == args.block_images as usize);
-    let [outputs, images] = groups(*size.expect("`block_images` is one of BLOCKS"), args);
-    [outputs, images, 1]
+    *size.expect("`block_images` is one of BLOCKS")
+}
+
+/// Among how many blocks the pixels of `map` are divided, so that a thread multiplies two vectors, unless there
+/// are then more than four blocks for each multiprocessor.
+pub fn parts(args: &Args, precision: Precision, multiprocessors: usize) -> i32 {
+    let (images, outputs) = size(args);
+    let vectors = images * args.map_pixels as usize * outputs / vector(precision);
+    let groups: usize = groups((images, outputs), args).iter().map(|&n| n as usize).product();
+    let most = (4 * multiprocessors).div_ceil(groups.max(1));
+    vectors.div_ceil(2 * THREADS as usize).clamp(1, most) as i32
+}
+
+/// The grid: groups of outputs, groups of images, parts of the map.
+pub fn grid(args: &Args) -> [u32; 3] {
+    let [outputs, images] = groups(size(args), args);
+    [outputs, images, args.parts.max(1) as u32]
 }

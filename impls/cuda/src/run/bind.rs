@@ -107,6 +107,11 @@ impl Bound<'_> {
                 let args = self.means_of(&self.plan.steps[*pool].op, at, args);
                 Ok(vec![self.launch_dense(device, args)?])
             }
+            Action::Scaled(index, product) => {
+                let args = self.dense(&self.plan.steps[*index].op, UNOBSERVED);
+                let args = self.product_of(&self.plan.steps[*product].op, args);
+                Ok(vec![self.launch_dense(device, args)?])
+            }
             Action::Step(index, way) => match (&self.plan.steps[*index].op, way) {
                 (Op::Conv(conv), Some(Way::Tiles(tiling))) => {
                     self.conv(device, conv, *tiling, at, observed)
@@ -433,13 +438,25 @@ impl Bound<'_> {
         dense::Args { x: 0, tile_sums, tile_pixels, ..args }
     }
 
+    /// The same dense layer, which also multiplies a map by its result, and does not store that.
+    fn product_of(&self, op: &Op, args: dense::Args) -> dense::Args {
+        let Op::Scale { from, out, .. } = op else {
+            unreachable!("the operation is the product of a map and its gate")
+        };
+        let (map, product) = (self.at(from), self.at(out));
+        dense::Args { out: 0, map, product, map_pixels: int(from.pixels()), ..args }
+    }
+
     fn launch_dense(
         &self,
         device: &mut dyn Device,
         args: dense::Args,
     ) -> Result<Launch, EngineError> {
-        let block_images = dense::block_images(&args, device.machine().multiprocessors);
+        let multiprocessors = device.machine().multiprocessors;
+        let block_images = dense::block_images(&args, multiprocessors);
         let args = dense::Args { block_images, ..args };
+        let parts = dense::parts(&args, self.precision, multiprocessors);
+        let args = dense::Args { parts, ..args };
         launch(device, &Variant::new(File::Dense, self.precision), dense::grid(&args), &args)
     }
 

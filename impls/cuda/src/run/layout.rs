@@ -61,6 +61,9 @@ pub enum Action {
     /// An average pool over sums of tiles and the dense layer that reads it, in one kernel; by
     /// their indices in the plan.
     Pooled(usize, usize),
+    /// A dense layer whose result is a gate, and the product of a map and this gate, in one kernel; by their indices
+    /// in the plan.
+    Scaled(usize, usize),
 }
 
 impl Action {
@@ -69,6 +72,7 @@ impl Action {
         match self {
             Action::Step(index, _)
             | Action::Pooled(_, index)
+            | Action::Scaled(_, index)
             | Action::Halved(.., index)
             | Action::Imported(.., index) => *index,
             Action::Fused(block, _) => block.temporal,
@@ -78,7 +82,7 @@ impl Action {
     /// The step after which a profile names it, by its index in the plan: the one with the most work.
     pub fn main(&self) -> usize {
         match self {
-            Action::Halved(conv, ..) => *conv,
+            Action::Halved(first, ..) | Action::Scaled(first, _) => *first,
             other => other.last(),
         }
     }
@@ -89,7 +93,7 @@ impl Action {
             Action::Step(_, way) => *way,
             Action::Fused(_, way) => Some(*way),
             Action::Halved(_, division, _) => Some(Way::Bands(*division)),
-            Action::Pooled(..) | Action::Imported(..) => None,
+            Action::Pooled(..) | Action::Scaled(..) | Action::Imported(..) => None,
         }
     }
 
@@ -99,6 +103,7 @@ impl Action {
             Action::Step(..) => [None, None],
             Action::Fused(block, _) => [Some(block.short), Some(block.glo_out)],
             Action::Pooled(pool, _) => [Some(*pool), None],
+            Action::Scaled(dense, _) => [Some(*dense), None],
             Action::Halved(conv, ..) => [Some(*conv), None],
             Action::Imported(import, ..) => [Some(*import), None],
         };
@@ -174,7 +179,7 @@ impl Layout {
         let actions = imported(plan, actions(plan, clips, options), clips, options);
         let mut actions = halved(plan, actions, clips, options);
         let in_place = take_in_place(plan, &mut actions);
-        let (actions, pool_tiles) = pooled(plan, actions, options);
+        let (actions, pool_tiles) = pooled(plan, scaled(plan, actions, options), options);
         let mut buffers = vec![Buffer::default(); plan.buffers + 1];
         for (at, action) in actions.iter().enumerate() {
             let (reads, out) = maps_of(plan, &in_place, action);
@@ -430,6 +435,24 @@ fn halved(plan: &Plan, actions: Vec<Action>, clips: usize, options: LayoutOption
         fills(tiles, options.machine).then_some(Action::Halved(*index, division, *next))
     };
     in_pairs(actions, halves)
+}
+
+/// Makes a dense layer and the product of a map with its result, the gate, one action, unless every step must run
+/// by itself.
+fn scaled(plan: &Plan, actions: Vec<Action>, options: LayoutOptions) -> Vec<Action> {
+    let both = |last: &Action, next: &Action| -> Option<Action> {
+        let (Action::Step(dense, _), Action::Step(product, _)) = (last, next) else {
+            return None;
+        };
+        let op = |index: usize| &plan.steps[index].op;
+        let (Op::Dense { epilogue, .. }, Op::Scale { gate, .. }) = (op(*dense), op(*product))
+        else {
+            return None;
+        };
+        let own = gate.buffer == epilogue.out.buffer && readers(plan, *gate) == 1;
+        (own && !options.unfused).then_some(Action::Scaled(*dense, *product))
+    };
+    in_pairs(actions, both)
 }
 
 /// Finds the tiles that each average pool adds up, and makes such a pool one action with the dense

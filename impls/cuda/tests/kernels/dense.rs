@@ -6,7 +6,7 @@ use cuda::device::{Device, Memory};
 use cuda::kernels::dense::{self, Args, BLOCKS, OUTPUTS};
 use cuda::kernels::tile::{TILES, Tiling};
 use cuda::kernels::tile_sums::{self, TileSums};
-use cuda::kernels::{File, Variant, split_k_reduce};
+use cuda::kernels::{File, Variant, scale, split_k_reduce};
 use lower::Activation;
 use spec::Precision;
 
@@ -154,6 +154,98 @@ fn values_of_a_dense_layer_are_observed_and_nan_stays_in_its_image() {
             }
         }
     }
+}
+
+/// A map that a layer multiplies by its result: random values with padded channels, NaN and infinity.
+pub fn map_of(
+    device: &mut dyn Device,
+    layer: &Layer,
+    precision: Precision,
+    pixels: usize,
+) -> Memory {
+    let mut values = lab::pseudo_random(layer.images * pixels * layer.outputs, 9);
+    let middle = values.len() / 2;
+    (values[middle], values[0]) = (f64::NAN, f64::INFINITY);
+    let padded = lab::pad_channels(&values, layer.outputs, layer.out_pitch());
+    lab::upload_stored(device, precision, &padded)
+}
+
+/// Runs a layer that multiplies `map` by its result, in blocks of `block_images` images and `parts` parts. Returns
+/// the product.
+pub fn product(
+    device: &mut dyn Device,
+    precision: Precision,
+    args: &Args,
+    map: (&Memory, usize),
+    (block_images, parts): (usize, usize),
+) -> Result<Vec<f64>, spec::EngineError> {
+    let count = args.images as usize * map.1 * args.out_pitch as usize;
+    let product = lab::allocate(device, precision, count);
+    let args = Args {
+        map: map.0.address,
+        product: product.address,
+        map_pixels: map.1 as i32,
+        block_images: block_images as i32,
+        parts: parts as i32,
+        ..*args
+    };
+    lab::run(device, &Variant::new(File::Dense, precision), dense::grid(&args), &args)?;
+    Ok(lab::download_stored(device, precision, &product))
+}
+
+/// A layer that multiplies a map by its result gives the bits of two kernels.
+#[test]
+fn the_product_of_a_map_and_its_gate_has_the_bits_of_a_launch_of_its_own() {
+    let Some(mut lab) = Lab::open() else { return };
+    let bits = |values: Vec<f64>| values.into_iter().map(f64::to_bits).collect::<Vec<_>>();
+    for precision in PRECISIONS {
+        for (shape, pixels) in
+            [((1, 1, 1), 1), ((2, 33, 5), 35), ((9, 70, 37), 12), ((1, 100, 70), 700)]
+        {
+            let layer = Layer::new(shape);
+            let uploaded = layer.upload(lab.device());
+            let map = map_of(lab.device(), &layer, precision, pixels);
+            let gates = results(lab.device(), &uploaded.args, 1).unwrap();
+            let gate = lab::upload_f32(lab.device(), &gates);
+            let count = layer.images * pixels * layer.out_pitch();
+            let out = lab::allocate(lab.device(), precision, count);
+            let args = scale::Args {
+                x: map.address,
+                gate: gate.address,
+                out: out.address,
+                images: layer.images as i32,
+                image_pixels: pixels as i32,
+                pitch: layer.out_pitch() as i32,
+                unused: 0,
+            };
+            let variant = Variant::new(File::Scale, precision);
+            lab::run(lab.device(), &variant, scale::grid(&args, precision), &args).unwrap();
+            let want = bits(lab::download_stored(lab.device(), precision, &out));
+            for schedule in SCHEDULES {
+                lab.set_schedule(schedule);
+                for how in [(1, 1), (1, 3), (8, 1), (8, 2)] {
+                    let got = product(lab.device(), precision, &uploaded.args, (&map, pixels), how);
+                    assert!(
+                        bits(got.unwrap()) == want,
+                        "{precision} {shape:?} {how:?} {schedule:?}"
+                    );
+                }
+            }
+            lab.set_schedule(SCHEDULES[0]);
+        }
+    }
+}
+
+#[test]
+fn parts_fill_the_gpu_and_no_more() {
+    let parts = |images, out_pitch, map_pixels| {
+        let args = Args { images, out_pitch, map_pixels, ..Args::zeroed() };
+        let args = Args { block_images: dense::block_images(&args, 132), ..args };
+        dense::parts(&args, Precision::Bf16, 132)
+    };
+    assert_eq!([parts(1, 64, 0), parts(1, 512, 49), parts(1, 64, 3136)], [1, 1, 7]);
+    // 32 groups of images and 2 of outputs.
+    assert_eq!(parts(256, 64, 3136), 9);
 }
 
 #[test]

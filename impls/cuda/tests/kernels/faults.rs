@@ -307,6 +307,45 @@ fn faults_of_a_dense_layer_are_noticed() {
 }
 
 #[test]
+fn faults_of_a_product_with_a_map_are_noticed() {
+    let (layer, pixels) = (Layer::new((9, 100, 37)), 40);
+    let run = |host: &mut Host| {
+        let uploaded = layer.upload(host);
+        let map = dense::map_of(host, &layer, Precision::Bf16, pixels);
+        dense::product(host, Precision::Bf16, &uploaded.args, (&map, pixels), (8, 2))
+    };
+    let edits: [Edit; 6] = [
+        // Gates replace inputs that another warp still multiplies.
+        edit!("dense.cu", "    if (args.map) sync_threads();\n", ""),
+        // Pixels are multiplied before another warp has made their gates.
+        edit!(
+            "dense.cu",
+            "    if (!args.map) return;\n    sync_threads();",
+            "    if (!args.map) return;"
+        ),
+        // The gates of another image, of other channels.
+        edit!("dense.cu", "pixel / args.map_pixels * CHANNELS + column", "column"),
+        edit!("dense.cu", "* CHANNELS + column;\n        UNROLL", "* CHANNELS;\n        UNROLL"),
+        // One part is multiplied twice, another not at all.
+        edit!(
+            "dense.cu",
+            "int at = block_z() * 256 + thread_index(); at < count",
+            "int at = thread_index(); at < count"
+        ),
+        // Channels beyond the map.
+        edit!(
+            "dense.cu",
+            "        if (channel >= args.out_pitch) continue;\n        i64 from",
+            "        i64 from"
+        ),
+    ];
+    for (at, edit) in edits.into_iter().enumerate() {
+        let Some(noticed) = notice(edit, run) else { return };
+        assert!(noticed.differs || !noticed.errors.is_empty(), "edit {at}: {noticed:?}");
+    }
+}
+
+#[test]
 fn a_missing_or_late_wait_for_earlier_kernels_is_noticed() {
     let layer = Layer::new((9, 1100, 5));
     let run = |host: &mut Host| {
