@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use common::{all, passing};
 use jsonschema::Validator;
-use record::{Record, to_json};
+use record::{Ended, Failure, Record, read_record, to_json};
 use serde_json::Value;
 
 fn validator() -> Validator {
@@ -30,6 +30,28 @@ fn every_kind_of_record_fits_the_schema() {
     for (name, record) in all() {
         fits(&validator, name, &to_json(&record).expect("JSON"));
     }
+}
+
+#[test]
+fn what_a_failed_run_leaves_fits_the_schema_and_is_no_record() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("record.json");
+    for (verdict, exit_code) in [(Ended::Error, 2), (Ended::Stopped, 75)] {
+        let failure = Failure { verdict, error: "x.npz is missing".to_owned(), exit_code };
+        // The first is new, the second replaces it.
+        assert!(failure.write(&path).expect("written"));
+        let text = std::fs::read_to_string(&path).expect("text");
+        fits(&validator(), "failure", &text);
+        let error = read_record(&path).expect_err("no record").to_string();
+        assert!(error.contains("failed") && error.contains("x.npz is missing"), "{error}");
+        let mut wrong: Value = serde_json::from_str(&text).expect("JSON");
+        wrong["verdict"] = Value::from("pass");
+        assert!(!validator().is_valid(&wrong));
+    }
+    std::fs::write(&path, "{\"answer\": 1}").expect("written");
+    let failure = Failure { verdict: Ended::Error, error: String::new(), exit_code: 2 };
+    assert!(!failure.write(&path).expect("looked at"), "another file is kept");
+    assert_eq!(std::fs::read_to_string(&path).expect("text"), "{\"answer\": 1}");
 }
 
 #[test]

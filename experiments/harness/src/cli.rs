@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
+use record::Ended;
 
 #[cfg(feature = "cuda")]
 use crate::commands::gpu_check;
@@ -15,7 +16,7 @@ use crate::commands::{
 };
 use crate::outcome::Outcome;
 use crate::outputs::Outputs;
-use crate::publish;
+use crate::{failure, publish};
 
 /// Compares implementations of SqueezeTime with each other, layer by layer.
 ///
@@ -36,14 +37,27 @@ pub struct Cli {
 impl Cli {
     /// Reads the command line; ends the program for `--help` and wrong flags.
     pub fn read() -> Self {
-        let matches = Cli::described().get_matches();
-        Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+        let read = Cli::described().try_get_matches().and_then(|m| Cli::from_arg_matches(&m));
+        read.unwrap_or_else(|error| {
+            if error.use_stderr() {
+                failure::leave(Ended::Error, &in_short(&error), 2);
+            }
+            error.exit()
+        })
     }
 
     /// The command line with examples.
     fn described() -> clap::Command {
         examples::add(with_negative_numbers(Cli::command()), "")
     }
+}
+
+/// What is wrong with a command line, without the hints on usage.
+fn in_short(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let words: Vec<&str> = first.split_whitespace().collect();
+    words.join(" ").trim_start_matches("error: ").to_owned()
 }
 
 /// Takes `-1` as a value, so that an error names the flag that it was given to.

@@ -11,6 +11,7 @@ mod commands;
 mod disk;
 mod engines;
 mod eval;
+mod failure;
 mod flags;
 mod input;
 mod latest;

@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use record::Ended;
 use video::VideoError;
 
-use crate::{announce, stop};
+use crate::{announce, failure, stop};
 
 /// `EX_TEMPFAIL` of sysexits.h: the same command succeeds later.
 const STOPPED: u8 = 75;
@@ -46,13 +47,18 @@ pub fn exit_code(result: Result<Outcome>) -> ExitCode {
         Ok(Outcome::Stopped) => stopped(),
         Err(error) if matches!(error.downcast_ref(), Some(VideoError::Stopped)) => stopped(),
         Err(error) => {
-            stderr_line!("harness: {}", files::printable(&format!("{error:#}")));
+            let why = files::printable(&format!("{error:#}"));
+            failure::leave(Ended::Error, &why, 2);
+            stderr_line!("harness: {why}");
             ExitCode::from(2)
         }
     }
 }
 
 fn stopped() -> ExitCode {
-    stderr_line!("harness: {}", files::printable(&stop::in_words()));
-    ExitCode::from(if stop::interrupted() { stop::INTERRUPTED } else { STOPPED })
+    let why = files::printable(&stop::in_words());
+    let code = if stop::interrupted() { stop::INTERRUPTED } else { STOPPED };
+    failure::leave(Ended::Stopped, &why, code);
+    stderr_line!("harness: {why}");
+    ExitCode::from(code)
 }

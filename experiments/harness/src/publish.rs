@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use record::Record;
 
 use crate::flags::OutputArgs;
-use crate::{announce, latest};
+use crate::{announce, failure, latest};
 
 /// Writes the record, the report and its table as Parquet, to the paths of `out` or else into the run's
 /// folder, and prints the paths on stderr.
@@ -21,6 +21,7 @@ pub fn publish(record: &Record, folder: &Path, out: &OutputArgs) -> Result<()> {
     let parquet = html.is_none().then(|| folder.join(reports::table_name(record)));
     if out.record_on_stdout() {
         print(record::to_json(record)?.trim_end());
+        failure::record_is_written();
     }
     // The folder of a run is whole, also where the record goes to stdout, unless --html keeps its files apart.
     let file = match json {
@@ -30,6 +31,7 @@ pub fn publish(record: &Record, folder: &Path, out: &OutputArgs) -> Result<()> {
     };
     if let Some(file) = file {
         record::write_record(record, &file)?;
+        failure::record_is_written();
         announce!("record {}", file.display());
     }
     reports::write_report(record, &html_path, parquet.as_deref())?;

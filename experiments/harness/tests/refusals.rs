@@ -22,6 +22,46 @@ fn a_typo_in_a_layer_suggests_the_nearest() {
     h.diff(&[&SMALL[..], &["--layer", "clt3"]].concat()).refuses(&["did you mean ctl3"]);
 }
 
+/// A program that reads the file behind `--json` must not take an earlier verdict for the answer.
+#[test]
+fn a_failed_run_replaces_an_earlier_record_and_nothing_else() {
+    let h = Harness::new();
+    let (json, html) = (h.path("record.json"), h.path("report.html"));
+    h.diff(&[&SMALL[..], &["--candidate", "scalar"]].concat()).passes();
+    let files = ["--json", &json, "--html", &html];
+    for words in [&["--candidate", "npz:none.npz"][..], &["--candidate", "nonsense"], &["--wrong"]]
+    {
+        h.run(&[&["diff"][..], &files, words].concat()).code(2);
+        let left = common::json_of(&json);
+        assert_eq!((&left["kind"], &left["verdict"]), (&"failure".into(), &"error".into()));
+        let error = left["error"].as_str().unwrap();
+        assert!(
+            words.iter().any(|word| error.contains(word.trim_start_matches("npz:"))),
+            "{error}"
+        );
+        assert!(!error.contains('\n'), "{error}");
+        h.run(&["report", &json]).refuses(&["failed", error]);
+        h.diff(&[&SMALL[..], &["--candidate", "scalar"]].concat()).passes();
+    }
+    // An input that `--json` names by mistake stays as it is.
+    let map = h.path("map.json");
+    std::fs::write(&map, "{}").unwrap();
+    let words = ["diff", "--candidate", "npz:none.npz", "--map", &map, "--json", &map];
+    h.run(&words).refuses(&["the command reads this file"]);
+    assert_eq!(std::fs::read_to_string(&map).unwrap(), "{}");
+    // Stdout has the JSON and nothing else.
+    for words in [
+        &["diff", "--candidate", "npz:none.npz"][..],
+        &["eval", "none"],
+        &["bench", "--rounds", "x"],
+    ] {
+        let run = h.run(&[words, &["--json", "-"]].concat()).code(2);
+        let left: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+        assert_eq!(left["verdict"], "error", "{left}");
+    }
+    assert_eq!(h.run(&["diff", "--wrong"]).code(2).stdout, "");
+}
+
 #[test]
 fn impossible_models_are_refused() {
     let h = Harness::new();

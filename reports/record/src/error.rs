@@ -44,6 +44,16 @@ pub enum RecordError {
         /// The schema version that this crate reads.
         expected: u64,
     },
+    /// A run failed and has no record.
+    #[error(
+        "{path} is of a run that failed, and holds no result: {why}; mend that, and run it again"
+    )]
+    Failed {
+        /// The file that was read.
+        path: PathBuf,
+        /// Why the run failed.
+        why: String,
+    },
     /// A record is of a kind that this crate does not know.
     #[error(
         "{path} is a record of kind {found}, but reports are made of the kinds {expected}; use the harness that wrote it"

@@ -17,6 +17,7 @@ mod clips;
 mod diff;
 pub mod error;
 mod eval;
+mod failure;
 mod files;
 pub mod float;
 mod gpu;
@@ -42,6 +43,7 @@ pub use eval::{
     Answer, Bin, Damage, DecordFile, DecordRemark, Disagreement, EvalRecord, FileState, Manifest,
     Part, Published, Score, Speed, Video,
 };
+pub use failure::{Ended, FAILURE, Failure};
 pub use files::SourceFile;
 pub use gpu::{GpuRecord, GpuStep, KernelSource};
 pub use layer::{Errors, Layer, LayerKind, LayerVerdict};

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{RecordError, Result};
-use crate::{Body, KINDS, RECORD_FILE, Record, SCHEMA};
+use crate::{Body, FAILURE, KINDS, RECORD_FILE, Record, SCHEMA};
 
 /// Reads the record of one kind from JSON. The error says what is wrong with the text, as a clause.
 pub(crate) type Parse = fn(&str) -> std::result::Result<Record, String>;
@@ -27,6 +27,8 @@ struct Envelope<'a> {
 struct Header {
     schema: Option<serde_json::Value>,
     kind: Option<serde_json::Value>,
+    #[serde(default)]
+    error: Option<String>,
 }
 
 /// Reads a record from a file, or from `record.json` in the directory of a run, and the pictures that lie
@@ -60,6 +62,12 @@ fn record_path(path: &Path) -> PathBuf {
     if path.is_dir() { path.join(RECORD_FILE) } else { path.to_owned() }
 }
 
+/// Whether a file holds a record, or what a run left that failed, of any version.
+pub(crate) fn is_ours(path: &Path) -> bool {
+    let header = read_text(path).ok().and_then(|text| parse::<Header>(&text).ok());
+    header.is_some_and(|header| header.schema.is_some() && header.kind.is_some())
+}
+
 /// Parses a record from JSON; `path` is used in error messages only.
 ///
 /// # Errors
@@ -71,6 +79,10 @@ pub fn parse_record(text: &str, path: &Path) -> Result<Record> {
     check_schema(&header, path)?;
     let kind = header.kind.as_ref();
     let name = kind.and_then(serde_json::Value::as_str);
+    if name == Some(FAILURE) {
+        let why = header.error.unwrap_or_default();
+        return Err(RecordError::Failed { path: path.to_owned(), why });
+    }
     let Some((_, parse)) = KINDS.iter().find(|(kind, _)| Some(*kind) == name) else {
         return Err(RecordError::Kind {
             path: path.to_owned(),

@@ -132,7 +132,7 @@ impl Run {
         self.code(1).json()
     }
 
-    /// Asserts exit code 2, and one line on stderr that contains all of these texts.
+    /// Asserts exit code 2, and one line on stderr that contains all of these texts, which `--json` has, too.
     #[track_caller]
     pub fn refuses(self, words: &[&str]) -> Run {
         let run = self.code(2);
@@ -143,6 +143,12 @@ impl Run {
             assert!(lines[0].contains(word), "no {word:?} in: {}", lines[0]);
         }
         assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
+        if run.record.is_some() {
+            let left = run.json();
+            assert_eq!(left["verdict"], "error");
+            assert_eq!(left["exit_code"], 2);
+            assert_eq!(left["error"], lines[0]["harness: ".len()..]);
+        }
         run
     }
 
