@@ -512,6 +512,7 @@ impl<E: Format> Profile for Cpu<E> {
             macs: step.macs * clips as u64,
             bytes: bytes(&step.op, clips),
             seconds,
+            predicted: None,
         });
         Ok(timed.collect())
     }

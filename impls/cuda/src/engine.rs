@@ -457,7 +457,8 @@ impl Profile for Cuda {
             start = Instant::now();
             Ok(())
         })?;
-        let in_place = &self.prepared[at].layout.in_place;
+        let layout = &self.prepared[at].layout;
+        let modelled = predict::holds_for(self.device.as_ref(), self.precision);
         let time = |(action, seconds): (&Action, f64)| {
             let steps = action.steps().map(|index| &self.plan.steps[index]);
             let main = &self.plan.steps[action.main()];
@@ -465,10 +466,12 @@ impl Profile for Cuda {
                 name: main.name.clone(),
                 kind: main.kind,
                 macs: steps.map(|step| step.macs).sum::<u64>() * clips as u64,
-                bytes: predict::bytes(&self.plan, in_place, action, clips, self.precision),
+                bytes: predict::bytes(&self.plan, &layout.in_place, action, clips, self.precision),
                 seconds,
+                predicted: modelled
+                    .then(|| predict::predict(&self.plan, layout, action, self.precision).seconds),
             }
         };
-        Ok(self.prepared[at].layout.actions.iter().zip(seconds).map(time).collect())
+        Ok(layout.actions.iter().zip(seconds).map(time).collect())
     }
 }

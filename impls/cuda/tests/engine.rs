@@ -10,8 +10,8 @@ use cuda::kernels::tile::BandSupport;
 use scalar::Scalar;
 use skip::skip;
 use spec::{
-    Config, Engine, EngineError, Flow, Frames, Ignore, Model, ModuleId, Precision, Profile, Tap,
-    Tensor,
+    Config, Engine, EngineError, Flow, Frames, Ignore, Model, ModuleId, Precision, Profile,
+    StepTime, Tap, Tensor,
 };
 
 /// Numbers of multiprocessors of the emulated GPU. With few, a block computes a tile; with many, the K of
@@ -305,6 +305,9 @@ fn a_profile_accounts_for_every_multiplication_fused_or_not() {
         let steps = cuda.profile(&case.input).unwrap();
         assert_eq!(steps.iter().map(|step| step.macs).sum::<u64>(), 2 * all);
         assert!(steps.iter().all(|step| step.bytes > 0 && step.seconds > 0.0), "{steps:?}");
+        // The model is of a GPU with many.
+        let modelled = |step: &StepTime| step.predicted.is_some_and(|seconds| seconds > 1e-6);
+        assert!(steps.iter().all(|step| modelled(step) == (multiprocessors == MANY)), "{steps:?}");
     }
 }
 

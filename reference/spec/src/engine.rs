@@ -257,6 +257,8 @@ pub struct StepTime {
     pub bytes: u64,
     /// Elapsed time in seconds; on a GPU the launch is included.
     pub seconds: f64,
+    /// The time in seconds that a model of the machine predicts, if the engine has one.
+    pub predicted: Option<f64>,
 }
 
 /// An engine that can be timed in more detail than by its forward pass.

@@ -266,6 +266,9 @@ pub struct LayerTime {
     /// Size of weights, inputs and outputs, 10^6 bytes.
     #[serde(default)]
     pub mb: Option<f64>,
+    /// The time in milliseconds that the contestant's model of the machine predicts, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted_ms: Option<f64>,
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ fn layers(kinds: &[&str]) -> Vec<LayerTime> {
         ms: 1.0 + noise(at),
         gflop: Some(0.1 + noise(at + 7)),
         mb: Some(1.0 + 9.0 * noise(at + 99)),
+        predicted_ms: None,
     };
     kinds.iter().enumerate().map(layer).collect()
 }

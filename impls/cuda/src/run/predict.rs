@@ -7,6 +7,7 @@
 use spec::Precision;
 
 use super::layout::{self, Action, InPlace, Layout, Way};
+use crate::device::Device;
 use crate::kernels::bands::Work;
 use crate::kernels::is_half;
 use crate::plan::{Input, Op, Plan};
@@ -31,6 +32,13 @@ const MEMORY: f64 = 2.85e12;
 
 /// Seconds of a launch in a graph where kernels start before earlier ones have ended; an assumption.
 const LAUNCH: f64 = 1e-6;
+
+/// Whether the model is of this GPU: it knows half precision on an H100, or on another GPU with its
+/// multiprocessors.
+pub fn holds_for(device: &dyn Device, precision: Precision) -> bool {
+    let same = device.machine().multiprocessors as f64 == MULTIPROCESSORS;
+    same && device.capability() == (9, 0) && is_half(precision)
+}
 
 /// The predicted time of an action, and what limits it, in seconds.
 #[derive(Debug, Clone, Copy, Default)]

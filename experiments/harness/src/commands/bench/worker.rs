@@ -51,6 +51,7 @@ fn layer(step: StepTime) -> LayerTime {
         ms: 0.0,
         gflop: Some(2.0 * step.macs as f64 / 1e9),
         mb: Some(step.bytes as f64 / 1e6),
+        predicted_ms: step.predicted.map(|seconds| 1e3 * seconds),
     }
 }
 
