@@ -113,7 +113,9 @@ fn each_fault_is_found_located_and_explained() {
         ("bf16@layer2.0", "bf16"),
     ];
     for (fault, words) in cases {
-        let record = h.diff(&[&SMALL[..], &["--inject", fault]].concat()).fails();
+        let run = h.diff(&[&SMALL[..], &["--inject", fault]].concat());
+        assert_eq!(run.stderr.matches("injected at ").count(), 1, "{}", run.stderr);
+        let record = run.fails();
         let explanation = record["culprit"]["explanation"].as_str().unwrap_or("");
         assert!(explanation.contains(words), "{fault}: {}", record["culprit"]);
         let named = record["first_divergent"].as_str().unwrap();

@@ -113,6 +113,20 @@ fn unknown_engines_are_refused() {
 }
 
 #[test]
+fn a_variant_that_sets_a_part_twice_is_refused() {
+    let h = Harness::new();
+    for (variants, words) in [
+        (&["tfc=off+tfc=off"][..], "sets one part twice"),
+        (&["tfc=off+ioi=off+tfc=on"], "sets one part twice"),
+        (&["tfc=off", "tfc=off"], "given twice"),
+    ] {
+        let flags = variants.iter().flat_map(|variant| ["--set", variant]);
+        let words_of: Vec<&str> = ["ablate", "mini"].into_iter().chain(flags).collect();
+        h.run(&words_of).refuses(&[words]);
+    }
+}
+
+#[test]
 fn impossible_faults_are_refused() {
     let h = Harness::new();
     let inject = |fault: &str| h.diff(&[&SMALL[..], &["--inject", fault]].concat());

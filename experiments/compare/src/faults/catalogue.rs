@@ -80,6 +80,7 @@ impl Fault {
         fault("hard-sigmoid", "hard sigmoid", activation::hard_sigmoid, Throughout),
         fault("missing-gate", "missing gate", gate::missing, Throughout),
         fault("gate-missing-tfc", "gate missing in TFC only", gate::missing_in_tfc, Single),
+        fault("gate-after-tfc", "gate applied after TFC", gate::after_tfc, Throughout),
         fault("gate-missing-ioi", "gate missing in IOI only", gate::missing_in_ioi, Throughout),
         fault("gate-on-short", "gate applied to short_conv too", gate::on_short, Throughout),
         fault("ioi-missing", "missing IOI branch", gate::ioi_missing, Single),

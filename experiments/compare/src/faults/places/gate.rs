@@ -45,6 +45,21 @@ pub fn missing_in_tfc(graph: &ModelGraph) -> Vec<Change> {
     })
 }
 
+/// A temporal branch whose result is multiplied by g, instead of what it reads.
+pub fn after_tfc(graph: &ModelGraph) -> Vec<Change> {
+    each_ctl(graph, "the gate multiplies the result of temporal_conv, not what it reads", |ctl| {
+        let (x, gated) = gated(graph, ctl)?;
+        let conv = &ctl.temporal_conv;
+        if conv.in_channels != conv.out_channels {
+            return None;
+        }
+        let Edit::Compute(site, ungated) = graph.exchange_in(conv.id, &gated, &x)? else {
+            return None;
+        };
+        Some((site, Edit::Compute(site, ungated.times(Expr::Output(ctl.gate.sigmoid)))))
+    })
+}
+
 /// An IOI branch that reads x instead of g * x.
 pub fn missing_in_ioi(graph: &ModelGraph) -> Vec<Change> {
     each_ctl(graph, "the gate is missing in the IOI branch (glo_conv.0 reads x)", |ctl| {

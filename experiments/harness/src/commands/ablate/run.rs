@@ -92,7 +92,12 @@ fn variants(base: &Config, asked: &[String]) -> Result<Vec<(String, Config)>> {
     let mut all = vec![(BASE.to_owned(), base.clone())];
     for part in parts {
         let mut config = base.clone();
-        for setting in part.split('+') {
+        let settings: Vec<&str> = part.split('+').collect();
+        for (at, setting) in settings.iter().enumerate() {
+            let name = |setting: &str| setting.split('=').next().map(str::to_owned);
+            if settings[..at].iter().any(|other| name(other) == name(setting)) {
+                bail!("--set {part}: it sets one part twice; give each part once");
+            }
             config.semantics.set(setting)?;
         }
         if all.iter().any(|(name, _)| *name == part) {

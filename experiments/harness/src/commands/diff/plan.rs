@@ -181,7 +181,13 @@ impl Plan {
                 let format = coarser(Some(&dump), reference.as_ref());
                 (Side::Dump(dump), self.precision.unwrap_or(format))
             }
-            None => self.live(&clip, coarser(None, reference.as_ref()))?,
+            None => {
+                if let Some(change) = self.injected()? {
+                    let at = &self.model.module(change.site).name;
+                    announce!("injected at {at}: {}", change.what);
+                }
+                self.live(&clip, coarser(None, reference.as_ref()))?
+            }
         };
         let clip = precision.round(clip);
         self.compare(candidate, reference, (clip, clip_from), precision)
@@ -300,6 +306,11 @@ impl Plan {
         }))
     }
 
+    /// The mistake of `--inject`.
+    fn injected(&self) -> Result<Option<faults::Change>> {
+        self.inject.as_ref().map(|text| Ok(faults::parse(&self.model, text)?)).transpose()
+    }
+
     /// The candidate as an engine, with the mistake of `--inject` planted in it, and the precision in which
     /// it is judged: that of `--precision`, or that of a live model, or the given one.
     pub(super) fn live(&self, clip: &Tensor, precision: Precision) -> Result<(Side, Precision)> {
@@ -315,10 +326,9 @@ impl Plan {
         }
         let precision = self.precision.unwrap_or(precision);
         let (mut model, mut weights) = (self.model.clone(), self.weights.clone());
-        let change = self.inject.as_ref().map(|text| faults::parse(&model, text)).transpose()?;
+        let change = self.injected()?;
         if let Some(change) = &change {
             change.apply(&mut model, &mut weights);
-            announce!("injected at {}: {}", model.module(change.site).name, change.what);
         }
         let Participant::Engine(name) = self.candidate else {
             bail!("{} is a dump, which cannot be run; name an engine", self.candidate);
