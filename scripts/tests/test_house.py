@@ -33,7 +33,8 @@ CRATES = {
 # The modules of the harness, from the ground up. A module uses only those of floors below its own.
 FLOORS = [
     {"announce"},
-    {"command_line", "disk", "failure", "flags", "latest", "progress", "stop"},
+    {"failure"},
+    {"command_line", "disk", "flags", "latest", "progress", "stop"},
     {"engines", "input", "lock", "models", "outcome", "outputs", "preprocessing"},
     {"publish"},
     {"machine"},

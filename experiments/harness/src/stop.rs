@@ -10,11 +10,12 @@ use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use record::Ended;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
 
-use crate::announce;
+use crate::{announce, failure};
 
 /// Exit code of a program that Ctrl-C has ended.
 pub const INTERRUPTED: u8 = 130;
@@ -72,13 +73,19 @@ fn end(signal: i32) -> ! {
     ENDING.store(true, Ordering::SeqCst);
     announce::silence();
     children::kill();
+    let (why, code) = match signal {
+        SIGINT => (format!("interrupted; {}", kept()), INTERRUPTED),
+        _ => (format!("ended by {}", name(signal)), 128 + signal as u8),
+    };
+    // Before the unfinished files are removed, after which no file can be begun.
+    failure::leave(Ended::Stopped, &why, code);
     files::remove_unfinished();
     if signal == SIGINT {
         if std::io::stderr().is_terminal() {
             let _ = write!(std::io::stderr(), "\r\x1b[2K"); // A progress bar may be there.
         }
-        stderr_line!("harness: interrupted; {}", kept());
-        low_level::exit(i32::from(INTERRUPTED));
+        stderr_line!("harness: {why}");
+        low_level::exit(i32::from(code));
     }
     // It returns only for signals that have no default.
     let _ = low_level::emulate_default_handler(signal);

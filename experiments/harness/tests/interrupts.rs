@@ -95,11 +95,16 @@ fn a_comparison_leaves_no_process() {
     let Some(real) = ffmpeg() else { return };
     let h = Harness::new();
     fs::write(h.path("clip.mp4"), "x").unwrap();
+    // The record of an earlier run, which must not stay as the answer.
+    fs::write(h.path("old.json"), r#"{"schema":1,"kind":"diff","verdict":"pass"}"#).unwrap();
     let path = endless_ffmpeg(&h, &real);
-    let child = start(&h, &["diff", "--depth", "10", "--input", "clip.mp4"], Some(&path));
-    let stderr = leaves_no_process(&h, child, 1);
+    let words = ["diff", "--depth", "10", "--input", "clip.mp4", "--json", "old.json"];
+    let stderr = leaves_no_process(&h, start(&h, &words, Some(&path)), 1);
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
     assert_eq!(fs::read_dir(h.path("tmp")).unwrap().count(), 0);
+    let left = common::json_of(&h.path("old.json"));
+    assert_eq!((&left["verdict"], &left["exit_code"]), (&"stopped".into(), &130.into()));
+    assert!(stderr.contains(left["error"].as_str().unwrap()), "{left}");
 }
 
 #[test]
@@ -111,9 +116,10 @@ fn an_evaluation_that_is_interrupted_twice_leaves_no_process() {
     let path = endless_ffmpeg(&h, &real);
     let data = h.path("");
     let command = ["eval", "k400", "--data", &data, "--list", "list.txt", "--weights", "formula:0"];
-    let child =
-        start(&h, &[&command[..], &["--depth", "10", "--width", "0.125"]].concat(), Some(&path));
+    let more = ["--depth", "10", "--width", "0.125", "--json", "old.json"];
+    let child = start(&h, &[&command[..], &more].concat(), Some(&path));
     let stderr = leaves_no_process(&h, child, 2);
+    assert_eq!(common::json_of(&h.path("old.json"))["verdict"], "stopped");
     assert!(stderr.contains("and this goes on: harness eval k400"), "{stderr}");
     assert!(stderr.contains(" --out runs/"), "{stderr}");
 }

@@ -46,6 +46,11 @@ fn an_output_never_replaces_an_input() {
     let same = ["diff", "--candidate", &candidate, "--reference", &candidate];
     let run = h.run(&[&same, &SMALL[..]].concat()).code(2);
     assert!(run.stderr.contains("a file agrees with itself"), "{}", run.stderr);
+    let copy = h.path("copy.npz");
+    fs::copy(&dump, &copy).unwrap();
+    let same = ["diff", "--candidate", &candidate, "--reference", &format!("npz:{copy}")];
+    let run = h.run(&[&same, &SMALL[..]].concat()).code(0);
+    assert!(run.stderr.contains("copies of each other"), "{}", run.stderr);
 }
 
 #[test]
@@ -99,6 +104,11 @@ fn an_output_that_cannot_be_written_is_refused_before_any_work() {
         let run = h.run(&[command, &[*flag, BAD][..]].concat());
         run.refuses(&[&format!("{flag} {BAD}: file is not a folder")]);
         assert!(start.elapsed() < Duration::from_secs(3), "{command:?} {flag}");
+        // Where --json can be written, it says why there is no record.
+        if command.contains(&"--json") {
+            assert_eq!(json_of(&h.path("record.json"))["kind"], "failure");
+            fs::remove_file(h.path("record.json")).unwrap();
+        }
         assert_eq!(names(&h), ["file"], "{command:?} {flag}");
     }
     h.run(&["diff", "--html", "-"]).refuses(&["--html -", "only --json writes to stdout"]);
@@ -126,7 +136,9 @@ fn the_table_is_shown_if_the_record_cannot_be_written_in_the_end() {
     assert_eq!(output.status.code(), Some(2), "{out}{err}");
     assert!(out.contains("PASS") && out.contains("logits"), "{out}");
     assert!(err.contains("record.json"), "{err}");
-    assert_eq!(names(&h), [""; 0], "nothing is left half-written");
+    // What is small enough is written, and says that the record is missing.
+    assert_eq!(names(&h), ["record.json"], "nothing is left half-written");
+    assert_eq!(json_of(&h.path("record.json"))["verdict"], "error");
 }
 
 /// The record on stdout, which holds nothing else.

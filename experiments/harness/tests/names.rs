@@ -90,6 +90,58 @@ fn a_dump_of_numbers_is_mapped_and_the_map_serves_again() {
     run.refuses(&["nothing was compared"]);
 }
 
+/// The values of one array of a dump are those of another clip.
+fn with_a_stale_array(h: &Harness, module: &str) -> Vec<(String, ArrayD<f32>)> {
+    let mut arrays = arrays(h, &[]);
+    let others = self::arrays(h, &["--input", "formula:1"]);
+    let at = arrays.iter().position(|(name, _)| name == module).unwrap();
+    arrays[at].1 = others[at].1.clone();
+    arrays
+}
+
+#[test]
+fn an_array_that_no_module_was_found_for_keeps_the_verdict_from_pass() {
+    let h = Harness::new();
+    let arrays = with_a_stale_array(&h, "layer3.0");
+    let named = format!("npz:{}", write(&h, &arrays));
+    h.diff(&[&["--candidate", &named], &SMALL[..]].concat()).fails();
+    let (names, arrays) = numbered(arrays);
+    let at = names.iter().position(|name| name == "layer3.0").unwrap();
+    let record = suggest(&h, &write(&h, &arrays), &[]).fails();
+    assert_eq!(record["verdict"], "incomplete");
+    let explanation = record["explanation"].as_str().unwrap();
+    assert!(explanation.contains(&format!("{at:04}_op")), "{explanation}");
+    assert!(explanation.contains("layer3.0"), "{explanation}");
+    // Who says that it shows no module has decided.
+    let mut map = std::fs::read_to_string(h.path("names.map")).unwrap();
+    map += &format!("\n{at:04}_op = -\n");
+    std::fs::write(h.path("names.map"), map).unwrap();
+    let (path, map) = (format!("npz:{}", h.path("foreign.npz")), h.path("names.map"));
+    h.diff(&[&["--candidate", &path, "--map", &map], &SMALL[..]].concat()).passes();
+}
+
+#[test]
+fn an_array_behind_an_unknown_prefix_keeps_the_verdict_from_pass() {
+    let h = Harness::new();
+    for prefix in ["student.", "encoder/"] {
+        let mut arrays = with_a_stale_array(&h, "layer3.0");
+        let at = arrays.iter().position(|(name, _)| name == "layer3.0").unwrap();
+        arrays[at].0 = format!("{prefix}layer3.0");
+        let path = format!("npz:{}", write(&h, &arrays));
+        let record = h.diff(&[&["--candidate", &path], &SMALL[..]].concat()).fails();
+        assert_eq!(record["verdict"], "incomplete");
+        let explanation = record["explanation"].as_str().unwrap();
+        assert!(explanation.contains(&format!("{prefix}layer3.0")), "{explanation}");
+        // The same array beside one of the module's own name is no reason.
+        arrays[at].0 = "layer3.0".to_owned();
+        let right = self::arrays(&h, &[]).swap_remove(at).1;
+        arrays[at].1 = right.clone();
+        arrays.push((format!("{prefix}layer3.0"), right));
+        let path = format!("npz:{}", write(&h, &arrays));
+        h.diff(&[&["--candidate", &path], &SMALL[..]].concat()).passes();
+    }
+}
+
 #[test]
 fn names_in_another_order_than_that_of_execution_are_mapped_by_value() {
     let h = Harness::new();

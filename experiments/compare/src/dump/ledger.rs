@@ -12,7 +12,7 @@ use spec::{Model, ModuleId, Selection, Tensor};
 
 use super::chain::{Cause, Reading};
 use super::names::Meaning;
-use super::{Dump, Offered, State};
+use super::{Dump, Offered, State, orphans};
 
 /// The result of comparing an array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +105,19 @@ fn state_of(
         State::Unknown if array.meaning == Meaning::LeftOut => {
             return (ArrayState::Unknown, Some("left out by the map of names".to_owned()));
         }
-        State::Unknown => return (ArrayState::Unknown, None),
+        State::Unknown => {
+            return match orphans::may_show(dump, model, index, closing.selection) {
+                Some(module) => {
+                    let why = format!(
+                        "no module has this name, and no other array shows {}, which has its shape; say with \
+                         --map which module it shows, or that it shows none",
+                        module.name
+                    );
+                    (ArrayState::Refused, Some(why))
+                }
+                None => (ArrayState::Unknown, None),
+            };
+        }
         State::Refused(why) => return (ArrayState::Refused, Some(why.clone())),
         State::Step if closing.steps_compared => return (ArrayState::Compared, None),
         State::Step => {

@@ -36,6 +36,7 @@ mod ledger;
 pub(crate) mod map;
 pub(crate) mod names;
 mod npz;
+mod orphans;
 mod survey;
 mod write;
 
@@ -81,6 +82,8 @@ pub struct Dump {
     pub order: MapOrder,
     /// Whether the dump also holds the steps before the network, such as the resized frames.
     pub before_network: bool,
+    /// Whether a map gives the names of its arrays.
+    mapped: bool,
 }
 
 /// An array of a dump.
@@ -193,6 +196,7 @@ impl Dump {
             batch,
             order,
             before_network,
+            mapped: !map.is_empty(),
         };
         let mut formats = survey::Formats::default();
         for ((name, meaning), shape) in names.into_iter().zip(meanings).zip(shapes) {

@@ -1,6 +1,7 @@
 //! Resolves the arguments into a plan, and loads the dumps and engines of a comparison.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -308,7 +309,7 @@ impl Plan {
 
     /// The mistake of `--inject`.
     fn injected(&self) -> Result<Option<faults::Change>> {
-        self.inject.as_ref().map(|text| Ok(faults::parse(&self.model, text)?)).transpose()
+        self.inject.as_ref().map(|text| faults::parse(&self.model, text)).transpose()
     }
 
     /// The candidate as an engine, with the mistake of `--inject` planted in it, and the precision in which
@@ -400,13 +401,19 @@ fn refuse_the_same_file(candidate: &Participant, reference: &Participant) -> Res
         Participant::Npz(path) | Participant::Onnx(path) => path.canonicalize().ok(),
         Participant::Engine(_) | Participant::Python(_) => None,
     };
-    match file(candidate) {
-        Some(path) if file(reference).as_ref() == Some(&path) => bail!(
+    let (Some(one), Some(other)) = (file(candidate), file(reference)) else { return Ok(()) };
+    if one == other {
+        bail!(
             "--reference {reference}: this is the candidate's file, and a file agrees with itself whatever it \
              holds; name another one, or leave out --reference"
-        ),
-        _ => Ok(()),
+        );
     }
+    if are_equal(&one, &other) {
+        announce!(
+            "candidate and reference are copies of each other, which agree whatever they hold"
+        );
+    }
+    Ok(())
 }
 
 /// A dump holds one input, so that there is nothing to run the others on. An ONNX file as the reference is
@@ -452,5 +459,29 @@ pub(super) fn named(participant: &Participant) -> String {
     match participant {
         Participant::Engine(EngineName::Torch) => "libtorch".to_owned(),
         other => other.to_string(),
+    }
+}
+
+/// Whether two files have the same content. What cannot be read is reported where it is needed.
+fn are_equal(one: &Path, other: &Path) -> bool {
+    let length = |path: &Path| std::fs::metadata(path).map(|data| data.len()).ok();
+    if length(one) != length(other) {
+        return false;
+    }
+    let (Ok(a), Ok(b)) = (std::fs::File::open(one), std::fs::File::open(other)) else {
+        return false;
+    };
+    let (mut a, mut b) = (BufReader::new(a), BufReader::new(b));
+    loop {
+        let (Ok(left), Ok(right)) = (a.fill_buf(), b.fill_buf()) else { return false };
+        let count = left.len().min(right.len());
+        if left[..count] != right[..count] {
+            return false;
+        }
+        if count == 0 {
+            return left.len() == right.len();
+        }
+        a.consume(count);
+        b.consume(count);
     }
 }
