@@ -64,9 +64,10 @@ fn one_layer_alone_passes() {
 
 #[test]
 fn unsupported_settings_are_refused() {
-    let f64 = Harness::new().diff(&[&SMALL[..], &["--precision", "f64"]].concat());
+    let h = Harness::new();
+    let f64 = h.diff(&[&SMALL[..], &["--precision", "f64"]].concat());
     f64.refuses(&["f32 or bf16"]);
-    let unknown = Harness::new().diff(&[&SMALL[..], &["--isa", "mmx"]].concat());
+    let unknown = h.diff(&[&SMALL[..], &["--isa", "mmx"]].concat());
     assert_eq!(unknown.code, 2);
     assert!(unknown.stderr.contains("portable"), "{}", unknown.stderr);
 }
