@@ -16,8 +16,8 @@ pub fn record_is_written() {
     RECORDED.store(true, Ordering::Relaxed);
 }
 
-/// Writes why there is no record to the path behind `--json`, or to stdout. Does nothing without `--json`, or if the
-/// record has been written. That this fails is not reported: the error itself is on stderr.
+/// Writes the reason for the missing record to the file that `--json` names, or to stdout for `--json -`. Does nothing
+/// if the flag is absent or a record has been written. A failure to write is ignored, because stderr has the reason.
 pub fn leave(verdict: Ended, error: &str, exit_code: u8) {
     if RECORDED.load(Ordering::Relaxed) {
         return;

@@ -132,7 +132,7 @@ fn an_array_behind_an_unknown_prefix_keeps_the_verdict_from_pass() {
         assert_eq!(record["verdict"], "incomplete");
         let explanation = record["explanation"].as_str().unwrap();
         assert!(explanation.contains(&format!("{prefix}layer3.0")), "{explanation}");
-        // The same array beside one of the module's own name is no reason.
+        // It does not matter if another array bears the module's own name.
         arrays[at].0 = "layer3.0".to_owned();
         let right = self::arrays(&h, &[]).swap_remove(at).1;
         arrays[at].1 = right.clone();

@@ -14,17 +14,7 @@
 //
 // Each operation is the one that three launches of conv.cu perform, in the same order, so the bits are the
 // same.
-#include "tile.cuh"
-
-struct CtlArgs {
-    Source short_conv;
-    Source glo_out;
-    Source temporal;
-    Extent extent;
-    const float* short_bias;    // [pitch]
-    const float* glo_out_bias;  // [pitch]
-    Epilogue epilogue;
-};
+#include "ctl.cuh"
 
 KERNEL(ctl, CtlArgs, THREADS) {
     int first_pixel = block_x() * BM, first_output = block_y() * BN, outputs = args.extent.outputs;

@@ -11,18 +11,12 @@
 //
 // Each operation is the one that three launches of conv.cu perform with the same splits, in the same order, so the
 // bits are the same.
-#include "tile.cuh"
+#include "ctl.cuh"
 
 struct CtlClusterArgs {
-    Source short_conv;
-    Source glo_out;
-    Source temporal;
-    Extent extent;
-    const float* short_bias;    // [pitch]
-    const float* glo_out_bias;  // [pitch]
-    int splits;                 // 2, 4 or 8
+    CtlArgs block;
+    int splits;  // 2, 4 or 8
     int unused;
-    Epilogue epilogue;
 };
 
 constexpr int PARTS_AT = SLOTS * SLOT_BYTES, PART = BM * OUT_PITCH;
@@ -34,27 +28,27 @@ DEVICE void stage_part(const CtlClusterArgs& args, const Source& source, int fir
     Accumulators acc = {};
     int total = steps_of(source), share = divide_up(total, args.splits), first = block_z() * share;
     if (first < total)
-        accumulate<Gate>(acc, source, args.extent.outputs, first_output, first,
+        accumulate<Gate>(acc, source, args.block.extent.outputs, first_output, first,
                          first + share < total ? first + share : total);
     stage(acc, to);
 }
 
 KERNEL(ctl_cluster, CtlClusterArgs, THREADS) {
-    const Epilogue& e = args.epilogue;
+    const Epilogue& e = args.block.epilogue;
     int first_pixel = block_x() * BM, first_output = block_y() * BN;
     float* parts = reinterpret_cast<float*>(shared_memory() + PARTS_AT);
-    find_places(args.extent, first_pixel);
+    find_places(args.block.extent, first_pixel);
     wait_for_earlier_kernels();
-    stage_part<false>(args, args.short_conv, first_output, parts);
-    stage_part<false>(args, args.glo_out, first_output, parts + PART);
-    stage_part<GATED>(args, args.temporal, first_output, parts + 2 * PART);
+    stage_part<false>(args, args.block.short_conv, first_output, parts);
+    stage_part<false>(args, args.block.glo_out, first_output, parts + PART);
+    stage_part<GATED>(args, args.block.temporal, first_output, parts + 2 * PART);
     sync_cluster();
-    for_each_in_share(args.splits, args.extent, e.pitch, first_pixel, first_output, [&](const InTile& at) {
+    for_each_in_share(args.splits, args.block.extent, e.pitch, first_pixel, first_output, [&](const InTile& at) {
         const float* own = parts + at.row * OUT_PITCH + at.column;
         Values product = sum_of_peers(own, args.splits), gate = sum_of_peers(own + PART, args.splits);
         Values sums = sum_of_peers(own + 2 * PART, args.splits);
-        Values short_bias = load_wide(args.short_bias + at.channel);
-        Values gate_bias = load_wide(args.glo_out_bias + at.channel);
+        Values short_bias = load_wide(args.block.short_bias + at.channel);
+        Values gate_bias = load_wide(args.block.glo_out_bias + at.channel);
         UNROLL for (int i = 0; i < VEC; i++) {
             float factor = sigmoid(add(gate.v[i], gate_bias.v[i]));
             sums.v[i] = add(sums.v[i], mul(factor, add(product.v[i], short_bias.v[i])));

@@ -4,46 +4,23 @@
 use bytemuck::{Pod, Zeroable};
 use spec::Precision;
 
-use super::args::{Epilogue, Extent, Source};
 use super::fields::fields;
 use super::tile::{CLUSTERS, CTL_TILES, Machine, Product, TILES, Tile, Tiling};
-use super::{File, Variant, blocks};
+use super::{File, Variant, ctl};
 
 /// `CtlClusterArgs` of the kernel.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub struct Args {
-    /// The short 3x3 convolution, of the block's input.
-    pub short_conv: Source,
-    /// The last 3x3 convolution of the global branch.
-    pub glo_out: Source,
-    /// The temporal 1x1 convolution, of the gated input.
-    pub temporal: Source,
-    /// Shape of the result.
-    pub extent: Extent,
-    /// f32 `[pitch]`.
-    pub short_bias: u64,
-    /// f32 `[pitch]`.
-    pub glo_out_bias: u64,
+    /// The convolutions, and what happens to their sums.
+    pub block: ctl::Args,
     /// Blocks of a cluster, one of [`CLUSTERS`].
     pub splits: i32,
     /// Alignment.
     pub unused: i32,
-    /// What happens to the sums.
-    pub epilogue: Epilogue,
 }
 
-fields!(Args {
-    short_conv,
-    glo_out,
-    temporal,
-    extent,
-    short_bias,
-    glo_out_bias,
-    splits,
-    unused,
-    epilogue
-});
+fields!(Args { block, splits, unused });
 
 /// Tiles of the kernel.
 const SHAPES: [Tile; 2] = [TILES[2], TILES[4]];
@@ -64,8 +41,8 @@ pub fn variant(precision: Precision, tile: Tile, gated: bool) -> Variant {
     Variant::tiled(File::CtlCluster, precision, tile, gated)
 }
 
-/// The tiling with the least estimated time for a result of so many pixels and outputs, the K of whose three
-/// convolutions have so many steps; with one split for `ctl.cu`. None without clusters.
+/// The tiling with the least estimated time, given the pixels and outputs of the result and the steps of K in each of
+/// the three convolutions. With one split it is a tiling of `ctl.cu`. None if the GPU has no clusters.
 pub fn tiling(
     (pixels, outputs): (usize, usize),
     steps: [usize; 3],
@@ -87,6 +64,6 @@ pub fn tiling(
 
 /// The grid: tiles of pixels, tiles of outputs, splits of K.
 pub fn grid(args: &Args, tile: Tile) -> [u32; 3] {
-    let (pixels, pitch) = (args.extent.pixels as usize, args.epilogue.pitch as usize);
-    [blocks(pixels, tile.pixels), blocks(pitch, tile.outputs), args.splits as u32]
+    let [pixels, outputs, _] = ctl::grid(&args.block, tile);
+    [pixels, outputs, args.splits as u32]
 }

@@ -31,8 +31,9 @@ use spec::Precision;
 pub use tile::{Machine, Tile};
 
 /// Name and text of the files that the kernels include on a GPU.
-pub const HEADERS: [(&str, &str); 9] = [
+pub const HEADERS: [(&str, &str); 10] = [
     ("bands.cuh", include_str!("bands.cuh")),
+    ("ctl.cuh", include_str!("ctl.cuh")),
     ("device.cuh", include_str!("device.cuh")),
     ("epilogue.cuh", include_str!("epilogue.cuh")),
     ("hopper.cuh", include_str!("hopper.cuh")),

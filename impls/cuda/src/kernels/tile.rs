@@ -46,7 +46,7 @@ const PLACE_BYTES: usize = 16;
 const MAX_SPLITS: usize = 16;
 const MAX_CLUSTER: usize = 8;
 
-/// Blocks that can be a cluster for a sum; each has a share of the pixels of every tile.
+/// The numbers of blocks that may form a cluster. Each block finishes an equal part of the tile's rows.
 pub const CLUSTERS: [usize; 3] = [2, 4, MAX_CLUSTER];
 
 /// The fewest steps of K that a split may leave to a block; with fewer, filling the pipeline

@@ -1,4 +1,6 @@
-//! Turns actions into launches, by filling in sizes and addresses.
+//! Turns actions into launches, by filling in sizes and addresses. Those of gates and of the head are in `means.rs`.
+
+mod means;
 
 use bytemuck::Zeroable;
 use lower::{Activation, Stage};
@@ -9,11 +11,11 @@ use crate::device::{Device, Launch};
 use crate::kernels::args::{self, Extent, SIGMOID_HALF, Source};
 use crate::kernels::bands::{self, BandEnd, BandTile, Division, TensorMap};
 use crate::kernels::hopper_conv::Halving;
-use crate::kernels::tile::{Tile, Tiling};
+use crate::kernels::tile::Tiling;
 use crate::kernels::tile_sums::TileSums;
 use crate::kernels::{
-    File, Variant, average_pool, conv, ctl, ctl_cluster, dense, depthwise, hopper_conv, hopper_ctl,
-    hopper_stem, import, maxpool, scale, split_k_reduce, tile_sums,
+    File, Variant, conv, ctl, ctl_cluster, depthwise, hopper_conv, hopper_ctl, hopper_stem, import,
+    maxpool, scale, split_k_reduce,
 };
 use crate::plan::constants::Constant;
 use crate::plan::{Conv, CtlBlock, Epilogue, Input, Map, Op, Plan};
@@ -87,11 +89,8 @@ impl Bound<'_> {
         observed: Observed,
     ) -> Result<Vec<Launch>, EngineError> {
         match &self.layout.actions[at] {
-            Action::Fused(block, Way::Tiles(tiling)) if tiling.splits > 1 => {
-                Ok(vec![self.fused_in_cluster(device, block, *tiling)?])
-            }
             Action::Fused(block, Way::Tiles(tiling)) => {
-                Ok(vec![self.fused(device, block, tiling.tile)?])
+                Ok(vec![self.fused(device, block, *tiling)?])
             }
             Action::Fused(block, Way::Bands(division)) => {
                 Ok(vec![self.fused_in_bands(device, block, division)?])
@@ -407,139 +406,38 @@ impl Bound<'_> {
         }
     }
 
-    /// A dense layer.
-    fn dense(&self, op: &Op, observed: Observed) -> dense::Args {
-        let Op::Dense { from, weights, epilogue } = op else {
-            unreachable!("the operation is a dense layer")
-        };
-        dense::Args {
-            x: self.at(from),
-            weights: self.constant(Some(*weights)),
-            scale: self.constant(epilogue.scale),
-            bias: self.constant(epilogue.bias),
-            out: self.at(&epilogue.out),
-            observed: [Stage::Linear, Stage::Activation].map(|s| observed[slot(s)]),
-            images: int(self.layout.clips),
-            in_pitch: int(from.pitch),
-            outputs: int(epilogue.out.channels),
-            out_pitch: int(epilogue.out.pitch),
-            activation: epilogue.activation as i32,
-            ..dense::Args::zeroed()
+    /// The end of a CTL block, as both kernels in tiles are told of it.
+    fn ctl(&self, block: &CtlBlock) -> ctl::Args {
+        let [short, glo_out, temporal] =
+            [block.short, block.glo_out, block.temporal].map(|index| self.plan.conv(index));
+        ctl::Args {
+            short_conv: self.source(&short.inputs[0]),
+            glo_out: self.source(&glo_out.inputs[0]),
+            temporal: self.source(&temporal.inputs[0]),
+            extent: self.extent(&temporal.epilogue.out),
+            short_bias: self.constant(short.epilogue.bias),
+            glo_out_bias: self.constant(glo_out.epilogue.bias),
+            epilogue: self.epilogue(&temporal.epilogue, UNOBSERVED),
         }
     }
 
-    /// The same dense layer on means: those of the map that the average pool `op`, in the action
-    /// `at`, reads, from the sums of its tiles.
-    fn means_of(&self, op: &Op, at: usize, args: dense::Args) -> dense::Args {
-        let (Op::AveragePool { from, .. }, Some(tiles)) = (op, self.layout.pool_tiles[at]) else {
-            unreachable!("the operation is an average pool over sums of tiles")
-        };
-        let (tile_sums, tile_pixels) = (self.tile_sums(from, tiles, at), int(tiles.tile_pixels));
-        dense::Args { x: 0, tile_sums, tile_pixels, ..args }
-    }
-
-    /// The same dense layer, which also multiplies a map by its result, and does not store that.
-    fn product_of(&self, op: &Op, args: dense::Args) -> dense::Args {
-        let Op::Scale { from, out, .. } = op else {
-            unreachable!("the operation is the product of a map and its gate")
-        };
-        let (map, product) = (self.at(from), self.at(out));
-        dense::Args { out: 0, map, product, map_pixels: int(from.pixels()), ..args }
-    }
-
-    fn launch_dense(
-        &self,
-        device: &mut dyn Device,
-        args: dense::Args,
-    ) -> Result<Launch, EngineError> {
-        let multiprocessors = device.machine().multiprocessors;
-        let block_images = dense::block_images(&args, multiprocessors);
-        let args = dense::Args { block_images, ..args };
-        let parts = dense::parts(&args, self.precision, multiprocessors);
-        let args = dense::Args { parts, ..args };
-        launch(device, &Variant::new(File::Dense, self.precision), dense::grid(&args), &args)
-    }
-
-    /// An average pool by itself: from the map, or from sums over its tiles.
-    fn average_pool(
-        &self,
-        device: &mut dyn Device,
-        op: &Op,
-        at: usize,
-    ) -> Result<Vec<Launch>, EngineError> {
-        let Op::AveragePool { from, out, .. } = op else {
-            unreachable!("the operation is an average pool")
-        };
-        let variant = |file| Variant::new(file, self.precision);
-        let (clips, pitch) = (self.layout.clips, int(from.pitch));
-        let Some(tiles) = self.layout.pool_tiles[at] else {
-            let pixels = int(from.pixels());
-            let args = average_pool::Args { x: self.at(from), out: self.at(out), pixels, pitch };
-            let grid = average_pool::grid(&args, clips, self.precision);
-            return Ok(vec![launch(device, &variant(File::AveragePool), grid, &args)?]);
-        };
-        let tile_sums = self.tile_sums(from, tiles, at);
-        let tile_pixels = int(tiles.tile_pixels);
-        let mut launches = vec![];
-        if self.layout.unfused {
-            let (x, pixels) = (self.at(from), int(clips * from.pixels()));
-            let args = tile_sums::Args { x, tile_sums, pixels, pitch, tile_pixels, unused: 0 };
-            let grid = tile_sums::grid(&args);
-            launches.push(launch(device, &variant(File::TileSums), grid, &args)?);
-        }
-        // A dense layer without outputs makes the same means.
-        let (means, images) = (self.at(out), int(clips));
-        let args = dense::Args { means, images, in_pitch: pitch, ..dense::Args::zeroed() };
-        launches.push(self.launch_dense(device, self.means_of(op, at, args))?);
-        Ok(launches)
-    }
-
+    /// The end of a CTL block in tiles, which the blocks of clusters share where K is split.
     fn fused(
         &self,
         device: &mut dyn Device,
         block: &CtlBlock,
-        tile: Tile,
+        Tiling { tile, splits }: Tiling,
     ) -> Result<Launch, EngineError> {
-        let conv = |index| self.plan.conv(index);
-        let (short, glo_out, temporal) =
-            (conv(block.short), conv(block.glo_out), conv(block.temporal));
-        let args = ctl::Args {
-            short_conv: self.source(&short.inputs[0]),
-            glo_out: self.source(&glo_out.inputs[0]),
-            temporal: self.source(&temporal.inputs[0]),
-            extent: self.extent(&temporal.epilogue.out),
-            short_bias: self.constant(short.epilogue.bias),
-            glo_out_bias: self.constant(glo_out.epilogue.bias),
-            epilogue: self.epilogue(&temporal.epilogue, UNOBSERVED),
-        };
-        let gated = temporal.inputs[0].gate.is_some();
-        let variant = ctl::variant(self.precision, tile, gated);
-        launch(device, &variant, ctl::grid(&args, tile), &args)
-    }
-
-    fn fused_in_cluster(
-        &self,
-        device: &mut dyn Device,
-        block: &CtlBlock,
-        tiling: Tiling,
-    ) -> Result<Launch, EngineError> {
-        let [short, glo_out, temporal] =
-            [block.short, block.glo_out, block.temporal].map(|index| self.plan.conv(index));
-        let args = ctl_cluster::Args {
-            short_conv: self.source(&short.inputs[0]),
-            glo_out: self.source(&glo_out.inputs[0]),
-            temporal: self.source(&temporal.inputs[0]),
-            extent: self.extent(&temporal.epilogue.out),
-            short_bias: self.constant(short.epilogue.bias),
-            glo_out_bias: self.constant(glo_out.epilogue.bias),
-            splits: int(tiling.splits),
-            unused: 0,
-            epilogue: self.epilogue(&temporal.epilogue, UNOBSERVED),
-        };
-        let gated = temporal.inputs[0].gate.is_some();
-        let variant = ctl_cluster::variant(self.precision, tiling.tile, gated);
-        let one = launch(device, &variant, ctl_cluster::grid(&args, tiling.tile), &args)?;
-        Ok(Launch { cluster: tiling.splits as u32, ..one })
+        let args = self.ctl(block);
+        let gated = args.temporal.gate != 0;
+        if splits == 1 {
+            let variant = ctl::variant(self.precision, tile, gated);
+            return launch(device, &variant, ctl::grid(&args, tile), &args);
+        }
+        let args = ctl_cluster::Args { block: args, splits: int(splits), unused: 0 };
+        let variant = ctl_cluster::variant(self.precision, tile, gated);
+        let one = launch(device, &variant, ctl_cluster::grid(&args, tile), &args)?;
+        Ok(Launch { cluster: splits as u32, ..one })
     }
 
     fn fused_in_bands(

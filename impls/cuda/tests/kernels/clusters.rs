@@ -9,7 +9,8 @@ use cuda::run::cluster_check::clusters_are_right;
 use lower::{Activation, Stage};
 use spec::Precision;
 
-use crate::conv::{Block, CASE, CASES, Case, Values, expected_outputs, outputs, upload};
+use crate::conv::{CASE, CASES, Case, Values, expected_outputs, outputs, upload};
+use crate::ctl::Block;
 use crate::dense::Map;
 use crate::lab::{self, Lab, PRECISIONS};
 

@@ -10,6 +10,7 @@ mod band_faults;
 mod bands;
 mod clusters;
 mod conv;
+mod ctl;
 mod dense;
 mod faults;
 mod lab;
