@@ -37,7 +37,9 @@ pub fn judge(
     let proves = |id: ModuleId| {
         let known = &measured[id.0];
         let long = || nearest_before(&graph, id, measured).0.len() > SPAN;
-        known.inherited.is_some() && (known.budget.is_none_or(|b| b.is_telling()) || !long())
+        known.inherited.is_some()
+            && !known.constant
+            && (known.budget.is_none_or(|b| b.is_telling()) || !long())
     };
     let verdicts: Vec<_> = chosen
         .iter()
@@ -91,6 +93,9 @@ pub const SPAN: usize = 20;
 
 /// Why a module that was compared does not count as compared; None if it was not compared.
 fn proves_nothing(measured: &Measured) -> Option<String> {
+    if measured.constant {
+        return Some("both dumps hold one value everywhere here, which proves nothing".to_owned());
+    }
     let budget = measured.budget.filter(|_| measured.inherited.is_some())?;
     Some(format!(
         "in {} an error of up to {:.0} % passes here, which proves nothing: compare layers before it, too",

@@ -48,6 +48,7 @@
 //! ```
 
 mod allowed;
+mod blame;
 pub mod dump;
 mod explain;
 pub mod faults;
@@ -71,10 +72,12 @@ use spec::{Engine, Model, ModuleId, Precision, Selection, Tensor};
 use crate::dump::chain::{Cause, Reading};
 use crate::dump::{Dump, Fate};
 use crate::faults::AFTER_RELU;
+use blame::Own;
 use lockstep::Runner;
 use measure::Budget;
 use pass::{Pass, Setting, WorstMap};
 
+pub use blame::Proof;
 pub use explain::{Explanation, explain, matter};
 pub use judge::Findings;
 
@@ -117,6 +120,9 @@ pub struct Measured {
     pub budget: Option<Budget>,
     /// The largest absolute value of the truth. None if the module was not compared.
     pub largest: Option<f64>,
+    /// Whether both sides are dumps that hold one value everywhere here, where the network with these weights does
+    /// not: that they agree then proves nothing.
+    pub constant: bool,
     /// The later module at which this one was compared, because its array shows that module.
     pub shown_at: Option<ModuleId>,
     /// Error ratios `[own, accumulated]`, each as `[relative L2, largest error]`.
@@ -133,6 +139,9 @@ pub struct Measurements {
     pub fates: BTreeMap<usize, Fate>,
     /// The result at each array of the reference, if that is a dump, by index of the array.
     pub reference_fates: BTreeMap<usize, Fate>,
+    /// Where the reference, a dump, first computes otherwise than the model, if the candidate diverges from it and
+    /// itself computes as the model does in every compared layer.
+    pub wrong_reference: Option<ModuleId>,
     /// What arrays of dumps show instead of the modules that they are named after.
     pub readings: BTreeMap<ModuleId, Reading>,
     /// The error over space of the first layer beyond the bound, or else of the worst layer.
@@ -145,6 +154,7 @@ impl Measurements {
             layers: vec![Measured::default(); model.modules().len()],
             fates: BTreeMap::new(),
             reference_fates: BTreeMap::new(),
+            wrong_reference: None,
             readings: BTreeMap::new(),
             heatmap: None,
         }
@@ -152,6 +162,12 @@ impl Measurements {
 }
 
 impl Measurements {
+    /// Whether a module has too much error.
+    fn diverges(&self) -> bool {
+        let errors = |layer: &Measured| [layer.introduced, layer.inherited];
+        self.layers.iter().flat_map(errors).flatten().any(|errors| !measure::within(&errors))
+    }
+
     /// Keeps for each module the worse of these measurements and those with another input: its
     /// own error with the allowed error, and its accumulated error.
     pub fn keep_worse(&mut self, other: Measurements) {
@@ -173,6 +189,7 @@ impl Measurements {
         }
         for (layer, other) in self.layers.iter_mut().zip(other.layers) {
             layer.largest = layer.largest.into_iter().chain(other.largest).reduce(f64::max);
+            layer.constant &= other.constant;
             if worse(&layer.introduced, &other.introduced) {
                 (layer.introduced, layer.budget) = (other.introduced, other.budget);
                 layer.ratios[0] = other.ratios[0];
@@ -234,35 +251,53 @@ impl Comparison {
         self.read_dumps(&mut found)?;
         let mut worst = WorstMap::default();
         self.pass(ErrorKind::Inherited, &mut found, &mut worst, progress)?;
-        if !self.both_recorded() {
+        if self.both_recorded() {
+            self.measure_recorded(&mut found, &mut worst, progress)?;
+        } else {
             // A map of the own error tells more than one of the accumulated error.
             worst = WorstMap::default();
             self.pass(ErrorKind::Introduced, &mut found, &mut worst, progress)?;
-        } else if self.reference_is_the_model(progress)? {
-            let reference = self.reference.take();
-            let passed = self.pass(ErrorKind::Introduced, &mut found, &mut worst, progress);
-            self.reference = reference;
-            passed?;
+            if self.reference.is_some() && found.diverges() {
+                let own = self.own_of_reference(&|| ())?;
+                found.wrong_reference = self.if_candidate_is_the_model(own, &|| ())?;
+            }
         }
         found.heatmap = worst.map;
         Ok(found)
     }
 
-    /// Whether every layer of the reference, which is a dump, computes from the values before it what the model
-    /// does with these weights. Then the layers of the candidate's dump must, too: the accumulated error, which in
-    /// coarse formats may be large, does not tell a mistake in one layer from rounding.
-    fn reference_is_the_model(&mut self, progress: &dyn Fn()) -> Result<bool> {
-        let Some(reference) = self.reference.take() else { return Ok(false) };
-        let candidate = std::mem::replace(&mut self.candidate, Side::Dump(reference));
-        let mut own = Measurements::new(&self.model);
-        let passed = self.pass(ErrorKind::Introduced, &mut own, &mut WorstMap::default(), progress);
-        if let Side::Dump(reference) = std::mem::replace(&mut self.candidate, candidate) {
-            self.reference = Some(reference);
+    /// Measures own errors where both sides are dumps.
+    ///
+    /// If every layer of the reference computes from the values before it what the model does with these weights, the
+    /// layers of the candidate must, too: the accumulated error, which in coarse formats may be large, does not tell
+    /// a mistake in one layer from rounding.
+    fn measure_recorded(
+        &mut self,
+        found: &mut Measurements,
+        worst: &mut WorstMap,
+        progress: &dyn Fn(),
+    ) -> Result<()> {
+        let own = self.own_of_reference(progress)?;
+        if own != Own::Right {
+            if found.diverges() {
+                found.wrong_reference = self.if_candidate_is_the_model(own, progress)?;
+            }
+            return Ok(());
         }
-        passed?;
-        let mut compared =
-            own.layers.iter().filter_map(|layer| layer.introduced.as_ref()).peekable();
-        Ok(compared.peek().is_some() && compared.all(measure::within))
+        let reference = self.reference.take();
+        let passed = self.pass(ErrorKind::Introduced, found, worst, progress);
+        self.reference = reference;
+        passed
+    }
+
+    /// Where the reference is wrong, if the candidate is not.
+    fn if_candidate_is_the_model(
+        &mut self,
+        reference: Own,
+        progress: &dyn Fn(),
+    ) -> Result<Option<ModuleId>> {
+        let Own::Wrong(id) = reference else { return Ok(None) };
+        Ok((self.own(progress)? == Own::Right).then_some(id))
     }
 
     /// Finds out which module each array of a dump shows, and files the array under that module.

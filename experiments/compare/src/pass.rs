@@ -152,6 +152,11 @@ impl<'a> Pass<'a> {
                 .map(Target::of);
             let compared = Compared::new(precision, sum.as_ref().unwrap_or(target), offered);
             let errors = budget.errors(&compared.distance);
+            let both = recorded.is_some() && reference.is_some();
+            self.found.layers[id.0].constant = both
+                && is_constant(&target.value)
+                && is_constant(&compared.candidate)
+                && !is_constant(truth);
             self.worst.offer(&model.module(id).name, kind, &errors, &compared);
             self.found.layers[id.0].add(kind, budget, errors, &compared.distance);
             if recorded.is_some() {
@@ -260,6 +265,12 @@ fn judge_reference(
 fn added(a: &Tensor, b: &Tensor) -> Option<Tensor> {
     let sum = a.iter().zip(b.iter()).map(|(x, y)| x + y).collect();
     (a.shape == b.shape).then(|| Tensor::f64(a.shape.clone(), sum))
+}
+
+/// Whether a tensor holds the same number in several places and no other.
+fn is_constant(tensor: &Tensor) -> bool {
+    let first = tensor.iter().next();
+    tensor.len() > 1 && tensor.iter().all(|value| Some(value) == first)
 }
 
 /// Whether two tensors hold the same bits after conversion to float64.

@@ -47,8 +47,11 @@ fn some(arrays: &Arrays, names: &[&str]) -> Arrays {
 
 /// Rounds to bfloat16.
 fn coarse(arrays: &Arrays) -> Arrays {
-    let round = |x: f32| f32::from_bits(x.to_bits().wrapping_add(0x8000) & 0xffff_0000);
-    arrays.iter().map(|(name, array)| (name.clone(), array.mapv(round))).collect()
+    arrays.iter().map(|(name, array)| (name.clone(), array.mapv(to_bf16))).collect()
+}
+
+fn to_bf16(x: f32) -> f32 {
+    f32::from_bits(x.to_bits().wrapping_add(0x8000) & 0xffff_0000)
 }
 
 fn verdict_of<'a>(record: &'a Value, name: &str) -> &'a str {
@@ -229,4 +232,95 @@ fn the_classifier_that_is_wrong_beside_right_logits_is_the_recording() {
     let record = diff(&h, &arrays, &[]).fails();
     assert_eq!(record["cause"], "recording");
     assert!(record["explanation"].as_str().unwrap().contains("another array of fc is right"));
+}
+
+/// The values of neighbours follow from each other, but what comes after them does not.
+#[test]
+fn neighbouring_arrays_of_another_run_are_the_recording() {
+    let h = Harness::new();
+    let (mut arrays, other) = (dumped(&h, &[]), dumped(&h, &["--input", "formula:5"]));
+    for name in ["layer2.0.conv1.param_conv.1", "layer2.0.conv1.param_conv.2"] {
+        arrays.insert(name.to_owned(), other[name].clone());
+    }
+    let record = diff(&h, &arrays, &[]).fails();
+    assert_eq!(record["cause"], "recording");
+    let explanation = record["explanation"].as_str().unwrap();
+    assert!(explanation.contains("param_conv.3 is right in the whole run"), "{explanation}");
+}
+
+/// Its effect ends there, so that what is right behind it proves nothing.
+#[test]
+fn a_mistake_before_a_normalisation_of_zeros_is_one_of_the_port() {
+    let h = Harness::new();
+    let weights = h.path("weights.safetensors");
+    h.run(&[&["weights", "convert", "formula:0", "--out", &weights], &SMALL[..6]].concat()).code(0);
+    common::edit_weights(&weights, "layer2.0.bn2.weight", |_| 0.0);
+    let given = ["--weights", &weights];
+    let last = "tfc-missing@layer2.0.conv2";
+    for fault in [last, "relu-missing@layer2.0.conv2", "bias-missing@layer2.0.conv2.spatial_conv"] {
+        let wrong = dumped(&h, &[&given[..], &["--inject", fault]].concat());
+        let record = diff(&h, &wrong, &given).fails();
+        assert_eq!(record["cause"], "port", "{fault}: {}", record["explanation"]);
+    }
+}
+
+#[test]
+fn one_array_of_fewer_digits_is_the_recording() {
+    let h = Harness::new();
+    let name = "layer2.0.conv1.spatial_conv.short_conv";
+    let text = |x: f32| format!("{x:.4}").parse::<f32>().unwrap();
+    for (round, words) in [(to_bf16 as fn(f32) -> f32, "to bf16"), (text, "to 4 digits behind")] {
+        let mut arrays = dumped(&h, &[]);
+        arrays.get_mut(name).unwrap().mapv_inplace(round);
+        let record = diff(&h, &arrays, &[]).fails();
+        assert_eq!(
+            (&record["cause"], &record["first_divergent"]),
+            (&"recording".into(), &name.into())
+        );
+        assert!(
+            record["explanation"].as_str().unwrap().contains(words),
+            "{}",
+            record["explanation"]
+        );
+    }
+}
+
+#[test]
+fn a_wrong_reference_is_not_blamed_on_the_candidate() {
+    let h = Harness::new();
+    let right = dumped(&h, &[]);
+    let mistake = ["--inject", "relu-missing@layer2.0"];
+    let reference = written(&h, "reference.npz", &dumped(&h, &mistake));
+    for candidate in ["cpu", &written(&h, "right.npz", &right)] {
+        let flags = ["--candidate", candidate, "--reference", &reference];
+        let record = h.diff(&[&flags, &SMALL[..]].concat()).fails();
+        assert_eq!(record["cause"], "reference", "{candidate}");
+        let place = record["first_divergent"].as_str().unwrap();
+        assert!(place.starts_with("layer2.0.conv2.param_conv"), "{place}");
+        let next = record["next"].as_str().unwrap();
+        assert!(next.ends_with(&format!("--candidate {reference}")), "{next}");
+        assert!(!next.contains("--reference"), "{next}");
+    }
+    // Where both are wrong, the candidate has to be mended, too.
+    let record = diff(&h, &dumped(&h, &["--inject", "bgr"]), &["--reference", &reference]).fails();
+    assert_ne!(record["cause"], "reference");
+    // The other way round it is the candidate.
+    let right = written(&h, "right.npz", &right);
+    let record = diff(&h, &dumped(&h, &mistake), &["--reference", &right]).fails();
+    assert_ne!(record["cause"], "reference");
+}
+
+#[test]
+fn two_dumps_of_zeros_prove_nothing() {
+    let h = Harness::new();
+    let mut arrays = dumped(&h, &[]);
+    for (_, array) in arrays.iter_mut().filter(|(name, _)| *name != "input") {
+        array.fill(0.0);
+    }
+    let reference = written(&h, "zeros.npz", &arrays);
+    arrays.insert("note".to_owned(), arrays["logits"].clone());
+    let record = diff(&h, &arrays, &["--reference", &reference]).fails();
+    assert_eq!(record["verdict"], "incomplete");
+    let explanation = record["explanation"].as_str().unwrap();
+    assert!(explanation.contains("one value everywhere"), "{explanation}");
 }

@@ -47,6 +47,16 @@ fn a_dump_leaves_no_part() {
 }
 
 #[test]
+fn a_study_that_is_stopped_early_does_not_pass() {
+    let h = Harness::new();
+    let child = start(&h, &["selftest", "--null", "100000", "--json", "null.json"], None);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    signal(child.id(), "INT");
+    interrupted(child);
+    assert_eq!(common::json_of(&h.path("null.json"))["verdict"], "incomplete");
+}
+
+#[test]
 fn other_signals_end_a_command_as_they_do_by_default() {
     use std::os::unix::process::ExitStatusExt;
     let h = Harness::new();

@@ -9,7 +9,7 @@ use crate::{Body, ErrorKind, Run, Verdict, float};
 /// `harness diff`. Every divergence is a false alarm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NullRecord {
-    /// `Diverged` if there was a false alarm.
+    /// `Diverged` if there was a false alarm, `Incomplete` if the run was stopped before all comparisons.
     pub verdict: Verdict,
     /// Largest error ratio that passes.
     #[serde(with = "float")]

@@ -53,7 +53,7 @@ pub use ledger::{Closing, Fate, ledger, summary};
 pub use map::NameMap;
 pub use names::{Meaning, meaning};
 pub use npz::Npz;
-pub use survey::{MapOrder, Text, map_order};
+pub use survey::{MapOrder, Rounding, Text, map_order};
 pub use write::{Naming, Writer};
 
 /// Names of the arrays in a dump, in the order of the steps: the frame indexes `[T]`, the decoded frames

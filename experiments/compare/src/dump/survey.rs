@@ -154,15 +154,68 @@ impl Text {
         Text { digits: self.digits.max(other.digits), decimals }
     }
 
-    /// Whether the rounding explains an error, given as relative L2 error and as the largest error. Both a layer's
-    /// inputs and its outputs were rounded, and its weights may add the former up.
+    /// Whether the rounding explains an error, given as relative L2 error and as the largest error.
     pub fn explains(&self, rel_l2: f64, largest: f64) -> bool {
-        const TIMES: f64 = 4.0;
         let unit = |digits: usize| 0.5 * 10f64.powi(-(digits as i32));
         let absolute = self.decimals.is_some_and(|decimals| largest <= TIMES * unit(decimals));
         absolute || rel_l2 <= TIMES * unit(self.digits - 1)
     }
 }
+
+/// How values were rounded when they were written.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Rounding {
+    /// As text.
+    Text(Text),
+    /// In a half format.
+    Half(Precision),
+}
+
+impl Rounding {
+    /// How one array was rounded; None if it was not, or if its values do not tell.
+    pub fn of(array: &Tensor) -> Option<Rounding> {
+        let mut formats = Formats::default();
+        formats.count(array);
+        let half = match formats {
+            Formats { bf16: 1, .. } => Some(Rounding::Half(Precision::Bf16)),
+            Formats { f16: 1, .. } => Some(Rounding::Half(Precision::F16)),
+            _ => None,
+        };
+        half.or_else(|| formats.text().map(Rounding::Text))
+    }
+
+    /// Whether values in a precision lose bits by it.
+    pub fn is_coarser_than(&self, precision: Precision) -> bool {
+        match self {
+            Rounding::Text(_) => true,
+            Rounding::Half(format) => format.epsilon() > precision.epsilon(),
+        }
+    }
+
+    /// Whether the rounding explains an error, given as relative L2 error and as the largest error.
+    pub fn explains(&self, rel_l2: f64, largest: f64) -> bool {
+        match self {
+            Rounding::Text(text) => text.explains(rel_l2, largest),
+            Rounding::Half(format) => rel_l2 <= TIMES * 0.5 * format.epsilon(),
+        }
+    }
+}
+
+impl std::fmt::Display for Rounding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Rounding::Text(Text { digits, decimals: Some(decimals) }) if decimals < digits => {
+                write!(f, "{decimals} digits behind the point")
+            }
+            Rounding::Text(text) => write!(f, "{} decimal digits", text.digits),
+            Rounding::Half(format) => write!(f, "{format}"),
+        }
+    }
+}
+
+/// An error is explained by a rounding if it is at most this many times as large: both a layer's inputs and its
+/// outputs were rounded, and its weights may add the former up.
+const TIMES: f64 = 4.0;
 
 /// How many arrays hold values of each number format.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

@@ -149,6 +149,11 @@ fn after_divergence(
         Some(Cause::Quantisation) if plan.input.is_none() && !integer_kernels_differ(diff) => {
             return command.with("--input", CALIBRATION);
         }
+        // The reference is what has to be mended.
+        Some(Cause::Reference) if plan.reference.dump().is_some() => {
+            let reference = format!("{}", plan.reference);
+            return command.without("--reference").with("--candidate", &reference);
+        }
         // Once it is recorded again.
         Some(Cause::Recording) if args.answers.repro.is_none() => return command,
         _ => {}

@@ -1,10 +1,10 @@
 //! Causes of a divergence that are not the port: other weights, or an array that was recorded wrongly.
 
-use compare::dump::Text;
-use compare::faults::ModelGraph;
-use compare::measure::passes;
+use anyhow::Result;
+use compare::dump::Rounding;
+use compare::measure::within;
+use compare::{Comparison, Measurements, Side};
 use record::{Cause, DiffRecord, Errors, Layer, LayerKind, LayerVerdict};
-use spec::Precision;
 
 use super::plan::Plan;
 use crate::flags::Participant;
@@ -12,36 +12,60 @@ use crate::flags::Participant;
 /// A relative L2 error that no number format explains.
 const GROSS: f64 = 0.1;
 
-/// An error that is this many times as large as the error of a later layer was not passed on to that layer. For a
-/// gross error, a factor of ten is enough.
+/// An error that is this many times as large as the error of a later layer was probably not passed on to that layer.
+/// For a gross error, a factor of ten is enough.
 const LOST: f64 = 1000.0;
 const LOST_IF_GROSS: f64 = 10.0;
 
 /// The probable cause of a divergence, if it is not the port, and the sentence that says why.
+///
+/// # Errors
+///
+/// If the truth cannot be run.
 pub(super) fn other_than_the_port(
     plan: &Plan,
+    comparison: &mut Comparison,
+    measured: &Measurements,
     diff: &DiffRecord,
-    (text, precision): (Option<Text>, Precision),
-) -> Option<(Cause, String)> {
-    if let Some(why) = rounded_by_text(diff, text) {
-        return Some((Cause::Recording, why));
+) -> Result<Option<(Cause, String)>> {
+    if let Some(why) = rounded(comparison, diff) {
+        return Ok(Some((Cause::Recording, why)));
     }
     if let Some(why) = another_clip(plan, diff).or_else(|| own_preprocessing(plan, diff)) {
-        return Some((Cause::Preprocessing, why));
+        return Ok(Some((Cause::Preprocessing, why)));
     }
-    let weights = || Some((Cause::Weights, other_weights(plan, diff)?));
-    let recording = || Some((Cause::Recording, only_the_array(plan, diff, precision)?));
-    recording().or_else(weights)
+    if let Some(why) = only_the_array(plan, comparison, measured, diff)? {
+        return Ok(Some((Cause::Recording, why)));
+    }
+    Ok(other_weights(plan, diff).map(|why| (Cause::Weights, why)))
 }
 
-/// The sentence on a dump whose values were rounded when they were written as text, if that explains the error.
-fn rounded_by_text(diff: &DiffRecord, text: Option<Text>) -> Option<String> {
-    let layer = diff.layers.iter().find(|layer| layer.verdict == LayerVerdict::Diverged)?;
+/// The first layer with too much own error.
+fn first_wrong(diff: &DiffRecord) -> Option<(usize, &Layer)> {
+    diff.layers.iter().enumerate().find(|(_, layer)| layer.verdict == LayerVerdict::Diverged)
+}
+
+/// The sentence on values that were rounded when they were written, if that explains the error: those of the whole
+/// dump, or of one array.
+fn rounded(comparison: &Comparison, diff: &DiffRecord) -> Option<String> {
+    let Side::Dump(dump) = &comparison.candidate else { return None };
+    let (_, layer) = first_wrong(diff)?;
     let errors = layer.introduced.as_ref()?;
-    text?.explains(errors.rel_l2, errors.max_abs).then(|| {
-        "Writing the values as text with so few digits changes them by as much as this error."
-            .to_owned()
-    })
+    let explains = |rounding: &Rounding| rounding.explains(errors.rel_l2, errors.max_abs);
+    if dump.text.map(Rounding::Text).is_some_and(|text| explains(&text)) {
+        return Some(
+            "Writing the values as text with so few digits changes them by as much as this error."
+                .to_owned(),
+        );
+    }
+    let array = dump.get(comparison.model.find(&layer.name)?.id)?;
+    let coarse = |rounding: &Rounding| rounding.is_coarser_than(comparison.precision);
+    let rounding = Rounding::of(&array).filter(coarse).filter(explains)?;
+    Some(format!(
+        "The values of {} were rounded to {rounding} when they were written, which changes them by as much as this \
+         error.",
+        layer.name
+    ))
 }
 
 /// The sentence on an ONNX file that changes the clip before its first convolution.
@@ -76,73 +100,71 @@ fn is_gross(layer: &Layer) -> bool {
     layer.verdict == LayerVerdict::Diverged && layer.introduced.as_ref().is_some_and(large)
 }
 
-/// The sentence on a candidate of which something later is right although a layer is wrong: the port probably
-/// went on with other values than those that it showed.
-fn only_the_array(plan: &Plan, diff: &DiffRecord, precision: Precision) -> Option<String> {
-    let at = diff.layers.iter().position(|layer| layer.verdict == LayerVerdict::Diverged)?;
-    let wrong = &diff.layers[at];
-    let right = |errors: &Errors| passes(errors.ratio) && errors.nan == 0;
-    // A layer that is right for the wrong values before it, and wrong for the right ones, was given the wrong ones.
-    let given_wrong = |layer: &Layer| {
-        layer.introduced.as_ref().is_some_and(right) && layer.inherited.is_some_and(|e| !right(&e))
+/// The sentence on a candidate of which something later is right although a layer is wrong: the port went on with
+/// other values than those that it showed.
+fn only_the_array(
+    plan: &Plan,
+    comparison: &mut Comparison,
+    measured: &Measurements,
+    diff: &DiffRecord,
+) -> Result<Option<String>> {
+    let Some((at, wrong)) = first_wrong(diff) else { return Ok(None) };
+    if matches!(plan.candidate, Participant::Engine(_)) {
+        return Ok(None);
+    }
+    if !plan.recorded() {
+        return Ok(moved_behind(diff, at));
+    }
+    let Some(module) = comparison.model.find(&wrong.name).map(|module| module.id) else {
+        return Ok(None);
     };
-    if matches!(plan.candidate, Participant::Engine(_)) && !plan.recorded() {
-        return None;
+    let Some(proof) = comparison.disproof(measured, module)? else { return Ok(None) };
+    let later = &comparison.model.module(proof.module).name;
+    Ok(Some(format!(
+        "{later} is right in the whole run; computed from what the dump has of {}, it would be off by {}. So the port \
+         went on with other values, and it is the recording of this layer that is wrong: its hook, its layout or a \
+         later copy.",
+        wrong.name,
+        percent(proof.would_be),
+    )))
+}
+
+/// A relative error in words.
+fn percent(error: f64) -> String {
+    match 100.0 * error {
+        percent if percent.is_nan() => "NaN".to_owned(),
+        percent if percent >= 1.0 => format!("{percent:.0} %"),
+        percent => format!("{percent:.1e} %"),
     }
-    if plan.recorded() {
-        // In a half format a later error may be allowed although the wrong values caused it.
-        let coarse = matches!(precision, Precision::Bf16 | Precision::F16);
-        let read_by = if coarse { readers(plan, diff, wrong) } else { vec![] };
-        let computed_from_it = !read_by.is_empty() && read_by.iter().all(right);
-        if computed_from_it || diff.layers[at + 1..].iter().any(given_wrong) {
-            return None;
-        }
-    }
+}
+
+/// The sentence on a layer of a live model or of a file, of which the rest of the network does not have the error.
+fn moved_behind(diff: &DiffRecord, at: usize) -> Option<String> {
+    let wrong = &diff.layers[at];
     let error = wrong.inherited.as_ref()?.rel_l2;
     let times = if is_gross(wrong) { LOST_IF_GROSS } else { LOST };
-    let lost = |later: Errors| exceeds(error, times * later.rel_l2);
+    let right_without_it = |later: &Errors| within(later) && exceeds(error, times * later.rel_l2);
     // Every later block, and the logits, follow from what the layer passes on.
     let follows = |layer: &&Layer| {
         matches!(layer.kind, LayerKind::Block | LayerKind::Linear) && layer.block != wrong.block
     };
-    let mut later = diff.layers[at + 1..].iter().filter(follows);
-    let later = later.find_map(|layer| Some((layer, layer.inherited.filter(right)?)));
-    let proof = match (later, diff.logits.filter(right)) {
-        (Some((layer, errors)), _) if lost(errors) => layer.name.as_str(),
-        (_, Some(logits)) if lost(logits) => "the output",
+    let right = |layer: &&Layer| follows(layer) && layer.inherited.as_ref().is_some_and(within);
+    let right = diff.layers[at + 1..].iter().find(right);
+    let proof = match right {
+        Some(layer) if layer.inherited.as_ref().is_some_and(right_without_it) => &layer.name,
+        _ if diff.logits.as_ref().is_some_and(right_without_it) => "the output",
         _ => return None,
     };
-    let what = match plan.recorded() {
-        true => "the recording of it that is wrong: its hook, its layout or a later copy",
-        false => {
-            "what this module shows that is wrong: an operation may have moved behind it, such as a ReLU"
-        }
-    };
     Some(format!(
-        "In the whole run {proof} is right, so the port probably goes on with right values after {}, and it is {what}.",
+        "In the whole run {proof} is right, so the port probably goes on with right values after {}, and it is what \
+         this module shows that is wrong: an operation may have moved behind it, such as a ReLU.",
         wrong.name
     ))
 }
 
-/// The own errors of the compared modules that read a layer, or read what is computed from it without being
-/// compared: from the values of a wrong recording, they seem wrong themselves.
-fn readers(plan: &Plan, diff: &DiffRecord, wrong: &Layer) -> Vec<Errors> {
-    let graph = ModelGraph::new(&plan.model);
-    let Some(module) = plan.model.find(&wrong.name) else { return vec![] };
-    let own = |name: &str| diff.layers.iter().find(|layer| layer.name == name)?.introduced;
-    let (mut found, mut seen) = (vec![], vec![]);
-    let mut queue = graph.readers(module.id).to_vec();
-    while let Some(id) = queue.pop() {
-        if seen.contains(&id) {
-            continue;
-        }
-        seen.push(id);
-        match own(&plan.model.module(id).name) {
-            Some(errors) => found.push(errors),
-            None => queue.extend(graph.readers(id)),
-        }
-    }
-    found
+/// Whether the candidate probably has other weights.
+pub(super) fn are_other_weights(plan: &Plan, diff: &DiffRecord) -> bool {
+    other_weights(plan, diff).is_some()
 }
 
 /// The sentence on a candidate of which nearly all convolutions are grossly wrong.

@@ -9,7 +9,7 @@ use spec::{ModuleId, Precision};
 
 use super::plan::Plan;
 use super::{causes, remarks};
-use compare::dump::{Closing, Dump, Text, ledger};
+use compare::dump::{Closing, Dump, ledger};
 use compare::faults;
 use compare::measure::{BOUND, passes};
 use compare::{Comparison, Measurements, Side, explain, judge::culprit as in_words};
@@ -86,11 +86,7 @@ pub(super) fn findings(
         run,
     };
     diff.remarks = remarks::remarks(plan, comparison, measured, &diff);
-    let text = match &comparison.candidate {
-        Side::Dump(dump) => dump.text,
-        Side::Engine(_) => None,
-    };
-    reconsider(plan, &mut diff, (text, comparison.precision));
+    reconsider(plan, comparison, measured, &mut diff)?;
     if shown_twice && diff.cause == Some(Cause::Port) {
         diff.cause = Some(Cause::Recording);
     }
@@ -98,10 +94,23 @@ pub(super) fn findings(
 }
 
 /// Finds out whether it is not the port that has to be mended, and says why.
-fn reconsider(plan: &Plan, diff: &mut DiffRecord, dump: (Option<Text>, Precision)) {
-    let found =
-        (diff.cause == Some(Cause::Port)).then(|| causes::other_than_the_port(plan, diff, dump));
-    if let Some((cause, why)) = found.flatten()
+fn reconsider(
+    plan: &Plan,
+    comparison: &mut Comparison,
+    measured: &Measurements,
+    diff: &mut DiffRecord,
+) -> Result<()> {
+    if diff.cause != Some(Cause::Port) {
+        return Ok(());
+    }
+    if let Some(id) = measured.wrong_reference.filter(|_| !causes::are_other_weights(plan, diff)) {
+        let culprit = of_wrong_reference(plan, comparison, id);
+        diff.first_divergent = Some(culprit.name.clone());
+        (diff.cause, diff.culprit) = (Some(Cause::Reference), Some(culprit));
+        return Ok(());
+    }
+    let found = causes::other_than_the_port(plan, comparison, measured, diff)?;
+    if let Some((cause, why)) = found
         && let Some(culprit) = &mut diff.culprit
     {
         diff.cause = Some(cause);
@@ -115,6 +124,7 @@ fn reconsider(plan: &Plan, diff: &mut DiffRecord, dump: (Option<Text>, Precision
         culprit.explanation = Some(why + &more.unwrap_or_default());
         diff.remarks.retain(|remark| Some(remark) != remarks::trained_weights(plan).as_ref());
     }
+    Ok(())
 }
 
 /// If several arrays of the candidate show a module, the name of the first that is wrong. The arrays that
@@ -203,6 +213,19 @@ fn of_reference(comparison: &Comparison, measured: &Measurements) -> Option<Culp
         dump.arrays[*array].name, culprit.name
     );
     Some(culprit)
+}
+
+/// The culprit where the candidate is right and the reference, a dump, is not.
+fn of_wrong_reference(plan: &Plan, comparison: &Comparison, id: ModuleId) -> Culprit {
+    let words = in_words(&comparison.model, id, true, &[]);
+    Culprit {
+        text: format!("the reference {}", words.text),
+        explanation: Some(format!(
+            "In every compared layer the candidate computes what the network does with the weights {}; the reference does not.",
+            plan.source
+        )),
+        ..words
+    }
 }
 
 /// The culprit, or what is not compared directly before it because its shape is another one.

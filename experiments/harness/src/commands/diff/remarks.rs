@@ -2,11 +2,11 @@
 //! arrays were read.
 
 use checkpoint::Source;
-use record::{ArrayState, DiffRecord, LedgerEntry, Verdict};
+use record::{ArrayState, DiffRecord, Layer, LayerVerdict, LedgerEntry, Verdict};
 use spec::{Model, Precision};
 
 use super::plan::Plan;
-use compare::dump::{Dump, Text, summary};
+use compare::dump::{Dump, Rounding, Text, summary};
 use compare::{Comparison, Measurements, Side, readings};
 
 /// The remarks of a comparison, one sentence each.
@@ -33,6 +33,7 @@ pub(super) fn remarks(
         remarks.extend(dump.text.map(of_text));
         remarks.extend(stacked(dump, &comparison.model));
     }
+    remarks.extend(unproven(&diff.layers));
     remarks.extend(plan.names.remarks.iter().cloned());
     remarks.extend(unknown_names(plan, &diff.ledger));
     remarks.extend(readings::in_words(&comparison.model, &measured.readings));
@@ -40,6 +41,19 @@ pub(super) fn remarks(
         remarks.extend(trained_weights(plan));
     }
     remarks
+}
+
+/// Why layers that have values on both sides do not count as compared.
+fn unproven(layers: &[Layer]) -> Option<String> {
+    let here =
+        |layer: &&Layer| layer.verdict == LayerVerdict::NotCompared && layer.inherited.is_some();
+    let mut found = layers.iter().filter(here);
+    let first = found.next()?;
+    let more = match found.count() {
+        0 => String::new(),
+        more => format!(" and {}", reports::count(more, "other layer")),
+    };
+    Some(format!("not compared: {}{more}: {}", first.name, first.note.as_ref()?))
 }
 
 /// A dump is often compared with other weights than those of the port.
@@ -67,10 +81,7 @@ fn used(plan: &Plan, comparison: &Comparison, diff: &DiffRecord) -> String {
 
 /// The remark on a dump whose values went through text.
 fn of_text(text: Text) -> String {
-    let digits = match text.decimals {
-        Some(decimals) if decimals < text.digits => format!("{decimals} digits behind the point"),
-        _ => format!("{} decimal digits", text.digits),
-    };
+    let digits = Rounding::Text(text);
     format!(
         "nearly all values of the dump have at most {digits}, so they were rounded when they were written as text: \
          save them in binary, or with nine digits (%.9g; %.17g for float64)"

@@ -58,7 +58,12 @@ pub fn run(args: &SelftestArgs, count: usize) -> Result<Outcome> {
         }
     }
     bar.finish_and_clear();
-    let record = record(args, &tally, alarms, &started);
+    let verdict = match alarms {
+        0 if tally.comparisons() < count => Verdict::Incomplete,
+        0 => Verdict::Pass,
+        _ => Verdict::Diverged,
+    };
+    let record = record(args, &tally, (verdict, alarms), &started);
     publish::print_result(&table(&record), &args.out);
     let passed = alarms == 0;
     publish::publish(&Record::Null(Box::new(record)), &started.folder("null"), &args.out)?;
@@ -168,7 +173,12 @@ fn ratios(layer: &Measured) -> Ratios {
     [a, b, c, d]
 }
 
-fn record(args: &SelftestArgs, tally: &Tally, alarms: u64, started: &Started) -> NullRecord {
+fn record(
+    args: &SelftestArgs,
+    tally: &Tally,
+    (verdict, alarms): (Verdict, u64),
+    started: &Started,
+) -> NullRecord {
     let sides = Sides {
         candidate: "correct engines, drawn at random".to_owned(),
         reference: format!("{} f64", args.reference),
@@ -180,7 +190,7 @@ fn record(args: &SelftestArgs, tally: &Tally, alarms: u64, started: &Started) ->
         device: args.data.on.device,
     };
     NullRecord {
-        verdict: if alarms == 0 { Verdict::Pass } else { Verdict::Diverged },
+        verdict,
         bound: BOUND,
         comparisons: tally.comparisons() as u64,
         draws: tally.largest.iter().filter(|draw| !draw.is_empty()).count() as u64,
