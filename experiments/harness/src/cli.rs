@@ -5,6 +5,9 @@ mod examples;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use clap::error::ErrorKind::{
+    DisplayHelpOnMissingArgumentOrSubcommand, InvalidValue, ValueValidation,
+};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 use record::Ended;
@@ -39,10 +42,14 @@ impl Cli {
     pub fn read() -> Self {
         let read = Cli::described().try_get_matches().and_then(|m| Cli::from_arg_matches(&m));
         read.unwrap_or_else(|error| {
-            if error.use_stderr() {
-                failure::leave(Ended::Error, &in_short(&error), 2);
+            let asked_for_help = !error.use_stderr();
+            if asked_for_help || error.kind() == DisplayHelpOnMissingArgumentOrSubcommand {
+                error.exit();
             }
-            error.exit()
+            let why = files::printable(&in_short(&error));
+            failure::leave(Ended::Error, &why, 2);
+            stderr_line!("harness: {why}");
+            std::process::exit(2)
         })
     }
 
@@ -52,12 +59,21 @@ impl Cli {
     }
 }
 
-/// What is wrong with a command line, without the hints on usage.
+/// What is wrong with a command line, in one line: clap's message and tips, without the usage.
 fn in_short(error: &clap::Error) -> String {
     let text = error.to_string();
-    let first = text.split("\n\n").next().unwrap_or_default();
-    let words: Vec<&str> = first.split_whitespace().collect();
-    words.join(" ").trim_start_matches("error: ").to_owned()
+    let mut paragraphs = text.split("\n\n").map(|lines| {
+        let words: Vec<&str> = lines.split_whitespace().collect();
+        words.join(" ")
+    });
+    let first = paragraphs.next().unwrap_or_default();
+    let tips = paragraphs.filter_map(|text| Some(format!("; {}", text.strip_prefix("tip: ")?)));
+    let mut sentence = first.trim_start_matches("error: ").to_owned();
+    sentence.extend(tips);
+    if !matches!(error.kind(), InvalidValue | ValueValidation) {
+        sentence += "; --help lists what there is";
+    }
+    sentence
 }
 
 /// Takes `-1` as a value, so that an error names the flag that it was given to.
