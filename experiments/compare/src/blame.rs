@@ -1,12 +1,16 @@
 //! Which of the two sides a divergence comes from, and whether a program went on with a value that it recorded.
 
-use anyhow::Result;
-use record::ErrorKind;
-use spec::{Flow, ModuleId, Selection, Tensor};
+use std::collections::BTreeSet;
 
+use anyhow::Result;
+use record::{ErrorKind, Errors};
+use spec::{Flow, Kind, Model, Module, ModuleId, Selection, Tensor};
+
+use crate::dump::Dump;
+use crate::faults::ModelGraph;
 use crate::lockstep::{self, Runner};
 use crate::pass::WorstMap;
-use crate::{Comparison, Measurements, Side, faults, measure};
+use crate::{Comparison, Measured, Measurements, Side, faults, measure};
 
 /// How the compared layers of one side compute, each given the values before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,22 +19,50 @@ pub(crate) enum Own {
     Nothing,
     /// As the model does with these weights.
     Right,
-    /// Otherwise, first in this module.
-    Wrong(ModuleId),
+    /// Otherwise.
+    Wrong(Wrong),
 }
 
-/// A later value that disproves a recorded one.
+/// A side that computes otherwise than the model does with these weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wrong {
+    /// The first module that does.
+    pub first: ModuleId,
+    /// Whether nearly all convolutions do, and grossly: the side probably has other weights.
+    pub weights: bool,
+}
+
+/// A relative L2 error that no number format explains.
+pub const GROSS: f64 = 0.1;
+
+/// What later values tell about a value that a program recorded and that is wrong.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Proof {
-    /// The module of the later value, which is right in the whole run.
-    pub module: ModuleId,
-    /// The relative L2 error that it would have if the program had gone on with the recorded value.
-    pub would_be: f64,
+pub enum Onward {
+    /// The program went on with another value: that of this later module is right, and would otherwise have such a
+    /// relative L2 error.
+    Elsewhere(ModuleId, f64),
+    /// The program went on with it.
+    Here,
+    /// The first of these modules read another value, which is right, and the second, which is wrong, probably this one:
+    /// an operation in place may have changed it in between.
+    Changed(ModuleId, ModuleId),
+    /// Nothing, for example because weights of zero keep the value from having any effect.
+    Unknown,
 }
 
-/// A later value disproves a recorded one if it is this many times as close to the truth as to what follows from the
-/// recorded one.
+/// A later value tells from which of two values it follows if it is this many times as close to what follows from one
+/// as to what follows from the other.
 const CLOSER: f64 = 10.0;
+
+/// Whether so many of several convolutions are grossly wrong that the weights are probably others.
+pub fn are_nearly_all(wrong: usize, convolutions: usize) -> bool {
+    convolutions > 1 && 10 * wrong >= 9 * convolutions
+}
+
+/// Whether an error is too large. NaN is no small error.
+fn exceeds(error: f64, limit: f64) -> bool {
+    error.is_nan() || error > limit
+}
 
 impl Comparison {
     /// Compares the candidate with the model alone, without the reference's dump.
@@ -40,14 +72,22 @@ impl Comparison {
         let passed = self.pass(ErrorKind::Introduced, &mut own, &mut WorstMap::default(), progress);
         self.reference = reference;
         passed?;
-        let compared = |at: &usize| own.layers[*at].introduced.is_some();
-        let wrong = |at: &usize| own.layers[*at].introduced.is_some_and(|e| !measure::within(&e));
-        let count = own.layers.len();
-        Ok(match (0..count).find(wrong) {
-            Some(at) => Own::Wrong(ModuleId(at)),
-            None if (0..count).any(|at| compared(&at)) => Own::Right,
-            None => Own::Nothing,
-        })
+        Ok(self.judge_own(&own.layers))
+    }
+
+    fn judge_own(&self, layers: &[Measured]) -> Own {
+        let own = |id: ModuleId| layers[id.0].introduced;
+        let compared: Vec<(&Module, Errors)> =
+            self.model.modules().iter().filter_map(|m| Some((m, own(m.id)?))).collect();
+        let Some((first, _)) = compared.iter().find(|(_, errors)| !measure::within(errors)) else {
+            return if compared.is_empty() { Own::Nothing } else { Own::Right };
+        };
+        let gross = |errors: &Errors| !measure::within(errors) && exceeds(errors.rel_l2, GROSS);
+        let convolutions = compared.iter().filter(|(module, _)| module.kind == Kind::Conv);
+        let (count, wrong) = convolutions.fold((0, 0), |(count, wrong), (_, errors)| {
+            (count + 1, wrong + usize::from(gross(errors)))
+        });
+        Own::Wrong(Wrong { first: first.id, weights: are_nearly_all(wrong, count) })
     }
 
     /// Compares the reference's dump with the model alone.
@@ -61,48 +101,91 @@ impl Comparison {
         own
     }
 
-    /// Finds a module whose recorded value is right in the whole run, but would not be if the program had gone on with
-    /// what it recorded of the module `at`: it has then gone on with another value. None if there is no such module,
-    /// for example because weights of zero keep the value from having any effect, or if the weights of two dumps that
-    /// are compared with each other are not known.
+    /// Finds out whether the program went on with what it recorded of the module `at`, by running the truth twice:
+    /// undisturbed, and on from the recorded value.
+    ///
+    /// The modules that read the value decide if one of them is right that would not be if it followed from it. Otherwise
+    /// the last module that tells decides, because several neighbours may be recorded wrongly, if nothing behind it is
+    /// wrong. Of two dumps whose weights are not known, nothing is found out.
     ///
     /// # Errors
     ///
     /// If the truth cannot be run.
-    pub fn disproof(&mut self, measured: &Measurements, at: ModuleId) -> Result<Option<Proof>> {
-        let Side::Dump(dump) = &self.candidate else { return Ok(None) };
-        let Some(recorded) = dump.get(at) else { return Ok(None) };
-        if measured.layers[at.0].introduced.is_none() {
-            return Ok(None);
-        }
-        let precision = self.precision;
-        let known = |id: ModuleId| {
-            let errors =
-                measured.layers[id.0].inherited.filter(|e| id > at && measure::within(e))?;
-            Some((errors.rel_l2.max(precision.epsilon()), dump.get(id)?))
+    pub fn onward(&mut self, measured: &Measurements, at: ModuleId) -> Result<Onward> {
+        let Side::Dump(dump) = &self.candidate else { return Ok(Onward::Unknown) };
+        let (true, Some(recorded)) = (measured.layers[at.0].introduced.is_some(), dump.get(at))
+        else {
+            return Ok(Onward::Unknown);
         };
+        let readers = readers(&self.model, dump, at);
+        let precision = self.precision;
+        let right = self.later_errors(at, None)?;
+        let followed = self.later_errors(at, Some(precision.round(recorded)))?;
+        let mut found = vec![];
+        for (id, (right, followed)) in right.into_iter().zip(followed).enumerate() {
+            let (Some(right), Some(followed)) = (right, followed) else { continue };
+            let far = |error, other: f64| exceeds(error, CLOSER * other.max(precision.epsilon()));
+            if far(followed, right) && right.is_finite() {
+                found.push((ModuleId(id), Onward::Elsewhere(ModuleId(id), followed)));
+            } else if far(right, followed) && followed.is_finite() {
+                found.push((ModuleId(id), Onward::Here));
+            }
+        }
+        let is_wrong = |id: &ModuleId| {
+            measured.layers[id.0].inherited.is_some_and(|errors| !measure::within(&errors))
+        };
+        let elsewhere = |(_, onward): &&(ModuleId, Onward)| matches!(onward, Onward::Elsewhere(..));
+        let near = found.iter().filter(|(id, _)| readers.contains(id)).find(elsewhere);
+        if let Some((reader, onward)) = near {
+            let wrong = readers.iter().find(|id| is_wrong(id));
+            return Ok(wrong.map_or(*onward, |wrong| Onward::Changed(*reader, *wrong)));
+        }
+        let Some(last) = found.last() else { return Ok(Onward::Unknown) };
+        let wrong_behind = (last.0.0 + 1..measured.layers.len()).any(|at| is_wrong(&ModuleId(at)));
+        Ok(if elsewhere(&last) && wrong_behind { Onward::Unknown } else { last.1 })
+    }
+
+    /// The relative L2 errors of what the candidate's dump shows of each module behind `at` against the truth, which
+    /// goes on from `value` if there is one.
+    fn later_errors(
+        &mut self,
+        at: ModuleId,
+        mut value: Option<Tensor>,
+    ) -> Result<Vec<Option<f64>>> {
+        let mut errors = vec![None; self.model.modules().len()];
+        let Side::Dump(dump) = &self.candidate else { return Ok(errors) };
         let truth = Runner { engine: self.truth.as_mut(), input: &self.input };
-        let (mut proof, mut value) = (None, Some(precision.round(recorded)));
-        lockstep::run(vec![truth], &Selection::all(self.model.modules()), |id, mut values| {
+        let wanted = Selection::all(self.model.modules());
+        lockstep::run(vec![truth], &wanted, |id, mut values| {
             if id == at {
                 return value.take().map_or(Flow::Continue, Flow::Replace);
             }
-            let (Some(follows), Some((error, shown))) = (values.pop().flatten(), known(id)) else {
-                return Flow::Continue;
-            };
-            let follows = if dump.is_after_relu(id) { faults::relu(follows) } else { follows };
-            let would_be = distance(&shown, &follows, self.precision);
-            // NaN is no small error.
-            if would_be <= CLOSER * error {
-                return Flow::Continue;
+            if id > at
+                && let (Some(truth), Some(shown)) = (values.pop().flatten(), dump.get(id))
+            {
+                let truth = if dump.is_after_relu(id) { faults::relu(truth) } else { truth };
+                errors[id.0] = Some(measure::distance(&truth, &shown, self.precision).rel_l2);
             }
-            proof = Some(Proof { module: id, would_be });
-            Flow::Stop
+            Flow::Continue
         })?;
-        Ok(proof)
+        Ok(errors)
     }
 }
 
-fn distance(from: &Tensor, to: &Tensor, precision: spec::Precision) -> f64 {
-    measure::distance(from, to, precision).rel_l2
+/// The modules in a dump that read a module, directly or through modules that the dump does not show.
+fn readers(model: &Model, dump: &Dump, at: ModuleId) -> BTreeSet<ModuleId> {
+    let graph = ModelGraph::new(model);
+    let (mut found, mut seen) = (BTreeSet::new(), BTreeSet::new());
+    let mut queue = graph.readers(at).to_vec();
+    while let Some(id) = queue.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
+        if dump.has(id) {
+            found.insert(id);
+        } else {
+            queue.extend(graph.readers(id));
+        }
+    }
+    found
 }

@@ -258,6 +258,16 @@ fn unseen_before(
     (unseen.into_iter().collect(), compared.last().copied())
 }
 
+/// Whether the own error of a module, which is wrong, does not come from what was recorded of the modules before it:
+/// theirs is a hundredth of it at most.
+pub fn stands_alone(model: &Model, id: ModuleId, measured: &[Measured]) -> bool {
+    let own = |id: ModuleId| measured[id.0].introduced.map(|errors| errors.rel_l2);
+    let before = nearest_before(&crate::faults::ModelGraph::new(model), id, measured).1;
+    own(id).is_some_and(|error| {
+        before.iter().all(|id| own(*id).is_none_or(|earlier| 100.0 * earlier <= error))
+    })
+}
+
 /// The modules whose values reach this one without passing through a compared module: those that were not
 /// compared, and the compared ones at their end.
 fn nearest_before(

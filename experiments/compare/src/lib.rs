@@ -77,7 +77,7 @@ use lockstep::Runner;
 use measure::Budget;
 use pass::{Pass, Setting, WorstMap};
 
-pub use blame::Proof;
+pub use blame::{GROSS, Onward, Wrong, are_nearly_all};
 pub use explain::{Explanation, explain, matter};
 pub use judge::Findings;
 
@@ -139,9 +139,10 @@ pub struct Measurements {
     pub fates: BTreeMap<usize, Fate>,
     /// The result at each array of the reference, if that is a dump, by index of the array.
     pub reference_fates: BTreeMap<usize, Fate>,
-    /// Where the reference, a dump, first computes otherwise than the model, if the candidate diverges from it and
-    /// itself computes as the model does in every compared layer.
-    pub wrong_reference: Option<ModuleId>,
+    /// How the reference computes otherwise than the model, if it is a dump that does.
+    pub wrong_reference: Option<Wrong>,
+    /// Whether the candidate, which diverges from such a reference, computes as the model does in every compared layer.
+    pub right_candidate: bool,
     /// What arrays of dumps show instead of the modules that they are named after.
     pub readings: BTreeMap<ModuleId, Reading>,
     /// The error over space of the first layer beyond the bound, or else of the worst layer.
@@ -155,6 +156,7 @@ impl Measurements {
             fates: BTreeMap::new(),
             reference_fates: BTreeMap::new(),
             wrong_reference: None,
+            right_candidate: false,
             readings: BTreeMap::new(),
             heatmap: None,
         }
@@ -258,8 +260,8 @@ impl Comparison {
             worst = WorstMap::default();
             self.pass(ErrorKind::Introduced, &mut found, &mut worst, progress)?;
             if self.reference.is_some() && found.diverges() {
-                let own = self.own_of_reference(&|| ())?;
-                found.wrong_reference = self.if_candidate_is_the_model(own, &|| ())?;
+                let reference = self.own_of_reference(&|| ())?;
+                self.compare_reference_with_model(reference, &mut found, &|| ())?;
             }
         }
         found.heatmap = worst.map;
@@ -279,10 +281,7 @@ impl Comparison {
     ) -> Result<()> {
         let own = self.own_of_reference(progress)?;
         if own != Own::Right {
-            if found.diverges() {
-                found.wrong_reference = self.if_candidate_is_the_model(own, progress)?;
-            }
-            return Ok(());
+            return self.compare_reference_with_model(own, found, progress);
         }
         let reference = self.reference.take();
         let passed = self.pass(ErrorKind::Introduced, found, worst, progress);
@@ -290,14 +289,17 @@ impl Comparison {
         passed
     }
 
-    /// Where the reference is wrong, if the candidate is not.
-    fn if_candidate_is_the_model(
+    /// Notes how the reference is wrong, and whether the candidate, if it diverges, is right.
+    fn compare_reference_with_model(
         &mut self,
         reference: Own,
+        found: &mut Measurements,
         progress: &dyn Fn(),
-    ) -> Result<Option<ModuleId>> {
-        let Own::Wrong(id) = reference else { return Ok(None) };
-        Ok((self.own(progress)? == Own::Right).then_some(id))
+    ) -> Result<()> {
+        let Own::Wrong(wrong) = reference else { return Ok(()) };
+        found.wrong_reference = Some(wrong);
+        found.right_candidate = found.diverges() && self.own(progress)? == Own::Right;
+        Ok(())
     }
 
     /// Finds out which module each array of a dump shows, and files the array under that module.

@@ -245,7 +245,7 @@ fn neighbouring_arrays_of_another_run_are_the_recording() {
     let record = diff(&h, &arrays, &[]).fails();
     assert_eq!(record["cause"], "recording");
     let explanation = record["explanation"].as_str().unwrap();
-    assert!(explanation.contains("param_conv.3 is right in the whole run"), "{explanation}");
+    assert!(explanation.contains("fc is right in the whole run"), "{explanation}");
 }
 
 /// Its effect ends there, so that what is right behind it proves nothing.
@@ -323,4 +323,84 @@ fn two_dumps_of_zeros_prove_nothing() {
     assert_eq!(record["verdict"], "incomplete");
     let explanation = record["explanation"].as_str().unwrap();
     assert!(explanation.contains("one value everywhere"), "{explanation}");
+}
+
+/// Its values are those of a coarser format because the port computed them in it.
+#[test]
+fn a_layer_that_was_computed_in_bfloat16_is_one_of_the_port() {
+    let h = Harness::new();
+    for place in ["conv1", "layer2.0.conv1.param_conv.1"] {
+        let arrays = dumped(&h, &["--inject", &format!("bf16@{place}")]);
+        let record = diff(&h, &arrays, &[]).fails();
+        assert_eq!(record["cause"], "port", "{place}: {}", record["explanation"]);
+    }
+}
+
+#[test]
+fn logits_that_are_changed_behind_the_classifier_are_the_port() {
+    let h = Harness::new();
+    let mut arrays = dumped(&h, &[]);
+    arrays.insert("fc".to_owned(), arrays["logits"].clone());
+    arrays.get_mut("logits").unwrap().mapv_inplace(|x| 0.5 * x);
+    let record = diff(&h, &arrays, &[]).fails();
+    assert_eq!(record["cause"], "port");
+}
+
+/// Between dumps of the same engine the errors of what is right are zero.
+#[test]
+fn an_early_mistake_between_two_dumps_is_one_of_the_port() {
+    let h = Harness::new();
+    let right = written(&h, "right.npz", &dumped(&h, &[]));
+    for fault in ["transposed-kernel@conv1", "bgr", "bn-missing@bn1"] {
+        let wrong = dumped(&h, &["--inject", fault]);
+        let record = diff(&h, &wrong, &["--reference", &right]).fails();
+        assert_eq!(record["cause"], "port", "{fault}: {}", record["explanation"]);
+    }
+}
+
+#[test]
+fn two_dumps_of_other_clips_or_weights_are_told_apart() {
+    let h = Harness::new();
+    let right = dumped(&h, &[]);
+    let mut causes = vec![];
+    for flags in [["--input", "formula:5"], ["--weights", "formula:1"]] {
+        let reference = written(&h, "other.npz", &dumped(&h, &flags));
+        let record = diff(&h, &right, &["--reference", &reference]).fails();
+        causes.push(record["cause"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(causes, ["preprocessing", "weights"]);
+    // Where neither is the network, agreeing is all that is said.
+    let mut other = dumped(&h, &["--weights", "formula:1"]);
+    let reference = written(&h, "other.npz", &other);
+    other.insert("note".to_owned(), other["logits"].clone());
+    let record = diff(&h, &other, &["--reference", &reference]).passes();
+    let remarks = record["remarks"].to_string();
+    assert!(remarks.contains("whether the two dumps agree"), "{remarks}");
+}
+
+#[test]
+fn a_map_that_is_changed_in_place_after_its_first_reader_is_one_of_the_port() {
+    let h = Harness::new();
+    let mut arrays = dumped(&h, &[]);
+    for name in ["maxpool", "layer1.0.conv1.spatial_conv.short_conv"] {
+        arrays.get_mut(name).unwrap().mapv_inplace(|x| 0.75 * x);
+    }
+    let record = diff(&h, &arrays, &[]).fails();
+    assert_eq!(record["cause"], "port");
+    let explanation = record["explanation"].as_str().unwrap();
+    assert!(explanation.contains("changes it in between, in place"), "{explanation}");
+}
+
+#[test]
+fn a_wrong_recording_does_not_hide_a_gross_mistake_behind_it() {
+    let h = Harness::new();
+    let mut arrays = dumped(&h, &["--inject", "tfc-missing@layer4.0.conv2"]);
+    arrays.get_mut("layer1.0.conv1.param_conv.1").unwrap().mapv_inplace(|x| -x);
+    let record = diff(&h, &arrays, &[]).fails();
+    assert_eq!(
+        (&record["cause"], &record["first_divergent"]),
+        (&"port".into(), &"layer4.0.conv2".into())
+    );
+    let remarks = record["remarks"].to_string();
+    assert!(remarks.contains("besides, the recording of layer1.0.conv1.param_conv.1"), "{remarks}");
 }

@@ -49,11 +49,13 @@ fn a_dump_leaves_no_part() {
 #[test]
 fn a_study_that_is_stopped_early_does_not_pass() {
     let h = Harness::new();
-    let child = start(&h, &["selftest", "--null", "100000", "--json", "null.json"], None);
-    std::thread::sleep(std::time::Duration::from_secs(3));
-    signal(child.id(), "INT");
-    interrupted(child);
-    assert_eq!(common::json_of(&h.path("null.json"))["verdict"], "incomplete");
+    for (word, code) in [("INT", 130), ("TERM", 75)] {
+        let mut child = start(&h, &["selftest", "--null", "100000", "--json", "null.json"], None);
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        signal(child.id(), word);
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{word}");
+        assert_eq!(common::json_of(&h.path("null.json"))["verdict"], "incomplete");
+    }
 }
 
 #[test]

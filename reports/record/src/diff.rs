@@ -100,14 +100,15 @@ pub enum Cause {
     Port,
     /// The weights: nearly all layers are off, so the candidate ran with others than were given here.
     Weights,
-    /// What was recorded of the module in `first_divergent`: what follows from it is right.
+    /// What was recorded of the module in `first_divergent`: the candidate went on with other values, or these were
+    /// rounded when they were written.
     Recording,
     /// A step before the network, such as decoding or resizing, or another clip.
     Preprocessing,
     /// The scales of a quantised file: it has to be quantised again, or compared on a clip like those that it was
     /// calibrated on.
     Quantisation,
-    /// The reference, which is a dump here.
+    /// The reference, which is a dump here: it does not compute what the network does, and the candidate does.
     Reference,
 }
 

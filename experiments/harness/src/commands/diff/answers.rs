@@ -1,6 +1,6 @@
 //! The answers for programs: the sentence that explains the verdict, and the command to run next.
 
-use record::{ArrayState, Cause, DiffRecord, LayerVerdict, Verdict};
+use record::{ArrayState, Cause, DiffRecord, Layer, LayerVerdict, Verdict};
 use spec::config::FrameSize;
 
 use super::args::DiffArgs;
@@ -43,7 +43,8 @@ fn incomplete(diff: &DiffRecord) -> String {
     };
     let mut parts = vec![];
     if let [first, ..] = missing[..] {
-        let compared = diff.layers.iter().filter(|l| l.inherited.is_some()).count();
+        let compared = |l: &&Layer| l.inherited.is_some() && l.verdict != LayerVerdict::NotCompared;
+        let compared = diff.layers.iter().filter(compared).count();
         parts.push(format!(
             "{compared} layers were compared and {} were not, of which the first is {first}",
             missing.len()

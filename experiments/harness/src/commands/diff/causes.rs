@@ -2,15 +2,14 @@
 
 use anyhow::Result;
 use compare::dump::Rounding;
+use compare::judge::stands_alone;
 use compare::measure::within;
-use compare::{Comparison, Measurements, Side};
+use compare::{Comparison, GROSS, Measurements, Onward, Side, are_nearly_all};
 use record::{Cause, DiffRecord, Errors, Layer, LayerKind, LayerVerdict};
+use spec::{ModuleId, Precision};
 
 use super::plan::Plan;
 use crate::flags::Participant;
-
-/// A relative L2 error that no number format explains.
-const GROSS: f64 = 0.1;
 
 /// An error that is this many times as large as the error of a later layer was probably not passed on to that layer.
 /// For a gross error, a factor of ten is enough.
@@ -28,14 +27,24 @@ pub(super) fn other_than_the_port(
     measured: &Measurements,
     diff: &DiffRecord,
 ) -> Result<Option<(Cause, String)>> {
-    if let Some(why) = rounded(comparison, diff) {
+    let first = first_wrong(diff);
+    if let Some(why) = first.and_then(|(_, layer)| rounded_by_text(comparison, layer)) {
         return Ok(Some((Cause::Recording, why)));
     }
     if let Some(why) = another_clip(plan, diff).or_else(|| own_preprocessing(plan, diff)) {
         return Ok(Some((Cause::Preprocessing, why)));
     }
-    if let Some(why) = only_the_array(plan, comparison, measured, diff)? {
-        return Ok(Some((Cause::Recording, why)));
+    if let Some((at, layer)) = first {
+        let found = match &comparison.candidate {
+            Side::Dump(_) => of_later_values(comparison, measured, layer)?,
+            Side::Engine(_) if matches!(plan.candidate, Participant::Engine(_)) => None,
+            Side::Engine(_) => {
+                moved_behind(diff, at, comparison.precision).map(|why| (Cause::Recording, why))
+            }
+        };
+        if found.is_some() {
+            return Ok(found);
+        }
     }
     Ok(other_weights(plan, diff).map(|why| (Cause::Weights, why)))
 }
@@ -45,27 +54,45 @@ fn first_wrong(diff: &DiffRecord) -> Option<(usize, &Layer)> {
     diff.layers.iter().enumerate().find(|(_, layer)| layer.verdict == LayerVerdict::Diverged)
 }
 
-/// The sentence on values that were rounded when they were written, if that explains the error: those of the whole
-/// dump, or of one array.
-fn rounded(comparison: &Comparison, diff: &DiffRecord) -> Option<String> {
-    let Side::Dump(dump) = &comparison.candidate else { return None };
-    let (_, layer) = first_wrong(diff)?;
-    let errors = layer.introduced.as_ref()?;
-    let explains = |rounding: &Rounding| rounding.explains(errors.rel_l2, errors.max_abs);
-    if dump.text.map(Rounding::Text).is_some_and(|text| explains(&text)) {
-        return Some(
-            "Writing the values as text with so few digits changes them by as much as this error."
-                .to_owned(),
-        );
+/// The module behind the first wrong layer, whose recording is wrong, at which the port is grossly wrong as well; None
+/// if there is no such module.
+///
+/// # Errors
+///
+/// If the truth cannot be run.
+pub(super) fn hidden_mistake(
+    comparison: &mut Comparison,
+    measured: &Measurements,
+    diff: &DiffRecord,
+) -> Result<Option<ModuleId>> {
+    let Some((first, _)) = first_wrong(diff) else { return Ok(None) };
+    for layer in diff.layers[first + 1..].iter().filter(|layer| is_gross(layer)) {
+        let Some(id) = comparison.model.find(&layer.name).map(|module| module.id) else { continue };
+        let alone = stands_alone(&comparison.model, id, &measured.layers);
+        if alone && comparison.onward(measured, id)? == Onward::Here {
+            return Ok(Some(id));
+        }
     }
-    let array = dump.get(comparison.model.find(&layer.name)?.id)?;
-    let coarse = |rounding: &Rounding| rounding.is_coarser_than(comparison.precision);
-    let rounding = Rounding::of(&array).filter(coarse).filter(explains)?;
-    Some(format!(
-        "The values of {} were rounded to {rounding} when they were written, which changes them by as much as this \
-         error.",
-        layer.name
-    ))
+    Ok(None)
+}
+
+/// The sentence on a dump whose values were rounded when they were written as text, if that explains the error.
+fn rounded_by_text(comparison: &Comparison, layer: &Layer) -> Option<String> {
+    let Side::Dump(dump) = &comparison.candidate else { return None };
+    let errors = layer.introduced.as_ref()?;
+    dump.text?.explains(errors.rel_l2, errors.max_abs).then(|| {
+        "Writing the values as text with so few digits changes them by as much as this error."
+            .to_owned()
+    })
+}
+
+/// How one array was rounded, if that explains its error.
+fn rounding(comparison: &Comparison, layer: &Layer, id: ModuleId) -> Option<Rounding> {
+    let Side::Dump(dump) = &comparison.candidate else { return None };
+    let errors = layer.introduced.as_ref()?;
+    let rounding = Rounding::of(&dump.get(id)?)?;
+    let explains = rounding.explains(errors.rel_l2, errors.max_abs);
+    (explains && rounding.is_coarser_than(comparison.precision)).then_some(rounding)
 }
 
 /// The sentence on an ONNX file that changes the clip before its first convolution.
@@ -100,33 +127,49 @@ fn is_gross(layer: &Layer) -> bool {
     layer.verdict == LayerVerdict::Diverged && layer.introduced.as_ref().is_some_and(large)
 }
 
-/// The sentence on a candidate of which something later is right although a layer is wrong: the port went on with
-/// other values than those that it showed.
-fn only_the_array(
-    plan: &Plan,
+/// What later values of a dump tell about the cause of an array that is wrong: the recording, if the port went on with
+/// other values.
+fn of_later_values(
     comparison: &mut Comparison,
     measured: &Measurements,
-    diff: &DiffRecord,
-) -> Result<Option<String>> {
-    let Some((at, wrong)) = first_wrong(diff) else { return Ok(None) };
-    if matches!(plan.candidate, Participant::Engine(_)) {
-        return Ok(None);
-    }
-    if !plan.recorded() {
-        return Ok(moved_behind(diff, at));
-    }
-    let Some(module) = comparison.model.find(&wrong.name).map(|module| module.id) else {
+    layer: &Layer,
+) -> Result<Option<(Cause, String)>> {
+    let Some(id) = comparison.model.find(&layer.name).map(|module| module.id) else {
         return Ok(None);
     };
-    let Some(proof) = comparison.disproof(measured, module)? else { return Ok(None) };
-    let later = &comparison.model.module(proof.module).name;
-    Ok(Some(format!(
-        "{later} is right in the whole run; computed from what the dump has of {}, it would be off by {}. So the port \
-         went on with other values, and it is the recording of this layer that is wrong: its hook, its layout or a \
-         later copy.",
-        wrong.name,
-        percent(proof.would_be),
-    )))
+    let rounding = rounding(comparison, layer, id);
+    let name = &layer.name;
+    let written = |rounding| {
+        format!("The values of {name} were rounded to {rounding} when they were written")
+    };
+    let why = match (comparison.onward(measured, id)?, rounding) {
+        (Onward::Changed(right, wrong), _) => {
+            let [right, wrong] = [right, wrong].map(|id| &comparison.model.module(id).name);
+            let why = format!(
+                "{right}, which reads it, is right, and {wrong}, which reads it as well, is not: the port probably \
+                 changes it in between, in place."
+            );
+            return Ok(Some((Cause::Port, why)));
+        }
+        (Onward::Elsewhere(..), Some(rounding)) => Some(format!(
+            "{}, which changes them by as much as this error; the port went on with other values.",
+            written(rounding)
+        )),
+        (Onward::Elsewhere(later, error), None) => {
+            let (later, error) = (&comparison.model.module(later).name, percent(error));
+            Some(format!(
+                "{later} is right in the whole run; computed from what the dump has of {name}, it would be off by \
+                 {error}. So the port went on with other values, and it is the recording of this layer that is wrong: \
+                 its hook, its layout or a later copy."
+            ))
+        }
+        // Nobody computes in decimal digits.
+        (Onward::Unknown, Some(rounding @ Rounding::Text(_))) => {
+            Some(format!("{}, which changes them by as much as this error.", written(rounding)))
+        }
+        _ => None,
+    };
+    Ok(why.map(|why| (Cause::Recording, why)))
 }
 
 /// A relative error in words.
@@ -139,10 +182,12 @@ fn percent(error: f64) -> String {
 }
 
 /// The sentence on a layer of a live model or of a file, of which the rest of the network does not have the error.
-fn moved_behind(diff: &DiffRecord, at: usize) -> Option<String> {
+fn moved_behind(diff: &DiffRecord, at: usize, precision: Precision) -> Option<String> {
     let wrong = &diff.layers[at];
     let error = wrong.inherited.as_ref()?.rel_l2;
-    let times = if is_gross(wrong) { LOST_IF_GROSS } else { LOST };
+    // In a half format much is allowed, so that a later layer may pass although it follows from the wrong one.
+    let coarse = matches!(precision, Precision::Bf16 | Precision::F16);
+    let times = if is_gross(wrong) && !coarse { LOST_IF_GROSS } else { LOST };
     let right_without_it = |later: &Errors| within(later) && exceeds(error, times * later.rel_l2);
     // Every later block, and the logits, follow from what the layer passes on.
     let follows = |layer: &&Layer| {
@@ -162,18 +207,13 @@ fn moved_behind(diff: &DiffRecord, at: usize) -> Option<String> {
     ))
 }
 
-/// Whether the candidate probably has other weights.
-pub(super) fn are_other_weights(plan: &Plan, diff: &DiffRecord) -> bool {
-    other_weights(plan, diff).is_some()
-}
-
 /// The sentence on a candidate of which nearly all convolutions are grossly wrong.
 fn other_weights(plan: &Plan, diff: &DiffRecord) -> Option<String> {
     let weighted = |layer: &&Layer| layer.kind == LayerKind::Conv && layer.introduced.is_some();
     let weighted: Vec<&Layer> = diff.layers.iter().filter(weighted).collect();
     let wrong = weighted.iter().filter(|layer| is_gross(layer)).count();
     let explained = diff.culprit.as_ref().is_some_and(|culprit| culprit.explanation.is_some());
-    (weighted.len() > 1 && 10 * wrong >= 9 * weighted.len() && !explained).then(|| {
+    (are_nearly_all(wrong, weighted.len()) && !explained).then(|| {
         format!(
             "{wrong} of {} compared convolutions are off by more than {:.0} %: the candidate probably has \
              other weights than {}; give those that it was run with as --weights.",

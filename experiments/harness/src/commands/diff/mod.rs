@@ -14,6 +14,7 @@ mod findings;
 mod names;
 mod plan;
 mod quantised;
+mod reconsider;
 mod remarks;
 mod repro;
 mod run;

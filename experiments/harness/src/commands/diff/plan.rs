@@ -273,8 +273,9 @@ impl Plan {
         }
         match dump.why_no_input(&self.model) {
             Some(why) => bail!(
-                "the dump's clip does not fit the model: {why}; check --frames and --size, or name \
-                 the clip that the dump was made from with --input"
+                "the dump's clip does not fit the model and the batch of the layers, {}: {why}; check --frames, \
+                 --size and the batch, or name the clip that the dump was made from with --input",
+                reports::count(batch, "clip")
             ),
             None => bail!(
                 "none of the dump's {} arrays is the clip; save it as the array `input` {:?}, or \

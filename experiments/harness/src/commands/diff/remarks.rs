@@ -34,6 +34,7 @@ pub(super) fn remarks(
         remarks.extend(stacked(dump, &comparison.model));
     }
     remarks.extend(unproven(&diff.layers));
+    remarks.extend(unknown_weights(plan, comparison, measured));
     remarks.extend(plan.names.remarks.iter().cloned());
     remarks.extend(unknown_names(plan, &diff.ledger));
     remarks.extend(readings::in_words(&comparison.model, &measured.readings));
@@ -41,6 +42,21 @@ pub(super) fn remarks(
         remarks.extend(trained_weights(plan));
     }
     remarks
+}
+
+/// What the verdict on two dumps says if the reference is not the network.
+fn unknown_weights(
+    plan: &Plan,
+    comparison: &Comparison,
+    measured: &Measurements,
+) -> Option<String> {
+    let wrong = measured.wrong_reference.filter(|_| !measured.right_candidate)?;
+    Some(format!(
+        "the reference does not compute what the network does with the weights {}, first in {}; so it was only compared \
+         whether the two dumps agree, not whether they are right: give the weights of both as --weights",
+        plan.source,
+        comparison.model.module(wrong.first).name
+    ))
 }
 
 /// Why layers that have values on both sides do not count as compared.

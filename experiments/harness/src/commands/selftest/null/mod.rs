@@ -65,9 +65,11 @@ pub fn run(args: &SelftestArgs, count: usize) -> Result<Outcome> {
     };
     let record = record(args, &tally, (verdict, alarms), &started);
     publish::print_result(&table(&record), &args.out);
-    let passed = alarms == 0;
     publish::publish(&Record::Null(Box::new(record)), &started.folder("null"), &args.out)?;
-    Ok(if stop::interrupted() { Outcome::Stopped } else { Outcome::of(passed) })
+    Ok(match verdict {
+        Verdict::Incomplete => Outcome::Stopped,
+        _ => Outcome::of(verdict == Verdict::Pass),
+    })
 }
 
 /// A draw with its comparisons, one for each precision, whose truth and comparison run are kept.
