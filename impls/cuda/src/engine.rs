@@ -21,6 +21,7 @@ use crate::run::check::right_bands;
 use crate::run::cluster_check::clusters_are_right;
 use crate::run::layout::{Action, Layout, LayoutOptions, Way};
 use crate::run::observe;
+use crate::run::pair_check::pairs_are_right;
 use crate::run::predict::{self, Prediction};
 
 /// How many layouts are kept: a data set needs one for full batches and one for the rest, and an
@@ -69,6 +70,9 @@ pub fn load(
     }
     if gpu.machine().clusters && !clusters_are_right(&mut gpu, precision)? {
         gpu.leave_clusters();
+    }
+    if !pairs_are_right(&mut gpu, precision)? {
+        gpu.leave_pairs();
     }
     Cuda::new(model, weights, precision, Box::new(gpu))
 }
@@ -293,7 +297,8 @@ impl Cuda {
                 Action::Fused(..)
                 | Action::Pooled(..)
                 | Action::Scaled(..)
-                | Action::Halved(..) => observe::run(&bound, device, action, UNOBSERVED)?,
+                | Action::Halved(..)
+                | Action::Paired(..) => observe::run(&bound, device, action, UNOBSERVED)?,
             }
             after(device)?;
         }
@@ -318,12 +323,17 @@ impl Cuda {
         let layout = Layout::new(&self.plan, clips, self.options(false))?;
         let predicted = layout.actions.iter().map(|action| {
             let way = match (action, action.way()) {
-                (Action::Imported(..), _) | (_, Some(Way::Bands(_))) => "bands",
+                (Action::Imported(..) | Action::Paired(..), _) | (_, Some(Way::Bands(_))) => {
+                    "bands"
+                }
                 (_, Some(Way::Tiles(_))) => "tiles",
                 (_, None) => "",
             };
-            let kind = self.plan.steps[action.main()].kind;
-            (kind, way, predict::predict(&self.plan, &layout, action, self.precision))
+            (
+                action.kind(&self.plan),
+                way,
+                predict::predict(&self.plan, &layout, action, self.precision),
+            )
         });
         Ok(predicted.collect())
     }
@@ -342,12 +352,17 @@ impl Cuda {
                 Action::Scaled(..) => "with the product of its map, ",
                 Action::Halved(..) => "with the downsampling after it, ",
                 Action::Imported(..) => "with the import, ",
+                Action::Paired(..) => "with the next 1x1 convolution, ",
                 Action::Fused(..) => "fused block, ",
                 Action::Step(..) => "",
             };
             let how = match (action, action.way()) {
                 (Action::Imported(_, division, _), _) => {
                     format!("bands of planes, {} tiles", division.tiles)
+                }
+                (Action::Paired(_, division, _), _) => {
+                    let weights = if division.resident { "kept" } else { "loaded for each tile" };
+                    format!("bands, {} tiles, weights {weights}", division.tiles)
                 }
                 (_, None) => "no tile".to_owned(),
                 (_, Some(Way::Tiles(tiling))) => {
@@ -363,7 +378,7 @@ impl Cuda {
             };
             let how = format!("{fused}{how}");
             let step = &steps[action.main()];
-            (step.name.clone(), step.kind, how)
+            (step.name.clone(), action.kind(&self.plan), how)
         });
         Ok(actions.collect())
     }
@@ -464,7 +479,7 @@ impl Profile for Cuda {
             let main = &self.plan.steps[action.main()];
             StepTime {
                 name: main.name.clone(),
-                kind: main.kind,
+                kind: action.kind(&self.plan),
                 macs: steps.map(|step| step.macs).sum::<u64>() * clips as u64,
                 bytes: predict::bytes(&self.plan, &layout.in_place, action, clips, self.precision),
                 seconds,

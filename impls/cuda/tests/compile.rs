@@ -2,7 +2,7 @@
 //! registers, and the assembler may not warn that it serialises tensor cores.
 
 use cuda::device::nvrtc::{Compiled, Nvrtc};
-use cuda::kernels::{Variant, hopper_stem};
+use cuda::kernels::{Variant, hopper_pair, hopper_stem};
 use spec::Precision;
 
 const WITHOUT_BF16: &[Precision] = &[Precision::F32, Precision::F16];
@@ -112,6 +112,13 @@ fn the_stem_of_planes_compiles_for_sm_90a() {
     let halves = [Precision::Bf16, Precision::F16].into_iter();
     check(&nvrtc, "sm_90a", halves.map(|precision| hopper_stem::variant(precision, false)));
     check(&nvrtc, "sm_90a", std::iter::once(hopper_stem::variant(Precision::Bf16, true)));
+}
+
+#[test]
+fn pairs_of_convolutions_compile_for_sm_90a() {
+    let Some(nvrtc) = nvrtc() else { return };
+    let halves = [Precision::Bf16, Precision::F16].into_iter();
+    check(&nvrtc, "sm_90a", halves.flat_map(hopper_pair::variants));
 }
 
 #[test]

@@ -147,6 +147,7 @@ impl Gpu {
             bands: if capability == (9, 0) { BandSupport::chosen()? } else { BandSupport::Off },
             clusters: attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_CLUSTER_LAUNCH)? > 0
                 && clusters_chosen()?,
+            pairs: true,
         };
         let architecture = nvrtc.architecture(capability)?;
         let driver = driver_version()?;
@@ -180,6 +181,12 @@ impl Gpu {
     pub fn leave_clusters(&mut self) {
         self.machine.clusters = false;
         self.without_clusters = true;
+    }
+
+    /// Runs each 1x1 convolution by itself from now on, because two in one kernel gave wrong results, and says so in
+    /// [`Device::describe`].
+    pub fn leave_pairs(&mut self) {
+        self.machine.pairs = false;
     }
 
     /// An error after a launch. It may be that of a kernel for Hopper, without which the engine runs,
@@ -298,8 +305,13 @@ impl Device for Gpu {
         };
         let without =
             if self.without_clusters { ", without clusters: they gave wrong results" } else { "" };
+        let single = if self.machine.pairs {
+            ""
+        } else {
+            ", each 1x1 convolution by itself: two in one kernel gave wrong results"
+        };
         format!(
-            "cuda:{ordinal} ({}, {}, NVRTC {}{limited}{without})",
+            "cuda:{ordinal} ({}, {}, NVRTC {}{limited}{without}{single})",
             self.name,
             self.architecture,
             self.nvrtc.version()

@@ -222,21 +222,26 @@ DEVICE void gate_bands(const Barriers& barriers, const BandSource* sources, int 
     }
 }
 
-// What a thread of the first two warpgroups knows of its place, and its position in both rings.
-struct Worker {
-    Barriers barriers;
-    Ring band, weights;
+// The place of a thread of a warpgroup that multiplies.
+struct Member {
     int group = thread_index() / 128;
     int lane = thread_index() % 32;
     int warp = thread_index() / 32 % 4;  // in the warpgroup
 
-    DEVICE_MEMBER explicit Worker(const Bands& b) : band(b.band_slots), weights(b.weight_slots) {}
-
-    DEVICE_MEMBER u8* result() const { return shared_memory() + group * RESULT_BYTES; }
     // Arrives at a barrier for the warp.
     DEVICE_MEMBER void release(u64* barrier) const {
         if (lane == 0) barrier_arrive(barrier);
     }
+};
+
+// What such a thread knows more: its position in both rings.
+struct Worker : Member {
+    Barriers barriers;
+    Ring band, weights;
+
+    DEVICE_MEMBER explicit Worker(const Bands& b) : band(b.band_slots), weights(b.weight_slots) {}
+
+    DEVICE_MEMBER u8* result() const { return shared_memory() + group * RESULT_BYTES; }
 };
 
 // A step of K as an operand of a band.

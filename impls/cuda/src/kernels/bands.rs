@@ -545,6 +545,7 @@ mod tests {
             shared_bytes: 227 << 10,
             bands: BandSupport::Shifted,
             clusters: true,
+            pairs: true,
         };
         let mut checked = 0;
         for side in [1, 2, 7, 8, 9, 14, 15, 18, 28, 36, 56, 72, 160, 250] {

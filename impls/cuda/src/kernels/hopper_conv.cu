@@ -92,7 +92,7 @@ KERNEL(hopper_conv, HopperConvArgs, THREADS) {
             store_halved(args.halving, w, b, part);
         else
             store_results(w, part, &args.out);
-        if (args.tile_sums.sums) store_band_sums(args.tile_sums, w, b, part, e.pitch);
+        if (args.tile_sums.sums) store_band_sums(args.tile_sums, w.result(), w, b, part, e.pitch);
         // The next residual may land here only when all have read.
         if (HALVED || args.tile_sums.sums) meet(w);
     }

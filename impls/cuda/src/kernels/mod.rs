@@ -11,6 +11,7 @@ pub mod depthwise;
 pub mod fields;
 pub mod hopper_conv;
 pub mod hopper_ctl;
+pub mod hopper_pair;
 pub mod hopper_stem;
 pub mod import;
 pub mod maxpool;
@@ -63,6 +64,8 @@ pub enum File {
     HopperConv,
     /// The end of a channel-time learning block on sm_90a.
     HopperCtl,
+    /// Two 1x1 convolutions on sm_90a, of which the second reads what the first stores.
+    HopperPair,
     /// The stem on sm_90a, which reads the clip.
     HopperStem,
     /// From the planes of the input to channels-last pixels.
@@ -108,7 +111,7 @@ macro_rules! entry {
     };
 }
 
-const FILES: [Entry; 15] = [
+const FILES: [Entry; 16] = [
     entry!(AveragePool, average_pool),
     entry!(Conv, conv),
     entry!(Ctl, ctl),
@@ -117,6 +120,7 @@ const FILES: [Entry; 15] = [
     entry!(Depthwise, depthwise),
     entry!(HopperConv, hopper_conv),
     entry!(HopperCtl, hopper_ctl),
+    entry!(HopperPair, hopper_pair),
     entry!(HopperStem, hopper_stem),
     entry!(Import, import),
     entry!(MaxPool, maxpool),
@@ -173,7 +177,7 @@ impl Variant {
     pub fn all(precision: Precision, shared_bytes: usize) -> Vec<Variant> {
         let plain = FILES.iter().map(|entry| entry.file);
         let tiled = [File::Conv, File::Ctl, File::CtlCluster];
-        let other = [File::HopperConv, File::HopperCtl, File::HopperStem];
+        let other = [File::HopperConv, File::HopperCtl, File::HopperPair, File::HopperStem];
         let plain = plain.filter(|file| !tiled.contains(file) && !other.contains(file));
         let mut all: Vec<Variant> = plain.map(|file| Variant::new(file, precision)).collect();
         let within = |tiles: &[Tile]| -> Vec<Tile> {
@@ -222,7 +226,7 @@ impl Variant {
             })
         };
         let stem = [false, true].map(|sums| hopper_stem::variant(precision, sums));
-        all.filter(used).chain(stem).collect()
+        all.filter(used).chain(stem).chain(hopper_pair::variants(precision)).collect()
     }
 
     /// The registers of each thread with which a kernel in bands must start, so that those that it
@@ -273,7 +277,7 @@ impl Variant {
     pub fn threads(&self) -> u32 {
         match (self.file, self.tile) {
             (File::HopperStem, _) => hopper_stem::THREADS,
-            (File::HopperConv | File::HopperCtl, _) => bands::THREADS,
+            (File::HopperConv | File::HopperCtl | File::HopperPair, _) => bands::THREADS,
             (_, tile) => tile.map_or(THREADS, |tile| tile.threads()),
         }
     }

@@ -17,13 +17,13 @@ constexpr int CHANNELS = NARROW ? 4 : 2;  // of a thread
 DEVICE int which_channel(int matrix, int odd) { return NARROW ? matrix / 2 * 2 + odd : matrix % 2; }
 
 // That channel, from the first of the tile on.
-DEVICE int channel_of(const Worker& w, int which) {
+DEVICE int channel_of(const Member& w, int which) {
     if (NARROW) return w.lane % 4 * 2 + which % 2 + which / 2 * 8;
     return (OUTPUT_GROUPS == 2 ? w.group * 64 : 0) + w.warp * 16 + w.lane / 4 + which * 8;
 }
 
 // The column of the part that an accumulator belongs to.
-DEVICE int column_of(const Worker& w, int group, int matrix, int odd) {
+DEVICE int column_of(const Member& w, int group, int matrix, int odd) {
     if (NARROW) return group * 64 + w.warp * 16 + matrix % 2 * 8 + w.lane / 4;
     return group * 16 + matrix / 2 * 8 + w.lane % 4 * 2 + odd;
 }
@@ -64,7 +64,7 @@ DEVICE void for_each_sum(Accumulators& acc, const Worker& w, const Bands& b, con
 struct Linear {
     float scale[CHANNELS], bias[CHANNELS], least;
 
-    DEVICE_MEMBER Linear(const Epilogue& e, const Worker& w, const BandTile& part)
+    DEVICE_MEMBER Linear(const Epilogue& e, const Member& w, const BandTile& part)
         : least(e.activation == RELU ? 0.0f : -INFINITE) {
         UNROLL for (int which = 0; which < CHANNELS; which++) {
             int at = part.output + channel_of(w, which);
@@ -94,27 +94,17 @@ DEVICE void meet(const Worker& w) {
         named_barrier<2, 128>();
 }
 
-// The end of a tile: applies the epilogue, of which it supports scale, bias, residual, ReLU and addend, with
-// the same operations as apply_epilogue, and puts the results into shared memory, where all threads of the
-// warpgroup see them on return. `residual` says that the residual has been asked for; it lands where the result is
-// put.
-DEVICE void put_results(Accumulators& acc, const Worker& w, const Bands& b, const BandTile& part,
-                        const Epilogue& e, bool residual, int residual_parity) {
-    Linear linear(e, w, part);
-    // Earlier stores have read this memory: a residual was asked for only then, and otherwise this waits.
-    if (residual) {
-        barrier_wait(w.barriers.residual(w.group), residual_parity);
-    } else {
-        if (thread_index() % 128 == 0) store_box_wait();
-        meet(w);
-    }
+// Applies the epilogue, of which it supports scale, bias, residual, ReLU and addend, with the same operations as
+// apply_epilogue, and puts the results into shared memory. `residual` says that the residual lies where they are put.
+DEVICE void put_results_at(u8* to, Accumulators& acc, const Linear& linear, const Member& w, const Bands& b,
+                           const BandTile& part, const Epilogue& e, bool residual) {
     // The 16 bytes of a pixel that this lane's address stands for: row lane % 8 of matrix lane / 8.
     int chunk = NARROW ? w.lane / 16 : w.warp * 2 + w.lane / 8 % 2;
     int column = (NARROW ? w.warp * 16 + w.lane / 8 % 2 * 8 : w.lane / 16 * 8) + w.lane % 8;
     constexpr int APART = NARROW ? 64 : 16;  // columns from a group to the next
     // Without `opaque` the compiler computes all addresses before the loop over tiles, and has no registers
     // for them.
-    u8* first = opaque(w.result()) + column * ROW_BYTES + (chunk ^ (column & 7)) * 16;
+    u8* first = opaque(to) + column * ROW_BYTES + (chunk ^ (column & 7)) * 16;
     UNROLL for (int group = 0; group < GROUPS; group++) {
         u8* address = first + group * APART * ROW_BYTES;
         if (b.band_images > 1) {
@@ -122,7 +112,7 @@ DEVICE void put_results(Accumulators& acc, const Worker& w, const Bands& b, cons
             Place place(group * APART + column);
             int row = (place.image() * b.rows + place.y()) * b.pitch + place.x();
             if (!place.exists()) row = COLUMNS + w.lane % 8;
-            address = w.result() + row * ROW_BYTES + (chunk ^ (row & 7)) * 16;
+            address = to + row * ROW_BYTES + (chunk ^ (row & 7)) * 16;
         }
         u32 added[4], r[4];
         UNROLL for (int m = 0; m < 4; m++) added[m] = MINUS_ZEROS;
@@ -146,6 +136,21 @@ DEVICE void put_results(Accumulators& acc, const Worker& w, const Bands& b, cons
         }
         store_matrices<!NARROW>(address, r);
     }
+}
+
+// The end of a tile: puts the results where all threads of the warpgroup see them on return. `residual` says that the
+// residual has been asked for; it lands where the result is put.
+DEVICE void put_results(Accumulators& acc, const Worker& w, const Bands& b, const BandTile& part,
+                        const Epilogue& e, bool residual, int residual_parity) {
+    Linear linear(e, w, part);
+    // Earlier stores have read this memory: a residual was asked for only then, and otherwise this waits.
+    if (residual) {
+        barrier_wait(w.barriers.residual(w.group), residual_parity);
+    } else {
+        if (thread_index() % 128 == 0) store_box_wait();
+        meet(w);
+    }
+    put_results_at(w.result(), acc, linear, w, b, part, e, residual);
     fence_for_async();
     meet(w);
 }
@@ -159,7 +164,8 @@ DEVICE void store_results(const Worker& w, const BandTile& part, const TensorMap
 }
 
 // Sums the results of a tile of a map without a border, for the average pool over it, in tiles of SUM_PIXELS.
-DEVICE void store_band_sums(const TileSums& to, const Worker& w, const Bands& b, const BandTile& part, int pitch) {
+DEVICE void store_band_sums(const TileSums& to, const u8* results, const Member& w, const Bands& b,
+                            const BandTile& part, int pitch) {
     int thread = thread_index() % 128, in_group = thread % 64;
     int channel = part.output + (OUTPUT_GROUPS == 2 ? w.group * 64 : 0) + in_group;
     for (int tile = thread / 64; tile < COLUMNS / SUM_PIXELS; tile += 2) {
@@ -167,7 +173,7 @@ DEVICE void store_band_sums(const TileSums& to, const Worker& w, const Bands& b,
         if (rows <= 0 || channel >= pitch) continue;
         sum_tile_channel(to, pitch, first / SUM_PIXELS, first, rows, channel, [&](int row) {
             int at = tile * SUM_PIXELS + row, chunk = in_group / 8 ^ (at & 7);
-            const u8* from = w.result() + at * ROW_BYTES + chunk * 16 + in_group % 8 * 2;
+            const u8* from = results + at * ROW_BYTES + chunk * 16 + in_group % 8 * 2;
             return widen(*reinterpret_cast<const T*>(from));
         });
     }

@@ -112,6 +112,8 @@ pub struct Machine {
     pub bands: BandSupport,
     /// Whether blocks can form clusters, which read each other's shared memory: from sm_90 on.
     pub clusters: bool,
+    /// Whether two 1x1 convolutions in bands may be one kernel (`hopper_pair.cu`).
+    pub pairs: bool,
 }
 
 impl Machine {
@@ -224,6 +226,7 @@ mod tests {
         shared_bytes: 227 << 10,
         bands: BandSupport::Off,
         clusters: true,
+        pairs: true,
     };
 
     #[test]

@@ -1,6 +1,8 @@
-//! Turns actions into launches, by filling in sizes and addresses. Those of gates and of the head are in `means.rs`.
+//! Turns actions into launches, by filling in sizes and addresses. Those of gates and of the head are in `means.rs`,
+//! those of two convolutions in one kernel in `pair.rs`.
 
 mod means;
+mod pair;
 
 use bytemuck::Zeroable;
 use lower::{Activation, Stage};
@@ -110,6 +112,9 @@ impl Bound<'_> {
                 let args = self.dense(&self.plan.steps[*index].op, UNOBSERVED);
                 let args = self.product_of(&self.plan.steps[*product].op, args);
                 Ok(vec![self.launch_dense(device, args)?])
+            }
+            Action::Paired(first, division, second) => {
+                Ok(vec![self.pair(device, [*first, *second], division, at)?])
             }
             Action::Step(index, way) => match (&self.plan.steps[*index].op, way) {
                 (Op::Conv(conv), Some(Way::Tiles(tiling))) => {

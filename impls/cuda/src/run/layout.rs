@@ -1,6 +1,9 @@
 //! What depends on the batch size: which steps become one kernel, the tiling of every convolution,
 //! and the offset of every map in the arena.
 
+mod action;
+mod pairs;
+
 use lower::arena::{Buffer, place};
 use spec::{EngineError, Precision};
 
@@ -12,6 +15,9 @@ use crate::kernels::{
     ctl, ctl_cluster, hopper_stem, is_half, measured, split_k_reduce, tile_sums, vector,
 };
 use crate::plan::{Conv, CtlBlock, Input, Map, Op, Plan};
+
+pub use action::Action;
+use pairs::paired;
 
 /// Alignment of every buffer, in bytes.
 const ALIGN: usize = 256;
@@ -43,76 +49,6 @@ impl Way {
             Way::Tiles(_) => split_k_reduce::tile_pixels(pitch, precision),
             Way::Bands(division) => division.flat.then_some(bands::SUM_PIXELS),
         }
-    }
-}
-
-/// What a batch runs at a time.
-#[derive(Debug, Clone, Copy)]
-pub enum Action {
-    /// One step, by its index in the plan; a convolution has a way to run.
-    Step(usize, Option<Way>),
-    /// The end of a channel-time learning block in one kernel.
-    Fused(CtlBlock, Way),
-    /// A convolution in bands and the depthwise convolution that halves its result, in one kernel; by their
-    /// indices in the plan.
-    Halved(usize, Division, usize),
-    /// The import of the clip and the convolution that reads it, in one kernel; by their indices in the plan.
-    Imported(usize, hopper_stem::Division, usize),
-    /// An average pool over sums of tiles and the dense layer that reads it, in one kernel; by
-    /// their indices in the plan.
-    Pooled(usize, usize),
-    /// A dense layer whose result is a gate, and the product of a map and this gate, in one kernel; by their indices
-    /// in the plan.
-    Scaled(usize, usize),
-}
-
-impl Action {
-    /// The step whose result it stores, by its index in the plan.
-    pub fn last(&self) -> usize {
-        match self {
-            Action::Step(index, _)
-            | Action::Pooled(_, index)
-            | Action::Scaled(_, index)
-            | Action::Halved(.., index)
-            | Action::Imported(.., index) => *index,
-            Action::Fused(block, _) => block.temporal,
-        }
-    }
-
-    /// The step after which a profile names it, by its index in the plan: the one with the most work.
-    pub fn main(&self) -> usize {
-        match self {
-            Action::Halved(first, ..) | Action::Scaled(first, _) => *first,
-            other => other.last(),
-        }
-    }
-
-    /// How its convolutions run, if it has any for which there is a choice.
-    pub fn way(&self) -> Option<Way> {
-        match self {
-            Action::Step(_, way) => *way,
-            Action::Fused(_, way) => Some(*way),
-            Action::Halved(_, division, _) => Some(Way::Bands(*division)),
-            Action::Pooled(..) | Action::Scaled(..) | Action::Imported(..) => None,
-        }
-    }
-
-    /// The steps whose results are not stored.
-    fn inner(&self) -> impl Iterator<Item = usize> + use<> {
-        let inner = match self {
-            Action::Step(..) => [None, None],
-            Action::Fused(block, _) => [Some(block.short), Some(block.glo_out)],
-            Action::Pooled(pool, _) => [Some(*pool), None],
-            Action::Scaled(dense, _) => [Some(*dense), None],
-            Action::Halved(conv, ..) => [Some(*conv), None],
-            Action::Imported(import, ..) => [Some(*import), None],
-        };
-        inner.into_iter().flatten()
-    }
-
-    /// All steps that it runs.
-    pub fn steps(&self) -> impl Iterator<Item = usize> + use<> {
-        self.inner().chain([self.last()])
     }
 }
 
@@ -177,7 +113,8 @@ impl Layout {
     pub fn new(plan: &Plan, clips: usize, options: LayoutOptions) -> Result<Self, EngineError> {
         check(plan, clips, options.precision)?;
         let actions = imported(plan, actions(plan, clips, options), clips, options);
-        let mut actions = halved(plan, actions, clips, options);
+        let actions = halved(plan, actions, clips, options);
+        let mut actions = paired(plan, actions, clips, options);
         let in_place = take_in_place(plan, &mut actions);
         let (actions, pool_tiles) = pooled(plan, scaled(plan, actions, options), options);
         let mut buffers = vec![Buffer::default(); plan.buffers + 1];
@@ -535,15 +472,18 @@ fn pool_tiles(
     at: usize,
     options: LayoutOptions,
 ) -> Option<PoolTiles> {
-    let [Action::Step(before, Some(way)), Action::Step(index, _)] =
-        actions.get(at.checked_sub(1)?..=at)?
-    else {
+    let [before, Action::Step(index, _)] = actions.get(at.checked_sub(1)?..=at)? else {
         return None;
     };
     let Op::AveragePool { from, .. } = &plan.steps[*index].op else { return None };
-    let ends_block = plan.ctl_blocks.iter().any(|block| block.temporal == *before);
-    let makes = plan.steps[*before].op.out().buffer == from.buffer;
-    let tile_pixels = way.sum_pixels(from.pitch, options)?;
+    let tile_pixels = match before {
+        Action::Step(_, Some(way)) => way.sum_pixels(from.pitch, options)?,
+        Action::Paired(..) => bands::SUM_PIXELS,
+        _ => return None,
+    };
+    let before = before.last();
+    let ends_block = plan.ctl_blocks.iter().any(|block| block.temporal == before);
+    let makes = plan.steps[before].op.out().buffer == from.buffer;
     let segments = tile_sums::segments(tile_pixels, from.pixels());
     (makes && !ends_block).then_some(PoolTiles { tile_pixels, segments })
 }

@@ -8,7 +8,6 @@ use spec::Precision;
 
 use super::layout::{self, Action, InPlace, Layout, Way};
 use crate::device::Device;
-use crate::kernels::bands::Work;
 use crate::kernels::is_half;
 use crate::plan::{Input, Op, Plan};
 
@@ -91,29 +90,46 @@ fn clip_bytes(op: &Op, clips: usize) -> usize {
 }
 
 /// Seconds of all tiles, of which each multiprocessor has one at a time.
-fn in_rounds(tiles: f64, work: Work) -> f64 {
+fn in_rounds(tiles: f64, cycles: usize) -> f64 {
     let cycle = MULTIPROCESSORS * PER_CYCLE / TENSOR;
-    (tiles / MULTIPROCESSORS).ceil() * work.cycles() as f64 * cycle
+    (tiles / MULTIPROCESSORS).ceil() * cycles as f64 * cycle
 }
 
 /// The prediction for an action.
 pub fn predict(plan: &Plan, layout: &Layout, action: &Action, precision: Precision) -> Prediction {
+    let launches = layout.launches(action);
+    prediction(plan, &layout.in_place, (action, launches), layout.clips, precision)
+}
+
+/// The prediction for an action of so many launches.
+pub(super) fn prediction(
+    plan: &Plan,
+    in_place: &[InPlace],
+    (action, launches): (&Action, usize),
+    clips: usize,
+    precision: Precision,
+) -> Prediction {
     let macs: u64 = action.steps().map(|index| plan.steps[index].macs).sum();
-    let flops = 2.0 * macs as f64 * layout.clips as f64;
+    let flops = 2.0 * macs as f64 * clips as f64;
+    let of_tiles = |tiles: usize, cycles: usize, bytes: usize| {
+        let tiles = tiles as f64;
+        (in_rounds(tiles, cycles), tiles * bytes as f64 / L2)
+    };
     let (compute, l2) = match (action, action.way()) {
         (Action::Imported(_, division, _), _) => {
-            let tiles = division.tiles as f64;
-            (in_rounds(tiles, division.work()), tiles * division.clip_bytes() as f64 / L2)
+            of_tiles(division.tiles, division.work().cycles(), division.clip_bytes())
+        }
+        (Action::Paired(_, division, _), _) => {
+            of_tiles(division.tiles, division.cycles(), division.loaded() * 128)
         }
         (_, Some(Way::Bands(division))) => {
-            let (work, tiles) = (division.work(), f64::from(division.bands.tiles));
-            (in_rounds(tiles, work), tiles * (work.loaded * 128) as f64 / L2)
+            let work = division.work();
+            of_tiles(division.bands.tiles as usize, work.cycles(), work.loaded * 128)
         }
         (_, Some(Way::Tiles(_))) => (flops / (TENSOR * MMA_SYNC), 0.0),
         (_, None) => (0.0, 0.0),
     };
-    let memory = bytes(plan, &layout.in_place, action, layout.clips, precision) as f64 / MEMORY;
-    let launches = layout.launches(action);
+    let memory = bytes(plan, in_place, action, clips, precision) as f64 / MEMORY;
     let seconds = compute.max(l2).max(memory) + launches as f64 * LAUNCH;
     Prediction { compute, l2, memory, launches, seconds }
 }

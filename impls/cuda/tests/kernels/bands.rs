@@ -67,7 +67,7 @@ pub fn some_divisions(product: &Product) -> Vec<Division> {
 /// An input on the device.
 pub struct Input {
     pixels: Memory,
-    weights: Memory,
+    pub weights: Memory,
     gate: Option<Memory>,
     pub shape: Shape,
     outputs: usize,
@@ -99,12 +99,15 @@ impl Input {
         Input { pixels, weights, gate, shape, outputs: case.outputs }
     }
 
-    fn sources(&self, device: &dyn Device, division: &Division) -> Vec<Source> {
+    pub fn place(&self) -> bands::Place {
         let Input { pixels, weights, shape, outputs, .. } = self;
         let (pixels, weights) = (pixels.address, weights.address);
         let gate = self.gate.as_ref().map_or((0, 0), |gate| (gate.address, shape.channels));
-        let place = bands::Place { pixels, weights, outputs: *outputs, shape: *shape, gate };
-        division.sources(device, place).unwrap()
+        bands::Place { pixels, weights, outputs: *outputs, shape: *shape, gate }
+    }
+
+    fn sources(&self, device: &dyn Device, division: &Division) -> Vec<Source> {
+        division.sources(device, self.place()).unwrap()
     }
 }
 

@@ -15,4 +15,6 @@ mod dense;
 mod faults;
 mod lab;
 mod maps;
+mod pair;
+mod pair_faults;
 mod stem;

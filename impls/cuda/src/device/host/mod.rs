@@ -99,6 +99,8 @@ pub struct Host {
     pub bands: BandSupport,
     /// Whether its blocks can form clusters.
     pub clusters: bool,
+    /// Whether it runs two 1x1 convolutions in one kernel.
+    pub pairs: bool,
     /// The free memory in bytes that it reports.
     pub memory: usize,
     /// Bank conflicts of `ldmatrix` in all launches so far.
@@ -178,6 +180,7 @@ impl Host {
             multiprocessors,
             bands: BandSupport::chosen()?,
             clusters: clusters_chosen()?,
+            pairs: true,
             memory: usize::MAX,
             conflicts: 0,
             edit: None,
@@ -266,8 +269,8 @@ impl Device for Host {
     }
 
     fn machine(&self) -> Machine {
-        let Host { multiprocessors, bands, clusters, .. } = *self;
-        Machine { multiprocessors, shared_bytes: 227 << 10, bands, clusters }
+        let Host { multiprocessors, bands, clusters, pairs, .. } = *self;
+        Machine { multiprocessors, shared_bytes: 227 << 10, bands, clusters, pairs }
     }
 
     fn capability(&self) -> (i32, i32) {
