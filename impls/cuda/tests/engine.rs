@@ -191,11 +191,45 @@ fn half_precision_is_right_without_bands_and_with_flat_ones() {
         assert_eq!(stored, bands == BandSupport::Flat, "{bands:?}");
         let halved = steps.iter().filter(|(.., how)| how.contains("with the downsampling"));
         assert_eq!(halved.count(), if in_bands { 3 } else { 0 }, "{bands:?} {steps:?}");
+        let pairs = steps.iter().any(|(.., how)| how.contains("with the next 1x1 convolution"));
+        assert_eq!(pairs, in_bands, "{bands:?} {steps:?}");
         let imports = steps.iter().filter(|(_, kind, _)| *kind == "import").count();
         assert_eq!(imports == 0, bands == BandSupport::Planes, "{bands:?} {steps:?}");
         for kind in ["stem", "ioi 3x3 in"] {
             assert_eq!(how.contains(&(kind, true)), shifted, "{bands:?} {how:?}");
         }
+    }
+}
+
+/// With channels that fill vectors and such that do not, in batches whose pixels do not fill tiles, and where each
+/// clip is NaN or infinite somewhere.
+#[test]
+fn two_convolutions_in_one_kernel_change_no_bit() {
+    let wide = Config { width: 0.3, size: (29, 30), ..small(50) };
+    for (config, clips, special) in [(small(50), 1, 0.0), (wide, 9, 0.0), (small(50), 3, f32::NAN)]
+    {
+        let mut case = Case::new(config, clips);
+        if special != 0.0 {
+            let mut values = case.input.to_f32();
+            values.iter_mut().step_by(3000).for_each(|value| *value = special);
+            case.input = Tensor::f32(case.input.shape.clone(), values);
+        }
+        let [one, two] = [true, false].map(|pairs| {
+            let mut host = Host::new(FEW).ok()?;
+            host.pairs = pairs;
+            let (model, device) = (case.model.clone(), Box::new(host));
+            let mut cuda = Cuda::new(model, &case.weights, Precision::Bf16, device).unwrap();
+            cuda.poison = true;
+            let out = cuda.forward(&case.input, &mut Ignore).unwrap();
+            let steps = cuda.explain(clips).unwrap();
+            let paired = steps.iter().filter(|(_, kind, _)| *kind == "expand + reduce 1x1").count();
+            assert_eq!(paired > 2, pairs, "{steps:?}");
+            Some(out.to_f32().iter().map(|v| v.to_bits()).collect::<Vec<_>>())
+        });
+        if one.is_none() {
+            return skip!(Gxx, "no GPU can be emulated");
+        }
+        assert_eq!(one, two, "{clips} clips");
     }
 }
 

@@ -158,7 +158,7 @@ const FAULTS: [(&str, Edit, &str); 17] = [
 ];
 
 /// Plants each fault by `run`, and asserts that it is noticed as [`FAULTS`] says.
-fn all_are_noticed(faults: &[(&str, Edit, &str)], run: impl Fn(Edit) -> Option<Noticed>) {
+pub fn all_are_noticed(faults: &[(&str, Edit, &str)], run: impl Fn(Edit) -> Option<Noticed>) {
     for &(what, edit, message) in faults {
         let Some(noticed) = run(edit) else { return };
         let named = noticed.errors.iter().any(|error| error.contains(message));

@@ -234,7 +234,7 @@ const SHAPE: Shape =
 
 /// One pixel, a whole tile, tiles that are not whole, odd channels, two inputs, no residual, and weights that are loaded
 /// for each tile.
-const SHAPES: [Shape; 9] = [
+pub const SHAPES: [Shape; 10] = [
     SHAPE,
     Shape { images: 2, size: (8, 8), inputs: &[8], wide: 64, outputs: 16, ..SHAPE },
     Shape { images: 3, size: (7, 31), inputs: &[24], wide: 76, outputs: 19, ..SHAPE },
@@ -244,6 +244,8 @@ const SHAPES: [Shape; 9] = [
     Shape { images: 4, size: (10, 11), inputs: &[128], wide: 512, outputs: 128, ..SHAPE },
     Shape { images: 2, size: (13, 11), inputs: &[72], residual: false, wide: 264, outputs: 72 },
     Shape { images: 6, size: (9, 11), inputs: &[38], wide: 1032, outputs: 38, ..SHAPE },
+    // As few stages and bands as there can be.
+    Shape { images: 4, size: (12, 9), inputs: &[128], wide: 256, outputs: 128, ..SHAPE },
 ];
 
 #[test]
@@ -269,6 +271,7 @@ fn two_convolutions_in_one_kernel_have_the_bits_of_two_kernels() {
         }
     }
     assert!(resident.contains(&true) && resident.contains(&false));
+    assert_eq!(Network::new(SHAPES[9], Precision::Bf16).division().stages, 2);
 }
 
 /// In a map, a residual and the weights of each convolution. Padded channels stay zeros, which `compare` asserts.

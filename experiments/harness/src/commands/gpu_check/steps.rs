@@ -114,7 +114,7 @@ pub(super) fn on_gpu(device: DeviceName) -> Vec<Step> {
             kernels,
             60,
             "",
-            &format!("--test-threads 1 {WITHOUT_GPU} bands:: stem:: clusters::"),
+            &format!("--test-threads 1 {WITHOUT_GPU} bands:: stem:: pair:: clusters::"),
         )
         .alone()
         .quick(),
