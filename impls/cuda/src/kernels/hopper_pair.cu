@@ -19,8 +19,7 @@
 #include "results.cuh"
 
 constexpr int CHUNK_BYTES = COLUMNS * ROW_BYTES;  // 64 channels of a tile
-constexpr int EXPAND_BYTES = 64 * ROW_BYTES;      // weights of 64 channels for a chunk; WEIGHT_BYTES are a chunk's for all
-                                                  // outputs
+constexpr int EXPAND_BYTES = 64 * ROW_BYTES;      // weights of the first convolution; those of the second: WEIGHT_BYTES
 constexpr int MOST_PAIR_SLOTS = 16;               // of a ring
 constexpr int PAIR_BARRIERS = 9 * MOST_PAIR_SLOTS;
 constexpr int PAIR_SLOTS_AT = 2048;

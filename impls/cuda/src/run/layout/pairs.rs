@@ -18,11 +18,15 @@ pub(super) fn paired(
     let seconds =
         |action: &Action| prediction(plan, &[], (action, 1), clips, options.precision).seconds;
     let both = |last: &Action, next: &Action| -> Option<Action> {
-        let (Action::Step(first, Some(Way::Bands(_))), Action::Step(second, Some(Way::Bands(_)))) =
+        let (Action::Step(first, Some(Way::Bands(a))), Action::Step(second, Some(Way::Bands(b)))) =
             (last, next)
         else {
             return None;
         };
+        // With the operands in the other order, a GPU might round differently.
+        if a.tile.narrow || b.tile.narrow {
+            return None;
+        }
         let division = division(plan.conv(*first), plan.conv(*second), clips)?;
         let pair = Action::Paired(*first, division, *second);
         let wanted = options.machine.pairs && !options.unfused;
