@@ -251,14 +251,15 @@ KERNEL(hopper_pair, HopperPairArgs, THREADS) {
     if (thread_index() == 0) memory.init();
     sync_threads();
     int thread = thread_index();
-    // Weights are constant, so the loads that wait for nobody need not wait for earlier kernels.
-    if (thread == LOADS_WEIGHTS && args.resident) load_both_weights(memory, args);
-    wait_for_earlier_kernels();
     if (thread < 256) {
         take_registers<224>();
+        wait_for_earlier_kernels();
         return thread < 128 ? make_chunks(memory, args) : multiply_chunks(memory, args);
     }
     give_registers<56>();
+    // Weights are constant, so the loads that wait for nobody need not wait for earlier kernels.
+    if (thread == LOADS_WEIGHTS && args.resident) load_both_weights(memory, args);
+    wait_for_earlier_kernels();
     if (thread == LOADS_BANDS) load_tiles(memory, args);
     if (thread == LOADS_WEIGHTS && !args.resident) load_both_weights(memory, args);
     if (thread == LOADS_RESIDUALS && args.has_residual) load_residuals(memory, args);

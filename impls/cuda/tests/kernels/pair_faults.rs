@@ -25,8 +25,8 @@ const FAULTS: [(&str, Edit, &str); 17] = [
         "maps that are loaded before earlier kernels have ended",
         edit!(
             "hopper_pair.cu",
-            "    wait_for_earlier_kernels();\n",
-            "    if (thread < 256) wait_for_earlier_kernels();\n"
+            "    wait_for_earlier_kernels();\n    if (thread == LOADS_BANDS)",
+            "    if (thread == LOADS_BANDS)"
         ),
         "without a wait for earlier kernels",
     ),

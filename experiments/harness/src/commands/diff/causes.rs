@@ -16,6 +16,9 @@ use crate::flags::Participant;
 const LOST: f64 = 1000.0;
 const LOST_IF_GROSS: f64 = 10.0;
 
+/// So many modules behind a wrong recording are tried, for each of which the truth runs twice.
+const MOST_TRIED: usize = 4;
+
 /// The probable cause of a divergence, if it is not the port, and the sentence that says why.
 ///
 /// # Errors
@@ -66,10 +69,12 @@ pub(super) fn hidden_mistake(
     diff: &DiffRecord,
 ) -> Result<Option<ModuleId>> {
     let Some((first, _)) = first_wrong(diff) else { return Ok(None) };
-    for layer in diff.layers[first + 1..].iter().filter(|layer| is_gross(layer)) {
-        let Some(id) = comparison.model.find(&layer.name).map(|module| module.id) else { continue };
-        let alone = stands_alone(&comparison.model, id, &measured.layers);
-        if alone && comparison.onward(measured, id)? == Onward::Here {
+    let model = &comparison.model;
+    let gross = diff.layers[first + 1..].iter().filter(|layer| is_gross(layer));
+    let ids = gross.filter_map(|layer| Some(model.find(&layer.name)?.id));
+    let alone = ids.filter(|id| stands_alone(model, *id, &measured.layers));
+    for id in alone.take(MOST_TRIED).collect::<Vec<_>>() {
+        if comparison.onward(measured, id)? == Onward::Here {
             return Ok(Some(id));
         }
     }
