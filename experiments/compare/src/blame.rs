@@ -104,9 +104,10 @@ impl Comparison {
     /// Finds out whether the program went on with what it recorded of the module `at`, by running the truth twice:
     /// undisturbed, and on from the recorded value.
     ///
-    /// The modules that read the value decide if one of them is right that would not be if it followed from it. Otherwise
-    /// the last module that tells decides, because several neighbours may be recorded wrongly, if nothing behind it is
-    /// wrong. Of two dumps whose weights are not known, nothing is found out.
+    /// The modules that read the value decide if one of them is right that would not be if it followed from it; then
+    /// another one may follow from the value, and make what comes later wrong. Otherwise the last module that tells
+    /// decides, because several neighbours may be recorded wrongly, if nothing behind it is wrong. Of two dumps whose
+    /// weights are not known, nothing is found out.
     ///
     /// # Errors
     ///
@@ -119,30 +120,37 @@ impl Comparison {
         };
         let readers = readers(&self.model, dump, at);
         let precision = self.precision;
+        let is_wrong = |id: ModuleId| {
+            measured.layers[id.0].inherited.is_some_and(|errors| !measure::within(&errors))
+        };
+        let wrong_behind =
+            |id: ModuleId| (id.0 + 1..measured.layers.len()).any(|at| is_wrong(ModuleId(at)));
         let right = self.later_errors(at, None)?;
         let followed = self.later_errors(at, Some(precision.round(recorded)))?;
         let mut found = vec![];
         for (id, (right, followed)) in right.into_iter().zip(followed).enumerate() {
             let (Some(right), Some(followed)) = (right, followed) else { continue };
             let far = |error, other: f64| exceeds(error, CLOSER * other.max(precision.epsilon()));
+            let id = ModuleId(id);
             if far(followed, right) && right.is_finite() {
-                found.push((ModuleId(id), Onward::Elsewhere(ModuleId(id), followed)));
+                let right = Onward::Elsewhere(id, followed);
+                found.push((id, if is_wrong(id) { Onward::Unknown } else { right }));
             } else if far(right, followed) && followed.is_finite() {
-                found.push((ModuleId(id), Onward::Here));
+                found.push((id, Onward::Here));
             }
         }
-        let is_wrong = |id: &ModuleId| {
-            measured.layers[id.0].inherited.is_some_and(|errors| !measure::within(&errors))
-        };
         let elsewhere = |(_, onward): &&(ModuleId, Onward)| matches!(onward, Onward::Elsewhere(..));
         let near = found.iter().filter(|(id, _)| readers.contains(id)).find(elsewhere);
         if let Some((reader, onward)) = near {
-            let wrong = readers.iter().find(|id| is_wrong(id));
+            let own_right = |id: ModuleId| {
+                measured.layers[id.0].introduced.is_some_and(|errors| measure::within(&errors))
+            };
+            let follows = |id: &&ModuleId| is_wrong(**id) && own_right(**id) && wrong_behind(**id);
+            let wrong = readers.iter().find(follows);
             return Ok(wrong.map_or(*onward, |wrong| Onward::Changed(*reader, *wrong)));
         }
         let Some(last) = found.last() else { return Ok(Onward::Unknown) };
-        let wrong_behind = (last.0.0 + 1..measured.layers.len()).any(|at| is_wrong(&ModuleId(at)));
-        Ok(if elsewhere(&last) && wrong_behind { Onward::Unknown } else { last.1 })
+        Ok(if elsewhere(&last) && wrong_behind(last.0) { Onward::Unknown } else { last.1 })
     }
 
     /// The relative L2 errors of what the candidate's dump shows of each module behind `at` against the truth, which

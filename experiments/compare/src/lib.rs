@@ -143,6 +143,8 @@ pub struct Measurements {
     pub wrong_reference: Option<Wrong>,
     /// Whether the candidate, which diverges from such a reference, computes as the model does in every compared layer.
     pub right_candidate: bool,
+    /// How it computes otherwise, if it does.
+    pub wrong_candidate: Option<Wrong>,
     /// What arrays of dumps show instead of the modules that they are named after.
     pub readings: BTreeMap<ModuleId, Reading>,
     /// The error over space of the first layer beyond the bound, or else of the worst layer.
@@ -157,6 +159,7 @@ impl Measurements {
             reference_fates: BTreeMap::new(),
             wrong_reference: None,
             right_candidate: false,
+            wrong_candidate: None,
             readings: BTreeMap::new(),
             heatmap: None,
         }
@@ -298,7 +301,13 @@ impl Comparison {
     ) -> Result<()> {
         let Own::Wrong(wrong) = reference else { return Ok(()) };
         found.wrong_reference = Some(wrong);
-        found.right_candidate = found.diverges() && self.own(progress)? == Own::Right;
+        if found.diverges() {
+            match self.own(progress)? {
+                Own::Right => found.right_candidate = true,
+                Own::Wrong(wrong) => found.wrong_candidate = Some(wrong),
+                Own::Nothing => {}
+            }
+        }
         Ok(())
     }
 

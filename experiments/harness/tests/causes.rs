@@ -375,20 +375,54 @@ fn two_dumps_of_other_clips_or_weights_are_told_apart() {
     other.insert("note".to_owned(), other["logits"].clone());
     let record = diff(&h, &other, &["--reference", &reference]).passes();
     let remarks = record["remarks"].to_string();
-    assert!(remarks.contains("whether the two dumps agree"), "{remarks}");
+    assert!(remarks.contains("whether the two sides agree"), "{remarks}");
 }
 
+/// The hook kept a reference to the map that the gate then multiplied in place.
 #[test]
 fn a_map_that_is_changed_in_place_after_its_first_reader_is_one_of_the_port() {
     let h = Harness::new();
-    let mut arrays = dumped(&h, &[]);
-    for name in ["maxpool", "layer1.0.conv1.spatial_conv.short_conv"] {
-        arrays.get_mut(name).unwrap().mapv_inplace(|x| 0.75 * x);
-    }
+    let mut arrays = dumped(&h, &["--inject", "gate-on-short@layer1.0.conv1.spatial_conv"]);
+    let gated = &arrays["maxpool"] * &arrays["layer1.0.conv1.param_conv.5"];
+    arrays.insert("maxpool".to_owned(), gated);
     let record = diff(&h, &arrays, &[]).fails();
     assert_eq!(record["cause"], "port");
     let explanation = record["explanation"].as_str().unwrap();
     assert!(explanation.contains("changes it in between, in place"), "{explanation}");
+}
+
+/// What is wrong behind a recording is not taken for what followed from it.
+#[test]
+fn a_recording_beside_a_mistake_at_another_reader_is_still_one() {
+    let h = Harness::new();
+    let mut arrays = dumped(&h, &["--inject", "bn-missing@layer1.0.bn2"]);
+    arrays.get_mut("maxpool").unwrap().mapv_inplace(|x| 1.3 * x);
+    let record = diff(&h, &arrays, &[]).fails();
+    assert_eq!(
+        (&record["cause"], &record["first_divergent"]),
+        (&"port".into(), &"layer1.0.bn2".into())
+    );
+    let mut arrays = dumped(&h, &[]);
+    arrays.get_mut("layer2.0").unwrap().mapv_inplace(|x| 1.3 * x);
+    arrays.get_mut("logits").unwrap().mapv_inplace(|x| 2.0 * x);
+    let record = diff(&h, &arrays, &[]).fails();
+    assert_eq!((&record["cause"], &record["first_divergent"]), (&"port".into(), &"fc".into()));
+}
+
+#[test]
+fn a_wrong_candidate_is_named_beside_a_wrong_reference() {
+    let h = Harness::new();
+    let mut right = dumped(&h, &[]);
+    right.get_mut("layer2.0.bn1").unwrap().mapv_inplace(|x| 1.3 * x);
+    let reference = written(&h, "reference.npz", &right);
+    let wrong = dumped(&h, &["--inject", "bn-missing@layer3.0.bn1"]);
+    let record = diff(&h, &wrong, &["--reference", &reference]).fails();
+    assert_eq!(
+        (&record["cause"], &record["first_divergent"]),
+        (&"port".into(), &"layer3.0.bn1".into())
+    );
+    let remarks = record["remarks"].to_string();
+    assert!(remarks.contains("first in layer2.0.bn1"), "{remarks}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use spec::config::FrameSize;
 use super::args::DiffArgs;
 use super::plan::Plan;
 use super::quantised::{COARSE, NOT_JUDGED};
+use super::reconsider::OF_REFERENCE;
 use super::remarks::CONTRADICTS;
 use crate::command_line::CommandLine;
 use crate::flags::Participant;
@@ -143,8 +144,12 @@ fn after_divergence(
     args: &DiffArgs,
     command: CommandLine,
 ) -> CommandLine {
-    let layer = diff.layers.iter().find(|l| l.verdict == LayerVerdict::Diverged);
+    let own = |l: &&Layer| l.verdict == LayerVerdict::Diverged && l.introduced.is_some();
+    let layer = diff.layers.iter().find(own);
+    let of_reference = diff.culprit.as_ref().is_some_and(|c| c.text.starts_with(OF_REFERENCE));
     match diff.cause {
+        // Once the reference is made again.
+        Some(Cause::Weights | Cause::Preprocessing) if of_reference => return command,
         Some(Cause::Weights) => return command.with("--weights", WEIGHTS),
         Some(Cause::Preprocessing) if is_input(diff) => return command.without("--input"),
         Some(Cause::Quantisation) if plan.input.is_none() && !integer_kernels_differ(diff) => {

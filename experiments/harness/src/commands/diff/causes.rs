@@ -6,7 +6,7 @@ use compare::judge::stands_alone;
 use compare::measure::within;
 use compare::{Comparison, GROSS, Measurements, Onward, Side, are_nearly_all};
 use record::{Cause, DiffRecord, Errors, Layer, LayerKind, LayerVerdict};
-use spec::{ModuleId, Precision};
+use spec::{Model, ModuleId, Precision};
 
 use super::plan::Plan;
 use crate::flags::Participant;
@@ -57,25 +57,36 @@ fn first_wrong(diff: &DiffRecord) -> Option<(usize, &Layer)> {
     diff.layers.iter().enumerate().find(|(_, layer)| layer.verdict == LayerVerdict::Diverged)
 }
 
-/// The module behind the first wrong layer, whose recording is wrong, at which the port is grossly wrong as well; None
-/// if there is no such module.
+/// The modules behind the first wrong layer, whose recording is wrong, that are wrong whatever was recorded there.
+pub(super) fn wrong_besides(
+    model: &Model,
+    measured: &Measurements,
+    diff: &DiffRecord,
+) -> Vec<ModuleId> {
+    let Some((first, _)) = first_wrong(diff) else { return vec![] };
+    let wrong = diff.layers[first + 1..].iter().filter(|l| l.verdict == LayerVerdict::Diverged);
+    let ids = wrong.filter_map(|layer| Some(model.find(&layer.name)?.id));
+    ids.filter(|id| stands_alone(model, *id, &measured.layers)).collect()
+}
+
+/// The first of some modules at which the port is grossly wrong, and not only what was recorded.
 ///
 /// # Errors
 ///
 /// If the truth cannot be run.
-pub(super) fn hidden_mistake(
+pub(super) fn gross_mistake(
     comparison: &mut Comparison,
     measured: &Measurements,
-    diff: &DiffRecord,
+    wrong: &[ModuleId],
 ) -> Result<Option<ModuleId>> {
-    let Some((first, _)) = first_wrong(diff) else { return Ok(None) };
-    let model = &comparison.model;
-    let gross = diff.layers[first + 1..].iter().filter(|layer| is_gross(layer));
-    let ids = gross.filter_map(|layer| Some(model.find(&layer.name)?.id));
-    let alone = ids.filter(|id| stands_alone(model, *id, &measured.layers));
-    for id in alone.take(MOST_TRIED).collect::<Vec<_>>() {
-        if comparison.onward(measured, id)? == Onward::Here {
-            return Ok(Some(id));
+    let own = |id: &ModuleId| measured.layers[id.0].introduced;
+    let gross = wrong.iter().filter(|id| own(id).is_some_and(|e| exceeds(e.rel_l2, GROSS)));
+    for id in gross.take(MOST_TRIED) {
+        let end = measured.layers[id.0 + 1..].iter().all(|layer| layer.inherited.is_none());
+        match comparison.onward(measured, *id)? {
+            Onward::Here => return Ok(Some(*id)),
+            Onward::Unknown if end => return Ok(Some(*id)),
+            _ => {}
         }
     }
     Ok(None)

@@ -51,11 +51,17 @@ fn unknown_weights(
     measured: &Measurements,
 ) -> Option<String> {
     let wrong = measured.wrong_reference.filter(|_| !measured.right_candidate)?;
+    let place = &comparison.model.module(wrong.first).name;
+    let not_the_network = format!(
+        "the reference does not compute what the network does with the weights {}, first in {place}",
+        plan.source
+    );
+    if measured.wrong_candidate.is_some_and(|candidate| !candidate.weights && !wrong.weights) {
+        return Some(not_the_network);
+    }
     Some(format!(
-        "the reference does not compute what the network does with the weights {}, first in {}; so it was only compared \
-         whether the two dumps agree, not whether they are right: give the weights of both as --weights",
-        plan.source,
-        comparison.model.module(wrong.first).name
+        "{not_the_network}; so it was only compared whether the two sides agree, not whether they are right: give the \
+         weights of both as --weights"
     ))
 }
 

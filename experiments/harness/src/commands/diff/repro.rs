@@ -5,14 +5,14 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use ndarray::{ArrayD, IxDyn};
 use ndarray_npy::WriteNpyExt;
-use record::{DiffRecord, LayerVerdict};
+use record::{DiffRecord, Layer, LayerVerdict};
 use spec::{Data, Tensor};
 
 use super::plan::Plan;
 use compare::repro::reproduce;
 use compare::{Comparison, Measurements};
 
-/// Writes the reproduction of the first layer with too much own error. Without such a layer it
+/// Writes the reproduction of the first layer with too much own error, or of the one that the verdict names. Without such a layer it
 /// says so on stderr and writes nothing.
 pub(super) fn write(
     folder: &Path,
@@ -21,11 +21,17 @@ pub(super) fn write(
     measured: &Measurements,
     diff: &DiffRecord,
 ) -> Result<()> {
-    let first = diff.layers.iter().find(|layer| layer.verdict == LayerVerdict::Diverged);
-    let module = first.and_then(|layer| comparison.model.find(&layer.name));
+    let wrong = |layer: &&Layer| {
+        layer.verdict == LayerVerdict::Diverged
+            && layer.introduced.is_some()
+            && !measured.right_candidate
+    };
+    let named = |layer: &&Layer| wrong(layer) && diff.first_divergent.as_ref() == Some(&layer.name);
+    let layer = diff.layers.iter().find(named).or_else(|| diff.layers.iter().find(wrong));
+    let module = layer.and_then(|layer| comparison.model.find(&layer.name));
     let Some(id) = module.map(|module| module.id) else {
         announce!(
-            "--repro {}: no layer has too much own error here, so nothing was written",
+            "--repro {}: no layer of the candidate has too much own error here, so nothing was written",
             folder.display()
         );
         return Ok(());
