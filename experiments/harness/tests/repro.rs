@@ -133,7 +133,7 @@ fn of_two_arrays_of_a_module_the_wrong_one_is_reproduced() {
     // The port went on with the right values, which the logits show.
     let explanation = record["explanation"].as_str().unwrap();
     assert!(
-        explanation.contains("after layer1.2, and it is the recording of it that is wrong"),
+        explanation.contains("it is the recording of this layer that is wrong"),
         "{explanation}"
     );
 }
