@@ -438,3 +438,31 @@ fn a_wrong_recording_does_not_hide_a_gross_mistake_behind_it() {
     let remarks = record["remarks"].to_string();
     assert!(remarks.contains("besides, the recording of layer1.0.conv1.param_conv.1"), "{remarks}");
 }
+
+#[test]
+fn a_clip_that_holds_nan_is_refused() {
+    let h = Harness::new();
+    let mut arrays = dumped(&h, &[]);
+    arrays.get_mut("input").unwrap()[[0, 1, 2, 3, 4]] = f32::NAN;
+    let clip = written(&h, "clip.npz", &some(&arrays, &["input"]));
+    let clip = clip.trim_start_matches("npz:");
+    for flags in
+        [["--candidate", "scalar", "--input", clip], ["--candidate", "cpu", "--input", clip]]
+    {
+        let run = h.run(&[&["diff", "--no-edge"], &flags[..], &SMALL].concat());
+        run.refuses(&["1 of 196608 values of the clip are NaN or infinite"]);
+    }
+    let dump = written(&h, "dump.npz", &arrays);
+    let run = h.run(&[&["diff", "--candidate", &dump], &SMALL[..]].concat());
+    run.refuses(&["values of the clip are NaN or infinite"]);
+}
+
+#[test]
+fn a_planted_mistake_without_effect_is_said_to_have_none() {
+    let h = Harness::new();
+    let place = "relu6@layer2.0.conv1.spatial_conv";
+    let flags = ["--candidate", "scalar", "--no-edge", "--inject", place];
+    let record = h.diff(&[&flags[..], &SMALL].concat()).passes();
+    let remarks = record["remarks"].to_string();
+    assert!(remarks.contains("changes no compared value"), "{remarks}");
+}

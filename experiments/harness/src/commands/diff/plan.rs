@@ -50,7 +50,7 @@ pub(super) struct Plan {
     onnx: (OnnxArgs, usize),
     batch: usize,
     layers: Vec<String>,
-    inject: Option<String>,
+    pub(super) inject: Option<String>,
 }
 
 impl Plan {
@@ -173,6 +173,14 @@ impl Plan {
         let (clip, clip_from) = self.clip(dump, batch)?;
         if clip.is_empty() {
             bail!("{clip_from}: a batch of 0 clips compares nothing; give at least one clip");
+        }
+        let broken = clip.iter().filter(|value| !value.is_finite()).count();
+        if broken > 0 {
+            bail!(
+                "{clip_from}: {broken} of {} values of the clip are NaN or infinite, and so is what is computed from \
+                 them; give a clip of numbers",
+                clip.len()
+            );
         }
         if let Participant::Onnx(path) = &self.reference {
             reference = Some(self.recording(path, &clip)?);

@@ -33,6 +33,7 @@ pub(super) fn remarks(
         remarks.extend(dump.text.map(of_text));
         remarks.extend(stacked(dump, &comparison.model));
     }
+    remarks.extend(without_effect(plan, diff));
     remarks.extend(unproven(&diff.layers));
     remarks.extend(unknown_weights(plan, comparison, measured));
     remarks.extend(plan.names.remarks.iter().cloned());
@@ -42,6 +43,14 @@ pub(super) fn remarks(
         remarks.extend(trained_weights(plan));
     }
     remarks
+}
+
+/// A planted mistake that was not seen.
+fn without_effect(plan: &Plan, diff: &DiffRecord) -> Option<String> {
+    let fault = plan.inject.as_ref().filter(|_| diff.verdict == Verdict::Pass)?;
+    Some(format!(
+        "--inject {fault}: the planted mistake changes no compared value by more than rounding does"
+    ))
 }
 
 /// What the verdict on two dumps says if the reference is not the network.
