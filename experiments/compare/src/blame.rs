@@ -54,13 +54,14 @@ pub enum Onward {
 /// as to what follows from the other.
 const CLOSER: f64 = 10.0;
 
-/// Whether so many of several convolutions are grossly wrong that the weights are probably others.
+/// Whether at least nine in ten convolutions are grossly wrong, which points to other weights. One convolution alone
+/// tells nothing.
 pub fn are_nearly_all(wrong: usize, convolutions: usize) -> bool {
     convolutions > 1 && 10 * wrong >= 9 * convolutions
 }
 
-/// Whether an error is too large. NaN is no small error.
-fn exceeds(error: f64, limit: f64) -> bool {
+/// Whether an error is above a limit. NaN is.
+pub fn exceeds(error: f64, limit: f64) -> bool {
     error.is_nan() || error > limit
 }
 

@@ -77,7 +77,7 @@ use lockstep::Runner;
 use measure::Budget;
 use pass::{Pass, Setting, WorstMap};
 
-pub use blame::{GROSS, Onward, Wrong, are_nearly_all};
+pub use blame::{GROSS, Onward, Wrong, are_nearly_all, exceeds};
 pub use explain::{Explanation, explain, matter};
 pub use judge::Findings;
 

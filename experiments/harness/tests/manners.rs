@@ -104,7 +104,7 @@ fn an_output_that_cannot_be_written_is_refused_before_any_work() {
         let run = h.run(&[command, &[*flag, BAD][..]].concat());
         run.refuses(&[&format!("{flag} {BAD}: file is not a folder")]);
         assert!(start.elapsed() < Duration::from_secs(3), "{command:?} {flag}");
-        // The file of --json, which can be written here, says why there is no record.
+        // `--json` names a file that can be written, so it says why there is no record.
         if command.contains(&"--json") {
             assert_eq!(json_of(&h.path("record.json"))["kind"], "failure");
             fs::remove_file(h.path("record.json")).unwrap();

@@ -217,7 +217,7 @@ impl Division {
         }
     }
 
-    /// The boxes of maps, and of the weights of so many times 64 outputs.
+    /// The boxes in which maps are loaded, and weights of `output_groups` times 64 outputs.
     fn boxes(&self, output_groups: usize) -> bands::Division {
         bands::Division {
             tile: BandTile { output_groups, ..self.tile() },

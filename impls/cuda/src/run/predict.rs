@@ -101,7 +101,7 @@ pub fn predict(plan: &Plan, layout: &Layout, action: &Action, precision: Precisi
     prediction(plan, &layout.in_place, (action, launches), layout.clips, precision)
 }
 
-/// The prediction for an action of so many launches.
+/// The prediction for an action that launches `launches` kernels.
 pub(super) fn prediction(
     plan: &Plan,
     in_place: &[InPlace],

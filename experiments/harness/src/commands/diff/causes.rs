@@ -4,7 +4,7 @@ use anyhow::Result;
 use compare::dump::Rounding;
 use compare::judge::stands_alone;
 use compare::measure::within;
-use compare::{Comparison, GROSS, Measurements, Onward, Side, are_nearly_all};
+use compare::{Comparison, GROSS, Measurements, Onward, Side, are_nearly_all, exceeds};
 use record::{Cause, DiffRecord, Errors, Layer, LayerKind, LayerVerdict};
 use spec::{Model, ModuleId, Precision};
 
@@ -16,7 +16,7 @@ use crate::flags::Participant;
 const LOST: f64 = 1000.0;
 const LOST_IF_GROSS: f64 = 10.0;
 
-/// So many modules behind a wrong recording are tried, for each of which the truth runs twice.
+/// The largest number of modules behind a wrong recording that are tried. For each of them the truth runs twice.
 const MOST_TRIED: usize = 4;
 
 /// The probable cause of a divergence, if it is not the port, and the sentence that says why.
@@ -132,10 +132,6 @@ fn another_clip(plan: &Plan, diff: &DiffRecord) -> Option<String> {
              the other; leave out --input to compare the network on the clip of the dump."
         )
     })
-}
-
-fn exceeds(error: f64, limit: f64) -> bool {
-    error.is_nan() || error > limit
 }
 
 fn is_gross(layer: &Layer) -> bool {
