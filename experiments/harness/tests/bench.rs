@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -314,38 +316,71 @@ fn invalid_arguments_are_refused_before_anything_is_done() {
     assert!(!bench.path().join("out").exists());
 }
 
-/// The Flax port, compiled by XLA, in both precisions that it computes in on a processor, also from bytes.
+/// Runs a bench of peers with the script that belongs to the program, one start each and also from bytes. Returns
+/// the exit code and what was printed.
+fn run_peers(bench: &Bench, engines: &str, set: &[(&str, &OsStr)]) -> (Option<i32>, String) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/lib/peer.py");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
+    command.args(["bench", "--out", "out", "--engines", engines, "--starts", "1"]).args(SMALL);
+    command.args(["--precision", "bf16", "--from-bytes"]).current_dir(bench.path());
+    command.env_remove("HARNESS_XLA").env("HARNESS_PEER_SCRIPT", script).envs(set.iter().copied());
+    let output = command.output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
+/// The contestants of each setting, of which there is one for each precision; all outputs must be right.
+fn took_part(bench: &Bench) -> Vec<Vec<String>> {
+    let record = bench.record();
+    let entries = |setting: &Value| setting["entries"].as_array().unwrap().clone();
+    let settings = record["settings"].as_array().unwrap().iter().map(entries);
+    let name = |entry: &Value| {
+        assert_eq!(entry["right"], true, "{entry}");
+        entry["name"].as_str().unwrap().to_owned()
+    };
+    settings.map(|entries| entries.iter().map(name).collect()).collect()
+}
+
+/// The Flax port, compiled by XLA and converted to LiteRT.
 #[test]
-fn xla_takes_part_with_right_outputs() {
-    let Some(python) = std::env::var_os("HARNESS_FLAX_PYTHON") else {
-        return skip::skip!(Flax, "HARNESS_FLAX_PYTHON is not set");
+fn xla_and_litert_take_part_with_right_outputs() {
+    let Some(python) = std::env::var_os("HARNESS_XLA") else {
+        return skip::skip!(Peers, "HARNESS_XLA is not set");
     };
     let bench = Bench::new();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/lib/peer.py");
-    let run = |engines: &str, python: Option<&std::ffi::OsStr>| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
-        command.args(["bench", "--out", "out", "--engines", engines, "--starts", "1"]).args(SMALL);
-        command.args(["--precision", "bf16", "--from-bytes"]).current_dir(bench.path());
-        command.env("HARNESS_PEER_SCRIPT", &script).env_remove("HARNESS_XLA");
-        if let Some(python) = python {
-            command.env("HARNESS_XLA", python);
-        }
-        let output = command.output().unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8(said).unwrap())
-    };
-    let (code, said) = run("cpu,xla", Some(&python));
+    let (code, said) = run_peers(&bench, "cpu,xla,litert", &[("HARNESS_XLA", &python)]);
     assert_eq!(code, Some(0), "{said}");
-    let record = bench.record();
-    assert_eq!(record["settings"].as_array().unwrap().len(), 2, "a setting for each precision");
-    for setting in record["settings"].as_array().unwrap() {
-        let names: Vec<&Value> =
-            setting["entries"].as_array().unwrap().iter().map(|entry| &entry["name"]).collect();
-        assert_eq!(names, ["cpu", "xla"], "{setting}");
-        assert!(setting["entries"][1]["right"].as_bool().unwrap(), "{setting}");
+    assert_eq!(took_part(&bench), [vec!["cpu", "xla", "litert"], vec!["cpu", "xla"]], "{said}");
+    for engine in ["xla", "litert"] {
+        let (code, said) = run_peers(&bench, &format!("cpu,{engine}"), &[]);
+        assert_ne!(code, Some(0), "a contestant that was named must take part");
+        let words: Vec<&str> = said.split_whitespace().collect();
+        let missing = "set HARNESS_XLA to a Python with JAX and Flax";
+        assert!(words.join(" ").contains(missing), "{said}");
     }
-    let (code, said) = run("cpu,xla", None);
-    assert_ne!(code, Some(0), "a contestant that was named must take part");
-    let words: Vec<&str> = said.split_whitespace().collect();
-    assert!(words.join(" ").contains("set HARNESS_XLA to a Python with JAX and Flax"), "{said}");
+}
+
+/// The runtimes that convert the ONNX file themselves. None of them may install anything: MNN's own script runs pip.
+#[test]
+fn mnn_ncnn_and_tract_take_part_and_install_nothing() {
+    let Some(python) = std::env::var_os("HARNESS_SMALL_PEERS") else {
+        return skip::skip!(Peers, "HARNESS_SMALL_PEERS is not set");
+    };
+    let bench = Bench::new();
+    let (tools, mark) = (bench.path().join("bin"), bench.path().join("pip-was-run"));
+    std::fs::create_dir(&tools).unwrap();
+    for name in ["pip", "pip3"] {
+        let pip = tools.join(name);
+        std::fs::write(&pip, format!("#!/bin/sh\necho \"$@\" >> '{}'\n", mark.display())).unwrap();
+        std::fs::set_permissions(&pip, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let mut path = tools.into_os_string();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
+    let set = [("HARNESS_SMALL_PEERS", &*python), ("PATH", &*path)];
+    let (code, said) = run_peers(&bench, "cpu,mnn,ncnn,tract", &set);
+    assert_eq!(code, Some(0), "{said}");
+    let all = vec!["cpu", "mnn", "ncnn", "tract"];
+    assert_eq!(took_part(&bench), [all, vec!["cpu", "ncnn"]], "{said}");
+    assert!(!mark.exists(), "pip was run: {}", std::fs::read_to_string(&mark).unwrap());
 }

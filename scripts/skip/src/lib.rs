@@ -40,6 +40,8 @@ pub enum Kind {
     Numpy,
     /// Python has no ONNX Runtime.
     Onnxruntime,
+    /// Python has no other runtime that `harness bench` measures.
+    Peers,
     /// Slurm and munge are not installed.
     Slurm,
     /// Python has no HyperQueue.
@@ -50,7 +52,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order of `kinds.tsv`.
-    pub const ALL: [Kind; 15] = [
+    pub const ALL: [Kind; 16] = [
         Kind::Isa,
         Kind::Gpu,
         Kind::Feature,
@@ -63,6 +65,7 @@ impl Kind {
         Kind::Gxx,
         Kind::Numpy,
         Kind::Onnxruntime,
+        Kind::Peers,
         Kind::Slurm,
         Kind::Hyperqueue,
         Kind::Valgrind,
@@ -83,6 +86,7 @@ impl Kind {
             Kind::Gxx => "gxx",
             Kind::Numpy => "numpy",
             Kind::Onnxruntime => "onnxruntime",
+            Kind::Peers => "peers",
             Kind::Slurm => "slurm",
             Kind::Hyperqueue => "hyperqueue",
             Kind::Valgrind => "valgrind",

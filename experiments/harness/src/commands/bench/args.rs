@@ -28,25 +28,31 @@ pub enum ContestantName {
     TorchCompile,
     /// XLA, the compiler of JAX.
     Xla,
+    /// LiteRT.
+    Litert,
     /// ONNX Runtime.
     Onnxruntime,
     /// OpenVINO.
     Openvino,
     /// MNN.
     Mnn,
+    /// ncnn.
+    Ncnn,
     /// tract.
     Tract,
 }
 
 /// The default contestants on a CPU.
-const ON_CPU: [ContestantName; 8] = [
+const ON_CPU: [ContestantName; 10] = [
     ContestantName::Cpu,
     ContestantName::Torch,
     ContestantName::TorchCompile,
     ContestantName::Xla,
+    ContestantName::Litert,
     ContestantName::Onnxruntime,
     ContestantName::Openvino,
     ContestantName::Mnn,
+    ContestantName::Ncnn,
     ContestantName::Tract,
 ];
 /// The default contestants on a GPU.
@@ -69,9 +75,11 @@ impl ContestantName {
             ContestantName::TorchGraph => "torch-graph",
             ContestantName::TorchCompile => "torch-compile",
             ContestantName::Xla => "xla",
+            ContestantName::Litert => "litert",
             ContestantName::Onnxruntime => "onnxruntime",
             ContestantName::Openvino => "openvino",
             ContestantName::Mnn => "mnn",
+            ContestantName::Ncnn => "ncnn",
             ContestantName::Tract => "tract",
         }
     }
@@ -83,27 +91,23 @@ impl ContestantName {
 
     /// Whether the contestant is a port in Python, which reads the weights.
     pub fn is_port(self) -> bool {
-        use ContestantName::{TorchCompile, TorchGraph, Xla};
-        matches!(self, TorchGraph | TorchCompile | Xla)
+        use ContestantName::{Litert, TorchCompile, TorchGraph, Xla};
+        matches!(self, TorchGraph | TorchCompile | Xla | Litert)
     }
 
     /// Whether the contestant reads the network as ONNX.
     pub fn needs_onnx(self) -> bool {
-        matches!(
-            self,
-            ContestantName::Onnxruntime
-                | ContestantName::Openvino
-                | ContestantName::Mnn
-                | ContestantName::Tract
-        )
+        use ContestantName::{Mnn, Ncnn, Onnxruntime, Openvino, Tract};
+        matches!(self, Onnxruntime | Openvino | Mnn | Ncnn | Tract)
     }
 
     /// The variable that names the Python of a peer.
     pub fn environment(self) -> &'static str {
+        use ContestantName::{Litert, Mnn, Ncnn, TorchCompile, TorchGraph, Tract, Xla};
         match self {
-            ContestantName::TorchGraph | ContestantName::TorchCompile => "HARNESS_TORCH_PYTHON",
-            ContestantName::Xla => "HARNESS_XLA",
-            ContestantName::Mnn | ContestantName::Tract => "HARNESS_SMALL_PEERS",
+            TorchGraph | TorchCompile => "HARNESS_TORCH_PYTHON",
+            Xla | Litert => "HARNESS_XLA",
+            Mnn | Ncnn | Tract => "HARNESS_SMALL_PEERS",
             _ => "HARNESS_PEERS",
         }
     }
@@ -128,11 +132,12 @@ impl fmt::Display for ContestantName {
     settings stays. The exit code is 130."
 )]
 pub struct BenchArgs {
-    /// Contestants: cpu, scalar, torch, torch-compile, xla, onnxruntime, openvino, mnn and tract; on a GPU cuda,
-    /// torch, torch-graph, torch-compile and xla [default: all but scalar]. Here cpu and cuda are our engines; torch is
-    /// eager libtorch; torch-graph is PyTorch channels-last, with cuDNN tuned, in a CUDA graph;
-    /// torch-compile is torch.compile with frozen weights (max-autotune; on a GPU reduce-overhead), which
-    /// takes a minute or more to load; xla is the Flax port compiled by jax.jit. All start from the same float32 clip on the device.
+    /// Contestants: cpu, scalar, torch, torch-compile, xla, litert, onnxruntime, openvino, mnn, ncnn and tract; on
+    /// a GPU cuda, torch, torch-graph, torch-compile and xla [default: all but scalar]. Here cpu and cuda are our
+    /// engines; torch is eager libtorch; torch-graph is PyTorch channels-last, with cuDNN tuned, in a CUDA graph;
+    /// torch-compile is torch.compile with frozen weights (max-autotune; on a GPU reduce-overhead), which takes a
+    /// minute or more to load; xla is the Flax port compiled by jax.jit, and litert (once TensorFlow Lite) the same
+    /// port converted to it. All start from the same float32 clip on the device.
     #[arg(long, value_delimiter = ',')]
     pub engines: Vec<ContestantName>,
     /// Device of cuda and of the contestants with torch in their name: cpu, cuda or cuda:N.

@@ -73,13 +73,14 @@ pub fn peer(engine: ContestantName) -> Option<(PathBuf, PathBuf)> {
 fn not_set_up(engine: ContestantName) -> Option<&'static str> {
     let script = std::env::var_os("HARNESS_PEER_SCRIPT").is_some();
     let ready = match engine {
-        _ if engine.needs_onnx() || engine == ContestantName::Xla => peer(engine).is_some(),
+        ContestantName::Xla | ContestantName::Litert => peer(engine).is_some(),
+        _ if engine.needs_onnx() => peer(engine).is_some(),
         // On a GPU python3 has PyTorch; on the processor `scripts/bench` provides a small one.
         ContestantName::TorchCompile => script,
         _ => true,
     };
     (!ready).then_some(match engine {
-        ContestantName::Xla => {
+        ContestantName::Xla | ContestantName::Litert => {
             "set HARNESS_XLA to a Python with JAX and Flax, or run scripts/bench"
         }
         _ => "it is not set up; run scripts/bench, which does that",

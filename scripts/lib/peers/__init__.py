@@ -1,0 +1,1 @@
+"""The peers of `harness bench`, by what they read."""
