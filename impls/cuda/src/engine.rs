@@ -321,7 +321,7 @@ impl Cuda {
         clips: usize,
     ) -> Result<Vec<(&'static str, &'static str, Prediction)>, EngineError> {
         let layout = Layout::new(&self.plan, clips, self.options(false))?;
-        let predicted = layout.actions.iter().map(|action| {
+        let predicted = layout.actions.iter().enumerate().map(|(at, action)| {
             let way = match (action, action.way()) {
                 (Action::Imported(..) | Action::Paired(..), _) | (_, Some(Way::Bands(_))) => {
                     "bands"
@@ -332,7 +332,7 @@ impl Cuda {
             (
                 action.kind(&self.plan),
                 way,
-                predict::predict(&self.plan, &layout, action, self.precision),
+                predict::predict(&self.plan, &layout, at, self.precision),
             )
         });
         Ok(predicted.collect())
@@ -474,19 +474,20 @@ impl Profile for Cuda {
         })?;
         let layout = &self.prepared[at].layout;
         let modelled = predict::holds_for(self.device.as_ref(), self.precision);
-        let time = |(action, seconds): (&Action, f64)| {
+        let time = |(at, seconds): (usize, f64)| {
+            let action = &layout.actions[at];
             let steps = action.steps().map(|index| &self.plan.steps[index]);
             let main = &self.plan.steps[action.main()];
             StepTime {
                 name: main.name.clone(),
                 kind: action.kind(&self.plan),
                 macs: steps.map(|step| step.macs).sum::<u64>() * clips as u64,
-                bytes: predict::bytes(&self.plan, &layout.in_place, action, clips, self.precision),
+                bytes: predict::bytes(&self.plan, layout, at, self.precision),
                 seconds,
                 predicted: modelled
-                    .then(|| predict::predict(&self.plan, layout, action, self.precision).seconds),
+                    .then(|| predict::predict(&self.plan, layout, at, self.precision).seconds),
             }
         };
-        Ok(layout.actions.iter().zip(seconds).map(time).collect())
+        Ok(seconds.into_iter().enumerate().map(time).collect())
     }
 }

@@ -346,6 +346,17 @@ fn a_profile_accounts_for_every_multiplication_fused_or_not() {
 }
 
 #[test]
+fn the_model_knows_that_a_gate_reads_sums_of_tiles_and_not_the_map() {
+    let case = Case::new(small(50), 1);
+    let Some(cuda) = case.cuda(Precision::Bf16, MANY, Schedule::default()) else { return };
+    let predicted = cuda.predict(64).unwrap();
+    let memory = |wanted: &str| -> f64 {
+        predicted.iter().filter(|(kind, ..)| *kind == wanted).map(|(.., p)| p.memory).sum()
+    };
+    assert!(memory("gate") < memory("reduce 1x1") / 4.0, "{predicted:?}");
+}
+
+#[test]
 fn every_observed_activation_is_right_and_can_be_replaced() {
     let case = Case::new(small(50), 2);
     let mut truth = Keep::default();

@@ -149,6 +149,15 @@ impl Layout {
         Ok(Layout { clips, actions, pool_tiles, in_place, unfused, machine, bytes, offsets, maps })
     }
 
+    /// Bytes of the sums of tiles that an action reads, and of those that it stores for the next one, a pool.
+    pub fn sums_bytes(&self, plan: &Plan, at: usize) -> usize {
+        let sums = |at: usize| match self.pool_tiles.get(at) {
+            Some(Some(tiles)) => tile_sums_bytes(plan, &self.actions[at], tiles, self.clips),
+            _ => 0,
+        };
+        sums(at) + sums(at + 1)
+    }
+
     /// Whether the partial sums of a split K are stored, and added by another launch.
     pub fn is_reduced(&self, splits: usize) -> bool {
         is_reduced(self.machine, splits)

@@ -9,7 +9,7 @@ use spec::Precision;
 use super::layout::{self, Action, InPlace, Layout, Way};
 use crate::device::Device;
 use crate::kernels::is_half;
-use crate::plan::{Input, Op, Plan};
+use crate::plan::{Input, Map, Op, Plan};
 
 /// Products of tensor cores in half precision, FLOP/s: a product of large matrices.
 const TENSOR: f64 = 784e12;
@@ -55,8 +55,15 @@ pub struct Prediction {
     pub seconds: f64,
 }
 
+/// Bytes of the weights, inputs and output of an action of a layout, and of sums of tiles.
+pub fn bytes(plan: &Plan, layout: &Layout, at: usize, precision: Precision) -> u64 {
+    let action = &layout.actions[at];
+    let maps = bytes_of_maps(plan, &layout.in_place, action, layout.clips, precision);
+    maps + layout.sums_bytes(plan, at) as u64
+}
+
 /// Bytes of the weights, inputs and output of an action.
-pub fn bytes(
+pub(super) fn bytes_of_maps(
     plan: &Plan,
     in_place: &[InPlace],
     action: &Action,
@@ -72,6 +79,8 @@ pub fn bytes(
     };
     let weights: usize = action.steps().map(weights).sum();
     let (mut maps, out) = layout::maps_of(plan, in_place, action);
+    // A pool over sums of tiles does not read the map itself.
+    maps.retain(|map| pooled_map(plan, action).is_none_or(|pooled| pooled.buffer != map.buffer));
     maps.push(out);
     // The convolutions of a fused block share their input.
     maps.sort_by_key(|map| map.buffer);
@@ -79,6 +88,12 @@ pub fn bytes(
     let maps: usize = maps.iter().map(|map| layout::bytes(map, clips, precision)).sum();
     let clip: usize = action.steps().map(|index| clip_bytes(&plan.steps[index].op, clips)).sum();
     (weights * if is_half(precision) { 2 } else { 4 } + maps + clip) as u64
+}
+
+/// The map that an action pools by the sums of its tiles.
+fn pooled_map(plan: &Plan, action: &Action) -> Option<Map> {
+    let Action::Pooled(pool, _) = action else { return None };
+    plan.steps[*pool].op.reads().into_iter().next()
 }
 
 /// Bytes of the clips that an operation reads, f32.
@@ -95,19 +110,19 @@ fn in_rounds(tiles: f64, cycles: usize) -> f64 {
     (tiles / MULTIPROCESSORS).ceil() * cycles as f64 * cycle
 }
 
-/// The prediction for an action.
-pub fn predict(plan: &Plan, layout: &Layout, action: &Action, precision: Precision) -> Prediction {
-    let launches = layout.launches(action);
-    prediction(plan, &layout.in_place, (action, launches), layout.clips, precision)
+/// The prediction for an action of a layout.
+pub fn predict(plan: &Plan, layout: &Layout, at: usize, precision: Precision) -> Prediction {
+    let action = &layout.actions[at];
+    let bytes = bytes(plan, layout, at, precision);
+    prediction(plan, (action, layout.launches(action)), layout.clips, bytes)
 }
 
-/// The prediction for an action that launches `launches` kernels.
+/// The prediction for an action that launches `launches` kernels, and reads and stores `bytes` bytes.
 pub(super) fn prediction(
     plan: &Plan,
-    in_place: &[InPlace],
     (action, launches): (&Action, usize),
     clips: usize,
-    precision: Precision,
+    bytes: u64,
 ) -> Prediction {
     let macs: u64 = action.steps().map(|index| plan.steps[index].macs).sum();
     let flops = 2.0 * macs as f64 * clips as f64;
@@ -129,7 +144,7 @@ pub(super) fn prediction(
         (_, Some(Way::Tiles(_))) => (flops / (TENSOR * MMA_SYNC), 0.0),
         (_, None) => (0.0, 0.0),
     };
-    let memory = bytes(plan, in_place, action, clips, precision) as f64 / MEMORY;
+    let memory = bytes as f64 / MEMORY;
     let seconds = compute.max(l2).max(memory) + launches as f64 * LAUNCH;
     Prediction { compute, l2, memory, launches, seconds }
 }

@@ -5,7 +5,7 @@ use lower::Activation;
 use super::{Action, LayoutOptions, Way, fills, in_pairs};
 use crate::kernels::hopper_pair::{Division, Pair};
 use crate::plan::{Conv, Input, Plan};
-use crate::run::predict::prediction;
+use crate::run::predict::{bytes_of_maps, prediction};
 
 /// Makes a 1x1 convolution in bands and the next one, which reads its result, one action where that is expected to be
 /// faster, unless every step must run by itself.
@@ -15,8 +15,10 @@ pub(super) fn paired(
     clips: usize,
     options: LayoutOptions,
 ) -> Vec<Action> {
-    let seconds =
-        |action: &Action| prediction(plan, &[], (action, 1), clips, options.precision).seconds;
+    let seconds = |action: &Action| {
+        let bytes = bytes_of_maps(plan, &[], action, clips, options.precision);
+        prediction(plan, (action, 1), clips, bytes).seconds
+    };
     let both = |last: &Action, next: &Action| -> Option<Action> {
         let (Action::Step(first, Some(Way::Bands(a))), Action::Step(second, Some(Way::Bands(b)))) =
             (last, next)
