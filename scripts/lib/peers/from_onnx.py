@@ -81,6 +81,8 @@ class OpenVino(Runtime):
     name = "openvino"
 
     def __init__(self):
+        # Otherwise importing OpenVINO reports to a server; without this package it does not.
+        sys.modules["openvino_telemetry"] = None
         import openvino
 
         self.lib = openvino

@@ -41,6 +41,8 @@ class OnnxRuntime:
 
 class OpenVino:
     def __init__(self, threads, device):
+        # Otherwise importing OpenVINO reports to a server; without this package it does not.
+        sys.modules["openvino_telemetry"] = None
         try:
             import openvino
         except ImportError as error:
