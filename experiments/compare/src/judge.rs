@@ -7,6 +7,7 @@ use spec::{Kind, Model, Module, ModuleId, Selection};
 
 use super::Measured;
 use super::measure::within;
+use crate::faults::ModelGraph;
 
 /// The verdict on a run and on each of its layers.
 pub struct Findings {
@@ -33,12 +34,14 @@ pub fn judge(
 ) -> Findings {
     let chosen: Vec<&Module> =
         model.modules().iter().filter(|m| selection.contains(m.id)).collect();
-    let graph = crate::faults::ModelGraph::new(model);
+    let graph = ModelGraph::new(model);
+    let hollow = is_hollow(&graph, &chosen, measured);
     let proves = |id: ModuleId| {
         let known = &measured[id.0];
         let long = || nearest_before(&graph, id, measured).0.len() > SPAN;
         known.inherited.is_some()
             && !known.constant
+            && !(hollow && known.silent)
             && (known.budget.is_none_or(|b| b.is_telling()) || !long())
     };
     let verdicts: Vec<_> = chosen
@@ -91,10 +94,32 @@ fn own_verdict(measured: &Measured) -> Option<LayerVerdict> {
 /// proves nothing. A block has about 45.
 pub const SPAN: usize = 20;
 
+/// What a comparison with one value everywhere shows, and what helps.
+pub const SILENT: &str = "the reference holds one value everywhere here, which proves nothing: give trained weights \
+                          or formula:0 as --weights, and a clip that is not of one value";
+
+/// Whether the reference, where it was compared, holds one value everywhere in a module that everything passes
+/// through, or in most modules with weights. A branch alone may end in zeros, as new residual branches do.
+fn is_hollow(graph: &ModelGraph, chosen: &[&Module], measured: &[Measured]) -> bool {
+    let compared = |module: &&&Module| measured[module.id.0].inherited.is_some();
+    let silent = |module: &&&Module| measured[module.id.0].silent;
+    let narrow = |module: &&Module| {
+        let later = measured.len();
+        let behind = |at: usize| graph.reads(ModuleId(at)).iter().all(|read| *read >= module.id);
+        (module.id.0 + 1..later).all(behind)
+    };
+    let weighted = chosen.iter().filter(|module| module.kind.has_weights()).filter(compared);
+    let (silent_ones, count) = (weighted.clone().filter(silent).count(), weighted.count());
+    2 * silent_ones > count || chosen.iter().filter(silent).any(narrow)
+}
+
 /// Why a module that was compared does not count as compared; None if it was not compared.
 fn proves_nothing(measured: &Measured) -> Option<String> {
     if measured.constant {
         return Some("both dumps hold one value everywhere here, which proves nothing".to_owned());
+    }
+    if measured.silent {
+        return Some(SILENT.to_owned());
     }
     let budget = measured.budget.filter(|_| measured.inherited.is_some())?;
     Some(format!(
@@ -106,7 +131,7 @@ fn proves_nothing(measured: &Measured) -> Option<String> {
 
 /// Whether a module whose value is right in the whole run only seems to diverge, because what was recorded of
 /// a module before it, from which its own error was computed, is wrong.
-fn has_wrong_input(graph: &crate::faults::ModelGraph, id: ModuleId, measured: &[Measured]) -> bool {
+fn has_wrong_input(graph: &ModelGraph, id: ModuleId, measured: &[Measured]) -> bool {
     if !measured[id.0].inherited.as_ref().is_some_and(within) {
         return false;
     }
@@ -253,7 +278,7 @@ fn unseen_before(
     id: ModuleId,
     measured: &[Measured],
 ) -> (Vec<ModuleId>, Option<ModuleId>) {
-    let graph = crate::faults::ModelGraph::new(model);
+    let graph = ModelGraph::new(model);
     let (unseen, compared) = nearest_before(&graph, id, measured);
     (unseen.into_iter().collect(), compared.last().copied())
 }
@@ -262,7 +287,7 @@ fn unseen_before(
 /// theirs is a hundredth of it at most.
 pub fn stands_alone(model: &Model, id: ModuleId, measured: &[Measured]) -> bool {
     let own = |id: ModuleId| measured[id.0].introduced.map(|errors| errors.rel_l2);
-    let before = nearest_before(&crate::faults::ModelGraph::new(model), id, measured).1;
+    let before = nearest_before(&ModelGraph::new(model), id, measured).1;
     own(id).is_some_and(|error| {
         before.iter().all(|id| own(*id).is_none_or(|earlier| 100.0 * earlier <= error))
     })
@@ -271,7 +296,7 @@ pub fn stands_alone(model: &Model, id: ModuleId, measured: &[Measured]) -> bool 
 /// The modules whose values reach this one without passing through a compared module: those that were not
 /// compared, and the compared ones at their end.
 fn nearest_before(
-    graph: &crate::faults::ModelGraph,
+    graph: &ModelGraph,
     id: ModuleId,
     measured: &[Measured],
 ) -> (BTreeSet<ModuleId>, BTreeSet<ModuleId>) {

@@ -123,6 +123,8 @@ pub struct Measured {
     /// Whether both sides are dumps that hold one value everywhere here, where the network with these weights does
     /// not: that they agree then proves nothing.
     pub constant: bool,
+    /// Whether the network with these weights holds one value everywhere here, so that many mistakes do not show.
+    pub silent: bool,
     /// The later module at which this one was compared, because its array shows that module.
     pub shown_at: Option<ModuleId>,
     /// Error ratios `[own, accumulated]`, each as `[relative L2, largest error]`.
@@ -195,6 +197,7 @@ impl Measurements {
         for (layer, other) in self.layers.iter_mut().zip(other.layers) {
             layer.largest = layer.largest.into_iter().chain(other.largest).reduce(f64::max);
             layer.constant &= other.constant;
+            layer.silent &= other.silent;
             if worse(&layer.introduced, &other.introduced) {
                 (layer.introduced, layer.budget) = (other.introduced, other.budget);
                 layer.ratios[0] = other.ratios[0];

@@ -2,48 +2,9 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-use std::fs::File;
-
-use common::{Harness, Run};
-use ndarray::ArrayD;
-use ndarray_npy::{NpzReader, NpzWriter};
+use common::Harness;
+use common::arrays::{Arrays, SMALL, diff, dumped, some, written};
 use serde_json::Value;
-
-const SMALL: [&str; 8] = ["--depth", "10", "--width", "0.125", "--classes", "7", "--size", "64"];
-
-type Arrays = BTreeMap<String, ArrayD<f32>>;
-
-/// A dump of every module, with these flags.
-fn dumped(h: &Harness, more: &[&str]) -> Arrays {
-    let out = h.path("dumped.npz");
-    let fixed = ["dump", "--engine", "scalar", "--out", &out];
-    h.run(&[&fixed, &SMALL[..], more].concat()).code(0);
-    let mut npz = NpzReader::new(File::open(out).unwrap()).unwrap();
-    let names = npz.names().unwrap();
-    let array = |name: String| (name.trim_end_matches(".npy").to_owned(), name);
-    names.into_iter().map(array).map(|(short, name)| (short, npz.by_name(&name).unwrap())).collect()
-}
-
-/// Writes arrays to a file, and returns it as a participant.
-fn written(h: &Harness, name: &str, arrays: &Arrays) -> String {
-    let path = h.path(name);
-    let mut out = NpzWriter::new(File::create(&path).unwrap());
-    for (name, array) in arrays {
-        out.add_array(name, array).unwrap();
-    }
-    out.finish().unwrap();
-    format!("npz:{path}")
-}
-
-fn diff(h: &Harness, arrays: &Arrays, more: &[&str]) -> Run {
-    let candidate = written(h, "changed.npz", arrays);
-    h.diff(&[&["--candidate", &candidate], &SMALL[..], more].concat())
-}
-
-fn some(arrays: &Arrays, names: &[&str]) -> Arrays {
-    names.iter().map(|name| ((*name).to_owned(), arrays[*name].clone())).collect()
-}
 
 /// Rounds to bfloat16.
 fn coarse(arrays: &Arrays) -> Arrays {

@@ -1,5 +1,7 @@
 //! The answers for programs: the sentence that explains the verdict, and the command to run next.
 
+use checkpoint::Source;
+use compare::judge::SILENT;
 use record::{ArrayState, Cause, DiffRecord, Layer, LayerVerdict, Verdict};
 use spec::config::FrameSize;
 
@@ -208,6 +210,17 @@ fn after_incomplete(
     command: CommandLine,
 ) -> Option<CommandLine> {
     let unknown = diff.ledger.iter().any(|e| e.state == ArrayState::Unknown && e.detail.is_none());
+    let silent = diff.layers.iter().find(|layer| {
+        let note = layer.note.as_deref();
+        layer.verdict == LayerVerdict::NotCompared && note == Some(SILENT)
+    });
+    if let (Some(first), false) = (silent, plan.recorded()) {
+        let of_clip = matches!(plan.source, Source::Formula(_)) || first.name == "input";
+        return Some(match of_clip {
+            true => command.without("--input"),
+            false => command.with("--weights", "formula:0"),
+        });
+    }
     match &plan.names.written {
         Some(map) if plan.names.open > 0 => {
             Some(command.without("--suggest-map").with("--map", &map.display().to_string()))

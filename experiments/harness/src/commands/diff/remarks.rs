@@ -35,6 +35,7 @@ pub(super) fn remarks(
     }
     remarks.extend(without_effect(plan, diff));
     remarks.extend(unproven(&diff.layers));
+    remarks.extend(silent(comparison, measured, &diff.layers));
     remarks.extend(unknown_weights(plan, comparison, measured));
     remarks.extend(plan.names.remarks.iter().cloned());
     remarks.extend(unknown_names(plan, &diff.ledger));
@@ -85,6 +86,25 @@ fn unproven(layers: &[Layer]) -> Option<String> {
         more => format!(" and {}", reports::count(more, "other layer")),
     };
     Some(format!("not compared: {}{more}: {}", first.name, first.note.as_ref()?))
+}
+
+/// The layers with weights that count as compared, although the reference holds one value everywhere there.
+fn silent(comparison: &Comparison, measured: &Measurements, layers: &[Layer]) -> Option<String> {
+    let here = |layer: &&Layer| {
+        let module = comparison.model.find(&layer.name);
+        let silent = module.is_some_and(|m| m.kind.has_weights() && measured.layers[m.id.0].silent);
+        silent && layer.verdict == LayerVerdict::Pass
+    };
+    let found: Vec<&Layer> = layers.iter().filter(here).collect();
+    let first = &found.first()?.name;
+    let more = match found.len() - 1 {
+        0 => String::new(),
+        more => format!(" and in {}", reports::count(more, "other layer")),
+    };
+    Some(format!(
+        "the reference holds one value everywhere in {first}{more}, so that many mistakes there do not show with these \
+         weights"
+    ))
 }
 
 /// A dump is often compared with other weights than those of the port.
