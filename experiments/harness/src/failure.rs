@@ -19,9 +19,13 @@ pub fn record_is_written() {
 /// Writes the reason for the missing record to the file that `--json` names, or to stdout for `--json -`. Does nothing
 /// if the flag is absent or a record has been written. A failure to write is ignored, because stderr has the reason.
 pub fn leave(verdict: Ended, error: &str, exit_code: u8) {
-    if RECORDED.load(Ordering::Relaxed) {
-        return;
+    if !RECORDED.load(Ordering::Relaxed) {
+        replace(verdict, error, exit_code);
     }
+}
+
+/// Does the same although a record may have been written, whose verdict is not that of the command.
+pub fn replace(verdict: Ended, error: &str, exit_code: u8) {
     let Some(path) = wanted(std::env::args_os().skip(1)) else { return };
     let failure = Failure { verdict, error: error.to_owned(), exit_code };
     if path.as_os_str() != "-" {

@@ -35,10 +35,12 @@ impl Outcome {
 pub fn exit_code(result: Result<Outcome>) -> ExitCode {
     stop::give_way();
     if let (Ok(_), Some(why)) = (&result, announce::lost()) {
-        stderr_line!(
-            "harness: stdout cannot be written ({why}), and what belongs there is lost; free space, or send \
-                      stdout elsewhere, and run again"
+        let why = format!(
+            "stdout cannot be written ({why}), and what belongs there is lost; free space, or send stdout elsewhere, \
+             and run again"
         );
+        failure::replace(Ended::Error, &why, 2);
+        stderr_line!("harness: {why}");
         return ExitCode::from(2);
     }
     match result {

@@ -65,6 +65,16 @@ fn results_that_cannot_be_printed_are_an_error_and_a_closed_pipe_is_none() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
     let wrong = command.args(["diff", "--candidate", "npz:none.npz"]).stderr(full);
     assert_eq!(wrong.status().unwrap().code(), Some(2), "stderr is full");
+    // The record, which had been written before, does not say that the command passed.
+    let h = Harness::new();
+    let (json, html) = (h.path("record.json"), h.path("report.html"));
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
+    command.args(["diff", "--candidate", "scalar", "--no-edge", "--json", &json, "--html", &html]);
+    let status = command.args(SMALL).stdout(full).stderr(null()).status().unwrap();
+    let left = json_of(&json);
+    assert_eq!((status.code(), &left["verdict"]), (Some(2), &"error".into()));
+    assert!(left["error"].as_str().unwrap().contains("stdout cannot be written"), "{left}");
 }
 
 #[test]
