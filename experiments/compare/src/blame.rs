@@ -30,6 +30,8 @@ pub struct Wrong {
     pub first: ModuleId,
     /// Whether nearly all convolutions do, and grossly: the side probably has other weights.
     pub weights: bool,
+    /// Whether only the first compared layer does: the side probably has another clip.
+    pub of_clip: bool,
 }
 
 /// A relative L2 error that no number format explains.
@@ -88,7 +90,9 @@ impl Comparison {
         let (count, wrong) = convolutions.fold((0, 0), |(count, wrong), (_, errors)| {
             (count + 1, wrong + usize::from(gross(errors)))
         });
-        Own::Wrong(Wrong { first: first.id, weights: are_nearly_all(wrong, count) })
+        let all_wrong = compared.iter().filter(|(_, errors)| !measure::within(errors));
+        let of_clip = all_wrong.count() == 1 && compared[0].0.id == first.id && compared.len() > 1;
+        Own::Wrong(Wrong { first: first.id, weights: are_nearly_all(wrong, count), of_clip })
     }
 
     /// Compares the reference's dump with the model alone.

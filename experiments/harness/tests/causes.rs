@@ -15,6 +15,12 @@ fn to_bf16(x: f32) -> f32 {
     f32::from_bits(x.to_bits().wrapping_add(0x8000) & 0xffff_0000)
 }
 
+/// Runs the next command of a record as it is printed, and returns its exit code.
+fn run_next(h: &Harness, record: &Value) -> i32 {
+    let words = record["next"].as_str().unwrap().split(' ').skip(1).collect::<Vec<_>>();
+    h.run(&words).code
+}
+
 fn verdict_of<'a>(record: &'a Value, name: &str) -> &'a str {
     let layers = record["layers"].as_array().unwrap();
     let layer = layers.iter().find(|layer| layer["name"] == name);
@@ -337,6 +343,31 @@ fn two_dumps_of_other_clips_or_weights_are_told_apart() {
     let record = diff(&h, &other, &["--reference", &reference]).passes();
     let remarks = record["remarks"].to_string();
     assert!(remarks.contains("whether the two sides agree"), "{remarks}");
+}
+
+#[test]
+fn two_dumps_of_another_clip_than_the_one_that_is_named_are_not_blamed_on_the_weights() {
+    let h = Harness::new();
+    let mut arrays = dumped(&h, &["--input", "formula:5"]);
+    let named = ["--input", "formula:0"];
+    let reference = written(&h, "reference.npz", &arrays);
+    arrays.insert("note".to_owned(), arrays["logits"].clone());
+    let record = diff(&h, &arrays, &[&["--reference", &reference], &named[..]].concat()).fails();
+    assert_eq!(
+        (&record["cause"], &record["first_divergent"]),
+        (&"preprocessing".into(), &"input".into())
+    );
+    let explanation = record["explanation"].as_str().unwrap();
+    assert!(explanation.contains("The clip in both dumps"), "{explanation}");
+    assert!(!record["remarks"].to_string().contains("give the weights"), "{}", record["remarks"]);
+    assert_eq!(run_next(&h, &record), 0);
+    // Dumps without their clip tell by the first layer alone.
+    arrays.remove("input");
+    let reference = written(&h, "reference.npz", &arrays);
+    arrays.remove("note");
+    let record = diff(&h, &arrays, &[&["--reference", &reference], &named[..]].concat()).passes();
+    let remarks = record["remarks"].to_string();
+    assert!(remarks.contains("another clip than --input formula:0"), "{remarks}");
 }
 
 /// The hook kept a reference to the map that the gate then multiplied in place.

@@ -4,12 +4,12 @@ use anyhow::Result;
 use compare::dump::Rounding;
 use compare::judge::stands_alone;
 use compare::measure::within;
-use compare::{Comparison, GROSS, Measurements, Onward, Side, are_nearly_all, exceeds};
+use compare::{Comparison, GROSS, Measurements, Onward, Side, Wrong, are_nearly_all, exceeds};
 use record::{Cause, DiffRecord, Errors, Layer, LayerKind, LayerVerdict};
 use spec::{Model, ModuleId, Precision};
 
 use super::plan::Plan;
-use crate::flags::Participant;
+use crate::flags::{InputSource, Participant};
 
 /// An error that is this many times as large as the error of a later layer was probably not passed on to that layer.
 /// For a gross error, a factor of ten is enough.
@@ -132,6 +132,20 @@ fn another_clip(plan: &Plan, diff: &DiffRecord) -> Option<String> {
              the other; leave out --input to compare the network on the clip of the dump."
         )
     })
+}
+
+/// The clip that was asked for, if two dumps that agree on their clip were made from another one.
+pub(super) fn another_clip_of_both<'a>(
+    plan: &'a Plan,
+    comparison: &Comparison,
+    measured: &Measurements,
+) -> Option<&'a InputSource> {
+    let at_clip = |wrong: Wrong| wrong.first == comparison.model.input;
+    let both = measured.wrong_reference.is_some_and(at_clip)
+        && !measured.right_candidate
+        && measured.wrong_candidate.is_none_or(at_clip);
+    let dumps = [&plan.candidate, &plan.reference].into_iter().all(|side| side.dump().is_some());
+    plan.input.as_ref().filter(|_| dumps && both)
 }
 
 fn is_gross(layer: &Layer) -> bool {

@@ -4,7 +4,7 @@ use anyhow::Result;
 use compare::faults::AFTER_RELU;
 use compare::judge::culprit as in_words;
 use compare::{Comparison, Measurements, Wrong};
-use record::{Cause, Culprit, DiffRecord};
+use record::{Cause, Culprit, DiffRecord, Verdict};
 
 use super::findings::culprit;
 use super::plan::Plan;
@@ -24,6 +24,16 @@ pub(super) fn reconsider(
     measured: &Measurements,
     diff: &mut DiffRecord,
 ) -> Result<()> {
+    if let Some(clip) = causes::another_clip_of_both(plan, comparison, measured) {
+        let words = in_words(&comparison.model, comparison.model.input, true, &[]);
+        let why = format!(
+            "The clip in both dumps is not that of --input {clip}; leave out --input to compare the network on the clip \
+             of the dumps."
+        );
+        (diff.verdict, diff.cause) = (Verdict::Diverged, Some(Cause::Preprocessing));
+        diff.first_divergent = Some(words.name.clone());
+        diff.culprit = Some(Culprit { explanation: Some(why), ..words });
+    }
     if diff.cause != Some(Cause::Port) {
         return Ok(());
     }

@@ -5,6 +5,7 @@ use checkpoint::Source;
 use record::{ArrayState, DiffRecord, Layer, LayerVerdict, LedgerEntry, Verdict};
 use spec::{Model, Precision};
 
+use super::causes;
 use super::plan::Plan;
 use compare::dump::{Dump, Rounding, Text, summary};
 use compare::{Comparison, Measurements, Side, readings};
@@ -61,6 +62,9 @@ fn unknown_weights(
     measured: &Measurements,
 ) -> Option<String> {
     let wrong = measured.wrong_reference.filter(|_| !measured.right_candidate)?;
+    if causes::another_clip_of_both(plan, comparison, measured).is_some() {
+        return None;
+    }
     let place = &comparison.model.module(wrong.first).name;
     let not_the_network = format!(
         "the reference does not compute what the network does with the weights {}, first in {place}",
@@ -68,6 +72,12 @@ fn unknown_weights(
     );
     if measured.wrong_candidate.is_some_and(|candidate| !candidate.weights && !wrong.weights) {
         return Some(not_the_network);
+    }
+    if let (true, Some(clip)) = (wrong.of_clip, &plan.input) {
+        return Some(format!(
+            "{not_the_network}, and nowhere else; so both sides were probably made from another clip than --input {clip}: \
+             give the one that they were made from"
+        ));
     }
     Some(format!(
         "{not_the_network}; so it was only compared whether the two sides agree, not whether they are right: give the \
