@@ -370,6 +370,24 @@ fn two_dumps_of_another_clip_than_the_one_that_is_named_are_not_blamed_on_the_we
     assert!(remarks.contains("another clip than --input formula:0"), "{remarks}");
 }
 
+/// A planted mistake of preprocessing does not change the clip that was given, which the dump records.
+#[test]
+fn a_mistake_in_reading_the_recorded_clip_is_found() {
+    let h = Harness::new();
+    let clip = dumped(&h, &[]).remove("input");
+    for (fault, words) in [("shifted-frame", "one position too"), ("bgr", "BGR")] {
+        let arrays = dumped(&h, &["--inject", fault]);
+        assert_eq!(arrays.get("input"), clip.as_ref(), "{fault}");
+        let record = diff(&h, &arrays, &[]).fails();
+        assert_eq!(
+            (&record["cause"], &record["first_divergent"]),
+            (&"port".into(), &"conv1".into())
+        );
+        let explanation = record["explanation"].as_str().unwrap();
+        assert!(explanation.contains(words), "{fault}: {explanation}");
+    }
+}
+
 /// The hook kept a reference to the map that the gate then multiplied in place.
 #[test]
 fn a_map_that_is_changed_in_place_after_its_first_reader_is_one_of_the_port() {

@@ -32,6 +32,7 @@ pub fn run(args: &DumpArgs) -> Result<Outcome> {
     }
     let mut tap = Recorder {
         model: &model,
+        clip: args.precision.round(clip.clone()),
         last: selection.last(),
         selection: &selection,
         writer,
@@ -81,6 +82,8 @@ fn planted(
 /// A tap that writes the output of every selected module as soon as it is computed.
 struct Recorder<'a> {
     model: &'a Model,
+    /// The clip that was given, which a planted mistake of preprocessing does not change.
+    clip: Tensor,
     selection: &'a Selection,
     last: Option<ModuleId>,
     writer: Writer,
@@ -99,6 +102,7 @@ impl Tap for Recorder<'_> {
     fn observe(&mut self, id: ModuleId, value: Tensor) -> Flow {
         self.bar.inc(1);
         self.lacking -= usize::from(self.selection.contains(id));
+        let value = if id == self.model.input { self.clip.clone() } else { value };
         if let Err(error) = self.writer.add(self.model, id, value) {
             self.failed = Some(error);
             return Flow::Stop;
