@@ -370,6 +370,34 @@ fn two_dumps_of_another_clip_than_the_one_that_is_named_are_not_blamed_on_the_we
     assert!(remarks.contains("another clip than --input formula:0"), "{remarks}");
 }
 
+/// Without a clip of its own, the reference is compared on the candidate's.
+#[test]
+fn the_next_command_for_a_wrong_reference_works_as_it_stands() {
+    let h = Harness::new();
+    let mut wrong = dumped(&h, &["--inject", "relu-missing@layer2.0"]);
+    wrong.remove("input");
+    let reference = written(&h, "reference.npz", &wrong);
+    let against = ["--reference", &reference];
+    let record = diff(&h, &dumped(&h, &[]), &against).fails();
+    assert_eq!(record["cause"], "reference");
+    assert_eq!(run_next(&h, &record), 1);
+    // The flags that are about the candidate are left out.
+    let mut arrays = dumped(&h, &[]);
+    let first = arrays.remove("conv1").unwrap();
+    arrays.insert("theirs".to_owned(), first);
+    let map = h.path("names.map");
+    std::fs::write(&map, "theirs = conv1\nconv1 = -\n").unwrap();
+    let record = diff(&h, &arrays, &[&against[..], &["--map", &map]].concat()).fails();
+    assert_eq!(record["cause"], "reference");
+    assert!(!record["next"].as_str().unwrap().contains("--map"), "{}", record["next"]);
+    assert_eq!(run_next(&h, &record), 1);
+    let planted = ["--candidate", "scalar", "--inject", "relu6@layer2.0.conv1.spatial_conv"];
+    let flags = [&planted[..], &against, &["--input", "formula:0"]].concat();
+    let record = h.diff(&[&flags[..], &SMALL].concat()).fails();
+    assert_eq!(record["cause"], "reference");
+    assert_eq!(run_next(&h, &record), 1);
+}
+
 /// A planted mistake of preprocessing does not change the clip that was given, which the dump records.
 #[test]
 fn a_mistake_in_reading_the_recorded_clip_is_found() {

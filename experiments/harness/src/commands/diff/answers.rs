@@ -159,8 +159,7 @@ fn after_divergence(
         }
         // The reference is what has to be mended.
         Some(Cause::Reference) if plan.reference.dump().is_some() => {
-            let reference = format!("{}", plan.reference);
-            return command.without("--reference").with("--candidate", &reference);
+            return judging_the_reference(plan, command);
         }
         // Once it is recorded again.
         Some(Cause::Recording) if args.answers.repro.is_none() => return command,
@@ -187,6 +186,21 @@ fn after_divergence(
         _ if diff.culprit.is_some() && (plan.recorded() || diff.quantisation.is_some()) => command,
         _ => command.with("--clips", "8").without("--input"),
     }
+}
+
+/// The reference as the candidate, without the flags that are about the present candidate, and with the clip of this run.
+fn judging_the_reference(plan: &Plan, command: CommandLine) -> CommandLine {
+    let mut command = command.without("--reference");
+    for flag in ["--inject", "--model-explorer", "--annotated-onnx"] {
+        command = command.without(flag);
+    }
+    if let Some(dump) = plan.candidate.dump() {
+        command = command.without("--map").without("--suggest-map");
+        if plan.input.is_none() {
+            command = command.with("--input", &dump.display().to_string());
+        }
+    }
+    command.with("--candidate", &plan.reference.to_string())
 }
 
 /// Whether the clip itself is wrong.
