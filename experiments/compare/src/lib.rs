@@ -133,6 +133,17 @@ pub struct Measured {
     pub note: Option<String>,
 }
 
+/// An array of an unknown name that has the shape of the output.
+#[derive(Debug, Clone)]
+pub struct Alike {
+    /// Its name.
+    pub array: String,
+    /// Its error, if it is the output.
+    pub errors: Errors,
+    /// Whether it holds the probabilities that belong to the output.
+    pub probabilities: bool,
+}
+
 /// The result of both passes.
 pub struct Measurements {
     /// One entry for each module of the model, in order of execution.
@@ -149,6 +160,8 @@ pub struct Measurements {
     pub wrong_candidate: Option<Wrong>,
     /// What arrays of dumps show instead of the modules that they are named after.
     pub readings: BTreeMap<ModuleId, Reading>,
+    /// The arrays of unknown names in the candidate's dump that have the shape of the output.
+    pub alike: Vec<Alike>,
     /// The error over space of the first layer beyond the bound, or else of the worst layer.
     pub heatmap: Option<Heatmap>,
 }
@@ -163,6 +176,7 @@ impl Measurements {
             right_candidate: false,
             wrong_candidate: None,
             readings: BTreeMap::new(),
+            alike: vec![],
             heatmap: None,
         }
     }

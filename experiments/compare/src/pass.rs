@@ -7,8 +7,9 @@ use spec::{Flow, Kind, Model, ModuleId, Precision, Selection, Tensor};
 
 use crate::allowed::Allowance;
 use crate::dump::{Dump, Fate, Offered};
+use crate::faults::Map;
 use crate::measure::{self, Budget, CarriedError, Distance};
-use crate::{Measured, Measurements};
+use crate::{Alike, Measured, Measurements};
 
 /// What a pass compares with what.
 #[derive(Clone, Copy)]
@@ -83,6 +84,13 @@ impl<'a> Pass<'a> {
             Some(dump) => Target::recorded(dump, id),
             None => Some(Target::of(truth.clone())),
         };
+        if let (Some(target), Some(yardstick)) = (&target, &yardstick)
+            && self.setting.model.fc.as_ref().is_some_and(|fc| fc.id == id)
+            && selected
+            && !self.forced()
+        {
+            self.compare_alike(target, [&truth, yardstick]);
+        }
         let has = recorded.map_or(!offered.is_empty(), |dump| dump.has(id));
         let shown = has && target.is_some();
         match (target, &yardstick) {
@@ -165,6 +173,24 @@ impl<'a> Pass<'a> {
                 let within = measure::within(&errors);
                 self.found.fates.entry(array).or_insert(Fate::compared(id)).judge(within);
             }
+        }
+    }
+
+    /// Compares the candidate's arrays of unknown names that have the shape of the output with it, and with its softmax.
+    fn compare_alike(&mut self, target: &Target, [truth, yardstick]: [&Tensor; 2]) {
+        let Setting { model, precision, recorded, .. } = self.setting;
+        let Some(dump) = recorded else { return };
+        let budget = |of: fn(&Tensor) -> Tensor| {
+            let granted = self.roundings[model.output().0];
+            Budget::new(precision, granted, &of(truth), &of(yardstick))
+        };
+        let (of_logits, of_softmax) = (budget(Tensor::clone), budget(softmax));
+        let probabilities = softmax(&target.value);
+        for (array, value) in dump.like_the_output(model) {
+            let errors = of_logits.errors(&measure::distance(&target.value, &value, precision));
+            let other = of_softmax.errors(&measure::distance(&probabilities, &value, precision));
+            let probabilities = measure::within(&other);
+            self.found.alike.push(Alike { array, errors, probabilities });
         }
     }
 
@@ -267,6 +293,12 @@ fn judge_reference(
 fn added(a: &Tensor, b: &Tensor) -> Option<Tensor> {
     let sum = a.iter().zip(b.iter()).map(|(x, y)| x + y).collect();
     (a.shape == b.shape).then(|| Tensor::f64(a.shape.clone(), sum))
+}
+
+/// The softmax of each row of a matrix.
+fn softmax(logits: &Tensor) -> Tensor {
+    let map = Map::of(logits).softmax();
+    Tensor::f64(logits.shape.clone(), map.data)
 }
 
 /// Whether a tensor holds the same number in several places and no other.

@@ -82,3 +82,30 @@ fn a_network_with_a_branch_of_zeros_passes() {
         assert!(!remarks.contains("one value everywhere"), "{set}: {remarks}");
     }
 }
+
+/// An array whose name says nothing may be what the program returns.
+#[test]
+fn arrays_of_unknown_names_that_look_like_logits_are_compared() {
+    let h = Harness::new();
+    let mut arrays = dumped(&h, &[]);
+    let logits = arrays["logits"].clone();
+    arrays.insert("output".to_owned(), logits.clone());
+    arrays.insert("cls_score".to_owned(), logits.mapv(|x| 1.1 * x));
+    let powers = logits.mapv(f32::exp);
+    arrays.insert("scores".to_owned(), &powers / powers.sum());
+    let record = diff(&h, &arrays, &[]).passes();
+    let remarks = record["remarks"].to_string();
+    let alike = |array: &str, words: &str| {
+        let start =
+            format!("the array `{array}`, whose name is unknown, has the shape of the logits and ");
+        assert!(remarks.contains(&(start + words)), "{array}: {remarks}");
+    };
+    alike("output", "agrees with them");
+    alike("cls_score", "differs from them (relative L2 1.0e-1)");
+    alike("scores", "holds their softmax");
+    // As the remark says, a line in a map has it judged.
+    let map = h.path("names.map");
+    std::fs::write(&map, "cls_score = fc\noutput = fc\nscores = -\n").unwrap();
+    let record = diff(&h, &arrays, &["--map", &map]).fails();
+    assert_eq!(record["first_divergent"], "fc");
+}

@@ -1,11 +1,25 @@
 //! Arrays of unknown names that may hold the output of a module of which the dump seems to have none.
 
 use spec::names::canonical_module;
-use spec::{Model, Module, ModuleId, Selection};
+use spec::{Model, Module, ModuleId, Selection, Tensor};
 
 use super::layout::Order;
 use super::names::Meaning;
-use super::{Dump, MapOrder};
+use super::{Dump, MapOrder, State};
+
+impl Dump {
+    /// The arrays of unknown names that have the shape of the network's output, with their values.
+    pub fn like_the_output(&self, model: &Model) -> Vec<(String, Tensor)> {
+        let shape = model.module(model.output()).batch_shape(self.batch);
+        let unknown = self.arrays.iter().filter(|array| {
+            matches!(array.state, State::Unknown) && array.meaning == Meaning::Unknown
+        });
+        let alike =
+            unknown.filter(|array| self.npz.shape(&array.name).is_ok_and(|found| found == shape));
+        let read = |name: &String| self.npz.read(name, shape.iter().product()).ok()?.ok();
+        alike.filter_map(|array| Some((array.name.clone(), read(&array.name)?))).collect()
+    }
+}
 
 /// A selected module that an array with an unknown name may show: no array bears the module's name, and this one
 /// has its shape. The array's name must also end with the module's, behind the prefix of some wrapper, unless names

@@ -8,7 +8,8 @@ use spec::{Model, Precision};
 use super::causes;
 use super::plan::Plan;
 use compare::dump::{Dump, Rounding, Text, summary};
-use compare::{Comparison, Measurements, Side, readings};
+use compare::measure::within;
+use compare::{Alike, Comparison, Measurements, Side, readings};
 
 /// The remarks of a comparison, one sentence each.
 pub(super) fn remarks(
@@ -40,6 +41,7 @@ pub(super) fn remarks(
     remarks.extend(unknown_weights(plan, comparison, measured));
     remarks.extend(plan.names.remarks.iter().cloned());
     remarks.extend(unknown_names(plan, &diff.ledger));
+    remarks.extend(measured.alike.iter().map(alike));
     remarks.extend(readings::in_words(&comparison.model, &measured.readings));
     if diff.verdict == Verdict::Diverged && recorded.is_some() {
         remarks.extend(trained_weights(plan));
@@ -179,6 +181,22 @@ fn stacked(dump: &Dump, model: &Model) -> Option<String> {
         "the clip {shape:?} was read with channel colour * T + frame; if your port stacks frame * 3 + colour, save \
          the clip before it is stacked, as [N, 3, T, H, W]"
     ))
+}
+
+/// The remark on an array of an unknown name that may be the output.
+fn alike(found: &Alike) -> String {
+    let array = &found.array;
+    let other = format!(
+        "differs from them (relative L2 {:.1e}): if your program returns it, have it judged with --map and the line \
+         `{array} = fc`",
+        found.errors.rel_l2
+    );
+    let words = match (within(&found.errors), found.probabilities) {
+        (true, _) => "agrees with them",
+        (_, true) => "holds their softmax",
+        _ => &other,
+    };
+    format!("the array `{array}`, whose name is unknown, has the shape of the logits and {words}")
 }
 
 /// The flags that help if most names of a dump are unknown.
