@@ -40,9 +40,9 @@ pub const GROSS: f64 = 0.1;
 /// What later values tell about a value that a program recorded and that is wrong.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Onward {
-    /// The program went on with another value: that of this later module is right, and would otherwise have such a
-    /// relative L2 error.
-    Elsewhere(ModuleId, f64),
+    /// The program went on with another value: that of this later module is right, or has the first relative L2 error,
+    /// and would otherwise have the second one.
+    Elsewhere(ModuleId, Option<f64>, f64),
     /// The program went on with it.
     Here,
     /// The first of these modules read another value, which is right, and the second, which is wrong, probably this one:
@@ -111,7 +111,8 @@ impl Comparison {
     ///
     /// The modules that read the value decide if one of them is right that would not be if it followed from it; then
     /// another one may follow from the value, and make what comes later wrong. Otherwise the last module that tells
-    /// decides, because several neighbours may be recorded wrongly, if nothing behind it is wrong. Of two dumps whose
+    /// decides, because several neighbours may be recorded wrongly. If none tells that is right, a module that reads the
+    /// value and has a mistake of its own may still be much closer to what follows from another value. Of two dumps whose
     /// weights are not known, nothing is found out.
     ///
     /// # Errors
@@ -132,14 +133,20 @@ impl Comparison {
             |id: ModuleId| (id.0 + 1..measured.layers.len()).any(|at| is_wrong(ModuleId(at)));
         let right = self.later_errors(at, None)?;
         let followed = self.later_errors(at, Some(precision.round(recorded)))?;
-        let mut found = vec![];
+        let (mut found, mut closer) = (vec![], None);
         for (id, (right, followed)) in right.into_iter().zip(followed).enumerate() {
             let (Some(right), Some(followed)) = (right, followed) else { continue };
             let far = |error, other: f64| exceeds(error, CLOSER * other.max(precision.epsilon()));
             let id = ModuleId(id);
             if far(followed, right) && right.is_finite() {
-                let right = Onward::Elsewhere(id, followed);
-                found.push((id, if is_wrong(id) { Onward::Unknown } else { right }));
+                if is_wrong(id) {
+                    found.push((id, Onward::Unknown));
+                    let reads = readers.contains(&id);
+                    closer =
+                        closer.or(reads.then_some(Onward::Elsewhere(id, Some(right), followed)));
+                } else {
+                    found.push((id, Onward::Elsewhere(id, None, followed)));
+                }
             } else if far(right, followed) && followed.is_finite() {
                 found.push((id, Onward::Here));
             }
@@ -154,8 +161,8 @@ impl Comparison {
             let wrong = readers.iter().find(follows);
             return Ok(wrong.map_or(*onward, |wrong| Onward::Changed(*reader, *wrong)));
         }
-        let Some(last) = found.last() else { return Ok(Onward::Unknown) };
-        Ok(if elsewhere(&last) && wrong_behind(last.0) { Onward::Unknown } else { last.1 })
+        let last = found.last().map_or(Onward::Unknown, |(_, onward)| *onward);
+        Ok(if last == Onward::Unknown { closer.unwrap_or(last) } else { last })
     }
 
     /// The relative L2 errors of what the candidate's dump shows of each module behind `at` against the truth, which

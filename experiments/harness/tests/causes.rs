@@ -447,6 +447,21 @@ fn a_recording_beside_a_mistake_at_another_reader_is_still_one() {
     assert_eq!((&record["cause"], &record["first_divergent"]), (&"port".into(), &"fc".into()));
 }
 
+/// A wrong value, too, tells from which of two it was computed.
+#[test]
+fn a_recording_whose_only_reader_has_a_mistake_is_still_one() {
+    let h = Harness::new();
+    let mut arrays = dumped(&h, &["--inject", "bf16@layer3.0.downsample.0"]);
+    arrays.get_mut("layer2.0").unwrap().mapv_inplace(|x| 1.3 * x);
+    let record = diff(&h, &arrays, &[]).fails();
+    assert_eq!(
+        (&record["cause"], &record["first_divergent"]),
+        (&"recording".into(), &"layer2.0".into())
+    );
+    let explanation = record["explanation"].as_str().unwrap();
+    assert!(explanation.contains("layer3.0.downsample.0 is off by only"), "{explanation}");
+}
+
 #[test]
 fn a_wrong_candidate_is_named_beside_a_wrong_reference() {
     let h = Harness::new();
@@ -464,7 +479,7 @@ fn a_wrong_candidate_is_named_beside_a_wrong_reference() {
 }
 
 #[test]
-fn a_wrong_recording_does_not_hide_a_gross_mistake_behind_it() {
+fn a_wrong_recording_does_not_hide_a_mistake_behind_it() {
     let h = Harness::new();
     let mut arrays = dumped(&h, &["--inject", "tfc-missing@layer4.0.conv2"]);
     arrays.get_mut("layer1.0.conv1.param_conv.1").unwrap().mapv_inplace(|x| -x);
@@ -475,6 +490,14 @@ fn a_wrong_recording_does_not_hide_a_gross_mistake_behind_it() {
     );
     let remarks = record["remarks"].to_string();
     assert!(remarks.contains("besides, the recording of layer1.0.conv1.param_conv.1"), "{remarks}");
+    // Nor a small one.
+    let mut arrays = dumped(&h, &["--inject", "eps@layer3.0.bn1"]);
+    arrays.get_mut("layer1.0.conv1.param_conv.1").unwrap().mapv_inplace(|x| -x);
+    let record = diff(&h, &arrays, &[]).fails();
+    assert_eq!(
+        (&record["cause"], &record["first_divergent"]),
+        (&"port".into(), &"layer3.0.bn1".into())
+    );
 }
 
 #[test]

@@ -69,7 +69,7 @@ pub(super) fn reconsider(
         Cause::Recording => causes::wrong_besides(&comparison.model, measured, diff),
         _ => vec![],
     };
-    let hidden = causes::gross_mistake(comparison, measured, &besides)?;
+    let hidden = causes::mistake(comparison, measured, &besides)?;
     if let Some(id) = hidden {
         let recorded = diff.first_divergent.take().unwrap_or_default();
         diff.remarks.push(format!("besides, the recording of {recorded} is wrong. {why}"));
