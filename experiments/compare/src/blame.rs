@@ -126,11 +126,13 @@ impl Comparison {
         };
         let readers = readers(&self.model, dump, at);
         let precision = self.precision;
-        let is_wrong = |id: ModuleId| {
-            measured.layers[id.0].inherited.is_some_and(|errors| !measure::within(&errors))
+        let layers = match self.selection.len() == self.model.modules().len() {
+            true => measured.layers.clone(),
+            false => self.all_layers()?,
         };
-        let wrong_behind =
-            |id: ModuleId| (id.0 + 1..measured.layers.len()).any(|at| is_wrong(ModuleId(at)));
+        let is_wrong =
+            |id: ModuleId| layers[id.0].inherited.is_some_and(|errors| !measure::within(&errors));
+        let wrong_behind = |id: ModuleId| (id.0 + 1..layers.len()).any(|at| is_wrong(ModuleId(at)));
         let right = self.later_errors(at, None)?;
         let followed = self.later_errors(at, Some(precision.round(recorded)))?;
         let (mut found, mut closer) = (vec![], None);
@@ -155,7 +157,7 @@ impl Comparison {
         let near = found.iter().filter(|(id, _)| readers.contains(id)).find(elsewhere);
         if let Some((reader, onward)) = near {
             let own_right = |id: ModuleId| {
-                measured.layers[id.0].introduced.is_some_and(|errors| measure::within(&errors))
+                layers[id.0].introduced.is_some_and(|errors| measure::within(&errors))
             };
             let follows = |id: &&ModuleId| is_wrong(**id) && own_right(**id) && wrong_behind(**id);
             let wrong = readers.iter().find(follows);
@@ -163,6 +165,20 @@ impl Comparison {
         }
         let last = found.last().map_or(Onward::Unknown, |(_, onward)| *onward);
         Ok(if last == Onward::Unknown { closer.unwrap_or(last) } else { last })
+    }
+
+    /// The errors of every layer that the candidate's dump shows, whichever were selected: those that are not judged
+    /// are evidence, too.
+    fn all_layers(&mut self) -> Result<Vec<Measured>> {
+        let mut found = Measurements::new(&self.model);
+        let reference = self.reference.take();
+        let all = Selection::all(self.model.modules());
+        let selection = std::mem::replace(&mut self.selection, all);
+        let mut pass = |kind| self.pass(kind, &mut found, &mut WorstMap::default(), &|| ());
+        let passed = pass(ErrorKind::Inherited).and_then(|()| pass(ErrorKind::Introduced));
+        (self.reference, self.selection) = (reference, selection);
+        passed?;
+        Ok(found.layers)
     }
 
     /// The relative L2 errors of what the candidate's dump shows of each module behind `at` against the truth, which

@@ -109,3 +109,16 @@ fn arrays_of_unknown_names_that_look_like_logits_are_compared() {
     let record = diff(&h, &arrays, &["--map", &map]).fails();
     assert_eq!(record["first_divergent"], "fc");
 }
+
+/// What was recorded but not selected is evidence, too.
+#[test]
+fn a_selection_does_not_hide_that_a_map_is_changed_in_place() {
+    let h = Harness::new();
+    let mut arrays = dumped(&h, &["--inject", "gate-on-short@layer1.0.conv1.spatial_conv"]);
+    let gated = &arrays["maxpool"] * &arrays["layer1.0.conv1.param_conv.5"];
+    arrays.insert("maxpool".to_owned(), gated);
+    let record = diff(&h, &arrays, &["--layer", "maxpool"]).fails();
+    assert_eq!(record["cause"], "port");
+    let explanation = record["explanation"].as_str().unwrap();
+    assert!(explanation.contains("changes it in between, in place"), "{explanation}");
+}
