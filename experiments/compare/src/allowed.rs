@@ -21,7 +21,7 @@
 
 use spec::{Model, ModuleId, Precision};
 
-use super::winograd::{self, Amplification};
+use super::winograd::{self, Amplification, Tiles};
 
 /// The rounding errors that a module is allowed, in units of eps relative to its output: the n of the
 /// error ratio.
@@ -114,8 +114,14 @@ fn resizes(model: &Model, precision: Precision) -> Vec<(ModuleId, f64)> {
 ///
 /// In the forced pass (`forced`) a module is responsible for its own sums only. In the free pass the
 /// errors of all modules up to it have come together. They are independent and therefore add in
-/// quadrature; each module contributes the error of its sums and the rounding of its output.
-pub fn roundings(model: &Model, precision: Precision, forced: bool) -> Vec<Allowance> {
+/// quadrature; each module contributes the error of its sums and the rounding of its output. `tiles` says
+/// which of Winograd's algorithms are allowed.
+pub fn roundings(
+    model: &Model,
+    precision: Precision,
+    forced: bool,
+    tiles: Tiles,
+) -> Vec<Allowance> {
     let mut each: Vec<Allowance> = model
         .modules()
         .iter()
@@ -128,7 +134,7 @@ pub fn roundings(model: &Model, precision: Precision, forced: bool) -> Vec<Allow
         let Some(tiled) = conv.tiled() else { continue };
         let values = model.module(conv.id).shape.iter().product::<usize>() as f64;
         let granted = &mut each[conv.id.0];
-        for points in winograd::POINTS {
+        for points in tiles.points() {
             let algorithm = winograd::amplification(points, tiled.taps);
             let s = plane_error(tiled.channels, precision, &algorithm);
             // Only one output of each tile is the worst one, and the largest of fewer errors is smaller.
@@ -200,6 +206,7 @@ pub fn scatter(values: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Measured;
     use checkpoint::formula;
     use spec::Config;
 
@@ -210,7 +217,7 @@ mod tests {
     #[test]
     fn a_3x3_convolution_is_granted_winograd_and_a_7x7_one_is_not() {
         let model = model();
-        let granted = roundings(&model, Precision::F32, true);
+        let granted = roundings(&model, Precision::F32, true, Tiles::Four);
         let at = |name: &str| granted[model.find(name).unwrap().id.0];
         let wide = at("layer1.0.conv1.spatial_conv.glo_conv.0");
         // 16 channels of 3x3 taps are 144 terms: sqrt(144) / 4.
@@ -223,6 +230,34 @@ mod tests {
         assert_eq!((seven.l2, seven.largest), (seven.direct, seven.direct));
         let relu = at("layer1.0.conv1.spatial_conv.glo_conv.2");
         assert_eq!(relu, Allowance { direct: 1.0, l2: 1.0, largest: 1.0, sums: false });
+    }
+
+    #[test]
+    fn six_is_only_shown_by_errors_that_are_raised_in_many_places_and_largest_in_single_values() {
+        let model = model();
+        let layers = |ratio: [f64; 2], places: usize| {
+            let mut layers = vec![Measured::default(); model.modules().len()];
+            let tiled = model.convs().filter(|conv| conv.tiled().is_some());
+            for (at, conv) in tiled.enumerate() {
+                layers[conv.id.0].ratios[0] = Some(if at < places { ratio } else { [0.5, 0.5] });
+            }
+            layers
+        };
+        let all = model.convs().filter(|conv| conv.tiled().is_some()).count();
+        assert!(winograd::shows_six(&model, &layers([3.0, 9.0], all)));
+        assert!(winograd::shows_six(&model, &layers([3.0, 9.0], all / 3)));
+        assert!(!winograd::shows_six(&model, &layers([3.0, 9.0], 1)), "a mistake in one place");
+        assert!(
+            !winograd::shows_six(&model, &layers([9.0, 9.0], all)),
+            "maps are wrong as a whole"
+        );
+        assert!(!winograd::shows_six(&model, &layers([2.0, 3.0], all)), "nothing fails");
+        assert!(!winograd::shows_six(&model, &layers([f64::NAN, f64::NAN], all)));
+        let granted = |tiles, precision| roundings(&model, precision, true, tiles);
+        let place = model.find("layer1.0.conv1.spatial_conv.short_conv").unwrap().id.0;
+        let (four, six) =
+            (granted(Tiles::Four, Precision::F32), granted(Tiles::Six, Precision::F32));
+        assert!(six[place].largest > 4.0 * four[place].largest);
     }
 
     /// The weights of the neighbours of output `i`, with coordinates in float32 as jax.image.scale_and_translate
@@ -266,7 +301,7 @@ mod tests {
         let model = model();
         let n = |name: &str| {
             let id = model.find(&format!("{name}.spatial_conv.pos_embed")).unwrap().id.0;
-            roundings(&model, Precision::F32, true)[id].direct
+            roundings(&model, Precision::F32, true, Tiles::Four)[id].direct
         };
         assert!((n("layer3.0.conv1") - coordinate_roundings(7, Precision::F32)).abs() < 1.0);
     }
@@ -274,7 +309,7 @@ mod tests {
     #[test]
     fn allowances_of_the_free_pass_only_grow() {
         for precision in [Precision::F32, Precision::Bf16, Precision::F64] {
-            let mut through = roundings(&model(), precision, false);
+            let mut through = roundings(&model(), precision, false, Tiles::Four);
             // An embedding is allowed more than what it passes on.
             for (id, _) in resizes(&model(), precision) {
                 through[id.0] = through[id.0 - 1];

@@ -9,6 +9,7 @@ use crate::allowed::Allowance;
 use crate::dump::{Dump, Fate, Offered};
 use crate::faults::Map;
 use crate::measure::{self, Budget, CarriedError, Distance};
+use crate::winograd::Tiles;
 use crate::{Alike, Measured, Measurements};
 
 /// What a pass compares with what.
@@ -23,6 +24,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) reference: Option<&'a Dump>,
     /// The error that is measured: the engines are fed for own errors, and run through for accumulated ones.
     pub(crate) kind: ErrorKind,
+    /// The algorithms of 3x3 convolutions whose errors are allowed.
+    pub(crate) tiles: Tiles,
     /// The module after which the pass ends.
     pub(crate) last: ModuleId,
 }
@@ -48,7 +51,7 @@ impl<'a> Pass<'a> {
     ) -> Self {
         let forced = setting.kind == ErrorKind::Introduced;
         Pass {
-            roundings: measure::roundings(setting.model, setting.precision, forced),
+            roundings: measure::roundings(setting.model, setting.precision, forced, setting.tiles),
             operands: setting.recorded.map(Dump::operands).unwrap_or_default(),
             kept: BTreeMap::new(),
             deferred: DeferredRoundings::default(),

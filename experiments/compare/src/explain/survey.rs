@@ -134,7 +134,7 @@ fn run(
     let mut outcomes: Vec<Outcome> = trials.iter().map(|_| Outcome::default()).collect();
     let mut right = BTreeMap::new();
     let Some(last) = last else { return Ok((outcomes, right)) };
-    let roundings = measure::roundings(&model, precision, true);
+    let roundings = measure::roundings(&model, precision, true, comparison.tiles);
     let clip = Arc::new(Map::of(&comparison.input));
     let mut deferred = DeferredRoundings::default();
     walk(comparison, &mut [], true, last, shown, &until, |id, seen, values: &Values| {

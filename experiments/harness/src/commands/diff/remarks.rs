@@ -9,7 +9,7 @@ use super::causes;
 use super::plan::Plan;
 use compare::dump::{Dump, Rounding, Text, summary};
 use compare::measure::within;
-use compare::{Alike, Comparison, Measurements, Side, readings};
+use compare::{Alike, Comparison, Measurements, Side, Tiles, readings};
 
 /// The remarks of a comparison, one sentence each.
 pub(super) fn remarks(
@@ -36,6 +36,7 @@ pub(super) fn remarks(
         remarks.extend(stacked(dump, &comparison.model));
     }
     remarks.extend(without_effect(plan, diff));
+    remarks.extend((comparison.tiles == Tiles::Six).then(|| LARGE_TILES.to_owned()));
     remarks.extend(unproven(&diff.layers));
     remarks.extend(silent(comparison, measured, &diff.layers));
     remarks.extend(unknown_weights(plan, comparison, measured));
@@ -48,6 +49,11 @@ pub(super) fn remarks(
     }
     remarks
 }
+
+/// What a reader must know where the larger errors of F(6x6) are allowed.
+const LARGE_TILES: &str = "many 3x3 convolutions have errors such as those of Winograd's algorithm in tiles of 6x6, \
+    which is allowed its larger rounding error; the comparison is stricter with a dump that was made without it \
+    (in ncnn: use_winograd63_convolution = False)";
 
 /// A planted mistake that was not seen.
 fn without_effect(plan: &Plan, diff: &DiffRecord) -> Option<String> {
