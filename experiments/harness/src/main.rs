@@ -30,10 +30,11 @@ mod train;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Before anything else, so that whoever stops the run at once finds its end at --json.
+    stop::listen();
     let cli = cli::Cli::read();
     if cli.quiet {
         announce::silence();
     }
-    stop::listen();
     outcome::exit_code(cli.command.run())
 }

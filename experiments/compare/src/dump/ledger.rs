@@ -103,7 +103,8 @@ fn state_of(
     let array = &dump.arrays[index];
     match &array.state {
         State::Unknown if array.meaning == Meaning::LeftOut => {
-            return (ArrayState::Unknown, Some("left out by the map of names".to_owned()));
+            let nan = if holds_nan(dump, &array.name) { ", and holds NaN" } else { "" };
+            return (ArrayState::Unknown, Some(format!("left out by the map of names{nan}")));
         }
         State::Unknown => {
             return match orphans::may_show(dump, model, index, closing.selection) {
@@ -152,6 +153,13 @@ fn state_of(
             (ArrayState::Refused, Some(why))
         }
     }
+}
+
+/// Whether a value of an array is NaN. What cannot be read as numbers holds none.
+fn holds_nan(dump: &Dump, name: &str) -> bool {
+    let Ok(shape) = dump.npz.shape(name) else { return false };
+    let values = dump.npz.read_plain(name, shape.iter().product());
+    values.is_ok_and(|(_, values)| values.iter().any(|value| value.is_nan()))
 }
 
 /// The ledger in one line: `192 arrays: 188 compared, 3 identical to another array, 1 used as the clip`.

@@ -12,7 +12,7 @@ use crate::flags::ModelArgs;
 pub enum WeightsCommand {
     /// List the tensors of a checkpoint, those that the model lacks, and those that it does not know.
     Inspect {
-        /// The checkpoint; FILE::KEY chooses one of several sets of weights in it.
+        /// The checkpoint, or formula:SEED; FILE::KEY chooses one of several sets of weights in it.
         file: PathBuf,
         /// The model.
         #[command(flatten)]

@@ -27,12 +27,37 @@ fn parameters(model: &ModelArgs, source: &Source) -> Result<Vec<ParamSpec>> {
 
 /// Lists the tensors; fails with exit code 1 if the model cannot be loaded from them.
 fn inspect(file: &Path, model: &ModelArgs) -> Result<Outcome> {
+    if let Some(seed) = seed(file) {
+        return of_formula(seed, model);
+    }
     let (path, key) = set(file)?;
     let source = Source::File { path: path.clone(), key: key.clone() };
     let parameters = parameters(model, &source)?;
     let found = checkpoint::inspect_set(&path, key.as_deref(), &parameters)?;
     publish::print(&listing(&found));
     Ok(if found.is_loadable() { Outcome::Passed } else { Outcome::Failed })
+}
+
+/// The seed of `formula:SEED`, if no file has this name.
+fn seed(file: &Path) -> Option<u64> {
+    match file.to_str().filter(|_| !file.exists())?.parse() {
+        Ok(Source::Formula(seed)) => Some(seed),
+        _ => None,
+    }
+}
+
+/// Lists the tensors that the formula makes, which are always those of the model.
+fn of_formula(seed: u64, model: &ModelArgs) -> Result<Outcome> {
+    let parameters = parameters(model, &Source::Formula(seed))?;
+    let mut lines = vec![format!("{:60} {:16} dtype", "tensor", "shape")];
+    lines.extend(
+        parameters.iter().map(|spec| format!("{:60} {:16} F32", spec.name, extents(&spec.shape))),
+    );
+    let count = parameters.len();
+    lines
+        .push(format!("\n{count} tensors ({count} F32); made by the formula with the seed {seed}"));
+    publish::print(&lines.join("\n"));
+    Ok(Outcome::Passed)
 }
 
 /// Splits `FILE::KEY` into the file and the key.
