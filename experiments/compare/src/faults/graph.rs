@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
+use checkpoint::Weights;
 use spec::{Kind, Model, Module, ModuleId};
 
 use super::edit::{Change, Edit};
-use super::expr::Expr;
+use super::expr::{Expr, Statistics};
 use super::network::Network;
 
 /// A model with everything that the catalogue needs to know about it.
@@ -68,6 +69,21 @@ impl<'a> ModelGraph<'a> {
     /// The number of pixels of a module's map.
     pub fn area(&self, id: ModuleId) -> usize {
         self.model.module(id).shape.iter().skip(1).product()
+    }
+
+    /// The factor for each channel of the batch normalisation that alone reads a module; None if there is no such one.
+    pub fn scale_behind(&self, id: ModuleId, weights: &Weights) -> Option<Vec<f64>> {
+        let [reader] = self.readers(id)[..] else { return None };
+        let Expr::Norm(x, name, Statistics::Running(eps)) = self.network.expr(reader) else {
+            return None;
+        };
+        if x.reads() != [id] {
+            return None;
+        }
+        let [weight, variance] =
+            ["weight", "running_var"].map(|leaf| weights.get(&format!("{name}.{leaf}")));
+        let scale = |(w, v): (&f32, &f32)| f64::from(*w) / (f64::from(*v) + eps).sqrt();
+        Some(weight?.data.iter().zip(&variance?.data).map(scale).collect())
     }
 
     /// One edit for every module whose expression contains `from`: it computes `to` instead.

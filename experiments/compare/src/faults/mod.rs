@@ -26,6 +26,7 @@
 //! # }
 //! ```
 
+mod bias;
 mod catalogue;
 mod clip;
 mod edit;
@@ -41,6 +42,7 @@ pub(crate) mod resize;
 mod rewrite;
 mod unknown;
 
+pub use bias::small_biases;
 pub use catalogue::{Fault, choose, parse, throughout};
 pub use edit::{Change, Edited, everywhere, relu};
 pub use exercised::{NotExercised, SIZES, kept_by_weights, not_exercised, too_small, try_size};

@@ -53,10 +53,16 @@ pub(super) fn add(plan: &Plan, diff: &mut DiffRecord) -> Result<()> {
         diff.cause = edge.culprit.as_ref().map(|_| Cause::Port);
     }
     for mistake in &mut diff.not_exercised {
-        mistake.at_edge = edge.not_exercised.iter().all(|other| other.what != mistake.what);
+        let own = kind(&mistake.what);
+        mistake.at_edge = edge.not_exercised.iter().all(|other| kind(&other.what) != own);
     }
     diff.edge = Some(edge);
     Ok(())
+}
+
+/// The mistake without the reason why it was not exercised, which may be another one at another size.
+fn kind(what: &str) -> &str {
+    what.split_once(" (").map_or(what, |(mistake, _)| mistake)
 }
 
 /// The culprit, with the sentence that the first comparison does not show it.

@@ -125,6 +125,8 @@ pub(super) fn not_exercised(
         |id: ModuleId| measured.layers[id.0].budget.map_or(0.0, |b| b.passes_up_to());
     let mut hidden = faults::kept_by_weights(model, &plan.weights, &compared);
     hidden.extend(faults::too_small(model, &plan.weights, &compared, &passes_up_to));
+    let budget = |id: ModuleId| measured.layers[id.0].budget;
+    hidden.extend(faults::small_biases(model, &plan.weights, &compared, &budget));
     for kept in hidden {
         // Another size does not help.
         found.retain(|mistake| mistake.word != kept.word);
