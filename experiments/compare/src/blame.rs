@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 use record::{ErrorKind, Errors};
-use spec::{Flow, Kind, Model, Module, ModuleId, Selection, Tensor};
+use spec::{Engine, Flow, Kind, Model, Module, ModuleId, Precision, Selection, Tensor};
 
 use crate::dump::Dump;
 use crate::faults::ModelGraph;
@@ -70,12 +70,41 @@ pub fn exceeds(error: f64, limit: f64) -> bool {
 impl Comparison {
     /// Compares the candidate with the model alone, without the reference's dump.
     pub(crate) fn own(&mut self, progress: &dyn Fn()) -> Result<Own> {
+        let layers = self.own_layers(progress)?;
+        Ok(self.judge_own(&layers))
+    }
+
+    fn own_layers(&mut self, progress: &dyn Fn()) -> Result<Vec<Measured>> {
         let reference = self.reference.take();
         let mut own = Measurements::new(&self.model);
         let passed = self.pass(ErrorKind::Introduced, &mut own, &mut WorstMap::default(), progress);
         self.reference = reference;
         passed?;
-        Ok(self.judge_own(&own.layers))
+        Ok(own.layers)
+    }
+
+    /// The modules of the candidate that have too much own error if the truth is loaded by `load`, which may give it
+    /// other weights.
+    ///
+    /// # Errors
+    ///
+    /// If an engine cannot be loaded or fails.
+    pub fn wrong_with(
+        &mut self,
+        load: impl Fn(Precision) -> Result<Box<dyn Engine>>,
+    ) -> Result<Vec<ModuleId>> {
+        let format = match self.precision {
+            Precision::F64 => Precision::F32,
+            other => other,
+        };
+        let truth = std::mem::replace(&mut self.truth, load(Precision::F64)?);
+        let yardstick = std::mem::replace(&mut self.yardstick, load(format)?);
+        let layers = self.own_layers(&|| ());
+        (self.truth, self.yardstick) = (truth, yardstick);
+        let layers = layers?;
+        let wrong =
+            |id: &ModuleId| layers[id.0].introduced.is_some_and(|errors| !measure::within(&errors));
+        Ok((0..layers.len()).map(ModuleId).filter(wrong).collect())
     }
 
     fn judge_own(&self, layers: &[Measured]) -> Own {

@@ -60,6 +60,7 @@ pub mod quantised;
 pub mod readings;
 pub mod repro;
 pub mod rounded;
+pub mod stored;
 pub mod suggest;
 mod winograd;
 

@@ -19,7 +19,9 @@ pub fn weights(weights: &Weights, precision: Precision) -> Weights {
     for name in names {
         if let Some(param) = rounded.get_mut(&name) {
             param.edit(|shape, values| {
-                let exact = Tensor { shape: shape.to_vec(), data: Data::F64(values.to_vec()) };
+                // Not by way of float64, whose conversions take some values for half-way cases.
+                let single = values.iter().map(|value| *value as f32).collect();
+                let exact = Tensor { shape: shape.to_vec(), data: Data::F32(single) };
                 let coarse = precision.round(exact);
                 values.iter_mut().zip(coarse.iter()).for_each(|(slot, value)| *slot = value);
             });

@@ -10,6 +10,7 @@ use super::plan::Plan;
 use super::quantised::{COARSE, NOT_JUDGED};
 use super::reconsider::OF_REFERENCE;
 use super::remarks::CONTRADICTS;
+use super::stored;
 use crate::command_line::CommandLine;
 use crate::flags::Participant;
 
@@ -152,7 +153,13 @@ fn after_divergence(
     match diff.cause {
         // Once the reference is made again.
         Some(Cause::Weights | Cause::Preprocessing) if of_reference => return command,
-        Some(Cause::Weights) => return command.with("--weights", WEIGHTS),
+        Some(Cause::Weights) => {
+            let why = diff.culprit.as_ref().and_then(|culprit| culprit.explanation.as_deref());
+            return match why.and_then(stored::flag_of) {
+                Some((flag, how)) => command.with(flag, how),
+                None => command.with("--weights", WEIGHTS),
+            };
+        }
         Some(Cause::Preprocessing) if is_input(diff) => return command.without("--input"),
         Some(Cause::Quantisation) if plan.input.is_none() && !integer_kernels_differ(diff) => {
             return command.with("--input", CALIBRATION);

@@ -1,6 +1,7 @@
 //! The command line of `harness diff`.
 
 use clap::Args;
+use compare::stored::Stored;
 use spec::Precision;
 
 use super::clips::ClipArgs;
@@ -31,6 +32,10 @@ pub struct DiffArgs {
     /// Plant a mistake in the candidate on purpose: FAULT, FAULT@LAYER or FAULT@everywhere.
     #[arg(long, value_name = "FAULT")]
     pub inject: Option<String>,
+    /// Compare with weights as a converter stores them: f16 or bf16 for all parameters, f16:kernels for
+    /// the weights of convolutions and classifier, f16:folded for these after BatchNorm was folded.
+    #[arg(long, value_name = "WAY")]
+    pub round_weights: Option<Stored>,
     /// Skip the second, small comparison, which runs at a frame size with edge cases where --size leaves
     /// known mistakes unexercised.
     #[arg(long)]

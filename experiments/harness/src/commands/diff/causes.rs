@@ -9,6 +9,7 @@ use record::{Cause, DiffRecord, Errors, Layer, LayerKind, LayerVerdict};
 use spec::{Model, ModuleId, Precision};
 
 use super::plan::Plan;
+use super::stored;
 use crate::flags::{InputSource, Participant};
 
 /// An error that is this many times as large as the error of a later layer was probably not passed on to that layer.
@@ -36,6 +37,11 @@ pub(super) fn other_than_the_port(
     }
     if let Some(why) = another_clip(plan, diff).or_else(|| own_preprocessing(plan, diff)) {
         return Ok(Some((Cause::Preprocessing, why)));
+    }
+    if first.is_some()
+        && let Some(why) = stored::in_half_precision(plan, comparison, diff)?
+    {
+        return Ok(Some((Cause::Weights, why)));
     }
     if let Some((at, layer)) = first {
         let found = match &comparison.candidate {
@@ -182,14 +188,18 @@ fn of_later_values(
             written(rounding)
         )),
         (Onward::Elsewhere(later, own, error), None) => {
-            let (later, error) = (&comparison.model.module(later).name, percent(error));
+            let later = &comparison.model.module(later).name;
+            let error = match error.is_nan() {
+                true => "hold NaN".to_owned(),
+                false => format!("be off by {}", percent(error)),
+            };
             let own = match own {
                 Some(own) => format!("off by only {}", percent(own)),
                 None => "right".to_owned(),
             };
             Some(format!(
-                "{later} is {own} in the whole run; computed from what the dump has of {name}, it would be off by \
-                 {error}. So the port went on with other values, and it is the recording of this layer that is wrong: \
+                "{later} is {own} in the whole run; computed from what the dump has of {name}, it would {error}. \
+                 So the port went on with other values, and it is the recording of this layer that is wrong: \
                  its hook, its layout or a later copy."
             ))
         }
@@ -205,7 +215,6 @@ fn of_later_values(
 /// A relative error in words.
 fn percent(error: f64) -> String {
     match 100.0 * error {
-        percent if percent.is_nan() => "NaN".to_owned(),
         percent if percent >= 1.0 => format!("{percent:.0} %"),
         percent => format!("{percent:.1e} %"),
     }

@@ -1,7 +1,7 @@
 //! `harness diff`: compares a candidate with a reference, layer by layer, and writes a report.
 //!
 //! Reading order: `args`, `names` (of a dump's arrays), `plan` (model, weights and both sides), `run`,
-//! `findings` (verdict and culprit), `causes` (if it is not the port), `quantised` (what quantisers cost), `sources` (the hashes of the files),
+//! `findings` (verdict and culprit), `causes` (if it is not the port), `stored` (weights that a converter rounded), `quantised` (what quantisers cost), `sources` (the hashes of the files),
 //! `edge` (the second, small comparison), `clips` (several inputs), `repro` (the smallest reproduction),
 //! `remarks` (the sentences below the verdict), `answers` (what programs read).
 
@@ -19,6 +19,7 @@ mod remarks;
 mod repro;
 mod run;
 mod sources;
+mod stored;
 mod table;
 mod viewers;
 

@@ -21,6 +21,7 @@ use crate::preprocessing::{self, Film};
 use crate::{input, models};
 use compare::dump::{Dump, NameMap};
 use compare::faults::{self, Edited};
+use compare::stored::Stored;
 use compare::{Comparison, Side};
 
 /// What is compared with what: the arguments, resolved once.
@@ -30,6 +31,8 @@ pub(super) struct Plan {
     /// The weights of the reference: those of the checkpoint, rounded as a quantised ONNX file is.
     pub(super) weights: Weights,
     pub(super) requantised: Option<Requantised>,
+    /// How the weights were rounded on request.
+    pub(super) stored: Option<Stored>,
     pub(super) source: Source,
     pub(super) candidate: Participant,
     pub(super) reference: Participant,
@@ -79,10 +82,15 @@ impl Plan {
             None => None,
         };
         let weights = requantised.as_ref().map_or(weights, |made| made.weights.clone());
+        let weights = match args.round_weights {
+            Some(stored) => stored.round(&model, &weights),
+            None => weights,
+        };
         Ok(Plan {
             model,
             weights,
             requantised,
+            stored: args.round_weights,
             source: args.data.weights.clone(),
             candidate: args.candidate(),
             reference: args.reference.clone(),
@@ -108,6 +116,20 @@ impl Plan {
             false => Model::backbone(config)?,
         };
         Ok(Plan { model, ..self.clone() })
+    }
+
+    /// The same comparison with weights as a converter stores them.
+    pub(super) fn with_stored(&self, stored: Stored) -> Self {
+        let weights = stored.round(&self.model, &self.weights);
+        Plan { weights, stored: Some(stored), ..self.clone() }
+    }
+
+    /// The weights as they stand in records.
+    pub(super) fn weights_in_words(&self) -> String {
+        match self.stored {
+            Some(stored) => format!("{} (rounded: {stored})", self.source),
+            None => self.source.to_string(),
+        }
     }
 
     /// Whether one of the sides is a dump, which cannot be run again.
@@ -225,7 +247,7 @@ impl Plan {
                 None => comparison.truth.describe(),
             },
             yardstick: comparison.yardstick.describe(),
-            weights: self.source.to_string(),
+            weights: self.weights_in_words(),
             input: clip_from,
             seeds: self.seeds(),
             batch: comparison.input.shape[0],
@@ -246,7 +268,7 @@ impl Plan {
         seeds
     }
 
-    fn load(&self, precision: Precision) -> Result<Box<dyn Engine>> {
+    pub(super) fn load(&self, precision: Precision) -> Result<Box<dyn Engine>> {
         let model = self.model.clone();
         let engine =
             engines::load_reference(self.truth, model, &self.weights, precision, self.device)?;

@@ -3,7 +3,7 @@
 
 use checkpoint::Source;
 use record::{ArrayState, DiffRecord, Layer, LayerVerdict, LedgerEntry, Verdict};
-use spec::{Model, Precision};
+use spec::{Kind, Model, Module, Precision};
 
 use super::causes;
 use super::plan::Plan;
@@ -37,6 +37,7 @@ pub(super) fn remarks(
     }
     remarks.extend(without_effect(plan, diff));
     remarks.extend((comparison.tiles == Tiles::Six).then(|| LARGE_TILES.to_owned()));
+    remarks.extend(coarse(comparison, measured));
     remarks.extend(unproven(&diff.layers));
     remarks.extend(silent(comparison, measured, &diff.layers));
     remarks.extend(unknown_weights(plan, comparison, measured));
@@ -60,6 +61,27 @@ fn without_effect(plan: &Plan, diff: &DiffRecord) -> Option<String> {
     let fault = plan.inject.as_ref().filter(|_| diff.verdict == Verdict::Pass)?;
     Some(format!(
         "--inject {fault}: the planted mistake changes no compared value by more than rounding does"
+    ))
+}
+
+/// How large a mistake in one layer may be that a half format hides.
+fn coarse(comparison: &Comparison, measured: &Measurements) -> Option<String> {
+    if !matches!(comparison.precision, Precision::Bf16 | Precision::F16) {
+        return None;
+    }
+    let weighted = |module: &&Module| matches!(module.kind, Kind::Conv | Kind::Linear);
+    let modules = comparison.model.modules().iter().filter(weighted);
+    let passes = modules.filter_map(|m| Some((measured.layers[m.id.0].budget?.passes_up_to(), m)));
+    let mut allowed: Vec<(f64, &Module)> = passes.filter(|(error, _)| *error > 0.0).collect();
+    allowed.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let [(least, _), .., (most, module)] = allowed[..] else { return None };
+    let name = &module.name;
+    Some(format!(
+        "in {} an own error of {:.1} % passes in every convolution, and {:.1} % in {name}: smaller mistakes, such as a \
+         wrong scale or a missing bias, only show in float32",
+        comparison.precision,
+        100.0 * least,
+        100.0 * most
     ))
 }
 
@@ -144,7 +166,9 @@ fn used(plan: &Plan, comparison: &Comparison, diff: &DiffRecord) -> String {
     };
     format!(
         "weights {}, input {}, {head}, judged in {}",
-        plan.source, diff.run.input, comparison.precision
+        plan.weights_in_words(),
+        diff.run.input,
+        comparison.precision
     )
 }
 
