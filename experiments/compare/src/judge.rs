@@ -24,7 +24,8 @@ pub struct Findings {
 /// [`Measurements::layers`](super::Measurements::layers).
 ///
 /// `fused` is true for an engine: every module that it does not show is checked through the next one.
-/// In a dump that holds for modules without weights only.
+/// In a dump that holds for modules without weights, and for chains of a convolution, its normalisation and
+/// its activation.
 pub fn judge(
     model: &Model,
     selection: &Selection,
@@ -53,7 +54,7 @@ pub fn judge(
             }
             Some(LayerVerdict::Pass) if !proves(m.id) => (LayerVerdict::NotCompared, None),
             Some(verdict) => (verdict, None),
-            None => match covered_by(model, &chosen[at..], (measured, &proves), fused) {
+            None => match covered_by(&graph, &chosen[at..], (measured, &proves), fused) {
                 Some(other) => (LayerVerdict::Covered, Some(other)),
                 None => (LayerVerdict::NotCompared, None),
             },
@@ -142,22 +143,23 @@ fn has_wrong_input(graph: &ModelGraph, id: ModuleId, measured: &[Measured]) -> b
 /// The module through which the first one of `rest`, which was not compared, is checked: the module
 /// that its array shows, or the next compared one that reads it. None if nothing checks it.
 fn covered_by<'a>(
-    model: &'a Model,
+    graph: &ModelGraph<'a>,
     rest: &[&'a Module],
     (measured, proves): (&[Measured], &dyn Fn(ModuleId) -> bool),
     fused: bool,
 ) -> Option<&'a Module> {
+    let model = graph.model;
     let (module, later) = rest.split_first()?;
     if let Some(shown_at) = measured[module.id.0].shown_at {
         return proves(shown_at).then(|| model.module(shown_at));
     }
-    // A normalisation directly after a convolution is the only module that reads the convolution.
-    if module.kind == Kind::Conv
-        && let Some(bn) = model.modules().get(module.id.0 + 1)
-        && bn.kind == Kind::BatchNorm
-        && proves(bn.id)
+    // A chain of a convolution, its normalisation and its ReLU or sigmoid is checked through the next of
+    // them that was compared if nothing else reads the values between.
+    if module.kind.has_weights()
+        && let Some(last) = chain_end(graph, module.id, measured)
+        && proves(last)
     {
-        return Some(bn);
+        return Some(model.module(last));
     }
     if module.kind.has_weights() && !fused {
         return None;
@@ -172,6 +174,26 @@ fn covered_by<'a>(
     let crosses = matches!(module.kind, Kind::Block | Kind::Input | Kind::Pool);
     let near = next.block == module.block || crosses;
     (near && proves(next.id)).then_some(*next)
+}
+
+/// The first module with a value among those that alone read `id`, one after the other: a normalisation, a
+/// ReLU or a sigmoid. A runtime that fuses them gives the last one only.
+fn chain_end(graph: &ModelGraph, id: ModuleId, measured: &[Measured]) -> Option<ModuleId> {
+    let mut at = id;
+    loop {
+        let &[reader] = graph.readers(at) else { return None };
+        let kind = graph.model.module(reader).kind;
+        let follows = matches!(kind, Kind::BatchNorm | Kind::Relu | Kind::Sigmoid);
+        if !follows || graph.reads(reader) != [at] {
+            return None;
+        }
+        let Measured { inherited, shown_at, .. } = &measured[reader.0];
+        match (inherited, shown_at) {
+            (Some(_), _) => return Some(reader),
+            (None, Some(shown_at)) => return Some(*shown_at),
+            (None, None) => at = reader,
+        }
+    }
 }
 
 fn layer(
@@ -394,6 +416,26 @@ mod tests {
         assert_eq!(found.verdict, Verdict::Pass);
         let by = found.layers[conv].covered_by.as_deref();
         assert_eq!(by, Some("layer1.0.conv1.spatial_conv.glo_conv.1"));
+    }
+
+    #[test]
+    fn a_fused_chain_is_covered_by_its_last_module_and_a_longer_one_is_not() {
+        let m = model();
+        let mut measured = vec![good(); m.modules().len()];
+        let ctl = |name: &str| at(&m, &format!("layer1.0.conv1.{name}"));
+        let glo = |n: usize| ctl(&format!("spatial_conv.glo_conv.{n}"));
+        let gate = |n: usize| ctl(&format!("param_conv.{n}"));
+        for lacking in [glo(0), glo(1), glo(3), glo(4), glo(6), gate(1), gate(2), gate(4)] {
+            measured[lacking] = Measured::default();
+        }
+        let found = judged(&m, &measured, false);
+        assert_eq!(found.verdict, Verdict::Pass);
+        let by = |at: usize| found.layers[at].covered_by.clone().unwrap();
+        assert_eq!(by(glo(0)), "layer1.0.conv1.spatial_conv.glo_conv.2");
+        assert_eq!(by(gate(4)), "layer1.0.conv1.param_conv.5");
+        // Without the ReLU between them, two convolutions are one unknown.
+        measured[glo(2)] = Measured::default();
+        assert_eq!(judged(&m, &measured, false).verdict, Verdict::Incomplete);
     }
 
     #[test]

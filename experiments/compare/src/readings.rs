@@ -189,7 +189,8 @@ pub fn in_words(model: &Model, readings: &BTreeMap<ModuleId, Reading>) -> Vec<St
     let (in_place, folded) = (roles(Cause::InPlace), roles(Cause::Folded));
     if !in_place.is_empty() {
         sentences.push(format!(
-            "the dump's hooks kept references, and later in-place operations overwrote these arrays: {}",
+            "these arrays hold the value after the next ReLU or other operation, because layers were fused or \
+             the dump's hooks kept references: {}",
             in_place.join(", ")
         ));
     }

@@ -173,10 +173,19 @@ pub fn summary(entries: &[LedgerEntry]) -> String {
         (ArrayState::Unknown, "with a name that no module has"),
         (ArrayState::Refused, "refused"),
     ];
+    // An array that shows several modules has an entry for each, and counts once: as refused if it was
+    // refused for one of them, and else as the first entry.
+    let mut of_array: BTreeMap<&str, ArrayState> = BTreeMap::new();
+    for entry in entries {
+        let state = of_array.entry(&entry.array).or_insert(entry.state);
+        if entry.state == ArrayState::Refused {
+            *state = entry.state;
+        }
+    }
     let counted = words.iter().filter_map(|(state, words)| {
-        let count = entries.iter().filter(|entry| entry.state == *state).count();
+        let count = of_array.values().filter(|found| **found == *state).count();
         (count > 0).then(|| format!("{count} {words}"))
     });
     let counted: Vec<String> = counted.collect();
-    format!("{} arrays: {}", entries.len(), counted.join(", "))
+    format!("{} arrays: {}", of_array.len(), counted.join(", "))
 }

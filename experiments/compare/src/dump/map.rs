@@ -135,6 +135,11 @@ impl NameMap {
         }
     }
 
+    /// The number of lines.
+    pub fn count(&self) -> usize {
+        self.lines.len()
+    }
+
     /// The lines that fit none of these arrays, for a remark: their numbers.
     pub fn unused(&self, arrays: &[String]) -> Vec<usize> {
         let used = |line: &&Line| arrays.iter().any(|a| line.is(a) || line.captured(a).is_some());

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use spec::{Model, ModuleId, Tensor};
+use spec::{Model, ModuleId, Tensor, relative_l2};
 
+use super::SAME_VALUES;
 use super::sample::Sample;
 use crate::dump::names::{Meaning, meaning};
 use crate::dump::{NameMap, Npz, Order, clip_order};
@@ -166,6 +167,14 @@ impl Arrays {
             }
             _ => false,
         }
+    }
+
+    /// Whether two arrays have the same values up to rounding.
+    pub fn alike(&self, a: usize, b: usize) -> bool {
+        let (a, b) = (&self.items[a].samples, &self.items[b].samples);
+        a.iter().any(|(class, x)| {
+            b.get(class).is_some_and(|y| x.same_bits(y) || relative_l2(&x.0, &y.0) < SAME_VALUES)
+        })
     }
 
     /// All values of an array in the layout of a class.

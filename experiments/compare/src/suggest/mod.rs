@@ -10,11 +10,12 @@
 //! then still open is left to the user.
 //!
 //! Reading order: `sample` (what is kept of an array), `arrays` (reading the file), `targets` (what an
-//! array may show, and the correlations), `align` and `order` (pairs by order), this file (the passes),
-//! `confirm` (what the readers say), `text` (the map as a file).
+//! array may show, and the correlations), `between` (values between two modules), `align` and `order`
+//! (pairs by order), this file (the passes), `confirm` (what the readers say), `text` (the map as a file).
 
 mod align;
 mod arrays;
+mod between;
 mod confirm;
 mod order;
 mod sample;
@@ -25,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Result;
-use spec::{Engine, Model, ModuleId, Tensor};
+use spec::{Engine, Kind, Model, ModuleId, Tensor};
 
 use crate::dump::NameMap;
 use crate::faults::ModelGraph;
@@ -44,6 +45,9 @@ const CERTAIN: f64 = 0.9999;
 
 /// An array at a smaller relative L2 distance than this is equal to the output of a module.
 const NEAR: f64 = 0.01;
+
+/// Arrays at a smaller relative L2 distance than this have the same values up to rounding.
+const SAME_VALUES: f64 = 1e-3;
 
 /// A proposal for all arrays of a dump.
 #[derive(Debug)]
@@ -123,6 +127,9 @@ pub fn suggest(
         refused: BTreeSet::new(),
         passes: 0,
     };
+    // Before the order counts for anything, arrays that show no module are known by their values.
+    let first = search.scores(&search.fed(&Found::default(), false))?;
+    between::set_aside(&mut search.arrays, model, &first);
     let rankings = order::rankings(&search.arrays);
     let mut best: Option<(Found, &Ranking)> = None;
     for ranking in &rankings {
@@ -150,6 +157,8 @@ struct Found {
     clear: BTreeMap<usize, Clear>,
     /// Further arrays with the values of one in `clear`, each with that one.
     doubles: BTreeMap<usize, usize>,
+    /// Steps of normalisations, each with what it is in words.
+    steps: BTreeMap<usize, String>,
     /// Pairs by order: array to module.
     ordered: BTreeMap<usize, Ordered>,
     /// The correlations of the last pass.
@@ -202,13 +211,16 @@ impl Search<'_> {
                     clear.entry(*array).or_insert(*old);
                 }
             }
-            let doubles = self.set_aside_doubles(&mut clear);
-            let ordered = order::pair(self, ranking, &clear, &scores);
+            clear.retain(|array, own| !self.shows_itself(&found, *array, own.target));
+            let steps = between::steps(self, &scores, &clear);
+            clear.retain(|array, _| !steps.contains_key(array));
+            let doubles = self.set_aside_doubles(&mut clear, &scores);
+            let ordered = order::pair(self, ranking, (&clear, &steps), &scores);
             let target = |all: &BTreeMap<usize, Clear>| -> Vec<(usize, Target)> {
                 all.iter().map(|(array, clear)| (*array, clear.target)).collect()
             };
             let settled = target(&clear) == target(&found.clear) && ordered == found.ordered;
-            found = Found { clear, doubles, ordered, scores: Some(scores) };
+            found = Found { clear, doubles, steps, ordered, scores: Some(scores) };
             if settled {
                 break;
             }
@@ -228,6 +240,21 @@ impl Search<'_> {
             found = self.confirm(other)?;
         }
         Ok(found)
+    }
+
+    /// Whether a module has the values of an array only because the truth was fed this array, by its order,
+    /// at a module before it: then they agree whatever the array shows.
+    fn shows_itself(&self, found: &Found, array: usize, target: Target) -> bool {
+        let Some(pair) = found.ordered.get(&array) else { return false };
+        let elementwise = [Kind::BatchNorm, Kind::Relu, Kind::Sigmoid];
+        let mut at = target.module();
+        while at != pair.module {
+            match self.graph.reads(at) {
+                [before] if elementwise.contains(&self.model.module(at).kind) => at = *before,
+                _ => return false,
+            }
+        }
+        target != Target::Module(pair.module)
     }
 
     /// What the values of the open arrays decide.
@@ -258,17 +285,33 @@ impl Search<'_> {
         clear
     }
 
-    /// Removes further arrays with the values of an earlier one, and returns them with that one. Where a
-    /// port lacks a ReLU, for example, two arrays have the values that only one of them should have.
-    fn set_aside_doubles(&self, clear: &mut BTreeMap<usize, Clear>) -> BTreeMap<usize, usize> {
+    /// Removes further arrays with the values of another one, and returns them with that one. Where a port
+    /// lacks a ReLU, for example, two arrays have the values that only one of them should have.
+    fn set_aside_doubles(
+        &self,
+        clear: &mut BTreeMap<usize, Clear>,
+        scores: &Scores,
+    ) -> BTreeMap<usize, usize> {
+        let mut of: Vec<(Target, Vec<usize>)> = vec![];
+        for (array, own) in clear.iter() {
+            match of.iter_mut().find(|(target, _)| *target == own.target) {
+                Some((_, all)) => all.push(*array),
+                None => of.push((own.target, vec![*array])),
+            }
+        }
         let mut doubles = BTreeMap::new();
-        let all: Vec<(usize, Target)> =
-            clear.iter().map(|(array, own)| (*array, own.target)).collect();
-        for (at, (array, target)) in all.iter().enumerate() {
-            let first = all[..at].iter().find(|(_, other)| other == target);
-            if let Some((first, _)) = first {
-                doubles.insert(*array, *first);
-                clear.remove(array);
+        for (target, all) in of {
+            let distance = |array: &usize| match target {
+                Target::Module(id) => scores.distance(&self.arrays, *array, id),
+                _ => 0.0,
+            };
+            // The first of those that are equal up to rounding.
+            let least = all.iter().map(distance).fold(f64::INFINITY, f64::min);
+            let best = all.iter().find(|array| distance(array) <= 2.0 * least + SAME_VALUES);
+            let best = best.or(all.first()).copied();
+            for array in all.into_iter().filter(|array| Some(*array) != best) {
+                doubles.extend(best.map(|best| (array, best)));
+                clear.remove(&array);
             }
         }
         doubles

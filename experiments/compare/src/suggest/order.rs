@@ -64,7 +64,7 @@ struct Gap {
 pub fn pair(
     search: &Search,
     ranking: &Ranking,
-    clear: &BTreeMap<usize, Clear>,
+    (clear, steps): (&BTreeMap<usize, Clear>, &BTreeMap<usize, String>),
     scores: &Scores,
 ) -> BTreeMap<usize, Ordered> {
     let items = &search.arrays.items;
@@ -90,7 +90,8 @@ pub fn pair(
         let between = [before, places.get(after).map(|(_, id)| *id)];
         Gap { array, between: if ordered { between } else { [None; 2] } }
     };
-    let open = |at: &&usize| items[**at].is_open() && !clear.contains_key(*at);
+    let open =
+        |at: &&usize| items[**at].is_open() && !clear.contains_key(*at) && !steps.contains_key(*at);
     let gaps: Vec<Gap> = in_order.iter().filter(open).map(gap).collect();
     let mut taken: BTreeSet<ModuleId> = modules.iter().map(|id| ModuleId(*id)).collect();
     taken.insert(search.model.input);

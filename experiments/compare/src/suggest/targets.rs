@@ -121,6 +121,11 @@ impl Scores {
         }
     }
 
+    /// The sample of a module's output, before an array was fed there.
+    pub fn module(&self, id: ModuleId) -> Option<&Sample> {
+        self.modules[id.0].as_ref()
+    }
+
     /// The correlation of an array with a module; 0 if they were not correlated.
     pub fn at(&self, array: usize, id: ModuleId) -> f64 {
         let found = self.of[array].iter().find(|(target, _)| *target == Target::Module(id));

@@ -35,16 +35,19 @@ pub(super) fn entries(search: &Search, found: &Found) -> Vec<Entry> {
         if let Some(clear) = found.clear.get(&array) {
             return by_value(search, found, clear);
         }
+        if let Some(why) = found.steps.get(&array) {
+            return (vec![], How::Nothing, why.clone());
+        }
         match (found.ordered.get(&array), double(array)) {
             (Some(pair), _) => by_order(search, found, array, pair),
-            (None, Some(other)) => {
+            (None, Some(other)) if search.arrays.alike(array, other) => {
                 let (modules, how, _) = match found.ordered.get(&other) {
                     Some(pair) => by_order(search, found, other, pair),
                     None => by_value(search, found, &found.clear[&other]),
                 };
                 (modules, how, format!("the same values as {}", items[other].name))
             }
-            (None, None) => (vec![], How::Open, candidates(search, found, array)),
+            (None, _) => (vec![], How::Open, candidates(search, found, array)),
         }
     };
     let entry = |array: usize| {

@@ -83,10 +83,20 @@ impl NameArgs {
 /// The lines of a map that fit no array of the dump, in a sentence.
 fn unused(map: &NameMap, dump: &Path) -> Option<String> {
     let names = Npz::open(dump).ok()?.names();
-    let lines: Vec<String> = map.unused(&names).iter().map(usize::to_string).collect();
+    let unused = map.unused(&names);
+    if !unused.is_empty() && unused.len() == map.count() {
+        return Some("no left side of the map is the name of an array in the file".to_owned());
+    }
+    let lines: Vec<String> = unused.iter().map(usize::to_string).collect();
     let some = lines.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
-    (!lines.is_empty())
-        .then(|| format!("{} lines of the map fit no array (line {some})", lines.len()))
+    match lines.len() {
+        0 => None,
+        1 => Some(format!("line {some} of the map fits no array")),
+        count => Some(format!(
+            "{count} lines of the map fit no array (lines {some}{})",
+            if count > 5 { ", …" } else { "" }
+        )),
+    }
 }
 
 fn file_name(path: &Path) -> String {
