@@ -169,11 +169,14 @@ fn covered_by<'a>(
         let lacking = m.kind.has_weights() && !fused && shown_at.is_none();
         inherited.is_some() || lacking
     })?;
+    // A convolution that lacks may itself be checked through the end of its chain.
+    let end = || chain_end(graph, next.id, measured).map(|end| model.module(end));
+    let next = if measured[next.id.0].inherited.is_some() { *next } else { end()? };
     // The output of a block, the clip and a pooled map are read by the next block. The output of any
     // other module is read within its own block.
     let crosses = matches!(module.kind, Kind::Block | Kind::Input | Kind::Pool);
     let near = next.block == module.block || crosses;
-    (near && proves(next.id)).then_some(*next)
+    (near && proves(next.id)).then_some(next)
 }
 
 /// The first module with a value among those that alone read `id`, one after the other: a normalisation, a

@@ -215,6 +215,94 @@ fn arrays_that_show_no_module_are_not_taken_for_one() {
     assert!(remarks.contains("noise is left to you"), "{remarks}");
 }
 
+/// A dump as a runtime that fuses writes it: of each chain of a convolution, its normalisation and its
+/// activation the last array, and values between modules under numbers.
+fn fused(h: &Harness, more: &[&str]) -> Vec<(String, String, ArrayD<f32>)> {
+    let all = arrays(h, more);
+    let of = |name: &str| all.iter().find(|(own, _)| own == name).unwrap().1.clone();
+    let lacking =
+        ["param_conv.1", "param_conv.2", "param_conv.4", "glo_conv.0", "glo_conv.1", "glo_conv.3"];
+    let lacking =
+        [&lacking[..], &["glo_conv.4", "glo_conv.6", "downsample.0", "shortcut_conv.0"]].concat();
+    let mut kept = vec![];
+    for (name, array) in &all {
+        if name == "conv1" || lacking.iter().any(|end| name.ends_with(end)) {
+            continue;
+        }
+        let array = if name == "bn1" { array.mapv(|x| x.max(0.0)) } else { array.clone() };
+        kept.push((name.clone(), array));
+        let Some((block, ctl)) =
+            name.rsplit_once(".conv").filter(|_| name.ends_with("param_conv.5"))
+        else {
+            if let Some(ctl) = name.strip_suffix("pos_embed") {
+                let sum = of(&format!("{ctl}glo_conv.2")) + of(name);
+                kept.push(("-".to_owned(), sum));
+            }
+            continue;
+        };
+        let before = match (ctl.starts_with('2'), &block[5..]) {
+            (true, _) => of(&format!("{block}.bn1")).mapv(|x| x.max(0.0)),
+            (false, "1.0") => of("maxpool"),
+            (false, place) if place.ends_with('0') => of(&format!("{block}.downsample.1")),
+            (false, place) => of(&format!("layer{}.0", &place[..1])),
+        };
+        kept.push(("-".to_owned(), before * of(name)));
+    }
+    let number = |(at, (name, array))| (format!("{at:04}_op"), name, array);
+    kept.into_iter().enumerate().map(number).collect()
+}
+
+#[test]
+fn a_fused_dump_with_values_between_modules_passes_and_a_mistake_in_it_is_named() {
+    let h = Harness::new();
+    for (fault, expected) in [
+        (None, "none"),
+        (Some("swapped-weights@layer2.0.conv1.temporal_conv"), "layer2.0.conv1.temporal_conv"),
+        (Some("relu-missing@layer2.1"), "layer2.1"),
+    ] {
+        let more = fault.map_or(vec![], |fault| vec!["--inject", fault]);
+        let all = fused(&h, &more);
+        let named: Vec<_> =
+            all.iter().map(|(own, _, array)| (own.clone(), array.clone())).collect();
+        let run = suggest(&h, &write(&h, &named), &[]);
+        let record = if fault.is_some() { run.fails() } else { run.passes() };
+        assert_eq!(first(&record), expected);
+        let text = std::fs::read_to_string(h.path("names.map")).unwrap();
+        let map = mapped(&h);
+        assert_eq!(map.len(), all.len(), "{text}");
+        let pairs = map.iter().zip(&all).filter(|_| fault.is_none());
+        for ((_, found), (array, module, _)) in pairs {
+            // A sigmoid that is saturated has the values of its input up to a factor and an offset.
+            let alike =
+                found.replace("glo_conv.6", "glo_conv.7").replace("param_conv.4", "param_conv.5");
+            let expected = if module == "logits" { "fc" } else { module.as_str() };
+            assert_eq!(alike, expected, "{array}");
+        }
+    }
+}
+
+#[test]
+fn the_steps_of_a_normalisation_are_not_modules() {
+    let h = Harness::new();
+    let (names, mut arrays) = numbered(arrays(&h, &[]));
+    let at = |name: &str| names.iter().position(|own| own == name).unwrap();
+    let (conv, bn) = (at("layer2.1.conv1"), at("layer2.1.bn1"));
+    let mut shifted = [arrays[conv].1.clone(), arrays[bn].1.clone()];
+    for array in &mut shifted {
+        for (channel, mut map) in array.axis_iter_mut(ndarray::Axis(1)).enumerate() {
+            map.mapv_inplace(|x| x + 0.1 + 0.05 * channel as f32);
+        }
+    }
+    let [less, before] = shifted;
+    arrays.insert(bn, ("less".to_owned(), less));
+    arrays.insert(bn + 1, ("before".to_owned(), before));
+    suggest(&h, &write(&h, &arrays), &[]).passes();
+    let text = std::fs::read_to_string(h.path("names.map")).unwrap();
+    for name in ["less", "before"] {
+        assert!(text.contains(&format!("\n{name} = -  # by value: ")), "{text}");
+    }
+}
+
 #[test]
 fn an_array_of_a_module_that_is_missing_is_not_guessed() {
     // The array of one module is replaced by noise, and the modules that read it are right.
@@ -243,7 +331,9 @@ fn a_map_by_hand_with_globs() {
     std::fs::write(&map, "# ours\nnet/stage-* = layer*\nnet/* = *\nunused = fc\n").unwrap();
     let candidate = format!("npz:{path}");
     let fixed = ["--candidate", &candidate, "--map", &map];
-    h.diff(&[&fixed, &SMALL[..]].concat()).passes();
+    let record = h.diff(&[&fixed, &SMALL[..]].concat()).passes();
+    let remarks = record["remarks"].to_string();
+    assert!(remarks.contains("line 4 of the map fits no array"), "{remarks}");
     std::fs::write(&map, "net/* = layer9\n").unwrap();
     h.diff(&[&fixed, &SMALL[..]].concat()).refuses(&["own.map, line 1", "layer9", "did you mean"]);
     h.diff(&[&["--map", &map], &SMALL[..]].concat()).refuses(&["--map", "dump"]);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use spec::ModuleId;
+use spec::{Model, ModuleId};
 
 use super::align;
 use super::arrays::Arrays;
@@ -95,6 +95,10 @@ pub fn pair(
     let gaps: Vec<Gap> = in_order.iter().filter(open).map(gap).collect();
     let mut taken: BTreeSet<ModuleId> = modules.iter().map(|id| ModuleId(*id)).collect();
     taken.insert(search.model.input);
+    let known = items.iter().filter(|item| !item.known.is_empty()).count();
+    if 5 * (clear.len() + known) >= 4 * items.len() {
+        taken.extend(fused_away(search.model, &modules));
+    }
     let mut pairs = BTreeMap::new();
     // Gaps with the same neighbours and the same shape are filled together.
     for (class, _) in search.arrays.classes.shapes.iter().enumerate() {
@@ -114,6 +118,23 @@ pub fn pair(
         pairs.extend(found);
     }
     pairs
+}
+
+/// The modules that the dump lacks in all blocks, because the port fuses them: those of a role of which less
+/// than a quarter is among the modules that were found.
+fn fused_away(model: &Model, found: &[usize]) -> Vec<ModuleId> {
+    let mut roles: BTreeMap<&str, Vec<ModuleId>> = BTreeMap::new();
+    for module in model.modules() {
+        let place = module.name.strip_prefix(&module.block).unwrap_or(&module.name);
+        let place = place.trim_start_matches('.');
+        let role = place.split_once('.').filter(|(_, rest)| rest.contains('.'));
+        roles.entry(role.map_or(place, |(_, rest)| rest)).or_default().push(module.id);
+    }
+    let lacks = |all: &Vec<ModuleId>| {
+        let shown = all.iter().filter(|id| found.contains(&id.0)).count();
+        all.len() >= 4 && 4 * shown < all.len()
+    };
+    roles.into_values().filter(lacks).flatten().collect()
 }
 
 /// Pairs the arrays of a group with the modules of their shape that are free between the neighbours.
