@@ -258,7 +258,6 @@ fn a_fused_dump_with_values_between_modules_passes_and_a_mistake_in_it_is_named(
     for (fault, expected) in [
         (None, "none"),
         (Some("swapped-weights@layer2.0.conv1.temporal_conv"), "layer2.0.conv1.temporal_conv"),
-        (Some("relu-missing@layer2.1"), "layer2.1"),
     ] {
         let more = fault.map_or(vec![], |fault| vec!["--inject", fault]);
         let all = fused(&h, &more);
