@@ -258,6 +258,8 @@ fn a_fused_dump_with_values_between_modules_passes_and_a_mistake_in_it_is_named(
     for (fault, expected) in [
         (None, "none"),
         (Some("swapped-weights@layer2.0.conv1.temporal_conv"), "layer2.0.conv1.temporal_conv"),
+        // Its last ReLU but that of the block itself.
+        (Some("relu-missing@layer2.1"), "layer2.1.conv2.param_conv.3"),
     ] {
         let more = fault.map_or(vec![], |fault| vec!["--inject", fault]);
         let all = fused(&h, &more);
