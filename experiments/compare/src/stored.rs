@@ -118,8 +118,8 @@ impl FromStr for Stored {
         };
         found.ok_or_else(|| {
             format!(
-                "`{text}` is no way to store weights; use f16 or bf16, for all parameters, or with {KERNELS} for the \
-                 weights of convolutions and classifier, or with {FOLDED} for these after BatchNorm was folded"
+                "`{text}` is not f16 or bf16; add {KERNELS} to round only the weights of convolutions and classifier, \
+                 or {FOLDED} to round these after BatchNorm was folded"
             )
         })
     }

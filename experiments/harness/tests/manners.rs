@@ -114,7 +114,7 @@ fn an_output_that_cannot_be_written_is_refused_before_any_work() {
         let run = h.run(&[command, &[*flag, BAD][..]].concat());
         run.refuses(&[&format!("{flag} {BAD}: file is not a folder")]);
         assert!(start.elapsed() < Duration::from_secs(3), "{command:?} {flag}");
-        // `--json` names a file that can be written, so it says why there is no record.
+        // `--json` names a file that can be written, so the reason for the failure stands there.
         if command.contains(&"--json") {
             assert_eq!(json_of(&h.path("record.json"))["kind"], "failure");
             fs::remove_file(h.path("record.json")).unwrap();

@@ -16,8 +16,8 @@ const WORD: &str = "bias-missing";
 /// The places where a bias could be missing unnoticed: what it adds to every value of its channel is within what passes
 /// at the module where it would first show. `budget` is that of the forced pass there.
 ///
-/// A bias of zeros is no such place, since nothing is missing without it. Nor is one of which the next compared module
-/// does not show the sum, since only there the effect is just the bias: elsewhere it is not known.
+/// Biases of zeros are left out: without them nothing is missing. So are biases that first show behind anything but a
+/// batch normalisation, where their effect is not known.
 pub fn small_biases(
     model: &Model,
     weights: &Weights,

@@ -71,7 +71,7 @@ impl<'a> ModelGraph<'a> {
         self.model.module(id).shape.iter().skip(1).product()
     }
 
-    /// The factor for each channel of the batch normalisation that alone reads a module; None if there is no such one.
+    /// The scale of each channel of the batch normalisation behind a module; None if something else reads the module.
     pub fn scale_behind(&self, id: ModuleId, weights: &Weights) -> Option<Vec<f64>> {
         let [reader] = self.readers(id)[..] else { return None };
         let Expr::Norm(x, name, Statistics::Running(eps)) = self.network.expr(reader) else {
